@@ -1,0 +1,1 @@
+//! State owned by one actor, reached by messages: hub, session, outbox, mailbox.

@@ -1,0 +1,1 @@
+//! Sockets and HTTP. Knows no Python: user code plugs in through a trait.

@@ -1,0 +1,1 @@
+//! Bytes between processes: the bus in shared memory. Knows no runtime, no HTTP, no Python.

@@ -1,0 +1,22 @@
+//! Fanbus: real-time web applications in Python, with a Rust core.
+//!
+//! One process per core serves HTTP and WebSocket on one port, and a **bus in shared memory**
+//! carries every published message to the clients of *every* worker.
+//!
+//! ```text
+//! socket -> session -> handler (Python) or relay (Rust) -> publish(topic, message)
+//!        -> bus (shared memory) == every worker, the publishing one too
+//!        -> hub.deliver(topic, frame) -> session outbox -> socket
+//! ```
+//!
+//! Dependencies point one way, and `tests/it/tidy.rs` checks it:
+//!
+//! ```text
+//! ipc  <-  actors  <-  http  <-  python (the only pyo3)  <-  python/fanbus (the package)
+//! ```
+
+pub mod actors;
+pub mod http;
+pub mod ipc;
+#[cfg(feature = "python")]
+mod python;

@@ -1,0 +1,1 @@
+//! All Rust integration tests, in one binary.
