@@ -1,1 +1,3 @@
 //! State owned by one actor, reached by messages: hub, session, outbox, mailbox.
+
+pub mod frame;
