@@ -1,1 +1,5 @@
 //! All Rust integration tests, in one binary.
+
+mod codec;
+mod codec_model;
+mod handshake;
