@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, AsyncContext, Context};
 
-pub use self::messages::{Command, Commands, Leave, Open, Opening, Seat};
+pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat};
 use self::registry::Registry;
 use self::topics::{TopicId, Topics};
 use super::mailbox::{Mailbox, TaskSignal};
@@ -116,6 +116,9 @@ impl Hub {
     /// over what sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.end_of_turn.begin(task.waker());
+        for open in self.end_of_turn.take_openings() {
+            self.open(open);
+        }
         self.orders.signal().register(task.waker());
         let mut commands = std::mem::take(&mut self.commands);
         let mut more = true;

@@ -55,6 +55,11 @@ impl Link {
         left <= self.budget / 2 && self.waits_for_room.swap(false, SeqCst)
     }
 
+    /// Bytes that either side may be behind.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
     /// Bytes on their way to the socket.
     pub fn queued(&self) -> usize {
         self.queued.load(SeqCst)

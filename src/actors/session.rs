@@ -178,7 +178,7 @@ impl<R, D> fmt::Debug for Session<R, D> {
     }
 }
 
-impl<R: AsyncRead + Unpin + 'static, D: Decode> Session<R, D> {
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// A session that reads from `reader` and sends through `outlet`. `early` came together with
     /// the handshake.
     pub fn new(
@@ -331,7 +331,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode> Session<R, D> {
     /// The client closes, or answers our close frame.
     fn close_answered(&mut self, code: Option<u16>, reason: &str) {
         if self.phase == Phase::Open {
-            let echoed = frame::close(code, "");
+            let echoed = match code {
+                Some(code) => frame::close(code, ""),
+                None => frame::close_without_code(),
+            };
             self.tell_closed(code.unwrap_or(1005), reason);
             self.begin_close(&echoed, false);
         } else {
@@ -344,7 +347,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode> Session<R, D> {
     fn close(&mut self, code: u16, reason: &str, forget: bool) {
         if self.phase == Phase::Open {
             self.tell_closed(code, reason);
-            self.begin_close(&frame::close(Some(code), reason), forget);
+            self.begin_close(&frame::close(code, reason), forget);
         }
     }
 
@@ -385,7 +388,7 @@ pub fn publish(
     })
 }
 
-impl<R: AsyncRead + Unpin + 'static, D: Decode> Actor for Session<R, D> {
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Actor for Session<R, D> {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
@@ -398,7 +401,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode> Actor for Session<R, D> {
     }
 }
 
-impl<R: AsyncRead + Unpin + 'static, D: Decode> Handler<Control> for Session<R, D> {
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Handler<Control> for Session<R, D> {
     type Result = ();
 
     fn handle(&mut self, control: Control, context: &mut Self::Context) {
@@ -413,7 +416,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode> Handler<Control> for Session<R, 
 /// Polls the session as part of its actor.
 struct Drive;
 
-impl<R: AsyncRead + Unpin + 'static, D: Decode> ActorFuture<Session<R, D>> for Drive {
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> ActorFuture<Session<R, D>> for Drive {
     type Output = ();
 
     fn poll(

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::hub::Open;
 use super::session::SessionKey;
 
 /// At this many bytes the arena is delivered before more is read.
@@ -125,6 +126,8 @@ pub struct EndOfTurn {
     stalled: RefCell<Vec<Waker>>,
     /// Sessions whose client has a close frame to answer.
     closing: RefCell<Vec<SessionKey>>,
+    /// Clients that ask to come in.
+    openings: RefCell<Vec<Open>>,
 }
 
 impl EndOfTurn {
@@ -166,6 +169,17 @@ impl EndOfTurn {
     /// Hub: the sessions whose handlers have room again.
     pub fn take_roomy(&self) -> Vec<SessionKey> {
         self.roomy.take()
+    }
+
+    /// A client asks to come in.
+    pub fn open(&self, open: Open) {
+        self.openings.borrow_mut().push(open);
+        self.request();
+    }
+
+    /// Hub: the clients that ask to come in.
+    pub fn take_openings(&self) -> Vec<Open> {
+        self.openings.take()
     }
 
     /// Hub: the sessions that have begun to close.

@@ -6,13 +6,12 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{self, Poll};
 
 use atomic_waker::AtomicWaker;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 
 use crate::ipc::Bus;
 
@@ -55,17 +54,9 @@ impl Sleeper {
 
 /// The hub's end: registered with the runtime's epoll.
 pub struct Watch {
-    pipe: AsyncFd<Pipe>,
+    /// The reading end of the bus's wake-up pipe.
+    pipe: pipe::Receiver,
     sleeper: Arc<Sleeper>,
-}
-
-/// The reading end of the bus's wake-up pipe.
-struct Pipe(Bus);
-
-impl AsRawFd for Pipe {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.parker().fd().as_fd().as_raw_fd()
-    }
 }
 
 impl fmt::Debug for Watch {
@@ -77,17 +68,17 @@ impl fmt::Debug for Watch {
 impl Watch {
     /// Watches the bus's pipe. Needs a running runtime on this thread.
     pub fn new(sleeper: Arc<Sleeper>) -> io::Result<Self> {
-        let pipe = AsyncFd::new(Pipe(sleeper.bus.clone()))?;
-        Ok(Self { pipe, sleeper })
+        let pipe = sleeper.bus.parker().fd().try_clone_to_owned()?;
+        Ok(Self { pipe: pipe::Receiver::from_owned_fd(pipe)?, sleeper })
     }
 
     /// Takes note of wake-ups; the hub's task is woken by the next one.
     pub fn poll_woken(&self, task: &mut task::Context<'_>) {
         self.sleeper.hub.register(task.waker());
-        // The pipe's end lives as long as the bus; an error could only be a spurious readiness.
-        while let Poll::Ready(Ok(mut ready)) = self.pipe.poll_read_ready(task) {
-            self.sleeper.bus.parker().clear();
-            ready.clear_ready();
+        // What is written into the pipe means nothing beyond that it is there.
+        let mut wakes = [0; 64];
+        while let Poll::Ready(Ok(())) = self.pipe.poll_read_ready(task) {
+            while matches!(self.pipe.try_read(&mut wakes), Ok(1..)) {}
         }
     }
 

@@ -40,9 +40,8 @@ pub struct Seat {
     pub subprotocol: Option<String>,
 }
 
-/// A client asks to come in.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// A client asks to come in. Left for the end of the turn, because what it holds belongs to this
+/// thread: [`EndOfTurn::open`](crate::actors::turn::EndOfTurn::open).
 pub struct Open {
     /// The client.
     pub opening: Box<dyn Opening>,
@@ -210,6 +209,28 @@ impl Hub {
         }
     }
 
+    /// Gives a client a place, and lets it in or asks its handler.
+    pub(super) fn open(&mut self, open: Open) {
+        if self.closing_until.is_some() {
+            open.opening.reject(503, "The server is restarting. Try again in a moment.");
+            return;
+        }
+        let most = open.limits.max_connections;
+        if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
+            open.opening.reject(503, "Too many connections to this address. Try again later.");
+            return;
+        }
+        let Open { opening, route, limits, endpoint, ask } = open;
+        let (key, link) = self.registry.enter(opening, route, limits, endpoint);
+        match ask {
+            Some(ask) => {
+                self.wheel.insert(key, super::OPEN_TIMEOUT);
+                ask(key, link);
+            }
+            None => self.accept(key, None),
+        }
+    }
+
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
         let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
         let Some(relayed) = self.registry.accept(key, &shared, subprotocol) else { return };
@@ -226,32 +247,6 @@ impl Hub {
     fn reject(&mut self, key: SessionKey, status: u16, reason: &str) {
         if let Some(opening) = self.registry.take_opening(key) {
             opening.reject(status, reason);
-        }
-    }
-}
-
-impl Handler<Open> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, open: Open, _context: &mut Context<Self>) {
-        if self.closing_until.is_some() {
-            open.opening.reject(503, "The server is restarting. Try again in a moment.");
-            return;
-        }
-        let most = open.limits.max_connections;
-        if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
-            open.opening.reject(503, "Too many connections to this address. Try again later.");
-            return;
-        }
-        let Open { opening, route, limits, endpoint, ask } = open;
-        let (key, link) = self.registry.enter(opening, route, limits, endpoint);
-        match ask {
-            Some(ask) => {
-                self.wheel.insert(key, super::OPEN_TIMEOUT);
-                ask(key, link);
-                self.end_of_turn.request();
-            }
-            None => self.accept(key, None),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::actors::topic::Topic;
 
 /// All sessions, by place.
 #[derive(Default)]
-pub struct Registry {
+pub(super) struct Registry {
     places: Vec<Place>,
     free: Vec<u32>,
     taken: usize,
@@ -52,37 +52,37 @@ struct Waiting {
 }
 
 /// A session that is open, as the hub knows it.
-pub struct Member {
-    pub outlet: Rc<Outlet>,
+pub(super) struct Member {
+    pub(super) outlet: Rc<Outlet>,
     control: Recipient<Control>,
     limits: Rc<Limits>,
     endpoint: u32,
     /// Topics it is subscribed to.
-    pub topics: SmallVec<[TopicId; 2]>,
+    pub(super) topics: SmallVec<[TopicId; 2]>,
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
-    pub touched: SmallVec<[(TopicId, u64); 2]>,
+    pub(super) touched: SmallVec<[(TopicId, u64); 2]>,
     pinged: Option<Instant>,
 }
 
 impl Registry {
     /// Sessions, open and opening.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.taken
     }
 
     /// Is nobody here?
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.taken == 0
     }
 
     /// Sessions of one endpoint, open and opening.
-    pub fn sessions_of(&self, endpoint: u32) -> usize {
+    pub(super) fn sessions_of(&self, endpoint: u32) -> usize {
         self.per_endpoint.get(&endpoint).copied().unwrap_or(0)
     }
 
     /// Gives a client a place while it waits to be let in.
-    pub fn enter(
+    pub(super) fn enter(
         &mut self,
         opening: Box<dyn Opening>,
         route: Route,
@@ -106,7 +106,7 @@ impl Registry {
     }
 
     /// Lets a waiting client in. Returns None when it is gone, else the topic its relay needs.
-    pub fn accept(
+    pub(super) fn accept(
         &mut self,
         key: SessionKey,
         shared: &Rc<Shared>,
@@ -131,7 +131,7 @@ impl Registry {
     }
 
     /// Takes a waiting client out, to refuse it.
-    pub fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn Opening>> {
+    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn Opening>> {
         let place = self.place(key)?;
         match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => {
@@ -146,7 +146,7 @@ impl Registry {
     }
 
     /// The session is over. Returns the topics it was subscribed to.
-    pub fn leave(&mut self, key: SessionKey) -> SmallVec<[TopicId; 2]> {
+    pub(super) fn leave(&mut self, key: SessionKey) -> SmallVec<[TopicId; 2]> {
         let Some(place) = self.place(key) else { return SmallVec::new() };
         match mem::replace(&mut place.state, State::Free) {
             State::Open(member) => {
@@ -161,7 +161,7 @@ impl Registry {
     }
 
     /// An open session.
-    pub fn member(&mut self, key: SessionKey) -> Option<&mut Member> {
+    pub(super) fn member(&mut self, key: SessionKey) -> Option<&mut Member> {
         match &mut self.place(key)?.state {
             State::Open(member) => Some(member),
             State::Free | State::Opening(_) => None,
@@ -169,7 +169,7 @@ impl Registry {
     }
 
     /// Where an open session's frames go.
-    pub fn outlet(&self, key: SessionKey) -> Option<&Outlet> {
+    pub(super) fn outlet(&self, key: SessionKey) -> Option<&Outlet> {
         let place = self.places.get(key.slot())?;
         match &place.state {
             State::Open(member) if member.outlet.key() == key => Some(&member.outlet),
@@ -178,7 +178,7 @@ impl Registry {
     }
 
     /// Tells an open session something.
-    pub fn tell(&self, key: SessionKey, control: Control) {
+    pub(super) fn tell(&self, key: SessionKey, control: Control) {
         if let Some(place) = self.places.get(key.slot())
             && let State::Open(member) = &place.state
             && member.outlet.key() == key
@@ -188,7 +188,7 @@ impl Registry {
     }
 
     /// Keys of all sessions that were not told to close yet.
-    pub fn open_sessions(&self) -> Vec<SessionKey> {
+    pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
         let open = self.places.iter().filter_map(|place| match &place.state {
             State::Open(member) if member.outlet.closed_since().is_none() => Some(member.outlet.key()),
             _ => None,
@@ -197,7 +197,7 @@ impl Registry {
     }
 
     /// Does what is due for a session, and says when to look again.
-    pub fn look_at(&mut self, key: SessionKey, now: Instant) -> Option<Duration> {
+    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant) -> Option<Duration> {
         match &mut self.place(key)?.state {
             State::Open(member) => member.look_at(now),
             State::Opening(waiting) => {

@@ -10,56 +10,56 @@ use crate::actors::topic::Topic;
 use crate::actors::turn::Index;
 
 /// Names a topic of this worker while anybody is subscribed to it.
-pub type TopicId = u32;
+pub(super) type TopicId = u32;
 
 /// All topics that somebody here is subscribed to.
 #[derive(Default)]
-pub struct Topics {
+pub(super) struct Topics {
     topics: slab::Slab<Subscribed>,
     /// Topics by hash; two only when their hashes collide.
     by_hash: HashMap<u64, SmallVec<[TopicId; 1]>, BuildHasherDefault<Identity>>,
 }
 
 /// A topic and its sessions.
-pub struct Subscribed {
+pub(super) struct Subscribed {
     topic: Topic,
-    pub subscribers: Vec<Subscription>,
+    pub(super) subscribers: Vec<Subscription>,
     /// Records of the running turn, in their order.
-    pub records: Vec<Index>,
+    pub(super) records: Vec<Index>,
 }
 
 /// A session's subscription.
 #[derive(Copy, Clone)]
-pub struct Subscription {
-    pub session: SessionKey,
+pub(super) struct Subscription {
+    pub(super) session: SessionKey,
     /// Offset of the first record that is for it.
-    pub from: u64,
+    pub(super) from: u64,
 }
 
 impl Topics {
     /// Number of topics.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
 
     /// Is anybody subscribed to a topic with this hash?
-    pub fn wants(&self, hash: u64) -> bool {
+    pub(super) fn wants(&self, hash: u64) -> bool {
         self.by_hash.contains_key(&hash)
     }
 
     /// The topic of this name, if anybody is subscribed to it.
-    pub fn find(&self, hash: u64, name: &str) -> Option<TopicId> {
+    pub(super) fn find(&self, hash: u64, name: &str) -> Option<TopicId> {
         let candidates = self.by_hash.get(&hash)?;
         candidates.iter().copied().find(|&id| self.topics[id as usize].topic.as_str() == name)
     }
 
     /// A topic that `find` or `join` has named.
-    pub fn get(&mut self, id: TopicId) -> &mut Subscribed {
+    pub(super) fn get(&mut self, id: TopicId) -> &mut Subscribed {
         &mut self.topics[id as usize]
     }
 
     /// Subscribes a session that is not subscribed yet.
-    pub fn join(&mut self, topic: Topic, subscription: Subscription) -> TopicId {
+    pub(super) fn join(&mut self, topic: Topic, subscription: Subscription) -> TopicId {
         let id = self.find(topic.hash(), topic.as_str()).unwrap_or_else(|| {
             let hash = topic.hash();
             let (subscribers, records) = (Vec::new(), Vec::new());
@@ -72,7 +72,7 @@ impl Topics {
     }
 
     /// Ends a session's subscription. Returns the topic's hash if there was one.
-    pub fn leave(&mut self, id: TopicId, session: SessionKey) -> Option<u64> {
+    pub(super) fn leave(&mut self, id: TopicId, session: SessionKey) -> Option<u64> {
         let subscribed = self.topics.get_mut(id as usize)?;
         let at = subscribed.subscribers.iter().position(|entry| entry.session == session)?;
         subscribed.subscribers.swap_remove(at);
@@ -90,14 +90,14 @@ impl Topics {
 
     /// Every session that is subscribed to anything; one that has several topics comes several
     /// times.
-    pub fn subscribers(&self) -> impl Iterator<Item = SessionKey> {
+    pub(super) fn subscribers(&self) -> impl Iterator<Item = SessionKey> {
         self.topics.iter().flat_map(|(_, topic)| topic.subscribers.iter().map(|entry| entry.session))
     }
 }
 
 /// Topics come with a good hash: it is not hashed again.
 #[derive(Default)]
-pub struct Identity(u64);
+pub(super) struct Identity(u64);
 
 impl Hasher for Identity {
     fn finish(&self) -> u64 {
