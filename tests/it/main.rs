@@ -3,3 +3,4 @@
 mod codec;
 mod codec_model;
 mod handshake;
+mod router;
