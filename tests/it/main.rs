@@ -4,3 +4,4 @@ mod codec;
 mod codec_model;
 mod handshake;
 mod router;
+mod tidy;
