@@ -3,3 +3,5 @@
 mod codec;
 mod codec_model;
 mod handshake;
+mod router;
+mod tidy;
