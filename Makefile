@@ -7,8 +7,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+ifndef PYTHON
 # Looked up before .venv/bin comes first in PATH.
-PYTHON ?= $(shell command -v python3)
+PYTHON := $(shell command -v python3)
+endif
 HOST ?= 0.0.0.0
 PORT ?= 5000
 WORKERS ?=

@@ -86,8 +86,8 @@ def serve(
         loop.run_forever()
         loop.remove_reader(core.fileno())
     finally:
+        _finish(loop)  # what handlers do at last may still publish
         app._worker = None
-        _finish(loop)
 
 
 class _Ending:
