@@ -26,7 +26,7 @@ def parse(message: str | bytes) -> object:
 
 @app.get("/")
 def page() -> Response:
-    return Response(PAGE.read_bytes(), content_type="text/html; charset=utf-8")
+    return Response.html(PAGE.read_text("utf-8"))
 
 
 @app.websocket("/rooms/{room}", config=limits)
