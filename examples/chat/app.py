@@ -56,4 +56,4 @@ async def relay(request: Request, room: str) -> None:
 if __name__ == "__main__":
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
     # Two workers even on one core: only then is there somebody on the other side of the bus.
-    app.run(host=host, port=port, workers=max(2, os.cpu_count() or 1))
+    app.run(host=host, port=port, workers=min(8, max(2, os.cpu_count() or 1)))
