@@ -47,7 +47,7 @@ async def room(ws: WebSocket, room: str) -> None:
 
 @app.turbo_websocket("/relay/{room}", broadcast="room:{room}", config=limits)
 async def relay(request: Request, room: str) -> None:
-    """The same room, all in Rust: Python only hears who comes, and tells the room a moment later."""
+    """The same room, all in Rust. Python only learns who comes, and says so a moment later."""
     name, tab = request.query.get("name", "Somebody")[:40], request.query.get("tab", "")
     came = note("joined", name=name, tab=tab)
     asyncio.get_running_loop().call_later(0.2, app.publish, f"room:{room}", came)
