@@ -127,3 +127,41 @@ class Server:
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Terminal:
+    """`python -m websockets URL`, as somebody types it, and what it shows."""
+
+    def __init__(self, command: list[str]) -> None:
+        assert command[:3] == ["python", "-m", "websockets"], command
+        self._command = [sys.executable, "-W", "ignore", *command[1:]]
+        self._shown = b""
+
+    def __enter__(self) -> Terminal:
+        self._client = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+        )
+        assert self._client.stdout is not None
+        os.set_blocking(self._client.stdout.fileno(), False)
+        self.shows("Connected to")
+        return self
+
+    def types(self, line: str) -> None:
+        assert self._client.stdin is not None
+        self._client.stdin.write(line.encode() + b"\n")
+
+    def shows(self, text: str) -> None:
+        until(lambda: text in self._read(), f"the terminal does not show {text!r}")
+
+    def _read(self) -> str:
+        assert self._client.stdout is not None
+        self._shown += self._client.stdout.read(65536) or b""
+        return self._shown.decode(errors="replace")
+
+    def __exit__(self, *_: object) -> None:
+        self._client.kill()
+        self._client.communicate()

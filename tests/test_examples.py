@@ -6,9 +6,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -18,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from serving import PATIENCE_S, ROOT, Server
+from serving import PATIENCE_S, ROOT, Server, Terminal
 
 CHAT = ROOT / "examples" / "chat" / "app.py"
 DEMO = ROOT / "examples" / "websockets_demo.py"
@@ -260,30 +257,6 @@ def test_the_demos_docstring_can_be_typed_as_it_stands(demo: Server) -> None:
         here = url.replace(":5000", f":{demo.port}")
         answer = re.search(r'"(?P<sent>.*)"\s+->\s+(?P<answer>.*)', promise)
         sent = answer["sent"] if answer else f"hello {path}"
-        talk(here, sent, answer["answer"] if answer else sent)
-
-
-def talk(url: str, text: str, expected: str) -> None:
-    """Types one line into `python -m websockets URL`, and waits until it shows the answer."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "websockets", url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=0,
-    ) as client:
-        assert client.stdin is not None
-        assert client.stdout is not None
-        shown = b""
-        deadline = threading.Timer(PATIENCE_S, client.kill)
-        deadline.start()
-        try:
-            while b"Connected to" not in shown and (chunk := client.stdout.read(4096)):
-                shown += chunk
-            client.stdin.write(text.encode() + b"\n")
-            while f"< {expected}".encode() not in shown and (chunk := client.stdout.read(4096)):
-                shown += chunk
-        finally:
-            deadline.cancel()
-            client.kill()
-    assert f"< {expected}" in shown.decode()
+        with Terminal(["python", "-m", "websockets", here]) as terminal:
+            terminal.types(sent)
+            terminal.shows(f"< {answer['answer'] if answer else sent}")
