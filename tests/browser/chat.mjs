@@ -64,7 +64,7 @@ async function open(context, { name, room, via, viewport = DESKTOP, scheme = "li
     if (said.type() === "error" && !/WebSocket connection .* failed/.test(said.text())) page.errors.push(said.text());
   });
   await page.setViewportSize(viewport);
-  await page.emulateMedia({ colorScheme: scheme });
+  await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
   const query = new URLSearchParams({ ...(name && { name }), ...(via === "relay" && { via }) });
   await page.goto(`http://127.0.0.1:${port}/?${query}#${room}`);
   return page;
@@ -214,7 +214,7 @@ const story = {
     await part(ana, "text").pressSequentially("two");
     await part(ana, "text").press("Enter");
     await hears(ana, "one\ntwo");
-    assert.equal(await ana.locator("#log img, #log script").count(), 0);
+    assert.equal(await ana.locator("ol img, ol script").count(), 0);
     assert.doesNotMatch(await ana.title(), /hacked/);
     const rtl = message(ana, texts[2]).locator("p");
     assert.equal(await rtl.evaluate((p) => getComputedStyle(p).direction), "rtl");
@@ -332,7 +332,7 @@ const story = {
     const rust = await open(context, { name: "Rust", room: "bye", via: "relay" });
     await Promise.all([isOnline(ana), isOnline(rust)]);
     const words = (page) => page.evaluate(() => new Promise((resolve) => {
-      new MutationObserver(() => resolve(document.getElementById("words").textContent)).observe(document.getElementById("words"), { childList: true });
+      new MutationObserver(() => resolve(document.querySelector("[data-testid=connection-words]").textContent)).observe(document.querySelector("[data-testid=connection-words]"), { childList: true });
     }));
     const said = Promise.all([words(ana), words(rust)]);
     await stopServer("SIGTERM");
@@ -414,6 +414,9 @@ const story = {
     await ana.goBack();
     await isOnline(ana);
     assert.equal(await part(ana, "room").innerText(), "here");
+    await ana.goto(`http://127.0.0.1:${port}/?name=Ana&room=Side+Room#`);
+    await isOnline(ana);
+    assert.equal(await part(ana, "room").innerText(), "side-room");
     return [ana, ben];
   },
 
@@ -438,6 +441,44 @@ const story = {
           const [width, view] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
           assert.ok(width <= view, `${device}: ${width} > ${view}`);
         }
+    return [ana, ben];
+  },
+
+  async "the picture for the README: a desktop and a phone, on two workers"() {
+    const context = await browser.newContext({ locale: "en-GB", deviceScaleFactor: 2 });
+    const room = "lobby";
+    const ana = await open(context, { name: "Ana", room, viewport: { width: 832, height: 610 } });
+    const anaWorker = await isOnline(ana);
+    const ben = await until("another worker", async () => {
+      const page = await open(context, { name: "Ben", room, via: "relay", viewport: { width: 340, height: 610 }, scheme: "dark" });
+      if ((await isOnline(page)) !== anaWorker) return page;
+      await page.close();
+    });
+    await ana.reload();  // without the notices of the tabs that were tried
+    await until("the same worker again", async () => (await isOnline(ana)) === anaWorker || (await ana.reload(), false));
+    await ben.evaluate(() => document.querySelector("[data-testid=log]").replaceChildren());
+    const benWorker = await isOnline(ben);
+    for (const [page, other, text] of [
+      [ana, ben, "Good morning! Which worker are you on?"],
+      [ben, ana, `${benWorker}, it says up there. And you are on ${anaWorker}.`],
+      [ana, ben, "So this went from one process to another, through shared memory."],
+      [ben, ana, "And I am on the Rust relay: no Python on my side at all 🚌"],
+      [ana, ben, "You could not tell."],
+    ]) {
+      await say(page, text);
+      await hears(other, text);
+      await hears(page, text);
+    }
+    await ben.evaluate(() => document.activeElement.blur());
+    const pictures = await Promise.all([ana, ben].map(async (page) => (await page.screenshot()).toString("base64")));
+    const frame = await context.newPage();
+    await frame.setViewportSize({ width: 1260, height: 690 });
+    await frame.setContent(`<style>body { margin: 0; height: 690px; display: flex; gap: 24px; align-items: center; justify-content: center; background: #dfe5e0 }
+      img { border-radius: 14px; box-shadow: 0 10px 34px rgb(18 40 32 / .22); height: 610px }</style>
+      ${pictures.map((picture) => `<img src="data:image/png;base64,${picture}">`).join("")}`);
+    await frame.waitForFunction(() => [...document.images].every((image) => image.complete));
+    await photograph(frame, "readme");
+    await context.close();
     return [ana, ben];
   },
 };
