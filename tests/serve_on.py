@@ -1,12 +1,13 @@
 """Runs a program that calls `app.run(...)`, but on another port, and on this machine only.
 
-    python tests/serve_on.py PORT PROGRAM
+    PORT=0 python tests/serve_on.py PROGRAM
 
 So the programs in the documentation can be tested exactly as they are printed there.
 """
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -16,16 +17,16 @@ from fanbus import Fanbus
 
 
 def main() -> None:
-    port, program = int(sys.argv[1]), sys.argv[2]
+    """Gives every `run` the port in PORT, and leaves the rest to the program."""
     run = Fanbus.run
 
     def run_here(app: Fanbus, **options: Any) -> None:
-        run(app, **{**options, "host": "127.0.0.1", "port": port})
+        run(app, **{**options, "host": "127.0.0.1", "port": int(os.environ["PORT"])})
 
     Fanbus.run = run_here  # type: ignore[method-assign, assignment]
-    sys.argv = [program]
-    sys.path[0] = str(Path(program).parent)
-    runpy.run_path(program, run_name="__main__")
+    sys.argv = sys.argv[1:]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

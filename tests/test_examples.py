@@ -6,37 +6,48 @@ import ast
 import json
 import os
 import re
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from serving import PATIENCE_S, ROOT, Server, Terminal
+from people import Terminal, closed_with, hear, join
+from running import Server
 
-CHAT = ROOT / "examples" / "chat" / "app.py"
-DEMO = ROOT / "examples" / "websockets_demo.py"
-
-
-@pytest.fixture(scope="module")
-def chat() -> Iterator[Server]:
-    with Server(CHAT) as server:
-        yield server
+EXAMPLES = Path(__file__).parent.parent / "examples"
+CHAT = EXAMPLES / "chat" / "app.py"
+DEMO = EXAMPLES / "websockets_demo.py"
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[Server]:
-    with Server(DEMO) as server:
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The chat, with as many workers as it likes: at least two."""
+    yield from started(CHAT, tmp_path_factory.mktemp("chat") / "stderr")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The demo, with its two workers."""
+    yield from started(DEMO, tmp_path_factory.mktemp("demo") / "stderr")
+
+
+def started(program: Path, stderr: Path) -> Iterator[Server]:
+    server = Server(program, workers=2, environment={}, stderr=stderr)
+    try:
+        server.wait_until_ready()
         yield server
+    finally:
+        server.destroy()
 
 
 def notes(ws: ClientConnection, kind: str) -> Iterator[dict[str, Any]]:
     """The notes of a kind that come to a client, one by one."""
     while True:
-        note = json.loads(ws.recv(timeout=PATIENCE_S))
+        note = json.loads(hear(ws))
         assert isinstance(note["worker"], int)
         if note["type"] == kind:
             yield note
@@ -49,7 +60,7 @@ def next_note(ws: ClientConnection, kind: str) -> dict[str, Any]:
 def enter(server: Server, path: str, name: str) -> tuple[ClientConnection, int]:
     """A client of the chat, and the worker that serves it."""
     tab = os.urandom(6).hex()
-    ws = server.websocket(f"{path}?name={name}&tab={tab}")
+    ws = join(server, f"{path}?name={name}&tab={tab}")
     own = next(note for note in notes(ws, "joined") if note["tab"] == tab)
     assert own["name"] == name
     return ws, own["worker"]
@@ -74,23 +85,15 @@ def say(ws: ClientConnection, key: str, text: str, **more: object) -> None:
     ws.send(json.dumps({"type": "message", "id": key, "text": text, **more}))
 
 
-def closed_with(ws: ClientConnection) -> int:
-    """Reads until the server closes, and returns the code."""
-    with suppress(ConnectionClosed):
-        while True:
-            ws.recv(timeout=PATIENCE_S)
-    assert ws.close_code is not None
-    return ws.close_code
-
-
 def test_the_chat_is_short() -> None:
     assert len(CHAT.read_text().splitlines()) < 60
 
 
 def test_the_page_is_served_and_loads_nothing_from_elsewhere(chat: Server) -> None:
-    with urllib.request.urlopen(chat.url("/"), timeout=PATIENCE_S) as answer:
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        page = answer.read().decode()
+    with chat.http() as http:
+        answer = http.get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    page = answer.text
     assert "<title>Fanbus chat</title>" in page
     loaded = re.findall(r"""(?:src|href|url|import)\s*[=(]\s*["']?(https?:|//)""", page)
     assert not loaded
@@ -174,17 +177,17 @@ def test_what_is_not_a_message_is_told_only_to_its_sender(chat: Server, bad: str
         ana.send(bad)
         assert "JSON" in next_note(ana, "error")["text"]
         say(ana, "after", "and still here")
-        while (note := json.loads(ben.recv(timeout=PATIENCE_S)))["type"] != "message":
+        while (note := json.loads(hear(ben)))["type"] != "message":
             assert note["type"] in ("joined", "left")
         assert note["id"] == "after"
 
 
 @pytest.mark.parametrize("path", ["/rooms/limits", "/relay/limits"])
 def test_the_chat_closes_who_sends_too_much(chat: Server, path: str) -> None:
-    with chat.websocket(path) as ws:
+    with join(chat, path) as ws:
         ws.send("x" * (16 * 1024 + 1))
         assert closed_with(ws) == 1009
-    with chat.websocket(path) as ws:
+    with join(chat, path) as ws:
         with suppress(ConnectionClosed):  # it may be closed before we have sent all of them
             for number in range(100):
                 say(ws, str(number), "quick")
@@ -192,20 +195,20 @@ def test_the_chat_closes_who_sends_too_much(chat: Server, path: str) -> None:
 
 
 def test_the_demo_echoes(demo: Server) -> None:
-    with demo.websocket("/ws/echo") as ws:
+    with join(demo, "/ws/echo") as ws:
         ws.send("hi")
-        assert ws.recv(timeout=PATIENCE_S) == "You said: hi"
+        assert hear(ws) == "You said: hi"
         ws.send(b"hi!")
-        assert ws.recv(timeout=PATIENCE_S) == "You said: 3 bytes"
+        assert hear(ws) == "You said: 3 bytes"
 
 
 def test_the_demo_broadcasts_to_every_worker(demo: Server) -> None:
     with ExitStack() as stack:
-        clients = [stack.enter_context(demo.websocket("/ws/chat")) for _ in range(12)]
+        clients = [stack.enter_context(join(demo, "/ws/chat")) for _ in range(12)]
         workers = set()
         clients[0].send("to all")
         for client in clients:
-            while (message := client.recv(timeout=PATIENCE_S)) != "to all":
+            while (message := hear(client)) != "to all":
                 assert isinstance(message, str)
                 assert message.startswith("Somebody joined through worker ")
                 workers.add(message.split()[-1])
@@ -213,30 +216,30 @@ def test_the_demo_broadcasts_to_every_worker(demo: Server) -> None:
 
 
 def test_the_demos_turbo_route_echoes(demo: Server) -> None:
-    with demo.websocket("/ws/turbo") as ws:
+    with join(demo, "/ws/turbo") as ws:
         ws.send("hi")
-        assert ws.recv(timeout=PATIENCE_S) == "Echo: hi"
+        assert hear(ws) == "Echo: hi"
 
 
 def test_the_demos_relay_reaches_its_room(demo: Server) -> None:
     with ExitStack() as stack:
-        garden = [stack.enter_context(demo.websocket("/ws/relay/garden")) for _ in range(8)]
-        cellar = stack.enter_context(demo.websocket("/ws/relay/cellar"))
+        garden = [stack.enter_context(join(demo, "/ws/relay/garden")) for _ in range(8)]
+        cellar = stack.enter_context(join(demo, "/ws/relay/cellar"))
         for number, client in enumerate(garden):
             client.send(f"from {number}")
-        heard = [[client.recv(timeout=PATIENCE_S) for _ in garden] for client in garden]
+        heard = [[hear(client) for _ in garden] for client in garden]
         assert sorted(map(str, heard[0])) == [f"from {number}" for number in range(8)]
         assert all(messages == heard[0] for messages in heard), "not one order"
         cellar.send("nobody came")
-        assert cellar.recv(timeout=PATIENCE_S) == "nobody came"
+        assert hear(cellar) == "nobody came"
 
 
 @pytest.mark.parametrize("path", ["/ws/echo", "/ws/chat", "/ws/turbo", "/ws/relay/limits"])
 def test_the_demos_limits_hold_on_every_route(demo: Server, path: str) -> None:
-    with demo.websocket(path) as ws:
+    with join(demo, path) as ws:
         ws.send("x" * (64 * 1024 + 1))
         assert closed_with(ws) == 1009
-    with demo.websocket(path) as ws:
+    with join(demo, path) as ws:
         with suppress(ConnectionClosed):  # it may be closed before we have sent all of them
             for _ in range(200):
                 ws.send("quick")
@@ -246,17 +249,16 @@ def test_the_demos_limits_hold_on_every_route(demo: Server, path: str) -> None:
 def test_the_demos_docstring_can_be_typed_as_it_stands(demo: Server) -> None:
     docstring = ast.get_docstring(ast.parse(DEMO.read_text()))
     assert docstring is not None
-    commands = re.findall(r"python -m websockets (ws://127\.0\.0\.1:5000(/\S+))(.*)", docstring)
+    commands = re.findall(r"(python -m websockets ws://127\.0\.0\.1:5000(\S+))(.*)", docstring)
     assert [path for _, path, _ in commands] == [
         "/ws/echo",
         "/ws/chat",
         "/ws/turbo",
         "/ws/relay/garden",
     ]
-    for url, path, promise in commands:
-        here = url.replace(":5000", f":{demo.port}")
+    for command, path, promise in commands:
         answer = re.search(r'"(?P<sent>.*)"\s+->\s+(?P<answer>.*)', promise)
         sent = answer["sent"] if answer else f"hello {path}"
-        with Terminal(["python", "-m", "websockets", here]) as terminal:
+        with Terminal(command, demo) as terminal:
             terminal.types(sent)
             terminal.shows(f"< {answer['answer'] if answer else sent}")
