@@ -417,6 +417,12 @@ const story = {
     await ana.goto(`http://127.0.0.1:${port}/?name=Ana&room=Side+Room#`);
     await isOnline(ana);
     assert.equal(await part(ana, "room").innerText(), "side-room");
+    for (const room of ["scroll", "text", "log"]) {
+      await ana.evaluate((hash) => (location.hash = hash), room);
+      await isOnline(ana);
+      assert.equal(await part(ana, "room").innerText(), room);
+      assert.notEqual(await ana.evaluate(() => document.activeElement.dataset.testid), "scroll", "no element has a room's name");
+    }
     return [ana, ben];
   },
 
@@ -450,7 +456,7 @@ const story = {
     const ana = await open(context, { name: "Ana", room, viewport: { width: 832, height: 610 } });
     const anaWorker = await isOnline(ana);
     const ben = await until("another worker", async () => {
-      const page = await open(context, { name: "Ben", room, via: "relay", viewport: { width: 340, height: 610 }, scheme: "dark" });
+      const page = await open(context, { name: "Ben", room, via: "relay", viewport: { width: 375, height: 610 }, scheme: "dark" });
       if ((await isOnline(page)) !== anaWorker) return page;
       await page.close();
     });
@@ -472,7 +478,7 @@ const story = {
     await ben.evaluate(() => document.activeElement.blur());
     const pictures = await Promise.all([ana, ben].map(async (page) => (await page.screenshot()).toString("base64")));
     const frame = await context.newPage();
-    await frame.setViewportSize({ width: 1260, height: 690 });
+    await frame.setViewportSize({ width: 1295, height: 690 });
     await frame.setContent(`<style>body { margin: 0; height: 690px; display: flex; gap: 24px; align-items: center; justify-content: center; background: #dfe5e0 }
       img { border-radius: 14px; box-shadow: 0 10px 34px rgb(18 40 32 / .22); height: 610px }</style>
       ${pictures.map((picture) => `<img src="data:image/png;base64,${picture}">`).join("")}`);
