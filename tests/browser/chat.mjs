@@ -331,12 +331,16 @@ const story = {
     const ana = await open(context, { name: "Ana", room: "bye" });
     const rust = await open(context, { name: "Rust", room: "bye", via: "relay" });
     await Promise.all([isOnline(ana), isOnline(rust)]);
-    const words = (page) => page.evaluate(() => new Promise((resolve) => {
-      new MutationObserver(() => resolve(document.querySelector("[data-testid=connection-words]").textContent)).observe(document.querySelector("[data-testid=connection-words]"), { childList: true });
-    }));
-    const said = Promise.all([words(ana), words(rust)]);
+    for (const page of [ana, rust])
+      await page.evaluate(() => {
+        const words = document.querySelector("[data-testid=connection-words]");
+        new MutationObserver((_, observer) => { globalThis.firstSaid = words.textContent; observer.disconnect(); }).observe(words, { childList: true });
+      });
     await stopServer("SIGTERM");
-    for (const line of await said) assert.equal(line, "Offline. The server is restarting.");
+    for (const page of [ana, rust]) {
+      await page.waitForFunction(() => globalThis.firstSaid);
+      assert.equal(await page.evaluate(() => globalThis.firstSaid), "Offline. The server is restarting.");
+    }
     await startServer();
     await Promise.all([isOnline(ana), isOnline(rust)]);
     return [ana, rust];
