@@ -1,1 +1,7 @@
 //! All Rust integration tests, in one binary.
+
+mod codec;
+mod codec_model;
+mod handshake;
+mod router;
+mod tidy;

@@ -1,0 +1,282 @@
+//! WebSocket frames as both sides of a session see them: what a server writes, what a peer's
+//! bytes mean, and the seam ([`Decode`]) behind which they are taken apart.
+//!
+//! Everything here is plain bytes. It knows no socket and no session.
+
+#![expect(
+    clippy::mut_mut,
+    reason = "advancing a caller's slice that is unmasked in place"
+)]
+
+use std::fmt;
+use std::ops::Deref;
+
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
+/// The longest reason of a close frame: a control payload less the two bytes of the code.
+pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
+
+const FIN: u8 = 0x80;
+const OPCODE_TEXT: u8 = 0x1;
+const OPCODE_BINARY: u8 = 0x2;
+const OPCODE_CLOSE: u8 = 0x8;
+const OPCODE_PING: u8 = 0x9;
+const OPCODE_PONG: u8 = 0xA;
+
+/// What a message's payload is.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Kind {
+    /// UTF-8 text.
+    Text,
+    /// Bytes of any sort.
+    Binary,
+}
+
+/// The header of a whole message sent by a server: FIN set, no mask, the shortest length form.
+///
+/// ```
+/// use fanbus::actors::frame::{Kind, message_header};
+///
+/// assert_eq!(*message_header(Kind::Text, 5), [0x81, 5]);
+/// assert_eq!(*message_header(Kind::Binary, 300), [0x82, 126, 0x01, 0x2C]);
+/// ```
+#[derive(Copy, Clone)]
+pub struct FrameHeader {
+    bytes: [u8; 10],
+    /// 2, 4 or 10: how many of `bytes` are the header.
+    len: u8,
+}
+
+/// Encodes the header of a message of `payload_len` bytes. The payload follows it as it is.
+pub fn message_header(kind: Kind, payload_len: usize) -> FrameHeader {
+    let mut bytes = [0; 10];
+    bytes[0] = FIN
+        | match kind {
+            Kind::Text => OPCODE_TEXT,
+            Kind::Binary => OPCODE_BINARY,
+        };
+    let len = match payload_len {
+        0..=125 => {
+            bytes[1] = payload_len as u8;
+            2
+        }
+        126..=0xFFFF => {
+            bytes[1] = 126;
+            bytes[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            bytes[1] = 127;
+            bytes[2..10].copy_from_slice(&(payload_len as u64).to_be_bytes());
+            10
+        }
+    };
+    FrameHeader { bytes, len }
+}
+
+impl Deref for FrameHeader {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+}
+
+impl fmt::Debug for FrameHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameHeader({:02x?})", &**self)
+    }
+}
+
+/// A whole control frame sent by a server, header and payload. It lives on the stack: answering
+/// a ping allocates nothing.
+#[derive(Copy, Clone)]
+pub struct ControlFrame {
+    bytes: [u8; 2 + MAX_CONTROL_PAYLOAD],
+    /// How many of `bytes` are the frame; at least 2.
+    len: u8,
+}
+
+impl ControlFrame {
+    /// Takes what fits of the payload's two parts.
+    fn new(opcode: u8, first: &[u8], second: &[u8]) -> Self {
+        let mut bytes = [0; 2 + MAX_CONTROL_PAYLOAD];
+        let mut len = 2;
+        for part in [first, second] {
+            let part = &part[..part.len().min(bytes.len() - len)];
+            bytes[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        bytes[0] = FIN | opcode;
+        bytes[1] = (len - 2) as u8;
+        Self {
+            bytes,
+            len: len as u8,
+        }
+    }
+}
+
+impl Deref for ControlFrame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+}
+
+impl fmt::Debug for ControlFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ControlFrame({:02x?})", &**self)
+    }
+}
+
+/// A ping. A payload of more than [`MAX_CONTROL_PAYLOAD`] bytes is cut there.
+pub fn ping(payload: &[u8]) -> ControlFrame {
+    ControlFrame::new(OPCODE_PING, payload, &[])
+}
+
+/// A pong: the answer to a ping, with the same payload (RFC 6455, section 5.5.3).
+pub fn pong(payload: &[u8]) -> ControlFrame {
+    ControlFrame::new(OPCODE_PONG, payload, &[])
+}
+
+/// A close frame. A reason of more than [`MAX_CLOSE_REASON`] bytes is cut before the character
+/// that does not fit.
+///
+/// ```
+/// use fanbus::actors::frame::close;
+///
+/// assert_eq!(*close(1000, "bye"), [0x88, 5, 0x03, 0xE8, b'b', b'y', b'e']);
+/// ```
+pub fn close(code: u16, reason: &str) -> ControlFrame {
+    let mut fits = reason.len().min(MAX_CLOSE_REASON);
+    while !reason.is_char_boundary(fits) {
+        fits -= 1;
+    }
+    ControlFrame::new(
+        OPCODE_CLOSE,
+        &code.to_be_bytes(),
+        &reason.as_bytes()[..fits],
+    )
+}
+
+/// A close frame without a code: the answer to a close frame that had none (RFC 6455, section
+/// 5.5.1).
+pub fn close_without_code() -> ControlFrame {
+    ControlFrame::new(OPCODE_CLOSE, &[], &[])
+}
+
+/// Whether a close frame may carry this code (RFC 6455, section 7.4, and the IANA registry up to
+/// 1014). 1005, 1006 and 1015 say what happened without a close frame, so none may name them.
+pub fn is_close_code(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// What a decoder found.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Event<'a> {
+    /// A whole message, put together if it came in fragments.
+    Message {
+        /// Text or binary.
+        kind: Kind,
+        /// The unmasked payload. That of a [`Kind::Text`] is validated UTF-8.
+        payload: &'a [u8],
+    },
+    /// A ping, which wants a [`pong`] with this payload.
+    Ping(&'a [u8]),
+    /// A pong, asked for or not.
+    Pong(&'a [u8]),
+    /// The peer's last frame; nothing after it is looked at.
+    Close {
+        /// Its close code, valid by [`is_close_code`], if it gave one.
+        code: Option<u16>,
+        /// Its reason, possibly empty.
+        reason: &'a str,
+    },
+}
+
+/// Why a peer's bytes cannot be accepted. The session answers with `close(code, reason)` and ends.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Violation {
+    /// The close code: 1002 (protocol error), 1007 (bad UTF-8) or 1009 (too big).
+    pub code: u16,
+    /// One sentence; it fits a close frame.
+    pub reason: &'static str,
+}
+
+/// Bytes in, events out. Knows no socket.
+pub trait Decode: 'static {
+    /// Takes what it needs from the front of `input`, advancing it, and returns the next event,
+    /// or `None` when all of the input was taken.
+    ///
+    /// A frame that lies whole in `input` is unmasked in place and its payload borrowed from
+    /// there: no copy. What the last event borrowed from the decoder is freed by the next call,
+    /// so call until `None`, and an idle decoder holds nothing.
+    ///
+    /// After a [`Violation`] or an [`Event::Close`], all further input is taken and ignored.
+    fn decode<'e, 'i: 'e>(
+        &'e mut self,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<Event<'e>>, Violation>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_uses_the_shortest_length_form() {
+        let cases: [(usize, &[u8]); 6] = [
+            (0, &[0x82, 0]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (0xFFFF, &[0x82, 126, 0xFF, 0xFF]),
+            (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+            (
+                0x1_2345_6789,
+                &[0x82, 127, 0, 0, 0, 1, 0x23, 0x45, 0x67, 0x89],
+            ),
+        ];
+        for (payload_len, expected) in cases {
+            assert_eq!(&*message_header(Kind::Binary, payload_len), expected);
+        }
+        assert_eq!(message_header(Kind::Text, 1)[0], 0x81);
+    }
+
+    #[test]
+    fn a_control_frame_carries_its_payload_and_never_more_than_125_bytes() {
+        assert_eq!(&*ping(b"hi"), &[0x89, 2, b'h', b'i']);
+        assert_eq!(&*pong(b""), &[0x8A, 0]);
+        let longest = ping(&[7; 300]);
+        assert_eq!((longest.len(), longest[1]), (127, 125));
+        assert_eq!(&*close_without_code(), &[0x88, 0]);
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_between_characters() {
+        let exact = close(1000, &"x".repeat(200));
+        assert_eq!(exact.len(), 2 + 125);
+
+        // 41 characters of 3 bytes are 123; with one byte before them, the last does not fit.
+        let cut = close(1001, &format!("x{}", "€".repeat(41)));
+        let reason = std::str::from_utf8(&cut[4..]).expect("cut at a character");
+        assert_eq!(reason, format!("x{}", "€".repeat(40)));
+        assert_eq!(cut[1] as usize, 2 + reason.len());
+    }
+
+    #[test]
+    fn only_codes_that_may_travel_are_close_codes() {
+        for code in [
+            1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4999,
+        ] {
+            assert!(is_close_code(code), "{code}");
+        }
+        for code in [
+            0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
+        ] {
+            assert!(!is_close_code(code), "{code}");
+        }
+    }
+}

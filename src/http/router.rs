@@ -1,0 +1,256 @@
+//! Which endpoint answers a request: by path and method for HTTP, by path for a WebSocket.
+//!
+//! Paths are matched exactly, trailing slash included; text beats a parameter. It knows nothing
+//! of endpoints but their numbers.
+
+use std::collections::HashMap;
+
+use actix_http::Method;
+
+use super::path::{PathError, PathTemplate, Values, normalize};
+
+/// The number of an endpoint: an index into the list of whoever registers them.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub struct EndpointId(pub u32);
+
+/// The routes of one application.
+#[derive(Clone, Default)]
+pub struct Router {
+    http: Table,
+    websocket: Table,
+}
+
+/// Why a route cannot be registered.
+#[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum RouteError {
+    /// The path itself is wrong.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Another route would match the same requests.
+    #[error(
+        "The path {path:?} conflicts with {with:?}: a request could match both. Change one of \
+         them, or remove it."
+    )]
+    Conflict {
+        /// The new path.
+        path: String,
+        /// The path that was registered before.
+        with: String,
+        /// Its endpoint.
+        endpoint: Option<EndpointId>,
+    },
+    /// An HTTP route without methods.
+    #[error("The path {0:?} is registered for no method: give at least one, such as GET.")]
+    NoMethods(String),
+}
+
+/// What an HTTP request is answered with.
+#[derive(Debug)]
+pub enum Outcome<'r> {
+    /// This endpoint.
+    Found(Found<'r>),
+    /// 405: the path exists for other methods, listed for the `Allow` header.
+    MethodNotAllowed {
+        /// The methods, as in `GET, HEAD`.
+        allow: String,
+    },
+    /// 404.
+    NotFound,
+}
+
+/// A route that matches.
+#[derive(Debug)]
+pub struct Found<'r> {
+    /// Who answers.
+    pub endpoint: EndpointId,
+    /// The path that matched, with the parameters' names.
+    pub path: &'r PathTemplate,
+    /// The parameters' values, in the order of the names.
+    pub values: Values,
+}
+
+impl Router {
+    /// A router without routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers an endpoint for a path and some methods.
+    pub fn add_http(
+        &mut self,
+        methods: &[Method],
+        path: &str,
+        endpoint: EndpointId,
+    ) -> Result<(), RouteError> {
+        if methods.is_empty() {
+            return Err(RouteError::NoMethods(path.to_owned()));
+        }
+        self.http.add(methods, path, endpoint)
+    }
+
+    /// Registers an endpoint for the WebSocket sessions of a path.
+    pub fn add_websocket(&mut self, path: &str, endpoint: EndpointId) -> Result<(), RouteError> {
+        self.websocket.add(&[Method::GET], path, endpoint)
+    }
+
+    /// Finds who answers a request. `path` is as it came, percent-encoded and without the query.
+    /// HEAD is answered by GET's endpoint, unless it has its own.
+    pub fn http(&self, method: &Method, path: &str) -> Outcome<'_> {
+        self.http.find(method, path)
+    }
+
+    /// Finds who answers a WebSocket's handshake.
+    pub fn websocket(&self, path: &str) -> Option<Found<'_>> {
+        match self.websocket.find(&Method::GET, path) {
+            Outcome::Found(found) => Some(found),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let paths = |table: &Table| -> Vec<String> {
+            let routes = table.resources.iter().flatten();
+            routes
+                .map(|route| route.template.as_str().to_owned())
+                .collect()
+        };
+        f.debug_struct("Router")
+            .field("http", &paths(&self.http))
+            .field("websocket", &paths(&self.websocket))
+            .finish()
+    }
+}
+
+/// All routes of one sort.
+#[derive(Clone, Default)]
+struct Table {
+    /// From a path to its place in `resources`.
+    tree: matchit::Router<usize>,
+    /// The same by shape: the path without its parameters' names.
+    by_shape: HashMap<String, usize>,
+    /// The routes of each shape: one per registration, no two with a common method. Never empty.
+    resources: Vec<Vec<Route>>,
+}
+
+#[derive(Clone)]
+struct Route {
+    methods: Vec<Method>,
+    template: PathTemplate,
+    endpoint: EndpointId,
+}
+
+impl Table {
+    fn add(
+        &mut self,
+        methods: &[Method],
+        path: &str,
+        endpoint: EndpointId,
+    ) -> Result<(), RouteError> {
+        let template = PathTemplate::parse(path)?;
+        let shape = template.shape().to_owned();
+        let route = Route {
+            methods: methods.to_vec(),
+            template,
+            endpoint,
+        };
+        if let Some(&place) = self.by_shape.get(&shape) {
+            let others = &mut self.resources[place];
+            let shares = |other: &&Route| methods.iter().any(|it| other.methods.contains(it));
+            if let Some(other) = others.iter().find(shares) {
+                return Err(other.conflict(path));
+            }
+            others.push(route);
+            return Ok(());
+        }
+        let place = self.resources.len();
+        self.tree
+            .insert(route.template.pattern(), place)
+            .map_err(|error| self.explain(&route.template, &error))?;
+        self.by_shape.insert(shape, place);
+        self.resources.push(vec![route]);
+        Ok(())
+    }
+
+    /// Says what the tree has against a path.
+    fn explain(&self, template: &PathTemplate, error: &matchit::InsertError) -> RouteError {
+        let path = template.as_str();
+        let matchit::InsertError::Conflict { with } = error else {
+            // Our own parser is stricter; what it lets through, the tree has only this against.
+            return PathError::SharedSegment(path.to_owned()).into();
+        };
+        let mut routes = self.resources.iter().flatten();
+        match routes.find(|other| other.template.pattern() == with) {
+            Some(other) => other.conflict(path),
+            None => RouteError::Conflict {
+                path: path.to_owned(),
+                with: with.clone(),
+                endpoint: None,
+            },
+        }
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Outcome<'_> {
+        let Some(path) = normalize(path) else {
+            return Outcome::NotFound;
+        };
+        let Ok(found) = self.tree.at(&path) else {
+            return Outcome::NotFound;
+        };
+        let routes = &self.resources[*found.value];
+        let convert = |route: &Route| -> Option<Values> {
+            route
+                .template
+                .convert(found.params.iter().map(|(_, text)| text))
+        };
+        let answer = |method: &Method| {
+            let mut routes = routes.iter().filter(|route| route.methods.contains(method));
+            routes.find_map(|route| {
+                let values = convert(route)?;
+                Some(Found {
+                    endpoint: route.endpoint,
+                    path: &route.template,
+                    values,
+                })
+            })
+        };
+        let by_get = || {
+            if *method == Method::HEAD {
+                answer(&Method::GET)
+            } else {
+                None
+            }
+        };
+        if let Some(found) = answer(method).or_else(by_get) {
+            return Outcome::Found(found);
+        }
+        let existing = routes.iter().filter(|route| convert(route).is_some());
+        let allow = allow(existing.flat_map(|route| &route.methods));
+        if allow.is_empty() {
+            return Outcome::NotFound;
+        }
+        Outcome::MethodNotAllowed { allow }
+    }
+}
+
+impl Route {
+    fn conflict(&self, path: &str) -> RouteError {
+        RouteError::Conflict {
+            path: path.to_owned(),
+            with: self.template.as_str().to_owned(),
+            endpoint: Some(self.endpoint),
+        }
+    }
+}
+
+/// The `Allow` header for these methods. Where there is GET, there is HEAD.
+fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
+    let mut names: Vec<&str> = methods.map(Method::as_str).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}

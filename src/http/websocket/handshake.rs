@@ -1,0 +1,198 @@
+//! The opening handshake (RFC 6455, section 4.2): is this request one that may become a
+//! WebSocket, and what is written in answer.
+//!
+//! It is pure: parts of a request in, a verdict or bytes out. Who is admitted beyond this (by
+//! path, by Python, by number) is for others to say; they refuse with the same [`Refusal`].
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::{Method, StatusCode, Version, ws};
+
+use super::origin::Origins;
+use super::subprotocol::Subprotocol;
+
+/// The only version of the protocol that there is.
+const VERSION: &[u8] = b"13";
+
+/// Where a request's headers are read from.
+pub trait Headers {
+    /// Every value of the header, in the order in which they came.
+    fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]>;
+}
+
+impl Headers for HeaderMap {
+    fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+        self.get_all(name).map(HeaderValue::as_bytes)
+    }
+}
+
+/// A request that may become a WebSocket.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    /// What `Sec-WebSocket-Accept` says: the proof that the key was read.
+    accept: [u8; 28],
+}
+
+impl Upgrade {
+    /// Checks a request as section 4.2.1 says, and its origin.
+    pub fn check(
+        method: &Method,
+        version: Version,
+        headers: &impl Headers,
+        origins: &Origins,
+    ) -> Result<Self, Refusal> {
+        if method != Method::GET {
+            return Err(Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "A WebSocket is opened with GET.",
+            ));
+        }
+        if version < Version::HTTP_11 {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "A WebSocket needs HTTP/1.1; a proxy in between may speak HTTP/1.0.",
+            ));
+        }
+        if !has_token(headers, &header::UPGRADE, "websocket") {
+            return Err(Refusal::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "This is a WebSocket endpoint: the request lacks \"Upgrade: websocket\".",
+            ));
+        }
+        if !has_token(headers, &header::CONNECTION, "upgrade") {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "The request lacks \"Connection: Upgrade\"; a proxy in between may drop it.",
+            ));
+        }
+        if only_value(headers, &header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+            return Err(Refusal::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "This server speaks version 13 of the WebSocket protocol (RFC 6455).",
+            ));
+        }
+        let key = only_value(headers, &header::SEC_WEBSOCKET_KEY);
+        let Some(key) = key.filter(|key| is_key(key)) else {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "Sec-WebSocket-Key must be 16 bytes in base64, once.",
+            ));
+        };
+        if !origins.admit(headers) {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "Pages of this origin may not open a WebSocket here.",
+            ));
+        }
+        Ok(Self {
+            accept: ws::hash_key(key),
+        })
+    }
+
+    /// Appends the `101 Switching Protocols` response. Frames follow it directly.
+    pub fn write<'a>(
+        &self,
+        subprotocol: Option<&Subprotocol>,
+        extra_headers: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\n\
+              Upgrade: websocket\r\n\
+              Connection: Upgrade\r\n\
+              Sec-WebSocket-Accept: ",
+        );
+        out.extend_from_slice(&self.accept);
+        out.extend_from_slice(b"\r\n");
+        if let Some(subprotocol) = subprotocol {
+            out.extend_from_slice(b"Sec-WebSocket-Protocol: ");
+            out.extend_from_slice(subprotocol.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in extra_headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Why a handshake is refused: an HTTP response instead of a WebSocket. The connection closes.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Refusal {
+    /// The response's status.
+    pub status: StatusCode,
+    /// The response's body: a sentence for whoever looks into the browser's network log.
+    pub reason: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with this status and sentence.
+    pub fn new(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            reason: reason.into(),
+        }
+    }
+
+    /// Appends the whole response.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let status = self.status;
+        let phrase = status.canonical_reason().unwrap_or_default();
+        let (connection, specific) = match status {
+            // What the client has to know to do better (RFC 9110, section 15.5.22; RFC 6455, 4.4).
+            StatusCode::UPGRADE_REQUIRED => (
+                "Upgrade, close",
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            ),
+            StatusCode::METHOD_NOT_ALLOWED => ("close", "Allow: GET\r\n"),
+            _ => ("close", ""),
+        };
+        write!(
+            out,
+            "HTTP/1.1 {} {phrase}\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\n\
+             Connection: {connection}\r\n\
+             {specific}\r\n\
+             {}",
+            status.as_u16(),
+            self.reason.len(),
+            self.reason,
+        )
+        .expect("writing to a Vec cannot fail");
+    }
+}
+
+/// Whether a header that is a list of tokens has this one, in any case.
+fn has_token(headers: &impl Headers, name: &HeaderName, token: &str) -> bool {
+    list(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The items of a header that is a list, over all its lines (RFC 9110, section 5.6.1).
+pub(super) fn list<'h>(
+    headers: &'h impl Headers,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
+    headers
+        .values(name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+}
+
+/// The value of a header that came exactly once.
+pub(super) fn only_value<'h>(headers: &'h impl Headers, name: &HeaderName) -> Option<&'h [u8]> {
+    let mut values = headers.values(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether these are 16 bytes in base64: 22 digits and the padding.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key[..22].iter().all(is_digit) && key[22..] == *b"=="
+}

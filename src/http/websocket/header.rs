@@ -1,0 +1,151 @@
+//! A client's frame header (RFC 6455, section 5.2), judged as it comes in.
+
+use super::mask::advance;
+use super::message::{MAX_FRAGMENTS, PartialMessage};
+use super::violations::{
+    FRAGMENTED_CONTROL, LENGTH_TOP_BIT, LONG_CONTROL, LONG_LENGTH_FORM, MESSAGE_TOO_BIG,
+    NOT_MASKED, NOTHING_TO_CONTINUE, RESERVED_BITS, RESERVED_OPCODE, TOO_MANY_FRAGMENTS,
+    UNFINISHED_MESSAGE,
+};
+use crate::actors::frame::{Kind, MAX_CONTROL_PAYLOAD, Violation};
+
+/// The longest header: two bytes, eight of length, four of mask.
+pub(super) const MAX_HEADER: usize = 14;
+
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0F;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
+
+/// A frame being received.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) opcode: Opcode,
+    /// No fragment follows it.
+    pub(super) is_final: bool,
+    /// The mask, turned so that its first byte belongs to the next byte of payload.
+    pub(super) key: [u8; 4],
+    /// How much of the payload has not come yet. At most the message limit.
+    pub(super) remaining: usize,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Opcode {
+    Continuation,
+    Message(Kind),
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Opcode {
+    pub(super) fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+}
+
+impl Frame {
+    /// The same frame when `taken` bytes of its payload have come.
+    pub(super) fn after(self, taken: usize) -> Self {
+        Self {
+            key: advance(self.key, taken),
+            remaining: self.remaining - taken,
+            ..self
+        }
+    }
+}
+
+/// Judges as much of a header as `bytes` has, in the order of the bytes: so the verdict does
+/// not depend on how they were cut. Returns the frame and the header's length once it is whole.
+pub(super) fn parse(
+    bytes: &[u8],
+    message: Option<&PartialMessage>,
+    max_message_bytes: usize,
+) -> Result<Option<(Frame, usize)>, Violation> {
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
+    let is_final = first & FIN != 0;
+    let opcode = parse_opcode(first, is_final, message)?;
+
+    let Some(&second) = bytes.get(1) else {
+        return Ok(None);
+    };
+    if second & MASKED == 0 {
+        return Err(NOT_MASKED);
+    }
+    let short = second & LENGTH;
+    if opcode.is_control() && short as usize > MAX_CONTROL_PAYLOAD {
+        return Err(LONG_CONTROL);
+    }
+    let (payload_len, key_at) = match short {
+        126 => {
+            let Some(len) = bytes[2..].first_chunk() else {
+                return Ok(None);
+            };
+            (u16::from_be_bytes(*len) as u64, 4)
+        }
+        127 => {
+            let Some(len) = bytes[2..].first_chunk() else {
+                return Ok(None);
+            };
+            (u64::from_be_bytes(*len), 10)
+        }
+        short => (short as u64, 2),
+    };
+    match short {
+        126 if payload_len < 126 => return Err(LONG_LENGTH_FORM),
+        127 if payload_len <= 0xFFFF => return Err(LONG_LENGTH_FORM),
+        127 if payload_len >> 63 != 0 => return Err(LENGTH_TOP_BIT),
+        _ => {}
+    }
+    if !opcode.is_control() {
+        let had = message.map_or(0, PartialMessage::len);
+        debug_assert!(had <= max_message_bytes);
+        if payload_len > (max_message_bytes - had) as u64 {
+            return Err(MESSAGE_TOO_BIG);
+        }
+    }
+
+    let Some(&key) = bytes[key_at..].first_chunk() else {
+        return Ok(None);
+    };
+    let frame = Frame {
+        opcode,
+        is_final,
+        key,
+        remaining: payload_len as usize,
+    };
+    Ok(Some((frame, key_at + key.len())))
+}
+
+/// Judges a header's first byte, against what came before it.
+fn parse_opcode(
+    first: u8,
+    is_final: bool,
+    message: Option<&PartialMessage>,
+) -> Result<Opcode, Violation> {
+    // A negotiated permessage-deflate will allow the first of the three on a message.
+    if first & RESERVED != 0 {
+        return Err(RESERVED_BITS);
+    }
+    let opcode = match first & OPCODE {
+        0x0 => Opcode::Continuation,
+        0x1 => Opcode::Message(Kind::Text),
+        0x2 => Opcode::Message(Kind::Binary),
+        0x8 => Opcode::Close,
+        0x9 => Opcode::Ping,
+        0xA => Opcode::Pong,
+        _ => return Err(RESERVED_OPCODE),
+    };
+    match (opcode, message) {
+        (Opcode::Close | Opcode::Ping | Opcode::Pong, _) if !is_final => Err(FRAGMENTED_CONTROL),
+        (Opcode::Continuation, None) => Err(NOTHING_TO_CONTINUE),
+        (Opcode::Message(_), Some(_)) => Err(UNFINISHED_MESSAGE),
+        (Opcode::Continuation, Some(message)) if message.fragments() == MAX_FRAGMENTS => {
+            Err(TOO_MANY_FRAGMENTS)
+        }
+        _ => Ok(opcode),
+    }
+}

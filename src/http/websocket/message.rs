@@ -1,0 +1,87 @@
+//! A message put together from pieces: fragments, or parts of a frame that the input cut.
+
+use super::violations::BAD_UTF8;
+use crate::actors::frame::{Kind, Violation};
+
+/// The most frames that one message may be cut into; empty ones count.
+///
+/// Each costs the peer at least six bytes, but empty ones never reach the size limit: without this
+/// bound a message may go on for ever. Real clients cut into a handful; the largest message of
+/// the Autobahn suite comes in 65,536.
+pub const MAX_FRAGMENTS: u32 = 1 << 16;
+
+/// A message of which a part has come.
+#[derive(Debug)]
+pub(super) struct PartialMessage {
+    kind: Kind,
+    /// What has come. Never more than the message limit, nor is its capacity.
+    bytes: Vec<u8>,
+    /// How many of `bytes` are known to be whole characters, if it is text. At most three bytes
+    /// follow them: the beginning of a character.
+    valid: usize,
+    /// How many of its frames have come whole.
+    fragments: u32,
+}
+
+impl PartialMessage {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            bytes: Vec::new(),
+            valid: 0,
+            fragments: 0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(super) fn fragments(&self) -> u32 {
+        self.fragments
+    }
+
+    /// One of its frames has come whole.
+    pub(super) fn count_fragment(&mut self) {
+        debug_assert!(self.fragments < MAX_FRAGMENTS);
+        self.fragments += 1;
+    }
+
+    /// Appends unmasked payload that fits the limit: the header was judged by it.
+    pub(super) fn push(&mut self, piece: &[u8], max_message_bytes: usize) -> Result<(), Violation> {
+        let len = self.bytes.len() + piece.len();
+        debug_assert!(len <= max_message_bytes);
+        if len > self.bytes.capacity() {
+            // Doubles as `Vec` does, but by what has come, never by what was announced.
+            let capacity = len.max(2 * self.bytes.capacity()).min(max_message_bytes);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(piece);
+
+        if self.kind == Kind::Text {
+            match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
+                Ok(_) => self.valid = len,
+                Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+                Err(_) => return Err(BAD_UTF8),
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole message, if it does not end in the middle of a character.
+    pub(super) fn finish(self) -> Result<Vec<u8>, Violation> {
+        if self.kind == Kind::Text && self.valid < self.bytes.len() {
+            return Err(BAD_UTF8);
+        }
+        Ok(self.bytes)
+    }
+}

@@ -1,0 +1,15 @@
+//! RFC 6455 without a socket: the opening handshake, and a peer's bytes turned into events.
+//!
+//! What a server *sends* is encoded in [`crate::actors::frame`], because the bus carries it.
+
+pub mod codec;
+pub mod handshake;
+mod header;
+mod mask;
+mod message;
+pub mod origin;
+pub mod subprotocol;
+pub(in crate::http) mod upgrade;
+mod violations;
+
+pub use message::MAX_FRAGMENTS;

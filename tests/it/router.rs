@@ -1,0 +1,321 @@
+//! Routes: what matches, what it becomes, and what is told to whoever registers a wrong one.
+
+use actix_http::Method;
+use fanbus::http::path::{PathTemplate, Value};
+use fanbus::http::router::{EndpointId, Outcome, RouteError, Router};
+
+fn get(paths: &[&str]) -> Router {
+    let mut router = Router::new();
+    for (id, path) in (0..).zip(paths) {
+        router
+            .add_http(&[Method::GET], path, EndpointId(id))
+            .expect(path);
+    }
+    router
+}
+
+/// The endpoint's number and its values, in words; or the status.
+fn ask(router: &Router, method: &Method, path: &str) -> Result<(u32, Vec<Value>), String> {
+    match router.http(method, path) {
+        Outcome::Found(found) => Ok((found.endpoint.0, found.values.into_vec())),
+        Outcome::MethodNotAllowed { allow } => Err(format!("405 {allow}")),
+        Outcome::NotFound => Err("404".to_owned()),
+    }
+}
+
+/// The values of the only route's parameters.
+fn values(path: &str, request: &str) -> Option<Vec<Value>> {
+    ask(&get(&[path]), &Method::GET, request)
+        .ok()
+        .map(|(_, values)| values)
+}
+
+fn text(value: &str) -> Value {
+    Value::Str(value.to_owned())
+}
+
+fn error(paths: &[&str]) -> String {
+    let (last, first) = paths.split_last().expect("a path");
+    let mut router = get(first);
+    let error = router
+        .add_http(&[Method::GET], last, EndpointId(99))
+        .expect_err(last);
+    error.to_string()
+}
+
+#[test]
+fn text_beats_a_parameter_and_a_parameter_beats_nothing() {
+    let router = get(&[
+        "/",
+        "/users",
+        "/users/{name}",
+        "/users/me",
+        "/users/{name}/posts",
+    ]);
+    let ask = |path| ask(&router, &Method::GET, path);
+    assert_eq!(ask("/"), Ok((0, vec![])));
+    assert_eq!(ask("/users"), Ok((1, vec![])));
+    assert_eq!(ask("/users/me"), Ok((3, vec![])));
+    assert_eq!(ask("/users/mel"), Ok((2, vec![text("mel")])));
+    assert_eq!(ask("/users/me/posts"), Ok((4, vec![text("me")])));
+    assert_eq!(ask("/users/"), Err("404".to_owned()));
+    assert_eq!(ask("/users/a/b"), Err("404".to_owned()));
+    assert_eq!(ask(""), Err("404".to_owned()));
+}
+
+#[test]
+fn a_trailing_slash_is_another_path() {
+    let router = get(&["/a/", "/b", "/c/{x}/"]);
+    for (path, found) in [("/a/", true), ("/a", false), ("/b", true), ("/b/", false)] {
+        assert_eq!(ask(&router, &Method::GET, path).is_ok(), found, "{path}");
+    }
+    assert!(ask(&router, &Method::GET, "/c/1/").is_ok());
+    assert!(ask(&router, &Method::GET, "/c/1").is_err());
+}
+
+#[test]
+fn parameters_have_types() {
+    assert_eq!(values("/{n:int}", "/42"), Some(vec![Value::Int(42)]));
+    assert_eq!(values("/{n:int}", "/007"), Some(vec![Value::Int(7)]));
+    assert_eq!(
+        values("/{n:int}", &format!("/{}", i64::MAX)),
+        Some(vec![Value::Int(i64::MAX)])
+    );
+    assert_eq!(values("/{x:float}", "/2.5"), Some(vec![Value::Float(2.5)]));
+    assert_eq!(values("/{x:float}", "/2"), Some(vec![Value::Float(2.0)]));
+    assert_eq!(
+        values("/{id:uuid}", "/6BA7B810-9dad-11d1-80b4-00c04fd430c8"),
+        Some(vec![Value::Uuid(
+            "6ba7b810-9dad-11d1-80b4-00c04fd430c8".to_owned()
+        )])
+    );
+    assert_eq!(
+        values("/f/{rest:path}", "/f/a/b.txt"),
+        Some(vec![text("a/b.txt")])
+    );
+    assert_eq!(
+        values("/{a:str}/{b}", "/x/y"),
+        Some(vec![text("x"), text("y")])
+    );
+    assert_eq!(
+        values("/img-{id:int}.png", "/img-7.png"),
+        Some(vec![Value::Int(7)])
+    );
+}
+
+#[test]
+fn what_a_converter_does_not_want_is_not_found() {
+    let cases = [
+        ("/{n:int}", "/x"),
+        ("/{n:int}", "/-1"),
+        ("/{n:int}", "/+1"),
+        ("/{n:int}", "/1.0"),
+        ("/{n:int}", "/9223372036854775808"),
+        ("/{n:int}", "/%D9%A1"), // a digit, but not a decimal one of ASCII
+        ("/{x:float}", "/1e5"),
+        ("/{x:float}", "/.5"),
+        ("/{x:float}", "/inf"),
+        ("/{x:float}", "/NaN"),
+        ("/{x:float}", &format!("/{}", "9".repeat(400))),
+        ("/{id:uuid}", "/6ba7b8109dad11d180b400c04fd430c8"),
+        ("/{id:uuid}", "/6ba7b810-9dad-11d1-80b4-00c04fd430cx"),
+        ("/f/{rest:path}", "/f/"),
+        ("/{name}", "/"),
+    ];
+    for (path, request) in cases {
+        assert_eq!(values(path, request), None, "{path} {request}");
+    }
+}
+
+#[test]
+fn flasks_spelling_means_the_same() {
+    assert_eq!(values("/<int:n>", "/42"), Some(vec![Value::Int(42)]));
+    assert_eq!(values("/<name>", "/x"), Some(vec![text("x")]));
+    assert_eq!(values("/<string:name>", "/x"), Some(vec![text("x")]));
+    assert_eq!(values("/<path:rest>", "/a/b"), Some(vec![text("a/b")]));
+    let template = PathTemplate::parse("/<int:a>/{b:float}/<c>").expect("a path");
+    assert_eq!(template.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
+fn percent_encoding_is_undone_in_values_and_does_not_split_them() {
+    assert_eq!(
+        values("/{x}", "/caf%C3%A9%20%F0%9F%8E%89"),
+        Some(vec![text("café 🎉")])
+    );
+    assert_eq!(values("/{x}", "/a%2Fb%2fc"), Some(vec![text("a/b/c")]));
+    assert_eq!(
+        values("/{x}/end", "/a%2Fend/end"),
+        Some(vec![text("a/end")])
+    );
+    assert_eq!(values("/{x}", "/100%25"), Some(vec![text("100%")]));
+    assert_eq!(values("/{x}", "/%252F"), Some(vec![text("%2F")]));
+    assert_eq!(values("/{x}", "/a+b"), Some(vec![text("a+b")]));
+    assert_eq!(values("/{x}", "/%7Bx%7D"), Some(vec![text("{x}")]));
+    assert_eq!(values("/{n:int}", "/%34%32"), Some(vec![Value::Int(42)]));
+    assert_eq!(
+        values("/f/{rest:path}", "/f/a%2Fb/c"),
+        Some(vec![text("a/b/c")])
+    );
+}
+
+#[test]
+fn a_percent_sign_that_encodes_nothing_stands_for_itself() {
+    for (request, value) in [("/%", "%"), ("/%4", "%4"), ("/%zz", "%zz"), ("/%é", "%é")] {
+        assert_eq!(
+            values("/{x}", request),
+            Some(vec![text(value)]),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_utf8_matches_nothing() {
+    for request in ["/%FF", "/%C3", "/a%ED%A0%80", "/%C0%AF"] {
+        assert_eq!(values("/{x}", request), None, "{request}");
+        assert_eq!(values("/{x:path}", request), None, "{request}");
+    }
+}
+
+#[test]
+fn an_encoded_path_is_the_same_path() {
+    for path in ["/café/%7Ex", "/caf%C3%A9/~x"] {
+        for request in ["/caf%C3%A9/~x", "/caf%c3%a9/%7ex", "/café/~x"] {
+            assert_eq!(values(path, request), Some(vec![]), "{path} {request}");
+        }
+    }
+    assert_eq!(values("/100%", "/100%25"), Some(vec![]));
+    assert_eq!(values("/a/b", "/a%2Fb"), None);
+}
+
+#[test]
+fn head_is_answered_by_get_and_other_methods_are_told_what_is_allowed() {
+    let mut router = get(&["/a"]);
+    router
+        .add_http(&[Method::POST, Method::PUT], "/a", EndpointId(7))
+        .expect("other methods");
+    router
+        .add_http(&[Method::DELETE], "/b", EndpointId(8))
+        .expect("another path");
+    let ask = |method, path| ask(&router, &method, path).map(|(id, _)| id);
+    assert_eq!(ask(Method::GET, "/a"), Ok(0));
+    assert_eq!(ask(Method::HEAD, "/a"), Ok(0));
+    assert_eq!(ask(Method::PUT, "/a"), Ok(7));
+    assert_eq!(
+        ask(Method::PATCH, "/a"),
+        Err("405 GET, HEAD, POST, PUT".to_owned())
+    );
+    assert_eq!(ask(Method::HEAD, "/b"), Err("405 DELETE".to_owned()));
+    assert_eq!(ask(Method::PATCH, "/c"), Err("404".to_owned()));
+}
+
+#[test]
+fn methods_of_one_path_may_name_and_type_their_parameters_differently() {
+    let mut router = get(&["/users/{id:int}"]);
+    router
+        .add_http(&[Method::PUT], "/users/<name>", EndpointId(1))
+        .expect("another method");
+    let ask = |method, path| ask(&router, &method, path);
+    assert_eq!(ask(Method::GET, "/users/5"), Ok((0, vec![Value::Int(5)])));
+    assert_eq!(ask(Method::PUT, "/users/5"), Ok((1, vec![text("5")])));
+    assert_eq!(ask(Method::GET, "/users/x"), Err("405 PUT".to_owned()));
+    let Outcome::Found(found) = router.http(&Method::PUT, "/users/5") else {
+        panic!("found")
+    };
+    assert_eq!(found.path.names().collect::<Vec<_>>(), ["name"]);
+}
+
+#[test]
+fn websockets_have_their_own_paths() {
+    let mut router = get(&["/chat"]);
+    router
+        .add_websocket("/chat", EndpointId(5))
+        .expect("another table");
+    router
+        .add_websocket("/rooms/{room}", EndpointId(6))
+        .expect("a path");
+    assert_eq!(
+        router.websocket("/chat").map(|found| found.endpoint),
+        Some(EndpointId(5))
+    );
+    let found = router.websocket("/rooms/a%20b").expect("found");
+    assert_eq!(found.values[..], [text("a b")]);
+    assert!(router.websocket("/rooms/").is_none());
+    assert!(
+        router
+            .add_websocket("/rooms/{name}", EndpointId(7))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_wrong_path_is_told_what_to_do() {
+    assert_eq!(
+        error(&["users"]),
+        "The path \"users\" must begin with a slash: write \"/users\"."
+    );
+    assert_eq!(
+        error(&["/u/{id:integer}"]),
+        "The path \"/u/{id:integer}\" uses the unknown converter \"integer\": \
+         use str, int, float, path, uuid."
+    );
+    assert_eq!(
+        error(&["/{a}/x/<int:a>"]),
+        "The path \"/{a}/x/<int:a>\" has two parameters named \"a\": rename one."
+    );
+    assert_eq!(
+        error(&["/{rest:path}/more"]),
+        "The path \"/{rest:path}/more\" goes on after {rest:path}, which takes all the rest: \
+         put it last."
+    );
+    assert!(error(&["/{a}-{b}"]).contains("two parameters in one segment"));
+    for path in ["/{a", "/a}", "/<a", "/a>", "/{a>", "/{a{b}}"] {
+        let error = error(&[path]);
+        assert!(
+            error.contains("bracket without its partner") || error.contains("named"),
+            "{error}"
+        );
+    }
+    for path in ["/{}", "/{1a}", "/{a-b}", "/{*rest}", "/<int:>"] {
+        assert!(error(&[path]).contains("has a parameter named"), "{path}");
+    }
+    assert!(error(&["/a?b=c"]).contains("contains '?'"));
+    let none = Router::new()
+        .add_http(&[], "/a", EndpointId(0))
+        .expect_err("no methods");
+    assert!(none.to_string().contains("at least one, such as GET"));
+}
+
+#[test]
+fn a_conflict_names_both_paths() {
+    assert_eq!(
+        error(&["/users/{id:int}", "/users/<name>"]),
+        "The path \"/users/<name>\" conflicts with \"/users/{id:int}\": a request could match \
+         both. Change one of them, or remove it."
+    );
+    for (first, second) in [
+        ("/a", "/a"),
+        ("/a/{x}", "/a/{rest:path}"),
+        ("/a/{rest:path}", "/a/{x:int}"),
+        ("/a/{x}/b", "/a/{rest:path}"),
+        ("/{x}.json", "/{rest:path}"),
+        ("/caf%C3%A9", "/café"),
+    ] {
+        let error = error(&["/other", first, second]);
+        assert!(error.contains(first) && error.contains(second), "{error}");
+    }
+
+    let mut router = get(&["/a"]);
+    let conflict = router.add_http(&[Method::PUT, Method::GET], "/a", EndpointId(1));
+    assert!(
+        matches!(
+            conflict,
+            Err(RouteError::Conflict {
+                endpoint: Some(EndpointId(0)),
+                ..
+            })
+        ),
+        "{conflict:?}"
+    );
+}
