@@ -7,8 +7,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+ifndef PYTHON
 # Looked up before .venv/bin comes first in PATH.
-PYTHON ?= $(shell command -v python3)
+PYTHON := $(shell command -v python3)
+endif
 HOST ?= 0.0.0.0
 PORT ?= 5000
 WORKERS ?=
@@ -27,8 +29,10 @@ help: ## what can be done here
 
 .PHONY: chat
 chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKERS=one per core, HOST=0.0.0.0)
-	@exec $(BIN)/fanbus run app:app --app-dir examples/chat \
-		--host $(HOST) --port $(PORT) $(if $(WORKERS),--workers $(WORKERS))
+	@HOST=$(HOST) PORT=$(PORT) exec $(if $(WORKERS),\
+		$(BIN)/fanbus run app:app --app-dir examples/chat \
+			--host $(HOST) --port $(PORT) --workers $(WORKERS),\
+		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
 test: $(VENV)/ok-browser node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)

@@ -104,6 +104,12 @@ class Server:
         """The supervisor's."""
         return self.process.pid
 
+    @property
+    def segment(self) -> Path:
+        """The file of its bus."""
+        name = self.app.stem if isinstance(self.app, Path) else self.app
+        return Path(f"/dev/shm/fanbus.{name}-{self.port}")
+
     def log(self) -> str:
         """Everything it has said so far."""
         return self._stderr.read_text(errors="replace")
@@ -156,4 +162,5 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
+        self.segment.unlink(missing_ok=True)  # of a server that was killed
         assert in_order, f"{self} did not end on SIGTERM"

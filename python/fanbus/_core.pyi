@@ -1,8 +1,12 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar, final, overload
+
+from typing_extensions import Buffer
+
+_T = TypeVar("_T")
 
 __version__: str
 
@@ -90,12 +94,38 @@ class Worker:
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
-    def publish(self, topic: str, message: str | bytes) -> int: ...
+    def publish(self, topic: str, message: str | Buffer) -> int: ...
     def shut_down(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
 
         `on_stopped` is called from `drain` when nothing is left.
         """
+
+@final
+class MultiDict:
+    """A read-only mapping of names to their first values; `get_all` gives every one.
+
+    Names keep the order in which they first came. Those of headers are compared without regard to
+    case.
+    """
+
+    def __getitem__(self, name: str, /) -> str: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T) -> str | _T: ...
+    def get_all(self, name: str) -> list[str]:
+        """Every value of `name`, in the order in which they came."""
+    def keys(self) -> list[str]: ...
+    def values(self) -> list[str]: ...
+    def items(self) -> list[tuple[str, str]]:
+        """Names with their first values."""
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every name and value, in the order in which they came."""
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class WebSocket:
@@ -106,20 +136,26 @@ class WebSocket:
     """
 
     @property
-    def id(self) -> int:
+    def id(self) -> str:
         """Unique among all connections of this server, in all workers."""
     @property
-    def path_params(self) -> Mapping[str, Any]: ...
+    def path(self) -> str:
+        """The path of the handshake, percent-decoded."""
     @property
-    def query(self) -> Mapping[str, str]: ...
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters by name."""
     @property
-    def headers(self) -> Mapping[str, str]:
-        """Of the handshake; names in lower case."""
+    def query(self) -> MultiDict:
+        """The query's parameters."""
     @property
-    def cookies(self) -> Mapping[str, str]: ...
+    def headers(self) -> MultiDict:
+        """Of the handshake; names without regard to case."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name."""
     @property
     def client(self) -> tuple[str, int] | None:
-        """Address and port of the peer."""
+        """Address and port of the other end of the connection."""
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the connection."""
@@ -127,23 +163,28 @@ class WebSocket:
     def close_code(self) -> int | None:
         """None while open; else the code of the close (RFC 6455 section 7.4)."""
     @property
-    def close_reason(self) -> str | None: ...
+    def close_reason(self) -> str | None:
+        """None while open; else the reason of the close, which may be empty."""
     def accept(self, subprotocol: str | None = None) -> Awaitable[None]:
         """Answers the handshake. The first use of the WebSocket implies it."""
-    def reject(self, status: int = 403) -> Awaitable[None]:
+    def reject(self, status: int = 403, reason: str | None = None) -> Awaitable[None]:
         """Refuses the handshake with an HTTP status, instead of accepting it."""
-    def send(self, message: str | bytes) -> Awaitable[None]:
+    def send(self, message: str | Buffer) -> Awaitable[None]:
         """Sends one message to this client. WebSocketClosed if it is gone."""
     def receive(self) -> Awaitable[str | bytes]:
         """The next message. WebSocketClosed when there is none any more."""
     def __aiter__(self) -> WebSocket: ...
     def __anext__(self) -> Awaitable[str | bytes]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]:
-        """Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1)."""
+        """Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1).
+
+        Closing twice is allowed; the first one counts.
+        """
     def subscribe(self, topic: str) -> None:
         """From here on this client gets what is published to the topic, in any worker."""
-    def unsubscribe(self, topic: str) -> None: ...
-    def publish(self, topic: str, message: str | bytes) -> int:
+    def unsubscribe(self, topic: str) -> None:
+        """From here on this client no longer gets what is published to the topic."""
+    def publish(self, topic: str, message: str | Buffer) -> int:
         """To everybody on the topic except this client. Returns the offset on the bus."""
 
 @final
@@ -155,23 +196,35 @@ class Request:
     """
 
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method, in upper case."""
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """The path, percent-decoded."""
     @property
-    def path_params(self) -> Mapping[str, Any]: ...
+    def query_string(self) -> str:
+        """What follows the `?`, as it was sent."""
     @property
-    def query(self) -> Mapping[str, str]: ...
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters by name."""
     @property
-    def headers(self) -> Mapping[str, str]:
-        """Names in lower case."""
+    def query(self) -> MultiDict:
+        """The query's parameters."""
     @property
-    def cookies(self) -> Mapping[str, str]: ...
+    def headers(self) -> MultiDict:
+        """The headers; names without regard to case."""
     @property
-    def client(self) -> tuple[str, int] | None: ...
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the connection."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """Yours: kept as long as the request."""
     def json(self) -> Any:
         """The body, parsed. HTTPError 400 if it is not JSON."""
     def text(self) -> Any:
-        """The body as str (UTF-8)."""
+        """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""

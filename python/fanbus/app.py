@@ -217,7 +217,7 @@ class Fanbus:
 
         return decorate
 
-    def publish(self, topic: str, message: str | bytes) -> int:
+    def publish(self, topic: str, message: str | bytes | bytearray | memoryview) -> int:
         """Sends a message to everybody who is subscribed to the topic, in all workers.
 
         Any thread may call it. Returns the message's offset: its place in the one order that all

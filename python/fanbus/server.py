@@ -110,14 +110,11 @@ def open_listeners(settings: Settings) -> tuple[int, list[int]]:
 
 def open_bus(app: Fanbus, port: int) -> _core.Bus:
     """The server's bus, named after the application and its port."""
-    name = f"{app.name}-{port}"
     try:
-        return _core.Bus.open(name)
-    except (OSError, ValueError, RuntimeError) as error:
-        text = str(error) if error.args else type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            text = error.strerror
-        raise StartError(f"Cannot open the bus {name}: {text.rstrip('.')}.") from None
+        return _core.Bus.open(f"{app.name}-{port}")
+    except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StartError(text) from None
 
 
 def _announce_single_process() -> None:

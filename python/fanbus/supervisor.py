@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from fanbus.config import Settings
 
 __all__ = ["Slot", "Supervisor"]
-
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 # A worker that lived longer than this was well: its death is no part of a crash loop.
 _WELL_AFTER_S = 10.0
@@ -145,7 +144,7 @@ class Supervisor:
     def _start(self, slot: Slot) -> None:
         reading, writing = os.pipe()
         # Until the child has its own handlers, a signal to it would speak in the parent's name.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.HANDLED)
         try:
             pid = _fork()
         except OSError as error:
@@ -163,7 +162,7 @@ class Supervisor:
                 self._become_worker(slot, writing)
         finally:
             if os.getpid() == self._pid:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.HANDLED)
         os.close(writing)
         os.set_blocking(reading, False)
         slot.pid, slot.report, slot.start_at = pid, reading, None
@@ -297,7 +296,7 @@ class Supervisor:
             reading.setblocking(False)
             writing.setblocking(False)
             previous_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-            previous = {number: signal.signal(number, _only_wake) for number in _HANDLED}
+            previous = {number: signal.signal(number, _only_wake) for number in worker.HANDLED}
             on_signal = self._on_signal(reading)
             self._selector.register(reading, selectors.EVENT_READ, on_signal)
             try:
@@ -321,6 +320,10 @@ def _only_wake(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fork() -> int:
+    # Or each worker would write what stands in the buffers once more.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     with warnings.catch_warnings():
         # Python 3.12 warns of threads; `_warn_of_threads` has done so, by name.
         warnings.simplefilter("ignore", DeprecationWarning)

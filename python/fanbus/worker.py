@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import logging
 import os
 import signal
@@ -25,7 +24,16 @@ if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
 
-__all__ = ["CRASHED", "FAILED", "READY", "STARTING_FAILED", "main", "new_event_loop", "serve"]
+__all__ = [
+    "CRASHED",
+    "FAILED",
+    "HANDLED",
+    "READY",
+    "STARTING_FAILED",
+    "main",
+    "new_event_loop",
+    "serve",
+]
 
 # Exit statuses of a worker process.
 STARTING_FAILED = 3  # the application cannot start: a replacement would fail in the same way
@@ -37,6 +45,9 @@ FAILED = b"-"
 
 # The last line of defence, after Rust's own grace time is over.
 _EXTRA_GRACE_S = 1.0
+
+# What the supervisor handles, and a worker must not inherit.
+HANDLED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGCHLD})
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -75,8 +86,8 @@ def serve(
         loop.run_forever()
         loop.remove_reader(core.fileno())
     finally:
+        _finish(loop)  # what handlers do at last may still publish
         app._worker = None
-        _finish(loop)
 
 
 class _Ending:
@@ -176,7 +187,6 @@ def _live(
 ) -> int:
     _reset_signals()
     _die_with(supervisor_pid)
-    gc.unfreeze()
     ready = False
 
     def on_ready() -> None:
@@ -203,9 +213,9 @@ def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     # A handler that does nothing, instead of SIG_IGN, which programs that handlers start inherit.
     signal.signal(signal.SIGINT, _do_nothing)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
+    for number in HANDLED - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:

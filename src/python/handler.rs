@@ -1,15 +1,18 @@
 //! The [`Handler`] that is Python: on the I/O thread it only collects, and hands over at the end
 //! of the turn. It never touches Python.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
 use super::events::{Event, Events};
 use super::remote::Remote;
 use super::router::Kinds;
-use super::threads::{Job, Threads};
+use super::threads::{Job, STUCK, Threads};
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
@@ -26,6 +29,8 @@ pub(super) struct PythonHandler {
     threads: Arc<Threads>,
     remote: Arc<Remote>,
     turn: RefCell<Turn>,
+    /// A task looks after jobs that wait.
+    watching: Rc<Cell<bool>>,
 }
 
 /// What the running turn has collected.
@@ -42,7 +47,8 @@ impl PythonHandler {
         threads: Arc<Threads>,
         remote: Arc<Remote>,
     ) -> Rc<Self> {
-        Rc::new(Self { kinds, events, threads, remote, turn: RefCell::default() })
+        let (turn, watching) = (RefCell::default(), Rc::default());
+        Rc::new(Self { kinds, events, threads, remote, turn, watching })
     }
 
     fn collect(&self, event: Event) {
@@ -77,7 +83,9 @@ impl Inbox for PythonHandler {
         if !jobs.is_empty() {
             self.threads.post(jobs);
         }
-        self.threads.grow_if_stuck();
+        if self.threads.has_waiting() && !self.watching.replace(true) {
+            spawn_local(watch(Arc::clone(&self.threads), Rc::clone(&self.watching)));
+        }
         if !events.is_empty() {
             self.events.post(|batch| events.move_to(batch));
             events.clear();
@@ -101,4 +109,13 @@ impl Handler for PythonHandler {
             self.turn.borrow_mut().jobs.push(Job::Admit { call, session });
         }
     }
+}
+
+/// Adds threads as long as jobs wait that nobody takes.
+async fn watch(threads: Arc<Threads>, watching: Rc<Cell<bool>>) {
+    while threads.has_waiting() {
+        sleep(STUCK).await;
+        threads.grow_if_stuck();
+    }
+    watching.set(false);
 }

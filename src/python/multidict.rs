@@ -25,12 +25,12 @@ impl MultiDict {
         Self { pairs, ignores_case: false }
     }
 
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let same = |other: &str| match self.ignores_case {
+    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.pairs.iter().filter(move |(other, _)| match self.ignores_case {
             true => other.eq_ignore_ascii_case(name),
             false => other == name,
-        };
-        self.pairs.iter().filter(move |(other, _)| same(other)).map(|(_, value)| value.as_str())
+        });
+        pairs.map(|(_, value)| value.as_str())
     }
 
     /// Names, each once, in the order in which they first came.
@@ -52,7 +52,7 @@ impl MultiDict {
 
 #[pymethods]
 impl MultiDict {
-    fn __getitem__(&self, name: &str) -> PyResult<&str> {
+    fn __getitem__<'a>(&'a self, name: &str) -> PyResult<&'a str> {
         self.values(name).next().ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
 
@@ -79,7 +79,7 @@ impl MultiDict {
     }
 
     /// Every value of `name`, in the order in which they came.
-    fn get_all(&self, name: &str) -> Vec<&str> {
+    fn get_all<'a>(&'a self, name: &str) -> Vec<&'a str> {
         self.values(name).collect()
     }
 

@@ -12,7 +12,7 @@ use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
 use crate::http::path::{PathTemplate, Value};
-use crate::http::router::{EndpointId, RouteError, Router as Paths};
+use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
 use crate::http::websocket::origin::Origins;
 use crate::http::websocket::subprotocol::Subprotocol;

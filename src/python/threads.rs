@@ -22,7 +22,7 @@ pub(super) enum Job {
 }
 
 /// The head of the queue may wait this long before another thread is started.
-const STUCK: Duration = Duration::from_millis(5);
+pub(super) const STUCK: Duration = Duration::from_millis(5);
 
 /// An idle thread beyond the first ends after this time.
 const IDLE: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ impl Threads {
         }
     }
 
-    /// I/O thread, at least at every tick: when jobs wait and no thread has taken one for a while,
+    /// I/O thread, while jobs wait: when some wait and no thread has taken one for a while,
     /// all threads are blocked in handlers, so another one starts for each job that waits.
     pub(super) fn grow_if_stuck(self: &Arc<Self>) {
         let mut inside = self.lock();

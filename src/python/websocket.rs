@@ -161,7 +161,7 @@ impl WebSocket {
         let mut inside = self.inside();
         match &inside.phase {
             Phase::Open => Ok(()),
-            Phase::Closed { code, reason } => Err(closed_error(*code, reason, what)),
+            Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
             Phase::Opening => {
                 self.let_in(&mut inside, None);
                 Ok(())

@@ -155,13 +155,14 @@ impl Hub {
     /// The hub's cursor may have passed `from` before the command came: what is missing is read
     /// again, for this session alone.
     fn replay(&mut self, session: SessionKey, topic: &Topic, from: u64) {
+        let mut name = String::new();
         for offset in from..self.subscriber.offset() {
             self.turn.clear();
-            match self.bus.read_at(offset, &mut self.turn.arena) {
+            match self.bus.read_at_with_topic(offset, &mut self.turn.arena, &mut name) {
                 ReadAt::Record(head) if head.topic_hash == topic.hash() => {
                     let own = head.producer == self.bus.member()
                         && head.origin == session.as_u64();
-                    if own || head.topic() != topic.as_str() {
+                    if own || name != topic.as_str() {
                         continue;
                     }
                     let index = self.turn.push(head.frame.clone(), head.topic_hash, offset, 0);
