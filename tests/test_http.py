@@ -215,6 +215,7 @@ def test_a_bug_is_500_without_a_word_of_it_and_on_the_log(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     web.wait_for_log("RuntimeError: a secret of the handler")
+    assert "apps/web.py" in web.log(), "the place is told, too"
 
 
 def test_what_json_cannot_say_is_500(http: httpx.Client) -> None:
