@@ -1,4 +1,18 @@
-//! State owned by one actor, reached by messages: hub, session, outbox, mailbox.
+//! State owned by one actor, reached by messages: hub, session, mailbox.
+//!
+//! Everything here runs on a worker's one I/O thread, except the two ends of a [`mailbox::Mailbox`]
+//! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.
 
 pub mod frame;
+pub mod hub;
+pub mod limits;
+pub mod link;
+pub mod mailbox;
+pub mod outbox;
+pub mod outlet;
+pub mod session;
+pub mod shutdown;
 pub mod topic;
+pub mod turn;
+pub mod watch;
+pub mod wheel;

@@ -4,8 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// The longest topic, in bytes of UTF-8.
-pub const MAX_TOPIC_BYTES: usize = 255;
+use crate::ipc::{MAX_TOPIC_BYTES, topic_hash};
 
 /// A topic's name: 1 to [`MAX_TOPIC_BYTES`] bytes of UTF-8 without control characters. Cheap to
 /// clone.
@@ -231,15 +230,6 @@ impl fmt::Display for ParameterList<'_> {
             several => write!(f, "only the parameters {{{}}}", several.join("}, {")),
         }
     }
-}
-
-// SHIM: stands for `crate::ipc::topic_hash`, with the same signature, until that is merged; then
-// it goes, and `use crate::ipc::topic_hash` takes its place. (FNV-1a, never 0.)
-fn topic_hash(topic: &[u8]) -> u64 {
-    let hash = topic.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ *byte as u64).wrapping_mul(0x100_0000_01B3)
-    });
-    hash.max(1)
 }
 
 #[cfg(test)]

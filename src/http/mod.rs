@@ -1,5 +1,14 @@
-//! Sockets and HTTP. Knows no Python: user code plugs in through a trait.
+//! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
+pub mod config;
+pub mod handler;
+pub mod listener;
 pub mod path;
+pub mod replies;
+pub mod request;
+pub mod response;
 pub mod router;
+pub mod routes;
+pub mod server;
+pub mod service;
 pub mod websocket;

@@ -1,1 +1,51 @@
 //! Bytes between processes: the bus in shared memory. Knows no runtime, no HTTP, no Python.
+//!
+//! ```text
+//!   publish ──> this member's ring        header, frame, topic            ring, record, copy
+//!           └─> the log, shared by all    one word; its index is the offset            log
+//!           └─> sleepers with interest    a byte into their pipe             wake, pipe
+//!
+//!   next    <── the log                   in one order, for everybody            cursor
+//!           <── the producer's ring       copied, then checked             ring
+//! ```
+//!
+//! Nobody waits for anybody: a producer overwrites its oldest record, and a reader that was overtaken
+//! is told by how much. A process may die at any instruction; `docs/bus.md` says for each what
+//! happens then, lays the memory out word by word, and lists which barrier pairs with which.
+//!
+//! The algorithms run over slices of atomics and do not know that they are shared memory. What a
+//! segment holds is never trusted: no pattern of bytes makes a reader panic, loop for ever or read
+//! out of bounds.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "The bus needs Linux: locks of open file descriptions, /proc/PID/fd and /dev/shm. On other \
+     systems Fanbus runs as one process, which is not built yet."
+);
+
+mod bus;
+mod copy;
+mod cursor;
+mod error;
+mod file;
+mod layout;
+mod log;
+mod members;
+mod open;
+mod parker;
+mod pipe;
+mod producer;
+mod record;
+mod ring;
+mod segment;
+mod subscriber;
+mod sync;
+mod wake;
+
+pub use bus::{Bus, BusOptions};
+pub use cursor::{Next, ReadAt};
+pub use error::{BusError, PublishError};
+pub use layout::MAX_MEMBERS;
+pub use parker::Parker;
+pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};
+pub use subscriber::Subscriber;

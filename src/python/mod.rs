@@ -1,1 +1,50 @@
 //! The rim: the only code that knows Python.
+//!
+//! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a
+//! [`handler::PythonHandler`] collects what happens; on Python's main thread
+//! [`event_loop`] drains it and runs coroutines; synchronous handlers run on [`threads`] that grow
+//! on demand. Nothing here relies on the GIL for safety.
+
+mod awaitables;
+mod bus;
+mod errors;
+mod event_loop;
+mod events;
+mod handler;
+mod json;
+mod message;
+mod multidict;
+mod outcome;
+mod remote;
+mod request;
+mod response;
+mod router;
+mod threads;
+mod websocket;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// `fanbus._core`.
+#[pymodule(gil_used = false)]
+mod _core {
+    use super::*;
+
+    #[pymodule_export]
+    use super::bus::Bus;
+    #[pymodule_export]
+    use super::multidict::MultiDict;
+    #[pymodule_export]
+    use super::request::Request;
+    #[pymodule_export]
+    use super::router::Router;
+    #[pymodule_export]
+    use super::websocket::WebSocket;
+    #[pymodule_export]
+    use super::worker::{Worker, bind_listeners};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

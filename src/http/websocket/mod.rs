@@ -9,6 +9,7 @@ mod mask;
 mod message;
 pub mod origin;
 pub mod subprotocol;
+pub(in crate::http) mod upgrade;
 mod violations;
 
 pub use message::MAX_FRAGMENTS;

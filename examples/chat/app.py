@@ -1,0 +1,59 @@
+"""A chat whose messages reach every client of every worker: run it, open it in two tabs."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
+
+PAGE = Path(__file__).with_name("index.html")
+app = Fanbus(name="chat")
+limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20)
+
+
+def note(kind: str, **fields: str) -> str:
+    """One line of the chat: JSON that also says which worker published it."""
+    return json.dumps({"type": kind, **fields, "worker": os.getpid()})
+
+
+def parse(message: str | bytes) -> object:
+    try:
+        return json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+
+
+@app.get("/")
+def page() -> Response:
+    return Response.html(PAGE.read_text("utf-8"))
+
+
+@app.websocket("/rooms/{room}", config=limits)
+async def room(ws: WebSocket, room: str) -> None:
+    topic, name = f"room:{room}", ws.query.get("name", "Somebody")[:40]
+    ws.subscribe(topic)  # from here on this client gets what any worker publishes there
+    app.publish(topic, note("joined", name=name, tab=ws.query.get("tab", "")))
+    try:
+        async for message in ws:
+            match parse(message):
+                case {"id": str(key), "text": str(text)} if text.strip():
+                    app.publish(topic, note("message", id=key, name=name, text=text))
+                case _:
+                    await ws.send(note("error", text="A message is JSON with an id and a text."))
+    finally:
+        app.publish(topic, note("left", name=name))
+
+
+@app.turbo_websocket("/relay/{room}", broadcast="room:{room}", config=limits)
+async def relay(request: Request, room: str) -> None:
+    """The same room, all in Rust. Python only learns who comes, and says so a moment later."""
+    name, tab = request.query.get("name", "Somebody")[:40], request.query.get("tab", "")
+    came = note("joined", name=name, tab=tab)
+    asyncio.get_running_loop().call_later(0.2, app.publish, f"room:{room}", came)
+
+
+if __name__ == "__main__":
+    host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
+    # Two workers even on one core: only then is there somebody on the other side of the bus.
+    app.run(host=host, port=port, workers=min(8, max(2, os.cpu_count() or 1)))

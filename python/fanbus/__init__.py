@@ -1,0 +1,24 @@
+"""Fanbus: real-time web applications in Python, on all cores, without a broker.
+
+One process per core serves HTTP and WebSocket on one port; a bus in shared memory carries every
+published message to the clients of every worker.
+"""
+
+from fanbus._core import __version__
+from fanbus.app import Fanbus
+from fanbus.exceptions import FanbusError, HTTPError, WebSocketClosed
+from fanbus.requests import Request
+from fanbus.responses import Response
+from fanbus.websocket import WebSocket, WebSocketConfig
+
+__all__ = [
+    "Fanbus",
+    "FanbusError",
+    "HTTPError",
+    "Request",
+    "Response",
+    "WebSocket",
+    "WebSocketClosed",
+    "WebSocketConfig",
+    "__version__",
+]

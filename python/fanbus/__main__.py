@@ -1,0 +1,7 @@
+"""`python -m fanbus` is the command `fanbus`."""
+
+import sys
+
+from fanbus.cli import main
+
+sys.exit(main())

@@ -1,0 +1,230 @@
+"""The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
+
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar, final, overload
+
+from typing_extensions import Buffer
+
+_T = TypeVar("_T")
+
+__version__: str
+
+def bind_listeners(host: str, port: int, count: int, backlog: int) -> tuple[int, list[int]]:
+    """Binds `count` SO_REUSEPORT listeners on one port; returns the port and the descriptors.
+
+    The descriptors are close-on-exec. Port 0 picks one. The first listener is bound exclusively,
+    so that a port in use is an error even against another SO_REUSEPORT server.
+    Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
+    """
+
+@final
+class Bus:
+    """Membership of this process in a named bus. A copy inherited by fork is inert."""
+
+    @staticmethod
+    def open(name: str, *, ring_bytes: int | None = None) -> Bus:
+        """Creates the bus, or joins the one of that name. OSError, a sentence, if it cannot."""
+    @property
+    def name(self) -> str: ...
+    def reap(self) -> int:
+        """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def remove(self) -> None:
+        """Unlinks the segment's name: a clean stop."""
+    def close(self) -> None:
+        """Leaves the bus. Twice is allowed."""
+
+@final
+class Router:
+    """The routes of one application: pure data, made before the fork.
+
+    `arguments` is what a handler is called with, in order: the name of a path parameter, or None
+    for the request or the WebSocket. Each `add_` raises ValueError, with a sentence, for a bad
+    path, an unknown converter, an argument that the path lacks, and a conflict (names both).
+    """
+
+    def __new__(cls) -> Router: ...
+    def add_http(
+        self,
+        methods: Sequence[str],
+        path: str,
+        handler: Callable[..., Any],
+        *,
+        asynchronous: bool,
+        arguments: Sequence[str | None],
+    ) -> None: ...
+    def add_websocket(
+        self,
+        path: str,
+        handler: Callable[..., Any],
+        *,
+        arguments: Sequence[str | None],
+        config: Any,
+    ) -> None: ...
+    def add_turbo(
+        self,
+        path: str,
+        *,
+        response_prefix: str | None,
+        broadcast: str | None,
+        config: Any,
+        admit: Callable[..., Any] | None,
+        asynchronous: bool,
+        arguments: Sequence[str | None],
+    ) -> None:
+        """One of `response_prefix`, `broadcast`. `admit` is asked once per connection."""
+    def path_parameters(self, path: str) -> list[str]: ...
+    def __len__(self) -> int: ...
+
+@final
+class Worker:
+    """One worker's Rust half: I/O thread, hub, mailbox."""
+
+    def __new__(
+        cls,
+        router: Router,
+        bus: Bus,
+        listener: int,
+        *,
+        threads: int,
+        debug: bool,
+        on_error: Callable[[str, BaseException], None],
+    ) -> Worker: ...
+    def start(self, loop: AbstractEventLoop) -> None: ...
+    def fileno(self) -> int:
+        """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
+    def drain(self) -> None: ...
+    def publish(self, topic: str, message: str | Buffer) -> int: ...
+    def shut_down(self, grace: float, on_stopped: Callable[[], None]) -> None:
+        """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
+
+        `on_stopped` is called from `drain` when nothing is left.
+        """
+
+@final
+class MultiDict:
+    """A read-only mapping of names to their first values; `get_all` gives every one.
+
+    Names keep the order in which they first came. Those of headers are compared without regard to
+    case.
+    """
+
+    def __getitem__(self, name: str, /) -> str: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T) -> str | _T: ...
+    def get_all(self, name: str) -> list[str]:
+        """Every value of `name`, in the order in which they came."""
+    def keys(self) -> list[str]: ...
+    def values(self) -> list[str]: ...
+    def items(self) -> list[tuple[str, str]]:
+        """Names with their first values."""
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every name and value, in the order in which they came."""
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class WebSocket:
+    """One client's WebSocket. Handlers get it; it is never constructed by hand.
+
+    Everything that sends hands over to Rust at once; the result need not be awaited, and awaiting
+    it waits only while the client is too slow.
+    """
+
+    @property
+    def id(self) -> str:
+        """Unique among all connections of this server, in all workers."""
+    @property
+    def path(self) -> str:
+        """The path of the handshake, percent-decoded."""
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters by name."""
+    @property
+    def query(self) -> MultiDict:
+        """The query's parameters."""
+    @property
+    def headers(self) -> MultiDict:
+        """Of the handshake; names without regard to case."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the connection."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """Yours: kept as long as the connection."""
+    @property
+    def close_code(self) -> int | None:
+        """None while open; else the code of the close (RFC 6455 section 7.4)."""
+    @property
+    def close_reason(self) -> str | None:
+        """None while open; else the reason of the close, which may be empty."""
+    def accept(self, subprotocol: str | None = None) -> Awaitable[None]:
+        """Answers the handshake. The first use of the WebSocket implies it."""
+    def reject(self, status: int = 403, reason: str | None = None) -> Awaitable[None]:
+        """Refuses the handshake with an HTTP status, instead of accepting it."""
+    def send(self, message: str | Buffer) -> Awaitable[None]:
+        """Sends one message to this client. WebSocketClosed if it is gone."""
+    def receive(self) -> Awaitable[str | bytes]:
+        """The next message. WebSocketClosed when there is none any more."""
+    def __aiter__(self) -> WebSocket: ...
+    def __anext__(self) -> Awaitable[str | bytes]: ...
+    def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]:
+        """Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1).
+
+        Closing twice is allowed; the first one counts.
+        """
+    def subscribe(self, topic: str) -> None:
+        """From here on this client gets what is published to the topic, in any worker."""
+    def unsubscribe(self, topic: str) -> None:
+        """From here on this client no longer gets what is published to the topic."""
+    def publish(self, topic: str, message: str | Buffer) -> int:
+        """To everybody on the topic except this client. Returns the offset on the bus."""
+
+@final
+class Request:
+    """One HTTP request. Handlers get it; it is never constructed by hand.
+
+    `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
+    an asynchronous one.
+    """
+
+    @property
+    def method(self) -> str:
+        """The method, in upper case."""
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+    @property
+    def query_string(self) -> str:
+        """What follows the `?`, as it was sent."""
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters by name."""
+    @property
+    def query(self) -> MultiDict:
+        """The query's parameters."""
+    @property
+    def headers(self) -> MultiDict:
+        """The headers; names without regard to case."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the connection."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """Yours: kept as long as the request."""
+    def json(self) -> Any:
+        """The body, parsed. HTTPError 400 if it is not JSON."""
+    def text(self) -> Any:
+        """The body as str (UTF-8). HTTPError 400 if it is not."""
+    def bytes(self) -> Any:
+        """The body."""

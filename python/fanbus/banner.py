@@ -1,0 +1,83 @@
+"""What the server says on stderr when it really listens."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TextIO
+
+from fanbus import _core
+from fanbus.config import Settings
+
+__all__ = ["Counts", "render", "show"]
+
+_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+_MIN_WIDTH = 54
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many handlers of each kind the application has."""
+
+    http: int
+    websocket: int
+    turbo: int
+
+
+def show(settings: Settings, port: int, counts: Counts, pid: int) -> None:
+    """Writes the banner to stderr; plain ASCII where the terminal knows no more."""
+    stream: TextIO = sys.stderr
+    text = render(settings, port, counts, pid, network=_network_address(settings.host))
+    try:
+        text.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = text.translate(str.maketrans("┌┐└┘─│·", "++++-|-"))
+    stream.write(text)
+    stream.flush()
+
+
+def render(
+    settings: Settings, port: int, counts: Counts, pid: int, *, network: str | None = None
+) -> str:
+    """The banner as text. `network` is this machine's address for others, if it is wanted."""
+    everywhere = settings.host in _EVERY_INTERFACE
+    lines = [
+        f"Fanbus v{_core.__version__}",
+        url("127.0.0.1" if everywhere else settings.host, port),
+    ]
+    if everywhere:
+        if network:
+            lines.append(url(network, port))
+        lines.append(f"(every interface, {settings.host} port {port})")
+    facts = [
+        (f"HTTP handlers {counts.http}", f"Processes {settings.workers}"),
+        (f"WebSocket handlers {counts.websocket}", f"Debug {'on' if settings.debug else 'off'}"),
+        (f"Turbo handlers {counts.turbo}", f"PID {pid}"),
+    ]
+    width = max(_MIN_WIDTH, *(len(line) + 4 for line in lines))
+    left = width // 2
+    body = ["", *(line.center(width) for line in lines), ""]
+    body += [f"  {one:<{left - 2}}{other:<{width - left}}" for one, other in facts]
+    body += [""]
+    framed = (f"│{line:<{width}}│" for line in body)
+    return "\n".join(["", f"┌{'─' * width}┐", *framed, f"└{'─' * width}┘", "Ctrl+C ends it.", ""])
+
+
+def url(host: str, port: int) -> str:
+    """Something that can be clicked."""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}" if port == 80 else f"http://{name}:{port}"
+
+
+def _network_address(host: str) -> str | None:
+    """The address that other machines would use. Asks the routing table; sends nothing."""
+    if host not in _EVERY_INTERFACE:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: never a real host
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address in ("127.0.0.1", "0.0.0.0") else address  # noqa: S104 - compared

@@ -1,0 +1,130 @@
+"""How a server runs: one frozen object, checked once, passed down.
+
+A value that cannot work is a StartError with exit status 2, in a sentence that names the option.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fanbus.exceptions import StartError
+
+__all__ = ["MAX_WORKERS", "Settings", "usable_cores"]
+
+# The bus has 64 members: the workers, the supervisor, and some room for programs that publish
+# from outside.
+MAX_WORKERS = 56
+
+_LOOPS = ("auto", "asyncio", "uvloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `run` was asked for, with every default filled in."""
+
+    host: str
+    """Address or name to listen on."""
+
+    port: int
+    """0 to 65535; 0 picks a free one."""
+
+    workers: int
+    """Worker processes, 1 to MAX_WORKERS."""
+
+    debug: bool
+    """Tracebacks in responses, one worker."""
+
+    single_process: bool = False
+    """Serve in this process, without a supervisor (FANBUS_SINGLE_PROCESS=1, and not on Linux)."""
+
+    loop: str = "auto"
+    """Event loop: auto, asyncio or uvloop (FANBUS_LOOP). auto is uvloop if it is installed."""
+
+    backlog: int = 2048
+    """Connections that may wait in each worker's accept queue; the kernel's somaxconn caps it."""
+
+    threads: int = 40
+    """Threads that synchronous handlers of one worker may use at a time."""
+
+    shutdown_grace_s: float = 10.0
+    """How long requests in flight may take at the end. Then the worker goes."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.host, str) or not self.host:
+            raise StartError(
+                f'host={self.host!r} is not a host. Use "127.0.0.1" (this machine only) or '
+                '"0.0.0.0" (every interface).',
+                status=2,
+            )
+        _check_whole("port", self.port, 0, 65535)
+        _check_whole("workers", self.workers, 1, MAX_WORKERS)
+        if self.loop not in _LOOPS:
+            raise StartError(
+                f"FANBUS_LOOP={self.loop} is not an event loop. Use {', '.join(_LOOPS)}.", status=2
+            )
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        host: str,
+        port: int,
+        workers: int | None,
+        debug: bool,
+        on_linux: bool,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Settings:
+        """Fills in what was left out: from the environment, else from the machine."""
+        single_process = not on_linux or environment.get("FANBUS_SINGLE_PROCESS", "") in (
+            "1",
+            "true",
+            "yes",
+        )
+        if workers is not None:
+            _check_whole("workers", workers, 1, MAX_WORKERS)
+        elif "WEB_CONCURRENCY" in environment:
+            workers = _web_concurrency(environment["WEB_CONCURRENCY"])
+        if debug or single_process:
+            workers = 1
+        elif workers is None:
+            workers = min(usable_cores(), MAX_WORKERS)
+        return cls(
+            host=host,
+            port=port,
+            workers=workers,
+            debug=bool(debug),
+            single_process=single_process,
+            loop=environment.get("FANBUS_LOOP", "auto"),
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than the machine has under taskset or cpusets."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_whole(option: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise StartError(
+            f"{option}={value!r} is not possible: it is a whole number from {least} to {most}.",
+            status=2,
+        )
+
+
+def _web_concurrency(text: str) -> int:
+    try:
+        workers = int(text)
+    except ValueError:
+        workers = 0
+    if not 1 <= workers <= MAX_WORKERS:
+        raise StartError(
+            f"WEB_CONCURRENCY={text} is not possible: it is the number of workers, a whole number "
+            f"from 1 to {MAX_WORKERS}.",
+            status=2,
+        )
+    return workers

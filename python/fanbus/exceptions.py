@@ -1,0 +1,76 @@
+"""What Fanbus raises. Each message is a sentence: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+__all__ = ["FanbusError", "HTTPError", "RouteError", "StartError", "WebSocketClosed"]
+
+
+class FanbusError(Exception):
+    """The base of everything that Fanbus raises by itself."""
+
+
+class RouteError(FanbusError, ValueError):
+    """A route or its handler cannot work. Raised by the decorator, before anything is served."""
+
+
+class StartError(FanbusError):
+    """The server cannot start. `status` is the exit status that the process should have."""
+
+    def __init__(self, message: str, *, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HTTPError(FanbusError):
+    """Answers the request with an error status; raise it anywhere in a handler.
+
+    In a WebSocket handler that has not accepted yet, and in the function of a turbo route, it
+    refuses the handshake with that status.
+
+    Example: `raise HTTPError(404, "No such user")`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`detail` is the body, by default the status's own phrase.
+
+        Raises ValueError if the status is not an error (400 to 599).
+        """
+        if not 400 <= status <= 599:
+            raise ValueError(f"HTTPError needs a status from 400 to 599, not {status!r}.")
+        if detail is None:
+            try:
+                detail = HTTPStatus(status).phrase
+            except ValueError:
+                detail = f"Error {status}"
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.detail}"
+
+
+class WebSocketClosed(FanbusError):  # noqa: N818 - a fact, not always an error
+    """The WebSocket is closed: nothing can be sent or received on it any more.
+
+    `code` and `reason` are those of the close (RFC 6455 section 7.4); 1006 means that the
+    connection broke without one.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"closed with {self.code} {self.reason}".rstrip()

@@ -1,0 +1,154 @@
+"""What an HTTP handler may return when a plain value does not say enough.
+
+The Rust half reads `body`, `status` and `headers`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import quote
+
+__all__ = ["Response"]
+
+_FORBIDDEN_IN_HEADERS = "\r\n\0"
+
+
+def _header(name: str, value: object) -> tuple[str, str]:
+    """One header line; ValueError if it would break out of its line (RFC 9110 section 5.5)."""
+    line = (name, str(value))
+    if any(character in part for part in line for character in _FORBIDDEN_IN_HEADERS) or not name:
+        raise ValueError(f"The header {name!r}: {value!r} has a line break or no name.")
+    return line
+
+
+class Response:
+    """A complete answer: body, status and headers.
+
+    ```python
+    @app.get("/")
+    def index():
+        return Response("<h1>Hello</h1>", content_type="text/html; charset=utf-8")
+    ```
+
+    The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), or None.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    body: bytes
+    status: int
+    headers: list[tuple[str, str]]
+
+    def __init__(
+        self,
+        body: str | bytes | dict[Any, Any] | list[Any] | None = None,
+        status: int = HTTPStatus.OK,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        content_type: str | None = None,
+    ) -> None:
+        """Raises TypeError for a body of another type, ValueError for a bad status or header."""
+        if not 200 <= status <= 599:
+            raise ValueError(f"A response needs a status from 200 to 599, not {status!r}.")
+        if isinstance(body, str):
+            encoded, natural_type = body.encode(), "text/plain; charset=utf-8"
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            encoded, natural_type = bytes(body), "application/octet-stream"
+        elif isinstance(body, (dict, list)):
+            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+            encoded, natural_type = text.encode(), "application/json"
+        elif body is None:
+            encoded, natural_type = b"", None
+        else:
+            raise TypeError(
+                f"A response body is str, bytes, dict, list or None, not {type(body).__name__}."
+            )
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        self.body = encoded
+        self.status = int(status)
+        self.headers = [_header(name, value) for name, value in pairs]
+        content_type = content_type or (None if self.content_type else natural_type)
+        if content_type:
+            self._replace("content-type", content_type)
+
+    @classmethod
+    def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
+        """Any JSON value, also a str, a number or None."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return cls(text, status, content_type="application/json")
+
+    @classmethod
+    def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:
+        """A page."""
+        return cls(text, status, content_type="text/html; charset=utf-8")
+
+    @classmethod
+    def redirect(cls, location: str, status: int = HTTPStatus.FOUND) -> Response:
+        """Sends the client elsewhere; non-ASCII characters of the location are percent-encoded."""
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"A redirect has a status of 301, 302, 303, 307 or 308, not {status}.")
+        return cls(None, status, {"location": quote(location, safe=":/%#?=@[]!$&'()*+,;~")})
+
+    @property
+    def content_type(self) -> str | None:
+        """The value of the Content-Type header."""
+        return next((value for name, value in self.headers if name.lower() == "content-type"), None)
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str = "",
+        *,
+        max_age: int | None = None,
+        expires: datetime | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+    ) -> None:
+        """Adds a Set-Cookie header (RFC 6265). `max_age` is in seconds.
+
+        Raises ValueError for characters that would end the cookie early.
+        """
+        if not name or any(character in '=;, \t"' for character in name):
+            raise ValueError(f"The cookie name {name!r} has a character that ends it early.")
+        if any(character in ';, \t"\\' or not 0x20 < ord(character) < 0x7F for character in value):
+            raise ValueError(
+                f"The value of cookie {name!r} has a space, quote, comma, semicolon or "
+                "non-ASCII character. Encode it first, for example with urllib.parse.quote."
+            )
+        if any(character in ";," for character in path + (domain or "")):
+            raise ValueError(f"Path and domain of cookie {name!r} cannot have ';' or ','.")
+        parts = [f"{name}={value}"]
+        if max_age is not None:
+            parts.append(f"Max-Age={int(max_age)}")
+        if expires is not None:
+            parts.append(
+                f"Expires={format_datetime(expires.astimezone(timezone.utc), usegmt=True)}"
+            )
+        parts.append(f"Path={path}")
+        if domain is not None:
+            parts.append(f"Domain={domain}")
+        if secure or samesite == "none":
+            parts.append("Secure")
+        if httponly:
+            parts.append("HttpOnly")
+        if samesite is not None:
+            parts.append(f"SameSite={samesite.capitalize()}")
+        self.headers.append(_header("set-cookie", "; ".join(parts)))
+
+    def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
+        """Makes the client forget a cookie. Path and domain must be those it was set with."""
+        self.set_cookie(name, max_age=0, path=path, domain=domain)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.content_type or 'without content type'}>"
+
+    def _replace(self, name: str, value: str) -> None:
+        self.headers = [pair for pair in self.headers if pair[0].lower() != name]
+        self.headers.append(_header(name, value))

@@ -1,0 +1,126 @@
+"""From an application to a running server: settings, listeners, bus, and who serves.
+
+Knows what can go wrong before the first request, and says it in a sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from fanbus import _core, logs
+from fanbus.config import Settings
+from fanbus.exceptions import StartError
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+
+__all__ = ["importing", "is_importing", "open_bus", "open_listeners", "run"]
+
+_importing: ContextVar[bool] = ContextVar("_importing", default=False)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While the command imports an application, the application's own `app.run()` does nothing."""
+    token = _importing.set(True)
+    try:
+        yield
+    finally:
+        _importing.reset(token)
+
+
+def is_importing() -> bool:
+    """Whether the command is importing the application right now."""
+    return _importing.get()
+
+
+def run(app: Fanbus, *, host: str, port: int, workers: int | None, debug: bool) -> None:
+    """Serves `app` until it is told to end. What hinders the start ends the process instead."""
+    logs.configure()
+    try:
+        settings = Settings.of(
+            host=host,
+            port=port,
+            workers=workers,
+            debug=debug,
+            on_linux=sys.platform == "linux",
+        )
+        if threading.current_thread() is not threading.main_thread():
+            raise StartError(
+                "run() works in the main thread only, because signals arrive there. "
+                "Start Fanbus from the main thread."
+            )
+        if debug and workers is not None and workers > 1:
+            logs.logger.info("debug=True: one worker instead of %d.", workers)
+        if settings.single_process:
+            from fanbus.single import serve
+
+            _announce_single_process()
+            serve(app, settings)
+        else:
+            from fanbus.supervisor import Supervisor
+
+            Supervisor(app, settings).run()
+    except StartError as error:
+        sys.stderr.write(f"fanbus: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(error.status) from None
+
+
+def open_listeners(settings: Settings) -> tuple[int, list[int]]:
+    """One listener per worker, all on one port. Returns the port and the file descriptors."""
+    host, port = settings.host, settings.port
+    try:
+        return _core.bind_listeners(host, port, settings.workers, settings.backlog)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"Port {port} on {host} is in use by another program. Stop that one, or choose "
+                f"another port (port={port + 1 if port < 65535 else 5000})."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise StartError(
+                f"This user may not listen on port {port} of {host}. Choose a port from 1024 on, "
+                "or give the program the capability CAP_NET_BIND_SERVICE."
+            ) from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise StartError(
+                f"No interface of this machine has the address {host}. Use 127.0.0.1 (this "
+                "machine only) or 0.0.0.0 (every interface)."
+            ) from None
+        if error.errno == errno.EMFILE:
+            raise StartError(
+                f"Too few file descriptors for {settings.workers} workers. Raise the limit with "
+                "`ulimit -n`."
+            ) from None
+        reason = error.strerror or str(error)
+        raise StartError(
+            f'Cannot listen on "{host}", port {port}: {reason.rstrip(".")}. Use 127.0.0.1 (this '
+            "machine only), 0.0.0.0 (every interface), or a name that this machine can resolve."
+        ) from None
+
+
+def open_bus(app: Fanbus, port: int) -> _core.Bus:
+    """The server's bus, named after the application and its port."""
+    try:
+        return _core.Bus.open(f"{app.name}-{port}")
+    except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StartError(text) from None
+
+
+def _announce_single_process() -> None:
+    system = {"Darwin": "macOS"}.get(platform.system(), platform.system() or os.name)
+    sys.stderr.write(
+        f"[fanbus] Starting on {system} (single process).\n"
+        "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"
+    )
+    sys.stderr.flush()

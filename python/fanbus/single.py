@@ -1,0 +1,34 @@
+"""One process without a supervisor: not on Linux, or with FANBUS_SINGLE_PROCESS=1."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from fanbus import banner, worker
+from fanbus.server import open_bus, open_listeners
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+    from fanbus.config import Settings
+
+__all__ = ["serve"]
+
+
+def serve(app: Fanbus, settings: Settings) -> None:
+    """Serves in this process until SIGINT or SIGTERM."""
+    port, (listener,) = open_listeners(settings)
+    bus = open_bus(app, port)
+    try:
+        worker.serve(
+            app,
+            settings,
+            bus,
+            listener,
+            end_on=(signal.SIGINT, signal.SIGTERM),
+            on_ready=lambda: banner.show(settings, port, app._counts(), os.getpid()),
+        )
+    finally:
+        bus.remove()
+        bus.close()

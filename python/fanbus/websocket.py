@@ -1,0 +1,147 @@
+"""WebSocket in Python: the connection that handlers get, and the limits of a route."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from fanbus._core import WebSocket
+
+__all__ = ["Overflow", "WebSocket", "WebSocketConfig"]
+
+Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
+
+# RFC 9110 section 5.6.2: what a subprotocol's name is made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+_DEFAULT_HEARTBEAT_INTERVAL_S = 25.0
+_MAX_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSocketConfig:
+    """The limits of one WebSocket route. They are enforced in Rust, on every kind of frame.
+
+    ```python
+    config = WebSocketConfig(max_message_size=64 * 1024, rate_limit=50, timeout=30)
+
+    @app.websocket("/ws", config=config)
+    async def echo(ws: WebSocket): ...
+    ```
+
+    A field of the wrong type raises TypeError, one out of its range ValueError, both at once and
+    with the field's name.
+    """
+
+    max_message_size: int = 1024 * 1024
+    """Bytes of the largest message a client may send, fragments added up (1 to 2**31 - 1). Above
+    it the connection is closed with 1009, before the message is read."""
+
+    rate_limit: int | None = None
+    """Messages per second that a client may send, with bursts of one second's worth (at least 1).
+    Above it the connection is closed with 1008. None: as fast as it likes."""
+
+    heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
+    """Seconds of silence after which the client is sent a ping. None: never. If only `timeout` is
+    given and is 25 or less, it is half of that."""
+
+    timeout: float | None = 60.0
+    """Seconds of silence, pongs included, after which the connection is closed with 1001 and its
+    TCP connection with it. None: never. Must be longer than `heartbeat_interval`."""
+
+    max_queue_bytes: int = 1024 * 1024
+    """Bytes that may wait for a client that reads too slowly (1 to 2**31 - 1)."""
+
+    overflow: Overflow = "close"
+    """What happens above `max_queue_bytes`. "close": the connection is closed with 1013, so that
+    the client knows and can come back; "drop_oldest" and "drop_newest": messages are left out;
+    "latest": only the newest message of each topic waits."""
+
+    compression: bool = False
+    """permessage-deflate (RFC 7692)."""
+
+    subprotocols: tuple[str, ...] = ()
+    """Subprotocols the route speaks, best first (RFC 6455 section 1.9)."""
+
+    origins: tuple[str, ...] | None = None
+    """Origins whose pages may connect, as in `("https://example.org",)`; others get 403. None: all
+    of them. A client that sends no Origin is not a browser and is let in."""
+
+    max_connections: int | None = None
+    """Connections on this route in one worker; one more gets 503. None: no limit of its own."""
+
+    def __post_init__(self) -> None:
+        self._check_integer("max_message_size", maximum=_MAX_BYTES)
+        self._check_integer("max_queue_bytes", maximum=_MAX_BYTES)
+        self._check_integer("rate_limit", optional=True)
+        self._check_integer("max_connections", optional=True)
+        self._check_seconds("heartbeat_interval")
+        self._check_seconds("timeout")
+        self._check_heartbeat_against_timeout()
+        if self.overflow not in get_args(Overflow):
+            choices = ", ".join(repr(choice) for choice in get_args(Overflow))
+            raise ValueError(f"{self._name('overflow')} is one of {choices}.")
+        if not isinstance(self.compression, bool):
+            raise TypeError(f"{self._name('compression')} is True or False.")
+        self._check_names("subprotocols", _TOKEN, 'names such as ("chat.v2", "chat.v1")')
+        if self.origins is not None:
+            self._check_names("origins", _ORIGIN, 'origins such as ("https://example.org",)')
+
+    def _name(self, field: str) -> str:
+        return f"WebSocketConfig({field}={getattr(self, field)!r}): {field}"
+
+    def _check_integer(
+        self, field: str, *, optional: bool = False, maximum: int | None = None
+    ) -> None:
+        value = getattr(self, field)
+        if value is None and optional:
+            return
+        if not isinstance(value, int) or isinstance(value, bool):
+            hint = " or None" if optional else ""
+            raise TypeError(f"{self._name(field)} is a whole number{hint}.")
+        if value < 1:
+            raise ValueError(f"{self._name(field)} is at least 1.")
+        if maximum is not None and value > maximum:
+            raise ValueError(f"{self._name(field)} is at most {maximum}.")
+
+    def _check_seconds(self, field: str) -> None:
+        value = getattr(self, field)
+        if value is None:
+            return
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise TypeError(f"{self._name(field)} is a number of seconds, or None.")
+        if not 0.001 <= value <= 7 * 24 * 3600:
+            raise ValueError(f"{self._name(field)} is between 0.001 seconds and 7 days.")
+        object.__setattr__(self, field, float(value))
+
+    def _check_heartbeat_against_timeout(self) -> None:
+        """A timeout that comes before the first ping would close every quiet client."""
+        interval, timeout = self.heartbeat_interval, self.timeout
+        if interval is None or timeout is None or interval < timeout:
+            return
+        if interval != _DEFAULT_HEARTBEAT_INTERVAL_S:
+            raise ValueError(
+                f"{self._name('heartbeat_interval')} must be shorter than timeout={timeout:g}, "
+                "or quiet clients are closed before they are asked."
+            )
+        object.__setattr__(self, "heartbeat_interval", timeout / 2)
+
+    def _check_names(self, field: str, pattern: re.Pattern[str], example: str) -> None:
+        value: Any = getattr(self, field)
+        if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple, set, frozenset)):
+            raise TypeError(f"{self._name(field)} is a tuple of {example}.")
+        for name in value:
+            if not isinstance(name, str) or not pattern.fullmatch(name):
+                raise ValueError(f"{self._name(field)} holds {name!r}; it needs {example}.")
+        object.__setattr__(self, field, tuple(value))
+
+    def __repr__(self) -> str:
+        """Only what differs from the defaults."""
+        changed = (
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"WebSocketConfig({', '.join(changed)})"

@@ -1,0 +1,231 @@
+"""What runs in a worker: Python's event loop on the main thread, Rust's I/O beside it.
+
+`serve` is the same with and without a supervisor; `main` is the life of a forked worker process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NoReturn
+
+from fanbus import _core
+from fanbus.exceptions import StartError
+from fanbus.logs import logger
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+    from fanbus.config import Settings
+
+__all__ = [
+    "CRASHED",
+    "FAILED",
+    "HANDLED",
+    "READY",
+    "STARTING_FAILED",
+    "main",
+    "new_event_loop",
+    "serve",
+]
+
+# Exit statuses of a worker process.
+STARTING_FAILED = 3  # the application cannot start: a replacement would fail in the same way
+CRASHED = 1
+
+# First byte of a worker's report to the supervisor; after FAILED follows the traceback.
+READY = b"+"
+FAILED = b"-"
+
+# The last line of defence, after Rust's own grace time is over.
+_EXTRA_GRACE_S = 1.0
+
+# What the supervisor handles, and a worker must not inherit.
+HANDLED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGCHLD})
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def serve(
+    app: Fanbus,
+    settings: Settings,
+    bus: _core.Bus,
+    listener: int,
+    *,
+    end_on: Iterable[signal.Signals],
+    on_ready: Callable[[], None],
+) -> None:
+    """Serves on `listener` until one of the signals comes and everything in flight is finished.
+
+    A second signal ends it at once. `on_ready` is called when connections are being accepted.
+    """
+    loop = new_event_loop(settings.loop)
+    asyncio.set_event_loop(loop)
+    try:
+        core = _core.Worker(
+            app._router,
+            bus,
+            listener,
+            threads=settings.threads,
+            debug=settings.debug,
+            on_error=log_error,
+        )
+        app._worker = core
+        core.start(loop)
+        loop.add_reader(core.fileno(), core.drain)
+        ending = _Ending(loop, core, settings.shutdown_grace_s)
+        for number in end_on:
+            loop.add_signal_handler(number, ending.begin)
+        on_ready()
+        loop.run_forever()
+        loop.remove_reader(core.fileno())
+    finally:
+        _finish(loop)  # what handlers do at last may still publish
+        app._worker = None
+
+
+class _Ending:
+    """The way out: the first call begins it, the second one cuts it short."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, core: _core.Worker, grace_s: float) -> None:
+        self._loop = loop
+        self._core = core
+        self._grace_s = grace_s
+        self._begun = False
+
+    def begin(self) -> None:
+        if self._begun:
+            self._loop.stop()
+            return
+        self._begun = True
+        self._loop.call_later(self._grace_s + _EXTRA_GRACE_S, self._loop.stop)
+        self._core.shut_down(self._grace_s, self._loop.stop)
+
+
+def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """`auto`, `asyncio` or `uvloop`. StartError if uvloop is asked for, and not installed."""
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
+    try:
+        import uvloop
+    except ImportError:
+        if kind == "uvloop":
+            raise StartError(
+                "FANBUS_LOOP=uvloop, but uvloop is not installed: pip install 'fanbus[uvloop]'.",
+                status=2,
+            ) from None
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def log_error(where: str, error: BaseException) -> None:
+    """What a handler raised, and nobody caught."""
+    logger.error("%s", where, exc_info=(type(error), error, error.__traceback__))
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancels the tasks that handlers have left, as `asyncio.run` does."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(
+                asyncio.wait_for(
+                    asyncio.gather(*tasks, return_exceptions=True), timeout=_EXTRA_GRACE_S
+                )
+            )
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    except (asyncio.TimeoutError, RuntimeError):
+        logger.warning("Some tasks did not end in %g s and were left.", _EXTRA_GRACE_S)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def main(
+    app: Fanbus,
+    settings: Settings,
+    *,
+    listener: int,
+    bus_name: str,
+    report: int,
+    supervisor_pid: int,
+) -> NoReturn:
+    """The life of a worker process, from right after the fork to its end.
+
+    `report` is the writing end of a pipe to the supervisor. Signals are still blocked here, and
+    only Python's own handlers of the supervisor stand.
+    """
+    status = CRASHED
+    try:
+        status = _live(app, settings, listener, bus_name, report, supervisor_pid)
+    except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
+        logger.critical("The worker crashed.", exc_info=True)
+    finally:
+        logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _live(
+    app: Fanbus,
+    settings: Settings,
+    listener: int,
+    bus_name: str,
+    report: int,
+    supervisor_pid: int,
+) -> int:
+    _reset_signals()
+    _die_with(supervisor_pid)
+    ready = False
+
+    def on_ready() -> None:
+        nonlocal ready
+        ready = True
+        os.write(report, READY)
+        os.close(report)
+
+    try:
+        bus = _core.Bus.open(bus_name)
+        serve(app, settings, bus, listener, end_on=(signal.SIGTERM,), on_ready=on_ready)
+        bus.close()
+    except Exception as error:
+        if ready:
+            raise
+        text = str(error) if isinstance(error, StartError) else traceback.format_exc()
+        os.write(report, FAILED + text.encode(errors="replace")[:32_000])
+        return STARTING_FAILED
+    return 0
+
+
+def _reset_signals() -> None:
+    """A worker ends by SIGTERM; Ctrl+C reaches it too, but the supervisor decides."""
+    signal.set_wakeup_fd(-1)
+    # A handler that does nothing, instead of SIG_IGN, which programs that handlers start inherit.
+    signal.signal(signal.SIGINT, _do_nothing)
+    for number in HANDLED - {signal.SIGINT}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """For Ctrl+C."""
+
+
+def _die_with(supervisor_pid: int) -> None:
+    """Has the kernel kill this process when the supervisor dies, whatever killed it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != supervisor_pid:  # it died before the line above
+        os._exit(CRASHED)

@@ -1,0 +1,228 @@
+//! The hub: a worker's topics and sessions, and the one place where messages reach sessions.
+//!
+//! It reads the bus at the end of a turn, copies what its sessions want into the turn's arena, and
+//! writes it out. A message of this worker takes the same way as everybody's: onto the bus, and
+//! from there, in the order of the bus, to the sessions. Commands of handlers come in batches
+//! through a mailbox, and are carried out in their order.
+
+mod deliver;
+mod messages;
+mod registry;
+mod topics;
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, AsyncContext, Context};
+
+pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat};
+use self::registry::Registry;
+use self::topics::{TopicId, Topics};
+use super::mailbox::{Mailbox, TaskSignal};
+use super::session::{Control, Inbox, SessionKey, Shared};
+use super::turn::{EndOfTurn, Turn};
+use super::watch::Watch;
+use super::wheel::{TICK, Wheel};
+use crate::ipc::{Bus, Subscriber};
+
+/// Commands that one handler's thread has for the hub.
+pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
+
+/// A client has this long to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handler has this long to accept or reject a client.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Batches of commands carried out before the bus is read again.
+const BATCHES_IN_A_ROW: usize = 8;
+
+/// See the module's documentation.
+pub struct Hub {
+    bus: Bus,
+    subscriber: Subscriber,
+    inbox: Rc<dyn Inbox>,
+    end_of_turn: Rc<EndOfTurn>,
+    orders: Orders,
+    /// What sessions are made with; set when the hub has started and knows its address.
+    shared: Option<Rc<Shared>>,
+    registry: Registry,
+    topics: Topics,
+    wheel: Wheel<SessionKey>,
+    /// Kept between turns for its memory.
+    turn: Turn,
+    /// Kept between batches for its memory.
+    commands: Commands,
+    /// Wakes the hub when the bus has something for it.
+    watch: Watch,
+    /// The next fields are empty between turns; they keep their memory.
+    touched: Vec<TopicId>,
+    dirty: Vec<SessionKey>,
+    slow: Vec<SessionKey>,
+    scratch: Vec<u8>,
+    /// Set while the worker ends: sessions are closed until this instant.
+    closing_until: Option<Instant>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Hub")
+            .field("offset", &self.subscriber.offset())
+            .field("sessions", &self.registry.len())
+            .field("topics", &self.topics.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// A hub that reads `bus` from its end on, gives what is for handlers to `inbox`, and takes
+    /// `orders` from them.
+    pub fn new(
+        bus: Bus,
+        inbox: Rc<dyn Inbox>,
+        orders: Orders,
+        end_of_turn: Rc<EndOfTurn>,
+        watch: Watch,
+    ) -> Self {
+        let subscriber = bus.subscriber();
+        Self {
+            bus,
+            subscriber,
+            inbox,
+            end_of_turn,
+            orders,
+            shared: None,
+            registry: Registry::default(),
+            topics: Topics::default(),
+            wheel: Wheel::default(),
+            turn: Turn::default(),
+            commands: Commands::default(),
+            watch,
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            slow: Vec::new(),
+            scratch: Vec::new(),
+            closing_until: None,
+        }
+    }
+
+    /// One turn of the loop: carry out what handlers ordered, deliver what the bus brought, hand
+    /// over what sessions received.
+    fn turn(&mut self, task: &mut task::Context<'_>) {
+        self.end_of_turn.begin(task.waker());
+        for open in self.end_of_turn.take_openings() {
+            self.open(open);
+        }
+        self.orders.signal().register(task.waker());
+        let mut commands = std::mem::take(&mut self.commands);
+        let mut more = true;
+        for _ in 0..BATCHES_IN_A_ROW {
+            more = self.orders.take(&mut commands);
+            if !more {
+                break;
+            }
+            self.carry_out(&mut commands);
+        }
+        self.commands = commands;
+        self.watch.poll_woken(task);
+        more |= self.deliver();
+        self.watch.reads_on_at(self.subscriber.offset());
+        for key in self.end_of_turn.take_roomy() {
+            self.inbox.room(key);
+        }
+        for key in self.end_of_turn.take_closing() {
+            self.wheel.insert(key, CLOSE_TIMEOUT);
+        }
+        if self.inbox.has_room() {
+            self.end_of_turn.resume_stalled();
+        }
+        self.inbox.flush(self.end_of_turn.has_stalled());
+        if more {
+            task.waker().wake_by_ref();
+        }
+    }
+
+    /// One tick of the wheel: pings, silences, handshakes and farewells that are due.
+    fn tick(&mut self) {
+        let mut due = Vec::new();
+        self.wheel.advance(&mut due);
+        let now = Instant::now();
+        for key in due {
+            if let Some(delay) = self.registry.look_at(key, now) {
+                self.wheel.insert(key, delay);
+            }
+        }
+        self.close_some(now);
+    }
+
+    /// Closes every session, spread over `grace`, so that the clients do not all come back at once.
+    fn shut_down(&mut self, grace: Duration) {
+        if self.closing_until.is_none() {
+            // Half of the time is for closing, the other half for the clients' answers.
+            self.closing_until = Some(Instant::now() + grace / 2);
+            self.close_some(Instant::now());
+        }
+    }
+
+    /// While the worker ends: closes the share of the sessions that this tick is for.
+    fn close_some(&mut self, now: Instant) {
+        let Some(until) = self.closing_until else { return };
+        let ticks = until.saturating_duration_since(now).as_nanos() / TICK.as_nanos() + 1;
+        let open = self.registry.open_sessions();
+        // A handful is closed at once: pacing is for crowds.
+        let share = open.len().div_ceil(ticks as usize).max(64);
+        for key in open.into_iter().take(share) {
+            self.close(key, 1012, "the server restarts", false);
+        }
+    }
+
+    fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
+        self.registry.tell(key, Control::Close { code, reason: reason.to_owned(), forget });
+    }
+}
+
+impl Actor for Hub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.shared = Some(Shared::new(
+            context.address(),
+            self.bus.clone(),
+            Rc::clone(&self.inbox),
+            Rc::clone(&self.end_of_turn),
+        ));
+        context.spawn(Turns);
+        context.run_interval(TICK, |hub, _| hub.tick());
+    }
+
+    fn stopping(&mut self, _context: &mut Self::Context) -> actix::Running {
+        actix::Running::Stop
+    }
+}
+
+/// Runs the hub's turns as part of its actor, whenever its task is woken.
+struct Turns;
+
+impl ActorFuture<Hub> for Turns {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        hub: &mut Hub,
+        context: &mut Context<Hub>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        hub.turn(task);
+        if hub.closing_until.is_some() && hub.registry.is_empty() {
+            context.stop();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}

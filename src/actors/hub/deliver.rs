@@ -1,0 +1,227 @@
+//! From the bus to the sessions: the one way a published message reaches anybody.
+
+use super::topics::{Subscription, TopicId};
+use super::Hub;
+use crate::actors::session::SessionKey;
+use crate::actors::topic::Topic;
+use crate::actors::turn::{Index, Turn};
+use crate::ipc::{Next, ReadAt};
+
+/// Turns of the arena before sockets get read again.
+const ARENAS_IN_A_ROW: usize = 4;
+
+/// Calls of `next` that may find nothing for us before the turn ends.
+const SKIPS_IN_A_ROW: usize = 64;
+
+impl Hub {
+    /// Delivers what the bus has brought. True when it may have more.
+    pub(super) fn deliver(&mut self) -> bool {
+        for _ in 0..ARENAS_IN_A_ROW {
+            let mut touched = std::mem::take(&mut self.touched);
+            let gathered = self.gather(&mut touched);
+            match touched.as_slice() {
+                [] => {}
+                [only] => self.deliver_topic(*only),
+                several => self.deliver_topics(several),
+            }
+            for id in touched.drain(..) {
+                self.topics.get(id).records.clear();
+            }
+            self.touched = touched;
+            self.turn.clear();
+            match gathered {
+                Gathered::All => return false,
+                Gathered::Full => {}
+                Gathered::Lagged(missed) => self.close_lagged(missed),
+            }
+        }
+        true
+    }
+
+    /// Reads the bus into the turn's arena. `touched` gets the topics that records came for.
+    fn gather(&mut self, touched: &mut Vec<TopicId>) -> Gathered {
+        let mut skips = 0;
+        while !self.turn.is_full() {
+            let topics = &self.topics;
+            match self.subscriber.next(|hash| topics.wants(hash), &mut self.turn.arena) {
+                Next::Empty => return Gathered::All,
+                Next::Lagged(missed) => return Gathered::Lagged(missed),
+                Next::Skipped => {
+                    skips += 1;
+                    if skips == SKIPS_IN_A_ROW {
+                        return Gathered::Full;
+                    }
+                }
+                Next::Record(head) => {
+                    let Some(id) = self.topics.find(head.topic_hash, self.subscriber.topic()) else {
+                        // Another topic with the same hash.
+                        self.turn.arena.truncate(head.frame.start);
+                        continue;
+                    };
+                    let ours = head.producer == self.bus.member();
+                    let left_out = if ours { head.origin } else { 0 };
+                    let hash = head.topic_hash;
+                    let index = self.turn.push(head.frame, hash, head.offset, left_out);
+                    let records = &mut self.topics.get(id).records;
+                    if records.is_empty() {
+                        touched.push(id);
+                    }
+                    records.push(index);
+                }
+            }
+        }
+        Gathered::Full
+    }
+
+    /// The usual turn: one topic. Its records are one run of the arena, written once per session.
+    fn deliver_topic(&mut self, id: TopicId) {
+        let subscribed = self.topics.get(id);
+        let indexes = subscribed.records.as_slice();
+        let bytes = self.turn.contiguous(indexes, &mut self.scratch);
+        let first = self.turn.offset(indexes[0]);
+        let plain = !self.turn.leaves_somebody_out(indexes);
+        let mut slow = std::mem::take(&mut self.slow);
+        for &Subscription { session, from } in &subscribed.subscribers {
+            let Some(outlet) = self.registry.outlet(session) else { continue };
+            if plain && from <= first {
+                if outlet.deliver(bytes, &self.turn, indexes).is_err() {
+                    slow.push(session);
+                }
+                continue;
+            }
+            let own = own_records(&self.turn, indexes, session, from);
+            let mut scratch = Vec::new();
+            let bytes = self.turn.contiguous(&own, &mut scratch);
+            if outlet.deliver(bytes, &self.turn, &own).is_err() {
+                slow.push(session);
+            }
+        }
+        self.close_slow(slow);
+    }
+
+    /// A turn with several topics: who has more than one of them gets their records merged.
+    fn deliver_topics(&mut self, touched: &[TopicId]) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for &id in touched {
+            for &Subscription { session, from } in &self.topics.get(id).subscribers {
+                let Some(member) = self.registry.member(session) else { continue };
+                if member.touched.is_empty() {
+                    dirty.push(session);
+                }
+                member.touched.push((id, from));
+            }
+        }
+        let mut slow = std::mem::take(&mut self.slow);
+        let mut own = Vec::new();
+        for session in dirty.drain(..) {
+            let Some(member) = self.registry.member(session) else { continue };
+            own.clear();
+            for (id, from) in member.touched.drain(..) {
+                let records = self.topics.get(id).records.iter().copied();
+                own.extend(records.filter(|&index| {
+                    self.turn.is_for(index, session.as_u64(), from)
+                }));
+            }
+            // Indexes grow with offsets: sorted, they are in the order of the bus.
+            own.sort_unstable();
+            let bytes = self.turn.contiguous(&own, &mut self.scratch);
+            if member.outlet.deliver(bytes, &self.turn, &own).is_err() {
+                slow.push(session);
+            }
+        }
+        self.dirty = dirty;
+        self.close_slow(slow);
+    }
+
+    /// Subscribes a session from offset `from` on. The interest that the caller has added is the
+    /// subscription's from here on.
+    pub(super) fn subscribe(&mut self, session: SessionKey, topic: Topic, from: u64) {
+        let hash = topic.hash();
+        let known = self.topics.find(hash, topic.as_str());
+        let Some(member) = self.registry.member(session) else {
+            self.bus.remove_interest(hash);
+            return;
+        };
+        if known.is_some_and(|id| member.topics.contains(&id)) {
+            self.bus.remove_interest(hash);
+            return;
+        }
+        let name = topic.clone();
+        let id = self.topics.join(topic, Subscription { session, from });
+        member.topics.push(id);
+        self.replay(session, &name, from);
+    }
+
+    /// The hub's cursor may have passed `from` before the command came: what is missing is read
+    /// again, for this session alone.
+    fn replay(&mut self, session: SessionKey, topic: &Topic, from: u64) {
+        let mut name = String::new();
+        for offset in from..self.subscriber.offset() {
+            self.turn.clear();
+            match self.bus.read_at_with_topic(offset, &mut self.turn.arena, &mut name) {
+                ReadAt::Record(head) if head.topic_hash == topic.hash() => {
+                    let own = head.producer == self.bus.member()
+                        && head.origin == session.as_u64();
+                    if own || name != topic.as_str() {
+                        continue;
+                    }
+                    let index = self.turn.push(head.frame.clone(), head.topic_hash, offset, 0);
+                    let Some(outlet) = self.registry.outlet(session) else { break };
+                    if outlet.deliver(&self.turn.arena, &self.turn, &[index]).is_err() {
+                        self.close_slow(vec![session]);
+                        break;
+                    }
+                }
+                ReadAt::Record(_) => {}
+                ReadAt::Overwritten => {
+                    self.close(session, 1013, "messages were missed while subscribing", true);
+                    break;
+                }
+                ReadAt::NotYet => break,
+            }
+        }
+        self.turn.clear();
+    }
+
+    /// Ends a session's subscription.
+    pub(super) fn unsubscribe(&mut self, session: SessionKey, topic: &Topic) {
+        let Some(id) = self.topics.find(topic.hash(), topic.as_str()) else { return };
+        let Some(member) = self.registry.member(session) else { return };
+        member.topics.retain(|other| *other != id);
+        if let Some(hash) = self.topics.leave(id, session) {
+            self.bus.remove_interest(hash);
+        }
+    }
+
+    /// Sessions whose outbox is full, where the route says that this closes them.
+    fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
+        for session in slow.drain(..) {
+            self.close(session, 1013, "too slow: messages were missed", true);
+        }
+        self.slow = slow;
+    }
+
+    /// This worker itself was too slow: who was subscribed to anything may have missed something,
+    /// and is told by being closed.
+    fn close_lagged(&mut self, missed: u64) {
+        let reason = format!("this worker fell behind: up to {missed} messages were missed");
+        let concerned: Vec<_> = self.topics.subscribers().collect();
+        for session in concerned {
+            self.close(session, 1013, &reason, true);
+        }
+    }
+}
+
+enum Gathered {
+    /// The end of the bus was reached.
+    All,
+    /// The arena is full, or much was passed over: there may be more.
+    Full,
+    /// The worker was overtaken and missed this many records.
+    Lagged(u64),
+}
+
+fn own_records(turn: &Turn, indexes: &[Index], session: SessionKey, from: u64) -> Vec<Index> {
+    let own = |index: &Index| turn.is_for(*index, session.as_u64(), from);
+    indexes.iter().copied().filter(own).collect()
+}

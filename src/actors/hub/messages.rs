@@ -1,0 +1,264 @@
+//! What the hub is told, by sessions and by handlers on other threads.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Context, Handler, Message, Recipient};
+
+use super::Hub;
+use crate::actors::limits::Limits;
+use crate::actors::link::Link;
+use crate::actors::mailbox::Batch;
+use crate::actors::outbox::Source;
+use crate::actors::outlet::Outlet;
+use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::topic::Topic;
+
+/// A client whose handshake has been checked and not been answered yet.
+pub trait Opening: 'static {
+    /// Answers that the connection is a WebSocket now, and starts the session.
+    fn accept(self: Box<Self>, seat: Seat) -> (Rc<Outlet>, Recipient<Control>);
+    /// Answers with an HTTP status and a sentence, and closes the connection.
+    fn reject(self: Box<Self>, status: u16, reason: &str);
+}
+
+/// What a session needs to start.
+#[derive(Debug)]
+pub struct Seat {
+    /// Its name in this worker.
+    pub key: SessionKey,
+    /// What it shares with the others.
+    pub shared: Rc<Shared>,
+    /// What it does with messages.
+    pub route: Route,
+    /// Its limits.
+    pub limits: Rc<Limits>,
+    /// What it counts together with its handler.
+    pub link: Arc<Link>,
+    /// The subprotocol that the handler chose.
+    pub subprotocol: Option<String>,
+}
+
+/// A client asks to come in. Left for the end of the turn, because what it holds belongs to this
+/// thread: [`EndOfTurn::open`](crate::actors::turn::EndOfTurn::open).
+pub struct Open {
+    /// The client.
+    pub opening: Box<dyn Opening>,
+    /// What its session will do.
+    pub route: Route,
+    /// The limits of its session.
+    pub limits: Rc<Limits>,
+    /// Which WebSocket endpoint it is, for limits on the number of sessions.
+    pub endpoint: u32,
+    /// Whom to ask first; nobody: it is let in at once.
+    pub ask: Option<Ask>,
+}
+
+/// Tells the handler that a client asks to come in. It answers with [`Command::Accept`] or
+/// [`Command::Reject`].
+pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Open").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+/// A session is over.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Leave(pub SessionKey);
+
+/// What a handler, on any thread, wants done.
+#[derive(Debug)]
+pub enum Command {
+    /// Let the client in.
+    Accept {
+        /// Which client.
+        session: SessionKey,
+        /// Subprotocol to answer with.
+        subprotocol: Option<String>,
+    },
+    /// Refuse the client with an HTTP status.
+    Reject {
+        /// Which client.
+        session: SessionKey,
+        /// HTTP status, 400 to 599.
+        status: u16,
+        /// A sentence for the client.
+        reason: String,
+    },
+    /// Send whole frames, which stand in the batch's `bytes`.
+    Send {
+        /// To whom.
+        session: SessionKey,
+        /// How many bytes, following those of the send before.
+        len: usize,
+    },
+    /// Close with a code.
+    Close {
+        /// Which session.
+        session: SessionKey,
+        /// Close code.
+        code: u16,
+        /// For people.
+        reason: String,
+        /// Do not wait for what is queued.
+        forget: bool,
+    },
+    /// Deliver the topic from offset `from` on. The caller has added interest in the topic before
+    /// it read the offset, and the hub takes the interest over.
+    Subscribe {
+        /// Who.
+        session: SessionKey,
+        /// What.
+        topic: Topic,
+        /// The end of the bus when the handler subscribed.
+        from: u64,
+    },
+    /// No longer deliver the topic.
+    Unsubscribe {
+        /// Who.
+        session: SessionKey,
+        /// What.
+        topic: Topic,
+    },
+    /// The handler has caught up with a session that was paused.
+    Resume {
+        /// Which session.
+        session: SessionKey,
+    },
+    /// The handler's mailbox has room again.
+    MailboxHasRoom,
+    /// End the worker: close all sessions within this time.
+    ShutDown {
+        /// Time to close in.
+        grace: Duration,
+    },
+}
+
+/// Commands in their order, with the bytes of the sends in one arena.
+#[derive(Debug, Default)]
+pub struct Commands {
+    list: Vec<Command>,
+    bytes: Vec<u8>,
+}
+
+/// Bytes of sends whose memory a batch keeps.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Commands {
+    /// Adds a command other than a send.
+    pub fn push(&mut self, command: Command) {
+        self.list.push(command);
+    }
+
+    /// Adds a send of a frame given in parts. A send to the same session as the one before joins
+    /// it, so that both go out in one write.
+    pub fn push_send(&mut self, session: SessionKey, parts: &[&[u8]]) {
+        let added: usize = parts.iter().map(|part| part.len()).sum();
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        match self.list.last_mut() {
+            Some(Command::Send { session: last, len }) if *last == session => *len += added,
+            _ => self.list.push(Command::Send { session, len: added }),
+        }
+    }
+}
+
+impl Batch for Commands {
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    fn clear(&mut self) {
+        Batch::clear(&mut self.list);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+}
+
+impl Hub {
+    /// Carries out a batch in its order.
+    pub(super) fn carry_out(&mut self, commands: &mut Commands) {
+        let mut bytes = commands.bytes.as_slice();
+        for command in commands.list.drain(..) {
+            match command {
+                Command::Send { session, len } => {
+                    let (frames, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    if let Some(outlet) = self.registry.outlet(session) {
+                        outlet.send(frames, Source::Handler);
+                    }
+                }
+                Command::Accept { session, subprotocol } => self.accept(session, subprotocol),
+                Command::Reject { session, status, reason } => {
+                    self.reject(session, status, &reason);
+                }
+                Command::Close { session, code, reason, forget } => {
+                    self.close(session, code, &reason, forget);
+                }
+                Command::Subscribe { session, topic, from } => self.subscribe(session, topic, from),
+                Command::Unsubscribe { session, topic } => self.unsubscribe(session, &topic),
+                Command::Resume { session } => self.registry.tell(session, Control::Resume),
+                Command::MailboxHasRoom => {}
+                Command::ShutDown { grace } => self.shut_down(grace),
+            }
+        }
+    }
+
+    /// Gives a client a place, and lets it in or asks its handler.
+    pub(super) fn open(&mut self, open: Open) {
+        if self.closing_until.is_some() {
+            open.opening.reject(503, "The server is restarting. Try again in a moment.");
+            return;
+        }
+        let most = open.limits.max_connections;
+        if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
+            open.opening.reject(503, "Too many connections to this address. Try again later.");
+            return;
+        }
+        let Open { opening, route, limits, endpoint, ask } = open;
+        let (key, link) = self.registry.enter(opening, route, limits, endpoint);
+        match ask {
+            Some(ask) => {
+                self.wheel.insert(key, super::OPEN_TIMEOUT);
+                ask(key, link);
+            }
+            None => self.accept(key, None),
+        }
+    }
+
+    fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
+        let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
+        let Some(relayed) = self.registry.accept(key, &shared, subprotocol) else { return };
+        if let Some(topic) = relayed {
+            self.bus.add_interest(topic.hash());
+            let from = self.bus.end();
+            self.subscribe(key, topic, from);
+        }
+        if let Some(delay) = self.registry.look_at(key, std::time::Instant::now()) {
+            self.wheel.insert(key, delay);
+        }
+    }
+
+    fn reject(&mut self, key: SessionKey, status: u16, reason: &str) {
+        if let Some(opening) = self.registry.take_opening(key) {
+            opening.reject(status, reason);
+        }
+    }
+}
+
+impl Handler<Leave> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, Leave(key): Leave, _context: &mut Context<Self>) {
+        for topic in self.registry.leave(key) {
+            if let Some(hash) = self.topics.leave(topic, key) {
+                self.bus.remove_interest(hash);
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The sessions of a worker: who is at which place, and what is due for whom.
+
+use std::collections::HashMap;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Recipient;
+use smallvec::SmallVec;
+
+use super::messages::{Opening, Seat};
+use super::topics::TopicId;
+use super::{CLOSE_TIMEOUT, OPEN_TIMEOUT};
+use crate::actors::frame;
+use crate::actors::limits::Limits;
+use crate::actors::link::Link;
+use crate::actors::outbox::Source;
+use crate::actors::outlet::Outlet;
+use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::topic::Topic;
+
+/// All sessions, by place.
+#[derive(Default)]
+pub(super) struct Registry {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    taken: usize,
+    /// Sessions of each WebSocket endpoint.
+    per_endpoint: HashMap<u32, usize>,
+}
+
+struct Place {
+    /// How often the place has been taken.
+    generation: u32,
+    state: State,
+}
+
+enum State {
+    Free,
+    Opening(Waiting),
+    Open(Member),
+}
+
+struct Waiting {
+    opening: Box<dyn Opening>,
+    route: Route,
+    limits: Rc<Limits>,
+    link: Arc<Link>,
+    endpoint: u32,
+    since: Instant,
+}
+
+/// A session that is open, as the hub knows it.
+pub(super) struct Member {
+    pub(super) outlet: Rc<Outlet>,
+    control: Recipient<Control>,
+    limits: Rc<Limits>,
+    endpoint: u32,
+    /// Topics it is subscribed to.
+    pub(super) topics: SmallVec<[TopicId; 2]>,
+    /// Topics of the running turn, when there are several of them, and the offset from which on
+    /// each is for this session.
+    pub(super) touched: SmallVec<[(TopicId, u64); 2]>,
+    pinged: Option<Instant>,
+}
+
+impl Registry {
+    /// Sessions, open and opening.
+    pub(super) fn len(&self) -> usize {
+        self.taken
+    }
+
+    /// Is nobody here?
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
+
+    /// Sessions of one endpoint, open and opening.
+    pub(super) fn sessions_of(&self, endpoint: u32) -> usize {
+        self.per_endpoint.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    /// Gives a client a place while it waits to be let in.
+    pub(super) fn enter(
+        &mut self,
+        opening: Box<dyn Opening>,
+        route: Route,
+        limits: Rc<Limits>,
+        endpoint: u32,
+    ) -> (SessionKey, Arc<Link>) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, state: State::Free });
+            self.places.len() as u32 - 1
+        });
+        let link = Arc::new(Link::new(limits.max_queue_bytes));
+        let since = Instant::now();
+        let place = &mut self.places[slot as usize];
+        // After 2^32 uses of one place the keys repeat; 0 is left out.
+        place.generation = place.generation.wrapping_add(1).max(1);
+        let waiting = Waiting { opening, route, limits, link: Arc::clone(&link), endpoint, since };
+        place.state = State::Opening(waiting);
+        self.taken += 1;
+        *self.per_endpoint.entry(endpoint).or_default() += 1;
+        (SessionKey::new(slot, place.generation), link)
+    }
+
+    /// Lets a waiting client in. Returns None when it is gone, else the topic its relay needs.
+    pub(super) fn accept(
+        &mut self,
+        key: SessionKey,
+        shared: &Rc<Shared>,
+        subprotocol: Option<String>,
+    ) -> Option<Option<Topic>> {
+        let place = self.place(key)?;
+        let State::Opening(waiting) = mem::replace(&mut place.state, State::Free) else {
+            unreachable!("Registry::place finds only taken places, and accept comes once")
+        };
+        let Waiting { opening, route, limits, link, endpoint, .. } = waiting;
+        let relayed = match &route {
+            Route::Relay(topic) => Some(topic.clone()),
+            Route::Echo(_) | Route::Handler => None,
+        };
+        let shared = Rc::clone(shared);
+        let seat = Seat { key, shared, route, limits: Rc::clone(&limits), link, subprotocol };
+        let (outlet, control) = opening.accept(seat);
+        let (topics, touched) = (SmallVec::new(), SmallVec::new());
+        let member = Member { outlet, control, limits, endpoint, topics, touched, pinged: None };
+        place.state = State::Open(member);
+        Some(relayed)
+    }
+
+    /// Takes a waiting client out, to refuse it.
+    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn Opening>> {
+        let place = self.place(key)?;
+        match mem::replace(&mut place.state, State::Free) {
+            State::Opening(waiting) => {
+                self.release(key, waiting.endpoint);
+                Some(waiting.opening)
+            }
+            other => {
+                place.state = other;
+                None
+            }
+        }
+    }
+
+    /// The session is over. Returns the topics it was subscribed to.
+    pub(super) fn leave(&mut self, key: SessionKey) -> SmallVec<[TopicId; 2]> {
+        let Some(place) = self.place(key) else { return SmallVec::new() };
+        match mem::replace(&mut place.state, State::Free) {
+            State::Open(member) => {
+                self.release(key, member.endpoint);
+                member.topics
+            }
+            other => {
+                place.state = other;
+                SmallVec::new()
+            }
+        }
+    }
+
+    /// An open session.
+    pub(super) fn member(&mut self, key: SessionKey) -> Option<&mut Member> {
+        match &mut self.place(key)?.state {
+            State::Open(member) => Some(member),
+            State::Free | State::Opening(_) => None,
+        }
+    }
+
+    /// Where an open session's frames go.
+    pub(super) fn outlet(&self, key: SessionKey) -> Option<&Outlet> {
+        let place = self.places.get(key.slot())?;
+        match &place.state {
+            State::Open(member) if member.outlet.key() == key => Some(&member.outlet),
+            _ => None,
+        }
+    }
+
+    /// Tells an open session something.
+    pub(super) fn tell(&self, key: SessionKey, control: Control) {
+        if let Some(place) = self.places.get(key.slot())
+            && let State::Open(member) = &place.state
+            && member.outlet.key() == key
+        {
+            member.control.do_send(control);
+        }
+    }
+
+    /// Keys of all sessions that were not told to close yet.
+    pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
+        let open = self.places.iter().filter_map(|place| match &place.state {
+            State::Open(member) if member.outlet.closed_since().is_none() => Some(member.outlet.key()),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// Does what is due for a session, and says when to look again.
+    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant) -> Option<Duration> {
+        match &mut self.place(key)?.state {
+            State::Open(member) => member.look_at(now),
+            State::Opening(waiting) => {
+                let left = OPEN_TIMEOUT.saturating_sub(now.duration_since(waiting.since));
+                if !left.is_zero() {
+                    return Some(left);
+                }
+                let opening = self.take_opening(key).expect("it is opening");
+                opening.reject(504, "The application did not answer in time.");
+                None
+            }
+            State::Free => None,
+        }
+    }
+
+    fn place(&mut self, key: SessionKey) -> Option<&mut Place> {
+        let place = self.places.get_mut(key.slot())?;
+        let current = SessionKey::new(key.slot() as u32, place.generation.max(1));
+        (current == key && !matches!(place.state, State::Free)).then_some(place)
+    }
+
+    fn release(&mut self, key: SessionKey, endpoint: u32) {
+        self.taken -= 1;
+        self.free.push(key.slot() as u32);
+        if let Some(count) = self.per_endpoint.get_mut(&endpoint) {
+            *count -= 1;
+        }
+    }
+}
+
+impl Member {
+    /// Pings, silence, and the wait for a close frame's answer.
+    fn look_at(&mut self, now: Instant) -> Option<Duration> {
+        if let Some(since) = self.outlet.closed_since() {
+            let left = CLOSE_TIMEOUT.saturating_sub(now.duration_since(since));
+            if left.is_zero() {
+                self.control.do_send(Control::Abort);
+                return None;
+            }
+            return Some(left);
+        }
+        let heard = self.outlet.last_heard();
+        let silent = now.duration_since(heard);
+        let mut next: Option<Duration> = None;
+        if let Some(timeout) = self.limits.timeout {
+            let stuck = self.outlet.stuck_since().map(|since| now.duration_since(since));
+            let worst = silent.max(stuck.unwrap_or_default());
+            if worst >= timeout {
+                let reason = if silent >= timeout {
+                    format!("nothing was heard for {} s", timeout.as_secs_f32())
+                } else {
+                    format!("nothing could be sent for {} s", timeout.as_secs_f32())
+                };
+                self.control.do_send(Control::Close { code: 1001, reason, forget: true });
+                return Some(CLOSE_TIMEOUT);
+            }
+            next = Some(timeout - worst);
+        }
+        if let Some(interval) = self.limits.heartbeat_interval {
+            let since_ping = self.pinged.map_or(silent, |at| now.duration_since(at).min(silent));
+            let wait = if since_ping >= interval {
+                self.outlet.send(&frame::ping(b""), Source::Session);
+                self.pinged = Some(now);
+                interval
+            } else {
+                interval - since_ping
+            };
+            next = Some(next.map_or(wait, |other| other.min(wait)));
+        }
+        next
+    }
+}

@@ -1,0 +1,89 @@
+//! The limits of one WebSocket route, and the token bucket that one of them needs.
+
+use std::time::{Duration, Instant};
+
+use super::outbox::Overflow;
+
+/// What a session may do. One per route, shared by its sessions.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest message a client may send, in bytes, over all its fragments. Above it: close 1009.
+    pub max_message_size: usize,
+    /// Frames a client may send in a second (messages, pings and pongs). Above it: close 1008.
+    pub rate_limit: Option<u32>,
+    /// A ping is sent when a client was silent this long. None: no pings.
+    pub heartbeat_interval: Option<Duration>,
+    /// A client that is silent this long is closed with 1001. None: never.
+    pub timeout: Option<Duration>,
+    /// Bytes that may wait for a client that reads too slowly.
+    pub max_queue_bytes: usize,
+    /// What happens at `max_queue_bytes`.
+    pub overflow: Overflow,
+    /// Sessions that this route may have in one worker. None: no bound of its own.
+    pub max_connections: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_size: 1 << 20,
+            rate_limit: None,
+            heartbeat_interval: Some(Duration::from_secs(25)),
+            timeout: Some(Duration::from_secs(60)),
+            max_queue_bytes: 1 << 20,
+            overflow: Overflow::Close,
+            max_connections: None,
+        }
+    }
+}
+
+/// A token bucket that holds one second's worth: bursts up to the rate, the rate in the long run.
+#[derive(Debug)]
+pub struct TokenBucket {
+    per_second: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        let per_second = f64::from(per_second);
+        Self { per_second, tokens: per_second, filled: now }
+    }
+
+    /// Takes one token; false when there is none.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.per_second).min(self.per_second);
+        self.filled = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_one_second_passes_and_then_only_the_rate() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(10, start);
+        assert_eq!((0..20).filter(|_| bucket.take(start)).count(), 10);
+        let later = start + Duration::from_millis(350);
+        assert_eq!((0..20).filter(|_| bucket.take(later)).count(), 3);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_jumps_back_gives_no_tokens() {
+        let start = Instant::now() + Duration::from_secs(5);
+        let mut bucket = TokenBucket::new(1, start);
+        assert!(bucket.take(start));
+        assert!(!bucket.take(start - Duration::from_secs(5)));
+        assert!(!bucket.take(start));
+    }
+}

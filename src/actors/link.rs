@@ -1,0 +1,112 @@
+//! What a session and the handler on another thread both count, so that neither waits for the other.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// Shared by one session (I/O thread) and its handler's object (any thread).
+#[derive(Debug)]
+pub struct Link {
+    /// Bytes that the handler has sent and the socket has not taken yet.
+    queued: AtomicUsize,
+    /// The handler waits until `queued` is low again.
+    waits_for_room: AtomicBool,
+    /// Bytes that the session has handed over and the handler has not received yet.
+    unread: AtomicUsize,
+    /// The session stopped reading because `unread` is high.
+    paused: AtomicBool,
+    /// At this many bytes a side is over its budget.
+    budget: usize,
+}
+
+/// What a message costs besides its bytes, so that empty ones are not free.
+pub const MESSAGE_OVERHEAD: usize = 64;
+
+impl Link {
+    /// Both directions have `budget` bytes.
+    pub fn new(budget: usize) -> Self {
+        Self {
+            queued: AtomicUsize::new(0),
+            waits_for_room: AtomicBool::new(false),
+            unread: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            budget,
+        }
+    }
+
+    /// Handler: `bytes` are on their way to the socket. Returns the new total.
+    pub fn sent(&self, bytes: usize) -> usize {
+        self.queued.fetch_add(bytes, SeqCst) + bytes
+    }
+
+    /// Handler: is the socket so far behind that the sender should wait? If so, `written` will
+    /// answer true once there is room again.
+    pub fn must_wait(&self) -> bool {
+        if self.queued.load(SeqCst) <= self.budget {
+            return false;
+        }
+        self.waits_for_room.store(true, SeqCst);
+        // The socket may have caught up in between; then nobody would ever tell.
+        !(self.queued.load(SeqCst) <= self.budget / 2 && self.waits_for_room.swap(false, SeqCst))
+    }
+
+    /// Session: the socket took (or the session dropped) `bytes` of what the handler sent. True
+    /// when the handler waited for this and must be told.
+    pub fn written(&self, bytes: usize) -> bool {
+        let left = self.queued.fetch_sub(bytes, SeqCst) - bytes;
+        left <= self.budget / 2 && self.waits_for_room.swap(false, SeqCst)
+    }
+
+    /// Bytes that either side may be behind.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Bytes on their way to the socket.
+    pub fn queued(&self) -> usize {
+        self.queued.load(SeqCst)
+    }
+
+    /// Session: a message was handed over. True when the session should stop reading; it is then
+    /// resumed by [`Link::received`].
+    pub fn handed_over(&self, bytes: usize) -> bool {
+        let unread = self.unread.fetch_add(bytes + MESSAGE_OVERHEAD, SeqCst);
+        if unread + bytes + MESSAGE_OVERHEAD <= self.budget {
+            return false;
+        }
+        self.paused.store(true, SeqCst);
+        !(self.unread.load(SeqCst) <= self.budget / 2 && self.paused.swap(false, SeqCst))
+    }
+
+    /// Handler: a message was received. True when the session waits for this and must be resumed.
+    pub fn received(&self, bytes: usize) -> bool {
+        let cost = bytes + MESSAGE_OVERHEAD;
+        let left = self.unread.fetch_sub(cost, SeqCst) - cost;
+        left <= self.budget / 2 && self.paused.load(SeqCst) && self.paused.swap(false, SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_over_its_budget_is_told_when_half_of_it_is_free() {
+        let link = Link::new(1000);
+        link.sent(900);
+        assert!(!link.must_wait());
+        link.sent(200);
+        assert!(link.must_wait());
+        assert!(!link.written(500), "600 are still queued");
+        assert!(link.written(200));
+        assert!(!link.written(400), "told once");
+        assert_eq!(link.queued(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_does_not_receive_pauses_the_session_until_it_does() {
+        let link = Link::new(1000);
+        assert!(!link.handed_over(500));
+        assert!(link.handed_over(500));
+        assert!(link.received(500), "under half of the budget is unread");
+        assert!(!link.received(500));
+    }
+}

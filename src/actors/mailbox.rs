@@ -1,0 +1,247 @@
+//! A mailbox between two threads, drained in batches.
+//!
+//! The producer writes into the batch under a short lock; the drainer swaps the whole batch out.
+//! The drainer is signalled only when it sleeps, so a burst costs one wake-up and a busy drainer
+//! none. The mailbox does not know what a batch holds, and takes what it is given: its bound is
+//! asked for *before* work is taken in ([`Mailbox::has_room`]), because some news (a disconnect)
+//! must never be refused.
+
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// What a mailbox carries: many items in one container that keeps its memory when emptied.
+pub trait Batch: Default {
+    /// Number of items inside.
+    fn len(&self) -> usize;
+    /// Forgets the items, keeps the memory unless a burst made it unreasonably large.
+    fn clear(&mut self);
+    /// Is there anything inside?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Largest number of items whose memory a [`Vec`] batch keeps between bursts.
+const KEPT_ITEMS: usize = 4096;
+
+impl<T> Batch for Vec<T> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn clear(&mut self) {
+        Vec::clear(self);
+        self.shrink_to(KEPT_ITEMS);
+    }
+}
+
+/// How a sleeping drainer is woken.
+pub trait Signal {
+    /// Wakes the drainer. Called only when it sleeps.
+    fn raise(&self);
+}
+
+/// Wakes a thread that watches a file descriptor: Python's event loop.
+#[derive(Debug)]
+pub struct FdSignal(EventFd);
+
+impl FdSignal {
+    /// Creates the eventfd. Fails when descriptors have run out.
+    pub fn new() -> std::io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self(EventFd::from_value_and_flags(0, flags)?))
+    }
+
+    /// Forgets the wake-ups that were raised. Call it before draining.
+    pub fn clear(&self) {
+        // EAGAIN says that nothing was raised, which is as good.
+        let _ = self.0.read();
+    }
+}
+
+impl AsFd for FdSignal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Signal for FdSignal {
+    fn raise(&self) {
+        // The counter can only overflow after 2^64 - 2 unread wake-ups.
+        let _ = self.0.write(1);
+    }
+}
+
+/// Wakes a task of the I/O thread's runtime.
+#[derive(Debug, Default)]
+pub struct TaskSignal(AtomicWaker);
+
+impl TaskSignal {
+    /// The task that drains from now on. Register before [`Mailbox::take`], or a wake is lost.
+    pub fn register(&self, waker: &Waker) {
+        self.0.register(waker);
+    }
+}
+
+impl Signal for TaskSignal {
+    fn raise(&self) {
+        self.0.wake();
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Mailbox<B, S> {
+    inside: Mutex<Inside<B>>,
+    /// Items inside, to be asked without the lock.
+    len: AtomicUsize,
+    capacity: usize,
+    signal: S,
+}
+
+#[derive(Debug)]
+struct Inside<B> {
+    batch: B,
+    /// The drainer has been signalled, or is draining: it will look again by itself.
+    awake: bool,
+}
+
+impl<B: Batch, S: Signal> Mailbox<B, S> {
+    /// An empty mailbox that calls itself full at `capacity` items.
+    pub fn new(capacity: usize, signal: S) -> Self {
+        let inside = Mutex::new(Inside { batch: B::default(), awake: false });
+        Self { inside, len: AtomicUsize::new(0), capacity, signal }
+    }
+
+    /// What wakes the drainer.
+    pub fn signal(&self) -> &S {
+        &self.signal
+    }
+
+    /// May more work be taken in? Ask before reading it from a socket.
+    pub fn has_room(&self) -> bool {
+        self.len.load(Relaxed) < self.capacity
+    }
+
+    /// Lets `put` add to the batch, and wakes the drainer if it sleeps.
+    pub fn post<R>(&self, put: impl FnOnce(&mut B) -> R) -> R {
+        let mut inside = self.lock();
+        let result = put(&mut inside.batch);
+        self.len.store(inside.batch.len(), Relaxed);
+        let sleeps = !mem::replace(&mut inside.awake, true);
+        drop(inside);
+        if sleeps {
+            self.signal.raise();
+        }
+        result
+    }
+
+    /// Like [`Mailbox::post`], without waking: whoever posts quietly calls [`Mailbox::wake`] later.
+    pub fn post_quietly<R>(&self, put: impl FnOnce(&mut B) -> R) -> R {
+        let mut inside = self.lock();
+        let result = put(&mut inside.batch);
+        self.len.store(inside.batch.len(), Relaxed);
+        result
+    }
+
+    /// Wakes the drainer if it sleeps and something waits for it.
+    pub fn wake(&self) {
+        let mut inside = self.lock();
+        if inside.batch.is_empty() || mem::replace(&mut inside.awake, true) {
+            return;
+        }
+        drop(inside);
+        self.signal.raise();
+    }
+
+    /// Swaps what has come with `batch`, which is emptied first. Returns false, and lets the next
+    /// post wake the drainer, when nothing has come.
+    pub fn take(&self, batch: &mut B) -> bool {
+        batch.clear();
+        let mut inside = self.lock();
+        if inside.batch.is_empty() {
+            inside.awake = false;
+            return false;
+        }
+        mem::swap(&mut inside.batch, batch);
+        self.len.store(0, Relaxed);
+        true
+    }
+
+    /// A panic of a producer cannot leave the batch half-written: items are added whole.
+    fn lock(&self) -> MutexGuard<'_, Inside<B>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Signal for Counted {
+        fn raise(&self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn raised(mailbox: &Mailbox<Vec<u32>, Counted>) -> usize {
+        mailbox.signal().0.load(Relaxed)
+    }
+
+    #[test]
+    fn a_burst_wakes_a_sleeping_drainer_once() {
+        let mailbox = Mailbox::new(10, Counted::default());
+        for item in 0..5_u32 {
+            mailbox.post(|batch: &mut Vec<u32>| batch.push(item));
+        }
+        assert_eq!(raised(&mailbox), 1);
+    }
+
+    #[test]
+    fn a_drainer_that_found_nothing_is_woken_by_the_next_post() {
+        let mailbox = Mailbox::new(10, Counted::default());
+        let mut batch = vec![99];
+        mailbox.post(|batch: &mut Vec<u32>| batch.push(1));
+        assert!(mailbox.take(&mut batch));
+        assert_eq!(batch, [1]);
+        mailbox.post(|batch| batch.push(2));
+        assert_eq!(raised(&mailbox), 1, "it has not said that it sleeps");
+        assert!(mailbox.take(&mut batch));
+        assert!(!mailbox.take(&mut batch));
+        assert!(batch.is_empty());
+        mailbox.post(|batch| batch.push(3));
+        assert_eq!(raised(&mailbox), 2);
+    }
+
+    #[test]
+    fn what_was_posted_quietly_waits_for_the_wake() {
+        let mailbox = Mailbox::new(10, Counted::default());
+        mailbox.wake();
+        assert_eq!(raised(&mailbox), 0, "nothing waits");
+        mailbox.post_quietly(|batch: &mut Vec<u32>| batch.push(1));
+        assert_eq!(raised(&mailbox), 0);
+        mailbox.wake();
+        mailbox.wake();
+        assert_eq!(raised(&mailbox), 1);
+    }
+
+    #[test]
+    fn it_says_when_it_is_full_and_again_when_there_is_room() {
+        let mailbox = Mailbox::new(2, Counted::default());
+        mailbox.post(|batch: &mut Vec<u32>| batch.extend([1, 2]));
+        assert!(!mailbox.has_room());
+        mailbox.take(&mut Vec::new());
+        assert!(mailbox.has_room());
+    }
+}

@@ -1,0 +1,305 @@
+//! A session's bounded outbound queue, and what happens at its bound.
+//!
+//! It holds only what the socket did not take at once, so it is empty, and owns no memory, as long
+//! as the client keeps up. It knows no socket: the outlet asks for slices and reports what was
+//! written.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+use bytes::Bytes;
+
+/// What happens when a published message does not fit a session's queue any more.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum Overflow {
+    /// Close the session with 1013. The client knows that it missed something.
+    #[default]
+    Close,
+    /// Forget the oldest published messages that wait.
+    DropOldest,
+    /// Forget the message that does not fit.
+    DropNewest,
+    /// Keep only the newest message of each topic; when that is not enough, forget the oldest.
+    Latest,
+}
+
+/// Frames that wait for the socket, oldest first.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: VecDeque<Waiting>,
+    /// Bytes that wait, without what `written` says.
+    bytes: usize,
+    /// Bytes of the first frame that the socket took already.
+    written: usize,
+    /// The client has seen the beginning of the first frame, which is therefore never forgotten.
+    begun: bool,
+    limit: usize,
+    overflow: Overflow,
+    forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frame: Bytes,
+    source: Source,
+}
+
+/// Where a waiting frame comes from: it decides what may be done to it.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// Published to the topic with this hash. May be forgotten by policy.
+    Topic(u64),
+    /// Sent by the session's handler, which counts its bytes. Never forgotten while open.
+    Handler,
+    /// Ping, pong, close, echo: sent by the session itself. Never forgotten while open.
+    Session,
+}
+
+/// The queue is full and the policy is to close.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Overflowed;
+
+/// A queue that held this many frames gives its memory back when it is empty again.
+const KEPT_FRAMES: usize = 8;
+
+impl Outbox {
+    /// An empty outbox for `limit` bytes.
+    pub fn new(limit: usize, overflow: Overflow) -> Self {
+        let queue = VecDeque::new();
+        Self { queue, bytes: 0, written: 0, begun: false, limit, overflow, forgotten: 0 }
+    }
+
+    /// Does nothing wait?
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Published messages that the policy has forgotten so far.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Queues the rest of a frame whose beginning the socket took. Only for an empty outbox.
+    pub fn push_rest(&mut self, rest: Bytes, source: Source) {
+        debug_assert!(self.is_empty() && !rest.is_empty(), "a rest is the first to wait");
+        self.bytes = rest.len();
+        self.begun = true;
+        self.queue.push_back(Waiting { frame: rest, source });
+    }
+
+    /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits,
+    /// so that the bound never forbids a single message.
+    pub fn push(&mut self, frame: Bytes, source: Source) -> Result<(), Overflowed> {
+        if let Source::Topic(topic) = source
+            && !self.queue.is_empty()
+            && !self.make_room(frame.len(), topic)?
+        {
+            self.forgotten += 1;
+            return Ok(());
+        }
+        self.bytes += frame.len();
+        self.queue.push_back(Waiting { frame, source });
+        Ok(())
+    }
+
+    /// Applies the policy for `len` more bytes of `topic`. False: forget the new frame instead.
+    fn make_room(&mut self, len: usize, topic: u64) -> Result<bool, Overflowed> {
+        if self.overflow == Overflow::Latest {
+            self.forget(|waiting| waiting.source == Source::Topic(topic), usize::MAX);
+        }
+        if self.bytes + len <= self.limit {
+            return Ok(true);
+        }
+        match self.overflow {
+            Overflow::Close => return Err(Overflowed),
+            Overflow::DropNewest => return Ok(false),
+            Overflow::DropOldest | Overflow::Latest => {}
+        }
+        let excess = self.bytes + len - self.limit;
+        self.forget(|waiting| matches!(waiting.source, Source::Topic(_)), excess);
+        Ok(self.bytes + len <= self.limit || self.queue.is_empty())
+    }
+
+    /// Forgets published frames, oldest first, until `excess` bytes are gone. The first frame stays
+    /// when the client has seen its beginning.
+    fn forget(&mut self, may_go: impl Fn(&Waiting) -> bool, excess: usize) {
+        let mut gone = 0;
+        let mut begun = self.begun;
+        let forgotten = &mut self.forgotten;
+        self.queue.retain(|waiting| {
+            if mem::take(&mut begun) || gone >= excess || !may_go(waiting) {
+                return true;
+            }
+            gone += waiting.frame.len();
+            *forgotten += 1;
+            false
+        });
+        self.bytes -= gone;
+    }
+
+    /// Forgets all that waits but the frame that the client has seen the beginning of, because the
+    /// session closes. Returns the handler's bytes among them.
+    pub fn forget_all(&mut self) -> usize {
+        let kept = usize::from(self.begun);
+        let gone = self.queue.drain(kept..);
+        let handlers = gone
+            .filter(|waiting| waiting.source == Source::Handler)
+            .map(|waiting| waiting.frame.len())
+            .sum();
+        self.bytes = self.queue.front().map_or(0, |first| first.frame.len() - self.written);
+        handlers
+    }
+
+    /// The bytes that wait, oldest first, for one vectored write.
+    pub fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>, most: usize) {
+        let mut skip = self.written;
+        for waiting in self.queue.iter().take(most) {
+            slices.push(IoSlice::new(&waiting.frame[mem::take(&mut skip)..]));
+        }
+    }
+
+    /// The socket took `count` bytes of the slices. Returns how many of them were the handler's,
+    /// counted when their frame is complete.
+    pub fn advance(&mut self, count: usize) -> usize {
+        let mut handlers = 0;
+        self.bytes -= count;
+        self.written += count;
+        self.begun |= count > 0;
+        while let Some(first) = self.queue.front() {
+            if self.written < first.frame.len() {
+                break;
+            }
+            self.written -= first.frame.len();
+            if first.source == Source::Handler {
+                handlers += first.frame.len();
+            }
+            self.queue.pop_front();
+            self.begun = self.written > 0;
+        }
+        if self.queue.is_empty() {
+            debug_assert_eq!((self.bytes, self.written), (0, 0), "an empty outbox owes nothing");
+            if self.queue.capacity() > KEPT_FRAMES {
+                self.queue = VecDeque::new();
+            }
+        }
+        handlers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: Source = Source::Topic(1);
+    const B: Source = Source::Topic(2);
+
+    fn frame(byte: u8, len: usize) -> Bytes {
+        Bytes::from(vec![byte; len])
+    }
+
+    fn first_bytes(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = Vec::new();
+        outbox.slices(&mut slices, usize::MAX);
+        slices.iter().map(|slice| slice[0]).collect()
+    }
+
+    fn full(overflow: Overflow) -> Outbox {
+        let mut outbox = Outbox::new(100, overflow);
+        for (byte, source) in [(1, A), (2, B), (3, Source::Handler), (4, A)] {
+            outbox.push(frame(byte, 25), source).expect("four times 25 bytes fit 100");
+        }
+        outbox
+    }
+
+    #[test]
+    fn by_default_a_message_too_many_closes() {
+        assert_eq!(full(Overflow::Close).push(frame(9, 1), A), Err(Overflowed));
+    }
+
+    #[test]
+    fn drop_newest_keeps_what_waits() {
+        let mut outbox = full(Overflow::DropNewest);
+        assert_eq!(outbox.push(frame(9, 1), A), Ok(()));
+        assert_eq!(first_bytes(&outbox), [1, 2, 3, 4]);
+        assert_eq!(outbox.forgotten(), 1);
+    }
+
+    #[test]
+    fn drop_oldest_forgets_published_frames_only() {
+        let mut outbox = full(Overflow::DropOldest);
+        assert_eq!(outbox.push(frame(9, 60), A), Ok(()));
+        assert_eq!(first_bytes(&outbox), [3, 9], "the handler's frame stays");
+        assert_eq!((outbox.bytes(), outbox.forgotten()), (85, 3));
+    }
+
+    #[test]
+    fn latest_keeps_the_newest_of_each_topic() {
+        let mut outbox = full(Overflow::Latest);
+        assert_eq!(outbox.push(frame(9, 25), A), Ok(()));
+        assert_eq!(first_bytes(&outbox), [2, 3, 9]);
+    }
+
+    #[test]
+    fn a_frame_whose_beginning_was_written_is_never_forgotten() {
+        let mut outbox = Outbox::new(100, Overflow::DropOldest);
+        outbox.push_rest(frame(1, 80), A);
+        assert_eq!(outbox.push(frame(2, 50), A), Ok(()));
+        assert_eq!(first_bytes(&outbox), [1], "the new one did not fit beside it");
+        assert_eq!(outbox.forget_all(), 0);
+        assert_eq!(outbox.bytes(), 80);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bound_passes_an_empty_queue() {
+        let mut outbox = Outbox::new(10, Overflow::Close);
+        assert_eq!(outbox.push(frame(1, 1000), A), Ok(()));
+        assert_eq!(outbox.push(frame(2, 1), A), Err(Overflowed));
+    }
+
+    #[test]
+    fn the_handlers_bytes_are_credited_when_its_frame_is_complete() {
+        let mut outbox = Outbox::new(100, Overflow::Close);
+        outbox.push(frame(1, 10), Source::Handler).expect("the handler's frames always fit");
+        outbox.push(frame(2, 10), A).expect("20 of 100 bytes");
+        assert_eq!(outbox.advance(9), 0);
+        assert_eq!(outbox.advance(2), 10);
+        assert_eq!(outbox.advance(9), 0);
+        assert!(outbox.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_count_of_bytes_is_right(
+            limit in 1_usize..200,
+            policy in prop::sample::select(vec![
+                Overflow::Close, Overflow::DropOldest, Overflow::DropNewest, Overflow::Latest,
+            ]),
+            steps in prop::collection::vec((1_usize..60, 0_u8..4, 0_usize..80), 1..60),
+        ) {
+            let mut outbox = Outbox::new(limit, policy);
+            for (len, source, write) in steps {
+                let source = match source { 0 => A, 1 => B, 2 => Source::Handler, _ => Source::Session };
+                let before = outbox.bytes();
+                let published = matches!(source, Source::Topic(_));
+                let pushed = outbox.push(frame(7, len), source);
+                if published && before > 0 && before <= limit {
+                    prop_assert!(outbox.bytes() <= limit.max(before), "the bound holds");
+                }
+                prop_assert!(pushed.is_ok() || policy == Overflow::Close);
+                let mut slices = Vec::new();
+                outbox.slices(&mut slices, usize::MAX);
+                let waiting: usize = slices.iter().map(|slice| slice.len()).sum();
+                prop_assert_eq!(waiting, outbox.bytes());
+                outbox.advance(write.min(waiting));
+            }
+        }
+    }
+}

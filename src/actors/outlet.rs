@@ -1,0 +1,292 @@
+//! The sending half of a session: the socket's writing end and the outbox behind it.
+//!
+//! The hub writes here at the end of a turn, the session's own task writes pongs, echoes and what
+//! had to wait. All on the I/O thread, none ever blocks: what the socket does not take waits in the
+//! outbox, bounded, and a slow client delays nobody.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::limits::Limits;
+use super::link::Link;
+use super::outbox::{Outbox, Overflowed, Source};
+use super::session::SessionKey;
+use super::turn::{EndOfTurn, Index, Turn};
+
+/// A socket's writing end. Dropping it ends the writing side of the connection.
+pub trait Writer: 'static {
+    /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// The same for several slices.
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Ready when a write may succeed again.
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Says to the peer that nothing more comes; it may still send.
+    fn finish(&self);
+}
+
+/// Frames that go into one vectored write.
+const SLICES: usize = 64;
+
+/// See the module's documentation.
+pub struct Outlet {
+    writer: Box<dyn Writer>,
+    sending: RefCell<Sending>,
+    key: SessionKey,
+    link: Arc<Link>,
+    end_of_turn: Rc<EndOfTurn>,
+    /// When the session last heard of its client.
+    last_heard: Cell<Instant>,
+    /// When the socket last took something, or the outbox began to wait.
+    last_progress: Cell<Instant>,
+}
+
+struct Sending {
+    outbox: Outbox,
+    /// When a close frame was sent or queued: nothing comes behind it.
+    closed: Option<Instant>,
+    /// The socket refuses for good.
+    broken: bool,
+    /// The session's task, which flushes the outbox.
+    waker: Option<Waker>,
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sending = self.sending.borrow();
+        formatter
+            .debug_struct("Outlet")
+            .field("waiting_bytes", &sending.outbox.bytes())
+            .field("closed", &sending.closed)
+            .field("broken", &sending.broken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Outlet {
+    /// An outlet with an empty outbox. The handler behind `link` is told of its bytes that were
+    /// written.
+    pub fn new(
+        writer: Box<dyn Writer>,
+        key: SessionKey,
+        limits: &Limits,
+        link: Arc<Link>,
+        end_of_turn: Rc<EndOfTurn>,
+    ) -> Self {
+        let now = Instant::now();
+        let outbox = Outbox::new(limits.max_queue_bytes, limits.overflow);
+        let sending = Sending { outbox, closed: None, broken: false, waker: None };
+        Self {
+            writer,
+            sending: RefCell::new(sending),
+            key,
+            link,
+            end_of_turn,
+            last_heard: Cell::new(now),
+            last_progress: Cell::new(now),
+        }
+    }
+
+    /// The session that this is the sending half of.
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// What the handler and the session both count.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// The client was heard of.
+    pub fn heard(&self, now: Instant) {
+        self.last_heard.set(now);
+    }
+
+    /// When the client was last heard of.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard.get()
+    }
+
+    /// Since when the socket has taken nothing although something waits.
+    pub fn stuck_since(&self) -> Option<Instant> {
+        (!self.sending.borrow().outbox.is_empty()).then(|| self.last_progress.get())
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub fn waiting_bytes(&self) -> usize {
+        self.sending.borrow().outbox.bytes()
+    }
+
+    /// Delivers the records `indexes` of `turn`; `bytes` are their frames, one behind the other.
+    pub fn deliver(&self, bytes: &[u8], turn: &Turn, indexes: &[Index]) -> Result<(), Overflowed> {
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() || sending.broken {
+            return Ok(());
+        }
+        let mut taken = match sending.outbox.is_empty() {
+            true => self.write_now(&mut sending, bytes),
+            false => 0,
+        };
+        if taken == bytes.len() || sending.broken {
+            return Ok(());
+        }
+        for &index in indexes {
+            let len = turn.frame_len(index);
+            if taken >= len {
+                taken -= len;
+                continue;
+            }
+            let source = Source::Topic(turn.topic_hash(index));
+            let frame = turn.shared(index);
+            match std::mem::take(&mut taken) {
+                0 => sending.outbox.push(frame, source)?,
+                begun => sending.outbox.push_rest(frame.slice(begun..), source),
+            }
+        }
+        sending.wake();
+        Ok(())
+    }
+
+    /// Sends whole frames of the handler or of the session itself.
+    pub fn send(&self, frames: &[u8], source: Source) {
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() || sending.broken {
+            drop(sending);
+            self.credit(frames.len(), source);
+            return;
+        }
+        self.send_or_queue(&mut sending, frames, source);
+    }
+
+    /// Sends a close frame; nothing is sent behind it. With `forget`, what waits goes first:
+    /// the client is too slow to wait for.
+    pub fn close(&self, frame: &[u8], forget: bool) {
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() {
+            return;
+        }
+        if forget {
+            let handlers = sending.outbox.forget_all();
+            self.credit(handlers, Source::Handler);
+        }
+        if !sending.broken {
+            self.send_or_queue(&mut sending, frame, Source::Session);
+        }
+        sending.closed = Some(Instant::now());
+        sending.wake();
+        self.end_of_turn.note_closing(self.key);
+    }
+
+    /// When a close frame was sent or queued.
+    pub fn closed_since(&self) -> Option<Instant> {
+        self.sending.borrow().closed
+    }
+
+    /// Ends the writing side: the peer reads to the end and sees it.
+    pub fn finish(&self) {
+        self.writer.finish();
+    }
+
+    /// Flushes what waits. Ready when nothing does; an error when the socket is broken. The task
+    /// that polls is woken when there is something to flush.
+    pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sending = self.sending.borrow_mut();
+        if !sending.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            sending.waker = Some(context.waker().clone());
+        }
+        loop {
+            if sending.broken {
+                return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+            }
+            if sending.outbox.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut slices = Vec::with_capacity(SLICES);
+            sending.outbox.slices(&mut slices, SLICES);
+            match self.writer.try_write_vectored(&slices) {
+                Ok(0) => sending.broken = true,
+                Ok(count) => {
+                    let handlers = sending.outbox.advance(count);
+                    self.last_progress.set(Instant::now());
+                    self.credit(handlers, Source::Handler);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match self.writer.poll_writable(context) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => sending.broken = true,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => sending.broken = true,
+            }
+        }
+    }
+
+    fn send_or_queue(&self, sending: &mut Sending, frames: &[u8], source: Source) {
+        let taken = match sending.outbox.is_empty() {
+            true => self.write_now(sending, frames),
+            false => 0,
+        };
+        if taken == frames.len() || sending.broken {
+            self.credit(frames.len(), source);
+            return;
+        }
+        let rest = Bytes::copy_from_slice(&frames[taken..]);
+        // The handler's budget counts whole sends: what was taken is credited at once.
+        self.credit(taken, source);
+        if taken > 0 {
+            sending.outbox.push_rest(rest, source);
+        } else {
+            let pushed = sending.outbox.push(rest, source);
+            debug_assert!(pushed.is_ok(), "only published frames can overflow");
+        }
+        sending.wake();
+    }
+
+    /// Writes what the socket takes at once. Nothing waits before it.
+    fn write_now(&self, sending: &mut Sending, bytes: &[u8]) -> usize {
+        loop {
+            match self.writer.try_write(bytes) {
+                Ok(count) => {
+                    if count < bytes.len() {
+                        self.last_progress.set(Instant::now());
+                    }
+                    return count;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.last_progress.set(Instant::now());
+                    return 0;
+                }
+                Err(_) => {
+                    sending.broken = true;
+                    sending.wake();
+                    return 0;
+                }
+            }
+        }
+    }
+
+    fn credit(&self, bytes: usize, source: Source) {
+        if source == Source::Handler && bytes > 0 && self.link.written(bytes) {
+            self.end_of_turn.tell_room(self.key);
+        }
+    }
+}
+
+impl Sending {
+    /// Wakes the session's task: there is something to flush, or the socket broke.
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! One WebSocket: an actor that owns the reading half, the limits and the way to the end.
+//!
+//! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
+//! published, or given to the [`Inbox`] of the handler. The sending half is the [`Outlet`], which
+//! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
+//! the worker share.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll, ready};
+use std::time::Instant;
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::frame::{self, Decode, Event, Kind, Violation};
+use super::hub::{Hub, Leave};
+use super::limits::{Limits, TokenBucket};
+use super::outbox::Source;
+use super::outlet::Outlet;
+use super::topic::Topic;
+use super::turn::EndOfTurn;
+use crate::ipc::{Bus, Draft, PublishError};
+
+/// Names a session within its worker for as long as the worker lives. Never 0.
+#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SessionKey(u64);
+
+impl SessionKey {
+    /// The key of place `slot` in its `generation`-th use, counted from 1: a late message for the
+    /// session that had the place before is recognised.
+    pub fn new(slot: u32, generation: u32) -> Self {
+        debug_assert!(generation > 0, "key 0 means nobody");
+        Self(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    /// Place in the hub.
+    pub fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// As it stands in a record's `origin`.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a session does with the messages of its client.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Send them back, with this in front.
+    Echo(Rc<[u8]>),
+    /// Publish them to the topic, which the session is subscribed to.
+    Relay(Topic),
+    /// Give them to the handler.
+    Handler,
+}
+
+/// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
+pub trait Inbox: 'static {
+    /// A message of the client.
+    fn message(&self, session: SessionKey, kind: Kind, payload: &[u8]);
+    /// The session is over. Comes exactly once, after its last message.
+    fn closed(&self, session: SessionKey, code: u16, reason: &str);
+    /// A handler that was told to wait may send again.
+    fn room(&self, session: SessionKey);
+    /// May sessions read on?
+    fn has_room(&self) -> bool;
+    /// The turn ends: hand over what was collected. `stalled`: sessions wait for room and want to
+    /// hear of it.
+    fn flush(&self, stalled: bool);
+}
+
+/// What the sessions of one worker share. All of it lives on the I/O thread.
+pub struct Shared {
+    /// The hub of this worker.
+    pub hub: Addr<Hub>,
+    /// The bus, to publish on.
+    pub bus: Bus,
+    /// The handler's end.
+    pub inbox: Rc<dyn Inbox>,
+    /// What is done once for all sessions.
+    pub end_of_turn: Rc<EndOfTurn>,
+    scratch: RefCell<Scratch>,
+}
+
+struct Scratch {
+    /// What was read last. No session keeps anything here.
+    input: Box<[u8]>,
+    /// What a session answers to one read.
+    output: Vec<u8>,
+}
+
+/// Bytes read from one socket at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one socket before the others get their turn.
+const READS_IN_A_ROW: usize = 8;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// What the sessions of one worker share.
+    pub fn new(
+        hub: Addr<Hub>,
+        bus: Bus,
+        inbox: Rc<dyn Inbox>,
+        end_of_turn: Rc<EndOfTurn>,
+    ) -> Rc<Self> {
+        let input = vec![0; READ_BYTES].into_boxed_slice();
+        let scratch = RefCell::new(Scratch { input, output: Vec::new() });
+        Rc::new(Self { hub, bus, inbox, end_of_turn, scratch })
+    }
+}
+
+/// What the hub tells a session.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Control {
+    /// Close with this code; with `forget`, without waiting for what is queued.
+    Close {
+        /// Close code (RFC 6455, 7.4).
+        code: u16,
+        /// For people.
+        reason: String,
+        /// The client is too slow, or gone: drop what waits.
+        forget: bool,
+    },
+    /// The handler has caught up: read on.
+    Resume,
+    /// The client has had its time to answer the close frame.
+    Abort,
+}
+
+/// See the module's documentation.
+pub struct Session<R, D> {
+    shared: Rc<Shared>,
+    reader: R,
+    decoder: D,
+    route: Route,
+    outlet: Rc<Outlet>,
+    bucket: Option<TokenBucket>,
+    /// Bytes that wait for a slow client before nothing more is read from it.
+    max_queue_bytes: usize,
+    /// What came together with the handshake.
+    early: Vec<u8>,
+    /// The handler has enough to do.
+    paused: bool,
+    phase: Phase,
+    told: bool,
+}
+
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Phase {
+    Open,
+    /// A close frame is on its way; the client's answer, or its end, is awaited.
+    Closing,
+    /// The close frame was written and the writing side ended. Input is read to its end, because a
+    /// socket dropped with unread input is reset, and takes the close frame with it.
+    Finishing,
+}
+
+impl<R, D> fmt::Debug for Session<R, D> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Session")
+            .field("key", &self.outlet.key())
+            .field("route", &self.route)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
+    /// A session that reads from `reader` and sends through `outlet`. `early` came together with
+    /// the handshake.
+    pub fn new(
+        shared: Rc<Shared>,
+        reader: R,
+        decoder: D,
+        route: Route,
+        outlet: Rc<Outlet>,
+        limits: &Limits,
+        early: Vec<u8>,
+    ) -> Self {
+        Self {
+            shared,
+            reader,
+            decoder,
+            route,
+            outlet,
+            bucket: limits.rate_limit.map(|rate| TokenBucket::new(rate, Instant::now())),
+            max_queue_bytes: limits.max_queue_bytes,
+            early,
+            paused: false,
+            phase: Phase::Open,
+            told: false,
+        }
+    }
+
+    fn key(&self) -> SessionKey {
+        self.outlet.key()
+    }
+
+    /// Drives the session. Ready when it is over.
+    fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<()> {
+        let flushed = match self.outlet.poll_flush(task) {
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        if flushed && self.phase == Phase::Closing {
+            self.outlet.finish();
+            self.phase = Phase::Finishing;
+        }
+        if !self.early.is_empty() {
+            let mut early = std::mem::take(&mut self.early);
+            self.take_in(&mut early);
+        }
+        let shared = Rc::clone(&self.shared);
+        for _ in 0..READS_IN_A_ROW {
+            if self.phase == Phase::Open && self.must_not_read(task) {
+                return Poll::Pending;
+            }
+            let scratch = &mut *shared.scratch.borrow_mut();
+            let mut input = ReadBuf::new(&mut scratch.input);
+            match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
+                Ok(()) if !input.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+            let mut output = std::mem::take(&mut scratch.output);
+            self.take_in_with(input.filled_mut(), &mut output);
+            output.clear();
+            output.shrink_to(READ_BYTES);
+            scratch.output = output;
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Is somebody so far behind that reading more would only fill queues?
+    fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
+        if self.paused || self.outlet.waiting_bytes() > self.max_queue_bytes {
+            return true;
+        }
+        if matches!(self.route, Route::Handler) && !self.shared.inbox.has_room() {
+            self.shared.end_of_turn.wait_for_mailbox(task.waker().clone());
+            return true;
+        }
+        false
+    }
+
+    fn take_in(&mut self, input: &mut [u8]) {
+        let mut output = Vec::new();
+        self.take_in_with(input, &mut output);
+    }
+
+    /// Decodes `input`, hands it on, and sends what is to be answered in one write.
+    fn take_in_with(&mut self, mut input: &mut [u8], output: &mut Vec<u8>) {
+        if self.phase == Phase::Finishing {
+            return;
+        }
+        let now = Instant::now();
+        self.outlet.heard(now);
+        let outcome = self.decode_all(&mut input, output, now);
+        if !output.is_empty() {
+            self.outlet.send(output, Source::Session);
+        }
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((code, reason))) => self.close_answered(code, &reason),
+            Err(Violation { code, reason }) if self.phase == Phase::Open => {
+                self.close(code, reason, false);
+            }
+            Err(_) => self.phase = Phase::Finishing,
+        }
+    }
+
+    /// Hands on everything in `input`. Returns the client's close frame if one came; nothing behind
+    /// it counts.
+    fn decode_all(
+        &mut self,
+        input: &mut &mut [u8],
+        output: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<Option<(Option<u16>, String)>, Violation> {
+        while let Some(event) = self.decoder.decode(input)? {
+            if let Event::Close { code, reason } = event {
+                return Ok(Some((code, reason.to_owned())));
+            }
+            if self.phase != Phase::Open {
+                continue;
+            }
+            if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
+                return Err(Violation { code: 1008, reason: "too many messages per second" });
+            }
+            match event {
+                Event::Message { kind, payload } => match &self.route {
+                    Route::Echo(prefix) => {
+                        let len = prefix.len() + payload.len();
+                        output.extend_from_slice(&frame::message_header(kind, len));
+                        output.extend_from_slice(prefix);
+                        output.extend_from_slice(payload);
+                    }
+                    Route::Relay(topic) => {
+                        let header = frame::message_header(kind, payload.len());
+                        publish(&self.shared.bus, topic, kind, &[&header, payload], 0)?;
+                        self.shared.end_of_turn.request();
+                    }
+                    Route::Handler => {
+                        self.shared.inbox.message(self.outlet.key(), kind, payload);
+                        self.paused |= self.outlet.link().handed_over(payload.len());
+                        self.shared.end_of_turn.request();
+                    }
+                },
+                Event::Ping(payload) => output.extend_from_slice(&frame::pong(payload)),
+                Event::Pong(_) => {}
+                Event::Close { .. } => unreachable!("a close frame has returned above"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The client closes, or answers our close frame.
+    fn close_answered(&mut self, code: Option<u16>, reason: &str) {
+        if self.phase == Phase::Open {
+            let echoed = match code {
+                Some(code) => frame::close(code, ""),
+                None => frame::close_without_code(),
+            };
+            self.tell_closed(code.unwrap_or(1005), reason);
+            self.begin_close(&echoed, false);
+        } else {
+            self.phase = Phase::Finishing;
+            self.outlet.finish();
+        }
+    }
+
+    /// Closes from this side.
+    fn close(&mut self, code: u16, reason: &str, forget: bool) {
+        if self.phase == Phase::Open {
+            self.tell_closed(code, reason);
+            self.begin_close(&frame::close(code, reason), forget);
+        }
+    }
+
+    fn begin_close(&mut self, close_frame: &[u8], forget: bool) {
+        self.outlet.close(close_frame, forget);
+        self.phase = Phase::Closing;
+    }
+
+    /// Tells the handler, once, how the session ended.
+    fn tell_closed(&mut self, code: u16, reason: &str) {
+        if !std::mem::replace(&mut self.told, true) && matches!(self.route, Route::Handler) {
+            self.shared.inbox.closed(self.key(), code, reason);
+            self.shared.end_of_turn.request();
+        }
+    }
+}
+
+/// Puts one message on the bus. `left_out`: session of this worker that does not get it, or 0.
+pub fn publish(
+    bus: &Bus,
+    topic: &Topic,
+    kind: Kind,
+    frame: &[&[u8]; 2],
+    left_out: u64,
+) -> Result<u64, Violation> {
+    let draft = Draft {
+        topic: topic.as_str(),
+        topic_hash: topic.hash(),
+        flags: kind as u8,
+        origin: left_out,
+        frame: *frame,
+    };
+    bus.publish(&draft).map_err(|error| match error {
+        PublishError::TooLarge { .. } => {
+            Violation { code: 1009, reason: "message too large for the bus" }
+        }
+        _ => Violation { code: 1011, reason: "the bus does not take messages" },
+    })
+}
+
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Actor for Session<R, D> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.spawn(Drive);
+    }
+
+    fn stopped(&mut self, _context: &mut Self::Context) {
+        self.tell_closed(1006, "the connection was lost");
+        self.shared.hub.do_send(Leave(self.key()));
+    }
+}
+
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Handler<Control> for Session<R, D> {
+    type Result = ();
+
+    fn handle(&mut self, control: Control, context: &mut Self::Context) {
+        match control {
+            Control::Close { code, reason, forget } => self.close(code, &reason, forget),
+            Control::Resume => self.paused = false,
+            Control::Abort => context.stop(),
+        }
+    }
+}
+
+/// Polls the session as part of its actor.
+struct Drive;
+
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> ActorFuture<Session<R, D>> for Drive {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        session: &mut Session<R, D>,
+        context: &mut Context<Session<R, D>>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        ready!(session.poll(task));
+        context.stop();
+        Poll::Ready(())
+    }
+}

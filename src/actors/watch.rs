@@ -1,0 +1,90 @@
+//! How the hub's thread learns that the bus has something: woken through a pipe while it sleeps,
+//! by a look at the log before it goes to sleep, and not at all while it is busy.
+//!
+//! [`Sleeper`] is hung into the runtime: it parks the bus's reader only when the thread really is
+//! about to block. [`Watch`] is the hub's end.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{self, Poll};
+
+use atomic_waker::AtomicWaker;
+use tokio::net::unix::pipe;
+
+use crate::ipc::Bus;
+
+/// What the runtime calls around every sleep of its thread.
+pub struct Sleeper {
+    bus: Bus,
+    /// Offset of the record that the hub reads next.
+    next: AtomicU64,
+    /// The hub has read once: before that it has nothing to be woken for.
+    begun: AtomicBool,
+    hub: AtomicWaker,
+}
+
+impl fmt::Debug for Sleeper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sleeper").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Sleeper {
+    /// For the reader of `bus` on one thread.
+    pub fn new(bus: Bus) -> Arc<Self> {
+        let (next, begun) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { bus, next, begun, hub: AtomicWaker::new() })
+    }
+
+    /// The thread is about to block. If the bus has something, the hub's task is woken instead,
+    /// and the runtime does not block.
+    pub fn before_park(&self) {
+        if self.begun.load(Relaxed) && !self.bus.parker().park(self.next.load(Relaxed)) {
+            self.hub.wake();
+        }
+    }
+
+    /// The thread runs again.
+    pub fn after_unpark(&self) {
+        self.bus.parker().unpark();
+    }
+}
+
+/// The hub's end: registered with the runtime's epoll.
+pub struct Watch {
+    /// The reading end of the bus's wake-up pipe.
+    pipe: pipe::Receiver,
+    sleeper: Arc<Sleeper>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Watch").field("sleeper", &self.sleeper).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Watches the bus's pipe. Needs a running runtime on this thread.
+    pub fn new(sleeper: Arc<Sleeper>) -> io::Result<Self> {
+        let pipe = sleeper.bus.parker().fd().try_clone_to_owned()?;
+        Ok(Self { pipe: pipe::Receiver::from_owned_fd(pipe)?, sleeper })
+    }
+
+    /// Takes note of wake-ups; the hub's task is woken by the next one.
+    pub fn poll_woken(&self, task: &mut task::Context<'_>) {
+        self.sleeper.hub.register(task.waker());
+        // What is written into the pipe means nothing beyond that it is there.
+        let mut wakes = [0; 64];
+        while let Poll::Ready(Ok(())) = self.pipe.poll_read_ready(task) {
+            while matches!(self.pipe.try_read(&mut wakes), Ok(1..)) {}
+        }
+    }
+
+    /// The hub reads on at `offset`.
+    pub fn reads_on_at(&self, offset: u64) {
+        self.sleeper.next.store(offset, Relaxed);
+        self.sleeper.begun.store(true, Relaxed);
+    }
+}

@@ -1,0 +1,28 @@
+//! The limits of one worker's HTTP side. Built once, checked by whoever builds it, passed down.
+
+use std::time::Duration;
+
+/// See each field.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A connection without a request for this long is closed.
+    pub keep_alive: Duration,
+    /// A client has this long to send the head of a request (408 above it).
+    pub head_timeout: Duration,
+    /// Largest body of a request, in bytes (413 above it).
+    pub max_body_bytes: usize,
+    /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
+    /// connection that has become a WebSocket does not count any more.
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            max_body_bytes: 16 << 20,
+            max_connections: 16_384,
+        }
+    }
+}

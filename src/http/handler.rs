@@ -1,0 +1,34 @@
+//! The seam where user code plugs in.
+//!
+//! A Rust test implements it with a closure's worth of code; the Python rim implements it by
+//! posting to the mailbox of the event loop.
+
+use std::sync::Arc;
+
+use super::replies::ReplyKey;
+use super::request::Request;
+use super::path::Values;
+use super::router::EndpointId;
+use crate::actors::link::Link;
+use crate::actors::session::{Inbox, SessionKey};
+
+/// What an endpoint is called with.
+#[derive(Debug)]
+pub struct Call {
+    /// Which endpoint of its kind (HTTP, WebSocket).
+    pub endpoint: EndpointId,
+    /// The path's parameters, in the order of the path.
+    pub values: Values,
+    /// The request; None for an HTTP endpoint that does not look at it.
+    pub request: Option<Request>,
+}
+
+/// User code. Called on the I/O thread: no call may block.
+pub trait Handler: Inbox {
+    /// Answers an HTTP request, sooner or later, through the mailbox of replies.
+    fn request(&self, call: Call, reply: ReplyKey);
+
+    /// A client asks for a WebSocket. The handler answers through the hub's orders, with
+    /// [`Command::Accept`](crate::actors::hub::Command::Accept) or `Reject`.
+    fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>);
+}

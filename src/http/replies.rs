@@ -1,0 +1,126 @@
+//! HTTP requests that wait for user code on another thread.
+//!
+//! Replies come back in batches through a mailbox, so that a burst of them wakes the I/O thread
+//! once. A client that goes away forgets its key; a reply that comes later finds nobody.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use super::response::Response;
+use crate::actors::mailbox::{Mailbox, TaskSignal};
+
+/// Replies on their way from user code.
+pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Response)>, TaskSignal>>;
+
+/// Names a request that waits, in its worker.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct ReplyKey {
+    slot: u32,
+    /// The slot's use, so that a late reply does not answer the next request.
+    generation: u32,
+}
+
+/// The requests of a worker that wait.
+pub struct Replies {
+    waiting: RefCell<Waiting>,
+    mailbox: ReplyBox,
+}
+
+#[derive(Default)]
+struct Waiting {
+    slots: Slab<Slot>,
+    generation: u32,
+}
+
+struct Slot {
+    generation: u32,
+    waker: Option<Waker>,
+    response: Option<Response>,
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Replies").field("waiting", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+impl Replies {
+    /// Nobody waits yet.
+    pub fn new(mailbox: ReplyBox) -> Rc<Self> {
+        Rc::new(Self { waiting: RefCell::default(), mailbox })
+    }
+
+    /// Requests that wait for their reply.
+    pub fn in_flight(&self) -> usize {
+        self.waiting.borrow().slots.len()
+    }
+
+    /// Begins to wait. The future resolves with the reply; dropping it forgets the request.
+    pub fn expect(self: &Rc<Self>) -> Reply {
+        let waiting = &mut *self.waiting.borrow_mut();
+        waiting.generation = waiting.generation.wrapping_add(1);
+        let generation = waiting.generation;
+        let slot = waiting.slots.insert(Slot { generation, waker: None, response: None }) as u32;
+        Reply { replies: Rc::clone(self), key: ReplyKey { slot, generation } }
+    }
+
+    /// Hands out replies for as long as the worker lives.
+    pub async fn hand_out(self: Rc<Self>) {
+        let mut batch = Vec::new();
+        std::future::poll_fn(|task: &mut Context<'_>| {
+            self.mailbox.signal().register(task.waker());
+            while self.mailbox.take(&mut batch) {
+                for (key, response) in batch.drain(..) {
+                    self.answer(key, response);
+                }
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    fn answer(&self, key: ReplyKey, response: Response) {
+        let waiting = &mut *self.waiting.borrow_mut();
+        let slot = waiting.slots.get_mut(key.slot as usize);
+        if let Some(slot) = slot.filter(|slot| slot.generation == key.generation) {
+            slot.response = Some(response);
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// A reply to come.
+#[derive(Debug)]
+pub struct Reply {
+    replies: Rc<Replies>,
+    /// What user code answers to.
+    pub key: ReplyKey,
+}
+
+impl Future for Reply {
+    type Output = Response;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Response> {
+        let waiting = &mut *self.replies.waiting.borrow_mut();
+        let slot = &mut waiting.slots[self.key.slot as usize];
+        if let Some(response) = slot.response.take() {
+            return Poll::Ready(response);
+        }
+        slot.waker = Some(task.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.replies.waiting.borrow_mut().slots.remove(self.key.slot as usize);
+    }
+}

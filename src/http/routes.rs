@@ -1,0 +1,63 @@
+//! An application's routes with what the worker must know of each endpoint.
+
+use std::fmt;
+
+use super::router::Router;
+use super::websocket::origin::Origins;
+use super::websocket::subprotocol::Subprotocol;
+use crate::actors::limits::Limits;
+use crate::actors::topic::TopicTemplate;
+
+/// Made once, shared by everything in the worker.
+#[derive(Clone, Default)]
+pub struct Routes {
+    /// Path and method to endpoint.
+    pub router: Router,
+    /// HTTP endpoints by number.
+    pub http: Vec<HttpEndpoint>,
+    /// WebSocket endpoints by number.
+    pub websockets: Vec<WebSocketEndpoint>,
+}
+
+/// What the worker must know of an HTTP endpoint.
+#[derive(Clone, Debug)]
+pub struct HttpEndpoint {
+    /// The handler looks at the request: it is copied for it.
+    pub wants_request: bool,
+}
+
+/// What the worker must know of a WebSocket endpoint.
+#[derive(Clone, Debug)]
+pub struct WebSocketEndpoint {
+    /// What its sessions do.
+    pub behaviour: Behaviour,
+    /// A turbo route whose clients user code admits one by one.
+    pub asks: bool,
+    /// The limits of its sessions.
+    pub limits: Limits,
+    /// Whose pages may connect.
+    pub origins: Origins,
+    /// Subprotocols it speaks, the preferred one first.
+    pub subprotocols: Vec<Subprotocol>,
+}
+
+/// What the sessions of a WebSocket endpoint do.
+#[derive(Clone, Debug)]
+pub enum Behaviour {
+    /// Send back what comes, with a prefix.
+    Echo(String),
+    /// Publish what comes to a topic.
+    Relay(TopicTemplate),
+    /// Give what comes to user code.
+    Handler,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Routes")
+            .field("http", &self.http.len())
+            .field("websockets", &self.websockets.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! A worker's I/O thread: its runtime, its accept loop, and its end.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Actor;
+use actix_http::{HttpService, Protocol};
+use actix_service::{Service, ServiceFactory, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::{App, web};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::config::Config;
+use super::handler::Handler;
+use super::replies::{Replies, ReplyBox};
+use super::routes::Routes;
+use super::service::{self, Worker};
+use super::websocket::upgrade::upgrade;
+use crate::actors::hub::{Command, Hub, Orders};
+use crate::actors::session::Inbox;
+use crate::actors::shutdown::Shutdown;
+use crate::actors::turn::EndOfTurn;
+use crate::actors::watch::{Sleeper, Watch};
+use crate::ipc::Bus;
+
+/// What a worker serves, and with what.
+#[derive(Debug)]
+pub struct Server {
+    /// Inherited: bound and listening.
+    pub listener: TcpListener,
+    /// This worker's membership in the bus.
+    pub bus: Bus,
+    /// The application's routes.
+    pub routes: Arc<Routes>,
+    /// The limits of the HTTP side.
+    pub config: Config,
+    /// Commands for the hub.
+    pub orders: Orders,
+    /// Replies to HTTP requests.
+    pub replies: ReplyBox,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// How long the accept loop rests when descriptors or memory have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
+    pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
+        let sleeper = Sleeper::new(self.bus.clone());
+        let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || parks.before_park())
+            .on_thread_unpark(move || unparks.after_unpark())
+            .build_local(LocalOptions::default())?;
+        runtime.block_on(self.serve(handler(), sleeper))
+    }
+
+    async fn serve(self, handler: Rc<dyn Handler>, sleeper: Arc<Sleeper>) -> io::Result<()> {
+        let Self { listener, bus, routes, config, orders, replies, mut shutdown } = self;
+        let end_of_turn = Rc::new(EndOfTurn::default());
+        let replies = Replies::new(replies);
+        let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
+        let watch = Watch::new(sleeper)?;
+        let hub = Hub::new(bus, inbox, Arc::clone(&orders), Rc::clone(&end_of_turn), watch).start();
+        let limits = routes.websockets.iter().map(|endpoint| Rc::new(endpoint.limits.clone()));
+        let worker = Worker {
+            limits: limits.collect(),
+            routes,
+            config: Arc::new(config),
+            handler,
+            replies: Rc::clone(&replies),
+            end_of_turn,
+        };
+        spawn_local(Rc::clone(&replies).hand_out());
+        spawn_local(accept(listener, worker, shutdown.clone()));
+        let grace = shutdown.wait().await;
+        let deadline = Instant::now() + grace;
+        orders.post(|commands| commands.push(Command::ShutDown { grace }));
+        let finished = async {
+            while hub.connected() || replies.in_flight() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            // The last responses are written by tasks of their own.
+            sleep(Duration::from_millis(20)).await;
+        };
+        if timeout_at(deadline, finished).await.is_err() {
+            log::warn!("the grace time of {} s is over: what is open is cut off", grace.as_secs_f32());
+        }
+        Ok(())
+    }
+}
+
+/// Accepts connections and drives each in a task of its own.
+async fn accept(listener: TcpListener, worker: Worker, mut shutdown: Shutdown) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    let permits = Arc::new(Semaphore::new(worker.config.max_connections));
+    let upgrades = worker.clone();
+    let signal = shutdown.clone();
+    let config = Arc::clone(&worker.config);
+    let app = move || {
+        let worker = worker.clone();
+        App::new().default_service(web::to(move |request, body| {
+            service::answer(worker.clone(), request, body)
+        }))
+    };
+    let connections = HttpService::build()
+        .keep_alive(config.keep_alive)
+        .client_request_timeout(config.head_timeout)
+        .tcp_nodelay(true)
+        .local_addr(address)
+        .graceful_shutdown_signal(move || {
+            let mut signal = signal.clone();
+            async move {
+                signal.wait().await;
+            }
+        })
+        .upgrade(fn_service(move |(request, framed)| {
+            upgrade(&upgrades, &request, framed);
+            std::future::ready(Ok::<_, actix_web::Error>(()))
+        }))
+        .finish(map_config(app(), |()| AppConfig::default()));
+    let service = ServiceFactory::<(TcpStream, Protocol, Option<_>)>::new_service(&connections, ())
+        .await
+        .map_err(|()| io::Error::other("the HTTP service did not start"))?;
+    let service = Rc::new(service);
+    loop {
+        let permit = Arc::clone(&permits).acquire_owned().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Every frame is written at once and whole: there is nothing to wait for.
+                let _ = stream.set_nodelay(true);
+                let service = Rc::clone(&service);
+                spawn_local(async move {
+                    let _permit = permit;
+                    // A connection that breaks off is the client's affair.
+                    let _ = service.call((stream, Protocol::Http1, Some(peer))).await;
+                });
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                log::error!("cannot accept connections for the moment: {error}");
+                sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// The client went away before it was accepted; the listener is well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+    )
+}

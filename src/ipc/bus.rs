@@ -1,0 +1,370 @@
+//! An open bus: this process's membership in a named segment.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::cursor::{ReadAt, read_at};
+use super::error::{BusError, PublishError};
+use super::file::is_name;
+use super::layout::{INTEREST_BUCKETS, Layout, Parts};
+use super::log::Corrupt;
+use super::members;
+use super::open::{self, Attached};
+use super::parker::Parker;
+use super::pipe::Peers;
+use super::producer::Producer;
+use super::record::{Draft, Member, is_topic, topic_hash};
+use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
+use super::segment::{Segment, generation};
+use super::subscriber::{Subscriber, Waiting};
+use super::sync::{Ordering, process};
+use super::wake::slots;
+
+/// Sizes of a bus. They count when it is created; who joins a living bus takes it as it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BusOptions {
+    /// Bytes of each member's ring, a power of two from 4 KiB to 1 GiB.
+    ///
+    /// Reserved when a member joins. A message may have a quarter of it. The default, 8 MiB, takes
+    /// seven messages of 1 MiB before the oldest is overwritten, and leaves room for four workers
+    /// and three others in the 64 MB of `/dev/shm` that Docker gives.
+    pub ring_bytes: usize,
+    /// Entries of the log, 8 bytes each, a power of two from 64 to 2^24; times `ring_bytes` at most
+    /// 2^41.
+    ///
+    /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
+    /// what two members' rings hold of messages of 128 bytes or so.
+    pub log_entries: usize,
+}
+
+impl Default for BusOptions {
+    fn default() -> BusOptions {
+        BusOptions {
+            ring_bytes: 8 << 20,
+            log_entries: 1 << 16,
+        }
+    }
+}
+
+/// An open bus: this process's membership in a named segment.
+///
+/// Cheap to clone. It leaves when the last clone and the last [`Subscriber`] are dropped. A copy
+/// that a fork brought into a child process is inert there: it publishes nothing, reads on without
+/// being woken, and leaves nothing; the child opens the bus itself.
+///
+/// ```
+/// use fanbus::ipc::{Bus, BusOptions, Draft, Next, topic_hash};
+///
+/// let name = format!("doc-{}", std::process::id());
+/// let bus = Bus::open(&name, &BusOptions::default())?;
+/// let mut subscriber = bus.subscriber();
+///
+/// let topic = "room:lobby";
+/// let offset = bus.publish(&Draft {
+///     topic,
+///     topic_hash: topic_hash(topic.as_bytes()),
+///     flags: 0,
+///     origin: 0,
+///     frame: [b"", b"hello"],
+/// })?;
+///
+/// let mut frames = Vec::new();
+/// let Next::Record(head) = subscriber.next(|_| true, &mut frames) else { panic!() };
+/// assert_eq!((head.offset, &frames[head.frame]), (offset, &b"hello"[..]));
+/// assert_eq!(subscriber.topic(), "room:lobby");
+/// bus.remove()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Bus {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    epoch: u64,
+    member: Member,
+    parker: Parker,
+    peers: Peers,
+    /// The ring has one writer: this lock makes all threads of the process one.
+    producer: Mutex<Producer>,
+    /// How many subscribers of this process each bucket of interest has.
+    interest: Mutex<Box<[u32; INTEREST_BUCKETS]>>,
+    /// Tokens do not exclude threads of one process from each other; this does.
+    reaping: Mutex<()>,
+    /// Up to where a subscriber of this process has read: a hint for the producer.
+    seen: process::AtomicU64,
+    waiting: Waiting,
+    generation: u32,
+    /// Last: its drop gives the token away.
+    segment: Arc<Segment>,
+}
+
+/// No lock here guards anything that a panic could leave half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bus {
+    /// Joins the bus of that name, creating it if there is none.
+    ///
+    /// A segment that living members use is joined as it is, whatever `options` say. One that
+    /// nobody lives in any more is taken over with its history and its epoch, if it is sound and has
+    /// these sizes, and made anew otherwise.
+    ///
+    /// May wait up to ten seconds for another process that is just opening it.
+    pub fn open(name: &str, options: &BusOptions) -> Result<Bus, BusError> {
+        let BusOptions {
+            ring_bytes,
+            log_entries,
+        } = *options;
+        let layout = Layout::new(ring_bytes, log_entries).ok_or(BusError::Sizes {
+            ring_bytes,
+            log_entries,
+        })?;
+        Bus::join(name, Some(layout))
+    }
+
+    /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For those who
+    /// come to somebody else's bus, a command line or a task queue.
+    pub fn attach(name: &str) -> Result<Bus, BusError> {
+        Bus::join(name, None)
+    }
+
+    fn join(name: &str, wish: Option<Layout>) -> Result<Bus, BusError> {
+        if !is_name(name) {
+            return Err(BusError::Name { name: name.into() });
+        }
+        let Attached {
+            segment,
+            member,
+            pipe,
+            epoch,
+        } = open::open(name, wish)?;
+        let segment = Arc::new(segment);
+        let producer = Producer::resume(segment.parts(), member);
+        let bus = Bus {
+            shared: Arc::new(Shared {
+                name: name.into(),
+                epoch,
+                member,
+                parker: Parker::new(Arc::clone(&segment), member.slot, pipe),
+                peers: Peers::new(),
+                producer: Mutex::new(producer),
+                interest: Mutex::new(Box::new([0; INTEREST_BUCKETS])),
+                reaping: Mutex::new(()),
+                seen: process::AtomicU64::new(0),
+                waiting: Waiting::default(),
+                generation: generation(),
+                segment,
+            }),
+        };
+        bus.reap();
+        Ok(bus)
+    }
+
+    /// The name it was opened with.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Which life of the bus its offsets belong to. Another after its history was lost.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
+    /// The offset that the next record will get.
+    pub fn end(&self) -> u64 {
+        self.parts()
+            .log()
+            .end(self.shared.seen.load(Ordering::Relaxed))
+    }
+
+    /// Who this process is on the bus.
+    pub fn member(&self) -> Member {
+        self.shared.member
+    }
+
+    /// Largest message that can be published: a quarter of a ring. A frame header comes on top.
+    pub fn max_message_bytes(&self) -> usize {
+        max_message_bytes(self.parts().layout().ring_bytes())
+    }
+
+    /// Whether this is a copy that a fork brought here.
+    pub fn is_forked(&self) -> bool {
+        self.shared.generation != generation()
+    }
+
+    /// Publishes a record, wakes the sleepers with interest in its topic, and returns its offset.
+    ///
+    /// From any thread. Never blocks for readers; threads of one process wait for each other while a
+    /// record is copied.
+    #[inline]
+    pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
+        let shared = &*self.shared;
+        if self.is_forked() {
+            return Err(PublishError::Forked);
+        }
+        if !is_topic(draft.topic) {
+            return Err(PublishError::BadTopic);
+        }
+        debug_assert_eq!(draft.topic_hash, topic_hash(draft.topic.as_bytes()));
+        let parts = self.parts();
+        let limit = max_message_bytes(parts.layout().ring_bytes());
+        let bytes = draft.frame_bytes();
+        if bytes > limit + FRAME_HEADER_ROOM {
+            return Err(PublishError::TooLarge { bytes, limit });
+        }
+        let seen = shared.seen.load(Ordering::Relaxed);
+        let published = lock(&shared.producer).publish(parts, draft, seen);
+        let offset = published.map_err(|Corrupt| PublishError::Corrupt)?;
+
+        // Every quarter of a log everybody is woken, lest a sleeper be lapped without knowing.
+        let sleepers = parts.sleepers();
+        let mask = if offset & (parts.log().capacity() / 4 - 1) == 0 {
+            sleepers.all()
+        } else {
+            sleepers.interested(draft.topic_hash)
+        };
+        if mask != 0 {
+            self.wake(mask);
+        }
+        Ok(offset)
+    }
+
+    #[cold]
+    fn wake(&self, mask: u64) {
+        let sleepers = self.parts().sleepers();
+        for slot in slots(mask) {
+            sleepers.wake(slot, || self.ring(slot));
+        }
+    }
+
+    /// Makes a member's pipe readable. Our own reading thread may sleep while another publishes.
+    fn ring(&self, slot: u8) -> bool {
+        if slot == self.shared.member.slot {
+            self.shared.parker.ring()
+        } else {
+            self.shared.peers.ring(slot, self.parts().table())
+        }
+    }
+
+    /// A cursor that reads from the end on.
+    pub fn subscriber(&self) -> Subscriber {
+        Subscriber::new(self.clone(), self.end())
+    }
+
+    /// A cursor that reads from `offset` on, or from the end if that comes first. What has been
+    /// overwritten since is reported as [`super::Next::Lagged`].
+    pub fn subscriber_at(&self, offset: u64) -> Subscriber {
+        Subscriber::new(self.clone(), offset.min(self.end()))
+    }
+
+    /// One record by its offset, for replay. Its frame goes behind `frame`.
+    pub fn read_at(&self, offset: u64, frame: &mut Vec<u8>) -> ReadAt {
+        read_at(self.parts(), offset, frame, &mut String::new())
+    }
+
+    /// As [`Bus::read_at`], with the topic's name, which replaces what is in `topic`.
+    pub fn read_at_with_topic(
+        &self,
+        offset: u64,
+        frame: &mut Vec<u8>,
+        topic: &mut String,
+    ) -> ReadAt {
+        read_at(self.parts(), offset, frame, topic)
+    }
+
+    /// From now on records of this topic wake this member when it sleeps. Counted: each call wants
+    /// one [`Bus::remove_interest`].
+    pub fn add_interest(&self, topic_hash: u64) {
+        let mut interest = lock(&self.shared.interest);
+        let count = &mut interest[topic_hash as usize & (INTEREST_BUCKETS - 1)];
+        *count += 1;
+        if *count == 1 && !self.is_forked() {
+            self.parts()
+                .sleepers()
+                .set_interest(self.shared.member.slot, topic_hash);
+        }
+    }
+
+    /// Takes one [`Bus::add_interest`] back. Without one it does nothing.
+    pub fn remove_interest(&self, topic_hash: u64) {
+        let mut interest = lock(&self.shared.interest);
+        let count = &mut interest[topic_hash as usize & (INTEREST_BUCKETS - 1)];
+        if *count == 1 && !self.is_forked() {
+            self.parts()
+                .sleepers()
+                .clear_interest(self.shared.member.slot, topic_hash);
+        }
+        *count = count.saturating_sub(1);
+    }
+
+    /// Sleep and wake of this member's reading thread.
+    pub fn parker(&self) -> &Parker {
+        &self.shared.parker
+    }
+
+    /// Cleans after members that died, and wakes all sleepers if there were any: the dead one may
+    /// have published something and not come to waking them. Returns how many had died.
+    ///
+    /// Some twenty system calls for ten members; meant for a tick, or the news of a child's death.
+    pub fn reap(&self) -> usize {
+        self.reap_with(|_| ())
+    }
+
+    /// As [`Bus::reap`], and tells who died.
+    pub fn reap_with(&self, report: impl FnMut(Member)) -> usize {
+        if self.is_forked() {
+            return 0;
+        }
+        let _reaping = lock(&self.shared.reaping);
+        let slot = self.shared.member.slot;
+        let mut report = report;
+        let died = members::reap(self.shared.segment.file(), self.parts(), slot, |member| {
+            self.shared.peers.forget(member.slot);
+            report(member);
+        });
+        // A lock that cannot be asked about leaves the dead to the next reaper.
+        let died = died.unwrap_or(0);
+        if died > 0 {
+            // Not by `wake`: a mark may have come from the dead one, without its ring.
+            for slot in slots(self.parts().sleepers().all()) {
+                self.ring(slot);
+            }
+        }
+        died
+    }
+
+    /// Removes the name, so that the next to open it gets a new, empty bus; for a clean stop. Those
+    /// who have it open keep it, and each other.
+    pub fn remove(&self) -> Result<(), BusError> {
+        if self.is_forked() {
+            return Err(BusError::Forked);
+        }
+        open::remove(self.shared.segment.file())
+    }
+
+    #[inline]
+    pub(super) fn parts(&self) -> Parts<'_> {
+        self.shared.segment.parts()
+    }
+
+    /// Notes how far a subscriber has read.
+    #[inline]
+    pub(super) fn has_seen(&self, end: u64) {
+        self.shared.seen.store(end, Ordering::Relaxed);
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.shared.waiting
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            members::clean(self.segment.parts(), self.member.slot);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The reading side: one cursor through the one order.
+
+use super::layout::Parts;
+use super::log::{Log, Look};
+use super::record::{Head, Header, MAX_TOPIC_BYTES, Member};
+use super::ring::Copied;
+
+/// After so many records that nobody here wants, a reader gets a chance to do something else.
+const SKIP_BUDGET: u64 = 1024;
+
+/// What comes next for a reader.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// A record. Its frame is at the end of the buffer.
+    Record(Head),
+    /// Only records that were not wanted, and there may be more: call again.
+    Skipped,
+    /// Nothing more for now.
+    Empty,
+    /// This many records were overwritten before they could be read. They may have been of any
+    /// topic. What follows them comes with the next call.
+    Lagged(u64),
+}
+
+/// What there is at an offset.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReadAt {
+    /// A record. Its frame is at the end of the buffer.
+    Record(Head),
+    /// It was there, and has been overwritten.
+    Overwritten,
+    /// Nothing has been published there yet.
+    NotYet,
+}
+
+/// A cursor, over a segment's parts.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The next offset to read. Never above the end of the log.
+    next: u64,
+    /// Which tags (low 8 bits of a topic's hash) to look at; the others are passed by.
+    tags: [u64; 4],
+    /// Name of the last record's topic.
+    topic: String,
+}
+
+impl Cursor {
+    pub(super) fn new(next: u64) -> Cursor {
+        Cursor {
+            next,
+            tags: [u64::MAX; 4],
+            topic: String::with_capacity(MAX_TOPIC_BYTES),
+        }
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn set_tags(&mut self, tags: [u64; 4]) {
+        self.tags = tags;
+    }
+
+    /// See [`super::Subscriber::next`]. Bounded, whatever the memory holds: each turn of the loop
+    /// moves the cursor, and there are at most a log of turns.
+    #[inline]
+    pub(super) fn next(
+        &mut self,
+        parts: Parts<'_>,
+        mut wants: impl FnMut(u64) -> bool,
+        frames: &mut Vec<u8>,
+    ) -> Next {
+        let log = parts.log();
+        let (mut lagged, mut skipped) = (0, 0);
+        for _ in 0..log.capacity() + SKIP_BUDGET {
+            if skipped == SKIP_BUDGET {
+                break;
+            }
+            let entry = match log.look(self.next) {
+                Look::Entry(entry) => entry,
+                Look::Empty if lagged == 0 => return Next::Empty,
+                Look::Empty => break,
+                Look::Lapped { resume } => {
+                    lagged += resume - self.next;
+                    self.next = resume;
+                    continue;
+                }
+            };
+            if self.tags[usize::from(entry.tag >> 6)] & 1 << (entry.tag & 63) == 0 {
+                self.next += 1;
+                skipped += 1;
+                continue;
+            }
+            let ring = parts.ring(entry.slot);
+            if lagged > 0 && ring.holds(entry) {
+                break; // the gap ends here; this record is for the next call
+            }
+            let copied = ring.read(entry, self.next, &mut wants, frames, &mut self.topic);
+            let offset = self.next;
+            self.next += 1;
+            match copied {
+                Copied::Record(header) => {
+                    return Next::Record(head(offset, entry.slot, header, frames.len()));
+                }
+                Copied::Unwanted => skipped += 1,
+                Copied::Overwritten => lagged += 1,
+            }
+        }
+        if lagged > 0 {
+            Next::Lagged(lagged)
+        } else {
+            Next::Skipped
+        }
+    }
+}
+
+/// One record by its offset. Its frame goes behind `frames`, its topic's name into `topic`.
+pub(super) fn read_at(
+    parts: Parts<'_>,
+    offset: u64,
+    frames: &mut Vec<u8>,
+    topic: &mut String,
+) -> ReadAt {
+    let log: Log<'_> = parts.log();
+    match log.look(offset) {
+        Look::Empty => ReadAt::NotYet,
+        Look::Lapped { .. } => ReadAt::Overwritten,
+        Look::Entry(entry) => {
+            match parts
+                .ring(entry.slot)
+                .read(entry, offset, |_| true, frames, topic)
+            {
+                Copied::Record(header) => {
+                    ReadAt::Record(head(offset, entry.slot, header, frames.len()))
+                }
+                Copied::Unwanted | Copied::Overwritten => ReadAt::Overwritten,
+            }
+        }
+    }
+}
+
+#[inline]
+fn head(offset: u64, slot: u8, header: Header, frames_end: usize) -> Head {
+    Head {
+        offset,
+        topic_hash: header.topic_hash,
+        flags: header.flags,
+        origin: header.origin,
+        producer: Member {
+            slot,
+            incarnation: header.incarnation,
+        },
+        frame: frames_end - header.frame_len as usize..frames_end,
+    }
+}

@@ -1,0 +1,249 @@
+//! Where everything lies in a segment: offsets, sizes, version. `docs/bus.md` is the same in prose.
+//!
+//! A segment is one array of 64-bit words. [`Layout`] holds the two sizes that differ from segment
+//! to segment; [`Parts`] cuts the array into its parts, and does not know whether the words are
+//! shared memory or a plain `Vec` in a test.
+
+use std::ops::Range;
+
+use super::log::Log;
+use super::members::Table;
+use super::ring::Ring;
+use super::sync::AtomicU64;
+use super::wake::Sleepers;
+
+/// Changes whenever a word of the layout, or the meaning of one, changes.
+pub(super) const VERSION: u64 = 1;
+/// "FANBUS" and two zero bytes, read as a little-endian word. Written last by the creator.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
+
+/// Members at once. A member is one bit of a 64-bit mask.
+pub const MAX_MEMBERS: usize = 64;
+/// Buckets of interest. More of them means fewer spurious wake-ups; 4096 are 32 KiB.
+pub(super) const INTEREST_BUCKETS: usize = 4096;
+
+/// Records start at multiples of this, one cache line.
+pub(super) const LINE_BYTES: usize = 64;
+/// Bytes of a page: what the parts that are reserved apart from each other are aligned to.
+pub(super) const PAGE_BYTES: usize = 4096;
+/// Words that two writers fight over are this far apart: x86 fetches lines in pairs, and some ARM
+/// cores have 128-byte lines.
+const APART_WORDS: usize = 128 / WORD_BYTES;
+/// Bytes of a word.
+pub(super) const WORD_BYTES: usize = 8;
+
+// The first page: words that are written once, under the door, by the creator.
+pub(super) const MAGIC_AT: usize = 0;
+pub(super) const VERSION_AT: usize = 1;
+pub(super) const RING_BYTES_AT: usize = 2;
+pub(super) const LOG_ENTRIES_AT: usize = 3;
+pub(super) const EPOCH_AT: usize = 4;
+/// Checksum of the four words before it.
+pub(super) const CHECK_AT: usize = 5;
+// Two words of the first page that are written all the time.
+const TAIL_AT: usize = APART_WORDS;
+const PARKED_AT: usize = 2 * APART_WORDS;
+
+const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
+const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
+/// Words of one member's slot: four groups of 128 bytes.
+pub(super) const MEMBER_WORDS: usize = 4 * APART_WORDS;
+const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
+
+// Words of a member's slot, by who writes them.
+/// Written by the member when it parks, compare-and-swapped by those who wake it.
+pub(super) const WAKE: usize = 0;
+/// Written by the member as a producer: how far it may have overwritten its ring.
+pub(super) const INTENT: usize = APART_WORDS;
+/// Written by whoever holds the slot's token: free or taken, and by whom.
+pub(super) const STATE: usize = 2 * APART_WORDS;
+pub(super) const INCARNATION: usize = STATE + 1;
+pub(super) const PID: usize = STATE + 2;
+pub(super) const START_TIME: usize = STATE + 3;
+pub(super) const PIPE_FD: usize = STATE + 4;
+pub(super) const PIPE_INODE: usize = STATE + 5;
+// Words 48..64 of a slot are the member's own counters; version 1 leaves them zero.
+
+/// Smallest and largest ring. Below, no message of use fits; above, positions would not.
+pub(super) const RING_BYTES: Range<usize> = 4096..(1 << 30) + 1;
+/// Smallest and largest log.
+pub(super) const LOG_ENTRIES: Range<usize> = 64..(1 << 24) + 1;
+/// A position in a ring is kept modulo 2^40 in the log. An entry still in the log must name one
+/// position and no other, so the log times the largest record stays below that.
+pub(super) const RING_TIMES_LOG: usize = 1 << 41;
+
+/// Offsets stay below this, so that no arithmetic on them can overflow, whatever the memory says.
+/// At ten million records a second it lasts 14,000 years.
+pub(super) const MAX_OFFSET: u64 = 1 << 62;
+
+const _: () = assert!(
+    (LOG_AT * WORD_BYTES).is_multiple_of(PAGE_BYTES),
+    "the log starts on a page"
+);
+const _: () = assert!(
+    PARKED_AT < INTEREST_AT && CHECK_AT < TAIL_AT,
+    "parts do not overlap"
+);
+const _: () = assert!(PIPE_INODE < 3 * APART_WORDS && 3 * APART_WORDS < MEMBER_WORDS);
+const _: () = assert!(
+    MAX_MEMBERS <= u64::BITS as usize,
+    "a member is a bit of a mask"
+);
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "the layout is little-endian"
+);
+
+/// The two sizes of a segment. Both are powers of two within their limits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Layout {
+    ring_bytes: usize,
+    log_entries: usize,
+}
+
+impl Layout {
+    /// `None` if a size is not a power of two within its limits, or both are too large together.
+    pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Option<Layout> {
+        let sound = RING_BYTES.contains(&ring_bytes)
+            && LOG_ENTRIES.contains(&log_entries)
+            && ring_bytes.is_power_of_two()
+            && log_entries.is_power_of_two()
+            && ring_bytes * log_entries <= RING_TIMES_LOG;
+        sound.then_some(Layout {
+            ring_bytes,
+            log_entries,
+        })
+    }
+
+    pub(super) fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    pub(super) fn log_entries(&self) -> usize {
+        self.log_entries
+    }
+
+    /// Bytes up to the end of the log: what the creator reserves.
+    pub(super) fn fixed_bytes(&self) -> usize {
+        (LOG_AT * WORD_BYTES + self.log_entries * WORD_BYTES).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// The bytes of one member's ring: what a member reserves when it claims its slot.
+    pub(super) fn ring_range(&self, slot: u8) -> Range<usize> {
+        let start = self.fixed_bytes() + usize::from(slot) * self.ring_bytes;
+        start..start + self.ring_bytes
+    }
+
+    /// Bytes of the whole segment, most of it never reserved.
+    pub(super) fn total_bytes(&self) -> usize {
+        self.fixed_bytes() + MAX_MEMBERS * self.ring_bytes
+    }
+}
+
+/// A segment's words, cut into its parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'a> {
+    /// At least `layout.total_bytes()` long.
+    words: &'a [AtomicU64],
+    layout: Layout,
+}
+
+impl<'a> Parts<'a> {
+    /// Panics if there are fewer words than the layout needs; [`super::segment`] checks it first.
+    pub(super) fn new(words: &'a [AtomicU64], layout: Layout) -> Parts<'a> {
+        assert!(
+            words.len() * WORD_BYTES >= layout.total_bytes(),
+            "the segment is too short"
+        );
+        Parts { words, layout }
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The one order.
+    #[inline]
+    pub(super) fn log(&self) -> Log<'a> {
+        let entries = &self.words[LOG_AT..LOG_AT + self.layout.log_entries];
+        Log::new(entries, &self.words[TAIL_AT])
+    }
+
+    /// The ring of the member in `slot`, which is below [`MAX_MEMBERS`].
+    #[inline]
+    pub(super) fn ring(&self, slot: u8) -> Ring<'a> {
+        let bytes = self.layout.ring_range(slot);
+        let words = &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES];
+        Ring::new(
+            words,
+            &self.members()[usize::from(slot) * MEMBER_WORDS + INTENT],
+        )
+    }
+
+    /// Who sleeps, and for what.
+    #[inline]
+    pub(super) fn sleepers(&self) -> Sleepers<'a> {
+        let interest = &self.words[INTEREST_AT..INTEREST_AT + INTEREST_BUCKETS];
+        Sleepers::new(&self.words[PARKED_AT], interest, self.members())
+    }
+
+    /// Who is attached.
+    pub(super) fn table(&self) -> Table<'a> {
+        Table::new(self.members())
+    }
+
+    fn members(&self) -> &'a [AtomicU64] {
+        &self.words[MEMBERS_AT..MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS]
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A segment's words in ordinary memory, all zero, as a new segment's are.
+    pub(in super::super) fn plain_words(layout: Layout) -> Vec<AtomicU64> {
+        let words = layout.total_bytes() / WORD_BYTES;
+        std::iter::repeat_with(|| AtomicU64::new(0))
+            .take(words)
+            .collect()
+    }
+
+    #[test]
+    fn sizes_outside_their_limits_are_refused() {
+        assert!(Layout::new(8 << 20, 1 << 16).is_some());
+        assert!(Layout::new(4096, 64).is_some());
+        for (ring_bytes, log_entries) in [
+            (0, 64),
+            (2048, 64),
+            (5000, 64),
+            (4096, 0),
+            (4096, 65),
+            (1 << 31, 64),
+            (1 << 30, 1 << 12),
+        ] {
+            assert_eq!(
+                Layout::new(ring_bytes, log_entries),
+                None,
+                "{ring_bytes} {log_entries}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_segment_lie_side_by_side() {
+        let layout = Layout::new(8 << 20, 1 << 16).expect("the default");
+        assert_eq!(LOG_AT * WORD_BYTES, 69_632);
+        assert_eq!(layout.fixed_bytes(), 69_632 + (512 << 10));
+        assert_eq!(layout.ring_range(0).start, layout.fixed_bytes());
+        assert_eq!(layout.ring_range(63).end, layout.total_bytes());
+        assert_eq!(layout.ring_range(7).end, layout.ring_range(8).start);
+    }
+
+    #[test]
+    #[should_panic(expected = "too short")]
+    fn fewer_words_than_the_layout_needs_are_not_accepted() {
+        let layout = Layout::new(4096, 64).expect("the smallest");
+        let _ = Parts::new(&plain_words(layout)[1..], layout);
+    }
+}

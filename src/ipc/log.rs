@@ -1,0 +1,414 @@
+//! The commit log: the one order of all records of all members.
+//!
+//! A ring of 64-bit words, one per record. A record exists from the moment at which a
+//! compare-and-swap puts its word into the log; there is no state in between in which a dying
+//! process could leave a hole. The index of the word is the record's **offset**.
+//!
+//! Invariant: all entries below `tail` are filled, and entries are filled in order, so the true end
+//! is at most a few entries behind `tail`: those that nobody has counted yet. The tail is a hint that moves every
+//! eighth entry, because a word that every publisher writes costs more than eight that are read.
+
+use super::layout::{LINE_BYTES, MAX_OFFSET};
+use super::sync::{AtomicU64, Ordering};
+
+/// Bits of a position that an entry keeps. The lowest six are always zero.
+const POS_BITS: u32 = 40;
+/// Positions are compared modulo this.
+pub(super) const POS_MASK: u64 = (1 << POS_BITS) - 1;
+const LINE_BITS: u32 = LINE_BYTES.trailing_zeros();
+
+const SLOT_SHIFT: u32 = POS_BITS - LINE_BITS;
+const TAG_SHIFT: u32 = SLOT_SHIFT + 6;
+const LAP_SHIFT: u32 = TAG_SHIFT + 8;
+const _: () = assert!(LAP_SHIFT == 48);
+
+/// The tail moves every so many entries.
+const TAIL_EVERY: u64 = 8;
+
+/// What one word of the log says, apart from its lap.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Entry {
+    /// Low 8 bits of the topic's hash: lets a reader pass by without touching the record.
+    pub(super) tag: u8,
+    /// Whose ring the record is in. Below 64.
+    pub(super) slot: u8,
+    /// Where in that ring's stream the record starts, modulo 2^40. A multiple of 64.
+    pub(super) pos: u64,
+}
+
+impl Entry {
+    fn to_word(self, lap: u64) -> u64 {
+        lap << LAP_SHIFT
+            | u64::from(self.tag) << TAG_SHIFT
+            | u64::from(self.slot) << SLOT_SHIFT
+            | (self.pos & POS_MASK) >> LINE_BITS
+    }
+
+    fn from_word(word: u64) -> Entry {
+        Entry {
+            tag: (word >> TAG_SHIFT) as u8,
+            slot: (word >> SLOT_SHIFT) as u8 & 63,
+            pos: (word << LINE_BITS) & POS_MASK,
+        }
+    }
+}
+
+/// What a reader finds at an offset.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    /// Nothing yet.
+    Empty,
+    Entry(Entry),
+    /// It has been overwritten. Reading goes on at `resume`, which is larger.
+    Lapped {
+        resume: u64,
+    },
+}
+
+/// The log holds what no publisher could have written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Corrupt;
+
+/// The log, over words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Log<'a> {
+    /// A power of two of them.
+    entries: &'a [AtomicU64],
+    tail: &'a AtomicU64,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn new(entries: &'a [AtomicU64], tail: &'a AtomicU64) -> Log<'a> {
+        debug_assert!(entries.len().is_power_of_two());
+        Log { entries, tail }
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn word(&self, at: u64) -> &'a AtomicU64 {
+        &self.entries[at as usize & (self.entries.len() - 1)]
+    }
+
+    /// The lap in which `at` is written. The first is 1: a new log is all zero.
+    fn lap(&self, at: u64) -> u64 {
+        (at >> self.entries.len().trailing_zeros()) + 1
+    }
+
+    /// How many laps the word found at `at` is ahead of what belongs there: 0 filled, -1 empty.
+    /// Laps are known modulo 2^16.
+    fn laps_ahead(&self, word: u64, at: u64) -> i16 {
+        ((word >> LAP_SHIFT) as u16).wrapping_sub(self.lap(at) as u16) as i16
+    }
+
+    /// Where the log surely has reached. Never above the true end, unless the memory is torn.
+    pub(super) fn tail(&self) -> u64 {
+        // [R3] Pairs with [P3]: entries below are seen filled.
+        self.tail.load(Ordering::Acquire).min(MAX_OFFSET)
+    }
+
+    /// Puts `entry` at the first free offset, and returns that. `from` is any offset that is not
+    /// above the end; the nearer, the quicker.
+    #[inline]
+    pub(super) fn commit(&self, from: u64, entry: Entry) -> Result<u64, Corrupt> {
+        let mut at = from.max(self.tail());
+        // Each turn finds the work of another publisher. More turns than four laps are garbage.
+        for _ in 0..self.capacity() * 4 {
+            if at >= MAX_OFFSET {
+                break;
+            }
+            let word = self.word(at);
+            let seen = word.load(Ordering::Acquire);
+            match self.laps_ahead(seen, at) {
+                0 => at += 1,
+                -1 => {
+                    let mine = entry.to_word(self.lap(at));
+                    // [P2] Commit. As a release it pairs with [R1]: who sees this word sees the whole
+                    // record. As `SeqCst` it pairs with [K3] and [S2]: see [P4].
+                    let swap =
+                        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Acquire);
+                    if swap.is_ok() {
+                        self.count(at);
+                        return Ok(at);
+                    }
+                }
+                ahead if ahead > 0 => at = self.tail().max(at + 1), // others lapped us meanwhile
+                _ => break,
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// Moves the tail past the entry just committed, every so often.
+    #[inline]
+    fn count(&self, at: u64) {
+        if at % TAIL_EVERY == TAIL_EVERY - 1 {
+            // [P3] Pairs with [R3]. A publisher that dies before this leaves it to the next one.
+            self.tail.fetch_max(at + 1, Ordering::Release);
+        }
+    }
+
+    /// What there is at `at`, for a reader whose next offset that is.
+    #[inline]
+    pub(super) fn look(&self, at: u64) -> Look {
+        // [R1] Pairs with [P2].
+        self.judge(self.word(at).load(Ordering::Acquire), at)
+    }
+
+    /// Whether a reader that is about to sleep before `at` has something to read after all.
+    pub(super) fn is_empty_at(&self, at: u64) -> bool {
+        // [K3] Pairs with [P2]: see [P4].
+        self.judge(self.word(at).load(Ordering::SeqCst), at) == Look::Empty
+    }
+
+    #[inline]
+    fn judge(&self, word: u64, at: u64) -> Look {
+        let ahead = self.laps_ahead(word, at);
+        if at >= MAX_OFFSET {
+            return Look::Empty;
+        }
+        if ahead == 0 {
+            return Look::Entry(Entry::from_word(word));
+        }
+        if ahead > 0 {
+            let index = at.saturating_add(ahead as u64 * self.capacity());
+            return Look::Lapped {
+                resume: self.resume(at, index.saturating_add(1)),
+            };
+        }
+        // Empty, unless the reader is more than 2^15 laps behind: then laps compare the wrong way.
+        let tail = self.tail();
+        if tail > at.saturating_add(self.capacity()) {
+            return Look::Lapped {
+                resume: self.resume(at, tail),
+            };
+        }
+        Look::Empty
+    }
+
+    /// Where a lapped reader goes on: half a log behind the end, which is at least `end`, so that it
+    /// is not lapped again at once.
+    fn resume(&self, at: u64, end: u64) -> u64 {
+        let end = end.max(self.tail()).min(MAX_OFFSET);
+        end.saturating_sub(self.capacity() / 2).max(at + 1)
+    }
+
+    /// The true end: the offset that the next record gets. `from` is a hint, not above it.
+    pub(super) fn end(&self, from: u64) -> u64 {
+        let mut at = from.max(self.tail());
+        for _ in 0..self.capacity() * 4 {
+            // [S2] Pairs with [P2]: see [S1].
+            let word = self.word(at).load(Ordering::SeqCst);
+            match self.laps_ahead(word, at) {
+                0 => at += 1,
+                ahead if ahead > 0 => at = self.tail().max(at + 1),
+                _ => break,
+            }
+            if at >= MAX_OFFSET {
+                break;
+            }
+        }
+        at.min(MAX_OFFSET)
+    }
+
+    /// Whether a log that nobody writes to is one that publishers could have left: filled up to the
+    /// end, and the end is near the tail.
+    pub(super) fn is_sound(&self) -> bool {
+        let tail = self.tail();
+        let end = self.end(0);
+        let oldest = end.saturating_sub(self.capacity());
+        let lap_of = |at| self.laps_ahead(self.word(at).load(Ordering::Relaxed), at);
+        end < MAX_OFFSET / 2
+            && end - tail <= self.capacity()
+            && (oldest..end).all(|at| lap_of(at) == 0)
+            && (end..oldest + self.capacity()).all(|at| lap_of(at) == -1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Memory {
+        entries: Vec<AtomicU64>,
+        tail: AtomicU64,
+    }
+
+    impl Memory {
+        fn new(capacity: usize) -> Memory {
+            let entries = std::iter::repeat_with(|| AtomicU64::new(0))
+                .take(capacity)
+                .collect();
+            Memory {
+                entries,
+                tail: AtomicU64::new(0),
+            }
+        }
+
+        fn log(&self) -> Log<'_> {
+            Log::new(&self.entries, &self.tail)
+        }
+
+        /// As if `laps` laps had gone by.
+        fn after_laps(capacity: usize, laps: u64) -> Memory {
+            let memory = Memory::new(capacity);
+            let word = Entry {
+                tag: 0,
+                slot: 0,
+                pos: 0,
+            }
+            .to_word(laps);
+            memory
+                .entries
+                .iter()
+                .for_each(|entry| entry.store(word, Ordering::Relaxed));
+            memory.tail.store(laps * capacity as u64, Ordering::Relaxed);
+            memory
+        }
+    }
+
+    fn entry(number: u64) -> Entry {
+        Entry {
+            tag: number as u8,
+            slot: number as u8 & 63,
+            pos: (number * 64) & POS_MASK,
+        }
+    }
+
+    #[test]
+    fn offsets_are_dense_and_start_at_zero() {
+        let memory = Memory::new(64);
+        for number in 0..1000 {
+            assert_eq!(memory.log().commit(0, entry(number)), Ok(number));
+            assert_eq!(memory.log().look(number), Look::Entry(entry(number)));
+            assert_eq!(memory.log().look(number + 1), Look::Empty);
+            assert_eq!(memory.log().end(0), number + 1);
+        }
+    }
+
+    #[test]
+    fn the_tail_lags_by_less_than_eight() {
+        let memory = Memory::new(64);
+        for number in 0..100 {
+            memory.log().commit(0, entry(number)).expect("a sound log");
+            let behind = memory.log().end(0) - memory.log().tail();
+            assert!(behind < TAIL_EVERY, "{behind}");
+        }
+    }
+
+    #[test]
+    fn a_tail_that_was_never_moved_is_caught_up_by_the_next() {
+        let memory = Memory::new(64);
+        (0..40).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+        memory.tail.store(0, Ordering::Relaxed); // all that published died before [P3]
+        assert_eq!(memory.log().end(0), 40);
+        assert_eq!(memory.log().commit(0, entry(40)), Ok(40));
+    }
+
+    #[test]
+    fn a_lapped_reader_resumes_half_a_log_behind_the_end() {
+        let memory = Memory::new(64);
+        (0..200).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+        assert_eq!(memory.log().look(0), Look::Lapped { resume: 200 - 32 });
+        assert_eq!(memory.log().look(135), Look::Lapped { resume: 168 });
+        assert_eq!(memory.log().look(136), Look::Entry(entry(136)));
+    }
+
+    #[test]
+    fn laps_go_on_past_sixteen_bits() {
+        for laps in [
+            1, 2, 0x7fff, 0x8000, 0xfffe, 0xffff, 0x1_0000, 0x1_0001, 0x5_0000,
+        ] {
+            let memory = Memory::after_laps(64, laps);
+            let log = memory.log();
+            let end = laps * 64;
+            assert_eq!(log.end(0), end);
+            assert_eq!(log.look(end), Look::Empty);
+            assert!(log.is_empty_at(end));
+            assert!(log.is_sound());
+            assert_eq!(log.commit(0, entry(7)), Ok(end));
+            assert_eq!(log.look(end), Look::Entry(entry(7)));
+            assert_eq!(log.end(0), end + 1);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_slept_for_ages_is_lapped_and_not_told_that_nothing_happened() {
+        let memory = Memory::after_laps(64, 0xffff);
+        let resume = 0xffff * 64 - 32;
+        for at in [0, 1, 64, 0x7ff0 * 64, 0x8000 * 64, 0xfffc * 64] {
+            assert_eq!(memory.log().look(at), Look::Lapped { resume }, "{at}");
+            assert!(!memory.log().is_empty_at(at));
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_not_a_loop() {
+        let memory = Memory::new(64);
+        let words = [
+            u64::MAX,
+            5 << LAP_SHIFT,
+            0x8000 << LAP_SHIFT,
+            0xfff0 << LAP_SHIFT,
+        ];
+        for (word, tail) in words
+            .into_iter()
+            .flat_map(|w| [0, 1 << 40, u64::MAX].map(|t| (w, t)))
+        {
+            memory
+                .entries
+                .iter()
+                .for_each(|entry| entry.store(word, Ordering::Relaxed));
+            memory.tail.store(tail, Ordering::Relaxed);
+            // Whatever comes out, it comes out.
+            let _ = memory.log().commit(3, entry(0));
+            let _ = memory.log().end(3);
+        }
+        let memory = Memory::after_laps(64, 9);
+        memory.tail.store(64 * 1000, Ordering::Relaxed);
+        assert_eq!(memory.log().commit(0, entry(0)), Err(Corrupt));
+        assert!(!memory.log().is_sound());
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_comes_back_from_its_word(tag: u8, slot in 0_u8..64, line in 0_u64..1 << 34, lap: u16) {
+            let entry = Entry { tag, slot, pos: line << LINE_BITS };
+            prop_assert_eq!(Entry::from_word(entry.to_word(lap.into())), entry);
+            prop_assert_eq!(entry.to_word(lap.into()) >> LAP_SHIFT, u64::from(lap));
+        }
+
+        #[test]
+        fn looking_never_goes_backwards(word: u64, tail: u64, at: u64) {
+            let memory = Memory::new(64);
+            memory.entries.iter().for_each(|entry| entry.store(word, Ordering::Relaxed));
+            memory.tail.store(tail, Ordering::Relaxed);
+            if let Look::Lapped { resume } = memory.log().look(at) {
+                prop_assert!(resume > at && resume <= MAX_OFFSET.max(at + 1));
+            }
+            memory.log().is_empty_at(at);
+            memory.log().end(at);
+        }
+
+        #[test]
+        fn hints_change_nothing(hints in prop::collection::vec(0.0_f64..1.0, 1..300)) {
+            let memory = Memory::new(64);
+            for (number, hint) in hints.into_iter().enumerate() {
+                let from = (hint * number as f64) as u64;
+                let offset = memory.log().commit(from, entry(number as u64));
+                prop_assert_eq!(offset, Ok(number as u64));
+            }
+        }
+
+        #[test]
+        fn hole_or_garbage_in_a_log_is_noticed(filled in 70_u64..200, hole in 0_u64..64) {
+            let memory = Memory::new(64);
+            (0..filled).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+            prop_assert!(memory.log().is_sound());
+            memory.entries[hole as usize].fetch_xor(0x0100 << LAP_SHIFT, Ordering::Relaxed);
+            prop_assert!(!memory.log().is_sound());
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Create, attach, take over: how a process comes to a segment, while others do the same or die.
+//!
+//! All of it happens behind the **door**, a lock that the kernel opens when its holder dies:
+//!
+//! 1. Open the file, or create it empty, and lock its door.
+//! 2. If the name does not lead to this file any more, somebody removed it meanwhile: start again.
+//! 3. Judge it. Sound: use it. Empty: build it. Anything else, and nobody lives in it: unlink it and
+//!    start again. A file is never rebuilt in place, for a child forked from a dead member may still
+//!    have it mapped.
+//! 4. Take a slot, and let the door go.
+//!
+//! The magic number is written last, so a file whose creator died is not sound, and is made anew.
+
+use std::ops::Range;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::error::BusError;
+use super::file::SegmentFile;
+use super::layout::{
+    CHECK_AT, EPOCH_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES, Parts, RING_BYTES_AT,
+    VERSION, VERSION_AT, WORD_BYTES,
+};
+use super::members::{Identity, claim};
+use super::pipe::Pipe;
+use super::record::Member;
+use super::segment::{Mapping, Segment};
+use super::sync::{AtomicU64, Ordering};
+
+/// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A segment that this process is a member of.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) segment: Segment,
+    pub(super) member: Member,
+    pub(super) pipe: Pipe,
+    pub(super) epoch: u64,
+}
+
+/// What the first page says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Header {
+    Sound { layout: Layout, epoch: u64 },
+    OtherVersion(u64),
+    Damaged,
+}
+
+/// Joins the bus `name`. With `wish`, it is created if need be, and a bus without a living member
+/// gets these sizes; without, it must exist, and is taken as it is.
+pub(super) fn open(name: &str, wish: Option<Layout>) -> Result<Attached, BusError> {
+    let pipe = Pipe::new().map_err(|source| BusError::Os {
+        doing: "make a pipe to be woken through, for",
+        path: name.into(),
+        source,
+    })?;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let Some(file) = find(name, wish.is_some())? else {
+            continue;
+        };
+        file.check_owner()?;
+        file.lock_door(deadline)?;
+        if !file.is_still_named()? {
+            continue;
+        }
+        let alive = file.has_members()?;
+        let Some((segment, epoch)) = settle(name, file, wish, alive)? else {
+            continue;
+        };
+        let joined = join(&segment, name, &pipe);
+        if joined.is_err() && epoch.is_new {
+            segment.file().unlink()?;
+        }
+        let member = joined?;
+        segment.file().unlock_door()?;
+        return Ok(Attached {
+            segment,
+            member,
+            pipe,
+            epoch: epoch.number,
+        });
+    }
+    Err(BusError::Busy { name: name.into() })
+}
+
+/// Opens the file, or creates an empty one. `None`: somebody was quicker, try again.
+fn find(name: &str, create: bool) -> Result<Option<SegmentFile>, BusError> {
+    match SegmentFile::open(name)? {
+        Some(file) => Ok(Some(file)),
+        None if create => SegmentFile::create(name),
+        None => Err(BusError::NotFound { name: name.into() }),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Epoch {
+    number: u64,
+    is_new: bool,
+}
+
+/// Step 3, behind the door. `None`: the file was of no use and is unlinked, start again.
+fn settle(
+    name: &str,
+    file: SegmentFile,
+    wish: Option<Layout>,
+    alive: bool,
+) -> Result<Option<(Segment, Epoch)>, BusError> {
+    if file.bytes()? == 0
+        && !alive
+        && let Some(layout) = wish
+    {
+        return build(name, file, layout).map(Some);
+    }
+    let found = if file.bytes()? < PAGE_BYTES as u64 {
+        None
+    } else {
+        Some(Mapping::new(name, &file)?)
+    };
+    let header = found
+        .as_ref()
+        .map_or(Header::Damaged, |mapping| read_header(mapping.words()));
+    match (header, found) {
+        (Header::Sound { layout, epoch }, Some(mapping))
+            if mapping.words().len() * WORD_BYTES >= layout.total_bytes() =>
+        {
+            let parts = Parts::new(mapping.words(), layout);
+            // Living members' sizes win. An empty house is kept if it is in order and of the size
+            // that is wished.
+            if alive || (wish.is_none_or(|wish| wish == layout) && parts.log().is_sound()) {
+                let segment = mapping.into_segment(file, layout);
+                return Ok(segment.map(|segment| {
+                    (
+                        segment,
+                        Epoch {
+                            number: epoch,
+                            is_new: false,
+                        },
+                    )
+                }));
+            }
+        }
+        (Header::OtherVersion(found), _) if alive => {
+            return Err(BusError::OtherLayout {
+                name: name.into(),
+                found,
+                ours: VERSION,
+            });
+        }
+        _ if alive => return Err(BusError::Damaged { name: name.into() }),
+        _ => {}
+    }
+    if wish.is_none() {
+        // Not ours to throw away: whoever starts the server decides.
+        return Err(BusError::NotFound { name: name.into() });
+    }
+    file.unlink()?;
+    Ok(None)
+}
+
+/// Makes an empty file a segment.
+fn build(name: &str, file: SegmentFile, layout: Layout) -> Result<(Segment, Epoch), BusError> {
+    let fixed = Range {
+        start: 0,
+        end: layout.fixed_bytes(),
+    };
+    let reserved = file
+        .set_bytes(layout.total_bytes())
+        .and_then(|()| file.reserve(&fixed));
+    if let Err(error) = reserved {
+        file.unlink()?;
+        return Err(error);
+    }
+    let mapping = Mapping::new(name, &file)?;
+    let number = write_header(mapping.words(), layout);
+    let segment = mapping
+        .into_segment(file, layout)
+        .expect("the file was just made that long");
+    segment.populate(&fixed);
+    Ok((
+        segment,
+        Epoch {
+            number,
+            is_new: true,
+        },
+    ))
+}
+
+/// Step 4: takes a slot, and reserves its ring.
+fn join(segment: &Segment, name: &str, pipe: &Pipe) -> Result<Member, BusError> {
+    let (file, parts) = (segment.file(), segment.parts());
+    let member = claim(file, parts, Identity::of(pipe))?;
+    let member = member.ok_or_else(|| BusError::Full { name: name.into() })?;
+    let ring = parts.layout().ring_range(member.slot);
+    if let Err(error) = file.reserve(&ring) {
+        super::members::clean(parts, member.slot);
+        return Err(error);
+    }
+    segment.populate(&ring);
+    Ok(member)
+}
+
+fn read_header(words: &[AtomicU64]) -> Header {
+    let word = |at: usize| words[at].load(Ordering::Relaxed);
+    // [C2] Pairs with [C1]: who sees the magic number sees the rest of the header.
+    if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
+        return Header::Damaged;
+    }
+    if word(VERSION_AT) != VERSION {
+        return Header::OtherVersion(word(VERSION_AT));
+    }
+    let (ring_bytes, log_entries) = (word(RING_BYTES_AT), word(LOG_ENTRIES_AT));
+    match Layout::new(ring_bytes as usize, log_entries as usize) {
+        Some(layout) if word(CHECK_AT) == check(layout, word(EPOCH_AT)) => Header::Sound {
+            layout,
+            epoch: word(EPOCH_AT),
+        },
+        _ => Header::Damaged,
+    }
+}
+
+/// Fills the first page, and returns the epoch: nanoseconds since 1970, so it never comes twice.
+fn write_header(words: &[AtomicU64], layout: Layout) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let epoch = now.map_or(1, |since| since.as_nanos() as u64);
+    let set = |at: usize, value| words[at].store(value, Ordering::Relaxed);
+    set(VERSION_AT, VERSION);
+    set(RING_BYTES_AT, layout.ring_bytes() as u64);
+    set(LOG_ENTRIES_AT, layout.log_entries() as u64);
+    set(EPOCH_AT, epoch);
+    set(CHECK_AT, check(layout, epoch));
+    // [C1] Last. Pairs with [C2].
+    words[MAGIC_AT].store(MAGIC, Ordering::Release);
+    epoch
+}
+
+fn check(layout: Layout, epoch: u64) -> u64 {
+    let words = [
+        VERSION,
+        layout.ring_bytes() as u64,
+        layout.log_entries() as u64,
+        epoch,
+    ];
+    super::record::topic_hash(&words.map(u64::to_le_bytes).concat())
+}
+
+/// Removes the name of a segment, if it still leads to that segment.
+pub(super) fn remove(file: &SegmentFile) -> Result<(), BusError> {
+    file.lock_door(Instant::now() + PATIENCE)?;
+    let removed = match file.is_still_named() {
+        Ok(true) => file.unlink(),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    file.unlock_door()?;
+    removed
+}

@@ -1,0 +1,244 @@
+//! The pipes through which members wake each other.
+//!
+//! Each member owns a non-blocking pipe that its event loop watches. Others open it through
+//! `/proc/PID/fd/N`: it has no name that could be left behind or guessed, needs no common parent,
+//! and is open to processes of the same user only.
+//!
+//! Others open it for reading *and* writing. For writing alone, a write after the owner's death would
+//! raise SIGPIPE, and a process that has not asked to ignore that signal would die of another's
+//! death. What a dead pipe would tell, the token tells anyway (`members`).
+
+use std::fs::{File, OpenOptions, metadata};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+use nix::unistd::{pipe2, read, write};
+
+use super::layout::MAX_MEMBERS;
+use super::members::{Identity, Table};
+use super::segment::KeptFd;
+
+/// After a member could not be reached (another PID namespace, no descriptors left), it is left to
+/// its own safety tick for this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The pipe of this member. In a forked child both ends lead nowhere.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    reader: KeptFd,
+    writer: KeptFd,
+    inode: u64,
+}
+
+impl Pipe {
+    pub(super) fn new() -> io::Result<Pipe> {
+        let [reader, writer] = KeptFd::open(|| {
+            let (reader, writer) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
+            Ok([reader, writer])
+        })?;
+        let inode = fstat(&reader)?.st_ino;
+        Ok(Pipe {
+            reader,
+            writer,
+            inode,
+        })
+    }
+
+    /// Readable when somebody rang.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// The number under which `/proc/PID/fd` shows it.
+    pub(super) fn number(&self) -> u64 {
+        self.reader.as_fd().as_raw_fd() as u64
+    }
+
+    /// Makes the pipe readable.
+    pub(super) fn ring(&self) -> bool {
+        is_rung(write(&self.writer, &[1]).map_err(io::Error::from))
+    }
+
+    /// Reads it empty. Bounded: a pipe holds 64 KiB unless somebody enlarged it.
+    pub(super) fn clear(&self) {
+        let mut bytes = [0; 4096];
+        for _ in 0..64 {
+            match read(&self.reader, &mut bytes) {
+                Ok(count) if count == bytes.len() => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+/// A full pipe is readable, which is all that is wanted.
+fn is_rung(written: io::Result<usize>) -> bool {
+    match written {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+/// The pipes of the other members, as far as this one needed them.
+#[derive(Debug)]
+pub(super) struct Peers {
+    peers: [Mutex<Peer>; MAX_MEMBERS],
+}
+
+#[derive(Debug)]
+enum Peer {
+    Unknown,
+    /// The pipe of that life of the slot.
+    Open {
+        incarnation: u32,
+        pipe: File,
+    },
+    /// It could not be opened at that time.
+    Unreachable {
+        incarnation: u32,
+        since: Instant,
+    },
+}
+
+impl Peers {
+    pub(super) fn new() -> Peers {
+        Peers {
+            peers: std::array::from_fn(|_| Mutex::new(Peer::Unknown)),
+        }
+    }
+
+    /// Makes the pipe of the member in `slot` readable. False if it cannot be reached.
+    pub(super) fn ring(&self, slot: u8, table: Table<'_>) -> bool {
+        let mut peer = self.peers[usize::from(slot)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = table.incarnation(slot);
+        let known = match &*peer {
+            Peer::Open { incarnation, .. } => *incarnation == now,
+            Peer::Unreachable { incarnation, since } => {
+                *incarnation == now && since.elapsed() < RETRY_AFTER
+            }
+            Peer::Unknown => false,
+        };
+        if !known {
+            *peer = match open(table.identity(slot)) {
+                Ok(pipe) => Peer::Open {
+                    incarnation: now,
+                    pipe,
+                },
+                Err(_) => Peer::Unreachable {
+                    incarnation: now,
+                    since: Instant::now(),
+                },
+            };
+        }
+        match &*peer {
+            Peer::Open { pipe, .. } => is_rung((&*pipe).write(&[1])),
+            _ => false,
+        }
+    }
+
+    /// Closes the pipe of a member that died.
+    pub(super) fn forget(&self, slot: u8) {
+        *self.peers[usize::from(slot)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Peer::Unknown;
+    }
+}
+
+/// Opens the pipe that the table names, if it is a pipe and that one. The table is not trusted: what
+/// is not a pipe is not even opened, for opening a device can do things.
+fn open(identity: Identity) -> io::Result<File> {
+    let path = format!("/proc/{}/fd/{}", identity.pid, identity.pipe_fd);
+    let is_meant = |found: &std::fs::Metadata| {
+        found.file_type().is_fifo() && found.ino() == identity.pipe_inode
+    };
+    if !is_meant(&metadata(&path)?) {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let pipe = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(&path)?;
+    if !is_meant(&pipe.metadata()?) {
+        return Err(ErrorKind::NotFound.into());
+    }
+    Ok(pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    fn is_readable(pipe: &Pipe) -> bool {
+        let mut fds = [PollFd::new(pipe.fd(), PollFlags::POLLIN)];
+        poll(&mut fds, 0_u8).expect("poll on one descriptor") == 1
+    }
+
+    #[test]
+    fn a_pipe_is_readable_from_the_first_ring_until_it_is_cleared() {
+        let pipe = Pipe::new().expect("a pipe");
+        assert!(!is_readable(&pipe));
+        assert!(pipe.ring() && pipe.ring());
+        assert!(is_readable(&pipe));
+        pipe.clear();
+        assert!(!is_readable(&pipe));
+    }
+
+    #[test]
+    fn ringing_a_full_pipe_is_no_failure() {
+        let pipe = Pipe::new().expect("a pipe");
+        while write(&pipe.writer, &[1; 4096]).is_ok() {}
+        while write(&pipe.writer, &[1]).is_ok() {}
+        assert!(pipe.ring());
+        pipe.clear();
+        assert!(!is_readable(&pipe));
+    }
+
+    #[test]
+    fn a_pipe_is_opened_through_proc_and_nothing_else_is() {
+        let pipe = Pipe::new().expect("a pipe");
+        let other = Pipe::new().expect("a pipe");
+        let identity = Identity::of(&pipe);
+        assert!(is_rung(open(identity).expect("our own pipe").write(&[1])));
+        assert!(is_readable(&pipe));
+        let wrong = [
+            Identity {
+                pipe_fd: other.number(),
+                ..identity
+            },
+            Identity {
+                pipe_fd: u64::MAX,
+                ..identity
+            },
+            Identity {
+                pipe_inode: 0,
+                ..identity
+            },
+            Identity {
+                pid: u64::MAX,
+                ..identity
+            },
+            Identity {
+                pid: 0,
+                pipe_fd: 0,
+                ..identity
+            },
+        ];
+        for identity in wrong {
+            assert!(open(identity).is_err(), "{identity:?}");
+        }
+        assert!(!is_readable(&other));
+    }
+}

@@ -1,0 +1,383 @@
+//! One producer's data ring, over words: only its producer writes, anyone reads.
+//!
+//! The producer announces how far it is about to overwrite (`intent`), writes the record, and lets
+//! the log say where it is. Nobody waits for readers. A reader copies and asks afterwards whether
+//! the announcement had come past what it copied (a seqlock with a position for a sequence number).
+//!
+//! Positions count bytes since the ring began, without end, and wrap only in theory; a record never
+//! crosses the end of the memory.
+
+use super::copy::{Packer, append};
+use super::layout::{LINE_BYTES, WORD_BYTES};
+use super::log::{Entry, POS_MASK};
+use super::record::{Draft, HEADER_WORDS, Header, record_bytes};
+use super::sync::{AtomicU64, Ordering, fence};
+
+/// A frame may be this much longer than the largest message: room for its own header.
+pub(super) const FRAME_HEADER_ROOM: usize = 16;
+
+/// Largest message of a ring of this size.
+pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
+    ring_bytes / 4
+}
+
+/// What became of an attempt to read a record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Copied {
+    /// The frame was appended to the reader's buffer, the topic put into its scratch.
+    Record(Header),
+    /// The reader does not want this topic; nothing was copied.
+    Unwanted,
+    /// The record is gone, or what is there is not the record.
+    Overwritten,
+}
+
+/// A ring, over words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ring<'a> {
+    /// A power of two of them, at least 512.
+    words: &'a [AtomicU64],
+    /// How far the producer may have written. Multiple of 64. What lies a ring before it is gone.
+    intent: &'a AtomicU64,
+}
+
+impl<'a> Ring<'a> {
+    pub(super) fn new(words: &'a [AtomicU64], intent: &'a AtomicU64) -> Ring<'a> {
+        debug_assert!(words.len().is_power_of_two() && words.len() >= 512);
+        Ring { words, intent }
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.words.len() * WORD_BYTES) as u64
+    }
+
+    /// Where a new incarnation goes on: behind everything that its predecessor may have touched.
+    pub(super) fn resume(&self) -> u64 {
+        let line = LINE_BYTES as u64;
+        self.intent.load(Ordering::Relaxed).wrapping_add(line - 1) & !(line - 1)
+    }
+
+    /// Where a record of `bytes` goes if the stream has come to `pos`: there, or at the start of the
+    /// memory if it would cross the end. The gap needs no mark, for nobody walks the ring.
+    #[inline]
+    pub(super) fn place(&self, pos: u64, bytes: usize) -> u64 {
+        let left = self.bytes() - (pos & (self.bytes() - 1));
+        if bytes as u64 <= left {
+            pos
+        } else {
+            pos.wrapping_add(left)
+        }
+    }
+
+    /// Writes a record at `header.pos`, which came from [`Ring::place`], and returns the position
+    /// behind it. Only the producer calls this.
+    #[inline]
+    pub(super) fn write(&self, header: Header, draft: &Draft<'_>) -> u64 {
+        let bytes = record_bytes(header.body_bytes());
+        let end = header.pos.wrapping_add(bytes as u64);
+        self.intent.store(end, Ordering::Relaxed);
+        // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
+        // below sees this announcement.
+        fence(Ordering::Release);
+        let start = self.index(header.pos);
+        let words = &self.words[start..start + bytes / WORD_BYTES];
+        for (word, value) in words.iter().zip(header.to_words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        let mut body = Packer::new(&words[HEADER_WORDS..]);
+        body.write(draft.frame[0]);
+        body.write(draft.frame[1]);
+        body.write(draft.topic.as_bytes());
+        body.finish();
+        end
+    }
+
+    /// Whether the record of this entry still lies there. Cheap, and true only for the moment.
+    #[inline]
+    pub(super) fn holds(&self, entry: Entry) -> bool {
+        let written = self.intent.load(Ordering::Relaxed).wrapping_sub(entry.pos) & POS_MASK;
+        written <= self.bytes()
+    }
+
+    /// Copies the record that the log has at `offset`: the frame behind `frames`, the topic into
+    /// `topic`. `wants` decides by the topic's hash before the body is copied; it may be asked about
+    /// a hash that nobody published, if the record is being overwritten.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        entry: Entry,
+        offset: u64,
+        wants: impl FnOnce(u64) -> bool,
+        frames: &mut Vec<u8>,
+        topic: &mut String,
+    ) -> Copied {
+        if !self.holds(entry) {
+            return Copied::Overwritten;
+        }
+        // A position is a multiple of a line, and so is the ring: a whole line lies behind it.
+        let words = &self.words[self.index(entry.pos)..];
+        let header = Header::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        if !is_meant(&header, entry, offset) {
+            return Copied::Overwritten;
+        }
+        if !wants(header.topic_hash) {
+            return if self.is_intact(&header) {
+                Copied::Unwanted
+            } else {
+                Copied::Overwritten
+            };
+        }
+        let body = header.body_bytes();
+        let words = &words[HEADER_WORDS..];
+        if body > words.len() * WORD_BYTES {
+            return Copied::Overwritten;
+        }
+        let start = frames.len();
+        append(words, body, frames);
+        let topic_start = start + header.frame_len as usize;
+        topic.clear();
+        if self.is_intact(&header)
+            && let Ok(name) = std::str::from_utf8(&frames[topic_start..])
+        {
+            topic.push_str(name);
+            frames.truncate(topic_start);
+            return Copied::Record(header);
+        }
+        frames.truncate(start);
+        Copied::Overwritten
+    }
+
+    /// Whether everything that was copied of the record was the record, and not its successor.
+    #[inline]
+    fn is_intact(&self, header: &Header) -> bool {
+        // [R2] Pairs with [P1].
+        fence(Ordering::Acquire);
+        self.intent.load(Ordering::Relaxed).wrapping_sub(header.pos) <= self.bytes()
+    }
+
+    /// Index of the word at a position.
+    #[inline]
+    fn index(&self, pos: u64) -> usize {
+        (pos & (self.bytes() - 1)) as usize / WORD_BYTES
+    }
+}
+
+/// Whether this is the header of the record that the log means.
+#[inline]
+fn is_meant(header: &Header, entry: Entry, offset: u64) -> bool {
+    header.pos & POS_MASK == entry.pos
+        && header.floor <= offset
+        && header.topic_hash as u8 == entry.tag
+        && header.topic_len > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::record::topic_hash;
+    use proptest::prelude::*;
+
+    const RING_BYTES: usize = 4096;
+
+    struct Memory {
+        words: Vec<AtomicU64>,
+        intent: AtomicU64,
+    }
+
+    impl Memory {
+        fn new() -> Memory {
+            let words = RING_BYTES / WORD_BYTES;
+            Memory {
+                words: std::iter::repeat_with(|| AtomicU64::new(0))
+                    .take(words)
+                    .collect(),
+                intent: AtomicU64::new(0),
+            }
+        }
+
+        fn ring(&self) -> Ring<'_> {
+            Ring::new(&self.words, &self.intent)
+        }
+
+        /// Writes a record behind the last one.
+        fn write(&self, topic: &str, frame: &[u8]) -> Entry {
+            let hash = topic_hash(topic.as_bytes());
+            let header = Header {
+                pos: self.ring().place(
+                    self.ring().resume(),
+                    record_bytes(topic.len() + frame.len()),
+                ),
+                floor: 0,
+                topic_hash: hash,
+                origin: 7,
+                frame_len: frame.len() as u32,
+                topic_len: topic.len() as u8,
+                flags: 3,
+                incarnation: 1,
+            };
+            let draft = Draft {
+                topic,
+                topic_hash: hash,
+                flags: 3,
+                origin: 7,
+                frame: [&frame[..frame.len() / 3], &frame[frame.len() / 3..]],
+            };
+            self.ring().write(header, &draft);
+            Entry {
+                tag: hash as u8,
+                slot: 0,
+                pos: header.pos & POS_MASK,
+            }
+        }
+
+        fn read(&self, entry: Entry) -> Option<(Vec<u8>, String)> {
+            let (mut frames, mut topic) = (b"kept".to_vec(), String::new());
+            match self
+                .ring()
+                .read(entry, 0, |_| true, &mut frames, &mut topic)
+            {
+                Copied::Record(_) => Some((frames.split_off(4), topic)),
+                Copied::Unwanted => panic!("everything was wanted"),
+                Copied::Overwritten => {
+                    assert_eq!(frames, b"kept");
+                    None
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let memory = Memory::new();
+        let entry = memory.write("room:lobby", b"hello, all of you");
+        assert_eq!(
+            memory.read(entry),
+            Some((b"hello, all of you".to_vec(), "room:lobby".into()))
+        );
+    }
+
+    #[test]
+    fn an_unwanted_record_is_not_copied() {
+        let memory = Memory::new();
+        let entry = memory.write("room:lobby", b"hello");
+        let (mut frames, mut topic) = (Vec::new(), String::from("before"));
+        let copied = memory
+            .ring()
+            .read(entry, 0, |_| false, &mut frames, &mut topic);
+        assert_eq!(
+            (copied, frames.len(), topic.as_str()),
+            (Copied::Unwanted, 0, "before")
+        );
+    }
+
+    #[test]
+    fn announcing_is_enough_to_make_a_reader_refuse_what_it_copied() {
+        let memory = Memory::new();
+        let entry = memory.write("a", b"hello");
+        assert!(memory.read(entry).is_some());
+        memory.intent.store(RING_BYTES as u64, Ordering::Relaxed);
+        assert!(
+            memory.read(entry).is_some(),
+            "a ring's length written: the record is the oldest"
+        );
+        memory
+            .intent
+            .store(RING_BYTES as u64 + 64, Ordering::Relaxed);
+        assert!(memory.read(entry).is_none());
+    }
+
+    #[test]
+    fn a_record_overwritten_between_header_and_body_is_refused() {
+        let memory = Memory::new();
+        let entry = memory.write("a", b"hello");
+        let overwrite = |_| {
+            memory
+                .intent
+                .store(RING_BYTES as u64 + 64, Ordering::Relaxed);
+            true
+        };
+        let (mut frames, mut topic) = (Vec::new(), String::new());
+        let copied = memory
+            .ring()
+            .read(entry, 0, overwrite, &mut frames, &mut topic);
+        assert_eq!((copied, frames), (Copied::Overwritten, Vec::new()));
+    }
+
+    #[test]
+    fn a_record_of_another_offset_is_not_taken_for_this_one() {
+        let memory = Memory::new();
+        let entry = memory.write("a", b"hello");
+        memory.words[1].store(1, Ordering::Relaxed); // its floor
+        assert!(
+            memory.read(entry).is_none(),
+            "it was written after offset 0"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_not_handed_out() {
+        let memory = Memory::new();
+        let entry = memory.write("ab", b"");
+        memory.words[HEADER_WORDS].store(0xff, Ordering::Relaxed);
+        assert!(memory.read(entry).is_none());
+    }
+
+    #[test]
+    fn positions_go_on_past_the_end_of_their_type() {
+        let memory = Memory::new();
+        memory.intent.store(u64::MAX - 63, Ordering::Relaxed);
+        let entry = memory.write("a", &[1; 100]);
+        assert_eq!(memory.read(entry), Some((vec![1; 100], "a".into())));
+        let entry = memory.write("a", b"over");
+        assert_eq!(memory.read(entry), Some((b"over".to_vec(), "a".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn the_ring_holds_the_newest_records_and_refuses_the_rest(
+            sizes in prop::collection::vec(0_usize..1000, 1..60)
+        ) {
+            let memory = Memory::new();
+            let mut written = Vec::new();
+            for (number, size) in sizes.iter().enumerate() {
+                let frame = vec![number as u8; *size];
+                written.push((memory.write("topic", &frame), frame));
+            }
+            let end = memory.intent.load(Ordering::Relaxed);
+            for (entry, frame) in written {
+                let kept = end - entry.pos <= RING_BYTES as u64;
+                let read = memory.read(entry);
+                prop_assert_eq!(read.is_some(), kept);
+                if let Some((bytes, _)) = read {
+                    prop_assert_eq!(bytes, frame);
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_reader_panic(
+            words in prop::collection::vec(any::<u64>(), RING_BYTES / WORD_BYTES),
+            intent: u64, line in 0_u64..1 << 34, plausible: bool, sizes: u64,
+        ) {
+            let memory = Memory::new();
+            for (word, value) in memory.words.iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+            }
+            let pos = line * 64;
+            if plausible {
+                // Let the header pass its checks, so that the lengths are what is tested.
+                let at = memory.ring().index(pos);
+                memory.words[at].store(pos, Ordering::Relaxed);
+                memory.words[at + 1].store(0, Ordering::Relaxed);
+                memory.words[at + 4].store(sizes & 0xff_0000_1fff, Ordering::Relaxed);
+            }
+            let tag = memory.words[memory.ring().index(pos) + 2].load(Ordering::Relaxed) as u8;
+            memory.intent.store(if plausible { pos + 64 } else { intent }, Ordering::Relaxed);
+            let (mut frames, mut topic) = (Vec::new(), String::new());
+            let _ = memory.ring().read(
+                Entry { tag, slot: 0, pos }, 0, |_| true, &mut frames, &mut topic,
+            );
+            prop_assert!(frames.len() <= RING_BYTES);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One reader of the bus: a cursor, and a place to wait.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::bus::Bus;
+use super::cursor::{Cursor, Next};
+
+/// How long a sleep lasts at most: a publisher that died between commit and ring, or that cannot
+/// reach this process, is noticed after this.
+const SAFETY_TICK: Duration = Duration::from_millis(250);
+
+/// One reader of the bus, at its own place in the one order. Keeps the membership alive.
+#[derive(Debug)]
+pub struct Subscriber {
+    bus: Bus,
+    cursor: Cursor,
+}
+
+impl Subscriber {
+    pub(super) fn new(bus: Bus, offset: u64) -> Subscriber {
+        Subscriber {
+            bus,
+            cursor: Cursor::new(offset),
+        }
+    }
+
+    /// The next offset to read.
+    pub fn offset(&self) -> u64 {
+        self.cursor.offset()
+    }
+
+    /// The next record that is wanted: its frame is appended to `frames`, nothing else is.
+    ///
+    /// `wants` decides by the topic's hash before a byte of the frame is copied. It may be asked
+    /// about records that turn out to be overwritten. Different topics can share a hash: compare
+    /// [`Subscriber::topic`].
+    #[inline]
+    pub fn next(&mut self, wants: impl FnMut(u64) -> bool, frames: &mut Vec<u8>) -> Next {
+        let next = self.cursor.next(self.bus.parts(), wants, frames);
+        if next == Next::Empty {
+            self.bus.has_seen(self.cursor.offset());
+        }
+        next
+    }
+
+    /// The topic of the record that [`Subscriber::next`] returned last.
+    pub fn topic(&self) -> &str {
+        self.cursor.topic()
+    }
+
+    /// Passes by, without touching them, records whose topic hash has none of these tags: bit `t`
+    /// (of 256, lowest first) stands for the hashes whose low 8 bits are `t`. At first all are set.
+    ///
+    /// Records of other tags do not count as missed, as far as their tags could still be read.
+    pub fn set_tags(&mut self, tags: [u64; 4]) {
+        self.cursor.set_tags(tags);
+    }
+
+    /// Waits until there is something to read, at most for `timeout`. False: there is nothing yet.
+    ///
+    /// Blocks this thread. Woken at once for topics of [`Bus::add_interest`], within a quarter of a
+    /// second for others. Any number of threads may wait, each with its own subscriber; but a
+    /// process whose event loop parks through [`Bus::parker`] waits there.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.is_ready() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.bus.is_forked() {
+                return false;
+            }
+            self.bus
+                .waiting()
+                .sleep(&self.bus, left.min(SAFETY_TICK), self.offset());
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        is_ready(&self.bus, self.offset())
+    }
+}
+
+fn is_ready(bus: &Bus, offset: u64) -> bool {
+    !bus.parts().log().is_empty_at(offset)
+}
+
+/// The threads of this process that wait. There is one pipe: the first sleeps at it and passes the
+/// wake-up on to the others.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether a thread sleeps at the pipe.
+    is_attended: bool,
+    /// How often such a thread woke up.
+    wakes: u64,
+}
+
+impl Waiting {
+    /// Sleeps until woken or `timeout`; returns for no reason at times.
+    fn sleep(&self, bus: &Bus, timeout: Duration, offset: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_attended {
+            // Looked at under the lock: a wake-up after this finds us waiting.
+            let wakes = state.wakes;
+            if !is_ready(bus, offset) {
+                let still = |state: &mut State| state.wakes == wakes;
+                drop(self.woken.wait_timeout_while(state, timeout, still));
+            }
+            return;
+        }
+        state.is_attended = true;
+        drop(state);
+
+        let parker = bus.parker();
+        if parker.park(offset) {
+            let millis = timeout.as_millis().max(1) as i32;
+            let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
+            let woken = poll(&mut fds, timeout);
+            parker.unpark();
+            parker.clear();
+            if woken == Ok(0) {
+                bus.reap();
+            }
+        }
+
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_attended = false;
+        state.wakes += 1;
+        self.woken.notify_all();
+    }
+}

@@ -1,0 +1,48 @@
+//! The atomics of the bus, from one place, so that a model checker can take their place.
+//!
+//! Nothing else in this folder imports atomics (a test below reads the files). Under `cfg(loom)`
+//! the shared words become loom's, and the algorithms (`log`, `ring`, `wake`, `cursor`), which only
+//! ever see `&[AtomicU64]`, run in the model unchanged.
+
+#[cfg(loom)]
+pub(super) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// What belongs to this process alone and is never modelled: the list of descriptors that a forked
+/// child gives up (it must be static, and touched by nothing but atomics and system calls).
+pub(super) mod process {
+    pub(in super::super) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
+}
+
+/// Stands between the two halves of a store-buffering pair whose accesses are all `SeqCst`.
+///
+/// The C++20 model, and so Rust, needs nothing here. loom treats `SeqCst` accesses as
+/// acquire/release and only its fences as sequentially consistent, so the model gets a fence.
+#[inline]
+pub(super) fn dekker_fence() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    #[test]
+    fn nothing_else_in_this_folder_imports_atomics() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ipc");
+        let mut read = 0;
+        for file in fs::read_dir(folder).expect("the sources are here when tests are built") {
+            let path = file.expect("a readable folder").path();
+            let text = fs::read_to_string(&path).expect("a source file");
+            read += 1;
+            assert!(
+                path.ends_with("sync.rs") || !text.contains("sync::atomic"),
+                "{} imports atomics past ipc/sync.rs",
+                path.display()
+            );
+        }
+        assert!(read > 8, "only {read} files were looked at");
+    }
+}

@@ -1,0 +1,257 @@
+//! Sleep and wake of members, over words. Knows no pipes: the caller passes in how to ring.
+//!
+//! A member that is about to sleep says so in two places: first in its own wake word, then as a bit
+//! in the mask that publishers look at; then it looks at the log once more. A publisher first
+//! commits, then looks at the mask. So either the publisher sees the sleeper or the sleeper sees the
+//! record; that is all there is to it. Who wakes rings **first** and marks **after**: one that dies
+//! in between costs another a superfluous ring, where the other order would lose everybody's.
+//!
+//! Interest, 4096 buckets of one bit per member, only decides who is woken. Who reads what it does
+//! not say: every member may read everything.
+
+use super::layout::{INTEREST_BUCKETS, MEMBER_WORDS, WAKE};
+use super::sync::{AtomicU64, Ordering, dekker_fence};
+
+/// The low bits of a wake word. Above them stands the number of the sleep, so that a late mark
+/// cannot fall on a later sleep.
+const RUNNING: u64 = 0;
+const PARKED: u64 = 1;
+const NOTIFIED: u64 = 2;
+const STATE_BITS: u32 = 2;
+const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
+
+/// Who sleeps and what for, over words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sleepers<'a> {
+    /// Bit per member: it sleeps, or is about to. Set and cleared by that member (or its reaper).
+    parked: &'a AtomicU64,
+    /// Per bucket, bit per member: it has somebody for a topic of this bucket.
+    interest: &'a [AtomicU64],
+    /// The slots of all members; the first word of each is its wake word.
+    members: &'a [AtomicU64],
+}
+
+impl<'a> Sleepers<'a> {
+    pub(super) fn new(
+        parked: &'a AtomicU64,
+        interest: &'a [AtomicU64],
+        members: &'a [AtomicU64],
+    ) -> Sleepers<'a> {
+        debug_assert_eq!(interest.len(), INTEREST_BUCKETS);
+        Sleepers {
+            parked,
+            interest,
+            members,
+        }
+    }
+
+    fn bucket(&self, topic_hash: u64) -> &'a AtomicU64 {
+        &self.interest[topic_hash as usize & (INTEREST_BUCKETS - 1)]
+    }
+
+    fn word(&self, slot: u8) -> &'a AtomicU64 {
+        &self.members[usize::from(slot) * MEMBER_WORDS + WAKE]
+    }
+
+    /// Who sleeps and has interest in the topic. Called right after the commit.
+    #[inline]
+    pub(super) fn interested(&self, topic_hash: u64) -> u64 {
+        let parked = self.all();
+        if parked == 0 {
+            return 0;
+        }
+        // [P5] Pairs with [S1]: a subscription made before the commit is seen.
+        parked & self.bucket(topic_hash).load(Ordering::SeqCst)
+    }
+
+    /// Who sleeps.
+    #[inline]
+    pub(super) fn all(&self) -> u64 {
+        dekker_fence();
+        // [P4] Pairs with [K2]. Store-buffering: {commit [P2], load mask [P4]} against {set mask [K2],
+        // load log [K3]}. All four are `SeqCst`, so at least one side sees the other.
+        self.parked.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the member in `slot`, unless it runs or somebody has woken it already. `ring` makes its
+    /// pipe readable and says whether that worked.
+    pub(super) fn wake(&self, slot: u8, ring: impl FnOnce() -> bool) {
+        // [W1] Pairs with [K1]: who saw the bit of [K2] sees the word stored before it.
+        let word = self.word(slot).load(Ordering::Acquire);
+        if word & STATE_MASK == PARKED && ring() {
+            // [W2] Only after the ring. Fails if the sleep is over, and then it says nothing.
+            let notified = (word & !STATE_MASK) | NOTIFIED;
+            let _ = self.word(slot).compare_exchange(
+                word,
+                notified,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// Says that the member in `slot` is about to sleep, for the `sleep`-th time.
+    pub(super) fn park(&self, slot: u8, sleep: u64) {
+        // [K1] Word first. Pairs with [W1].
+        self.word(slot)
+            .store(sleep << STATE_BITS | PARKED, Ordering::SeqCst);
+        // [K2] Mask second. Pairs with [P4].
+        self.parked.fetch_or(1 << slot, Ordering::SeqCst);
+        dekker_fence();
+    }
+
+    /// Says that the member in `slot` runs again. It must look at the log after this.
+    pub(super) fn unpark(&self, slot: u8) {
+        self.word(slot).store(RUNNING, Ordering::Release);
+        // [K4] Pairs with [P4]: a publisher that saw the bit from before this had committed before,
+        // and the look at the log that follows sees its record.
+        self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
+    }
+
+    /// The number of the last sleep in this slot, so that a new member counts on from there.
+    pub(super) fn last_sleep(&self, slot: u8) -> u64 {
+        self.word(slot).load(Ordering::Relaxed) >> STATE_BITS
+    }
+
+    pub(super) fn set_interest(&self, slot: u8, topic_hash: u64) {
+        // [S1] Pairs with [P5]. Interest first, then the end of the log [S2] as the start: whoever
+        // commits at or behind that start sees the interest.
+        self.bucket(topic_hash)
+            .fetch_or(1 << slot, Ordering::SeqCst);
+        dekker_fence();
+    }
+
+    pub(super) fn clear_interest(&self, slot: u8, topic_hash: u64) {
+        self.bucket(topic_hash)
+            .fetch_and(!(1 << slot), Ordering::SeqCst);
+    }
+
+    /// Removes every trace of the member in `slot`, which is gone.
+    pub(super) fn forget(&self, slot: u8) {
+        let last = self.word(slot).load(Ordering::Relaxed);
+        // The number of the sleep stays, for `last_sleep`.
+        self.word(slot)
+            .store(last & !STATE_MASK | RUNNING, Ordering::Relaxed);
+        self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
+        for bucket in self.interest {
+            if bucket.load(Ordering::Relaxed) & 1 << slot != 0 {
+                bucket.fetch_and(!(1 << slot), Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// The slots of a mask.
+pub(super) fn slots(mut mask: u64) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let slot = mask.trailing_zeros();
+        mask &= mask.wrapping_sub(1);
+        (slot < u64::BITS).then_some(slot as u8)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::layout::tests::plain_words;
+    use crate::ipc::layout::{Layout, Parts};
+    use std::cell::Cell;
+
+    fn with_sleepers(test: impl Fn(Sleepers<'_>)) {
+        let layout = Layout::new(4096, 64).expect("the smallest");
+        test(Parts::new(&plain_words(layout), layout).sleepers());
+    }
+
+    #[test]
+    fn only_who_sleeps_and_has_interest_is_woken() {
+        with_sleepers(|sleepers| {
+            sleepers.set_interest(3, 77);
+            assert_eq!(sleepers.interested(77), 0, "it does not sleep");
+            sleepers.park(3, 1);
+            sleepers.park(5, 1);
+            assert_eq!(sleepers.interested(77), 1 << 3);
+            assert_eq!(sleepers.interested(78), 0);
+            assert_eq!(sleepers.all(), 1 << 3 | 1 << 5);
+            sleepers.clear_interest(3, 77);
+            assert_eq!(sleepers.interested(77), 0);
+            sleepers.unpark(3);
+            sleepers.unpark(5);
+            assert_eq!(sleepers.all(), 0);
+        });
+    }
+
+    #[test]
+    fn one_sleep_is_rung_once() {
+        with_sleepers(|sleepers| {
+            let rings = Cell::new(0);
+            let wake = |works| {
+                sleepers.wake(9, || {
+                    rings.set(rings.get() + 1);
+                    works
+                });
+            };
+            wake(true);
+            assert_eq!(rings.get(), 0, "it runs");
+            sleepers.park(9, 1);
+            wake(true);
+            wake(true);
+            assert_eq!(rings.get(), 1);
+            sleepers.unpark(9);
+            sleepers.park(9, 2);
+            wake(true);
+            assert_eq!(rings.get(), 2);
+        });
+    }
+
+    #[test]
+    fn a_ring_that_failed_does_not_silence_the_next() {
+        with_sleepers(|sleepers| {
+            sleepers.park(9, 1);
+            sleepers.wake(9, || false);
+            let rung = Cell::new(false);
+            sleepers.wake(9, || rung.replace(true) || true);
+            assert!(rung.get());
+        });
+    }
+
+    #[test]
+    fn a_late_mark_does_not_fall_on_a_later_sleep() {
+        with_sleepers(|sleepers| {
+            sleepers.park(9, 1);
+            sleepers.wake(9, || {
+                sleepers.unpark(9);
+                sleepers.park(9, 2);
+                true
+            });
+            let rung = Cell::new(false);
+            sleepers.wake(9, || rung.replace(true) || true);
+            assert!(
+                rung.get(),
+                "the second sleep was taken for one that was rung already"
+            );
+        });
+    }
+
+    #[test]
+    fn a_member_that_is_gone_leaves_no_trace() {
+        with_sleepers(|sleepers| {
+            sleepers.park(9, 41);
+            (0..10_000).for_each(|hash| sleepers.set_interest(9, hash));
+            sleepers.set_interest(8, 5);
+            sleepers.park(8, 1);
+            sleepers.forget(9);
+            assert_eq!(sleepers.all(), 1 << 8);
+            sleepers.park(9, sleepers.last_sleep(9) + 1);
+            assert_eq!(sleepers.interested(5), 1 << 8);
+            assert_eq!(sleepers.interested(6), 0);
+            assert_eq!(sleepers.last_sleep(9), 42);
+        });
+    }
+
+    #[test]
+    fn the_slots_of_a_mask_are_its_bits() {
+        assert_eq!(slots(0).count(), 0);
+        assert_eq!(slots(1 << 63 | 0b101).collect::<Vec<_>>(), [0, 2, 63]);
+        assert_eq!(slots(u64::MAX).count(), 64);
+    }
+}

@@ -1,0 +1,188 @@
+//! What handlers await.
+//!
+//! An awaitable of ours answers at once when it can, so a coroutine that finds its message waiting
+//! is never suspended. When it cannot, it yields a [`Waiter`], which speaks the protocol that
+//! asyncio's tasks expect of a future. The task that runs the handler is asyncio's own, so
+//! cancellation, time-outs, context variables and `current_task` are what people know; but it is
+//! resumed by a direct call from the drain instead of a trip through the loop.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+/// Awaited, it gives its value at once.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Ready(Option<Py<PyAny>>);
+
+impl Ready {
+    /// For calls whose result nobody needs to wait for.
+    pub(super) fn nothing() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn value(value: Py<PyAny>) -> Self {
+        Self(Some(value))
+    }
+}
+
+#[pymethods]
+impl Ready {
+    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.0 {
+            None => Ok(None),
+            Some(value) => Err(stop(py, value.clone_ref(py))),
+        }
+    }
+}
+
+/// Ends an awaitable with a value.
+pub(super) fn stop(py: Python<'_>, value: Py<PyAny>) -> PyErr {
+    // A tuple of one keeps a value that is itself a tuple whole.
+    let _ = py;
+    PyStopIteration::new_err((value,))
+}
+
+/// What an awaitable yields while it waits: a future in the eyes of an asyncio task.
+#[pyclass(frozen, module = "fanbus._core", weakref)]
+pub(super) struct Waiter {
+    event_loop: Py<PyAny>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// asyncio's mark that this was yielded by `await`, not by mistake.
+    blocking: bool,
+    /// What resumes the task, and in which context.
+    resume: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+    /// The task was cancelled while it waited, with this message.
+    cancelled: Option<Py<PyAny>>,
+}
+
+impl Waiter {
+    pub(super) fn new(event_loop: Py<PyAny>) -> Self {
+        Self { event_loop, state: Mutex::default() }
+    }
+
+    /// About to be yielded. An error when another task waits already.
+    pub(super) fn begin(&self) -> PyResult<()> {
+        let mut state = self.lock();
+        if state.resume.is_some() {
+            return Err(PyRuntimeError::new_err(
+                "Another task already waits for a message of this WebSocket. \
+                 Receive in one task, and hand messages on from there.",
+            ));
+        }
+        state.blocking = true;
+        state.cancelled = None;
+        Ok(())
+    }
+
+    /// Does a task wait?
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.lock().resume.is_some()
+    }
+
+    /// Resumes the task that waits, if any, here and now. Call it from the event loop only.
+    pub(super) fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
+        let resume = this.get().lock().resume.take();
+        match resume {
+            None => Ok(()),
+            Some((callback, None)) => callback.call1(this.py(), (this,)).map(drop),
+            Some((callback, Some(context))) => {
+                context.call_method1(this.py(), "run", (callback, this)).map(drop)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Waiter {
+    #[getter(_asyncio_future_blocking)]
+    fn blocking(&self) -> bool {
+        self.lock().blocking
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&self, blocking: bool) {
+        self.lock().blocking = blocking;
+    }
+
+    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[pyo3(signature = (callback, *, context=None))]
+    fn add_done_callback(&self, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
+        self.lock().resume = Some((callback, context));
+    }
+
+    fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let resume = self.lock().resume.take();
+        match resume {
+            Some((known, _)) if known.bind(callback.py()).eq(callback)? => Ok(1),
+            other => {
+                self.lock().resume = other;
+                Ok(0)
+            }
+        }
+    }
+
+    /// The task is cancelled: it is resumed by the loop, with a `CancelledError`.
+    #[pyo3(signature = (msg=None))]
+    fn cancel(this: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        let py = this.py();
+        let resume = {
+            let mut state = this.get().lock();
+            let Some(resume) = state.resume.take() else { return Ok(false) };
+            state.cancelled = Some(msg.unwrap_or_else(|| py.None()));
+            resume
+        };
+        let (callback, context) = resume;
+        let options = PyDict::new(py);
+        if let Some(context) = context {
+            options.set_item("context", context)?;
+        }
+        let arguments = PyTuple::new(py, [callback.bind(py), this.as_any()])?;
+        this.get().event_loop.bind(py).call_method("call_soon", arguments, Some(&options))?;
+        Ok(true)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.lock().cancelled.is_some()
+    }
+
+    fn done(&self) -> bool {
+        let state = self.lock();
+        state.cancelled.is_some() || state.resume.is_none()
+    }
+
+    /// Called by the task that is resumed. The value itself is fetched by the awaitable.
+    fn result(&self, py: Python<'_>) -> PyResult<()> {
+        let cancelled = self.lock().cancelled.take();
+        match cancelled {
+            None => Ok(()),
+            Some(message) if message.is_none(py) => Err(CancelledError::new_err(())),
+            Some(message) => Err(CancelledError::new_err((message,))),
+        }
+    }
+
+    fn exception(&self) -> PyResult<Option<Py<PyAny>>> {
+        Err(InvalidStateError::new_err("A waiter has no exception of its own."))
+    }
+}

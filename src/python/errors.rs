@@ -1,0 +1,50 @@
+//! Exceptions that `fanbus.exceptions` defines and Rust raises or understands.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::http::response::Response;
+
+pyo3::import_exception!(fanbus.exceptions, HTTPError);
+pyo3::import_exception!(fanbus.exceptions, WebSocketClosed);
+
+/// Turns any error whose text is a sentence into Python's `ValueError`.
+pub(super) fn value_error(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// What an `HTTPError` says.
+pub(super) struct Refused {
+    pub status: u16,
+    pub detail: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Refused {
+    /// Reads the exception if it is an `HTTPError`.
+    pub(super) fn from_error(py: Python<'_>, error: &PyErr) -> Option<Self> {
+        if !error.is_instance_of::<HTTPError>(py) {
+            return None;
+        }
+        let value = error.value(py);
+        let status = value.getattr("status").ok()?.extract().ok()?;
+        let detail = value.getattr("detail").ok()?.extract().ok()?;
+        let headers: std::collections::HashMap<String, String> =
+            value.getattr("headers").ok()?.extract().ok()?;
+        Some(Self { status, detail, headers: headers.into_iter().collect() })
+    }
+
+    /// The response that an HTTP client gets.
+    pub(super) fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::sentence(status, self.detail);
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+                response = response.with_header(name, value);
+            }
+        }
+        response
+    }
+}

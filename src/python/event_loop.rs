@@ -1,0 +1,151 @@
+//! What Python's event loop does with a batch of events: starts handlers, resumes the tasks that
+//! wait for messages, and tells them of the end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+
+use super::events::{Event, Events};
+use super::handler::EventBox;
+use super::outcome::{Ended, Host, Running};
+use super::request::Head;
+use super::websocket::WebSocket;
+use crate::actors::mailbox::Signal;
+use crate::actors::link::Link;
+use crate::actors::session::SessionKey;
+use crate::http::handler::Call;
+
+/// Batches taken before the loop's other work gets its turn.
+const BATCHES_IN_A_ROW: usize = 8;
+
+/// A handler that does not wait for messages has this long to end by itself after its client is
+/// gone; then its task is cancelled.
+const IGNORES_THE_END_S: f64 = 10.0;
+
+/// Owned by Python's main thread, like the loop itself.
+pub(super) struct EventLoop {
+    pub host: Arc<Host>,
+    events: EventBox,
+    batch: Mutex<Events>,
+    /// Called when the I/O thread has ended.
+    on_stopped: Mutex<Option<Py<PyAny>>>,
+}
+
+impl EventLoop {
+    pub(super) fn new(host: Arc<Host>, events: EventBox) -> Self {
+        Self {
+            host,
+            events,
+            batch: Mutex::default(),
+            on_stopped: Mutex::default(),
+        }
+    }
+
+    /// Who is told when the I/O thread has ended.
+    pub(super) fn on_stopped(&self, callback: Py<PyAny>) {
+        *self.on_stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(callback);
+    }
+
+    /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
+    pub(super) fn drain(&self, py: Python<'_>) {
+        // A second drain within a drain finds the batch in use, and leaves the work to the first.
+        let Ok(mut batch) = self.batch.try_lock() else { return };
+        self.events.signal().clear();
+        self.host.remote.in_one_go(|| {
+            for _ in 0..BATCHES_IN_A_ROW {
+                if !self.events.take(&mut batch) {
+                    return;
+                }
+                self.dispatch(py, &mut batch);
+            }
+            // There may be more: come back after the loop's other work.
+            self.events.signal().raise();
+        });
+    }
+
+    fn dispatch(&self, py: Python<'_>, batch: &mut Events) {
+        let mut bytes = batch.bytes.as_slice();
+        for event in batch.list.drain(..) {
+            let done = match event {
+                Event::Message { session, kind, len } => {
+                    let (payload, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    self.with_session(py, session, |ws| ws.take_in(py, kind, payload))
+                }
+                Event::Request { call, reply } => self.host.start_request(py, call, reply),
+                Event::Connect { call, session, link } => {
+                    if self.host.endpoints.runs_sessions(call.endpoint) {
+                        self.connect(py, call, session, link)
+                    } else {
+                        self.host.start_admission(py, call, session)
+                    }
+                }
+                Event::Closed { session, code, reason } => self.closed(py, session, code, reason),
+                Event::Room { session } => self.with_session(py, session, |ws| ws.room(py)),
+                Event::Stopped => self.stopped(py),
+            };
+            if let Err(error) = done {
+                self.host.report(py, "the event loop of a worker", error);
+            }
+        }
+    }
+
+    fn with_session(
+        &self,
+        py: Python<'_>,
+        session: SessionKey,
+        act: impl FnOnce(&WebSocket) -> PyResult<()>,
+    ) -> PyResult<()> {
+        // The lock is not held while Python runs: a handler may end, and be removed, in there.
+        let ws = self.host.running().get(&session).map(|running| running.ws.clone_ref(py));
+        ws.map_or(Ok(()), |ws| act(ws.get()))
+    }
+
+    fn connect(
+        &self,
+        py: Python<'_>,
+        call: Call,
+        session: SessionKey,
+        link: Arc<Link>,
+    ) -> PyResult<()> {
+        let host = &self.host;
+        let Some(endpoint) = host.endpoints.websocket(call.endpoint) else { return Ok(()) };
+        let request = call.request.expect("a handshake carries its request");
+        let head = Head::new(request, &endpoint.names, call.values.clone());
+        let ws = WebSocket::new(py, session, link, Arc::clone(&host.remote), head, &host.event_loop)?;
+        let ws = Py::new(py, ws)?;
+        let subject = endpoint.wants_subject().then(|| ws.bind(py).as_any().clone());
+        let task = endpoint
+            .call(py, &call.values, subject)
+            .and_then(|coroutine| host.start_task(py, &coroutine));
+        match task {
+            Ok(task) => {
+                let done = Ended::new(ws.clone_ref(py), Arc::clone(host));
+                task.call_method1("add_done_callback", (done,))?;
+                self.host.running().insert(session, Running { ws, task: task.unbind() });
+            }
+            Err(error) => {
+                let label = ws.get().label();
+                ws.get().finish(1011, "", Some((500, "The handler failed.".to_owned())));
+                host.report(py, &label, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&self, py: Python<'_>, session: SessionKey, code: u16, reason: String) -> PyResult<()> {
+        let running = self.host.running().remove(&session);
+        let Some(Running { ws, task }) = running else { return Ok(()) };
+        let listens = ws.get().closed(py, code, reason)?;
+        if !listens && !task.call_method0(py, "done")?.is_truthy(py)? {
+            let cancel = task.getattr(py, "cancel")?;
+            self.host.event_loop.call_method1(py, "call_later", (IGNORES_THE_END_S, cancel))?;
+        }
+        Ok(())
+    }
+
+    fn stopped(&self, py: Python<'_>) -> PyResult<()> {
+        let callback = self.on_stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        callback.map_or(Ok(()), |callback| callback.call0(py).map(drop))
+    }
+}

@@ -1,0 +1,61 @@
+//! What happened on the I/O thread, for Python's event loop, in batches.
+
+use crate::actors::frame::Kind;
+use crate::actors::link::Link;
+use crate::actors::mailbox::Batch;
+use crate::actors::session::SessionKey;
+use crate::http::handler::Call;
+use crate::http::replies::ReplyKey;
+
+use std::mem;
+use std::sync::Arc;
+
+/// One thing that happened.
+pub(super) enum Event {
+    /// A request for an asynchronous handler.
+    Request { call: Call, reply: ReplyKey },
+    /// A client asks for a WebSocket.
+    Connect { call: Call, session: SessionKey, link: Arc<Link> },
+    /// A message came; its bytes stand in the batch's arena.
+    Message { session: SessionKey, kind: Kind, len: usize },
+    /// A session is over.
+    Closed { session: SessionKey, code: u16, reason: String },
+    /// A handler that waits may send again.
+    Room { session: SessionKey },
+    /// The I/O thread has ended.
+    Stopped,
+}
+
+/// Events in their order, with the bytes of the messages in one arena.
+#[derive(Default)]
+pub(super) struct Events {
+    pub list: Vec<Event>,
+    pub bytes: Vec<u8>,
+}
+
+/// Bytes of messages whose memory a batch keeps.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Events {
+    /// Moves everything to the end of `other`.
+    pub(super) fn move_to(&mut self, other: &mut Self) {
+        if other.list.is_empty() {
+            mem::swap(self, other);
+        } else {
+            other.list.append(&mut self.list);
+            other.bytes.append(&mut self.bytes);
+        }
+    }
+}
+
+impl Batch for Events {
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    fn clear(&mut self) {
+        Batch::clear(&mut self.list);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+}

@@ -1,0 +1,121 @@
+//! The [`Handler`] that is Python: on the I/O thread it only collects, and hands over at the end
+//! of the turn. It never touches Python.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::events::{Event, Events};
+use super::remote::Remote;
+use super::router::Kinds;
+use super::threads::{Job, STUCK, Threads};
+use crate::actors::frame::Kind;
+use crate::actors::link::Link;
+use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
+use crate::actors::session::{Inbox, SessionKey};
+use crate::http::handler::{Call, Handler};
+use crate::http::replies::ReplyKey;
+
+/// Events on their way to Python's event loop.
+pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;
+
+pub(super) struct PythonHandler {
+    kinds: Arc<Kinds>,
+    events: EventBox,
+    threads: Arc<Threads>,
+    remote: Arc<Remote>,
+    turn: RefCell<Turn>,
+    /// A task looks after jobs that wait.
+    watching: Rc<Cell<bool>>,
+}
+
+/// What the running turn has collected.
+#[derive(Default)]
+struct Turn {
+    events: Events,
+    jobs: Vec<Job>,
+}
+
+impl PythonHandler {
+    pub(super) fn new(
+        kinds: Arc<Kinds>,
+        events: EventBox,
+        threads: Arc<Threads>,
+        remote: Arc<Remote>,
+    ) -> Rc<Self> {
+        let (turn, watching) = (RefCell::default(), Rc::default());
+        Rc::new(Self { kinds, events, threads, remote, turn, watching })
+    }
+
+    fn collect(&self, event: Event) {
+        self.turn.borrow_mut().events.list.push(event);
+    }
+}
+
+impl Inbox for PythonHandler {
+    fn message(&self, session: SessionKey, kind: Kind, payload: &[u8]) {
+        let events = &mut self.turn.borrow_mut().events;
+        events.bytes.extend_from_slice(payload);
+        events.list.push(Event::Message { session, kind, len: payload.len() });
+    }
+
+    fn closed(&self, session: SessionKey, code: u16, reason: &str) {
+        self.collect(Event::Closed { session, code, reason: reason.to_owned() });
+    }
+
+    fn room(&self, session: SessionKey) {
+        self.collect(Event::Room { session });
+    }
+
+    fn has_room(&self) -> bool {
+        self.events.has_room() && self.threads.has_room()
+    }
+
+    fn flush(&self, stalled: bool) {
+        if stalled {
+            self.remote.stalled.store(true, Relaxed);
+        }
+        let Turn { events, jobs } = &mut *self.turn.borrow_mut();
+        if !jobs.is_empty() {
+            self.threads.post(jobs);
+        }
+        if self.threads.has_waiting() && !self.watching.replace(true) {
+            spawn_local(watch(Arc::clone(&self.threads), Rc::clone(&self.watching)));
+        }
+        if !events.is_empty() {
+            self.events.post(|batch| events.move_to(batch));
+            events.clear();
+        }
+    }
+}
+
+impl Handler for PythonHandler {
+    fn request(&self, call: Call, reply: ReplyKey) {
+        if self.kinds.request_is_async(call.endpoint) {
+            self.collect(Event::Request { call, reply });
+        } else {
+            self.turn.borrow_mut().jobs.push(Job::Request { call, reply });
+        }
+    }
+
+    fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>) {
+        if self.kinds.connect_is_async(call.endpoint) {
+            self.collect(Event::Connect { call, session, link });
+        } else {
+            self.turn.borrow_mut().jobs.push(Job::Admit { call, session });
+        }
+    }
+}
+
+/// Adds threads as long as jobs wait that nobody takes.
+async fn watch(threads: Arc<Threads>, watching: Rc<Cell<bool>>) {
+    while threads.has_waiting() {
+        sleep(STUCK).await;
+        threads.grow_if_stuck();
+    }
+    watching.set(false);
+}

@@ -1,0 +1,58 @@
+//! A message as Python has it: str or bytes.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::actors::frame::Kind;
+
+/// What `send` and `publish` take.
+pub(super) enum Message<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+    /// From a bytearray, memoryview or the like: copied, because it may change.
+    Copied(Vec<u8>),
+}
+
+impl<'a> Message<'a> {
+    /// Reads `message`. `verb` names the call in the error.
+    pub(super) fn new(message: &'a Bound<'_, PyAny>, verb: &str) -> PyResult<Self> {
+        if let Ok(text) = message.cast::<PyString>() {
+            return Ok(Self::Text(text.to_str()?));
+        }
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            return Ok(Self::Binary(bytes.as_bytes()));
+        }
+        if let Ok(buffer) = PyBuffer::<u8>::get(message) {
+            return Ok(Self::Copied(buffer.to_vec(message.py())?));
+        }
+        let kind = message.get_type().name()?;
+        Err(PyTypeError::new_err(format!(
+            "{verb} takes str or bytes, not {kind}. For JSON use json.dumps(...)."
+        )))
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Text(_) => Kind::Text,
+            Self::Binary(_) | Self::Copied(_) => Kind::Binary,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// A received message as Python's object.
+pub(super) fn to_python(py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<Py<PyAny>> {
+    match kind {
+        Kind::Text => Ok(PyString::from_bytes(py, payload)?.into_any().unbind()),
+        Kind::Binary => Ok(PyBytes::new(py, payload).into_any().unbind()),
+    }
+}

@@ -1,0 +1,323 @@
+//! Handlers are started here, and what becomes of them is told here: a response, an admission, a
+//! close, or an error that somebody gets to read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix_web::http::StatusCode;
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::prelude::*;
+
+use super::errors::{Refused, WebSocketClosed};
+use super::remote::Remote;
+use super::request::{Head, Request};
+use super::response;
+use super::router::{Endpoint, Endpoints};
+use super::threads::Job;
+use super::websocket::WebSocket;
+use crate::actors::hub::Command;
+use crate::actors::session::SessionKey;
+use crate::http::handler::Call;
+use crate::http::replies::ReplyKey;
+use crate::http::response::Response;
+use crate::http::router::EndpointId;
+
+/// What handlers run in: the application's functions, the loop, and the way back to the worker.
+pub(super) struct Host {
+    pub remote: Arc<Remote>,
+    pub endpoints: Arc<Endpoints>,
+    pub event_loop: Py<PyAny>,
+    /// `loop.create_task`, looked up once.
+    create_task: Py<PyAny>,
+    /// Gets what nobody caught.
+    on_error: Py<PyAny>,
+    /// Clients see tracebacks.
+    debug: bool,
+    running: Mutex<HashMap<SessionKey, Running>>,
+}
+
+/// A WebSocket whose handler runs.
+pub(super) struct Running {
+    pub ws: Py<WebSocket>,
+    pub task: Py<PyAny>,
+}
+
+impl Host {
+    pub(super) fn new(
+        py: Python<'_>,
+        remote: Arc<Remote>,
+        endpoints: Arc<Endpoints>,
+        event_loop: Py<PyAny>,
+        on_error: Py<PyAny>,
+        debug: bool,
+    ) -> PyResult<Arc<Self>> {
+        let create_task = event_loop.getattr(py, "create_task")?;
+        let running = Mutex::default();
+        Ok(Arc::new(Self { remote, endpoints, event_loop, create_task, on_error, debug, running }))
+    }
+
+    /// The WebSockets whose handlers run. The lock is not held while Python runs.
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<SessionKey, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a coroutine a task of the loop.
+    pub(super) fn start_task<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.create_task.bind(py).call1((coroutine,))
+    }
+
+    /// Event loop: starts an asynchronous handler for a request.
+    pub(super) fn start_request(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        call: Call,
+        reply: ReplyKey,
+    ) -> PyResult<()> {
+        let (endpoint, label) = self.http(py, &call);
+        let started = call_http(py, endpoint, call).and_then(|made| self.start_task(py, &made));
+        match started {
+            Ok(task) => {
+                let done = Answered { reply, host: Arc::clone(self), label };
+                task.call_method1("add_done_callback", (done,)).map(drop)
+            }
+            Err(error) => {
+                self.answer(py, reply, &label, Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Event loop: asks an asynchronous function whether a client may come in.
+    pub(super) fn start_admission(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        call: Call,
+        session: SessionKey,
+    ) -> PyResult<()> {
+        let (started, label) = self.call_admission(py, call);
+        match started.and_then(|made| self.start_task(py, &made)) {
+            Ok(task) => {
+                let done = Admitted { session, host: Arc::clone(self), label };
+                task.call_method1("add_done_callback", (done,)).map(drop)
+            }
+            Err(error) => {
+                self.admit(py, session, &label, Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Handler thread: does a job from its beginning to its end.
+    pub(super) fn run(&self, py: Python<'_>, job: Job) {
+        match job {
+            Job::Request { call, reply } => {
+                let (endpoint, label) = self.http(py, &call);
+                let result = call_http(py, endpoint, call);
+                self.answer(py, reply, &label, result);
+            }
+            Job::Admit { call, session } => {
+                let (result, label) = self.call_admission(py, call);
+                self.admit(py, session, &label, result);
+            }
+        }
+    }
+
+    /// Tells the application's log of an error that nobody caught.
+    pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
+        let value = error.into_value(py);
+        if let Err(error) = self.on_error.call1(py, (place, value)) {
+            // The log itself failed: Python's last resort still prints it.
+            error.write_unraisable(py, None);
+        }
+    }
+
+    fn http(&self, py: Python<'_>, call: &Call) -> (&Endpoint, String) {
+        let endpoint = &self.endpoints.http[call.endpoint.0 as usize];
+        let label = match &call.request {
+            Some(request) => format!("{} {}", request.method, request.path),
+            None => endpoint.label(py),
+        };
+        (endpoint, label)
+    }
+
+    fn call_admission<'py>(
+        &self,
+        py: Python<'py>,
+        call: Call,
+    ) -> (PyResult<Bound<'py, PyAny>>, String) {
+        let endpoint = self.endpoints.websocket(call.endpoint).expect("only asked where it is set");
+        let Call { values, request, .. } = call;
+        let request = request.expect("a handshake carries its request");
+        let label = format!("the handshake of {}", request.path);
+        let head = Head::new(request, &endpoint.names, values.clone());
+        let subject = Bound::new(py, Request::new(py, head, endpoint.asynchronous));
+        let result = subject.and_then(|subject| endpoint.call(py, &values, Some(subject.into_any())));
+        (result, label)
+    }
+
+    fn answer(
+        &self,
+        py: Python<'_>,
+        reply: ReplyKey,
+        label: &str,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) {
+        let response = result
+            .and_then(|value| response::from_python(&value))
+            .unwrap_or_else(|error| self.error_response(py, label, error));
+        self.remote.reply(reply, response);
+    }
+
+    fn error_response(&self, py: Python<'_>, label: &str, error: PyErr) -> Response {
+        if let Some(refused) = Refused::from_error(py, &error) {
+            return refused.into_response();
+        }
+        if error.is_instance_of::<CancelledError>(py) {
+            let sentence = "The request was cancelled.";
+            return Response::sentence(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        }
+        let traceback = self.debug.then(|| traceback(py, &error)).flatten();
+        self.report(py, label, error);
+        let text = traceback.unwrap_or_else(|| "Internal Server Error".to_owned());
+        Response::sentence(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    fn admit(
+        &self,
+        py: Python<'_>,
+        session: SessionKey,
+        label: &str,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) {
+        let refusal = match result {
+            Ok(verdict) if verdict.is(&*pyo3::types::PyBool::new(py, false)) => {
+                Some((403, "The application refused the connection.".to_owned()))
+            }
+            Ok(_) => None,
+            Err(error) => Some(self.refusal(py, label, error)),
+        };
+        self.remote.order(match refusal {
+            None => Command::Accept { session, subprotocol: None },
+            Some((status, reason)) => Command::Reject { session, status, reason },
+        });
+    }
+
+    /// What a client is told whose handshake ended in an error.
+    fn refusal(&self, py: Python<'_>, label: &str, error: PyErr) -> (u16, String) {
+        if let Some(refused) = Refused::from_error(py, &error) {
+            return (refused.status, refused.detail);
+        }
+        self.report(py, label, error);
+        (500, "The application failed.".to_owned())
+    }
+}
+
+fn call_http<'py>(
+    py: Python<'py>,
+    endpoint: &Endpoint,
+    call: Call,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Call { values, request, .. } = call;
+    let subject = request
+        .map(|request| {
+            let head = Head::new(request, &endpoint.names, values.clone());
+            Bound::new(py, Request::new(py, head, endpoint.asynchronous))
+        })
+        .transpose()?;
+    endpoint.call(py, &values, subject.map(Bound::into_any))
+}
+
+fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
+    let format = py.import("traceback").ok()?.getattr("format_exception").ok()?;
+    let lines: Vec<String> = format.call1((error.value(py),)).ok()?.extract().ok()?;
+    Some(lines.concat())
+}
+
+impl Endpoints {
+    /// Does the function behind this endpoint run sessions, or only admit clients?
+    pub(super) fn runs_sessions(&self, id: EndpointId) -> bool {
+        self.websocket(id).is_some_and(|endpoint| endpoint.runs_sessions)
+    }
+
+    /// The function behind a WebSocket endpoint, if it has one.
+    pub(super) fn websocket(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.websockets[id.0 as usize].as_ref()
+    }
+}
+
+/// The task of a request's handler is done.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Answered {
+    reply: ReplyKey,
+    host: Arc<Host>,
+    label: String,
+}
+
+#[pymethods]
+impl Answered {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let result = task.call_method0("result");
+        self.host.answer(task.py(), self.reply, &self.label, result);
+    }
+}
+
+/// The task of an admission is done.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Admitted {
+    session: SessionKey,
+    host: Arc<Host>,
+    label: String,
+}
+
+#[pymethods]
+impl Admitted {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let result = task.call_method0("result");
+        self.host.admit(task.py(), self.session, &self.label, result);
+    }
+}
+
+/// The task of a WebSocket's handler is done.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Ended {
+    ws: Py<WebSocket>,
+    host: Arc<Host>,
+}
+
+impl Ended {
+    pub(super) fn new(ws: Py<WebSocket>, host: Arc<Host>) -> Self {
+        Self { ws, host }
+    }
+}
+
+#[pymethods]
+impl Ended {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let ws = self.ws.get();
+        self.host.running().remove(&ws.key());
+        match task.call_method0("result") {
+            Ok(_) => ws.finish(1000, "", None),
+            Err(error) => self.failed(task.py(), ws, error),
+        }
+    }
+}
+
+impl Ended {
+    fn failed(&self, py: Python<'_>, ws: &WebSocket, error: PyErr) {
+        // A handler that was still sending when its client left has done nothing wrong.
+        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
+        if left || error.is_instance_of::<CancelledError>(py) {
+            ws.finish(1001, "", Some((503, "The server is going away.".to_owned())));
+        } else if ws.is_opening() {
+            let refusal = self.host.refusal(py, &ws.label(), error);
+            ws.finish(1011, "", Some(refusal));
+        } else {
+            ws.finish(1011, "the handler failed", None);
+            self.host.report(py, &ws.label(), error);
+        }
+    }
+}

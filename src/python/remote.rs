@@ -1,0 +1,96 @@
+//! The way from Python, on any thread, to the worker's I/O thread.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::message::Message;
+use crate::actors::frame;
+use crate::actors::hub::{Command, Commands, Orders};
+use crate::actors::link::Link;
+use crate::actors::session::SessionKey;
+use crate::actors::topic::Topic;
+use crate::http::replies::{ReplyBox, ReplyKey};
+use crate::http::response::Response;
+use crate::ipc::{Bus, Draft, PublishError};
+
+/// Shared by everything in Python that acts on the worker.
+pub(super) struct Remote {
+    pub bus: Bus,
+    orders: Orders,
+    replies: ReplyBox,
+    /// Sessions wait until the mailbox has room, and want to hear of it.
+    pub stalled: AtomicBool,
+}
+
+thread_local! {
+    /// This thread drains the mailbox: what it orders is handed over at the end of the drain.
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Remote {
+    pub(super) fn new(bus: Bus, orders: Orders, replies: ReplyBox) -> Arc<Self> {
+        Arc::new(Self { bus, orders, replies, stalled: AtomicBool::new(false) })
+    }
+
+    /// Runs `drain`, and wakes the I/O thread once for all that it ordered and answered.
+    pub(super) fn in_one_go(&self, drain: impl FnOnce()) {
+        let outer = DRAINING.replace(true);
+        drain();
+        DRAINING.set(outer);
+        if self.stalled.swap(false, Relaxed) {
+            self.orders.post(|commands| commands.push(Command::MailboxHasRoom));
+        }
+        self.orders.wake();
+        self.replies.wake();
+    }
+
+    /// Gives the hub a command.
+    pub(super) fn order(&self, command: Command) {
+        self.order_with(|commands| commands.push(command));
+    }
+
+    /// Sends a message to one session; it is framed here, once, and counted by `link` first.
+    pub(super) fn send(&self, session: SessionKey, link: &Link, message: &Message<'_>) {
+        let header = frame::message_header(message.kind(), message.bytes().len());
+        link.sent(header.len() + message.bytes().len());
+        self.order_with(|commands| commands.push_send(session, &[&header, message.bytes()]));
+    }
+
+    /// Answers an HTTP request.
+    pub(super) fn reply(&self, key: ReplyKey, response: Response) {
+        let put = |batch: &mut Vec<(ReplyKey, Response)>| batch.push((key, response));
+        if DRAINING.get() {
+            self.replies.post_quietly(put);
+        } else {
+            self.replies.post(put);
+        }
+    }
+
+    /// Publishes to everybody; `left_out` is a session of this worker, or 0.
+    pub(super) fn publish(&self, topic: &Topic, message: &Message<'_>, left_out: u64) -> PyResult<u64> {
+        let header = frame::message_header(message.kind(), message.bytes().len());
+        let draft = Draft {
+            topic: topic.as_str(),
+            topic_hash: topic.hash(),
+            flags: message.kind() as u8,
+            origin: left_out,
+            frame: [&header, message.bytes()],
+        };
+        self.bus.publish(&draft).map_err(|error| match error {
+            PublishError::TooLarge { .. } => PyValueError::new_err(error.to_string()),
+            _ => PyRuntimeError::new_err(error.to_string()),
+        })
+    }
+
+    fn order_with(&self, put: impl FnOnce(&mut Commands)) {
+        if DRAINING.get() {
+            self.orders.post_quietly(put);
+        } else {
+            self.orders.post(put);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::awaitables::Ready;
+use super::errors::HTTPError;
+use super::multidict::MultiDict;
+use super::router::to_python;
+use crate::http::path::Values;
+use crate::http::request::Request as Http;
+
+/// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
+/// made when they are asked for, and kept.
+pub(super) struct Head {
+    pub http: Http,
+    names: Vec<String>,
+    values: Values,
+    path_params: PyOnceLock<Py<PyDict>>,
+    query: PyOnceLock<Py<MultiDict>>,
+    headers: PyOnceLock<Py<MultiDict>>,
+    cookies: PyOnceLock<Py<PyDict>>,
+}
+
+impl Head {
+    /// `names` are those of the path's parameters.
+    pub(super) fn new(http: Http, names: &[String], values: Values) -> Self {
+        Self {
+            http,
+            names: names.to_vec(),
+            values,
+            path_params: PyOnceLock::new(),
+            query: PyOnceLock::new(),
+            headers: PyOnceLock::new(),
+            cookies: PyOnceLock::new(),
+        }
+    }
+
+    /// As a log names the client: address and port.
+    pub(super) fn client_text(&self) -> String {
+        self.http.peer.map_or_else(|| "an unknown client".to_owned(), |peer| peer.to_string())
+    }
+
+    /// The path, decoded for people and handlers.
+    pub(super) fn path(&self) -> Cow<'_, str> {
+        percent_decode_str(&self.http.path).decode_utf8_lossy()
+    }
+
+    pub(super) fn client(&self) -> Option<(String, u16)> {
+        self.http.peer.map(|peer| (peer.ip().to_string(), peer.port()))
+    }
+
+    pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let params = self.path_params.get_or_try_init(py, || {
+            let params = PyDict::new(py);
+            for (name, value) in self.names.iter().zip(&self.values) {
+                params.set_item(name, to_python(py, value)?)?;
+            }
+            Ok::<_, PyErr>(params.unbind())
+        })?;
+        Ok(params.bind(py).clone())
+    }
+
+    pub(super) fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        let make = || Py::new(py, MultiDict::form(self.http.query.as_bytes()));
+        Ok(self.query.get_or_try_init(py, make)?.bind(py).clone())
+    }
+
+    pub(super) fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        let make = || {
+            let pairs = self.http.headers.iter().map(|(name, value)| {
+                // Header values are bytes; what is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
+                let value = match value.to_str() {
+                    Ok(text) => text.to_owned(),
+                    Err(_) => match std::str::from_utf8(value.as_bytes()) {
+                        Ok(text) => text.to_owned(),
+                        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+                    },
+                };
+                (name.as_str().to_owned(), value)
+            });
+            Py::new(py, MultiDict::headers(pairs.collect()))
+        };
+        Ok(self.headers.get_or_try_init(py, make)?.bind(py).clone())
+    }
+
+    /// Cookies by name (RFC 6265, section 4.2); of two with one name the first counts.
+    pub(super) fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let cookies = self.cookies.get_or_try_init(py, || {
+            let cookies = PyDict::new(py);
+            for line in self.http.headers.get_all("cookie") {
+                let line = String::from_utf8_lossy(line.as_bytes());
+                for pair in line.split(';') {
+                    let Some((name, value)) = pair.split_once('=') else { continue };
+                    let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+                    if !cookies.contains(name)? {
+                        cookies.set_item(name, value)?;
+                    }
+                }
+            }
+            Ok::<_, PyErr>(cookies.unbind())
+        })?;
+        Ok(cookies.bind(py).clone())
+    }
+}
+
+/// One HTTP request. Handlers get it; it is never constructed by hand.
+///
+/// `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
+/// an asynchronous one.
+#[pyclass(frozen, weakref, module = "fanbus._core")]
+pub(super) struct Request {
+    head: Head,
+    asynchronous: bool,
+    state: Py<PyDict>,
+}
+
+impl Request {
+    pub(super) fn new(py: Python<'_>, head: Head, asynchronous: bool) -> Self {
+        Self { head, asynchronous, state: PyDict::new(py).unbind() }
+    }
+
+    /// The value, or what gives it when it is awaited.
+    fn give<'py>(&self, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.asynchronous {
+            let py = value.py();
+            return Ok(Bound::new(py, Ready::value(value.unbind()))?.into_any());
+        }
+        Ok(value)
+    }
+
+    fn body_text(&self) -> PyResult<&str> {
+        std::str::from_utf8(&self.head.http.body)
+            .map_err(|_| HTTPError::new_err((400, "The body is not valid UTF-8.")))
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The method, in upper case.
+    #[getter]
+    fn method(&self) -> &str {
+        self.head.http.method.as_str()
+    }
+
+    /// The path, percent-decoded.
+    #[getter]
+    fn path(&self) -> Cow<'_, str> {
+        self.head.path()
+    }
+
+    /// What follows the `?`, as it was sent.
+    #[getter]
+    fn query_string(&self) -> &str {
+        &self.head.http.query
+    }
+
+    /// The path's parameters by name.
+    #[getter]
+    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.head.path_params(py)
+    }
+
+    /// The query's parameters.
+    #[getter]
+    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        self.head.query(py)
+    }
+
+    /// The headers; names without regard to case.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        self.head.headers(py)
+    }
+
+    /// The cookies by name.
+    #[getter]
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.head.cookies(py)
+    }
+
+    /// Address and port of the other end of the connection.
+    #[getter]
+    fn client(&self) -> Option<(String, u16)> {
+        self.head.client()
+    }
+
+    /// Yours: kept as long as the request.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        self.state.bind(py).clone()
+    }
+
+    /// The body, parsed. HTTPError 400 if it is not JSON.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let text = self.body_text()?;
+        let value = py.import("json")?.getattr("loads")?.call1((text,)).map_err(|error| {
+            let detail = format!("The body is not valid JSON: {}", error.value(py));
+            HTTPError::new_err((400, detail))
+        })?;
+        self.give(value)
+    }
+
+    /// The body as str (UTF-8). HTTPError 400 if it is not.
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let text = self.body_text()?.into_pyobject(py)?.into_any();
+        self.give(text)
+    }
+
+    /// The body.
+    fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.give(PyBytes::new(py, &self.head.http.body).into_any())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Request {} {}>", self.method(), self.path())
+    }
+}

@@ -1,0 +1,365 @@
+//! `_core.Router`: routes with the Python functions behind them, made before the fork.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_http::Method;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::errors::value_error;
+use crate::actors::limits::Limits;
+use crate::actors::outbox::Overflow;
+use crate::actors::topic::TopicTemplate;
+use crate::http::path::{PathTemplate, Value};
+use crate::http::router::{EndpointId, RouteError};
+use crate::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
+use crate::http::websocket::origin::Origins;
+use crate::http::websocket::subprotocol::Subprotocol;
+
+/// A Python function behind a route.
+pub(super) struct Endpoint {
+    pub callable: Py<PyAny>,
+    pub asynchronous: bool,
+    /// It runs sessions; otherwise it only admits the clients of a turbo route.
+    pub runs_sessions: bool,
+    arguments: Vec<Argument>,
+    /// Names of the path's parameters, in its order.
+    pub names: Vec<String>,
+}
+
+/// What a handler is called with, in order.
+#[derive(Copy, Clone)]
+enum Argument {
+    /// The request or the WebSocket.
+    Subject,
+    /// The path's parameter with this number.
+    Value(usize),
+}
+
+impl Endpoint {
+    /// Calls the function with the path's `values` and, where it takes it, the `subject`.
+    pub(super) fn call<'py>(
+        &self,
+        py: Python<'py>,
+        values: &[Value],
+        subject: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let callable = self.callable.bind(py);
+        if self.arguments.is_empty() {
+            return callable.call0();
+        }
+        let mut arguments = Vec::with_capacity(self.arguments.len());
+        for argument in &self.arguments {
+            arguments.push(match argument {
+                Argument::Subject => subject.clone().expect("it is made for who asks for it"),
+                Argument::Value(at) => to_python(py, &values[*at])?,
+            });
+        }
+        callable.call1(PyTuple::new(py, arguments)?)
+    }
+
+    /// Does the function take the request or the WebSocket?
+    pub(super) fn wants_subject(&self) -> bool {
+        self.arguments.iter().any(|argument| matches!(argument, Argument::Subject))
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            callable: self.callable.clone_ref(py),
+            asynchronous: self.asynchronous,
+            runs_sessions: self.runs_sessions,
+            arguments: self.arguments.clone(),
+            names: self.names.clone(),
+        }
+    }
+
+    /// As errors name it: module and qualified name.
+    pub(super) fn label(&self, py: Python<'_>) -> String {
+        label(self.callable.bind(py))
+    }
+}
+
+/// A path parameter's value as Python's object.
+pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Str(text) => text.into_pyobject(py)?.into_any(),
+        Value::Int(number) => number.into_pyobject(py)?.into_any(),
+        Value::Float(number) => number.into_pyobject(py)?.into_any(),
+        Value::Uuid(text) => {
+            py.import("uuid")?.getattr("UUID")?.call1((text.as_str(),))?.into_any()
+        }
+    })
+}
+
+fn label(callable: &Bound<'_, PyAny>) -> String {
+    let attribute = |name| callable.getattr(name).and_then(|value| value.extract::<String>());
+    match (attribute("__module__"), attribute("__qualname__")) {
+        (Ok(module), Ok(name)) => format!("{module}.{name}"),
+        _ => callable.to_string(),
+    }
+}
+
+/// All functions behind routes, by endpoint.
+#[derive(Default)]
+pub(super) struct Endpoints {
+    pub http: Vec<Endpoint>,
+    /// None: a turbo route that asks nobody.
+    pub websockets: Vec<Option<Endpoint>>,
+}
+
+/// Which endpoints run on the event loop: all that the I/O thread needs to know.
+pub(super) struct Kinds {
+    requests: Vec<bool>,
+    connects: Vec<bool>,
+}
+
+impl Kinds {
+    pub(super) fn request_is_async(&self, endpoint: EndpointId) -> bool {
+        self.requests[endpoint.0 as usize]
+    }
+
+    pub(super) fn connect_is_async(&self, endpoint: EndpointId) -> bool {
+        self.connects[endpoint.0 as usize]
+    }
+}
+
+/// The routes of one application: pure data, made before the fork.
+#[pyclass(frozen, module = "fanbus._core")]
+#[derive(Default)]
+pub(super) struct Router(Mutex<Inside>);
+
+#[derive(Default)]
+struct Inside {
+    routes: Routes,
+    endpoints: Endpoints,
+    /// Names of what is registered, for errors; one per endpoint of each kind.
+    http_labels: Vec<String>,
+    websocket_labels: Vec<String>,
+}
+
+impl Router {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a worker is made with.
+    pub(super) fn parts(&self, py: Python<'_>) -> (Arc<Routes>, Arc<Endpoints>, Arc<Kinds>) {
+        let inside = self.inside();
+        let http = &inside.endpoints.http;
+        let websockets = &inside.endpoints.websockets;
+        let kinds = Kinds {
+            requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
+            connects: websockets
+                .iter()
+                .map(|endpoint| endpoint.as_ref().is_some_and(|endpoint| endpoint.asynchronous))
+                .collect(),
+        };
+        let endpoints = Endpoints {
+            http: http.iter().map(|endpoint| endpoint.clone_ref(py)).collect(),
+            websockets: websockets
+                .iter()
+                .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
+                .collect(),
+        };
+        (Arc::new(inside.routes.clone()), Arc::new(endpoints), Arc::new(kinds))
+    }
+}
+
+#[pymethods]
+impl Router {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers an HTTP handler.
+    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments))]
+    fn add_http(
+        &self,
+        methods: Vec<String>,
+        path: &str,
+        handler: Bound<'_, PyAny>,
+        asynchronous: bool,
+        arguments: Vec<Option<String>>,
+    ) -> PyResult<()> {
+        let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
+        let methods = methods
+            .iter()
+            .map(|name| method(name))
+            .collect::<PyResult<Vec<_>>>()?;
+        let inside = &mut *self.inside();
+        let id = EndpointId(inside.endpoints.http.len() as u32);
+        let added = inside.routes.router.add_http(&methods, path, id);
+        added.map_err(|error| conflict(&error, &label(&handler), &inside.http_labels))?;
+        inside.routes.http.push(HttpEndpoint { wants_request: endpoint.wants_subject() });
+        inside.endpoints.http.push(endpoint);
+        inside.http_labels.push(label(&handler));
+        Ok(())
+    }
+
+    /// Registers a WebSocket handler, which is asynchronous.
+    #[pyo3(signature = (path, handler, *, arguments, config))]
+    fn add_websocket(
+        &self,
+        path: &str,
+        handler: Bound<'_, PyAny>,
+        arguments: Vec<Option<String>>,
+        config: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut endpoint = endpoint(path, &handler, true, &arguments)?;
+        endpoint.runs_sessions = true;
+        self.add_socket(path, Behaviour::Handler, Some(endpoint), &label(&handler), config)
+    }
+
+    /// Registers a route that is served in Rust. `admit` is asked once per connection.
+    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments))]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only, called from one place")]
+    fn add_turbo(
+        &self,
+        path: &str,
+        response_prefix: Option<String>,
+        broadcast: Option<&str>,
+        config: &Bound<'_, PyAny>,
+        admit: Option<Bound<'_, PyAny>>,
+        asynchronous: bool,
+        arguments: Vec<Option<String>>,
+    ) -> PyResult<()> {
+        let behaviour = match (response_prefix, broadcast) {
+            (Some(prefix), None) => Behaviour::Echo(prefix),
+            (None, Some(topic)) => {
+                let names: Vec<String> = self.path_parameters(path)?;
+                Behaviour::Relay(TopicTemplate::parse(topic, &names).map_err(value_error)?)
+            }
+            _ => {
+                return Err(value_error(format!(
+                    "The turbo route {path:?} needs either response_prefix (an echo) or broadcast \
+                     (a relay)."
+                )));
+            }
+        };
+        let endpoint = admit
+            .as_ref()
+            .map(|admit| endpoint(path, admit, asynchronous, &arguments))
+            .transpose()?;
+        let label = admit.as_ref().map_or_else(|| "a turbo route".to_owned(), label);
+        self.add_socket(path, behaviour, endpoint, &label, config)
+    }
+
+    /// Names of the parameters in a path, in its order.
+    fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
+        let template = PathTemplate::parse(path).map_err(value_error)?;
+        Ok(template.names().map(str::to_owned).collect())
+    }
+
+    fn __len__(&self) -> usize {
+        let inside = self.inside();
+        inside.routes.http.len() + inside.routes.websockets.len()
+    }
+}
+
+impl Router {
+    fn add_socket(
+        &self,
+        path: &str,
+        behaviour: Behaviour,
+        endpoint: Option<Endpoint>,
+        label: &str,
+        config: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let settings = settings(config, behaviour, endpoint.is_some())?;
+        let inside = &mut *self.inside();
+        let id = EndpointId(inside.endpoints.websockets.len() as u32);
+        let added = inside.routes.router.add_websocket(path, id);
+        added.map_err(|error| conflict(&error, label, &inside.websocket_labels))?;
+        inside.routes.websockets.push(settings);
+        inside.endpoints.websockets.push(endpoint);
+        inside.websocket_labels.push(label.to_owned());
+        Ok(())
+    }
+}
+
+fn endpoint(
+    path: &str,
+    callable: &Bound<'_, PyAny>,
+    asynchronous: bool,
+    arguments: &[Option<String>],
+) -> PyResult<Endpoint> {
+    let template = PathTemplate::parse(path).map_err(value_error)?;
+    let names: Vec<String> = template.names().map(str::to_owned).collect();
+    let arguments = arguments
+        .iter()
+        .map(|argument| match argument {
+            None => Ok(Argument::Subject),
+            Some(name) => match names.iter().position(|other| other == name) {
+                Some(at) => Ok(Argument::Value(at)),
+                None => Err(value_error(format!(
+                    "{} takes {name:?}, which the path {path:?} does not have.",
+                    label(callable)
+                ))),
+            },
+        })
+        .collect::<PyResult<_>>()?;
+    let callable = callable.clone().unbind();
+    Ok(Endpoint { callable, asynchronous, runs_sessions: false, arguments, names })
+}
+
+fn method(name: &str) -> PyResult<Method> {
+    Method::from_bytes(name.to_ascii_uppercase().as_bytes())
+        .map_err(|_| value_error(format!("{name:?} is not an HTTP method.")))
+}
+
+/// A conflict names both handlers; other errors say enough themselves.
+fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
+    let RouteError::Conflict { endpoint: Some(other), .. } = error else {
+        return value_error(error);
+    };
+    let other = &labels[other.0 as usize];
+    value_error(format!("{error} The first is for {other}, the second for {label}."))
+}
+
+/// Reads a `WebSocketConfig`, which has checked its fields.
+fn settings(
+    config: &Bound<'_, PyAny>,
+    behaviour: Behaviour,
+    asks: bool,
+) -> PyResult<WebSocketEndpoint> {
+    let seconds = |name: &str| -> PyResult<Option<Duration>> {
+        let seconds: Option<f64> = config.getattr(name)?.extract()?;
+        seconds.map(Duration::try_from_secs_f64).transpose().map_err(value_error)
+    };
+    let overflow: String = config.getattr("overflow")?.extract()?;
+    let overflow = match overflow.as_str() {
+        "close" => Overflow::Close,
+        "drop_oldest" => Overflow::DropOldest,
+        "drop_newest" => Overflow::DropNewest,
+        "latest" => Overflow::Latest,
+        other => return Err(value_error(format!("overflow={other:?} is not a policy."))),
+    };
+    if config.getattr("compression")?.extract()? {
+        return Err(value_error(
+            "compression=True is not available yet. Leave it out: messages are sent as they are.",
+        ));
+    }
+    let origins: Option<Vec<String>> = config.getattr("origins")?.extract()?;
+    let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
+    Ok(WebSocketEndpoint {
+        asks: asks && !matches!(behaviour, Behaviour::Handler),
+        behaviour,
+        limits: Limits {
+            max_message_size: config.getattr("max_message_size")?.extract()?,
+            rate_limit: config.getattr("rate_limit")?.extract()?,
+            heartbeat_interval: seconds("heartbeat_interval")?,
+            timeout: seconds("timeout")?,
+            max_queue_bytes: config.getattr("max_queue_bytes")?.extract()?,
+            overflow,
+            max_connections: config.getattr("max_connections")?.extract()?,
+        },
+        origins: Origins::new(origins).map_err(value_error)?,
+        subprotocols: subprotocols
+            .into_iter()
+            .map(Subprotocol::new)
+            .collect::<Result<_, _>>()
+            .map_err(value_error)?,
+    })
+}

@@ -1,0 +1,478 @@
+//! `_core.WebSocket`: a session as its handler sees it.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::awaitables::{Ready, Waiter, stop};
+use super::errors::{WebSocketClosed, value_error};
+use super::message::{self, Message};
+use super::multidict::MultiDict;
+use super::remote::Remote;
+use super::request::Head;
+use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
+use crate::actors::hub::Command;
+use crate::actors::link::Link;
+use crate::actors::session::SessionKey;
+use crate::actors::topic::Topic;
+
+/// A handler that neither awaits nor stops sending is cut off at this many times its budget.
+const MOST_BUDGETS: usize = 8;
+
+/// One client's WebSocket. Handlers get it; it is never constructed by hand.
+///
+/// Everything that sends hands over to Rust at once; the result need not be awaited, and awaiting
+/// it waits only while the client is too slow.
+#[pyclass(frozen, weakref, module = "fanbus._core")]
+pub(super) struct WebSocket {
+    key: SessionKey,
+    link: Arc<Link>,
+    remote: Arc<Remote>,
+    head: Head,
+    state: Py<PyDict>,
+    event_loop: Py<PyAny>,
+    /// What the task that receives waits on.
+    receiver: Py<Waiter>,
+    budget: usize,
+    inside: Mutex<Inside>,
+}
+
+struct Inside {
+    phase: Phase,
+    /// Messages that were not received yet, with what the link counts for them.
+    inbox: VecDeque<(Py<PyAny>, usize)>,
+    /// Tasks that wait for room to send.
+    senders: Vec<Py<Waiter>>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    /// The client waits for the answer to its handshake.
+    Opening,
+    Open,
+    Closed { code: u16, reason: String },
+}
+
+impl WebSocket {
+    pub(super) fn new(
+        py: Python<'_>,
+        key: SessionKey,
+        link: Arc<Link>,
+        remote: Arc<Remote>,
+        head: Head,
+        event_loop: &Py<PyAny>,
+    ) -> PyResult<Self> {
+        let inside = Inside { phase: Phase::Opening, inbox: VecDeque::new(), senders: Vec::new() };
+        let receiver = Py::new(py, Waiter::new(event_loop.clone_ref(py)))?;
+        Ok(Self {
+            key,
+            budget: link.budget(),
+            link,
+            remote,
+            head,
+            state: PyDict::new(py).unbind(),
+            event_loop: event_loop.clone_ref(py),
+            receiver,
+            inside: Mutex::new(inside),
+        })
+    }
+
+    pub(super) fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// Does the client still wait for the answer to its handshake?
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.inside().phase, Phase::Opening)
+    }
+
+    /// Is it over?
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.inside().phase, Phase::Closed { .. })
+    }
+
+    /// As a log names it: path and client.
+    pub(super) fn label(&self) -> String {
+        format!("WebSocket {} of {}", self.head.path(), self.head.client_text())
+    }
+
+    /// Event loop: a message came. The task that waits for it runs at once.
+    pub(super) fn take_in(&self, py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<()> {
+        let message = message::to_python(py, kind, payload)?;
+        self.inside().inbox.push_back((message, payload.len()));
+        Waiter::wake(self.receiver.bind(py))
+    }
+
+    /// Event loop: the session is over. Everybody who waits learns of it. False when its task
+    /// does not wait for a message, and so does not learn of it by itself.
+    pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<bool> {
+        let senders = {
+            let mut inside = self.inside();
+            if !matches!(inside.phase, Phase::Closed { .. }) {
+                inside.phase = Phase::Closed { code, reason };
+            }
+            mem::take(&mut inside.senders)
+        };
+        let listens = self.receiver.get().is_waited_for();
+        Waiter::wake(self.receiver.bind(py))?;
+        for sender in senders {
+            Waiter::wake(sender.bind(py))?;
+        }
+        Ok(listens)
+    }
+
+    /// Event loop: there is room to send again.
+    pub(super) fn room(&self, py: Python<'_>) -> PyResult<()> {
+        let senders = mem::take(&mut self.inside().senders);
+        for sender in senders {
+            Waiter::wake(sender.bind(py))?;
+        }
+        Ok(())
+    }
+
+    /// The handler is done: closes what it left open. `refusal`: status and sentence for a client
+    /// that was not let in.
+    pub(super) fn finish(&self, code: u16, reason: &str, refusal: Option<(u16, String)>) {
+        let mut inside = self.inside();
+        match inside.phase {
+            Phase::Closed { .. } => {}
+            Phase::Open => self.close_with(&mut inside, code, reason, false),
+            Phase::Opening => match refusal {
+                Some((status, reason)) => self.refuse(&mut inside, status, reason),
+                None => {
+                    self.let_in(&mut inside, None);
+                    self.close_with(&mut inside, code, reason, false);
+                }
+            },
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first use accepts. An error when the session is over.
+    fn open(&self) -> PyResult<()> {
+        let mut inside = self.inside();
+        match &inside.phase {
+            Phase::Open => Ok(()),
+            Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
+            Phase::Opening => {
+                self.let_in(&mut inside, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn let_in(&self, inside: &mut Inside, subprotocol: Option<String>) {
+        inside.phase = Phase::Open;
+        self.remote.order(Command::Accept { session: self.key, subprotocol });
+    }
+
+    fn refuse(&self, inside: &mut Inside, status: u16, reason: String) {
+        inside.phase = Phase::Closed { code: 1006, reason: format!("refused with {status}") };
+        self.remote.order(Command::Reject { session: self.key, status, reason });
+    }
+
+    fn close_with(&self, inside: &mut Inside, code: u16, reason: &str, forget: bool) {
+        let reason = reason.to_owned();
+        inside.phase = Phase::Closed { code, reason: reason.clone() };
+        self.remote.order(Command::Close { session: self.key, code, reason, forget });
+    }
+
+    /// The next message if one waits, or why none will come.
+    fn next(&self) -> PyResult<Option<Py<PyAny>>> {
+        let mut inside = self.inside();
+        if let Some((message, len)) = inside.inbox.pop_front() {
+            drop(inside);
+            if self.link.received(len) {
+                self.remote.order(Command::Resume { session: self.key });
+            }
+            return Ok(Some(message));
+        }
+        match &inside.phase {
+            Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
+            Phase::Opening | Phase::Open => Ok(None),
+        }
+    }
+}
+
+fn closed_error(code: u16, reason: &str) -> PyErr {
+    WebSocketClosed::new_err((code, reason.to_owned()))
+}
+
+#[pymethods]
+impl WebSocket {
+    /// Unique among all connections of this server, in all workers.
+    #[getter]
+    fn id(&self) -> String {
+        format!("{:x}-{:x}", std::process::id(), self.key.as_u64())
+    }
+
+    /// The path of the handshake, percent-decoded.
+    #[getter]
+    fn path(&self) -> Cow<'_, str> {
+        self.head.path()
+    }
+
+    /// The path's parameters by name.
+    #[getter]
+    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.head.path_params(py)
+    }
+
+    /// The query's parameters.
+    #[getter]
+    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        self.head.query(py)
+    }
+
+    /// Of the handshake; names without regard to case.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
+        self.head.headers(py)
+    }
+
+    /// The cookies by name.
+    #[getter]
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.head.cookies(py)
+    }
+
+    /// Address and port of the other end of the connection.
+    #[getter]
+    fn client(&self) -> Option<(String, u16)> {
+        self.head.client()
+    }
+
+    /// Yours: kept as long as the connection.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        self.state.bind(py).clone()
+    }
+
+    /// None while open; else the code of the close (RFC 6455 section 7.4).
+    #[getter]
+    fn close_code(&self) -> Option<u16> {
+        match &self.inside().phase {
+            Phase::Closed { code, .. } => Some(*code),
+            Phase::Opening | Phase::Open => None,
+        }
+    }
+
+    /// None while open; else the reason of the close, which may be empty.
+    #[getter]
+    fn close_reason(&self) -> Option<String> {
+        match &self.inside().phase {
+            Phase::Closed { reason, .. } => Some(reason.clone()),
+            Phase::Opening | Phase::Open => None,
+        }
+    }
+
+    /// Answers the handshake. The first use of the WebSocket implies it.
+    #[pyo3(signature = (subprotocol=None))]
+    fn accept(&self, subprotocol: Option<String>) -> PyResult<Ready> {
+        let mut inside = self.inside();
+        match &inside.phase {
+            Phase::Opening => {
+                self.let_in(&mut inside, subprotocol);
+                Ok(Ready::nothing())
+            }
+            Phase::Open if subprotocol.is_none() => Ok(Ready::nothing()),
+            Phase::Open => Err(PyRuntimeError::new_err(
+                "Too late to choose a subprotocol: this WebSocket has been accepted. \
+                 Call accept(subprotocol) before anything else.",
+            )),
+            Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
+        }
+    }
+
+    /// Refuses the handshake with an HTTP status, instead of accepting it.
+    #[pyo3(signature = (status=403, reason=None))]
+    fn reject(&self, status: u16, reason: Option<String>) -> PyResult<Ready> {
+        if !(400..600).contains(&status) {
+            return Err(PyValueError::new_err(format!(
+                "reject takes an HTTP status from 400 to 599, not {status}."
+            )));
+        }
+        let mut inside = self.inside();
+        if !matches!(inside.phase, Phase::Opening) {
+            return Err(PyRuntimeError::new_err(
+                "Too late to reject: this WebSocket has been accepted. Use close() instead.",
+            ));
+        }
+        let reason = reason.unwrap_or_else(|| "The application refused the connection.".to_owned());
+        self.refuse(&mut inside, status, reason);
+        Ok(Ready::nothing())
+    }
+
+    /// Sends one message to this client. WebSocketClosed if it is gone.
+    fn send<'py>(
+        this: &Bound<'py, Self>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let ws = this.get();
+        let message = Message::new(message, "send")?;
+        ws.open()?;
+        if ws.link.queued() > MOST_BUDGETS * ws.budget {
+            let mut inside = ws.inside();
+            ws.close_with(&mut inside, 1013, "too slow: messages were missed", true);
+            return Err(closed_error(1013, "too slow: messages were missed"));
+        }
+        ws.remote.send(ws.key, &ws.link, &message);
+        if ws.link.must_wait() {
+            return Ok(Bound::new(py, Room { ws: this.clone().unbind() })?.into_any());
+        }
+        Ok(Bound::new(py, Ready::nothing())?.into_any())
+    }
+
+    /// The next message. WebSocketClosed when there is none any more.
+    fn receive(this: Bound<'_, Self>) -> PyResult<Receive> {
+        this.get().open_to_receive()?;
+        Ok(Receive { ws: this.unbind(), iterates: false })
+    }
+
+    fn __aiter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __anext__(this: Bound<'_, Self>) -> PyResult<Receive> {
+        this.get().open_to_receive()?;
+        Ok(Receive { ws: this.unbind(), iterates: true })
+    }
+
+    /// Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1). Closing twice
+    /// is allowed; the first one counts.
+    #[pyo3(signature = (code=1000, reason=""))]
+    fn close(&self, code: u16, reason: &str) -> PyResult<Ready> {
+        if !is_close_code(code) {
+            return Err(PyValueError::new_err(format!(
+                "{code} cannot be sent as a close code: use 1000, or 3000 to 4999 for your own."
+            )));
+        }
+        if reason.len() > MAX_CLOSE_REASON {
+            return Err(PyValueError::new_err(format!(
+                "A close reason has at most {MAX_CLOSE_REASON} bytes of UTF-8; this one has {}.",
+                reason.len()
+            )));
+        }
+        self.finish(code, reason, None);
+        Ok(Ready::nothing())
+    }
+
+    /// From here on this client gets what is published to the topic, in any worker.
+    fn subscribe(&self, topic: &str) -> PyResult<()> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        self.open()?;
+        // First the interest, then the end of the bus: whatever is published from here on either
+        // lies behind `from` or wakes us.
+        self.remote.bus.add_interest(topic.hash());
+        let from = self.remote.bus.end();
+        self.remote.order(Command::Subscribe { session: self.key, topic, from });
+        Ok(())
+    }
+
+    /// From here on this client no longer gets what is published to the topic.
+    fn unsubscribe(&self, topic: &str) -> PyResult<()> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        self.remote.order(Command::Unsubscribe { session: self.key, topic });
+        Ok(())
+    }
+
+    /// To everybody on the topic except this client. Returns the offset on the bus.
+    fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        let message = Message::new(message, "publish")?;
+        self.remote.publish(&topic, &message, self.key.as_u64())
+    }
+
+    fn __repr__(&self) -> String {
+        let state = match &self.inside().phase {
+            Phase::Opening => "opening".to_owned(),
+            Phase::Open => "open".to_owned(),
+            Phase::Closed { code, .. } => format!("closed with {code}"),
+        };
+        format!("<WebSocket {} {state}>", self.head.path())
+    }
+}
+
+impl WebSocket {
+    /// Receiving accepts a client that waits, and is allowed after the end: messages may be left.
+    fn open_to_receive(&self) -> PyResult<()> {
+        let opening = matches!(self.inside().phase, Phase::Opening);
+        if opening { self.open() } else { Ok(()) }
+    }
+}
+
+/// Awaited, it gives the next message.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Receive {
+    ws: Py<WebSocket>,
+    /// Made by `async for`, which ends quietly when the session does.
+    iterates: bool,
+}
+
+#[pymethods]
+impl Receive {
+    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        let ws = self.ws.get();
+        match ws.next() {
+            Ok(Some(message)) => Err(stop(py, message)),
+            Ok(None) => {
+                ws.receiver.get().begin()?;
+                Ok(ws.receiver.clone_ref(py))
+            }
+            Err(_) if self.iterates => Err(PyStopAsyncIteration::new_err(())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Awaited, it waits until the client has caught up.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Room {
+    ws: Py<WebSocket>,
+}
+
+#[pymethods]
+impl Room {
+    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Waiter>>> {
+        let ws = self.ws.get();
+        let waiter = Py::new(py, Waiter::new(ws.event_loop.clone_ref(py)))?;
+        let mut inside = ws.inside();
+        if let Phase::Closed { code, reason } = &inside.phase {
+            return Err(closed_error(*code, reason));
+        }
+        // The order matters: a session that catches up now finds the waiter, or is found here to
+        // have caught up.
+        waiter.get().begin()?;
+        inside.senders.push(waiter.clone_ref(py));
+        if ws.link.must_wait() {
+            return Ok(Some(waiter));
+        }
+        inside.senders.pop();
+        Ok(None)
+    }
+}

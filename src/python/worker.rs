@@ -1,0 +1,196 @@
+//! `_core.Worker`: starts and ends a worker's Rust half.
+
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::bus::Bus;
+use super::errors::value_error;
+use super::event_loop::EventLoop;
+use super::events::Event;
+use super::handler::{EventBox, PythonHandler};
+use super::message::Message;
+use super::outcome::Host;
+use super::remote::Remote;
+use super::router::{Endpoints, Kinds, Router};
+use super::threads::Threads;
+use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
+use crate::actors::shutdown::{self, Trigger};
+use crate::actors::topic::Topic;
+use crate::http::config::Config;
+use crate::http::handler::Handler;
+use crate::http::listener;
+use crate::http::server::Server;
+
+/// Events that may wait for Python before sessions stop reading and requests get 503.
+const MOST_EVENTS: usize = 16_384;
+
+/// Commands and replies are bounded by what asks for them: sessions and requests.
+const UNBOUNDED: usize = usize::MAX;
+
+/// Binds `count` `SO_REUSEPORT` listeners on one port; returns the port and the descriptors.
+///
+/// The descriptors are close-on-exec. Port 0 picks one. The first listener is bound exclusively,
+/// so that a port in use is an error even against another `SO_REUSEPORT` server.
+#[pyfunction]
+pub(super) fn bind_listeners(
+    host: &str,
+    port: u16,
+    count: usize,
+    backlog: i32,
+) -> PyResult<(u16, Vec<RawFd>)> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| PyOSError::new_err((libc::ENOENT, error.to_string())))?;
+    let address = addresses
+        .next()
+        .ok_or_else(|| PyOSError::new_err((libc::ENOENT, format!("{host} has no address"))))?;
+    let listeners = listener::bind(address, count, backlog)?;
+    let port = listeners[0].local_addr()?.port();
+    Ok((port, listeners.into_iter().map(IntoRawFd::into_raw_fd).collect()))
+}
+
+/// One worker's Rust half: I/O thread, hub, mailbox.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Worker {
+    events: EventBox,
+    remote: Arc<Remote>,
+    endpoints: Arc<Endpoints>,
+    threads: Arc<Threads>,
+    trigger: Trigger,
+    debug: bool,
+    on_error: Py<PyAny>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the I/O thread is started with; None once it is.
+    io: Option<(Server, Arc<Kinds>)>,
+    event_loop: Option<Arc<EventLoop>>,
+}
+
+#[pymethods]
+impl Worker {
+    #[new]
+    #[pyo3(signature = (router, bus, listener, *, threads, debug, on_error))]
+    fn new(
+        py: Python<'_>,
+        router: &Router,
+        bus: &Bus,
+        listener: RawFd,
+        threads: usize,
+        debug: bool,
+        on_error: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let bus = bus.get()?;
+        let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
+        let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
+        let (routes, endpoints, kinds) = router.parts(py);
+        let (trigger, shutdown) = shutdown::signal();
+        let server = Server {
+            listener: duplicate(listener)?,
+            bus: bus.clone(),
+            routes,
+            config: Config::default(),
+            orders: Arc::clone(&orders),
+            replies: Arc::clone(&replies),
+            shutdown,
+        };
+        let state = State { io: Some((server, kinds)), event_loop: None };
+        Ok(Self {
+            events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
+            remote: Remote::new(bus, orders, replies),
+            endpoints,
+            threads: Threads::new(threads),
+            trigger,
+            debug,
+            on_error,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Starts the I/O thread. Handlers run as tasks of `loop`, which calls [`Worker::drain`].
+    fn start(&self, py: Python<'_>, r#loop: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((server, kinds)) = state.io.take() else {
+            return Err(PyRuntimeError::new_err("This worker has been started already."));
+        };
+        let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
+        let on_error = self.on_error.clone_ref(py);
+        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug)?;
+        let runs = Arc::clone(&host);
+        self.threads.run_with(Arc::new(move |py, job| runs.run(py, job)));
+        let events = Arc::clone(&self.events);
+        state.event_loop = Some(Arc::new(EventLoop::new(host, Arc::clone(&events))));
+        let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
+        let io = move || {
+            let make = || {
+                let events = Arc::clone(&events);
+                PythonHandler::new(kinds, events, threads, remote) as std::rc::Rc<dyn Handler>
+            };
+            if let Err(error) = server.run(make) {
+                log::error!("the I/O thread ended: {error}");
+            }
+            events.post(|batch| batch.list.push(Event::Stopped));
+        };
+        thread::Builder::new().name("fanbus-io".to_owned()).spawn(io)?;
+        Ok(())
+    }
+
+    /// Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`.
+    fn fileno(&self) -> RawFd {
+        self.events.signal().as_fd().as_raw_fd()
+    }
+
+    /// Does what has come. Called by the event loop.
+    fn drain(&self, py: Python<'_>) {
+        let event_loop = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.event_loop.clone()
+        };
+        if let Some(event_loop) = event_loop {
+            event_loop.drain(py);
+        }
+    }
+
+    /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
+    /// Returns the offset on the bus.
+    fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        self.remote.publish(&topic, &Message::new(message, "publish")?, 0)
+    }
+
+    /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
+    /// `on_stopped` is called from `drain` when nothing is left.
+    fn shut_down(&self, grace: f64, on_stopped: Py<PyAny>) -> PyResult<()> {
+        let grace = Duration::try_from_secs_f64(grace)
+            .map_err(|_| PyValueError::new_err("grace is a number of seconds, 0 or more."))?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(event_loop) = &state.event_loop else {
+            return Err(PyRuntimeError::new_err("This worker has not been started."));
+        };
+        event_loop.on_stopped(on_stopped);
+        self.trigger.pull(grace);
+        self.threads.stop();
+        Ok(())
+    }
+}
+
+/// The worker's own descriptor of a listener that the supervisor keeps.
+#[expect(unsafe_code, reason = "the supervisor hands over a descriptor as a number")]
+fn duplicate(listener: RawFd) -> PyResult<TcpListener> {
+    if listener < 0 {
+        return Err(PyValueError::new_err(format!("{listener} is not a descriptor.")));
+    }
+    // SAFETY: it is borrowed only for the call, during which the caller keeps it open; if it is not
+    // open at all, duplicating it fails with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(listener) };
+    Ok(TcpListener::from(borrowed.try_clone_to_owned()?))
+}

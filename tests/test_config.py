@@ -1,0 +1,196 @@
+"""The two configuration objects: what they refuse, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fanbus import WebSocketConfig
+from fanbus.banner import Counts, render, url
+from fanbus.config import MAX_WORKERS, Settings, usable_cores
+from fanbus.exceptions import StartError
+from fanbus.supervisor import Slot
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    config = WebSocketConfig()
+    assert config.max_message_size == 1024 * 1024
+    assert config.rate_limit is None
+    assert config.heartbeat_interval == 25
+    assert config.timeout == 60
+    assert config.max_queue_bytes == 1024 * 1024
+    assert config.overflow == "close"
+    assert config.compression is False
+    assert config.subprotocols == ()
+    assert config.origins is None
+    assert config.max_connections is None
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        WebSocketConfig().timeout = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_message_size": "64K"}, TypeError),
+        ({"max_message_size": 1.5}, TypeError),
+        ({"max_message_size": True}, TypeError),
+        ({"max_message_size": None}, TypeError),
+        ({"max_message_size": 0}, ValueError),
+        ({"max_message_size": 2**31}, ValueError),
+        ({"max_queue_bytes": -1}, ValueError),
+        ({"rate_limit": 0}, ValueError),
+        ({"rate_limit": 0.5}, TypeError),
+        ({"heartbeat_interval": "10"}, TypeError),
+        ({"heartbeat_interval": 0}, ValueError),
+        ({"timeout": float("nan")}, ValueError),
+        ({"timeout": float("inf")}, ValueError),
+        ({"overflow": "explode"}, ValueError),
+        ({"compression": 1}, TypeError),
+        ({"subprotocols": "chat"}, TypeError),
+        ({"subprotocols": ("two words",)}, ValueError),
+        ({"origins": "https://example.org"}, TypeError),
+        ({"origins": ("example.org",)}, ValueError),
+        ({"origins": ("https://example.org/path",)}, ValueError),
+        ({"max_connections": 0}, ValueError),
+    ],
+)
+def test_a_field_that_cannot_work_is_refused_by_name(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    (field,) = options
+    with pytest.raises(error, match=rf"WebSocketConfig\({field}="):
+        WebSocketConfig(**options)
+
+
+def test_a_heartbeat_that_comes_after_the_timeout_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be shorter than timeout=10"):
+        WebSocketConfig(heartbeat_interval=10.5, timeout=10)
+
+
+def test_a_short_timeout_brings_the_default_heartbeat_with_it() -> None:
+    assert WebSocketConfig(timeout=10).heartbeat_interval == 5
+
+
+def test_lists_are_taken_for_tuples() -> None:
+    config = WebSocketConfig(
+        subprotocols=["b", "a"],  # type: ignore[arg-type]
+        origins=["https://example.org:8443"],  # type: ignore[arg-type]
+    )
+    assert config.subprotocols == ("b", "a")
+    assert config.origins == ("https://example.org:8443",)
+
+
+def settings(**options: Any) -> Settings:
+    """Settings as `run` makes them, on Linux with an empty environment."""
+    given: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": 5000,
+        "workers": None,
+        "debug": False,
+        "on_linux": True,
+        "environment": {},
+    }
+    return Settings.of(**(given | options))
+
+
+def test_without_a_number_there_is_one_worker_per_usable_core() -> None:
+    assert settings().workers == min(usable_cores(), MAX_WORKERS)
+
+
+def test_web_concurrency_counts_unless_workers_are_given() -> None:
+    environment = {"WEB_CONCURRENCY": "3"}
+    assert settings(environment=environment).workers == 3
+    assert settings(environment=environment, workers=2).workers == 2
+
+
+def test_debug_means_one_worker() -> None:
+    assert settings(debug=True, workers=4).workers == 1
+
+
+def test_one_process_where_workers_are_not_to_be_had() -> None:
+    assert settings(on_linux=False, workers=4).single_process
+    forced = settings(environment={"FANBUS_SINGLE_PROCESS": "1"}, workers=4)
+    assert (forced.single_process, forced.workers) == (True, 1)
+    assert not settings(environment={"FANBUS_SINGLE_PROCESS": "0"}).single_process
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"port": 65536}, "port=65536"),
+        ({"port": -1}, "port=-1"),
+        ({"port": "5000"}, "port='5000'"),
+        ({"port": None}, "port=None"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": 1000}, "workers=1000"),
+        ({"workers": 0, "debug": True}, "workers=0"),
+        ({"workers": "2"}, "workers='2'"),
+        ({"host": ""}, "host=''"),
+        ({"host": None}, "host=None"),
+        ({"environment": {"WEB_CONCURRENCY": "many"}}, "WEB_CONCURRENCY=many"),
+        ({"environment": {"WEB_CONCURRENCY": "0"}}, "WEB_CONCURRENCY=0"),
+        ({"environment": {"FANBUS_LOOP": "trio"}}, "FANBUS_LOOP=trio"),
+    ],
+)
+def test_settings_that_cannot_work_are_told_with_exit_status_2(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StartError) as caught:
+        settings(**options)
+    assert said in str(caught.value)
+    assert caught.value.status == 2
+
+
+def test_the_first_deaths_are_replaced_at_once_and_a_crash_loop_ever_more_slowly() -> None:
+    slot = Slot(1, listener=0)
+    pauses = [slot.died(slot.started_at + 1) for _ in range(12)]
+    assert pauses[:3] == [0, 0, 0]
+    assert pauses[3:6] == [0.25, 0.5, 1]
+    assert pauses[-1] == 10
+
+
+def test_a_worker_that_was_well_ends_a_crash_loop() -> None:
+    slot = Slot(1, listener=0)
+    for _ in range(9):
+        slot.died(slot.started_at + 1)
+    assert slot.died(slot.started_at + 3600) == 0
+
+
+def test_the_banner_says_where_and_what() -> None:
+    text = render(settings(workers=4), 5000, Counts(http=3, websocket=2, turbo=1), 4711)
+    for part in (
+        "Fanbus v",
+        "http://127.0.0.1:5000 ",
+        "HTTP handlers 3",
+        "WebSocket handlers 2",
+        "Turbo handlers 1",
+        "Processes 4",
+        "Debug off",
+        "PID 4711",
+    ):
+        assert part in text
+    widths = {len(line) for line in text.splitlines() if line.startswith("│")}
+    assert len(widths) == 1, "the frame is straight"
+
+
+def test_the_banner_shows_an_address_that_can_be_opened() -> None:
+    text = render(settings(host="0.0.0.0"), 5000, Counts(1, 0, 0), 1, network="192.0.2.7")
+    assert "http://127.0.0.1:5000 " in text
+    assert "http://192.0.2.7:5000 " in text
+    assert "0.0.0.0 port 5000" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("127.0.0.1", 5000, "http://127.0.0.1:5000"),
+        ("::1", 5000, "http://[::1]:5000"),
+        ("localhost", 80, "http://localhost"),
+    ],
+)
+def test_a_url_is_written_as_browsers_want_it(host: str, port: int, expected: str) -> None:
+    assert url(host, port) == expected

@@ -1,0 +1,309 @@
+"""Every code block of the documentation is run, and does what the text beside it says.
+
+A block is found by its document and the first line that no other block has. One that nothing here
+proves is a failure, and so is a proof whose block is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from conftest import StartServer
+from people import Terminal, closed_with, hear, join
+from running import Server, wait_for
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+DOCUMENTS = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), *(ROOT / "examples").glob("**/*.md")]
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PICTURES = ("text", "")
+"""Languages of blocks that are pictures or output: there is nothing to run."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block as it is printed."""
+
+    document: str
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The document, and the first line that tells this block from its others."""
+        others = [block for block in blocks(self.document) if block != self]
+        for line in self.text.splitlines():
+            if line.strip() and all(line not in other.text.splitlines() for other in others):
+                return f"{self.document}: {line.strip()}"
+        raise AssertionError(f"No line of its own in a block of {self.document}:\n{self.text}")
+
+
+def blocks(document: str) -> list[Block]:
+    """The code blocks of a document, in order."""
+    text = (ROOT / document).read_text()
+    return [Block(document, language, code) for language, code in FENCE.findall(text)]
+
+
+BLOCKS = [
+    block
+    for path in DOCUMENTS
+    for block in blocks(str(path.relative_to(ROOT)))
+    if block.language not in PICTURES
+]
+
+
+class Start(Protocol):
+    """Serves a program: the text of a block, or a file that takes its port from PORT."""
+
+    def __call__(self, program: str | Path, environment: dict[str, str] = ...) -> Server: ...
+
+
+Proof = Callable[[Block, Start], None]
+PROOFS: dict[str, Proof] = {}
+
+
+def proves(name: str) -> Callable[[Proof], Proof]:
+    """Registers the proof of a block, by its name."""
+
+    def register(proof: Proof) -> Proof:
+        PROOFS[name] = proof
+        return proof
+
+    return register
+
+
+@pytest.fixture
+def start(server: StartServer, tmp_path: Path) -> Start:
+    def start(program: str | Path, environment: dict[str, str] | None = None) -> Server:
+        if isinstance(program, Path):
+            return server(program, environment=environment)
+        printed = tmp_path / "printed.py"
+        printed.write_text(program)
+        return server(TESTS / "serve_on.py", arguments=(str(printed),), environment=environment)
+
+    return start
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_every_block_does_what_the_text_says(block: Block, start: Start) -> None:
+    assert block.name in PROOFS, f"Nothing proves this block:\n{block.text}"
+    PROOFS[block.name](block, start)
+
+
+def test_every_proof_has_its_block() -> None:
+    assert set(PROOFS) == {block.name for block in BLOCKS}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_the_documents_name_is_there(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    for test in re.findall(r"`(tests/[\w./-]+)`", text):
+        assert (ROOT / test).exists(), f"{path.name} names {test}"
+
+
+# README.md
+
+
+@proves('README.md: @app.websocket("/rooms/{room}")')
+def the_first_program_is_a_chat_across_four_processes(block: Block, start: Start) -> None:
+    assert "app.run(workers=4)" in block.text
+    server = start(block.text)
+    assert len(server.worker_pids()) == 4
+    with ExitStack() as stack:
+        room = [stack.enter_context(join(server, "/rooms/lobby")) for _ in range(16)]
+        other = stack.enter_context(join(server, "/rooms/other"))
+        for number, client in enumerate(room):
+            client.send(f"hello {number}")
+            hear_until(client, f"hello {number}")  # it hears itself, so it is in the room
+        for number, client in enumerate(room):
+            client.send(f"message {number}")
+        heard = [[hear_until(client, "message ") for _ in room] for client in room]
+        assert sorted(heard[0]) == sorted(f"message {number}" for number in range(len(room)))
+        assert all(messages == heard[0] for messages in heard), "not one order"
+        other.send("alone")
+        assert hear(other) == "alone"
+
+
+def hear_until(client: ClientConnection, start: str) -> str:
+    """The next message that starts so."""
+    while not (message := str(hear(client))).startswith(start):
+        pass
+    return message
+
+
+@proves("README.md: python chat.py")
+def the_first_program_is_started_like_any_other(block: Block, start: Start) -> None:
+    """The block above is started so in its own proof; here, the name is the one in the text."""
+    assert "Save it as `chat.py`" in (ROOT / block.document).read_text()
+    assert shlex.split(block.text) == ["python", "chat.py"]
+
+
+@proves("README.md: python -m websockets ws://127.0.0.1:5000/rooms/lobby")
+def two_terminals_join_the_first_program(block: Block, start: Start) -> None:
+    server = start(next(each.text for each in BLOCKS if "app.run(workers=4)" in each.text))
+    with Terminal(block.text, server) as one, Terminal(block.text, server) as two:
+        for terminal in (one, two):
+            terminal.types("hello?")
+            terminal.shows("< hello?")
+        one.types("from one")
+        two.types("from two")
+        for terminal in (one, two):
+            terminal.shows("< from one")
+            terminal.shows("< from two")
+
+
+@proves("README.md: make chat")
+def make_chat_would_serve_the_chat(block: Block, start: Start) -> None:
+    """`make chat` may build for minutes, so only what it would do is looked at."""
+    told = subprocess.run(
+        [*shlex.split(block.text), "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "examples/chat" in told.stdout
+
+
+@proves("README.md: pip install .")
+def pip_is_told_what_it_needs(block: Block, start: Start) -> None:
+    """Installing builds for minutes, so only what the text says of it is looked at."""
+    metadata = (ROOT / "pyproject.toml").read_text()
+    assert 'build-backend = "maturin"' in metadata
+    assert 'requires-python = ">=3.10"' in metadata
+    assert "\ndependencies = []\n" in metadata
+
+
+@proves("README.md: limits = WebSocketConfig(")
+def the_limits_close_with_the_codes_of_the_comments(block: Block, start: Start) -> None:
+    assert "max_message_size=64 * 1024,  # bytes; above: closed with 1009" in block.text
+    assert "rate_limit=50,  # messages per second; above: closed with 1008" in block.text
+    server = start(block.text)
+    with join(server, "/ws/echo") as ws:
+        ws.send("hi")
+        assert hear(ws) == "You said: hi"
+        ws.send("x" * (64 * 1024))
+        assert hear(ws) == "You said: " + "x" * (64 * 1024)
+        ws.send("x" * (64 * 1024 + 1))
+        assert closed_with(ws) == 1009
+    with join(server, "/ws/echo") as ws:
+        with suppress(ConnectionClosed):  # it may be closed before all are sent
+            for _ in range(200):
+                ws.send("quick")
+        assert closed_with(ws) == 1008
+
+
+@proves("README.md: limits = WebSocketConfig(max_message_size=64 * 1024, rate_limit=50)")
+def turbo_routes_echo_relay_and_refuse(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with ExitStack() as stack:
+        echo = stack.enter_context(join(server, "/ws/echo"))
+        echo.send("hi")
+        assert hear(echo) == "Echo: hi"
+
+        door = "/ws/rooms/cave?key=sesame"
+        cave = [stack.enter_context(join(server, door)) for _ in range(8)]
+        cave[0].send("open")
+        assert {hear(client) for client in cave} == {"open"}
+        for refused in ("/ws/rooms/cave", "/ws/rooms/cave?key=wrong"):
+            with pytest.raises(InvalidStatus) as error:
+                join(server, refused)
+            assert error.value.response.status_code == 403
+
+
+@proves('README.md: @app.websocket("/news")')
+def http_routes_answer_and_publish_from_everywhere(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with ExitStack() as stack:
+        http = stack.enter_context(server.http())
+        assert http.get("/").json() == {"message": "Hello, World!"}
+        assert http.get("/users/7").json() == {"id": 7}
+        assert http.get("/users/seven").status_code == 404
+
+        readers = [stack.enter_context(join(server, "/news")) for _ in range(12)]
+        wait_until_they_listen(server, readers)
+        for path, published in (("/news", True), ("/news/async", True), ("/news/later", "soon")):
+            answer = http.post(path, content=f"news from {path}")
+            assert answer.json() == {"published": published}
+            for reader in readers:
+                assert hear_until(reader, "news") == f"news from {path}"
+
+
+@proves('README.md: curl -d "It works" http://127.0.0.1:5000/news')
+def curl_publishes_news(block: Block, start: Start) -> None:
+    server = start(next(each.text for each in BLOCKS if '@app.post("/news/later")' in each.text))
+    with join(server, "/news") as reader:
+        wait_until_they_listen(server, [reader])
+        command = shlex.split(block.text.replace(":5000", f":{server.port}"))
+        subprocess.run([*command, "--silent", "--fail"], check=True, capture_output=True)
+        assert hear_until(reader, "It") == "It works"
+
+
+def wait_until_they_listen(server: Server, readers: list[ClientConnection]) -> None:
+    """Publishes until every reader has heard something, so that all are subscribed."""
+    with server.http() as http:
+        for reader in readers:
+
+            def heard(reader: ClientConnection = reader) -> bool:
+                http.post("/news", content="are you there?")
+                with suppress(TimeoutError):
+                    return bool(reader.recv(timeout=0.1))
+                return False
+
+            wait_for(heard, "a reader that hears")
+
+
+# examples/chat/README.md
+
+CHAT = "examples/chat/README.md"
+
+
+@proves(f"{CHAT}: make chat")
+def make_chat_would_serve_the_chat_too(block: Block, start: Start) -> None:
+    make_chat_would_serve_the_chat(block, start)
+
+
+@proves(f"{CHAT}: python examples/chat/app.py")
+def the_chat_starts_by_hand(block: Block, start: Start) -> None:
+    with start(ROOT / shlex.split(block.text)[-1]).http() as http:
+        assert "Fanbus chat" in http.get("/").text
+
+
+@proves(f"{CHAT}: HOST=0.0.0.0 PORT=8080 python examples/chat/app.py")
+def the_chat_takes_its_host_and_its_port(block: Block, start: Start) -> None:
+    host, _port, _python, program = shlex.split(block.text)
+    server = start(ROOT / program, environment=dict([host.split("=")]))
+    assert "every interface, 0.0.0.0" in server.log()
+
+
+@proves(f'{CHAT}: python -m websockets "ws://127.0.0.1:5000/rooms/lobby?name=Terminal"')
+def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
+    line = next(each.text.strip() for each in BLOCKS if each.language == "json")
+    server = start(ROOT / "examples" / "chat" / "app.py")
+    with Terminal(block.text, server) as terminal:
+        terminal.shows('"type": "joined", "name": "Terminal"')
+        terminal.types(line)
+        terminal.shows('"name": "Terminal", "text": "Hello from a terminal"')
+
+
+@proves(f'{CHAT}: {{"id": "1", "text": "Hello from a terminal"}}')
+def what_the_terminal_types_is_json(block: Block, start: Start) -> None:
+    """It is typed in the proof above."""
+    assert set(json.loads(block.text)) == {"id", "text"}

@@ -1,0 +1,96 @@
+"""`Response`: bodies, headers, cookies, and what would break out of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from fanbus import Response
+
+
+@pytest.mark.parametrize(
+    ("body", "encoded", "content_type"),
+    [
+        ("Grüße", "Grüße".encode(), "text/plain; charset=utf-8"),
+        (b"\x00\xff", b"\x00\xff", "application/octet-stream"),
+        ({"a": "ü"}, '{"a":"ü"}'.encode(), "application/json"),
+        ([1, None], b"[1,null]", "application/json"),
+        (None, b"", None),
+    ],
+)
+def test_a_body_brings_its_content_type(
+    body: Any, encoded: bytes, content_type: str | None
+) -> None:
+    response = Response(body)
+    assert (response.body, response.content_type, response.status) == (encoded, content_type, 200)
+
+
+def test_a_content_type_that_is_given_wins() -> None:
+    assert Response("<p>", content_type="text/html").content_type == "text/html"
+    assert Response("a,b", headers={"Content-Type": "text/csv"}).content_type == "text/csv"
+    both = Response("x", headers=[("CONTENT-TYPE", "text/csv")], content_type="text/html")
+    assert both.headers == [("content-type", "text/html")]
+
+
+def test_a_body_of_another_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="not int"):
+        Response(42)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [0, 101, 600])
+def test_a_status_that_is_none_is_refused(status: int) -> None:
+    with pytest.raises(ValueError, match="200 to 599"):
+        Response("", status)
+
+
+@pytest.mark.parametrize("header", [("X", "a\r\nSet-Cookie: b"), ("X\n", "a"), ("", "a")])
+def test_a_header_cannot_break_out_of_its_line(header: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="line break or no name"):
+        Response("", headers=[header])
+
+
+def test_helpers_for_the_usual_kinds() -> None:
+    assert Response.json(None).body == b"null"
+    assert Response.json("text").content_type == "application/json"
+    assert Response.html("<p>").content_type == "text/html; charset=utf-8"
+    redirect = Response.redirect("/wörter?q=a b", 303)
+    assert redirect.status == 303
+    assert redirect.headers == [("location", "/w%C3%B6rter?q=a%20b")]
+
+
+def test_a_redirect_has_a_status_of_one() -> None:
+    with pytest.raises(ValueError, match="redirect"):
+        Response.redirect("/", 200)
+
+
+def test_cookies_are_written_as_asked() -> None:
+    response = Response("")
+    response.set_cookie(
+        "session",
+        "abc",
+        max_age=60,
+        expires=datetime(2030, 1, 1, tzinfo=timezone.utc),
+        domain="example.org",
+        secure=True,
+        httponly=True,
+        samesite="strict",
+    )
+    assert response.headers[-1] == (
+        "set-cookie",
+        "session=abc; Max-Age=60; Expires=Tue, 01 Jan 2030 00:00:00 GMT; Path=/; "
+        "Domain=example.org; Secure; HttpOnly; SameSite=Strict",
+    )
+    response.set_cookie("x", samesite="none")
+    assert response.headers[-1][1] == "x=; Path=/; Secure; SameSite=None"
+    response.delete_cookie("session")
+    assert "Max-Age=0" in response.headers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("a;b", ""), ("", ""), ("a", "b;c"), ("a", "b c"), ("a", "ü"), ("a", "\n")]
+)
+def test_a_cookie_cannot_end_early(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match="cookie"):
+        Response("").set_cookie(name, value)
