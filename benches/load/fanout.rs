@@ -106,7 +106,7 @@ pub(crate) fn run(options: &Options) -> Outcome<Report> {
     report.add("receivers", receiving as f64, "");
     report.add("publishers", publishers as f64, "");
     match options.rate {
-        Some(rate) => report.add("rate", rate, "/s"),
+        Some(rate) => report.add("rate", rate, "per second"),
         None => report.add("in flight", options.in_flight as f64, ""),
     }
     report.add("bytes", options.bytes as f64, "");
