@@ -106,7 +106,8 @@ mod tests {
         let link = Link::new(1000);
         assert!(!link.handed_over(500));
         assert!(link.handed_over(500));
-        assert!(link.received(500), "under half of the budget is unread");
-        assert!(!link.received(500));
+        assert!(!link.received(500), "564 are unread");
+        assert!(link.received(500));
+        assert!(!link.handed_over(500), "it reads again");
     }
 }

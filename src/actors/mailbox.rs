@@ -115,8 +115,16 @@ struct Inside<B> {
 impl<B: Batch, S: Signal> Mailbox<B, S> {
     /// An empty mailbox that calls itself full at `capacity` items.
     pub fn new(capacity: usize, signal: S) -> Self {
-        let inside = Mutex::new(Inside { batch: B::default(), awake: false });
-        Self { inside, len: AtomicUsize::new(0), capacity, signal }
+        let inside = Mutex::new(Inside {
+            batch: B::default(),
+            awake: false,
+        });
+        Self {
+            inside,
+            len: AtomicUsize::new(0),
+            capacity,
+            signal,
+        }
     }
 
     /// What wakes the drainer.

@@ -67,7 +67,15 @@ impl Outbox {
     /// An empty outbox for `limit` bytes.
     pub fn new(limit: usize, overflow: Overflow) -> Self {
         let queue = VecDeque::new();
-        Self { queue, bytes: 0, written: 0, begun: false, limit, overflow, forgotten: 0 }
+        Self {
+            queue,
+            bytes: 0,
+            written: 0,
+            begun: false,
+            limit,
+            overflow,
+            forgotten: 0,
+        }
     }
 
     /// Does nothing wait?
@@ -87,10 +95,16 @@ impl Outbox {
 
     /// Queues the rest of a frame whose beginning the socket took. Only for an empty outbox.
     pub fn push_rest(&mut self, rest: Bytes, source: Source) {
-        debug_assert!(self.is_empty() && !rest.is_empty(), "a rest is the first to wait");
+        debug_assert!(
+            self.is_empty() && !rest.is_empty(),
+            "a rest is the first to wait"
+        );
         self.bytes = rest.len();
         self.begun = true;
-        self.queue.push_back(Waiting { frame: rest, source });
+        self.queue.push_back(Waiting {
+            frame: rest,
+            source,
+        });
     }
 
     /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits,
@@ -152,7 +166,10 @@ impl Outbox {
             .filter(|waiting| waiting.source == Source::Handler)
             .map(|waiting| waiting.frame.len())
             .sum();
-        self.bytes = self.queue.front().map_or(0, |first| first.frame.len() - self.written);
+        self.bytes = self
+            .queue
+            .front()
+            .map_or(0, |first| first.frame.len() - self.written);
         handlers
     }
 
@@ -183,7 +200,11 @@ impl Outbox {
             self.begun = self.written > 0;
         }
         if self.queue.is_empty() {
-            debug_assert_eq!((self.bytes, self.written), (0, 0), "an empty outbox owes nothing");
+            debug_assert_eq!(
+                (self.bytes, self.written),
+                (0, 0),
+                "an empty outbox owes nothing"
+            );
             if self.queue.capacity() > KEPT_FRAMES {
                 self.queue = VecDeque::new();
             }
@@ -214,7 +235,9 @@ mod tests {
     fn full(overflow: Overflow) -> Outbox {
         let mut outbox = Outbox::new(100, overflow);
         for (byte, source) in [(1, A), (2, B), (3, Source::Handler), (4, A)] {
-            outbox.push(frame(byte, 25), source).expect("four times 25 bytes fit 100");
+            outbox
+                .push(frame(byte, 25), source)
+                .expect("four times 25 bytes fit 100");
         }
         outbox
     }
@@ -252,7 +275,11 @@ mod tests {
         let mut outbox = Outbox::new(100, Overflow::DropOldest);
         outbox.push_rest(frame(1, 80), A);
         assert_eq!(outbox.push(frame(2, 50), A), Ok(()));
-        assert_eq!(first_bytes(&outbox), [1], "the new one did not fit beside it");
+        assert_eq!(
+            first_bytes(&outbox),
+            [1],
+            "the new one did not fit beside it"
+        );
         assert_eq!(outbox.forget_all(), 0);
         assert_eq!(outbox.bytes(), 80);
     }
@@ -267,7 +294,9 @@ mod tests {
     #[test]
     fn the_handlers_bytes_are_credited_when_its_frame_is_complete() {
         let mut outbox = Outbox::new(100, Overflow::Close);
-        outbox.push(frame(1, 10), Source::Handler).expect("the handler's frames always fit");
+        outbox
+            .push(frame(1, 10), Source::Handler)
+            .expect("the handler's frames always fit");
         outbox.push(frame(2, 10), A).expect("20 of 100 bytes");
         assert_eq!(outbox.advance(9), 0);
         assert_eq!(outbox.advance(2), 10);

@@ -82,7 +82,12 @@ impl Outlet {
     ) -> Self {
         let now = Instant::now();
         let outbox = Outbox::new(limits.max_queue_bytes, limits.overflow);
-        let sending = Sending { outbox, closed: None, broken: false, waker: None };
+        let sending = Sending {
+            outbox,
+            closed: None,
+            broken: false,
+            waker: None,
+        };
         Self {
             writer,
             sending: RefCell::new(sending),
@@ -130,10 +135,7 @@ impl Outlet {
         if sending.closed.is_some() || sending.broken {
             return Ok(());
         }
-        let mut taken = match sending.outbox.is_empty() {
-            true => self.write_now(&mut sending, bytes),
-            false => 0,
-        };
+        let mut taken = self.write_now(&mut sending, bytes);
         if taken == bytes.len() || sending.broken {
             return Ok(());
         }
@@ -198,7 +200,11 @@ impl Outlet {
     /// that polls is woken when there is something to flush.
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut sending = self.sending.borrow_mut();
-        if !sending.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if !sending
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
             sending.waker = Some(context.waker().clone());
         }
         loop {
@@ -231,10 +237,7 @@ impl Outlet {
     }
 
     fn send_or_queue(&self, sending: &mut Sending, frames: &[u8], source: Source) {
-        let taken = match sending.outbox.is_empty() {
-            true => self.write_now(sending, frames),
-            false => 0,
-        };
+        let taken = self.write_now(sending, frames);
         if taken == frames.len() || sending.broken {
             self.credit(frames.len(), source);
             return;
@@ -251,8 +254,11 @@ impl Outlet {
         sending.wake();
     }
 
-    /// Writes what the socket takes at once. Nothing waits before it.
+    /// Writes what the socket takes at once: nothing, when something waits before it.
     fn write_now(&self, sending: &mut Sending, bytes: &[u8]) -> usize {
+        if !sending.outbox.is_empty() {
+            return 0;
+        }
         loop {
             match self.writer.try_write(bytes) {
                 Ok(count) => {

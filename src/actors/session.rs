@@ -115,8 +115,17 @@ impl Shared {
         end_of_turn: Rc<EndOfTurn>,
     ) -> Rc<Self> {
         let input = vec![0; READ_BYTES].into_boxed_slice();
-        let scratch = RefCell::new(Scratch { input, output: Vec::new() });
-        Rc::new(Self { hub, bus, inbox, end_of_turn, scratch })
+        let scratch = RefCell::new(Scratch {
+            input,
+            output: Vec::new(),
+        });
+        Rc::new(Self {
+            hub,
+            bus,
+            inbox,
+            end_of_turn,
+            scratch,
+        })
     }
 }
 
@@ -196,7 +205,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             decoder,
             route,
             outlet,
-            bucket: limits.rate_limit.map(|rate| TokenBucket::new(rate, Instant::now())),
+            bucket: limits
+                .rate_limit
+                .map(|rate| TokenBucket::new(rate, Instant::now())),
             max_queue_bytes: limits.max_queue_bytes,
             early,
             paused: false,
@@ -251,7 +262,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             return true;
         }
         if matches!(self.route, Route::Handler) && !self.shared.inbox.has_room() {
-            self.shared.end_of_turn.wait_for_mailbox(task.waker().clone());
+            self.shared
+                .end_of_turn
+                .wait_for_mailbox(task.waker().clone());
             return true;
         }
         false
@@ -263,13 +276,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     }
 
     /// Decodes `input`, hands it on, and sends what is to be answered in one write.
-    fn take_in_with(&mut self, mut input: &mut [u8], output: &mut Vec<u8>) {
+    fn take_in_with(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
         if self.phase == Phase::Finishing {
             return;
         }
         let now = Instant::now();
         self.outlet.heard(now);
-        let outcome = self.decode_all(&mut input, output, now);
+        let outcome = self.decode_all(input, output, now);
         if !output.is_empty() {
             self.outlet.send(output, Source::Session);
         }
@@ -287,11 +300,11 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// it counts.
     fn decode_all(
         &mut self,
-        input: &mut &mut [u8],
+        mut input: &mut [u8],
         output: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Option<(Option<u16>, String)>, Violation> {
-        while let Some(event) = self.decoder.decode(input)? {
+        while let Some(event) = self.decoder.decode(&mut input)? {
             if let Event::Close { code, reason } = event {
                 return Ok(Some((code, reason.to_owned())));
             }
@@ -299,7 +312,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 continue;
             }
             if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
-                return Err(Violation { code: 1008, reason: "too many messages per second" });
+                return Err(Violation {
+                    code: 1008,
+                    reason: "too many messages per second",
+                });
             }
             match event {
                 Event::Message { kind, payload } => match &self.route {
@@ -381,10 +397,14 @@ pub fn publish(
         frame: *frame,
     };
     bus.publish(&draft).map_err(|error| match error {
-        PublishError::TooLarge { .. } => {
-            Violation { code: 1009, reason: "message too large for the bus" }
-        }
-        _ => Violation { code: 1011, reason: "the bus does not take messages" },
+        PublishError::TooLarge { .. } => Violation {
+            code: 1009,
+            reason: "message too large for the bus",
+        },
+        _ => Violation {
+            code: 1011,
+            reason: "the bus does not take messages",
+        },
     })
 }
 
@@ -406,7 +426,11 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Handler<Control> for Ses
 
     fn handle(&mut self, control: Control, context: &mut Self::Context) {
         match control {
-            Control::Close { code, reason, forget } => self.close(code, &reason, forget),
+            Control::Close {
+                code,
+                reason,
+                forget,
+            } => self.close(code, &reason, forget),
             Control::Resume => self.paused = false,
             Control::Abort => context.stop(),
         }

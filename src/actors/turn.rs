@@ -54,16 +54,30 @@ impl Turn {
     }
 
     /// Notes a record whose frame has just been appended to the arena.
-    pub fn push(&mut self, frame: Range<usize>, topic_hash: u64, offset: u64, left_out: u64) -> Index {
+    pub fn push(
+        &mut self,
+        frame: Range<usize>,
+        topic_hash: u64,
+        offset: u64,
+        left_out: u64,
+    ) -> Index {
         debug_assert!(frame.end <= self.arena.len(), "the frame is in the arena");
         let shared = OnceCell::new();
-        self.records.push(Record { frame, topic_hash, offset, left_out, shared });
+        self.records.push(Record {
+            frame,
+            topic_hash,
+            offset,
+            left_out,
+            shared,
+        });
         self.records.len() as Index - 1
     }
 
     /// Is any record not for everybody?
     pub fn leaves_somebody_out(&self, indexes: &[Index]) -> bool {
-        indexes.iter().any(|&index| self.records[index as usize].left_out != 0)
+        indexes
+            .iter()
+            .any(|&index| self.records[index as usize].left_out != 0)
     }
 
     /// Is this record for the session `key`, which has subscribed at offset `from`?

@@ -27,7 +27,10 @@ pub struct Sleeper {
 
 impl fmt::Debug for Sleeper {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Sleeper").field("next", &self.next).finish_non_exhaustive()
+        formatter
+            .debug_struct("Sleeper")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 
@@ -35,7 +38,12 @@ impl Sleeper {
     /// For the reader of `bus` on one thread.
     pub fn new(bus: Bus) -> Arc<Self> {
         let (next, begun) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { bus, next, begun, hub: AtomicWaker::new() })
+        Arc::new(Self {
+            bus,
+            next,
+            begun,
+            hub: AtomicWaker::new(),
+        })
     }
 
     /// The thread is about to block. If the bus has something, the hub's task is woken instead,
@@ -61,7 +69,10 @@ pub struct Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Watch").field("sleeper", &self.sleeper).finish_non_exhaustive()
+        formatter
+            .debug_struct("Watch")
+            .field("sleeper", &self.sleeper)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +80,10 @@ impl Watch {
     /// Watches the bus's pipe. Needs a running runtime on this thread.
     pub fn new(sleeper: Arc<Sleeper>) -> io::Result<Self> {
         let pipe = sleeper.bus.parker().fd().try_clone_to_owned()?;
-        Ok(Self { pipe: pipe::Receiver::from_owned_fd(pipe)?, sleeper })
+        Ok(Self {
+            pipe: pipe::Receiver::from_owned_fd(pipe)?,
+            sleeper,
+        })
     }
 
     /// Takes note of wake-ups; the hub's task is woken by the next one.

@@ -21,7 +21,10 @@ pub struct Wheel<K> {
 
 impl<K> Default for Wheel<K> {
     fn default() -> Self {
-        Self { slots: std::iter::repeat_with(Vec::new).take(SLOTS).collect(), now: 0 }
+        Self {
+            slots: std::iter::repeat_with(Vec::new).take(SLOTS).collect(),
+            now: 0,
+        }
     }
 }
 
@@ -29,7 +32,10 @@ impl<K> Wheel<K> {
     /// `key` comes back from [`Wheel::advance`] after `delay`, or after one turn of the wheel if
     /// that is sooner. Never at once.
     pub fn insert(&mut self, key: K, delay: Duration) {
-        let ticks = delay.as_nanos().div_ceil(TICK.as_nanos()).clamp(1, SLOTS as u128 - 1) as usize;
+        let ticks = delay
+            .as_nanos()
+            .div_ceil(TICK.as_nanos())
+            .clamp(1, SLOTS as u128 - 1) as usize;
         let slot = (self.now as usize + ticks) % SLOTS;
         self.slots[slot].push(key);
     }

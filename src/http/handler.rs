@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::path::Values;
 use super::replies::ReplyKey;
 use super::request::Request;
-use super::path::Values;
 use super::router::EndpointId;
 use crate::actors::link::Link;
 use crate::actors::session::{Inbox, SessionKey};

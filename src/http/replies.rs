@@ -46,14 +46,20 @@ struct Slot {
 
 impl fmt::Debug for Replies {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Replies").field("waiting", &self.in_flight()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Replies")
+            .field("waiting", &self.in_flight())
+            .finish_non_exhaustive()
     }
 }
 
 impl Replies {
     /// Nobody waits yet.
     pub fn new(mailbox: ReplyBox) -> Rc<Self> {
-        Rc::new(Self { waiting: RefCell::default(), mailbox })
+        Rc::new(Self {
+            waiting: RefCell::default(),
+            mailbox,
+        })
     }
 
     /// Requests that wait for their reply.
@@ -66,8 +72,15 @@ impl Replies {
         let waiting = &mut *self.waiting.borrow_mut();
         waiting.generation = waiting.generation.wrapping_add(1);
         let generation = waiting.generation;
-        let slot = waiting.slots.insert(Slot { generation, waker: None, response: None }) as u32;
-        Reply { replies: Rc::clone(self), key: ReplyKey { slot, generation } }
+        let slot = waiting.slots.insert(Slot {
+            generation,
+            waker: None,
+            response: None,
+        }) as u32;
+        Reply {
+            replies: Rc::clone(self),
+            key: ReplyKey { slot, generation },
+        }
     }
 
     /// Hands out replies for as long as the worker lives.
@@ -121,6 +134,10 @@ impl Future for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.replies.waiting.borrow_mut().slots.remove(self.key.slot as usize);
+        self.replies
+            .waiting
+            .borrow_mut()
+            .slots
+            .remove(self.key.slot as usize);
     }
 }

@@ -29,7 +29,12 @@ impl Response {
         let mut body = sentence.into();
         body.push('\n');
         let (content_type, headers) = (Some(TEXT), Vec::new());
-        Self { status, content_type, headers, body: body.into() }
+        Self {
+            status,
+            content_type,
+            headers,
+            body: body.into(),
+        }
     }
 
     /// Adds a header line.

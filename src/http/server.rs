@@ -66,13 +66,31 @@ impl Server {
     }
 
     async fn serve(self, handler: Rc<dyn Handler>, sleeper: Arc<Sleeper>) -> io::Result<()> {
-        let Self { listener, bus, routes, config, orders, replies, mut shutdown } = self;
+        let Self {
+            listener,
+            bus,
+            routes,
+            config,
+            orders,
+            replies,
+            mut shutdown,
+        } = self;
         let end_of_turn = Rc::new(EndOfTurn::default());
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
-        let hub = Hub::new(bus, inbox, Arc::clone(&orders), Rc::clone(&end_of_turn), watch).start();
-        let limits = routes.websockets.iter().map(|endpoint| Rc::new(endpoint.limits.clone()));
+        let hub = Hub::new(
+            bus,
+            inbox,
+            Arc::clone(&orders),
+            Rc::clone(&end_of_turn),
+            watch,
+        )
+        .start();
+        let limits = routes
+            .websockets
+            .iter()
+            .map(|endpoint| Rc::new(endpoint.limits.clone()));
         let worker = Worker {
             limits: limits.collect(),
             routes,
@@ -94,7 +112,10 @@ impl Server {
             sleep(Duration::from_millis(20)).await;
         };
         if timeout_at(deadline, finished).await.is_err() {
-            log::warn!("the grace time of {} s is over: what is open is cut off", grace.as_secs_f32());
+            log::warn!(
+                "the grace time of {} s is over: what is open is cut off",
+                grace.as_secs_f32()
+            );
         }
         Ok(())
     }

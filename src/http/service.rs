@@ -47,11 +47,20 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
-    let Found { endpoint, values, .. } = found;
+    let Found {
+        endpoint, values, ..
+    } = found;
     let wants_request = worker.routes.http[endpoint.0 as usize].wants_request;
     let request = wants_request.then(|| Request::new(request.head(), body));
     let reply = worker.replies.expect();
-    worker.handler.request(Call { endpoint, values, request }, reply.key);
+    worker.handler.request(
+        Call {
+            endpoint,
+            values,
+            request,
+        },
+        reply.key,
+    );
     worker.end_of_turn.request();
     reply.await.into_http()
 }
@@ -78,7 +87,10 @@ async fn read(request: &HttpRequest, body: Payload, limit: usize) -> Result<Byte
 }
 
 fn not_found(path: &str) -> Response {
-    Response::sentence(StatusCode::NOT_FOUND, format!("Nothing is served at {path}"))
+    Response::sentence(
+        StatusCode::NOT_FOUND,
+        format!("Nothing is served at {path}"),
+    )
 }
 
 fn method_not_allowed(allow: &str) -> Response {
@@ -93,12 +105,18 @@ fn upgrade_required() -> Response {
         "This is a WebSocket endpoint: connect to it with a WebSocket client.",
     )
     .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
-    .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+    .with_header(
+        header::SEC_WEBSOCKET_VERSION,
+        HeaderValue::from_static("13"),
+    )
 }
 
 fn too_busy() -> Response {
-    Response::sentence(StatusCode::SERVICE_UNAVAILABLE, "The server is busy. Try again in a moment.")
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    Response::sentence(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The server is busy. Try again in a moment.",
+    )
+    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 fn too_large(limit: usize) -> Response {

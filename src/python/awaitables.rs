@@ -72,7 +72,10 @@ struct State {
 
 impl Waiter {
     pub(super) fn new(event_loop: Py<PyAny>) -> Self {
-        Self { event_loop, state: Mutex::default() }
+        Self {
+            event_loop,
+            state: Mutex::default(),
+        }
     }
 
     /// About to be yielded. An error when another task waits already.
@@ -100,9 +103,9 @@ impl Waiter {
         match resume {
             None => Ok(()),
             Some((callback, None)) => callback.call1(this.py(), (this,)).map(drop),
-            Some((callback, Some(context))) => {
-                context.call_method1(this.py(), "run", (callback, this)).map(drop)
-            }
+            Some((callback, Some(context))) => context
+                .call_method1(this.py(), "run", (callback, this))
+                .map(drop),
         }
     }
 
@@ -149,7 +152,9 @@ impl Waiter {
         let py = this.py();
         let resume = {
             let mut state = this.get().lock();
-            let Some(resume) = state.resume.take() else { return Ok(false) };
+            let Some(resume) = state.resume.take() else {
+                return Ok(false);
+            };
             state.cancelled = Some(msg.unwrap_or_else(|| py.None()));
             resume
         };
@@ -159,7 +164,10 @@ impl Waiter {
             options.set_item("context", context)?;
         }
         let arguments = PyTuple::new(py, [callback.bind(py), this.as_any()])?;
-        this.get().event_loop.bind(py).call_method("call_soon", arguments, Some(&options))?;
+        this.get()
+            .event_loop
+            .bind(py)
+            .call_method("call_soon", arguments, Some(&options))?;
         Ok(true)
     }
 
@@ -182,7 +190,10 @@ impl Waiter {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "a method in Python")]
     fn exception(&self) -> PyResult<Option<Py<PyAny>>> {
-        Err(InvalidStateError::new_err("A waiter has no exception of its own."))
+        Err(InvalidStateError::new_err(
+            "A waiter has no exception of its own.",
+        ))
     }
 }

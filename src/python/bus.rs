@@ -19,7 +19,8 @@ impl Bus {
     /// The bus, unless it has been closed.
     pub(super) fn get(&self) -> PyResult<ipc::Bus> {
         let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
-        bus.clone().ok_or_else(|| PyRuntimeError::new_err("This bus has been closed."))
+        bus.clone()
+            .ok_or_else(|| PyRuntimeError::new_err("This bus has been closed."))
     }
 }
 
@@ -38,7 +39,10 @@ impl Bus {
         }
         let bus = ipc::Bus::open(name, &options)
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self { name: name.to_owned(), bus: Mutex::new(Some(bus)) })
+        Ok(Self {
+            name: name.to_owned(),
+            bus: Mutex::new(Some(bus)),
+        })
     }
 
     #[getter]
@@ -53,12 +57,17 @@ impl Bus {
 
     /// Unlinks the segment's name: a clean stop.
     fn remove(&self) -> PyResult<()> {
-        self.get()?.remove().map_err(|error| PyOSError::new_err(error.to_string()))
+        self.get()?
+            .remove()
+            .map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
     /// Leaves the bus. Twice is allowed.
     fn close(&self) {
-        self.bus.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.bus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     fn __repr__(&self) -> String {

@@ -33,7 +33,11 @@ impl Refused {
         let detail = value.getattr("detail").ok()?.extract().ok()?;
         let headers: std::collections::HashMap<String, String> =
             value.getattr("headers").ok()?.extract().ok()?;
-        Some(Self { status, detail, headers: headers.into_iter().collect() })
+        Some(Self {
+            status,
+            detail,
+            headers: headers.into_iter().collect(),
+        })
     }
 
     /// The response that an HTTP client gets.
@@ -41,7 +45,9 @@ impl Refused {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::sentence(status, self.detail);
         for (name, value) in self.headers {
-            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
+            {
                 response = response.with_header(name, value);
             }
         }

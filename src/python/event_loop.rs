@@ -10,8 +10,8 @@ use super::handler::EventBox;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
 use super::websocket::WebSocket;
-use crate::actors::mailbox::Signal;
 use crate::actors::link::Link;
+use crate::actors::mailbox::Signal;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 
@@ -43,13 +43,18 @@ impl EventLoop {
 
     /// Who is told when the I/O thread has ended.
     pub(super) fn on_stopped(&self, callback: Py<PyAny>) {
-        *self.on_stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(callback);
+        *self
+            .on_stopped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(callback);
     }
 
     /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
     pub(super) fn drain(&self, py: Python<'_>) {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
-        let Ok(mut batch) = self.batch.try_lock() else { return };
+        let Ok(mut batch) = self.batch.try_lock() else {
+            return;
+        };
         self.events.signal().clear();
         self.host.remote.in_one_go(|| {
             for _ in 0..BATCHES_IN_A_ROW {
@@ -73,14 +78,22 @@ impl EventLoop {
                     self.with_session(py, session, |ws| ws.take_in(py, kind, payload))
                 }
                 Event::Request { call, reply } => self.host.start_request(py, call, reply),
-                Event::Connect { call, session, link } => {
+                Event::Connect {
+                    call,
+                    session,
+                    link,
+                } => {
                     if self.host.endpoints.runs_sessions(call.endpoint) {
                         self.connect(py, call, session, link)
                     } else {
                         self.host.start_admission(py, call, session)
                     }
                 }
-                Event::Closed { session, code, reason } => self.closed(py, session, code, reason),
+                Event::Closed {
+                    session,
+                    code,
+                    reason,
+                } => self.closed(py, session, code, reason),
                 Event::Room { session } => self.with_session(py, session, |ws| ws.room(py)),
                 Event::Stopped => self.stopped(py),
             };
@@ -97,7 +110,11 @@ impl EventLoop {
         act: impl FnOnce(&WebSocket) -> PyResult<()>,
     ) -> PyResult<()> {
         // The lock is not held while Python runs: a handler may end, and be removed, in there.
-        let ws = self.host.running().get(&session).map(|running| running.ws.clone_ref(py));
+        let ws = self
+            .host
+            .running()
+            .get(&session)
+            .map(|running| running.ws.clone_ref(py));
         ws.map_or(Ok(()), |ws| act(ws.get()))
     }
 
@@ -109,12 +126,23 @@ impl EventLoop {
         link: Arc<Link>,
     ) -> PyResult<()> {
         let host = &self.host;
-        let Some(endpoint) = host.endpoints.websocket(call.endpoint) else { return Ok(()) };
+        let Some(endpoint) = host.endpoints.websocket(call.endpoint) else {
+            return Ok(());
+        };
         let request = call.request.expect("a handshake carries its request");
         let head = Head::new(request, &endpoint.names, call.values.clone());
-        let ws = WebSocket::new(py, session, link, Arc::clone(&host.remote), head, &host.event_loop)?;
+        let ws = WebSocket::new(
+            py,
+            session,
+            link,
+            Arc::clone(&host.remote),
+            head,
+            &host.event_loop,
+        )?;
         let ws = Py::new(py, ws)?;
-        let subject = endpoint.wants_subject().then(|| ws.bind(py).as_any().clone());
+        let subject = endpoint
+            .wants_subject()
+            .then(|| ws.bind(py).as_any().clone());
         let task = endpoint
             .call(py, &call.values, subject)
             .and_then(|coroutine| host.start_task(py, &coroutine));
@@ -122,30 +150,51 @@ impl EventLoop {
             Ok(task) => {
                 let done = Ended::new(ws.clone_ref(py), Arc::clone(host));
                 task.call_method1("add_done_callback", (done,))?;
-                self.host.running().insert(session, Running { ws, task: task.unbind() });
+                self.host.running().insert(
+                    session,
+                    Running {
+                        ws,
+                        task: task.unbind(),
+                    },
+                );
             }
             Err(error) => {
                 let label = ws.get().label();
-                ws.get().finish(1011, "", Some((500, "The handler failed.".to_owned())));
+                ws.get()
+                    .finish(1011, "", Some((500, "The handler failed.".to_owned())));
                 host.report(py, &label, error);
             }
         }
         Ok(())
     }
 
-    fn closed(&self, py: Python<'_>, session: SessionKey, code: u16, reason: String) -> PyResult<()> {
+    fn closed(
+        &self,
+        py: Python<'_>,
+        session: SessionKey,
+        code: u16,
+        reason: String,
+    ) -> PyResult<()> {
         let running = self.host.running().remove(&session);
-        let Some(Running { ws, task }) = running else { return Ok(()) };
+        let Some(Running { ws, task }) = running else {
+            return Ok(());
+        };
         let listens = ws.get().closed(py, code, reason)?;
         if !listens && !task.call_method0(py, "done")?.is_truthy(py)? {
             let cancel = task.getattr(py, "cancel")?;
-            self.host.event_loop.call_method1(py, "call_later", (IGNORES_THE_END_S, cancel))?;
+            self.host
+                .event_loop
+                .call_method1(py, "call_later", (IGNORES_THE_END_S, cancel))?;
         }
         Ok(())
     }
 
     fn stopped(&self, py: Python<'_>) -> PyResult<()> {
-        let callback = self.on_stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let callback = self
+            .on_stopped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         callback.map_or(Ok(()), |callback| callback.call0(py).map(drop))
     }
 }

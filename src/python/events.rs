@@ -15,11 +15,23 @@ pub(super) enum Event {
     /// A request for an asynchronous handler.
     Request { call: Call, reply: ReplyKey },
     /// A client asks for a WebSocket.
-    Connect { call: Call, session: SessionKey, link: Arc<Link> },
+    Connect {
+        call: Call,
+        session: SessionKey,
+        link: Arc<Link>,
+    },
     /// A message came; its bytes stand in the batch's arena.
-    Message { session: SessionKey, kind: Kind, len: usize },
+    Message {
+        session: SessionKey,
+        kind: Kind,
+        len: usize,
+    },
     /// A session is over.
-    Closed { session: SessionKey, code: u16, reason: String },
+    Closed {
+        session: SessionKey,
+        code: u16,
+        reason: String,
+    },
     /// A handler that waits may send again.
     Room { session: SessionKey },
     /// The I/O thread has ended.

@@ -48,7 +48,14 @@ impl PythonHandler {
         remote: Arc<Remote>,
     ) -> Rc<Self> {
         let (turn, watching) = (RefCell::default(), Rc::default());
-        Rc::new(Self { kinds, events, threads, remote, turn, watching })
+        Rc::new(Self {
+            kinds,
+            events,
+            threads,
+            remote,
+            turn,
+            watching,
+        })
     }
 
     fn collect(&self, event: Event) {
@@ -60,11 +67,19 @@ impl Inbox for PythonHandler {
     fn message(&self, session: SessionKey, kind: Kind, payload: &[u8]) {
         let events = &mut self.turn.borrow_mut().events;
         events.bytes.extend_from_slice(payload);
-        events.list.push(Event::Message { session, kind, len: payload.len() });
+        events.list.push(Event::Message {
+            session,
+            kind,
+            len: payload.len(),
+        });
     }
 
     fn closed(&self, session: SessionKey, code: u16, reason: &str) {
-        self.collect(Event::Closed { session, code, reason: reason.to_owned() });
+        self.collect(Event::Closed {
+            session,
+            code,
+            reason: reason.to_owned(),
+        });
     }
 
     fn room(&self, session: SessionKey) {
@@ -98,15 +113,25 @@ impl Handler for PythonHandler {
         if self.kinds.request_is_async(call.endpoint) {
             self.collect(Event::Request { call, reply });
         } else {
-            self.turn.borrow_mut().jobs.push(Job::Request { call, reply });
+            self.turn
+                .borrow_mut()
+                .jobs
+                .push(Job::Request { call, reply });
         }
     }
 
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>) {
         if self.kinds.connect_is_async(call.endpoint) {
-            self.collect(Event::Connect { call, session, link });
+            self.collect(Event::Connect {
+                call,
+                session,
+                link,
+            });
         } else {
-            self.turn.borrow_mut().jobs.push(Job::Admit { call, session });
+            self.turn
+                .borrow_mut()
+                .jobs
+                .push(Job::Admit { call, session });
         }
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()>
 
 fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyResult<()> {
     if level > MOST_LEVELS {
-        return Err(PyRecursionError::new_err("JSON nested too deeply, or containing itself."));
+        return Err(PyRecursionError::new_err(
+            "JSON nested too deeply, or containing itself.",
+        ));
     }
     if let Ok(text) = value.cast::<PyString>() {
         write_text(text.to_str()?, out);
@@ -35,7 +37,9 @@ fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyR
         write_items(tuple.iter(), out, level)?;
     } else {
         let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("Object of type {kind} is not JSON serializable")));
+        return Err(PyTypeError::new_err(format!(
+            "Object of type {kind} is not JSON serializable"
+        )));
     }
     Ok(())
 }
@@ -98,17 +102,25 @@ fn write_integer(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
         return Ok(());
     }
     // int's own text, also for a subclass that prints itself otherwise.
-    let text = value.py().get_type::<PyInt>().call_method1("__repr__", (value,))?;
+    let text = value
+        .py()
+        .get_type::<PyInt>()
+        .call_method1("__repr__", (value,))?;
     out.extend_from_slice(text.cast::<PyString>()?.to_str()?.as_bytes());
     Ok(())
 }
 
 fn write_float(value: &Bound<'_, PyAny>, number: f64, out: &mut Vec<u8>) -> PyResult<()> {
     if !number.is_finite() {
-        return Err(PyValueError::new_err(format!("JSON has no {number}: send null or text instead")));
+        return Err(PyValueError::new_err(format!(
+            "JSON has no {number}: send null or text instead"
+        )));
     }
     // Python's shortest text that reads back as the same number.
-    let text = value.py().get_type::<PyFloat>().call_method1("__repr__", (value,))?;
+    let text = value
+        .py()
+        .get_type::<PyFloat>()
+        .call_method1("__repr__", (value,))?;
     out.extend_from_slice(text.cast::<PyString>()?.to_str()?.as_bytes());
     Ok(())
 }

@@ -5,6 +5,11 @@
 //! [`event_loop`] drains it and runs coroutines; synchronous handlers run on [`threads`] that grow
 //! on demand. Nothing here relies on the GIL for safety.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "pyo3 hands a method its arguments by value"
+)]
+
 mod awaitables;
 mod bus;
 mod errors;
@@ -28,7 +33,7 @@ use pyo3::prelude::*;
 /// `fanbus._core`.
 #[pymodule(gil_used = false)]
 mod _core {
-    use super::*;
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
     use super::bus::Bus;

@@ -16,19 +16,24 @@ pub(super) struct MultiDict {
 impl MultiDict {
     /// For headers, whose names are in lower case here.
     pub(super) fn headers(pairs: Vec<(String, String)>) -> Self {
-        Self { pairs, ignores_case: true }
+        Self {
+            pairs,
+            ignores_case: true,
+        }
     }
 
     /// For a query string or a form.
     pub(super) fn form(encoded: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(encoded).into_owned().collect();
-        Self { pairs, ignores_case: false }
+        Self {
+            pairs,
+            ignores_case: false,
+        }
     }
 
     fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        let pairs = self.pairs.iter().filter(move |(other, _)| match self.ignores_case {
-            true => other.eq_ignore_ascii_case(name),
-            false => other == name,
+        let pairs = self.pairs.iter().filter(move |(other, _)| {
+            other == name || (self.ignores_case && other.eq_ignore_ascii_case(name))
         });
         pairs.map(|(_, value)| value.as_str())
     }
@@ -53,12 +58,16 @@ impl MultiDict {
 #[pymethods]
 impl MultiDict {
     fn __getitem__<'a>(&'a self, name: &str) -> PyResult<&'a str> {
-        self.values(name).next().ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+        self.values(name)
+            .next()
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
 
     fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
-        name.cast::<PyString>()
-            .is_ok_and(|name| name.to_str().is_ok_and(|name| self.values(name).next().is_some()))
+        name.cast::<PyString>().is_ok_and(|name| {
+            name.to_str()
+                .is_ok_and(|name| self.values(name).next().is_some())
+        })
     }
 
     fn __len__(&self) -> usize {
@@ -71,10 +80,10 @@ impl MultiDict {
 
     /// The first value of `name`, or `default`.
     #[pyo3(signature = (name, default=None))]
-    fn get(&self, py: Python<'_>, name: &str, default: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    fn get(&self, py: Python<'_>, name: &str, default: Option<Py<PyAny>>) -> Py<PyAny> {
         match self.values(name).next() {
-            Some(value) => Ok(PyString::new(py, value).into_any().unbind()),
-            None => Ok(default.unwrap_or_else(|| py.None())),
+            Some(value) => PyString::new(py, value).into_any().unbind(),
+            None => default.unwrap_or_else(|| py.None()),
         }
     }
 
@@ -86,7 +95,6 @@ impl MultiDict {
     fn keys(&self) -> Vec<&str> {
         self.names()
     }
-
 
     #[pyo3(name = "values")]
     fn first_values(&self) -> Vec<&str> {
@@ -100,7 +108,10 @@ impl MultiDict {
 
     /// Every name and value, in the order in which they came.
     fn pairs(&self) -> Vec<(&str, &str)> {
-        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
@@ -113,8 +124,11 @@ impl MultiDict {
     }
 
     fn __repr__(&self) -> String {
-        let pairs: Vec<String> =
-            self.firsts().iter().map(|(name, value)| format!("{name:?}: {value:?}")).collect();
+        let pairs: Vec<String> = self
+            .firsts()
+            .iter()
+            .map(|(name, value)| format!("{name:?}: {value:?}"))
+            .collect();
         format!("{{{}}}", pairs.join(", "))
     }
 }

@@ -53,10 +53,18 @@ impl Host {
     ) -> PyResult<Arc<Self>> {
         let create_task = event_loop.getattr(py, "create_task")?;
         let running = Mutex::default();
-        Ok(Arc::new(Self { remote, endpoints, event_loop, create_task, on_error, debug, running }))
+        Ok(Arc::new(Self {
+            remote,
+            endpoints,
+            event_loop,
+            create_task,
+            on_error,
+            debug,
+            running,
+        }))
     }
 
-    /// The WebSockets whose handlers run. The lock is not held while Python runs.
+    /// The sessions whose handlers run. The lock is not held while Python runs.
     pub(super) fn running(&self) -> MutexGuard<'_, HashMap<SessionKey, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +89,11 @@ impl Host {
         let started = call_http(py, endpoint, call).and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
-                let done = Answered { reply, host: Arc::clone(self), label };
+                let done = Answered {
+                    reply,
+                    host: Arc::clone(self),
+                    label,
+                };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
             Err(error) => {
@@ -101,7 +113,11 @@ impl Host {
         let (started, label) = self.call_admission(py, call);
         match started.and_then(|made| self.start_task(py, &made)) {
             Ok(task) => {
-                let done = Admitted { session, host: Arc::clone(self), label };
+                let done = Admitted {
+                    session,
+                    host: Arc::clone(self),
+                    label,
+                };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
             Err(error) => {
@@ -149,13 +165,19 @@ impl Host {
         py: Python<'py>,
         call: Call,
     ) -> (PyResult<Bound<'py, PyAny>>, String) {
-        let endpoint = self.endpoints.websocket(call.endpoint).expect("only asked where it is set");
-        let Call { values, request, .. } = call;
+        let endpoint = self
+            .endpoints
+            .websocket(call.endpoint)
+            .expect("only asked where it is set");
+        let Call {
+            values, request, ..
+        } = call;
         let request = request.expect("a handshake carries its request");
         let label = format!("the handshake of {}", request.path);
         let head = Head::new(request, &endpoint.names, values.clone());
         let subject = Bound::new(py, Request::new(py, head, endpoint.asynchronous));
-        let result = subject.and_then(|subject| endpoint.call(py, &values, Some(subject.into_any())));
+        let result =
+            subject.and_then(|subject| endpoint.call(py, &values, Some(subject.into_any())));
         (result, label)
     }
 
@@ -201,8 +223,15 @@ impl Host {
             Err(error) => Some(self.refusal(py, label, error)),
         };
         self.remote.order(match refusal {
-            None => Command::Accept { session, subprotocol: None },
-            Some((status, reason)) => Command::Reject { session, status, reason },
+            None => Command::Accept {
+                session,
+                subprotocol: None,
+            },
+            Some((status, reason)) => Command::Reject {
+                session,
+                status,
+                reason,
+            },
         });
     }
 
@@ -216,12 +245,10 @@ impl Host {
     }
 }
 
-fn call_http<'py>(
-    py: Python<'py>,
-    endpoint: &Endpoint,
-    call: Call,
-) -> PyResult<Bound<'py, PyAny>> {
-    let Call { values, request, .. } = call;
+fn call_http<'py>(py: Python<'py>, endpoint: &Endpoint, call: Call) -> PyResult<Bound<'py, PyAny>> {
+    let Call {
+        values, request, ..
+    } = call;
     let subject = request
         .map(|request| {
             let head = Head::new(request, &endpoint.names, values.clone());
@@ -232,7 +259,11 @@ fn call_http<'py>(
 }
 
 fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
-    let format = py.import("traceback").ok()?.getattr("format_exception").ok()?;
+    let format = py
+        .import("traceback")
+        .ok()?
+        .getattr("format_exception")
+        .ok()?;
     let lines: Vec<String> = format.call1((error.value(py),)).ok()?.extract().ok()?;
     Some(lines.concat())
 }
@@ -240,7 +271,8 @@ fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
 impl Endpoints {
     /// Does the function behind this endpoint run sessions, or only admit clients?
     pub(super) fn runs_sessions(&self, id: EndpointId) -> bool {
-        self.websocket(id).is_some_and(|endpoint| endpoint.runs_sessions)
+        self.websocket(id)
+            .is_some_and(|endpoint| endpoint.runs_sessions)
     }
 
     /// The function behind a WebSocket endpoint, if it has one.
@@ -277,7 +309,8 @@ pub(super) struct Admitted {
 impl Admitted {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let result = task.call_method0("result");
-        self.host.admit(task.py(), self.session, &self.label, result);
+        self.host
+            .admit(task.py(), self.session, &self.label, result);
     }
 }
 
@@ -311,7 +344,11 @@ impl Ended {
         // A handler that was still sending when its client left has done nothing wrong.
         let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
         if left || error.is_instance_of::<CancelledError>(py) {
-            ws.finish(1001, "", Some((503, "The server is going away.".to_owned())));
+            ws.finish(
+                1001,
+                "",
+                Some((503, "The server is going away.".to_owned())),
+            );
         } else if ws.is_opening() {
             let refusal = self.host.refusal(py, &ws.label(), error);
             ws.finish(1011, "", Some(refusal));

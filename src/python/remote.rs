@@ -33,7 +33,12 @@ thread_local! {
 
 impl Remote {
     pub(super) fn new(bus: Bus, orders: Orders, replies: ReplyBox) -> Arc<Self> {
-        Arc::new(Self { bus, orders, replies, stalled: AtomicBool::new(false) })
+        Arc::new(Self {
+            bus,
+            orders,
+            replies,
+            stalled: AtomicBool::new(false),
+        })
     }
 
     /// Runs `drain`, and wakes the I/O thread once for all that it ordered and answered.
@@ -42,7 +47,8 @@ impl Remote {
         drain();
         DRAINING.set(outer);
         if self.stalled.swap(false, Relaxed) {
-            self.orders.post(|commands| commands.push(Command::MailboxHasRoom));
+            self.orders
+                .post(|commands| commands.push(Command::MailboxHasRoom));
         }
         self.orders.wake();
         self.replies.wake();
@@ -71,7 +77,12 @@ impl Remote {
     }
 
     /// Publishes to everybody; `left_out` is a session of this worker, or 0.
-    pub(super) fn publish(&self, topic: &Topic, message: &Message<'_>, left_out: u64) -> PyResult<u64> {
+    pub(super) fn publish(
+        &self,
+        topic: &Topic,
+        message: &Message<'_>,
+        left_out: u64,
+    ) -> PyResult<u64> {
         let header = frame::message_header(message.kind(), message.bytes().len());
         let draft = Draft {
             topic: topic.as_str(),

@@ -42,7 +42,9 @@ impl Head {
 
     /// As a log names the client: address and port.
     pub(super) fn client_text(&self) -> String {
-        self.http.peer.map_or_else(|| "an unknown client".to_owned(), |peer| peer.to_string())
+        self.http
+            .peer
+            .map_or_else(|| "an unknown client".to_owned(), |peer| peer.to_string())
     }
 
     /// The path, decoded for people and handlers.
@@ -51,7 +53,9 @@ impl Head {
     }
 
     pub(super) fn client(&self) -> Option<(String, u16)> {
-        self.http.peer.map(|peer| (peer.ip().to_string(), peer.port()))
+        self.http
+            .peer
+            .map(|peer| (peer.ip().to_string(), peer.port()))
     }
 
     pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -95,7 +99,9 @@ impl Head {
             for line in self.http.headers.get_all("cookie") {
                 let line = String::from_utf8_lossy(line.as_bytes());
                 for pair in line.split(';') {
-                    let Some((name, value)) = pair.split_once('=') else { continue };
+                    let Some((name, value)) = pair.split_once('=') else {
+                        continue;
+                    };
                     let (name, value) = (name.trim(), value.trim().trim_matches('"'));
                     if !cookies.contains(name)? {
                         cookies.set_item(name, value)?;
@@ -121,7 +127,11 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(py: Python<'_>, head: Head, asynchronous: bool) -> Self {
-        Self { head, asynchronous, state: PyDict::new(py).unbind() }
+        Self {
+            head,
+            asynchronous,
+            state: PyDict::new(py).unbind(),
+        }
     }
 
     /// The value, or what gives it when it is awaited.
@@ -195,17 +205,21 @@ impl Request {
         self.state.bind(py).clone()
     }
 
-    /// The body, parsed. HTTPError 400 if it is not JSON.
+    /// The body, parsed. `HTTPError` 400 if it is not JSON.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let text = self.body_text()?;
-        let value = py.import("json")?.getattr("loads")?.call1((text,)).map_err(|error| {
-            let detail = format!("The body is not valid JSON: {}", error.value(py));
-            HTTPError::new_err((400, detail))
-        })?;
+        let value = py
+            .import("json")?
+            .getattr("loads")?
+            .call1((text,))
+            .map_err(|error| {
+                let detail = format!("The body is not valid JSON: {}", error.value(py));
+                HTTPError::new_err((400, detail))
+            })?;
         self.give(value)
     }
 
-    /// The body as str (UTF-8). HTTPError 400 if it is not.
+    /// The body as str (UTF-8). `HTTPError` 400 if it is not.
     fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let text = self.body_text()?.into_pyobject(py)?.into_any();
         self.give(text)

@@ -101,5 +101,10 @@ fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()
 }
 
 fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Vec<u8>) -> Response {
-    Response { status, content_type, headers: Vec::new(), body: Bytes::from(body) }
+    Response {
+        status,
+        content_type,
+        headers: Vec::new(),
+        body: Bytes::from(body),
+    }
 }

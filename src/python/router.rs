@@ -61,7 +61,9 @@ impl Endpoint {
 
     /// Does the function take the request or the WebSocket?
     pub(super) fn wants_subject(&self) -> bool {
-        self.arguments.iter().any(|argument| matches!(argument, Argument::Subject))
+        self.arguments
+            .iter()
+            .any(|argument| matches!(argument, Argument::Subject))
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
@@ -86,14 +88,20 @@ pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Str(text) => text.into_pyobject(py)?.into_any(),
         Value::Int(number) => number.into_pyobject(py)?.into_any(),
         Value::Float(number) => number.into_pyobject(py)?.into_any(),
-        Value::Uuid(text) => {
-            py.import("uuid")?.getattr("UUID")?.call1((text.as_str(),))?.into_any()
-        }
+        Value::Uuid(text) => py
+            .import("uuid")?
+            .getattr("UUID")?
+            .call1((text.as_str(),))?
+            .into_any(),
     })
 }
 
 fn label(callable: &Bound<'_, PyAny>) -> String {
-    let attribute = |name| callable.getattr(name).and_then(|value| value.extract::<String>());
+    let attribute = |name| {
+        callable
+            .getattr(name)
+            .and_then(|value| value.extract::<String>())
+    };
     match (attribute("__module__"), attribute("__qualname__")) {
         (Ok(module), Ok(name)) => format!("{module}.{name}"),
         _ => callable.to_string(),
@@ -152,7 +160,11 @@ impl Router {
             requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
             connects: websockets
                 .iter()
-                .map(|endpoint| endpoint.as_ref().is_some_and(|endpoint| endpoint.asynchronous))
+                .map(|endpoint| {
+                    endpoint
+                        .as_ref()
+                        .is_some_and(|endpoint| endpoint.asynchronous)
+                })
                 .collect(),
         };
         let endpoints = Endpoints {
@@ -162,7 +174,11 @@ impl Router {
                 .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
                 .collect(),
         };
-        (Arc::new(inside.routes.clone()), Arc::new(endpoints), Arc::new(kinds))
+        (
+            Arc::new(inside.routes.clone()),
+            Arc::new(endpoints),
+            Arc::new(kinds),
+        )
     }
 }
 
@@ -192,7 +208,9 @@ impl Router {
         let id = EndpointId(inside.endpoints.http.len() as u32);
         let added = inside.routes.router.add_http(&methods, path, id);
         added.map_err(|error| conflict(&error, &label(&handler), &inside.http_labels))?;
-        inside.routes.http.push(HttpEndpoint { wants_request: endpoint.wants_subject() });
+        inside.routes.http.push(HttpEndpoint {
+            wants_request: endpoint.wants_subject(),
+        });
         inside.endpoints.http.push(endpoint);
         inside.http_labels.push(label(&handler));
         Ok(())
@@ -209,12 +227,21 @@ impl Router {
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
-        self.add_socket(path, Behaviour::Handler, Some(endpoint), &label(&handler), config)
+        self.add_socket(
+            path,
+            Behaviour::Handler,
+            Some(endpoint),
+            &label(&handler),
+            config,
+        )
     }
 
     /// Registers a route that is served in Rust. `admit` is asked once per connection.
     #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called from one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called from one place"
+    )]
     fn add_turbo(
         &self,
         path: &str,
@@ -242,11 +269,14 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        let label = admit.as_ref().map_or_else(|| "a turbo route".to_owned(), label);
+        let label = admit
+            .as_ref()
+            .map_or_else(|| "a turbo route".to_owned(), label);
         self.add_socket(path, behaviour, endpoint, &label, config)
     }
 
     /// Names of the parameters in a path, in its order.
+    #[expect(clippy::unused_self, reason = "a method in Python")]
     fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
         Ok(template.names().map(str::to_owned).collect())
@@ -301,7 +331,13 @@ fn endpoint(
         })
         .collect::<PyResult<_>>()?;
     let callable = callable.clone().unbind();
-    Ok(Endpoint { callable, asynchronous, runs_sessions: false, arguments, names })
+    Ok(Endpoint {
+        callable,
+        asynchronous,
+        runs_sessions: false,
+        arguments,
+        names,
+    })
 }
 
 fn method(name: &str) -> PyResult<Method> {
@@ -311,11 +347,17 @@ fn method(name: &str) -> PyResult<Method> {
 
 /// A conflict names both handlers; other errors say enough themselves.
 fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
-    let RouteError::Conflict { endpoint: Some(other), .. } = error else {
+    let RouteError::Conflict {
+        endpoint: Some(other),
+        ..
+    } = error
+    else {
         return value_error(error);
     };
     let other = &labels[other.0 as usize];
-    value_error(format!("{error} The first is for {other}, the second for {label}."))
+    value_error(format!(
+        "{error} The first is for {other}, the second for {label}."
+    ))
 }
 
 /// Reads a `WebSocketConfig`, which has checked its fields.
@@ -326,7 +368,10 @@ fn settings(
 ) -> PyResult<WebSocketEndpoint> {
     let seconds = |name: &str| -> PyResult<Option<Duration>> {
         let seconds: Option<f64> = config.getattr(name)?.extract()?;
-        seconds.map(Duration::try_from_secs_f64).transpose().map_err(value_error)
+        seconds
+            .map(Duration::try_from_secs_f64)
+            .transpose()
+            .map_err(value_error)
     };
     let overflow: String = config.getattr("overflow")?.extract()?;
     let overflow = match overflow.as_str() {

@@ -60,7 +60,11 @@ impl Threads {
             stopping: false,
             run: None,
         };
-        Arc::new(Self { inside: Mutex::new(inside), work: Condvar::new(), most: most.max(1) })
+        Arc::new(Self {
+            inside: Mutex::new(inside),
+            work: Condvar::new(),
+            most: most.max(1),
+        })
     }
 
     /// What jobs are done with.
@@ -118,10 +122,14 @@ impl Threads {
     }
 
     fn start_thread(self: &Arc<Self>, inside: &mut Inside) {
-        let Some(run) = inside.run.clone() else { return };
+        let Some(run) = inside.run.clone() else {
+            return;
+        };
         let threads = Arc::clone(self);
         let name = format!("fanbus-handler-{}", inside.threads + 1);
-        let started = thread::Builder::new().name(name).spawn(move || threads.work(&*run));
+        let started = thread::Builder::new()
+            .name(name)
+            .spawn(move || threads.work(&*run));
         match started {
             Ok(_) => inside.threads += 1,
             Err(error) => log::error!("cannot start a thread for handlers: {error}"),

@@ -55,7 +55,10 @@ enum Phase {
     /// The client waits for the answer to its handshake.
     Opening,
     Open,
-    Closed { code: u16, reason: String },
+    Closed {
+        code: u16,
+        reason: String,
+    },
 }
 
 impl WebSocket {
@@ -67,7 +70,11 @@ impl WebSocket {
         head: Head,
         event_loop: &Py<PyAny>,
     ) -> PyResult<Self> {
-        let inside = Inside { phase: Phase::Opening, inbox: VecDeque::new(), senders: Vec::new() };
+        let inside = Inside {
+            phase: Phase::Opening,
+            inbox: VecDeque::new(),
+            senders: Vec::new(),
+        };
         let receiver = Py::new(py, Waiter::new(event_loop.clone_ref(py)))?;
         Ok(Self {
             key,
@@ -98,7 +105,11 @@ impl WebSocket {
 
     /// As a log names it: path and client.
     pub(super) fn label(&self) -> String {
-        format!("WebSocket {} of {}", self.head.path(), self.head.client_text())
+        format!(
+            "WebSocket {} of {}",
+            self.head.path(),
+            self.head.client_text()
+        )
     }
 
     /// Event loop: a message came. The task that waits for it runs at once.
@@ -142,13 +153,14 @@ impl WebSocket {
         match inside.phase {
             Phase::Closed { .. } => {}
             Phase::Open => self.close_with(&mut inside, code, reason, false),
-            Phase::Opening => match refusal {
-                Some((status, reason)) => self.refuse(&mut inside, status, reason),
-                None => {
-                    self.let_in(&mut inside, None);
-                    self.close_with(&mut inside, code, reason, false);
+            Phase::Opening => {
+                if let Some((status, reason)) = refusal {
+                    self.refuse(&mut inside, status, reason);
+                    return;
                 }
-            },
+                self.let_in(&mut inside, None);
+                self.close_with(&mut inside, code, reason, false);
+            }
         }
     }
 
@@ -171,18 +183,36 @@ impl WebSocket {
 
     fn let_in(&self, inside: &mut Inside, subprotocol: Option<String>) {
         inside.phase = Phase::Open;
-        self.remote.order(Command::Accept { session: self.key, subprotocol });
+        self.remote.order(Command::Accept {
+            session: self.key,
+            subprotocol,
+        });
     }
 
     fn refuse(&self, inside: &mut Inside, status: u16, reason: String) {
-        inside.phase = Phase::Closed { code: 1006, reason: format!("refused with {status}") };
-        self.remote.order(Command::Reject { session: self.key, status, reason });
+        inside.phase = Phase::Closed {
+            code: 1006,
+            reason: format!("refused with {status}"),
+        };
+        self.remote.order(Command::Reject {
+            session: self.key,
+            status,
+            reason,
+        });
     }
 
     fn close_with(&self, inside: &mut Inside, code: u16, reason: &str, forget: bool) {
         let reason = reason.to_owned();
-        inside.phase = Phase::Closed { code, reason: reason.clone() };
-        self.remote.order(Command::Close { session: self.key, code, reason, forget });
+        inside.phase = Phase::Closed {
+            code,
+            reason: reason.clone(),
+        };
+        self.remote.order(Command::Close {
+            session: self.key,
+            code,
+            reason,
+            forget,
+        });
     }
 
     /// The next message if one waits, or why none will come.
@@ -327,7 +357,13 @@ impl WebSocket {
         }
         ws.remote.send(ws.key, &ws.link, &message);
         if ws.link.must_wait() {
-            return Ok(Bound::new(py, Room { ws: this.clone().unbind() })?.into_any());
+            return Ok(Bound::new(
+                py,
+                Room {
+                    ws: this.clone().unbind(),
+                },
+            )?
+            .into_any());
         }
         Ok(Bound::new(py, Ready::nothing())?.into_any())
     }
@@ -335,7 +371,10 @@ impl WebSocket {
     /// The next message. WebSocketClosed when there is none any more.
     fn receive(this: Bound<'_, Self>) -> PyResult<Receive> {
         this.get().open_to_receive()?;
-        Ok(Receive { ws: this.unbind(), iterates: false })
+        Ok(Receive {
+            ws: this.unbind(),
+            iterates: false,
+        })
     }
 
     fn __aiter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -344,7 +383,10 @@ impl WebSocket {
 
     fn __anext__(this: Bound<'_, Self>) -> PyResult<Receive> {
         this.get().open_to_receive()?;
-        Ok(Receive { ws: this.unbind(), iterates: true })
+        Ok(Receive {
+            ws: this.unbind(),
+            iterates: true,
+        })
     }
 
     /// Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1). Closing twice
@@ -374,14 +416,21 @@ impl WebSocket {
         // lies behind `from` or wakes us.
         self.remote.bus.add_interest(topic.hash());
         let from = self.remote.bus.end();
-        self.remote.order(Command::Subscribe { session: self.key, topic, from });
+        self.remote.order(Command::Subscribe {
+            session: self.key,
+            topic,
+            from,
+        });
         Ok(())
     }
 
     /// From here on this client no longer gets what is published to the topic.
     fn unsubscribe(&self, topic: &str) -> PyResult<()> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote.order(Command::Unsubscribe { session: self.key, topic });
+        self.remote.order(Command::Unsubscribe {
+            session: self.key,
+            topic,
+        });
         Ok(())
     }
 

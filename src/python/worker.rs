@@ -53,7 +53,10 @@ pub(super) fn bind_listeners(
         .ok_or_else(|| PyOSError::new_err((libc::ENOENT, format!("{host} has no address"))))?;
     let listeners = listener::bind(address, count, backlog)?;
     let port = listeners[0].local_addr()?.port();
-    Ok((port, listeners.into_iter().map(IntoRawFd::into_raw_fd).collect()))
+    Ok((
+        port,
+        listeners.into_iter().map(IntoRawFd::into_raw_fd).collect(),
+    ))
 }
 
 /// One worker's Rust half: I/O thread, hub, mailbox.
@@ -92,18 +95,21 @@ impl Worker {
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
-        let (routes, endpoints, kinds) = router.parts(py);
+        let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
         let server = Server {
             listener: duplicate(listener)?,
             bus: bus.clone(),
-            routes,
+            routes: http_routes,
             config: Config::default(),
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
         };
-        let state = State { io: Some((server, kinds)), event_loop: None };
+        let state = State {
+            io: Some((server, kinds)),
+            event_loop: None,
+        };
         Ok(Self {
             events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
             remote: Remote::new(bus, orders, replies),
@@ -120,13 +126,16 @@ impl Worker {
     fn start(&self, py: Python<'_>, r#loop: Py<PyAny>) -> PyResult<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((server, kinds)) = state.io.take() else {
-            return Err(PyRuntimeError::new_err("This worker has been started already."));
+            return Err(PyRuntimeError::new_err(
+                "This worker has been started already.",
+            ));
         };
         let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug)?;
         let runs = Arc::clone(&host);
-        self.threads.run_with(Arc::new(move |py, job| runs.run(py, job)));
+        self.threads
+            .run_with(Arc::new(move |py, job| runs.run(py, job)));
         let events = Arc::clone(&self.events);
         state.event_loop = Some(Arc::new(EventLoop::new(host, Arc::clone(&events))));
         let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
@@ -140,7 +149,9 @@ impl Worker {
             }
             events.post(|batch| batch.list.push(Event::Stopped));
         };
-        thread::Builder::new().name("fanbus-io".to_owned()).spawn(io)?;
+        thread::Builder::new()
+            .name("fanbus-io".to_owned())
+            .spawn(io)?;
         Ok(())
     }
 
@@ -164,7 +175,8 @@ impl Worker {
     /// Returns the offset on the bus.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote.publish(&topic, &Message::new(message, "publish")?, 0)
+        self.remote
+            .publish(&topic, &Message::new(message, "publish")?, 0)
     }
 
     /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
@@ -184,10 +196,15 @@ impl Worker {
 }
 
 /// The worker's own descriptor of a listener that the supervisor keeps.
-#[expect(unsafe_code, reason = "the supervisor hands over a descriptor as a number")]
+#[expect(
+    unsafe_code,
+    reason = "the supervisor hands over a descriptor as a number"
+)]
 fn duplicate(listener: RawFd) -> PyResult<TcpListener> {
     if listener < 0 {
-        return Err(PyValueError::new_err(format!("{listener} is not a descriptor.")));
+        return Err(PyValueError::new_err(format!(
+            "{listener} is not a descriptor."
+        )));
     }
     // SAFETY: it is borrowed only for the call, during which the caller keeps it open; if it is not
     // open at all, duplicating it fails with EBADF.

@@ -1,7 +1,7 @@
 //! From the bus to the sessions: the one way a published message reaches anybody.
 
-use super::topics::{Subscription, TopicId};
 use super::Hub;
+use super::topics::{Subscription, TopicId};
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::{Index, Turn};
@@ -43,7 +43,10 @@ impl Hub {
         let mut skips = 0;
         while !self.turn.is_full() {
             let topics = &self.topics;
-            match self.subscriber.next(|hash| topics.wants(hash), &mut self.turn.arena) {
+            match self
+                .subscriber
+                .next(|hash| topics.wants(hash), &mut self.turn.arena)
+            {
                 Next::Empty => return Gathered::All,
                 Next::Lagged(missed) => return Gathered::Lagged(missed),
                 Next::Skipped => {
@@ -53,7 +56,8 @@ impl Hub {
                     }
                 }
                 Next::Record(head) => {
-                    let Some(id) = self.topics.find(head.topic_hash, self.subscriber.topic()) else {
+                    let Some(id) = self.topics.find(head.topic_hash, self.subscriber.topic())
+                    else {
                         // Another topic with the same hash.
                         self.turn.arena.truncate(head.frame.start);
                         continue;
@@ -82,7 +86,9 @@ impl Hub {
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
         for &Subscription { session, from } in &subscribed.subscribers {
-            let Some(outlet) = self.registry.outlet(session) else { continue };
+            let Some(outlet) = self.registry.outlet(session) else {
+                continue;
+            };
             if plain && from <= first {
                 if outlet.deliver(bytes, &self.turn, indexes).is_err() {
                     slow.push(session);
@@ -104,7 +110,9 @@ impl Hub {
         let mut dirty = std::mem::take(&mut self.dirty);
         for &id in touched {
             for &Subscription { session, from } in &self.topics.get(id).subscribers {
-                let Some(member) = self.registry.member(session) else { continue };
+                let Some(member) = self.registry.member(session) else {
+                    continue;
+                };
                 if member.touched.is_empty() {
                     dirty.push(session);
                 }
@@ -114,13 +122,15 @@ impl Hub {
         let mut slow = std::mem::take(&mut self.slow);
         let mut own = Vec::new();
         for session in dirty.drain(..) {
-            let Some(member) = self.registry.member(session) else { continue };
+            let Some(member) = self.registry.member(session) else {
+                continue;
+            };
             own.clear();
             for (id, from) in member.touched.drain(..) {
                 let records = self.topics.get(id).records.iter().copied();
-                own.extend(records.filter(|&index| {
-                    self.turn.is_for(index, session.as_u64(), from)
-                }));
+                own.extend(
+                    records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)),
+                );
             }
             // Indexes grow with offsets: sorted, they are in the order of the bus.
             own.sort_unstable();
@@ -158,23 +168,37 @@ impl Hub {
         let mut name = String::new();
         for offset in from..self.subscriber.offset() {
             self.turn.clear();
-            match self.bus.read_at_with_topic(offset, &mut self.turn.arena, &mut name) {
+            match self
+                .bus
+                .read_at_with_topic(offset, &mut self.turn.arena, &mut name)
+            {
                 ReadAt::Record(head) if head.topic_hash == topic.hash() => {
-                    let own = head.producer == self.bus.member()
-                        && head.origin == session.as_u64();
+                    let own = head.producer == self.bus.member() && head.origin == session.as_u64();
                     if own || name != topic.as_str() {
                         continue;
                     }
-                    let index = self.turn.push(head.frame.clone(), head.topic_hash, offset, 0);
-                    let Some(outlet) = self.registry.outlet(session) else { break };
-                    if outlet.deliver(&self.turn.arena, &self.turn, &[index]).is_err() {
+                    let index = self
+                        .turn
+                        .push(head.frame.clone(), head.topic_hash, offset, 0);
+                    let Some(outlet) = self.registry.outlet(session) else {
+                        break;
+                    };
+                    if outlet
+                        .deliver(&self.turn.arena, &self.turn, &[index])
+                        .is_err()
+                    {
                         self.close_slow(vec![session]);
                         break;
                     }
                 }
                 ReadAt::Record(_) => {}
                 ReadAt::Overwritten => {
-                    self.close(session, 1013, "messages were missed while subscribing", true);
+                    self.close(
+                        session,
+                        1013,
+                        "messages were missed while subscribing",
+                        true,
+                    );
                     break;
                 }
                 ReadAt::NotYet => break,
@@ -185,8 +209,12 @@ impl Hub {
 
     /// Ends a session's subscription.
     pub(super) fn unsubscribe(&mut self, session: SessionKey, topic: &Topic) {
-        let Some(id) = self.topics.find(topic.hash(), topic.as_str()) else { return };
-        let Some(member) = self.registry.member(session) else { return };
+        let Some(id) = self.topics.find(topic.hash(), topic.as_str()) else {
+            return;
+        };
+        let Some(member) = self.registry.member(session) else {
+            return;
+        };
         member.topics.retain(|other| *other != id);
         if let Some(hash) = self.topics.leave(id, session) {
             self.bus.remove_interest(hash);

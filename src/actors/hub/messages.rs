@@ -61,7 +61,10 @@ pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
 
 impl std::fmt::Debug for Open {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Open").field("route", &self.route).finish_non_exhaustive()
+        formatter
+            .debug_struct("Open")
+            .field("route", &self.route)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +166,10 @@ impl Commands {
         }
         match self.list.last_mut() {
             Some(Command::Send { session: last, len }) if *last == session => *len += added,
-            _ => self.list.push(Command::Send { session, len: added }),
+            _ => self.list.push(Command::Send {
+                session,
+                len: added,
+            }),
         }
     }
 }
@@ -193,14 +199,30 @@ impl Hub {
                         outlet.send(frames, Source::Handler);
                     }
                 }
-                Command::Accept { session, subprotocol } => self.accept(session, subprotocol),
-                Command::Reject { session, status, reason } => {
+                Command::Accept {
+                    session,
+                    subprotocol,
+                } => self.accept(session, subprotocol),
+                Command::Reject {
+                    session,
+                    status,
+                    reason,
+                } => {
                     self.reject(session, status, &reason);
                 }
-                Command::Close { session, code, reason, forget } => {
+                Command::Close {
+                    session,
+                    code,
+                    reason,
+                    forget,
+                } => {
                     self.close(session, code, &reason, forget);
                 }
-                Command::Subscribe { session, topic, from } => self.subscribe(session, topic, from),
+                Command::Subscribe {
+                    session,
+                    topic,
+                    from,
+                } => self.subscribe(session, topic, from),
                 Command::Unsubscribe { session, topic } => self.unsubscribe(session, &topic),
                 Command::Resume { session } => self.registry.tell(session, Control::Resume),
                 Command::MailboxHasRoom => {}
@@ -212,15 +234,25 @@ impl Hub {
     /// Gives a client a place, and lets it in or asks its handler.
     pub(super) fn open(&mut self, open: Open) {
         if self.closing_until.is_some() {
-            open.opening.reject(503, "The server is restarting. Try again in a moment.");
+            open.opening
+                .reject(503, "The server is restarting. Try again in a moment.");
             return;
         }
         let most = open.limits.max_connections;
         if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
-            open.opening.reject(503, "Too many connections to this address. Try again later.");
+            open.opening.reject(
+                503,
+                "Too many connections to this address. Try again later.",
+            );
             return;
         }
-        let Open { opening, route, limits, endpoint, ask } = open;
+        let Open {
+            opening,
+            route,
+            limits,
+            endpoint,
+            ask,
+        } = open;
         let (key, link) = self.registry.enter(opening, route, limits, endpoint);
         match ask {
             Some(ask) => {
@@ -233,8 +265,10 @@ impl Hub {
 
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
         let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
-        let Some(relayed) = self.registry.accept(key, &shared, subprotocol) else { return };
-        if let Some(topic) = relayed {
+        let Some(does) = self.registry.accept(key, &shared, subprotocol) else {
+            return;
+        };
+        if let Route::Relay(topic) = does {
             self.bus.add_interest(topic.hash());
             let from = self.bus.end();
             self.subscribe(key, topic, from);

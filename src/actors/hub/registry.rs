@@ -18,7 +18,6 @@ use crate::actors::link::Link;
 use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
-use crate::actors::topic::Topic;
 
 /// All sessions, by place.
 #[derive(Default)]
@@ -90,7 +89,10 @@ impl Registry {
         endpoint: u32,
     ) -> (SessionKey, Arc<Link>) {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, state: State::Free });
+            self.places.push(Place {
+                generation: 0,
+                state: State::Free,
+            });
             self.places.len() as u32 - 1
         });
         let link = Arc::new(Link::new(limits.max_queue_bytes));
@@ -98,36 +100,66 @@ impl Registry {
         let place = &mut self.places[slot as usize];
         // After 2^32 uses of one place the keys repeat; 0 is left out.
         place.generation = place.generation.wrapping_add(1).max(1);
-        let waiting = Waiting { opening, route, limits, link: Arc::clone(&link), endpoint, since };
+        let waiting = Waiting {
+            opening,
+            route,
+            limits,
+            link: Arc::clone(&link),
+            endpoint,
+            since,
+        };
         place.state = State::Opening(waiting);
         self.taken += 1;
         *self.per_endpoint.entry(endpoint).or_default() += 1;
         (SessionKey::new(slot, place.generation), link)
     }
 
-    /// Lets a waiting client in. Returns None when it is gone, else the topic its relay needs.
+    /// Lets a waiting client in. Returns what its session does; None when it is gone.
     pub(super) fn accept(
         &mut self,
         key: SessionKey,
         shared: &Rc<Shared>,
         subprotocol: Option<String>,
-    ) -> Option<Option<Topic>> {
+    ) -> Option<Route> {
         let place = self.place(key)?;
-        let State::Opening(waiting) = mem::replace(&mut place.state, State::Free) else {
-            unreachable!("Registry::place finds only taken places, and accept comes once")
+        let waiting = match mem::replace(&mut place.state, State::Free) {
+            State::Opening(waiting) => waiting,
+            other => {
+                place.state = other;
+                return None;
+            }
         };
-        let Waiting { opening, route, limits, link, endpoint, .. } = waiting;
-        let relayed = match &route {
-            Route::Relay(topic) => Some(topic.clone()),
-            Route::Echo(_) | Route::Handler => None,
-        };
+        let Waiting {
+            opening,
+            route,
+            limits,
+            link,
+            endpoint,
+            ..
+        } = waiting;
+        let does = route.clone();
         let shared = Rc::clone(shared);
-        let seat = Seat { key, shared, route, limits: Rc::clone(&limits), link, subprotocol };
+        let seat = Seat {
+            key,
+            shared,
+            route,
+            limits: Rc::clone(&limits),
+            link,
+            subprotocol,
+        };
         let (outlet, control) = opening.accept(seat);
         let (topics, touched) = (SmallVec::new(), SmallVec::new());
-        let member = Member { outlet, control, limits, endpoint, topics, touched, pinged: None };
+        let member = Member {
+            outlet,
+            control,
+            limits,
+            endpoint,
+            topics,
+            touched,
+            pinged: None,
+        };
         place.state = State::Open(member);
-        Some(relayed)
+        Some(does)
     }
 
     /// Takes a waiting client out, to refuse it.
@@ -147,7 +179,9 @@ impl Registry {
 
     /// The session is over. Returns the topics it was subscribed to.
     pub(super) fn leave(&mut self, key: SessionKey) -> SmallVec<[TopicId; 2]> {
-        let Some(place) = self.place(key) else { return SmallVec::new() };
+        let Some(place) = self.place(key) else {
+            return SmallVec::new();
+        };
         match mem::replace(&mut place.state, State::Free) {
             State::Open(member) => {
                 self.release(key, member.endpoint);
@@ -190,7 +224,9 @@ impl Registry {
     /// Keys of all sessions that were not told to close yet.
     pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
         let open = self.places.iter().filter_map(|place| match &place.state {
-            State::Open(member) if member.outlet.closed_since().is_none() => Some(member.outlet.key()),
+            State::Open(member) if member.outlet.closed_since().is_none() => {
+                Some(member.outlet.key())
+            }
             _ => None,
         });
         open.collect()
@@ -243,7 +279,10 @@ impl Member {
         let silent = now.duration_since(heard);
         let mut next: Option<Duration> = None;
         if let Some(timeout) = self.limits.timeout {
-            let stuck = self.outlet.stuck_since().map(|since| now.duration_since(since));
+            let stuck = self
+                .outlet
+                .stuck_since()
+                .map(|since| now.duration_since(since));
             let worst = silent.max(stuck.unwrap_or_default());
             if worst >= timeout {
                 let reason = if silent >= timeout {
@@ -251,19 +290,25 @@ impl Member {
                 } else {
                     format!("nothing could be sent for {} s", timeout.as_secs_f32())
                 };
-                self.control.do_send(Control::Close { code: 1001, reason, forget: true });
+                self.control.do_send(Control::Close {
+                    code: 1001,
+                    reason,
+                    forget: true,
+                });
                 return Some(CLOSE_TIMEOUT);
             }
-            next = Some(timeout - worst);
+            next = Some(timeout.saturating_sub(worst));
         }
         if let Some(interval) = self.limits.heartbeat_interval {
-            let since_ping = self.pinged.map_or(silent, |at| now.duration_since(at).min(silent));
+            let since_ping = self
+                .pinged
+                .map_or(silent, |at| now.duration_since(at).min(silent));
             let wait = if since_ping >= interval {
                 self.outlet.send(&frame::ping(b""), Source::Session);
                 self.pinged = Some(now);
                 interval
             } else {
-                interval - since_ping
+                interval.saturating_sub(since_ping)
             };
             next = Some(next.map_or(wait, |other| other.min(wait)));
         }

@@ -50,7 +50,10 @@ impl Topics {
     /// The topic of this name, if anybody is subscribed to it.
     pub(super) fn find(&self, hash: u64, name: &str) -> Option<TopicId> {
         let candidates = self.by_hash.get(&hash)?;
-        candidates.iter().copied().find(|&id| self.topics[id as usize].topic.as_str() == name)
+        candidates
+            .iter()
+            .copied()
+            .find(|&id| self.topics[id as usize].topic.as_str() == name)
     }
 
     /// A topic that `find` or `join` has named.
@@ -63,7 +66,11 @@ impl Topics {
         let id = self.find(topic.hash(), topic.as_str()).unwrap_or_else(|| {
             let hash = topic.hash();
             let (subscribers, records) = (Vec::new(), Vec::new());
-            let id = self.topics.insert(Subscribed { topic, subscribers, records }) as TopicId;
+            let id = self.topics.insert(Subscribed {
+                topic,
+                subscribers,
+                records,
+            }) as TopicId;
             self.by_hash.entry(hash).or_default().push(id);
             id
         });
@@ -74,12 +81,18 @@ impl Topics {
     /// Ends a session's subscription. Returns the topic's hash if there was one.
     pub(super) fn leave(&mut self, id: TopicId, session: SessionKey) -> Option<u64> {
         let subscribed = self.topics.get_mut(id as usize)?;
-        let at = subscribed.subscribers.iter().position(|entry| entry.session == session)?;
+        let at = subscribed
+            .subscribers
+            .iter()
+            .position(|entry| entry.session == session)?;
         subscribed.subscribers.swap_remove(at);
         let hash = subscribed.topic.hash();
         if subscribed.subscribers.is_empty() {
             self.topics.remove(id as usize);
-            let candidates = self.by_hash.get_mut(&hash).expect("every topic is listed by hash");
+            let candidates = self
+                .by_hash
+                .get_mut(&hash)
+                .expect("every topic is listed by hash");
             candidates.retain(|candidate| *candidate != id);
             if candidates.is_empty() {
                 self.by_hash.remove(&hash);
@@ -91,7 +104,9 @@ impl Topics {
     /// Every session that is subscribed to anything; one that has several topics comes several
     /// times.
     pub(super) fn subscribers(&self) -> impl Iterator<Item = SessionKey> {
-        self.topics.iter().flat_map(|(_, topic)| topic.subscribers.iter().map(|entry| entry.session))
+        self.topics
+            .iter()
+            .flat_map(|(_, topic)| topic.subscribers.iter().map(|entry| entry.session))
     }
 }
 
@@ -126,8 +141,23 @@ mod tests {
         let mut topics = Topics::default();
         let topic = Topic::new("room:1").expect("a good name");
         let (hash, name) = (topic.hash(), topic.as_str().to_owned());
-        let id = topics.join(topic.clone(), Subscription { session: key(1), from: 0 });
-        assert_eq!(topics.join(topic, Subscription { session: key(2), from: 0 }), id);
+        let id = topics.join(
+            topic.clone(),
+            Subscription {
+                session: key(1),
+                from: 0,
+            },
+        );
+        assert_eq!(
+            topics.join(
+                topic,
+                Subscription {
+                    session: key(2),
+                    from: 0
+                }
+            ),
+            id
+        );
         assert!(topics.wants(hash));
         assert_eq!(topics.leave(id, key(3)), None);
         assert_eq!(topics.leave(id, key(1)), Some(hash));

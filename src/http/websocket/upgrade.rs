@@ -22,8 +22,8 @@ use crate::actors::outbox::Source;
 use crate::actors::outlet::{Outlet, Writer};
 use crate::actors::session::{Control, Route, Session};
 use crate::http::handler::Call;
-use crate::http::request::Request;
 use crate::http::path::Values;
+use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
@@ -40,7 +40,9 @@ pub(in crate::http) fn upgrade(worker: &Worker, request: &HttpRequest, framed: F
         unsent: parts.write_buf.to_vec(),
     };
     match check(worker, request.head()) {
-        Ok(checked) => worker.end_of_turn.open(checked.open(worker, request.head(), client)),
+        Ok(checked) => worker
+            .end_of_turn
+            .open(checked.open(worker, request.head(), client)),
         Err(refusal) => client.refuse(&refusal),
     }
 }
@@ -71,7 +73,12 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
     };
     let settings = &worker.routes.websockets[found.endpoint.0 as usize];
-    let upgrade = Upgrade::check(&head.method, head.version, head.headers(), &settings.origins)?;
+    let upgrade = Upgrade::check(
+        &head.method,
+        head.version,
+        head.headers(),
+        &settings.origins,
+    )?;
     let subprotocol = Subprotocol::choose(&settings.subprotocols, head.headers()).cloned();
     let route = match &settings.behaviour {
         Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
@@ -82,21 +89,43 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         Behaviour::Handler => Route::Handler,
     };
     let (endpoint, values) = (found.endpoint, found.values);
-    Ok(Checked { endpoint, settings, upgrade, subprotocol, values, route })
+    Ok(Checked {
+        endpoint,
+        settings,
+        upgrade,
+        subprotocol,
+        values,
+        route,
+    })
 }
 
 impl Checked<'_> {
     fn open(self, worker: &Worker, head: &RequestHead, client: Client) -> Open {
-        let Self { endpoint, settings, upgrade, subprotocol, values, route } = self;
+        let Self {
+            endpoint,
+            settings,
+            upgrade,
+            subprotocol,
+            values,
+            route,
+        } = self;
         let asks = settings.asks || matches!(route, Route::Handler);
         let ask = asks.then(|| -> Ask {
             let handler = Rc::clone(&worker.handler);
             let request = Some(Request::new(head, Bytes::new()));
-            let call = Call { endpoint, values, request };
+            let call = Call {
+                endpoint,
+                values,
+                request,
+            };
             Box::new(move |session, link| handler.connect(call, session, link))
         });
         Open {
-            opening: Box::new(Handshake { client, upgrade, subprotocol }),
+            opening: Box::new(Handshake {
+                client,
+                upgrade,
+                subprotocol,
+            }),
             route,
             limits: Rc::clone(&worker.limits[endpoint.0 as usize]),
             endpoint: endpoint.0,
@@ -108,7 +137,9 @@ impl Checked<'_> {
 impl Client {
     /// Answers with a plain response and closes, in a small task of its own.
     fn refuse(self, refusal: &Refusal) {
-        let Self { mut stream, unsent, .. } = self;
+        let Self {
+            mut stream, unsent, ..
+        } = self;
         let mut answer = unsent;
         refusal.write(&mut answer);
         tokio::task::spawn_local(async move {
@@ -129,12 +160,36 @@ struct Handshake {
 
 impl Opening for Handshake {
     fn accept(self: Box<Self>, seat: Seat) -> (Rc<Outlet>, Recipient<Control>) {
-        let Self { client: Client { stream, early, unsent }, upgrade, subprotocol } = *self;
-        let Seat { key, shared, route, limits, link, subprotocol: chosen } = seat;
-        let chosen = chosen.and_then(|name| Subprotocol::new(name).ok()).or(subprotocol);
+        let Self {
+            client:
+                Client {
+                    stream,
+                    early,
+                    unsent,
+                },
+            upgrade,
+            subprotocol,
+        } = *self;
+        let Seat {
+            key,
+            shared,
+            route,
+            limits,
+            link,
+            subprotocol: chosen,
+        } = seat;
+        let chosen = chosen
+            .and_then(|name| Subprotocol::new(name).ok())
+            .or(subprotocol);
         let (reader, writer) = stream.into_split();
         let end_of_turn = Rc::clone(&shared.end_of_turn);
-        let outlet = Rc::new(Outlet::new(Box::new(writer), key, &limits, link, end_of_turn));
+        let outlet = Rc::new(Outlet::new(
+            Box::new(writer),
+            key,
+            &limits,
+            link,
+            end_of_turn,
+        ));
         let mut answer = unsent;
         upgrade.write(chosen.as_ref(), [], &mut answer);
         outlet.send(&answer, Source::Session);

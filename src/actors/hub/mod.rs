@@ -172,7 +172,9 @@ impl Hub {
 
     /// While the worker ends: closes the share of the sessions that this tick is for.
     fn close_some(&mut self, now: Instant) {
-        let Some(until) = self.closing_until else { return };
+        let Some(until) = self.closing_until else {
+            return;
+        };
         let ticks = until.saturating_duration_since(now).as_nanos() / TICK.as_nanos() + 1;
         let open = self.registry.open_sessions();
         // A handful is closed at once: pacing is for crowds.
@@ -183,7 +185,14 @@ impl Hub {
     }
 
     fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
-        self.registry.tell(key, Control::Close { code, reason: reason.to_owned(), forget });
+        self.registry.tell(
+            key,
+            Control::Close {
+                code,
+                reason: reason.to_owned(),
+                forget,
+            },
+        );
     }
 }
 
