@@ -246,7 +246,9 @@ mod tests {
         let all = parts.concat();
         let memory = words(all.len().div_ceil(WORD_BYTES) + 1);
         let mut packer = Packer::new(&memory);
-        parts.iter().for_each(|part| packer.write(part));
+        for part in parts {
+            packer.write(part);
+        }
         packer.finish();
 
         let mut out = b"before".to_vec();

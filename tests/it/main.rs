@@ -1,1 +1,3 @@
 //! All Rust integration tests, in one binary.
+
+mod bus;
