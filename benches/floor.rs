@@ -90,6 +90,8 @@ impl Floor {
         socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
+        // What is accepted inherits it.
+        socket.set_tcp_nodelay(true)?;
         let listener = TcpListener::from(socket);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -136,7 +138,6 @@ impl Floor {
                 Err(error) => return Err(error.into()),
             };
             stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
             let place = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1

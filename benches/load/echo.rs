@@ -45,8 +45,13 @@ pub(crate) fn run(options: &Options) -> Outcome<Report> {
     let mut deadline = None;
     loop {
         let goes_on = meter.goes_on();
+        // Messages of one read came together, and the clock is not free.
+        let mut last = (usize::MAX, 0);
         client.turn(TICK, |index, message, unsent| {
-            let now_ns = meter.now_ns();
+            if last.0 != index {
+                last = (index, meter.now_ns());
+            }
+            let now_ns = last.1;
             let counts = &mut counts[index];
             let stamp = message.strip_prefix(prefix).and_then(Stamp::decode);
             match stamp {

@@ -64,7 +64,11 @@ and all in the same order. Measuring begins when a first message has reached eve
   --rate R         open loop instead: R messages per second, whatever comes back. Latency is then
                    from the moment at which a message was due, so that a server that stalls
                    cannot hide it
-  --patience S     how long to wait for what is missing at the end [5]
+  --patience S     how long to wait for a first message to reach everybody, and at the end for
+                   what is missing [5]
+
+In the closed loop, a message that does not reach everybody stops the loop; after a second in
+which nothing came (a stall) it counts as missing, and the loop goes on.
 
 Unit: a delivery, which is one message at one connection.
 ";

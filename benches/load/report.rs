@@ -166,7 +166,7 @@ impl Meter {
             report.fail_if(true);
             return;
         }
-        report.add("per second", (self.units as f64 / elapsed_s).round(), "/s");
+        report.add("per second", (self.units as f64 / elapsed_s).round(), "");
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
             report.add(
                 name,
