@@ -42,8 +42,9 @@ class Client:
         self.close_code: int | None = None
         """None while open; 1006 if the connection broke."""
 
-        self._wanted = 0
-        self._reached = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        """How many messages somebody waits for."""
+
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -73,9 +74,9 @@ class Client:
     async def got(self, count: int) -> None:
         """Until `count` messages are here. AssertionError if the connection ends before."""
         if len(self.notes) < count and self.close_code is None:
-            self._wanted = count
-            self._reached.clear()
-            await self._reached.wait()
+            reached = asyncio.get_running_loop().create_future()
+            self._waiting.append((count, reached))
+            await reached
         assert len(self.notes) >= count, (
             f"closed with {self.close_code} after {len(self.notes)} of {count} messages"
         )
@@ -122,13 +123,22 @@ class Client:
                     return
                 else:
                     self.notes.append(Note(opcode, len(payload), zlib.crc32(payload)))
-                    if len(self.notes) >= self._wanted:
-                        self._reached.set()
+                    if self._waiting:
+                        self._tell(len(self.notes))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             self.close_code = code
-            self._reached.set()
+            self._tell(None)
+
+    def _tell(self, count: int | None) -> None:
+        """Wakes who has waited for so many messages; None: everybody."""
+        for waiting in list(self._waiting):
+            wanted, reached = waiting
+            if count is None or wanted <= count:
+                self._waiting.remove(waiting)
+                if not reached.done():
+                    reached.set_result(None)
 
 
 async def open_crowd(

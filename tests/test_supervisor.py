@@ -321,7 +321,7 @@ def test_a_request_in_flight_is_answered_before_the_end(server: StartServer) -> 
 
 
 def test_a_second_signal_ends_it_at_once(server: StartServer) -> None:
-    one = server("web", workers=2)
+    one = server("web", workers=1)
     with RawSocket(one.port) as raw:
         raw.write(b"GET /slow/60 HTTP/1.1\r\nHost: x\r\n\r\n")
         with one.http() as http:

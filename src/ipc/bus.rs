@@ -96,7 +96,6 @@ struct Shared {
     seen: process::AtomicU64,
     waiting: Waiting,
     generation: u32,
-    /// Last: its drop gives the token away.
     segment: Arc<Segment>,
 }
 
@@ -365,6 +364,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if self.generation == generation() {
             members::clean(self.segment.parts(), self.member.slot);
+            // Said and not left to the close: a subprocess that another thread is just starting holds
+            // a copy of the descriptor until its exec.
+            let _ = self.segment.file().drop_token(self.member.slot);
         }
     }
 }

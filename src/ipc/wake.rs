@@ -209,7 +209,10 @@ mod tests {
             sleepers.park(9, 1);
             sleepers.wake(9, || false);
             let rung = Cell::new(false);
-            sleepers.wake(9, || rung.replace(true) || true);
+            sleepers.wake(9, || {
+                rung.set(true);
+                true
+            });
             assert!(rung.get());
         });
     }
@@ -224,7 +227,10 @@ mod tests {
                 true
             });
             let rung = Cell::new(false);
-            sleepers.wake(9, || rung.replace(true) || true);
+            sleepers.wake(9, || {
+                rung.set(true);
+                true
+            });
             assert!(
                 rung.get(),
                 "the second sleep was taken for one that was rung already"

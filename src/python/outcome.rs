@@ -264,7 +264,9 @@ fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
         .ok()?
         .getattr("format_exception")
         .ok()?;
-    let lines: Vec<String> = format.call1((error.value(py),)).ok()?.extract().ok()?;
+    // Before Python 3.12 only `into_value` puts the traceback into the exception.
+    let value = error.clone_ref(py).into_value(py);
+    let lines: Vec<String> = format.call1((value,)).ok()?.extract().ok()?;
     Some(lines.concat())
 }
 
