@@ -418,11 +418,16 @@ impl WebSocket {
     /// From here on this client gets what is published to the topic, in any worker.
     fn subscribe(&self, topic: &str) -> PyResult<()> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.open()?;
         // First the interest, then the end of the bus: whatever is published from here on either
-        // lies behind `from` or wakes us.
-        self.remote.bus.add_interest(topic.hash());
+        // lies behind `from` or wakes us. Both before the client is let in: once it is, it is
+        // subscribed.
+        let hash = topic.hash();
+        self.remote.bus.add_interest(hash);
         let from = self.remote.bus.end();
+        if let Err(closed) = self.open() {
+            self.remote.bus.remove_interest(hash);
+            return Err(closed);
+        }
         self.remote.order(Command::Subscribe {
             session: self.key,
             topic,
