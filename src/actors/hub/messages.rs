@@ -238,6 +238,11 @@ impl Hub {
                 .reject(503, "The server is restarting. Try again in a moment.");
             return;
         }
+        if self.registry.len() >= self.most_sessions {
+            open.opening
+                .reject(503, "Too many connections to this server. Try again later.");
+            return;
+        }
         let most = open.limits.max_connections;
         if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
             open.opening.reject(
