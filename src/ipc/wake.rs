@@ -100,11 +100,11 @@ impl<'a> Sleepers<'a> {
         dekker_fence();
     }
 
-    /// Says that the member in `slot` runs again. It must look at the log after this.
+    /// Says that the member in `slot` runs again.
     pub(super) fn unpark(&self, slot: u8) {
         self.word(slot).store(RUNNING, Ordering::Release);
-        // [K4] Pairs with [P4]: a publisher that saw the bit from before this had committed before,
-        // and the look at the log that follows sees its record.
+        // [K4] Pairs with [P4]: a publisher that still saw the bit committed before this; at the latest
+        // the re-check [K3] of the next sleep sees its record.
         self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
     }
 
