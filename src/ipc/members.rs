@@ -68,6 +68,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn is_taken(&self, slot: u8) -> bool {
+        // [M4] Pairs with [M3].
         self.word(slot, STATE).load(Ordering::Acquire) != FREE
     }
 
@@ -98,6 +99,7 @@ impl<'a> Table<'a> {
         // [M1] Pairs with [M2].
         self.word(slot, INCARNATION)
             .store(u64::from(incarnation), Ordering::Release);
+        // [M3] Pairs with [M4]: who sees the slot taken sees by whom.
         self.word(slot, STATE).store(TAKEN, Ordering::Release);
         Member { slot, incarnation }
     }
@@ -107,10 +109,9 @@ impl<'a> Table<'a> {
 /// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
 pub(super) fn clean(parts: Parts<'_>, slot: u8) {
     parts.sleepers().forget(slot);
-    parts
-        .table()
-        .word(slot, STATE)
-        .store(FREE, Ordering::Release);
+    // [M3] Pairs with [M4]: who sees the slot free finds nothing of the last member.
+    let state = parts.table().word(slot, STATE);
+    state.store(FREE, Ordering::Release);
 }
 
 /// Takes the first slot that nobody lives in, and keeps its token. `None`: all are alive.
