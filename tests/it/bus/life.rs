@@ -392,7 +392,8 @@ fn a_forked_child_is_inert_and_does_not_keep_its_parent_alive() {
     }
     let mut dead = Vec::new();
     until("its death is noticed", || {
-        bus.reap_with(|member| dead.push(member)) > 0
+        dead = bus.reap_members();
+        !dead.is_empty()
     });
     let [Member { slot, incarnation }] = dead[..] else {
         panic!("{dead:?}")
