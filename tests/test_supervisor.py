@@ -335,7 +335,7 @@ def test_a_second_signal_ends_it_at_once(server: StartServer) -> None:
                 return True
             return False
 
-        wait_for(refused, "the end of listening")
+        wait_for(refused, "the end of listening", deadline_s=5)
         one.send_signal(signal.SIGTERM)
         assert one.process.wait(5) == 0, "well before the grace time of 10 s is over"
 

@@ -506,6 +506,7 @@ def test_one_connection_too_many_is_503_until_one_goes(sockets: Server) -> None:
             assert third.upgrade("/few").status == 503
         first.send(CLOSE, closing(1000))
         assert first.ended()
+        first.socket.close()
 
         def admitted() -> bool:
             with RawSocket(sockets.port) as fourth:

@@ -89,7 +89,7 @@ class Router:
 
 @final
 class Worker:
-    """One worker's Rust half: I/O thread, hub, mailbox."""
+    """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
     def __new__(
         cls,

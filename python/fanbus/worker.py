@@ -61,7 +61,7 @@ def serve(
     end_on: Iterable[signal.Signals],
     on_ready: Callable[[], None],
 ) -> None:
-    """Serves on `listener` until one of the signals comes and everything in flight is finished.
+    """Serves on `listener`, which is closed here, until one of the signals comes and everything in flight is finished.
 
     A second signal ends it at once. `on_ready` is called when connections are being accepted.
     """
@@ -76,6 +76,7 @@ def serve(
             debug=settings.debug,
             on_error=log_error,
         )
+        os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker = core
         core.start(loop)
         loop.add_reader(core.fileno(), core.drain)
