@@ -51,17 +51,24 @@ class Client:
     async def open(cls, port: int, path: str, *, greeted: bool) -> Client:
         """Connects. With `greeted`, waits for the first message and keeps it as `greeting`."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_STREAM_LIMIT)
-        request, _ = upgrade_request(path)
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
         client = cls(reader, writer)
-        if greeted:
-            opcode, payload = await client._frame()
-            assert opcode == TEXT, (opcode, payload)
-            client.greeting = payload.decode()
+        try:
+            await client._greet(path, greeted)
+        except BaseException:
+            writer.close()
+            raise
         client._task = asyncio.create_task(client._read())
         return client
+
+    async def _greet(self, path: str, greeted: bool) -> None:
+        request, _ = upgrade_request(path)
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        if greeted:
+            opcode, payload = await self._frame()
+            assert opcode == TEXT, (opcode, payload)
+            self.greeting = payload.decode()
 
     async def send(self, message: str | bytes) -> None:
         """Sends one message; waits while the socket is full."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from people import Terminal, closed_with, hear, join
@@ -191,6 +191,15 @@ def test_the_chat_closes_who_sends_too_much(chat: Server, path: str) -> None:
             for number in range(100):
                 say(ws, str(number), "quick")
         assert closed_with(ws) == 1008
+
+
+@pytest.mark.parametrize("path", ["/rooms/", "/relay/"])
+@pytest.mark.parametrize("room", ["x" * 300, "two%0Alines", "%00"])
+def test_a_room_that_cannot_be_is_refused(chat: Server, path: str, room: str) -> None:
+    with pytest.raises(InvalidStatus) as error, join(chat, path + room):
+        pass
+    assert 400 <= error.value.response.status_code < 500
+    assert "Traceback" not in chat.log()
 
 
 def test_the_demo_echoes(demo: Server) -> None:

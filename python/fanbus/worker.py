@@ -128,8 +128,12 @@ def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
 
 
 def log_error(where: str, error: BaseException) -> None:
-    """What a handler raised, and nobody caught."""
-    logger.error("%s", where, exc_info=(type(error), error, error.__traceback__))
+    """What a handler raised, and nobody caught.
+
+    `where` has a path in it that a client chose: it is kept on its line.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in where)
+    logger.error("%s", line, exc_info=(type(error), error, error.__traceback__))
 
 
 def _finish(loop: asyncio.AbstractEventLoop) -> None:

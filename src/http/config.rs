@@ -9,11 +9,15 @@ pub struct Config {
     pub keep_alive: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
+    /// A client has this long to send the whole body of a request (408 above it).
+    pub body_timeout: Duration,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
+    /// WebSockets of this worker, over all routes (503 above it).
+    pub max_websockets: usize,
 }
 
 impl Default for Config {
@@ -21,8 +25,10 @@ impl Default for Config {
         Self {
             keep_alive: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(120),
             max_body_bytes: 16 << 20,
             max_connections: 16_384,
+            max_websockets: 65_536,
         }
     }
 }

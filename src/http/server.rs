@@ -85,6 +85,7 @@ impl Server {
             Arc::clone(&orders),
             Rc::clone(&end_of_turn),
             watch,
+            config.max_websockets,
         )
         .start();
         let limits = routes

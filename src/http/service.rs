@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::timeout;
 
 use super::config::Config;
 use super::handler::{Call, Handler};
@@ -43,7 +44,7 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     if !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = match read(&request, body, worker.config.max_body_bytes).await {
+    let body = match read(&request, body, &worker.config).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
@@ -66,7 +67,8 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
 }
 
 /// The whole body, if it keeps the limit. An announced length is checked before anything is read.
-async fn read(request: &HttpRequest, body: Payload, limit: usize) -> Result<Bytes, Response> {
+async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<Bytes, Response> {
+    let limit = config.max_body_bytes;
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
     if announced.is_none() && !headers.contains_key(header::TRANSFER_ENCODING) {
@@ -76,7 +78,13 @@ async fn read(request: &HttpRequest, body: Payload, limit: usize) -> Result<Byte
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    match body.to_bytes_limited(limit).await {
+    let Ok(read) = timeout(config.body_timeout, body.to_bytes_limited(limit)).await else {
+        return Err(Response::sentence(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body did not come in time.",
+        ));
+    };
+    match read {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err(Response::sentence(
             StatusCode::BAD_REQUEST,

@@ -222,7 +222,7 @@ mod opaque {
 
     pub(super) fn append(words: &[AtomicU64], count: usize, bytes: &mut Vec<u8>) {
         let mut left = count;
-        for piece in words.chunks(OPAQUE_BYTES / WORD_BYTES / 2) {
+        for piece in words[..count.div_ceil(WORD_BYTES)].chunks(OPAQUE_BYTES / WORD_BYTES / 2) {
             let take = left.min(piece.len() * WORD_BYTES);
             super::append(piece, take, bytes);
             left -= take;

@@ -89,6 +89,7 @@ const _: () = assert!(
     MAX_MEMBERS <= u64::BITS as usize,
     "a member is a bit of a mask"
 );
+const _: () = assert!(usize::BITS == 64, "64 rings want more addresses");
 const _: () = assert!(
     cfg!(target_endian = "little"),
     "the layout is little-endian"

@@ -119,7 +119,9 @@ impl<'a> Log<'a> {
                 break;
             }
             let word = self.word(at);
-            let seen = word.load(Ordering::Acquire);
+            // [P6] Pairs with [P2] of those before us. `SeqCst`, so that their commits come before ours in
+            // the order that [S1] and [P4] argue with; nothing is read through it.
+            let seen = word.load(Ordering::SeqCst);
             match self.laps_ahead(seen, at) {
                 0 => at += 1,
                 -1 => {
@@ -127,7 +129,7 @@ impl<'a> Log<'a> {
                     // [P2] Commit. As a release it pairs with [R1]: who sees this word sees the whole
                     // record. As `SeqCst` it pairs with [K3] and [S2]: see [P4].
                     let swap =
-                        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Acquire);
+                        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Relaxed);
                     if swap.is_ok() {
                         self.count(at);
                         return Ok(at);

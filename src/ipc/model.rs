@@ -262,11 +262,8 @@ proptest! {
         for _ in 0..500 {
             let before = cursor.offset();
             let next = cursor.next(parts, |hash| hash & 1 == 0, &mut frames);
-            prop_assert!(cursor.offset() >= before);
+            prop_assert!(cursor.offset() >= before && next != Next::Lagged(0));
             prop_assert!(frames.len() <= RING_BYTES * 500);
-            if let Next::Lagged(count) = next {
-                prop_assert!(count >= 1);
-            }
         }
         let _ = read_at(parts, start, &mut frames, &mut String::new());
         let _ = parts.log().is_sound();
@@ -378,7 +375,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
 
-    // A record says who published it and as which; its length and every byte follow from that.
+    // Its length and every byte follow from who published it and as which.
     let frame_of = |slot: u8, number: u64| {
         let mut frame = number.to_le_bytes().to_vec();
         let bytes = (number * 7 + u64::from(slot)) % 300;

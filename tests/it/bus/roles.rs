@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{BufWriter, Write};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Next, PublishError, topic_hash};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -136,10 +136,13 @@ fn reader(name: &str) {
     listen();
 }
 
-/// Opens when told, and says what it found.
+/// Opens at the time that it is told, in microseconds since 1970, and says what it found.
 fn opener(name: &str) {
     say("ready");
-    listen();
+    let start = UNIX_EPOCH + Duration::from_micros(listen().parse().expect("a time"));
+    while SystemTime::now() < start {
+        std::hint::spin_loop();
+    }
     let bus = Bus::open(name, &small()).expect("it opens");
     let member = bus.member();
     say(&format!(

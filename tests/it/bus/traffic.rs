@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::thread;
 
-use fanbus::ipc::{Bus, BusOptions, Draft, Next, PublishError, ReadAt, topic_hash};
+use fanbus::ipc::{
+    Bus, BusOptions, Draft, Next, Parker, PublishError, ReadAt, Subscriber, topic_hash,
+};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::process::{Actor, Name, PATIENCE, until};
@@ -115,7 +117,8 @@ fn killing_publishers_stops_nobody_and_all_readers_agree() {
         victim.kill();
         let mut dead = Vec::new();
         until("its death is noticed", || {
-            bus.reap_with(|member| dead.push(member)) > 0
+            dead = bus.reap_members();
+            !dead.is_empty()
         });
         assert_eq!(dead.len(), 1);
         assert_eq!(dead[0].slot, slot);
@@ -304,6 +307,15 @@ fn threads_of_one_process_wake_each_other_and_wait_side_by_side() {
         }
     });
     assert_eq!(bus.end(), count);
+}
+
+#[test]
+fn a_bus_can_be_used_from_any_thread() {
+    fn shared<T: Send + Sync>() {}
+    fn movable<T: Send>() {}
+    shared::<Bus>();
+    shared::<Parker>();
+    movable::<Subscriber>();
 }
 
 #[test]
