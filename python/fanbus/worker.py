@@ -63,7 +63,8 @@ def serve(
 ) -> None:
     """Serves on `listener` until one of the signals comes and everything in flight is finished.
 
-    The listener is closed here. A second signal ends it at once. `on_ready` is called when connections are being accepted.
+    The listener is closed here. A second signal ends it at once. `on_ready` is called when
+    connections are being accepted.
     """
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
