@@ -91,7 +91,12 @@ fn reader(name: &str) {
     let mut subscriber = bus.subscriber();
     let start = subscriber.offset();
     say(&format!("ready {start}"));
-    let path = format!("/dev/shm/test-result-{name}-{}", std::process::id());
+    // In the build's own folder for such things, which a failed test may leave something in.
+    let path = format!(
+        "{}/{name}-{}",
+        env!("CARGO_TARGET_TMPDIR"),
+        std::process::id()
+    );
     let mut file = BufWriter::new(File::create(&path).expect("room for the result"));
     let (mut received, mut lagged) = (0_u64, 0_u64);
     let mut frames = Vec::new();
