@@ -9,6 +9,14 @@ pub struct Config {
     pub keep_alive: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
+    /// A client has this long to send the body of a request, and longer by `slowest_body` (408
+    /// above it).
+    pub body_timeout: Duration,
+    /// Bytes a second that a body of any length comes at.
+    pub slowest_body: u32,
+    /// A client that takes nothing of its response for this long is cut off. Sessions have their
+    /// own limit.
+    pub write_timeout: Duration,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
@@ -21,6 +29,9 @@ impl Default for Config {
         Self {
             keep_alive: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            slowest_body: 16 << 10,
+            write_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
             max_connections: 16_384,
         }

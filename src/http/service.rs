@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::timeout;
 
 use super::config::Config;
 use super::handler::{Call, Handler};
@@ -43,7 +45,7 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     if !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = match read(&request, body, worker.config.max_body_bytes).await {
+    let body = match read(&request, body, &worker.config).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
@@ -66,7 +68,8 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
 }
 
 /// The whole body, if it keeps the limit. An announced length is checked before anything is read.
-async fn read(request: &HttpRequest, body: Payload, limit: usize) -> Result<Bytes, Response> {
+async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<Bytes, Response> {
+    let limit = config.max_body_bytes;
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
     if announced.is_none() && !headers.contains_key(header::TRANSFER_ENCODING) {
@@ -76,14 +79,23 @@ async fn read(request: &HttpRequest, body: Payload, limit: usize) -> Result<Byte
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    match body.to_bytes_limited(limit).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(Response::sentence(
+    let expected = length.unwrap_or(limit as u64) as f64;
+    let slow = Duration::from_secs_f64(expected / f64::from(config.slowest_body.max(1)));
+    match timeout(config.body_timeout + slow, body.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(_))) => Err(Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
         )),
-        Err(_) => Err(too_large(limit)),
+        Ok(Err(_)) => Err(too_large(limit)),
+        Err(_) => Err(too_slow()),
     }
+}
+
+fn too_slow() -> Response {
+    let sentence = "The request's body did not come in time.";
+    Response::sentence(StatusCode::REQUEST_TIMEOUT, sentence)
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn not_found(path: &str) -> Response {
