@@ -345,11 +345,11 @@ mod tests {
 
     #[test]
     fn the_handlers_bytes_are_credited_when_its_frame_is_complete() {
-        let mut outbox = Outbox::new(100, Overflow::Close);
+        let mut outbox = Outbox::new(1000, Overflow::Close);
         outbox
             .push(frame(1, 10), Source::Handler)
             .expect("the handler's frames always fit");
-        outbox.push(frame(2, 10), A).expect("20 of 100 bytes");
+        outbox.push(frame(2, 10), A).expect("room enough");
         assert_eq!(outbox.advance(9), 0);
         assert_eq!(outbox.advance(2), 10);
         assert_eq!(outbox.advance(9), 0);

@@ -357,8 +357,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                         self.shared.end_of_turn.note_published(offset, bytes);
                     }
                     Route::Handler => {
-                        self.shared.inbox.message(self.outlet.key(), kind, payload);
+                        // Counted first: a handler may receive it at once.
                         self.paused |= self.outlet.link().handed_over(payload.len());
+                        self.shared.inbox.message(self.outlet.key(), kind, payload);
                         self.shared.end_of_turn.request();
                     }
                 },
