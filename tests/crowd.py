@@ -42,25 +42,33 @@ class Client:
         self.close_code: int | None = None
         """None while open; 1006 if the connection broke."""
 
-        self._wanted = 0
-        self._reached = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        """How many messages somebody waits for."""
+
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, port: int, path: str, *, greeted: bool) -> Client:
         """Connects. With `greeted`, waits for the first message and keeps it as `greeting`."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_STREAM_LIMIT)
-        request, _ = upgrade_request(path)
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
         client = cls(reader, writer)
-        if greeted:
-            opcode, payload = await client._frame()
-            assert opcode == TEXT, (opcode, payload)
-            client.greeting = payload.decode()
+        try:
+            await client._greet(path, greeted)
+        except BaseException:
+            writer.close()
+            raise
         client._task = asyncio.create_task(client._read())
         return client
+
+    async def _greet(self, path: str, greeted: bool) -> None:
+        request, _ = upgrade_request(path)
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        if greeted:
+            opcode, payload = await self._frame()
+            assert opcode == TEXT, (opcode, payload)
+            self.greeting = payload.decode()
 
     async def send(self, message: str | bytes) -> None:
         """Sends one message; waits while the socket is full."""
@@ -73,9 +81,9 @@ class Client:
     async def got(self, count: int) -> None:
         """Until `count` messages are here. AssertionError if the connection ends before."""
         if len(self.notes) < count and self.close_code is None:
-            self._wanted = count
-            self._reached.clear()
-            await self._reached.wait()
+            reached = asyncio.get_running_loop().create_future()
+            self._waiting.append((count, reached))
+            await reached
         assert len(self.notes) >= count, (
             f"closed with {self.close_code} after {len(self.notes)} of {count} messages"
         )
@@ -122,13 +130,22 @@ class Client:
                     return
                 else:
                     self.notes.append(Note(opcode, len(payload), zlib.crc32(payload)))
-                    if len(self.notes) >= self._wanted:
-                        self._reached.set()
+                    if self._waiting:
+                        self._tell(len(self.notes))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             self.close_code = code
-            self._reached.set()
+            self._tell(None)
+
+    def _tell(self, count: int | None) -> None:
+        """Wakes who has waited for so many messages; None: everybody."""
+        for waiting in list(self._waiting):
+            wanted, reached = waiting
+            if count is None or wanted <= count:
+                self._waiting.remove(waiting)
+                if not reached.done():
+                    reached.set_result(None)
 
 
 async def open_crowd(

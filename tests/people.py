@@ -6,7 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -14,15 +15,17 @@ from websockets.sync.client import ClientConnection, connect
 from running import DEADLINE_S, Server, wait_for
 
 
-def join(server: Server, path: str) -> ClientConnection:
-    """A new WebSocket to the server; leave it with `with`."""
-    return connect(
+@contextmanager
+def join(server: Server, path: str) -> Iterator[ClientConnection]:
+    """A new WebSocket to the server."""
+    with connect(
         f"ws://127.0.0.1:{server.port}{path}",
         max_size=None,
         open_timeout=DEADLINE_S,
         compression=None,
         proxy=None,
-    )
+    ) as ws:
+        yield ws
 
 
 def hear(ws: ClientConnection) -> str | bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import select
 import socket
 import struct
 from types import TracebackType
@@ -196,6 +197,10 @@ class RawSocket:
             frame = self.frame()
             if frame.opcode == CLOSE:
                 return close_of(frame)
+
+    def is_silent_for(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        return not self._buffer and not select.select([self.socket], [], [], seconds)[0]
 
     def ended(self) -> bool:
         """Whether the server ends the TCP connection, too; waits for it."""

@@ -6,13 +6,14 @@ import ast
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from people import Terminal, closed_with, hear, join
@@ -57,24 +58,22 @@ def next_note(ws: ClientConnection, kind: str) -> dict[str, Any]:
     return next(notes(ws, kind))
 
 
-def enter(server: Server, path: str, name: str) -> tuple[ClientConnection, int]:
+def enter(stack: ExitStack, server: Server, path: str, name: str) -> tuple[ClientConnection, int]:
     """A client of the chat, and the worker that serves it."""
     tab = os.urandom(6).hex()
-    ws = join(server, f"{path}?name={name}&tab={tab}")
+    ws = stack.enter_context(join(server, f"{path}?name={name}&tab={tab}"))
     own = next(note for note in notes(ws, "joined") if note["tab"] == tab)
     assert own["name"] == name
     return ws, own["worker"]
 
 
 def two_on_two_workers(
-    server: Server, stack: ExitStack, first: str, second: str
+    stack: ExitStack, server: Server, first: str, second: str
 ) -> tuple[ClientConnection, ClientConnection, int, int]:
     """Ana and Ben, in the same room, served by different workers."""
-    ana, ana_worker = enter(server, first, "Ana")
-    stack.enter_context(ana)
+    ana, ana_worker = enter(stack, server, first, "Ana")
     for _ in range(60):
-        ben, ben_worker = enter(server, second, "Ben")
-        stack.enter_context(ben)
+        ben, ben_worker = enter(stack, server, second, "Ben")
         if ben_worker != ana_worker:
             return ana, ben, ana_worker, ben_worker
         ben.close()
@@ -113,7 +112,7 @@ def test_people_on_two_workers_talk(chat: Server, first: str, second: str) -> No
     room = f"{first}-{second}"
     with ExitStack() as stack:
         ana, ben, ana_worker, ben_worker = two_on_two_workers(
-            chat, stack, f"/{first}/{room}", f"/{second}/{room}"
+            stack, chat, f"/{first}/{room}", f"/{second}/{room}"
         )
         say(ana, "a1", "Hello Ben", name="Ana", worker=ana_worker)
         heard = next_note(ben, "message")
@@ -127,9 +126,9 @@ def test_people_on_two_workers_talk(chat: Server, first: str, second: str) -> No
 
 
 def test_the_room_hears_who_comes_and_who_goes(chat: Server) -> None:
-    ana, _ = enter(chat, "/rooms/hall", "Ana")
-    with ana:
-        ben, worker = enter(chat, "/rooms/hall", "Ben")
+    with ExitStack() as stack:
+        ana, _ = enter(stack, chat, "/rooms/hall", "Ana")
+        ben, worker = enter(stack, chat, "/rooms/hall", "Ben")
         came = next_note(ana, "joined")
         assert (came["name"], came["worker"]) == ("Ben", worker)
         ben.close()
@@ -137,18 +136,18 @@ def test_the_room_hears_who_comes_and_who_goes(chat: Server) -> None:
 
 
 def test_a_client_that_vanishes_leaves_too(chat: Server) -> None:
-    ana, _ = enter(chat, "/rooms/vanish", "Ana")
-    with ana:
-        ben, _ = enter(chat, "/rooms/vanish", "Ben")
+    with ExitStack() as stack:
+        ana, _ = enter(stack, chat, "/rooms/vanish", "Ana")
+        ben, _ = enter(stack, chat, "/rooms/vanish", "Ben")
         next_note(ana, "joined")
-        ben.socket.close()  # no closing handshake
+        ben.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
         assert next_note(ana, "left")["name"] == "Ben"
 
 
 def test_rooms_do_not_hear_each_other(chat: Server) -> None:
-    ana, _ = enter(chat, "/rooms/one", "Ana")
-    ben, _ = enter(chat, "/rooms/two", "Ben")
-    with ana, ben:
+    with ExitStack() as stack:
+        ana, _ = enter(stack, chat, "/rooms/one", "Ana")
+        ben, _ = enter(stack, chat, "/rooms/two", "Ben")
         say(ana, "1", "only here")
         assert next_note(ana, "message")["text"] == "only here"
         say(ben, "2", "and only there")
@@ -171,9 +170,9 @@ def test_rooms_do_not_hear_each_other(chat: Server) -> None:
     ],
 )
 def test_what_is_not_a_message_is_told_only_to_its_sender(chat: Server, bad: str | bytes) -> None:
-    ana, _ = enter(chat, "/rooms/strict", "Ana")
-    ben, _ = enter(chat, "/rooms/strict", "Ben")
-    with ana, ben:
+    with ExitStack() as stack:
+        ana, _ = enter(stack, chat, "/rooms/strict", "Ana")
+        ben, _ = enter(stack, chat, "/rooms/strict", "Ben")
         ana.send(bad)
         assert "JSON" in next_note(ana, "error")["text"]
         say(ana, "after", "and still here")
@@ -192,6 +191,15 @@ def test_the_chat_closes_who_sends_too_much(chat: Server, path: str) -> None:
             for number in range(100):
                 say(ws, str(number), "quick")
         assert closed_with(ws) == 1008
+
+
+@pytest.mark.parametrize("path", ["/rooms/", "/relay/"])
+@pytest.mark.parametrize("room", ["x" * 300, "two%0Alines", "%00"])
+def test_a_room_that_cannot_be_is_refused(chat: Server, path: str, room: str) -> None:
+    with pytest.raises(InvalidStatus) as error, join(chat, path + room):
+        pass
+    assert 400 <= error.value.response.status_code < 500
+    assert "Traceback" not in chat.log()
 
 
 def test_the_demo_echoes(demo: Server) -> None:

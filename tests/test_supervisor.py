@@ -321,7 +321,7 @@ def test_a_request_in_flight_is_answered_before_the_end(server: StartServer) -> 
 
 
 def test_a_second_signal_ends_it_at_once(server: StartServer) -> None:
-    one = server("web", workers=2)
+    one = server("web", workers=1)
     with RawSocket(one.port) as raw:
         raw.write(b"GET /slow/60 HTTP/1.1\r\nHost: x\r\n\r\n")
         with one.http() as http:
@@ -335,7 +335,7 @@ def test_a_second_signal_ends_it_at_once(server: StartServer) -> None:
                 return True
             return False
 
-        wait_for(refused, "the end of listening")
+        wait_for(refused, "the end of listening", deadline_s=5)
         one.send_signal(signal.SIGTERM)
         assert one.process.wait(5) == 0, "well before the grace time of 10 s is over"
 

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import struct
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -205,22 +204,21 @@ class TestRateLimit:
         raw.send(CONTINUATION, b"x")
         assert len(raw.message()) == 22
 
-    def test_waiting_earns_new_messages(self, raw: RawSocket, path: str, opcode: int) -> None:
+    def test_who_stays_below_it_may_go_on_for_ever(
+        self, raw: RawSocket, path: str, opcode: int
+    ) -> None:
         raw.open(path)
-        end = time.monotonic() + 1.5
-        sent = 0
-        while time.monotonic() < end:  # one every 0.3 s: below the rate
+        for _ in range(8):  # more than a burst, four per second
             raw.send(opcode, b"x")
             assert raw.message()
-            sent += 1
-            next_at = time.monotonic() + 0.3
-            while time.monotonic() < next_at:
-                raw.send(PONG)  # unasked, and no message
-                raw.send(PING, b"p")
-                assert raw.frame().opcode == PONG
+            assert raw.is_silent_for(0.25)
+
+    def test_pings_count_too(self, raw: RawSocket, path: str, opcode: int) -> None:
+        raw.open(path)
         raw.send(opcode, b"x")
-        assert raw.message()
-        assert sent >= 4
+        raw.write(encode(PING) * 100)
+        assert raw.closed()[0] == 1008
+        assert raw.ended()
 
 
 # heartbeat_interval and timeout
@@ -335,9 +333,9 @@ def test_a_handler_that_raises_closes_with_1011_and_tells_the_log_only(
             assert code == 1011
             assert "secret" not in reason
             assert raw.ended()
-    wait_for(lambda: one.log().count("a secret of the handler") >= 2, "both tracebacks")
-    assert "Traceback" in one.log()
-    assert "fail_on_message" in one.log()
+    one.wait_for_log("in fail\n")
+    one.wait_for_log("in fail_on_message\n")
+    assert one.log().count("Traceback") == 2
 
 
 def test_a_handler_closes_with_the_code_and_reason_it_chooses(raw: RawSocket) -> None:
@@ -443,16 +441,17 @@ def test_a_plain_request_to_a_websocket_route_is_426(sockets: Server) -> None:
     assert answer.headers["upgrade"].lower() == "websocket"
 
 
-def test_an_upgrade_of_a_plain_route_is_served_as_plain(raw: RawSocket) -> None:
+def test_an_upgrade_of_a_plain_route_is_404(raw: RawSocket) -> None:
     answer = raw.upgrade("/http")
-    assert (answer.status, answer.body) == (200, b"plain")  # RFC 9110 section 7.8
+    assert answer.status == 404
+    assert b"No WebSocket" in answer.body
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Sec-WebSocket-Version": "12"}, 426),
-        ({"Sec-WebSocket-Version": None}, 400),
+        ({"Sec-WebSocket-Version": None}, 426),
         ({"Sec-WebSocket-Key": None}, 400),
         ({"Sec-WebSocket-Key": "short"}, 400),
     ],
@@ -464,13 +463,6 @@ def test_a_handshake_that_is_wrong_is_refused(
     assert answer.status == status
     if status == 426:
         assert answer.headers["sec-websocket-version"] == "13"  # RFC 6455 section 4.4
-
-
-def test_the_connection_serves_on_after_a_refusal(raw: RawSocket) -> None:
-    assert raw.upgrade("/reject/403").status == 403
-    raw.open("/echo")
-    raw.send(TEXT, b"after all")
-    assert raw.message() == "after all"
 
 
 @pytest.mark.parametrize(
@@ -514,6 +506,7 @@ def test_one_connection_too_many_is_503_until_one_goes(sockets: Server) -> None:
             assert third.upgrade("/few").status == 503
         first.send(CLOSE, closing(1000))
         assert first.ended()
+        first.socket.close()
 
         def admitted() -> bool:
             with RawSocket(sockets.port) as fourth:

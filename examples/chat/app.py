@@ -5,9 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
+from fanbus import Fanbus, HTTPError, Request, Response, WebSocket, WebSocketConfig
 
-PAGE = Path(__file__).with_name("index.html")
 app = Fanbus(name="chat")
 limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20)
 
@@ -26,11 +25,13 @@ def parse(message: str | bytes) -> object:
 
 @app.get("/")
 def page() -> Response:
-    return Response.html(PAGE.read_text("utf-8"))
+    return Response.html(Path(__file__).with_name("index.html").read_text("utf-8"))
 
 
 @app.websocket("/rooms/{room}", config=limits)
 async def room(ws: WebSocket, room: str) -> None:
+    if len(room) > 60 or not room.isprintable():
+        raise HTTPError(404)
     topic, name = f"room:{room}", ws.query.get("name", "Somebody")[:40]
     ws.subscribe(topic)  # from here on this client gets what any worker publishes there
     app.publish(topic, note("joined", name=name, tab=ws.query.get("tab", "")))
@@ -48,9 +49,8 @@ async def room(ws: WebSocket, room: str) -> None:
 @app.turbo_websocket("/relay/{room}", broadcast="room:{room}", config=limits)
 async def relay(request: Request, room: str) -> None:
     """The same room, all in Rust. Python only learns who comes, and says so a moment later."""
-    name, tab = request.query.get("name", "Somebody")[:40], request.query.get("tab", "")
-    came = note("joined", name=name, tab=tab)
-    asyncio.get_running_loop().call_later(0.2, app.publish, f"room:{room}", came)
+    guest = {key: request.query.get(key, "")[:40] for key in ("name", "tab")}
+    asyncio.get_running_loop().call_later(0.2, app.publish, f"room:{room}", note("joined", **guest))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,17 @@ from typing import Any, TypeVar, final, overload
 
 from typing_extensions import Buffer
 
+__all__ = [
+    "Bus",
+    "MultiDict",
+    "Request",
+    "Router",
+    "WebSocket",
+    "Worker",
+    "__version__",
+    "bind_listeners",
+]
+
 _T = TypeVar("_T")
 
 __version__: str
@@ -78,7 +89,7 @@ class Router:
 
 @final
 class Worker:
-    """One worker's Rust half: I/O thread, hub, mailbox."""
+    """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
     def __new__(
         cls,

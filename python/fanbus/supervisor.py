@@ -99,15 +99,15 @@ class Supervisor:
         self._port, listeners = open_listeners(self._settings)
         self._slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
         self._bus = open_bus(self._app, self._port)
-        try:
-            _warn_of_threads()
-            # The workers share what is there now; a collection would copy it into each of them.
-            gc.collect()
-            gc.freeze()
-            with self._signals():
+        with self._signals():  # also while leaving: a second Ctrl+C leaves nothing behind
+            try:
+                _warn_of_threads()
+                # The workers share what is there now; a collection would copy it into each.
+                gc.collect()
+                gc.freeze()
                 self._watch()
-        finally:
-            self._leave()
+            finally:
+                self._leave()
         if self._failure is not None:
             raise StartError(self._failure, status=worker.STARTING_FAILED)
 

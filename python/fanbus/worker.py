@@ -63,7 +63,8 @@ def serve(
 ) -> None:
     """Serves on `listener` until one of the signals comes and everything in flight is finished.
 
-    A second signal ends it at once. `on_ready` is called when connections are being accepted.
+    The listener is closed here. A second signal ends it at once. `on_ready` is called when
+    connections are being accepted.
     """
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
@@ -76,6 +77,7 @@ def serve(
             debug=settings.debug,
             on_error=log_error,
         )
+        os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker = core
         core.start(loop)
         loop.add_reader(core.fileno(), core.drain)
@@ -126,8 +128,12 @@ def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
 
 
 def log_error(where: str, error: BaseException) -> None:
-    """What a handler raised, and nobody caught."""
-    logger.error("%s", where, exc_info=(type(error), error, error.__traceback__))
+    """What a handler raised, and nobody caught.
+
+    `where` has a path in it that a client chose: it is kept on its line.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in where)
+    logger.error("%s", line, exc_info=(type(error), error, error.__traceback__))
 
 
 def _finish(loop: asyncio.AbstractEventLoop) -> None:

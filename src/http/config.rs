@@ -9,11 +9,8 @@ pub struct Config {
     pub keep_alive: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
-    /// A client has this long to send the body of a request, and longer by `slowest_body` (408
-    /// above it).
+    /// A client has this long to send the whole body of a request (408 above it).
     pub body_timeout: Duration,
-    /// Bytes a second that a body of any length comes at.
-    pub slowest_body: u32,
     /// A client that takes nothing of its response for this long is cut off. Sessions have their
     /// own limit.
     pub write_timeout: Duration,
@@ -22,6 +19,8 @@ pub struct Config {
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
+    /// WebSockets of this worker, over all routes (503 above it).
+    pub max_websockets: usize,
 }
 
 impl Default for Config {
@@ -29,11 +28,11 @@ impl Default for Config {
         Self {
             keep_alive: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            slowest_body: 16 << 10,
+            body_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
             max_connections: 16_384,
+            max_websockets: 65_536,
         }
     }
 }

@@ -88,6 +88,7 @@ impl Server {
             Arc::clone(&orders),
             Rc::clone(&end_of_turn),
             watch,
+            config.max_websockets,
             lives,
         )
         .start();

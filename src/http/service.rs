@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -79,23 +78,20 @@ async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<B
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let expected = length.unwrap_or(limit as u64) as f64;
-    let slow = Duration::from_secs_f64(expected / f64::from(config.slowest_body.max(1)));
-    match timeout(config.body_timeout + slow, body.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Response::sentence(
+    let Ok(read) = timeout(config.body_timeout, body.to_bytes_limited(limit)).await else {
+        return Err(Response::sentence(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body did not come in time.",
+        ));
+    };
+    match read {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
         )),
-        Ok(Err(_)) => Err(too_large(limit)),
-        Err(_) => Err(too_slow()),
+        Err(_) => Err(too_large(limit)),
     }
-}
-
-fn too_slow() -> Response {
-    let sentence = "The request's body did not come in time.";
-    Response::sentence(StatusCode::REQUEST_TIMEOUT, sentence)
-        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn not_found(path: &str) -> Response {

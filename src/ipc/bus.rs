@@ -32,7 +32,7 @@ pub struct BusOptions {
     /// 2^41.
     ///
     /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
-    /// what two members' rings hold of messages of 128 bytes or so.
+    /// one and a half rings of messages of 128 bytes, and goes with rings of up to 32 MiB.
     pub log_entries: usize,
 }
 
@@ -96,7 +96,6 @@ struct Shared {
     seen: process::AtomicU64,
     waiting: Waiting,
     generation: u32,
-    /// Last: its drop gives the token away.
     segment: Arc<Segment>,
 }
 
@@ -308,26 +307,25 @@ impl Bus {
     /// Cleans after members that died, and wakes all sleepers if there were any: the dead one may
     /// have published something and not come to waking them. Returns how many had died.
     ///
-    /// Some twenty system calls for ten members; meant for a tick, or the news of a child's death.
+    /// Two system calls for each other member; meant for a tick, or the news of a child's death.
     pub fn reap(&self) -> usize {
-        self.reap_with(|_| ())
+        self.reap_members().len()
     }
 
-    /// As [`Bus::reap`], and tells who died.
-    pub fn reap_with(&self, report: impl FnMut(Member)) -> usize {
+    /// As [`Bus::reap`], and tells who died. Of all who look at the same time, one is told.
+    pub fn reap_members(&self) -> Vec<Member> {
         if self.is_forked() {
-            return 0;
+            return Vec::new();
         }
-        let _reaping = lock(&self.shared.reaping);
-        let slot = self.shared.member.slot;
-        let mut report = report;
-        let died = members::reap(self.shared.segment.file(), self.parts(), slot, |member| {
+        let died = {
+            let _reaping = lock(&self.shared.reaping);
+            let own_slot = self.shared.member.slot;
+            members::reap(self.shared.segment.file(), self.parts(), own_slot)
+        };
+        for member in &died {
             self.shared.peers.forget(member.slot);
-            report(member);
-        });
-        // A lock that cannot be asked about leaves the dead to the next reaper.
-        let died = died.unwrap_or(0);
-        if died > 0 {
+        }
+        if !died.is_empty() {
             // Not by `wake`: a mark may have come from the dead one, without its ring.
             for slot in slots(self.parts().sleepers().all()) {
                 self.ring(slot);
@@ -365,6 +363,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if self.generation == generation() {
             members::clean(self.segment.parts(), self.member.slot);
+            // Said and not left to the close: a subprocess that another thread is just starting holds
+            // a copy of the descriptor until its exec.
+            let _ = self.segment.file().drop_token(self.member.slot);
         }
     }
 }

@@ -37,54 +37,56 @@ impl<'a> Packer<'a> {
     }
 
     /// Appends `bytes`. Panics if they do not fit: the caller has sized the words.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: 2 of 28 ns of a publish
     pub(super) fn write(&mut self, bytes: &[u8]) {
         if bytes.len() >= OPAQUE_BYTES {
             return self.write_opaque(bytes);
         }
-        let chunks = bytes.chunks_exact(WORD_BYTES);
-        let rest = chunks.remainder();
-        let whole = bytes.len() / WORD_BYTES;
-        let words = &self.words[self.at..self.at + whole];
-        if self.filled == 0 {
-            for (word, chunk) in words.iter().zip(chunks) {
-                word.store(word_of(chunk), Ordering::Relaxed);
-            }
-        } else {
-            for (word, chunk) in words.iter().zip(chunks) {
-                let next = word_of(chunk);
-                word.store(self.pending | next << self.filled, Ordering::Relaxed);
-                self.pending = next >> (u64::BITS - self.filled);
-            }
+        let Some(first) = bytes.first_chunk() else {
+            return self.write_few(bytes);
+        };
+        let mut rest = bytes;
+        if self.filled > 0 {
+            // The shift leaves out what does not fit in the word any more.
+            self.pending |= u64::from_le_bytes(*first) << self.filled;
+            self.store_pending();
+            rest = &bytes[WORD_BYTES - (self.filled / 8) as usize..];
         }
-        self.at += whole;
-        self.write_few(rest);
+        // From here on destinations are aligned, and sources need not be.
+        let (chunks, few) = rest.as_chunks();
+        let words = &self.words[self.at..self.at + chunks.len()];
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        self.at += chunks.len();
+        self.filled = 8 * few.len() as u32;
+        self.pending = few_bytes(few);
     }
 
     /// Appends fewer bytes than a word has.
     #[inline]
     fn write_few(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() < WORD_BYTES);
-        if bytes.is_empty() {
-            return;
-        }
-        let next = bytes
-            .iter()
-            .rev()
-            .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let next = few_bytes(bytes);
         self.pending |= next << self.filled;
         let filled = self.filled + 8 * bytes.len() as u32;
         if filled < u64::BITS {
             self.filled = filled;
             return;
         }
-        self.words[self.at].store(self.pending, Ordering::Relaxed);
-        self.at += 1;
+        self.store_pending();
         // `self.filled` is not 0 here: fewer than eight bytes would not have filled the word.
         self.pending = next >> (u64::BITS - self.filled);
         self.filled = filled - u64::BITS;
     }
 
+    #[inline]
+    fn store_pending(&mut self) {
+        self.words[self.at].store(self.pending, Ordering::Relaxed);
+        self.at += 1;
+    }
+
+    #[cold]
     fn write_opaque(&mut self, bytes: &[u8]) {
         let start = self.at * WORD_BYTES + (self.filled / 8) as usize;
         let end = start + bytes.len();
@@ -114,9 +116,19 @@ impl<'a> Packer<'a> {
     }
 }
 
+/// Fewer than eight bytes as the low bytes of a word. Reads some of them twice, and branches little.
 #[inline]
-fn word_of(chunk: &[u8]) -> u64 {
-    u64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes"))
+fn few_bytes(bytes: &[u8]) -> u64 {
+    debug_assert!(bytes.len() < WORD_BYTES);
+    let at = |index: usize| u64::from(bytes[index]) << (8 * index);
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let first = u64::from(u32::from_le_bytes(*first));
+            first | u64::from(u32::from_le_bytes(*last)) << (8 * (bytes.len() - 4))
+        }
+        _ if bytes.is_empty() => 0,
+        _ => at(0) | at(bytes.len() / 2) | at(bytes.len() - 1),
+    }
 }
 
 /// Appends the first `count` bytes of `words` to `bytes`. Panics if there are fewer.
@@ -210,7 +222,7 @@ mod opaque {
 
     pub(super) fn append(words: &[AtomicU64], count: usize, bytes: &mut Vec<u8>) {
         let mut left = count;
-        for piece in words.chunks(OPAQUE_BYTES / WORD_BYTES / 2) {
+        for piece in words[..count.div_ceil(WORD_BYTES)].chunks(OPAQUE_BYTES / WORD_BYTES / 2) {
             let take = left.min(piece.len() * WORD_BYTES);
             super::append(piece, take, bytes);
             left -= take;
@@ -234,7 +246,9 @@ mod tests {
         let all = parts.concat();
         let memory = words(all.len().div_ceil(WORD_BYTES) + 1);
         let mut packer = Packer::new(&memory);
-        parts.iter().for_each(|part| packer.write(part));
+        for part in parts {
+            packer.write(part);
+        }
         packer.finish();
 
         let mut out = b"before".to_vec();

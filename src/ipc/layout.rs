@@ -89,6 +89,7 @@ const _: () = assert!(
     MAX_MEMBERS <= u64::BITS as usize,
     "a member is a bit of a mask"
 );
+const _: () = assert!(usize::BITS == 64, "64 rings want more addresses");
 const _: () = assert!(
     cfg!(target_endian = "little"),
     "the layout is little-endian"
@@ -99,6 +100,8 @@ const _: () = assert!(
 pub(super) struct Layout {
     ring_bytes: usize,
     log_entries: usize,
+    /// Bytes up to the end of the log, where the rings begin. Follows from the others.
+    fixed_bytes: usize,
 }
 
 impl Layout {
@@ -109,9 +112,12 @@ impl Layout {
             && ring_bytes.is_power_of_two()
             && log_entries.is_power_of_two()
             && ring_bytes * log_entries <= RING_TIMES_LOG;
+        let log_end = LOG_AT * WORD_BYTES + log_entries.saturating_mul(WORD_BYTES);
+        let fixed_bytes = log_end.next_multiple_of(PAGE_BYTES);
         sound.then_some(Layout {
             ring_bytes,
             log_entries,
+            fixed_bytes,
         })
     }
 
@@ -125,18 +131,18 @@ impl Layout {
 
     /// Bytes up to the end of the log: what the creator reserves.
     pub(super) fn fixed_bytes(&self) -> usize {
-        (LOG_AT * WORD_BYTES + self.log_entries * WORD_BYTES).next_multiple_of(PAGE_BYTES)
+        self.fixed_bytes
     }
 
     /// The bytes of one member's ring: what a member reserves when it claims its slot.
     pub(super) fn ring_range(&self, slot: u8) -> Range<usize> {
-        let start = self.fixed_bytes() + usize::from(slot) * self.ring_bytes;
+        let start = self.fixed_bytes + usize::from(slot) * self.ring_bytes;
         start..start + self.ring_bytes
     }
 
     /// Bytes of the whole segment, most of it never reserved.
     pub(super) fn total_bytes(&self) -> usize {
-        self.fixed_bytes() + MAX_MEMBERS * self.ring_bytes
+        self.fixed_bytes + MAX_MEMBERS * self.ring_bytes
     }
 }
 

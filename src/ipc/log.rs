@@ -119,7 +119,9 @@ impl<'a> Log<'a> {
                 break;
             }
             let word = self.word(at);
-            let seen = word.load(Ordering::Acquire);
+            // [P6] Pairs with [P2] of those before us. `SeqCst`, so that their commits come before ours in
+            // the order that [S1] and [P4] argue with; nothing is read through it.
+            let seen = word.load(Ordering::SeqCst);
             match self.laps_ahead(seen, at) {
                 0 => at += 1,
                 -1 => {
@@ -127,7 +129,7 @@ impl<'a> Log<'a> {
                     // [P2] Commit. As a release it pairs with [R1]: who sees this word sees the whole
                     // record. As `SeqCst` it pairs with [K3] and [S2]: see [P4].
                     let swap =
-                        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Acquire);
+                        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Relaxed);
                     if swap.is_ok() {
                         self.count(at);
                         return Ok(at);
@@ -251,6 +253,12 @@ mod tests {
             Log::new(&self.entries, &self.tail)
         }
 
+        fn fill(&self, count: u64) {
+            for number in 0..count {
+                assert_eq!(self.log().commit(0, entry(number)), Ok(number));
+            }
+        }
+
         /// As if `laps` laps had gone by.
         fn after_laps(capacity: usize, laps: u64) -> Memory {
             let memory = Memory::new(capacity);
@@ -301,7 +309,7 @@ mod tests {
     #[test]
     fn a_tail_that_was_never_moved_is_caught_up_by_the_next() {
         let memory = Memory::new(64);
-        (0..40).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+        memory.fill(40);
         memory.tail.store(0, Ordering::Relaxed); // all that published died before [P3]
         assert_eq!(memory.log().end(0), 40);
         assert_eq!(memory.log().commit(0, entry(40)), Ok(40));
@@ -310,7 +318,7 @@ mod tests {
     #[test]
     fn a_lapped_reader_resumes_half_a_log_behind_the_end() {
         let memory = Memory::new(64);
-        (0..200).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+        memory.fill(200);
         assert_eq!(memory.log().look(0), Look::Lapped { resume: 200 - 32 });
         assert_eq!(memory.log().look(135), Look::Lapped { resume: 168 });
         assert_eq!(memory.log().look(136), Look::Entry(entry(136)));
@@ -405,7 +413,7 @@ mod tests {
         #[test]
         fn hole_or_garbage_in_a_log_is_noticed(filled in 70_u64..200, hole in 0_u64..64) {
             let memory = Memory::new(64);
-            (0..filled).for_each(|n| drop(memory.log().commit(0, entry(n)).expect("sound")));
+            memory.fill(filled);
             prop_assert!(memory.log().is_sound());
             memory.entries[hole as usize].fetch_xor(0x0100 << LAP_SHIFT, Ordering::Relaxed);
             prop_assert!(!memory.log().is_sound());

@@ -68,6 +68,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn is_taken(&self, slot: u8) -> bool {
+        // [M4] Pairs with [M3].
         self.word(slot, STATE).load(Ordering::Acquire) != FREE
     }
 
@@ -98,6 +99,7 @@ impl<'a> Table<'a> {
         // [M1] Pairs with [M2].
         self.word(slot, INCARNATION)
             .store(u64::from(incarnation), Ordering::Release);
+        // [M3] Pairs with [M4]: who sees the slot taken sees by whom.
         self.word(slot, STATE).store(TAKEN, Ordering::Release);
         Member { slot, incarnation }
     }
@@ -107,10 +109,9 @@ impl<'a> Table<'a> {
 /// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
 pub(super) fn clean(parts: Parts<'_>, slot: u8) {
     parts.sleepers().forget(slot);
-    parts
-        .table()
-        .word(slot, STATE)
-        .store(FREE, Ordering::Release);
+    // [M3] Pairs with [M4]: who sees the slot free finds nothing of the last member.
+    let state = parts.table().word(slot, STATE);
+    state.store(FREE, Ordering::Release);
 }
 
 /// Takes the first slot that nobody lives in, and keeps its token. `None`: all are alive.
@@ -128,30 +129,27 @@ pub(super) fn claim(
     Ok(None)
 }
 
-/// Cleans after every member that died, and reports each. Only one thread of a process at a time:
-/// tokens do not exclude threads that share a file description.
-pub(super) fn reap(
-    file: &SegmentFile,
-    parts: Parts<'_>,
-    own_slot: u8,
-    mut report: impl FnMut(Member),
-) -> Result<usize, BusError> {
-    let mut died = 0;
+/// Cleans after every member that died. Only one thread of a process at a time: tokens do not exclude
+/// threads that share a file description.
+///
+/// A lock that cannot be asked about leaves a dead member to the next reaper.
+pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Member> {
+    let mut died = Vec::new();
     for slot in (0..MAX_MEMBERS as u8).filter(|slot| *slot != own_slot) {
         // The token of a living member cannot be taken.
-        if !parts.table().is_taken(slot) || !file.take_token(slot)? {
+        if !parts.table().is_taken(slot) || !file.take_token(slot).unwrap_or(false) {
             continue;
         }
         // It may have left, or been reaped, since the first look.
         if parts.table().is_taken(slot) {
             let incarnation = parts.table().incarnation(slot);
             clean(parts, slot);
-            died += 1;
-            report(Member { slot, incarnation });
+            died.push(Member { slot, incarnation });
         }
-        file.drop_token(slot)?;
+        // Can only fail if the descriptor is none, and then the kernel dropped the token with it.
+        let _ = file.drop_token(slot);
     }
-    Ok(died)
+    died
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ mod file;
 mod layout;
 mod log;
 mod members;
+#[cfg(test)]
+mod model;
 mod open;
 mod parker;
 mod pipe;

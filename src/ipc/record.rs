@@ -93,10 +93,20 @@ pub(super) fn is_topic(topic: &str) -> bool {
     if bytes.is_empty() || bytes.len() > MAX_TOPIC_BYTES {
         return false;
     }
-    let plain = bytes
-        .iter()
-        .fold(true, |plain, byte| plain & (b' '..=b'~').contains(byte));
+    let (chunks, few) = bytes.as_chunks();
+    let plain = chunks.iter().all(|chunk| are_printable(*chunk))
+        && few.iter().all(|byte| (b' '..=b'~').contains(byte));
     plain || !topic.chars().any(char::is_control)
+}
+
+/// Whether all eight bytes are printable ASCII. May say no to some that are.
+#[inline]
+fn are_printable(bytes: [u8; WORD_BYTES]) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; WORD_BYTES]);
+    let word = u64::from_le_bytes(bytes);
+    // The high bit of a byte is set where it is not ASCII, is DEL, or is below a space.
+    let odd = word | word.wrapping_add(EACH) | word.wrapping_sub(EACH * 0x20);
+    odd & (EACH * 0x80) == 0
 }
 
 /// The words before a record's body. The body is the frame, then the topic.
@@ -230,6 +240,16 @@ mod tests {
             &"x".repeat(256),
         ] {
             assert!(!is_topic(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_character_counts_wherever_it_stands() {
+        for (byte, place) in (0..128_u8).flat_map(|byte| (0..20).map(move |place| (byte, place))) {
+            let mut name = [b'x'; 20];
+            name[place] = byte;
+            let name = std::str::from_utf8(&name).expect("ASCII");
+            assert_eq!(is_topic(name), !byte.is_ascii_control(), "{name:?}");
         }
     }
 

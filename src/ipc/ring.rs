@@ -16,6 +16,9 @@ use super::sync::{AtomicU64, Ordering, fence};
 /// A frame may be this much longer than the largest message: room for its own header.
 pub(super) const FRAME_HEADER_ROOM: usize = 16;
 
+/// A producer announces in so many steps of its ring.
+const STEPS: u64 = 64;
+
 /// Largest message of a ring of this size.
 pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
     ring_bytes / 4
@@ -75,10 +78,7 @@ impl<'a> Ring<'a> {
     pub(super) fn write(&self, header: Header, draft: &Draft<'_>) -> u64 {
         let bytes = record_bytes(header.body_bytes());
         let end = header.pos.wrapping_add(bytes as u64);
-        self.intent.store(end, Ordering::Relaxed);
-        // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
-        // below sees this announcement.
-        fence(Ordering::Release);
+        self.announce(end);
         let start = self.index(header.pos);
         let words = &self.words[start..start + bytes / WORD_BYTES];
         for (word, value) in words.iter().zip(header.to_words()) {
@@ -90,6 +90,21 @@ impl<'a> Ring<'a> {
         body.write(draft.topic.as_bytes());
         body.finish();
         end
+    }
+
+    /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
+    /// line and it costs a trip between cores, but in steps of a 64th of the ring.
+    #[inline]
+    fn announce(&self, end: u64) {
+        let announced = self.intent.load(Ordering::Relaxed);
+        if (announced.wrapping_sub(end) as i64) < 0 {
+            let step = self.bytes() / STEPS;
+            let ahead = end.wrapping_add(step - 1) & !(step - 1);
+            self.intent.store(ahead, Ordering::Relaxed);
+            // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
+            // after this sees the announcement.
+            fence(Ordering::Release);
+        }
     }
 
     /// Whether the record of this entry still lies there. Cheap, and true only for the moment.

@@ -207,12 +207,14 @@ impl Drop for Gate {
 }
 
 extern "C" fn lock_gate() {
+    // [G1] Pairs with [G2]: who enters sees the list as the last one left it.
     while GATE.swap(true, Ordering::Acquire) {
         std::thread::yield_now();
     }
 }
 
 extern "C" fn unlock_gate() {
+    // [G2] Pairs with [G1].
     GATE.store(false, Ordering::Release);
 }
 
@@ -234,17 +236,20 @@ extern "C" fn give_up() {
 /// Installs the handlers, once.
 fn watch_forks() -> io::Result<()> {
     static INSTALLED: Once = Once::new();
+    // [G4] Pairs with [G3]: who sees the number may rely on the handlers.
     if NOWHERE.load(Ordering::Acquire) == NO_FD {
         let null = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/null")?;
         INSTALLED.call_once(|| {
-            NOWHERE.store(null.into_raw_fd(), Ordering::Release);
-            // SAFETY: the handlers are functions of this library, which is never unloaded.
+            // SAFETY: the handlers are functions of this library, which is never unloaded. One that
+            // runs before the number is stored has no descriptors to give up.
             let failed =
                 unsafe { libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(give_up)) };
             assert_eq!(failed, 0, "no memory for three fork handlers");
+            // [G3] Pairs with [G4].
+            NOWHERE.store(null.into_raw_fd(), Ordering::Release);
         });
     }
     Ok(())

@@ -76,17 +76,14 @@ impl<'a> Sleepers<'a> {
     /// Wakes the member in `slot`, unless it runs or somebody has woken it already. `ring` makes its
     /// pipe readable and says whether that worked.
     pub(super) fn wake(&self, slot: u8, ring: impl FnOnce() -> bool) {
-        // [W1] Pairs with [K1]: who saw the bit of [K2] sees the word stored before it.
+        // [W1] Pairs with [K1]: who saw the bit of [K2] sees the word stored before it. And with [W2].
         let word = self.word(slot).load(Ordering::Acquire);
         if word & STATE_MASK == PARKED && ring() {
-            // [W2] Only after the ring. Fails if the sleep is over, and then it says nothing.
-            let notified = (word & !STATE_MASK) | NOTIFIED;
-            let _ = self.word(slot).compare_exchange(
-                word,
-                notified,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let mark = (word & !STATE_MASK) | NOTIFIED;
+            // [W2] Only after the ring. Pairs with [W1]: who sees the mark may rely on the ring. Fails if
+            // that sleep is over, and then nothing is to be said.
+            let (done, failed) = (Ordering::Release, Ordering::Relaxed);
+            let _ = self.word(slot).compare_exchange(word, mark, done, failed);
         }
     }
 
@@ -100,11 +97,11 @@ impl<'a> Sleepers<'a> {
         dekker_fence();
     }
 
-    /// Says that the member in `slot` runs again. It must look at the log after this.
+    /// Says that the member in `slot` runs again.
     pub(super) fn unpark(&self, slot: u8) {
-        self.word(slot).store(RUNNING, Ordering::Release);
-        // [K4] Pairs with [P4]: a publisher that saw the bit from before this had committed before,
-        // and the look at the log that follows sees its record.
+        self.word(slot).store(RUNNING, Ordering::Relaxed);
+        // [K4] Pairs with [P4]: a publisher that still saw the bit committed before this; at the latest
+        // the re-check [K3] of the next sleep sees its record.
         self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
     }
 
@@ -122,20 +119,22 @@ impl<'a> Sleepers<'a> {
     }
 
     pub(super) fn clear_interest(&self, slot: u8, topic_hash: u64) {
+        // Relaxed: at worst this member is woken for nothing.
         self.bucket(topic_hash)
-            .fetch_and(!(1 << slot), Ordering::SeqCst);
+            .fetch_and(!(1 << slot), Ordering::Relaxed);
     }
 
-    /// Removes every trace of the member in `slot`, which is gone.
+    /// Removes every trace of the member in `slot`, which is gone. Relaxed: the token of the slot, a
+    /// lock in the kernel, stands between this and the next member there.
     pub(super) fn forget(&self, slot: u8) {
         let last = self.word(slot).load(Ordering::Relaxed);
         // The number of the sleep stays, for `last_sleep`.
         self.word(slot)
             .store(last & !STATE_MASK | RUNNING, Ordering::Relaxed);
-        self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
+        self.parked.fetch_and(!(1 << slot), Ordering::Relaxed);
         for bucket in self.interest {
             if bucket.load(Ordering::Relaxed) & 1 << slot != 0 {
-                bucket.fetch_and(!(1 << slot), Ordering::SeqCst);
+                bucket.fetch_and(!(1 << slot), Ordering::Relaxed);
             }
         }
     }
@@ -209,7 +208,10 @@ mod tests {
             sleepers.park(9, 1);
             sleepers.wake(9, || false);
             let rung = Cell::new(false);
-            sleepers.wake(9, || rung.replace(true) || true);
+            sleepers.wake(9, || {
+                rung.set(true);
+                true
+            });
             assert!(rung.get());
         });
     }
@@ -224,7 +226,10 @@ mod tests {
                 true
             });
             let rung = Cell::new(false);
-            sleepers.wake(9, || rung.replace(true) || true);
+            sleepers.wake(9, || {
+                rung.set(true);
+                true
+            });
             assert!(
                 rung.get(),
                 "the second sleep was taken for one that was rung already"

@@ -9,8 +9,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 /// Awaited, it gives its value at once.
@@ -18,9 +19,11 @@ use pyo3::types::{PyDict, PyTuple};
 pub(super) struct Ready(Option<Py<PyAny>>);
 
 impl Ready {
-    /// For calls whose result nobody needs to wait for.
-    pub(super) fn nothing() -> Self {
-        Self(None)
+    /// For calls whose result nobody needs to wait for: always the same one.
+    pub(super) fn nothing(py: Python<'_>) -> PyResult<Py<Self>> {
+        static NOTHING: PyOnceLock<Py<Ready>> = PyOnceLock::new();
+        let made = NOTHING.get_or_try_init(py, || Py::new(py, Self(None)))?;
+        Ok(made.clone_ref(py))
     }
 
     pub(super) fn value(value: Py<PyAny>) -> Self {
@@ -47,10 +50,19 @@ impl Ready {
 }
 
 /// Ends an awaitable with a value.
-pub(super) fn stop(py: Python<'_>, value: Py<PyAny>) -> PyErr {
-    // A tuple of one keeps a value that is itself a tuple whole.
-    let _ = py;
-    PyStopIteration::new_err((value,))
+fn stop(py: Python<'_>, value: Py<PyAny>) -> PyErr {
+    if value.bind(py).is_instance_of::<PyTuple>()
+        || value.bind(py).is_instance_of::<PyBaseException>()
+    {
+        return PyStopIteration::new_err((value,));
+    }
+    stop_plain(value)
+}
+
+/// Ends an awaitable with a value that is neither a tuple nor an exception. The interpreter then
+/// takes the value out again without ever making the exception (up to Python 3.11).
+pub(super) fn stop_plain(value: Py<PyAny>) -> PyErr {
+    PyStopIteration::new_err(value)
 }
 
 /// What an awaitable yields while it waits: a future in the eyes of an asyncio task.

@@ -10,6 +10,7 @@ use super::handler::EventBox;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
 use super::websocket::WebSocket;
+use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::Signal;
 use crate::actors::session::SessionKey;
@@ -70,12 +71,13 @@ impl EventLoop {
 
     fn dispatch(&self, py: Python<'_>, batch: &mut Events) {
         let mut bytes = batch.bytes.as_slice();
+        let mut woken = Vec::new();
         for event in batch.list.drain(..) {
             let done = match event {
                 Event::Message { session, kind, len } => {
                     let (payload, rest) = bytes.split_at(len);
                     bytes = rest;
-                    self.with_session(py, session, |ws| ws.take_in(py, kind, payload))
+                    self.take_in(py, session, kind, payload, &mut woken)
                 }
                 Event::Request { call, reply } => self.host.start_request(py, call, reply),
                 Event::Connect {
@@ -94,28 +96,50 @@ impl EventLoop {
                     code,
                     reason,
                 } => self.closed(py, session, code, reason),
-                Event::Room { session } => self.with_session(py, session, |ws| ws.room(py)),
+                Event::Room { session } => self.room(py, session),
                 Event::Stopped => self.stopped(py),
             };
-            if let Err(error) = done {
-                self.host.report(py, "the event loop of a worker", error);
-            }
+            self.tell_if_failed(py, done);
+        }
+        for ws in woken {
+            self.tell_if_failed(py, ws.get().wake(py));
         }
     }
 
-    fn with_session(
+    fn tell_if_failed(&self, py: Python<'_>, done: PyResult<()>) {
+        if let Err(error) = done {
+            self.host.report(py, "the event loop of a worker", error);
+        }
+    }
+
+    /// Puts a message where its handler will find it. The handler is woken at the end of the
+    /// batch: one that finds several messages is suspended and resumed once for all of them.
+    fn take_in(
         &self,
         py: Python<'_>,
         session: SessionKey,
-        act: impl FnOnce(&WebSocket) -> PyResult<()>,
+        kind: Kind,
+        payload: &[u8],
+        woken: &mut Vec<Py<WebSocket>>,
     ) -> PyResult<()> {
-        // The lock is not held while Python runs: a handler may end, and be removed, in there.
-        let ws = self
-            .host
-            .running()
-            .get(&session)
-            .map(|running| running.ws.clone_ref(py));
-        ws.map_or(Ok(()), |ws| act(ws.get()))
+        let Some(ws) = self.websocket(py, session) else {
+            return Ok(());
+        };
+        if ws.get().take_in(py, kind, payload)? {
+            woken.push(ws);
+        }
+        Ok(())
+    }
+
+    fn room(&self, py: Python<'_>, session: SessionKey) -> PyResult<()> {
+        self.websocket(py, session)
+            .map_or(Ok(()), |ws| ws.get().room(py))
+    }
+
+    /// The lock is not held while Python runs: a handler may end, and be removed, in there.
+    fn websocket(&self, py: Python<'_>, session: SessionKey) -> Option<Py<WebSocket>> {
+        let running = self.host.running();
+        Some(running.get(&session)?.ws.clone_ref(py))
     }
 
     fn connect(

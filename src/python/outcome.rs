@@ -33,8 +33,11 @@ pub(super) struct Host {
     on_error: Py<PyAny>,
     /// Clients see tracebacks.
     debug: bool,
-    running: Mutex<HashMap<SessionKey, Running>>,
+    running: Mutex<Sessions>,
 }
+
+/// The WebSockets whose handlers run.
+pub(super) type Sessions = HashMap<SessionKey, Running, foldhash::fast::RandomState>;
 
 /// A WebSocket whose handler runs.
 pub(super) struct Running {
@@ -65,7 +68,7 @@ impl Host {
     }
 
     /// The sessions whose handlers run. The lock is not held while Python runs.
-    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<SessionKey, Running>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, Sessions> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,7 +267,9 @@ fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
         .ok()?
         .getattr("format_exception")
         .ok()?;
-    let lines: Vec<String> = format.call1((error.value(py),)).ok()?.extract().ok()?;
+    // Before Python 3.12 only `into_value` puts the traceback into the exception.
+    let value = error.clone_ref(py).into_value(py);
+    let lines: Vec<String> = format.call1((value,)).ok()?.extract().ok()?;
     Some(lines.concat())
 }
 

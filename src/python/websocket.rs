@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::awaitables::{Ready, Waiter, stop};
+use super::awaitables::{Ready, Waiter, stop_plain};
 use super::errors::{WebSocketClosed, value_error};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
@@ -112,10 +112,17 @@ impl WebSocket {
         )
     }
 
-    /// Event loop: a message came. The task that waits for it runs at once.
-    pub(super) fn take_in(&self, py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<()> {
+    /// Event loop: a message came. True if it is the first that waits: then the task that
+    /// receives is to be woken, once all messages of the batch have been taken in.
+    pub(super) fn take_in(&self, py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<bool> {
         let message = message::to_python(py, kind, payload)?;
-        self.inside().inbox.push_back((message, payload.len()));
+        let inbox = &mut self.inside().inbox;
+        inbox.push_back((message, payload.len()));
+        Ok(inbox.len() == 1)
+    }
+
+    /// Event loop: the task that waits for a message, if any, runs at once.
+    pub(super) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         Waiter::wake(self.receiver.bind(py))
     }
 
@@ -306,14 +313,14 @@ impl WebSocket {
 
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
-    fn accept(&self, subprotocol: Option<String>) -> PyResult<Ready> {
+    fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
         let mut inside = self.inside();
         match &inside.phase {
             Phase::Opening => {
                 self.let_in(&mut inside, subprotocol);
-                Ok(Ready::nothing())
+                Ready::nothing(py)
             }
-            Phase::Open if subprotocol.is_none() => Ok(Ready::nothing()),
+            Phase::Open if subprotocol.is_none() => Ready::nothing(py),
             Phase::Open => Err(PyRuntimeError::new_err(
                 "Too late to choose a subprotocol: this WebSocket has been accepted. \
                  Call accept(subprotocol) before anything else.",
@@ -324,7 +331,7 @@ impl WebSocket {
 
     /// Refuses the handshake with an HTTP status, instead of accepting it.
     #[pyo3(signature = (status=403, reason=None))]
-    fn reject(&self, status: u16, reason: Option<String>) -> PyResult<Ready> {
+    fn reject(&self, py: Python<'_>, status: u16, reason: Option<String>) -> PyResult<Py<Ready>> {
         if !(400..600).contains(&status) {
             return Err(PyValueError::new_err(format!(
                 "reject takes an HTTP status from 400 to 599, not {status}."
@@ -338,7 +345,7 @@ impl WebSocket {
         }
         let reason = reason.unwrap_or_else(|| "The application refused the connection.".to_owned());
         self.refuse(&mut inside, status, reason);
-        Ok(Ready::nothing())
+        Ready::nothing(py)
     }
 
     /// Sends one message to this client. WebSocketClosed if it is gone.
@@ -365,7 +372,7 @@ impl WebSocket {
             )?
             .into_any());
         }
-        Ok(Bound::new(py, Ready::nothing())?.into_any())
+        Ok(Ready::nothing(py)?.into_bound(py).into_any())
     }
 
     /// The next message. WebSocketClosed when there is none any more.
@@ -392,7 +399,7 @@ impl WebSocket {
     /// Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1). Closing twice
     /// is allowed; the first one counts.
     #[pyo3(signature = (code=1000, reason=""))]
-    fn close(&self, code: u16, reason: &str) -> PyResult<Ready> {
+    fn close(&self, py: Python<'_>, code: u16, reason: &str) -> PyResult<Py<Ready>> {
         if !is_close_code(code) {
             return Err(PyValueError::new_err(format!(
                 "{code} cannot be sent as a close code: use 1000, or 3000 to 4999 for your own."
@@ -405,17 +412,22 @@ impl WebSocket {
             )));
         }
         self.finish(code, reason, None);
-        Ok(Ready::nothing())
+        Ready::nothing(py)
     }
 
     /// From here on this client gets what is published to the topic, in any worker.
     fn subscribe(&self, topic: &str) -> PyResult<()> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.open()?;
         // First the interest, then the end of the bus: whatever is published from here on either
-        // lies behind `from` or wakes us.
-        self.remote.bus.add_interest(topic.hash());
+        // lies behind `from` or wakes us. Both before the client is let in: once it is, it is
+        // subscribed.
+        let hash = topic.hash();
+        self.remote.bus.add_interest(hash);
         let from = self.remote.bus.end();
+        if let Err(closed) = self.open() {
+            self.remote.bus.remove_interest(hash);
+            return Err(closed);
+        }
         self.remote.order(Command::Subscribe {
             session: self.key,
             topic,
@@ -480,7 +492,7 @@ impl Receive {
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
         let ws = self.ws.get();
         match ws.next() {
-            Ok(Some(message)) => Err(stop(py, message)),
+            Ok(Some(message)) => Err(stop_plain(message)),
             Ok(None) => {
                 ws.receiver.get().begin()?;
                 Ok(ws.receiver.clone_ref(py))

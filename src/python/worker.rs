@@ -51,12 +51,21 @@ pub(super) fn bind_listeners(
     let address = addresses
         .next()
         .ok_or_else(|| PyOSError::new_err((libc::ENOENT, format!("{host} has no address"))))?;
-    let listeners = listener::bind(address, count, backlog)?;
+    let listeners = listener::bind(address, count, backlog).map_err(os_error)?;
     let port = listeners[0].local_addr()?.port();
     Ok((
         port,
         listeners.into_iter().map(IntoRawFd::into_raw_fd).collect(),
     ))
+}
+
+/// `OSError` with its errno, by which the caller tells a port in use from one it may not have.
+/// (pyo3's own conversion keeps only the text.)
+fn os_error(error: std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, error.to_string())),
+        None => PyOSError::new_err(error.to_string()),
+    }
 }
 
 /// One worker's Rust half: I/O thread, hub, mailbox.

@@ -242,6 +242,11 @@ impl Hub {
                 .reject(503, "The server is busy. Try again in a moment.");
             return;
         }
+        if self.registry.len() >= self.most_sessions {
+            open.opening
+                .reject(503, "Too many connections to this server. Try again later.");
+            return;
+        }
         let most = open.limits.max_connections;
         if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
             open.opening.reject(
@@ -269,12 +274,14 @@ impl Hub {
 
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
         let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
-        let Some(does) = self.registry.accept(key, &shared, subprotocol) else {
-            return;
-        };
-        if let Route::Relay(topic) = does {
+        // Before the client is let in: once it is, its relay is subscribed.
+        let relayed = self.registry.topic_of_relay(key).map(|topic| {
             self.bus.add_interest(topic.hash());
             let from = self.bus.end();
+            (topic, from)
+        });
+        self.registry.accept(key, &shared, subprotocol);
+        if let Some((topic, from)) = relayed {
             self.subscribe(key, topic, from);
         }
         self.look_at(key, Instant::now());

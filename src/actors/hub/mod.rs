@@ -59,6 +59,8 @@ pub struct Hub {
     commands: Commands,
     /// Wakes the hub when the bus has something for it.
     watch: Watch,
+    /// Sessions that this worker may have, over all routes.
+    most_sessions: usize,
     /// The next fields are empty between turns; they keep their memory.
     touched: Vec<TopicId>,
     dirty: Vec<SessionKey>,
@@ -82,14 +84,15 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// A hub that reads `bus` from its end on, gives what is for handlers to `inbox`, and takes
-    /// `orders` from them. `lives` is dropped with it.
+    /// A hub that reads `bus` from its end on, gives what is for handlers to `inbox`, takes
+    /// `orders` from them, and has room for `most_sessions`. `lives` is dropped with it.
     pub fn new(
         bus: Bus,
         inbox: Rc<dyn Inbox>,
         orders: Orders,
         end_of_turn: Rc<EndOfTurn>,
         watch: Watch,
+        most_sessions: usize,
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
@@ -106,6 +109,7 @@ impl Hub {
             turn: Turn::default(),
             commands: Commands::default(),
             watch,
+            most_sessions,
             touched: Vec::new(),
             dirty: Vec::new(),
             slow: Vec::new(),

@@ -17,6 +17,7 @@ use crate::actors::link::Link;
 use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::topic::Topic;
 
 /// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
 const MOST_CLOSE_TIMEOUTS: u32 = 12;
@@ -122,19 +123,32 @@ impl Registry {
         (SessionKey::new(slot, place.generation), link)
     }
 
-    /// Lets a waiting client in. Returns what its session does; None when it is gone.
+    /// The topic that a waiting client's relay publishes to.
+    pub(super) fn topic_of_relay(&mut self, key: SessionKey) -> Option<Topic> {
+        match &self.place(key)?.state {
+            State::Opening(Waiting {
+                route: Route::Relay(topic),
+                ..
+            }) => Some(topic.clone()),
+            _ => None,
+        }
+    }
+
+    /// Lets a waiting client in, unless it is gone.
     pub(super) fn accept(
         &mut self,
         key: SessionKey,
         shared: &Rc<Shared>,
         subprotocol: Option<String>,
-    ) -> Option<Route> {
-        let place = self.place(key)?;
+    ) {
+        let Some(place) = self.place(key) else {
+            return;
+        };
         let waiting = match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => waiting,
             other => {
                 place.state = other;
-                return None;
+                return;
             }
         };
         let Waiting {
@@ -145,7 +159,6 @@ impl Registry {
             endpoint,
             ..
         } = waiting;
-        let does = route.clone();
         let shared = Rc::clone(shared);
         let seat = Seat {
             key,
@@ -167,7 +180,6 @@ impl Registry {
             pinged: None,
         };
         place.state = State::Open(member);
-        Some(does)
     }
 
     /// Takes a waiting client out, to refuse it.
