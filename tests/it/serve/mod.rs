@@ -6,3 +6,7 @@ mod http;
 mod limits;
 mod messages;
 mod opening;
+mod pressure;
+mod shutdown;
+mod subscribing;
+mod workers;

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
-use fanbus::actors::session::SessionKey;
 
 use crate::support::client::{Client, End, frame, handshake, opcode};
 use crate::support::eventually;
-use crate::support::handler::Seen;
+use crate::support::handler::{Seen, asked};
 use crate::support::worker::{Setup, TestBus, Worker};
 
 fn with(limits: Limits) -> (TestBus, Worker) {
@@ -29,13 +28,6 @@ fn one_at_a_time() -> Limits {
     Limits {
         max_connections: Some(1),
         ..Limits::default()
-    }
-}
-
-fn asked(seen: &Seen) -> Option<SessionKey> {
-    match seen {
-        Seen::Asked(session) => Some(*session),
-        _ => None,
     }
 }
 

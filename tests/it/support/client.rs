@@ -101,20 +101,19 @@ impl Client {
         client.answer()
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     #[track_caller]
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server takes it");
     }
 
-    /// Sends as much as the server takes within a moment; true: all of it.
+    /// Sends as long as somebody takes it.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
-        let moment = Some(Duration::from_millis(200));
-        self.stream.set_write_timeout(moment).expect("not zero");
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// A second hand on the same connection, to send while the first one reads.
+    pub fn sender(&self) -> Self {
+        Self::from_stream(self.stream.try_clone().expect("a descriptor"))
     }
 
     #[track_caller]
@@ -130,6 +129,11 @@ impl Client {
     #[track_caller]
     pub fn close(&mut self, code: u16) {
         self.send(opcode::CLOSE, &code.to_be_bytes());
+    }
+
+    /// Says goodbye, if anybody is left to hear it.
+    pub fn close_quietly(&mut self) {
+        self.try_send(&frame(true, opcode::CLOSE, &1000_u16.to_be_bytes()));
     }
 
     /// The writing side ends; reading goes on.

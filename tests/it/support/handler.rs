@@ -23,7 +23,7 @@ use super::worker::http;
 /// What the test is told.
 #[derive(Debug)]
 pub enum Seen {
-    /// A client asks to come in, and gets no answer by itself.
+    /// A client asks to come in.
     Asked(SessionKey),
     /// A session is over.
     Closed(SessionKey, u16),
@@ -31,6 +31,14 @@ pub enum Seen {
     Held(ReplyKey),
     /// A message for a handler that does not receive.
     Unreceived(SessionKey, Arc<Link>, usize),
+}
+
+/// The session of a client that asked.
+pub fn asked(seen: &Seen) -> Option<SessionKey> {
+    match seen {
+        Seen::Asked(session) => Some(*session),
+        _ => None,
+    }
 }
 
 pub struct Scripted {
@@ -224,6 +232,10 @@ impl Handler for Scripted {
                 self.order(accept());
                 self.order(accept());
                 self.order(reject());
+            }
+            "named" => {
+                self.order(accept());
+                self.tell(Seen::Asked(session));
             }
             _ => self.order(accept()),
         }

@@ -81,13 +81,14 @@ pub struct Setup {
 /// A worker that serves `/echo`, `/relay/{room}`, `/handler/{mode}` and the HTTP endpoints.
 pub struct Worker {
     pub address: SocketAddr,
+    /// Its membership.
+    pub bus: Bus,
     pub orders: Orders,
     pub replies: ReplyBox,
     /// False: the handler says that its mailbox is full.
     pub has_room: Arc<AtomicBool>,
-    seen: mpsc::Receiver<Seen>,
-    /// What was seen while the test waited for something else.
-    passed: Mutex<VecDeque<Seen>>,
+    /// What happened, and what of it was passed over while the test waited for something else.
+    seen: Mutex<(mpsc::Receiver<Seen>, VecDeque<Seen>)>,
     trigger: Trigger,
     thread: Option<JoinHandle<()>>,
 }
@@ -112,6 +113,7 @@ impl Worker {
         let has_room = Arc::new(AtomicBool::new(true));
         let (tell, seen) = mpsc::channel();
         let bus = Bus::open(bus, &BusOptions::default()).expect("the test's bus");
+        let its_bus = bus.clone();
         let server = Server {
             listener,
             bus: bus.clone(),
@@ -124,16 +126,16 @@ impl Worker {
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let room = Arc::clone(&has_room);
         let thread = thread::spawn(move || {
-            let handler = || Scripted::new(bus, its_orders, its_replies, tell, room);
+            let handler = || Scripted::new(its_bus, its_orders, its_replies, tell, room);
             server.run(handler).expect("it serves until shutdown");
         });
         Self {
             address,
+            bus,
             orders,
             replies,
             has_room,
-            seen,
-            passed: Mutex::default(),
+            seen: Mutex::new((seen, VecDeque::new())),
             trigger,
             thread: Some(thread),
         }
@@ -146,13 +148,13 @@ impl Worker {
     /// Waits until `pick` takes something of what happened; the rest stays for later questions.
     #[track_caller]
     pub fn saw<T>(&self, what: &str, pick: impl Fn(&Seen) -> Option<T>) -> T {
-        let mut passed = self.passed.lock().expect("nobody panics in there");
+        let (coming, passed) = &mut *self.seen.lock().expect("nobody panics in there");
         let known = passed.iter().position(|seen| pick(seen).is_some());
         if let Some(picked) = known.and_then(|at| pick(&passed.remove(at)?)) {
             return picked;
         }
         loop {
-            let Ok(seen) = self.seen.recv_timeout(DEADLINE) else {
+            let Ok(seen) = coming.recv_timeout(DEADLINE) else {
                 panic!("{what}: not in time; seen: {passed:?}");
             };
             match pick(&seen) {
