@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fanbus::actors::limits::Limits;
 
+use crate::support::DEADLINE;
 use crate::support::client::{Client, End, frame, opcode};
 use crate::support::worker::{Setup, TestBus, Worker};
 
@@ -38,49 +39,55 @@ fn what_was_sent_before_a_close_comes_before_it() {
     assert_eq!(worker.saw_closed(), 4000);
 }
 
-#[test]
-fn whoever_says_goodbye_and_stops_sending_gets_all_that_was_sent_before() {
-    let bus = TestBus::new();
-    let worker = Worker::start(&bus);
-    let text = "x".repeat(10_000);
-    let says_goodbye: [fn(&mut Client); 2] = [
-        |client| client.close(1000),
-        // Its goodbye crosses the server's own.
-        |client| {
-            client.text("close 1000");
-            client.close(1000);
-        },
-    ];
-    for goodbye in says_goodbye {
-        let mut client = Client::connect_narrow(worker.address).opened("/handler/usual");
-        client.text(&format!("say-times 60 {text}"));
-        assert_eq!(client.message(), text, "it has begun");
-        goodbye(&mut client);
-        client.half_close();
-        let (before, code) = client.closed();
-        assert_eq!((before.len(), code), (59, 1000));
-        assert_eq!(client.end(), End::Finished);
-    }
+/// A client with more on its way than its connection takes, and a worker that has time: what ends
+/// here ends because it is done.
+fn slow_client(bus: &TestBus) -> (Worker, Client) {
+    let limits = Limits {
+        close_timeout: 2 * DEADLINE,
+        ..Limits::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    let mut client = Client::connect_narrow(worker.address).opened("/handler/usual");
+    client.text(&format!("say-times 60 {}", "x".repeat(10_000)));
+    assert_eq!(client.message().len(), 10_000, "it has begun");
+    (worker, client)
 }
 
 #[test]
-fn nonsense_behind_the_servers_goodbye_does_not_cut_it_short() {
+fn whoever_says_goodbye_and_stops_sending_gets_all_that_was_sent_before() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
-    let text = "x".repeat(10_000);
-    let mut client = Client::connect_narrow(worker.address).opened("/handler/usual");
-    client.text(&format!("say-times 60 {text}"));
-    assert_eq!(client.message(), text, "it has begun");
-    client.text("close 4001");
-    assert_eq!(
-        worker.saw_closed(),
-        4001,
-        "the goodbye waits behind the messages"
-    );
-    client.send_bytes(b"\x81\x00not masked");
+    let (_worker, mut client) = slow_client(&bus);
+    client.close(1000);
+    client.half_close();
     let (before, code) = client.closed();
-    assert_eq!((before.len(), code), (59, 4001));
-    assert_eq!(client.end(), End::Finished, "and not only when time is up");
+    assert_eq!((before.len(), code), (59, 1000));
+    assert_eq!(client.end(), End::Finished);
+}
+
+#[test]
+fn a_goodbye_that_crosses_the_servers_own_does_not_cut_it_short() {
+    let bus = TestBus::new();
+    let crossing: [fn(&mut Client); 3] = [
+        |client| client.close(1000),
+        |client| {
+            client.close(1000);
+            client.half_close();
+        },
+        |client| client.send_bytes(b"\x81\x00not masked"),
+    ];
+    for goodbye in crossing {
+        let (worker, mut client) = slow_client(&bus);
+        client.text("close 4001");
+        assert_eq!(worker.saw_closed(), 4001, "it waits behind the messages");
+        goodbye(&mut client);
+        let (before, code) = client.closed();
+        assert_eq!((before.len(), code), (59, 4001));
+        assert_eq!(client.end(), End::Finished);
+    }
 }
 
 #[test]

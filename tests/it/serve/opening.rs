@@ -101,18 +101,20 @@ fn a_plain_request_to_a_websocket_is_told_to_upgrade() {
 }
 
 #[test]
-fn a_refused_client_that_goes_on_sending_still_reads_the_answer() {
+fn a_refused_client_may_go_on_sending_while_it_reads_the_answer() {
     let bus = TestBus::new();
     let worker = Worker::start(&bus);
-    for _ in 0..20 {
-        let mut client = Client::connect(worker.address);
-        let mut bytes = handshake("/nowhere").into_bytes();
-        bytes.extend(frame(true, opcode::BINARY, &[0; 200_000]));
-        client.send_bytes(&bytes);
-        client.half_close();
-        assert_eq!(client.answer().status, 404);
-        assert_eq!(client.end(), End::Finished);
+    let mut client = Client::connect(worker.address);
+    let mut bytes = handshake("/nowhere").into_bytes();
+    bytes.extend(frame(true, opcode::BINARY, &[0; 200_000]));
+    client.send_bytes(&bytes);
+    assert_eq!(client.answer().status, 404);
+    // A connection that was thrown away would be reset by the first and refuse the others.
+    for _ in 0..10 {
+        client.send(opcode::BINARY, &[0; 1000]);
     }
+    client.half_close();
+    assert_eq!(client.end(), End::Finished);
 }
 
 #[test]

@@ -74,7 +74,9 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
     session.expect_close(1012);
     drop(session);
 
-    // The last session has left; the requests have not.
+    // The last session has left; the requests have not. In this time a worker that forgets them
+    // would be gone.
+    std::thread::sleep(Duration::from_millis(200));
     sends.send_bytes(b"a body");
     let response = Response::sentence(200.try_into().expect("a status"), "at last");
     worker.replies.post(|replies| replies.push((key, response)));
