@@ -78,14 +78,15 @@ class Client:
         self._writer.write(encode(opcode, payload))
         await self._writer.drain()
 
-    async def got(self, count: int) -> None:
+    async def got(self, count: int, *, deadline_s: float = 40) -> None:
         """Until `count` messages are here. AssertionError if the connection ends before."""
         if len(self.notes) < count and self.close_code is None:
             reached = asyncio.get_running_loop().create_future()
             self._waiting.append((count, reached))
-            await reached
+            await asyncio.wait([reached], timeout=deadline_s)
         assert len(self.notes) >= count, (
-            f"closed with {self.close_code} after {len(self.notes)} of {count} messages"
+            f"{len(self.notes)} of {count} messages; "
+            f"greeted with {self.greeting!r}, closed with {self.close_code}"
         )
 
     async def ended(self) -> int:

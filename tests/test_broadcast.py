@@ -60,8 +60,11 @@ def message_of(publisher: int, number: int, length: int) -> str | bytes:
 async def check(clients: list[Client], published: list[list[str | bytes]]) -> None:
     """Exactly once, in one order, and each publisher's in its own."""
     total = sum(len(messages) for messages in published)
-    await asyncio.gather(*(client.got(total) for client in clients))
-    first = clients[0].notes
+    waits = [client.got(total) for client in clients]
+    await asyncio.gather(*waits, return_exceptions=True)
+    first = max((client.notes for client in clients), key=len)
+    behind = [client for client in clients if len(client.notes) < total]
+    assert not behind, f"{len(behind)} of {len(clients)} clients: {gap(behind[0].notes, first)}"
     expected = Counter(note(message) for messages in published for message in messages)
     assert Counter(first) == expected
     for client in clients:
@@ -70,6 +73,18 @@ async def check(clients: list[Client], published: list[list[str | bytes]]) -> No
         place = Places(first)
         for message in messages:
             place.go_on_to(note(message))
+
+
+def gap(got: list[Note], whole: list[Note]) -> str:
+    """Where something is missing."""
+    lost = len(whole) - len(got)
+    start = next(
+        (at for at, pair in enumerate(zip(got, whole, strict=False)) if pair[0] != pair[1]),
+        len(got),
+    )
+    if got[start:] == whole[start + lost :]:
+        return f"messages {start} to {start + lost - 1} of {len(whole)} are missing"
+    return f"{lost} of {len(whole)} are missing, the first is {start}"
 
 
 class Places:
