@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,20 @@ def test_a_message_of_a_quarter_of_the_ring_passes_and_a_larger_one_is_refused(
         assert "offset" in answer
         assert len(hear(ws)) == LARGEST
         answer = http.post("/publish", json={"topic": "large", "bytes": LARGEST + 1024}).json()
-        assert "larger than this bus carries" in answer["refused"]
+        assert "that this bus carries" in answer["refused"]
         http.post("/publish", json={"topic": "large", "bytes": 1})
         assert hear(ws) == "x", "nothing of the refused one was delivered"
+
+
+def test_a_smaller_bus_carries_smaller_messages(tmp_path: Path) -> None:
+    environment = {"FANBUS_BUS_SIZE": "512K"}
+    server = Server("publishing", workers=2, environment=environment, stderr=tmp_path / "stderr")
+    try:
+        server.wait_until_ready()
+        with server.http() as http:
+            fits = http.post("/publish", json={"topic": "t", "bytes": 128 * 1024}).json()
+            assert "offset" in fits
+            refused = http.post("/publish", json={"topic": "t", "bytes": 130 * 1024}).json()
+            assert "--bus-size" in refused["refused"]
+    finally:
+        server.destroy()

@@ -97,6 +97,29 @@ def settings(**options: Any) -> Settings:
     return Settings.of(**(given | options))
 
 
+@pytest.mark.parametrize(
+    ("given", "bytes_"),
+    [(None, 8 << 20), ("16M", 16 << 20), ("512K", 512 << 10), (65536, 65536), ("1 MiB", 1 << 20)],
+)
+def test_the_size_of_the_bus_is_written_as_people_write_it(
+    given: int | str | None, bytes_: int
+) -> None:
+    assert settings(bus_size=given).bus_size == bytes_
+
+
+def test_the_size_of_the_bus_may_come_from_the_environment_and_an_argument_wins() -> None:
+    environment = {"FANBUS_BUS_SIZE": "1M"}
+    assert settings(environment=environment).bus_size == 1 << 20
+    assert settings(environment=environment, bus_size="2M").bus_size == 2 << 20
+
+
+@pytest.mark.parametrize("given", ["huge", "3M", "64M", "1K", "-1", 0.5, True])
+def test_a_size_that_the_bus_cannot_have_is_told(given: Any) -> None:
+    with pytest.raises(StartError, match="bus_size=") as raised:
+        settings(bus_size=given)
+    assert raised.value.status == 2
+
+
 def test_without_a_number_there_is_one_worker_per_usable_core() -> None:
     assert settings().workers == min(usable_cores(), MAX_WORKERS)
 

@@ -239,12 +239,15 @@ class Fanbus:
         *,
         workers: int | None = None,
         debug: bool = False,
+        bus_size: int | str | None = None,
     ) -> None:
         """Serves until SIGINT (Ctrl+C) or SIGTERM, then finishes what is in flight and returns.
 
         `host`: 127.0.0.1 is this machine only, 0.0.0.0 every interface. `port`: 0 picks a free
         one. `workers`: processes; None means one per core that this process may use, or
         WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in public.
+        `bus_size`: memory for each worker's newest messages, as in "16M"; None means 8 MiB, or
+        FANBUS_BUS_SIZE. A message may have a quarter of it.
 
         If the server cannot start, the process ends with a sentence on stderr, and status 1
         (what was found on the machine) or 2 (what was asked for).
@@ -253,7 +256,7 @@ class Fanbus:
 
         if server.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
-        server.run(self, host=host, port=port, workers=workers, debug=debug)
+        server.run(self, host=host, port=port, workers=workers, debug=debug, bus_size=bus_size)
 
     def _counts(self) -> Counts:
         from fanbus.banner import Counts

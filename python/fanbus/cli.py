@@ -26,7 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartError as error:
         sys.stderr.write(f"fanbus: {error}\n")
         return error.status
-    app.run(host=options.host, port=options.port, workers=options.workers, debug=options.debug)
+    app.run(
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        debug=options.debug,
+        bus_size=options.bus_size,
+    )
     return 0
 
 
@@ -91,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         help=f"processes, 1 to {MAX_WORKERS} (default: one per core, or WEB_CONCURRENCY)",
+    )
+    run.add_argument(
+        "--bus-size",
+        metavar="SIZE",
+        help="memory for a worker's newest messages, as in 16M (default: FANBUS_BUS_SIZE, or 8M)",
     )
     run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")

@@ -6,6 +6,7 @@ A value that cannot work is a StartError with exit status 2, in a sentence that 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ __all__ = ["MAX_WORKERS", "Settings", "usable_cores"]
 # The bus has 64 members: the workers, the supervisor, and some room for programs that publish
 # from outside.
 MAX_WORKERS = 56
+
+# The largest ring is what the log's offsets can still tell apart (docs/bus.md).
+_BUS_SIZES = tuple(2**power for power in range(16, 26))
 
 _LOOPS = ("auto", "asyncio", "uvloop")
 
@@ -43,6 +47,10 @@ class Settings:
     loop: str = "auto"
     """Event loop: auto, asyncio or uvloop (FANBUS_LOOP). auto is uvloop if it is installed."""
 
+    bus_size: int = 8 * 1024 * 1024
+    """Bytes of each process's ring on the bus, a power of two (FANBUS_BUS_SIZE). A message may have
+    a quarter of it."""
+
     backlog: int = 2048
     """Connections that may wait in each worker's accept queue; the kernel's somaxconn caps it."""
 
@@ -61,6 +69,11 @@ class Settings:
             )
         _check_whole("port", self.port, 0, 65535)
         _check_whole("workers", self.workers, 1, MAX_WORKERS)
+        if self.bus_size not in _BUS_SIZES:
+            raise StartError(
+                f"bus_size={self.bus_size} is not possible: it is a power of two from 64K to 32M.",
+                status=2,
+            )
         if self.loop not in _LOOPS:
             raise StartError(
                 f"FANBUS_LOOP={self.loop} is not an event loop. Use {', '.join(_LOOPS)}.", status=2
@@ -75,6 +88,7 @@ class Settings:
         workers: int | None,
         debug: bool,
         on_linux: bool,
+        bus_size: int | str | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Settings:
         """Fills in what was left out: from the environment, else from the machine."""
@@ -97,6 +111,7 @@ class Settings:
             workers=workers,
             debug=bool(debug),
             single_process=single_process,
+            bus_size=_size(bus_size or environment.get("FANBUS_BUS_SIZE") or cls.bus_size),
             loop=environment.get("FANBUS_LOOP", "auto"),
         )
 
@@ -114,6 +129,19 @@ def _check_whole(option: str, value: Any, least: int, most: int) -> None:
             f"{option}={value!r} is not possible: it is a whole number from {least} to {most}.",
             status=2,
         )
+
+
+def _size(value: int | str) -> int:
+    """Bytes: a number, or text such as 512K or 16M."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([KM]?)(i?B)?", str(value), re.IGNORECASE)
+    if match is None:
+        raise StartError(
+            f"bus_size={value} is not a size. Write bytes, or a number with K or M, as in 16M.",
+            status=2,
+        )
+    return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20}[match[2].upper()]
 
 
 def _web_concurrency(text: str) -> int:

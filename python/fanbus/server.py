@@ -42,7 +42,15 @@ def is_importing() -> bool:
     return _importing.get()
 
 
-def run(app: Fanbus, *, host: str, port: int, workers: int | None, debug: bool) -> None:
+def run(
+    app: Fanbus,
+    *,
+    host: str,
+    port: int,
+    workers: int | None,
+    debug: bool,
+    bus_size: int | str | None = None,
+) -> None:
     """Serves `app` until it is told to end. What hinders the start ends the process instead."""
     logs.configure()
     try:
@@ -51,6 +59,7 @@ def run(app: Fanbus, *, host: str, port: int, workers: int | None, debug: bool) 
             port=port,
             workers=workers,
             debug=debug,
+            bus_size=bus_size,
             on_linux=sys.platform == "linux",
         )
         if threading.current_thread() is not threading.main_thread():
@@ -108,10 +117,10 @@ def open_listeners(settings: Settings) -> tuple[int, list[int]]:
         ) from None
 
 
-def open_bus(app: Fanbus, port: int) -> _core.Bus:
+def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
     """The server's bus, named after the application and its port."""
     try:
-        return _core.Bus.open(f"{app.name}-{port}")
+        return _core.Bus.open(f"{app.name}-{port}", ring_bytes=settings.bus_size)
     except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StartError(text) from None

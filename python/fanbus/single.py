@@ -19,7 +19,7 @@ __all__ = ["serve"]
 def serve(app: Fanbus, settings: Settings) -> None:
     """Serves in this process until SIGINT or SIGTERM."""
     port, (listener,) = open_listeners(settings)
-    bus = open_bus(app, port)
+    bus = open_bus(app, settings, port)
     try:
         worker.serve(
             app,

@@ -98,7 +98,7 @@ class Supervisor:
         """Returns after a clean end. StartError if the server cannot start."""
         self._port, listeners = open_listeners(self._settings)
         self._slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
-        self._bus = open_bus(self._app, self._port)
+        self._bus = open_bus(self._app, self._settings, self._port)
         with self._signals():  # also while leaving: a second Ctrl+C leaves nothing behind
             try:
                 _warn_of_threads()

@@ -61,9 +61,9 @@ def serve(
     end_on: Iterable[signal.Signals],
     on_ready: Callable[[], None],
 ) -> None:
-    """Serves on `listener` until one of the signals comes and everything in flight is finished.
+    """Serves until one of the signals comes, and everything in flight is finished.
 
-    The listener is closed here. A second signal ends it at once. `on_ready` is called when
+    A second signal ends it at once. `listener` is closed here. `on_ready` is called when
     connections are being accepted.
     """
     loop = new_event_loop(settings.loop)

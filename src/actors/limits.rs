@@ -19,6 +19,11 @@ pub struct Limits {
     pub max_queue_bytes: usize,
     /// What happens at `max_queue_bytes`.
     pub overflow: Overflow,
+    /// The handler has this long to accept or reject a client, which gets 504 then.
+    pub open_timeout: Duration,
+    /// A client that neither takes what is sent nor answers a close frame for this long is cut
+    /// off; the whole farewell may take twelve times as long.
+    pub close_timeout: Duration,
     /// Sessions that this route may have in one worker. None: no bound of its own.
     pub max_connections: Option<usize>,
 }
@@ -32,6 +37,8 @@ impl Default for Limits {
             timeout: Some(Duration::from_secs(60)),
             max_queue_bytes: 1 << 20,
             overflow: Overflow::Close,
+            open_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(5),
             max_connections: None,
         }
     }

@@ -44,6 +44,8 @@ pub struct Outlet {
     end_of_turn: Rc<EndOfTurn>,
     /// When the session last heard of its client.
     last_heard: Cell<Instant>,
+    /// The session does not read: that nothing is heard says nothing about the client.
+    deaf: Cell<bool>,
     /// When the socket last took something, or the outbox began to wait.
     last_progress: Cell<Instant>,
 }
@@ -52,6 +54,8 @@ struct Sending {
     outbox: Outbox,
     /// When a close frame was sent or queued: nothing comes behind it.
     closed: Option<Instant>,
+    /// Published messages still go to this client.
+    delivers: bool,
     /// The socket refuses for good.
     broken: bool,
     /// The session's task, which flushes the outbox.
@@ -85,6 +89,7 @@ impl Outlet {
         let sending = Sending {
             outbox,
             closed: None,
+            delivers: true,
             broken: false,
             waker: None,
         };
@@ -95,6 +100,7 @@ impl Outlet {
             link,
             end_of_turn,
             last_heard: Cell::new(now),
+            deaf: Cell::new(false),
             last_progress: Cell::new(now),
         }
     }
@@ -119,20 +125,32 @@ impl Outlet {
         self.last_heard.get()
     }
 
+    /// Does the session read from its client at all? Silence counts from when it began to.
+    pub fn listen(&self, listens: bool) {
+        if self.deaf.replace(!listens) && listens {
+            self.heard(Instant::now());
+        }
+    }
+
+    /// Since when the client has been silent. None: nobody listens to it.
+    pub fn silent_since(&self) -> Option<Instant> {
+        (!self.deaf.get()).then(|| self.last_heard.get())
+    }
+
     /// Since when the socket has taken nothing although something waits.
     pub fn stuck_since(&self) -> Option<Instant> {
         (!self.sending.borrow().outbox.is_empty()).then(|| self.last_progress.get())
     }
 
-    /// Bytes that the socket has not taken yet.
-    pub fn waiting_bytes(&self) -> usize {
-        self.sending.borrow().outbox.bytes()
+    /// What waits for the socket costs this much.
+    pub fn waiting_cost(&self) -> usize {
+        self.sending.borrow().outbox.cost()
     }
 
     /// Delivers the records `indexes` of `turn`; `bytes` are their frames, one behind the other.
     pub fn deliver(&self, bytes: &[u8], turn: &Turn, indexes: &[Index]) -> Result<(), Overflowed> {
         let mut sending = self.sending.borrow_mut();
-        if sending.closed.is_some() || sending.broken {
+        if indexes.is_empty() || !sending.delivers || sending.closed.is_some() || sending.broken {
             return Ok(());
         }
         let mut taken = self.write_now(&mut sending, bytes);
@@ -154,6 +172,12 @@ impl Outlet {
         }
         sending.wake();
         Ok(())
+    }
+
+    /// No published message goes out any more: the session is about to be closed, and the client
+    /// must not see what comes after a gap.
+    pub fn end_deliveries(&self) {
+        self.sending.borrow_mut().delivers = false;
     }
 
     /// Sends whole frames of the handler or of the session itself.
@@ -184,6 +208,12 @@ impl Outlet {
         sending.closed = Some(Instant::now());
         sending.wake();
         self.end_of_turn.note_closing(self.key);
+    }
+
+    /// When the client last took something, or was closed. None: it was not closed.
+    pub fn closing_progress(&self) -> Option<Instant> {
+        let closed = self.closed_since()?;
+        Some(closed.max(self.last_progress.get()))
     }
 
     /// When a close frame was sent or queued.

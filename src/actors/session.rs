@@ -163,6 +163,8 @@ pub struct Session<R, D> {
     /// The handler has enough to do.
     paused: bool,
     phase: Phase,
+    /// The client has ended its side while this one still had something to send.
+    ended: bool,
     told: bool,
 }
 
@@ -212,6 +214,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             early,
             paused: false,
             phase: Phase::Open,
+            ended: false,
             told: false,
         }
     }
@@ -231,19 +234,34 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             self.outlet.finish();
             self.phase = Phase::Finishing;
         }
+        if self.ended {
+            return if flushed {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            };
+        }
         if !self.early.is_empty() {
             let mut early = std::mem::take(&mut self.early);
             self.take_in(&mut early);
         }
         let shared = Rc::clone(&self.shared);
         for _ in 0..READS_IN_A_ROW {
-            if self.phase == Phase::Open && self.must_not_read(task) {
+            let reads = self.phase != Phase::Open || !self.must_not_read(task);
+            self.outlet.listen(reads);
+            if !reads {
                 return Poll::Pending;
             }
             let scratch = &mut *shared.scratch.borrow_mut();
             let mut input = ReadBuf::new(&mut scratch.input);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
                 Ok(()) if !input.filled().is_empty() => {}
+                // It has said goodbye and hears no further questions, but it may still read what
+                // was sent before the close frame.
+                Ok(()) if self.phase == Phase::Closing => {
+                    self.ended = true;
+                    break;
+                }
                 _ => return Poll::Ready(()),
             }
             let mut output = std::mem::take(&mut scratch.output);
@@ -258,8 +276,16 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Is somebody so far behind that reading more would only fill queues?
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
-        if self.paused || self.outlet.waiting_bytes() > self.max_queue_bytes {
+        if self.paused || self.outlet.waiting_cost() > self.max_queue_bytes {
             return true;
+        }
+        if matches!(self.route, Route::Relay(_)) {
+            let most_bytes = self.shared.bus.max_message_bytes();
+            let must_wait = self.shared.end_of_turn.relays_must_wait(most_bytes);
+            if must_wait {
+                self.shared.end_of_turn.wait_for_hub(task.waker().clone());
+            }
+            return must_wait;
         }
         if matches!(self.route, Route::Handler) && !self.shared.inbox.has_room() {
             self.shared
@@ -289,10 +315,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         match outcome {
             Ok(None) => {}
             Ok(Some((code, reason))) => self.close_answered(code, &reason),
-            Err(Violation { code, reason }) if self.phase == Phase::Open => {
-                self.close(code, reason, false);
-            }
-            Err(_) => self.phase = Phase::Finishing,
+            // Nothing to do when it is closing already.
+            Err(Violation { code, reason }) => self.close(code, reason, false),
         }
     }
 
@@ -327,12 +351,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                     }
                     Route::Relay(topic) => {
                         let header = frame::message_header(kind, payload.len());
-                        publish(&self.shared.bus, topic, kind, &[&header, payload], 0)?;
-                        self.shared.end_of_turn.request();
+                        let bus = &self.shared.bus;
+                        let offset = publish(bus, topic, kind, &[&header, payload], 0)?;
+                        let bytes = header.len() + payload.len();
+                        self.shared.end_of_turn.note_published(offset, bytes);
                     }
                     Route::Handler => {
-                        self.shared.inbox.message(self.outlet.key(), kind, payload);
+                        // Counted first: a handler may receive it at once.
                         self.paused |= self.outlet.link().handed_over(payload.len());
+                        self.shared.inbox.message(self.outlet.key(), kind, payload);
                         self.shared.end_of_turn.request();
                     }
                 },
@@ -344,7 +371,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         Ok(None)
     }
 
-    /// The client closes, or answers our close frame.
+    /// The client closes, or answers our close frame. In the second case its own may have crossed
+    /// ours, which still waits behind other frames: the flush is what ends the session.
     fn close_answered(&mut self, code: Option<u16>, reason: &str) {
         if self.phase == Phase::Open {
             let echoed = match code {
@@ -353,9 +381,6 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             };
             self.tell_closed(code.unwrap_or(1005), reason);
             self.begin_close(&echoed, false);
-        } else {
-            self.phase = Phase::Finishing;
-            self.outlet.finish();
         }
     }
 

@@ -142,7 +142,26 @@ pub struct EndOfTurn {
     closing: RefCell<Vec<SessionKey>>,
     /// Clients that ask to come in.
     openings: RefCell<Vec<Open>>,
+    /// Sessions that the hub has.
+    sessions: Cell<usize>,
+    /// What relays have published and the hub has not read yet.
+    ahead: Cell<Ahead>,
+    /// Relays that wait until the hub has read it.
+    too_fast: RefCell<Vec<Waker>>,
 }
+
+/// How far the relays of a worker are ahead of its hub.
+#[derive(Copy, Clone, Debug, Default)]
+struct Ahead {
+    records: usize,
+    bytes: usize,
+    /// Offset of the last of them.
+    last: u64,
+}
+
+/// Records that relays may be ahead of the hub: a small part of the log, so that their clients
+/// cannot make their own worker miss messages.
+const MOST_RECORDS_AHEAD: usize = 2048;
 
 impl EndOfTurn {
     /// Asks for the work at the end of this turn: something was published or handed over.
@@ -163,6 +182,51 @@ impl EndOfTurn {
     /// The task behind `waker` reads on when the handler's mailbox has room.
     pub fn wait_for_mailbox(&self, waker: Waker) {
         self.stalled.borrow_mut().push(waker);
+        self.request();
+    }
+
+    /// A relay has published a record of `bytes` at `offset`.
+    pub fn note_published(&self, offset: u64, bytes: usize) {
+        let ahead = self.ahead.get();
+        self.ahead.set(Ahead {
+            records: ahead.records + 1,
+            bytes: ahead.bytes + bytes,
+            last: offset,
+        });
+        self.request();
+    }
+
+    /// Are the relays so far ahead of the hub that they should stop reading? `most_bytes`: what
+    /// the bus can well hold.
+    pub fn relays_must_wait(&self, most_bytes: usize) -> bool {
+        let ahead = self.ahead.get();
+        ahead.records >= MOST_RECORDS_AHEAD || ahead.bytes >= most_bytes
+    }
+
+    /// The task behind `waker` reads on when the hub has caught up with the relays.
+    pub fn wait_for_hub(&self, waker: Waker) {
+        self.too_fast.borrow_mut().push(waker);
+        self.request();
+    }
+
+    /// Hub: it has read everything before `offset`.
+    pub fn has_read(&self, offset: u64) {
+        if offset > self.ahead.get().last {
+            self.ahead.set(Ahead::default());
+            for waker in self.too_fast.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Hub: it has this many sessions.
+    pub fn set_sessions(&self, sessions: usize) {
+        self.sessions.set(sessions);
+    }
+
+    /// Sessions of this worker, with the clients that ask to come in.
+    pub fn sessions(&self) -> usize {
+        self.sessions.get() + self.openings.borrow().len()
     }
 
     /// A close frame was sent to the client of `session`, which has a limited time to answer.

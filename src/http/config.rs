@@ -11,6 +11,9 @@ pub struct Config {
     pub head_timeout: Duration,
     /// A client has this long to send the whole body of a request (408 above it).
     pub body_timeout: Duration,
+    /// A client that takes nothing of its response for this long is cut off. Sessions have their
+    /// own limit.
+    pub write_timeout: Duration,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
@@ -26,6 +29,7 @@ impl Default for Config {
             keep_alive: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
+            write_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,

@@ -102,7 +102,8 @@ impl Replies {
         let waiting = &mut *self.waiting.borrow_mut();
         let slot = waiting.slots.get_mut(key.slot as usize);
         if let Some(slot) = slot.filter(|slot| slot.generation == key.generation) {
-            slot.response = Some(response);
+            // The first reply counts.
+            slot.response.get_or_insert(response);
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }

@@ -13,7 +13,7 @@ use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -22,7 +22,7 @@ use super::handler::Handler;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::{self, Worker};
-use super::websocket::upgrade::upgrade;
+use super::websocket::upgrade::{limit_writes, upgrade};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::Shutdown;
@@ -75,17 +75,21 @@ impl Server {
             replies,
             mut shutdown,
         } = self;
+        let connections = Arc::new(Semaphore::new(config.max_connections));
+        let most_connections = config.max_connections;
         let end_of_turn = Rc::new(EndOfTurn::default());
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
-        let hub = Hub::new(
+        let (lives, hub_is_gone) = oneshot::channel();
+        Hub::new(
             bus,
             inbox,
             Arc::clone(&orders),
             Rc::clone(&end_of_turn),
             watch,
             config.max_websockets,
+            lives,
         )
         .start();
         let limits = routes
@@ -98,19 +102,29 @@ impl Server {
             config: Arc::new(config),
             handler,
             replies: Rc::clone(&replies),
-            end_of_turn,
+            end_of_turn: Rc::clone(&end_of_turn),
         };
-        spawn_local(Rc::clone(&replies).hand_out());
-        spawn_local(accept(listener, worker, shutdown.clone()));
-        let grace = shutdown.wait().await;
+        spawn_local(replies.hand_out());
+        let accepting = accept(listener, worker, Arc::clone(&connections), shutdown.clone());
+        let accepting = spawn_local(accepting);
+        // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
+        // replaced.
+        let grace = tokio::select! {
+            biased;
+            grace = shutdown.wait() => grace,
+            _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
+            ended = accepting => {
+                ended.map_err(io::Error::other)??;
+                shutdown.wait().await
+            }
+        };
         let deadline = Instant::now() + grace;
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {
-            while hub.connected() || replies.in_flight() > 0 {
+            let is_open = || connections.available_permits() < most_connections;
+            while end_of_turn.sessions() > 0 || is_open() {
                 sleep(Duration::from_millis(10)).await;
             }
-            // The last responses are written by tasks of their own.
-            sleep(Duration::from_millis(20)).await;
         };
         if timeout_at(deadline, finished).await.is_err() {
             log::warn!(
@@ -122,11 +136,16 @@ impl Server {
     }
 }
 
-/// Accepts connections and drives each in a task of its own.
-async fn accept(listener: TcpListener, worker: Worker, mut shutdown: Shutdown) -> io::Result<()> {
+/// Accepts connections and drives each in a task of its own, which holds one of `permits`. Returns
+/// at shutdown.
+async fn accept(
+    listener: TcpListener,
+    worker: Worker,
+    permits: Arc<Semaphore>,
+    mut shutdown: Shutdown,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let permits = Arc::new(Semaphore::new(worker.config.max_connections));
     let upgrades = worker.clone();
     let signal = shutdown.clone();
     let config = Arc::clone(&worker.config);
@@ -157,15 +176,20 @@ async fn accept(listener: TcpListener, worker: Worker, mut shutdown: Shutdown) -
         .map_err(|()| io::Error::other("the HTTP service did not start"))?;
     let service = Rc::new(service);
     loop {
-        let permit = Arc::clone(&permits).acquire_owned().await;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            biased;
             _ = shutdown.wait() => return Ok(()),
+            accepted = accepted => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 // Every frame is written at once and whole: there is nothing to wait for.
                 let _ = stream.set_nodelay(true);
+                limit_writes(&stream, Some(config.write_timeout));
                 let service = Rc::clone(&service);
                 spawn_local(async move {
                     let _permit = permit;

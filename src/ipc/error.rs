@@ -161,9 +161,8 @@ pub enum BusError {
 pub enum PublishError {
     /// The frame is larger than the ring allows.
     #[error(
-        "A message of {} is larger than this bus carries, {}. Send less, or use a larger --bus-size \
-         (a message may have a quarter of a member's ring).",
-        Bytes(*bytes as u64), Bytes(*limit as u64)
+        "A message of {bytes} bytes is larger than the {limit} bytes that this bus carries. Send \
+         less, or use a larger --bus-size (a message may have a quarter of it)."
     )]
     TooLarge {
         /// Of the frame.
@@ -239,7 +238,7 @@ mod tests {
             limit: 2 << 20,
         }
         .to_string();
-        assert!(large.starts_with("A message of 3 MiB is larger than this bus carries, 2 MiB."));
+        assert!(large.starts_with("A message of 3145728 bytes is larger than the 2097152 bytes"));
         assert!(
             BusError::Full { name: "a".into() }
                 .to_string()

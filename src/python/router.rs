@@ -399,6 +399,7 @@ fn settings(
             max_queue_bytes: config.getattr("max_queue_bytes")?.extract()?,
             overflow,
             max_connections: config.getattr("max_connections")?.extract()?,
+            ..Limits::default()
         },
         origins: Origins::new(origins).map_err(value_error)?,
         subprotocols: subprotocols

@@ -5,4 +5,6 @@ mod codec;
 mod codec_model;
 mod handshake;
 mod router;
+mod serve;
+mod support;
 mod tidy;

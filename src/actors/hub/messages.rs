@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Context, Handler, Message, Recipient};
 
@@ -234,8 +234,12 @@ impl Hub {
     /// Gives a client a place, and lets it in or asks its handler.
     pub(super) fn open(&mut self, open: Open) {
         if self.closing_until.is_some() {
+            open.opening.reject(503, super::RESTARTING);
+            return;
+        }
+        if open.ask.is_some() && !self.inbox.has_room() {
             open.opening
-                .reject(503, "The server is restarting. Try again in a moment.");
+                .reject(503, "The server is busy. Try again in a moment.");
             return;
         }
         if self.registry.len() >= self.most_sessions {
@@ -261,7 +265,7 @@ impl Hub {
         let (key, link) = self.registry.enter(opening, route, limits, endpoint);
         match ask {
             Some(ask) => {
-                self.wheel.insert(key, super::OPEN_TIMEOUT);
+                self.look_at(key, Instant::now());
                 ask(key, link);
             }
             None => self.accept(key, None),
@@ -280,9 +284,7 @@ impl Hub {
         if let Some((topic, from)) = relayed {
             self.subscribe(key, topic, from);
         }
-        if let Some(delay) = self.registry.look_at(key, std::time::Instant::now()) {
-            self.wheel.insert(key, delay);
-        }
+        self.look_at(key, Instant::now());
     }
 
     fn reject(&mut self, key: SessionKey, status: u16, reason: &str) {

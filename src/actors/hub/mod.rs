@@ -10,6 +10,7 @@ mod messages;
 mod registry;
 mod topics;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,10 +19,11 @@ use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, AsyncContext, Context};
+use actix::{Actor, AsyncContext, Context};
+use tokio::sync::oneshot;
 
 pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat};
-use self::registry::Registry;
+use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::mailbox::{Mailbox, TaskSignal};
 use super::session::{Control, Inbox, SessionKey, Shared};
@@ -33,11 +35,8 @@ use crate::ipc::{Bus, Subscriber};
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
 
-/// A client has this long to answer a close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A handler has this long to accept or reject a client.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// What clients are told that come while the worker ends.
+const RESTARTING: &str = "The server is restarting. Try again in a moment.";
 
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
@@ -67,6 +66,8 @@ pub struct Hub {
     dirty: Vec<SessionKey>,
     slow: Vec<SessionKey>,
     scratch: Vec<u8>,
+    /// Dropped with the hub, so that the worker learns of it.
+    _lives: oneshot::Sender<Infallible>,
     /// Set while the worker ends: sessions are closed until this instant.
     closing_until: Option<Instant>,
 }
@@ -84,7 +85,7 @@ impl fmt::Debug for Hub {
 
 impl Hub {
     /// A hub that reads `bus` from its end on, gives what is for handlers to `inbox`, takes
-    /// `orders` from them, and has room for `most_sessions`.
+    /// `orders` from them, and has room for `most_sessions`. `lives` is dropped with it.
     pub fn new(
         bus: Bus,
         inbox: Rc<dyn Inbox>,
@@ -92,6 +93,7 @@ impl Hub {
         end_of_turn: Rc<EndOfTurn>,
         watch: Watch,
         most_sessions: usize,
+        lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
         Self {
@@ -112,6 +114,7 @@ impl Hub {
             dirty: Vec::new(),
             slow: Vec::new(),
             scratch: Vec::new(),
+            _lives: lives,
             closing_until: None,
         }
     }
@@ -137,16 +140,20 @@ impl Hub {
         self.watch.poll_woken(task);
         more |= self.deliver();
         self.watch.reads_on_at(self.subscriber.offset());
+        self.end_of_turn.has_read(self.subscriber.offset());
         for key in self.end_of_turn.take_roomy() {
             self.inbox.room(key);
         }
+        let now = Instant::now();
         for key in self.end_of_turn.take_closing() {
-            self.wheel.insert(key, CLOSE_TIMEOUT);
+            self.look_at(key, now);
         }
+        // In this order: a handler that makes room after the question finds that it was asked.
+        self.inbox.flush(self.end_of_turn.has_stalled());
         if self.inbox.has_room() {
             self.end_of_turn.resume_stalled();
         }
-        self.inbox.flush(self.end_of_turn.has_stalled());
+        self.end_of_turn.set_sessions(self.registry.len());
         if more {
             task.waker().wake_by_ref();
         }
@@ -158,11 +165,27 @@ impl Hub {
         self.wheel.advance(&mut due);
         let now = Instant::now();
         for key in due {
-            if let Some(delay) = self.registry.look_at(key, now) {
-                self.wheel.insert(key, delay);
-            }
+            self.look_at(key, now);
         }
         self.close_some(now);
+    }
+
+    /// Does what is due for a session, and remembers to look again.
+    fn look_at(&mut self, key: SessionKey, now: Instant) {
+        match self.registry.look_at(key, now) {
+            Due::In(delay) => self.wheel.insert(key, delay),
+            Due::Never => {}
+            Due::NotAnswered => self.give_up(key, 504, "The application did not answer in time."),
+        }
+    }
+
+    /// Refuses a client whose handler has not answered, and tells the handler.
+    fn give_up(&mut self, key: SessionKey, status: u16, reason: &str) {
+        if let Some(opening) = self.registry.take_opening(key) {
+            opening.reject(status, reason);
+            self.inbox.closed(key, 1006, reason);
+            self.end_of_turn.request();
+        }
     }
 
     /// Closes every session, spread over `grace`, so that the clients do not all come back at once.
@@ -170,6 +193,9 @@ impl Hub {
         if self.closing_until.is_none() {
             // Half of the time is for closing, the other half for the clients' answers.
             self.closing_until = Some(Instant::now() + grace / 2);
+            for key in self.registry.openings() {
+                self.give_up(key, 503, RESTARTING);
+            }
             self.close_some(Instant::now());
         }
     }
@@ -189,6 +215,9 @@ impl Hub {
     }
 
     fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
+        if let Some(outlet) = self.registry.outlet(key) {
+            outlet.end_deliveries();
+        }
         self.registry.tell(
             key,
             Control::Close {
@@ -213,10 +242,6 @@ impl Actor for Hub {
         context.spawn(Turns);
         context.run_interval(TICK, |hub, _| hub.tick());
     }
-
-    fn stopping(&mut self, _context: &mut Self::Context) -> actix::Running {
-        actix::Running::Stop
-    }
 }
 
 /// Runs the hub's turns as part of its actor, whenever its task is woken.
@@ -228,14 +253,10 @@ impl ActorFuture<Hub> for Turns {
     fn poll(
         self: Pin<&mut Self>,
         hub: &mut Hub,
-        context: &mut Context<Hub>,
+        _context: &mut Context<Hub>,
         task: &mut task::Context<'_>,
     ) -> Poll<()> {
         hub.turn(task);
-        if hub.closing_until.is_some() && hub.registry.is_empty() {
-            context.stop();
-            return Poll::Ready(());
-        }
         Poll::Pending
     }
 }

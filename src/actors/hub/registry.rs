@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 
 use super::messages::{Opening, Seat};
 use super::topics::TopicId;
-use super::{CLOSE_TIMEOUT, OPEN_TIMEOUT};
 use crate::actors::frame;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
@@ -19,6 +18,20 @@ use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
 use crate::actors::topic::Topic;
+
+/// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
+const MOST_CLOSE_TIMEOUTS: u32 = 12;
+
+/// When a session wants to be looked at again.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Due {
+    /// After this time.
+    In(Duration),
+    /// It is over, or has no deadlines.
+    Never,
+    /// Its handler has neither accepted nor rejected it in time.
+    NotAnswered,
+}
 
 /// All sessions, by place.
 #[derive(Default)]
@@ -69,11 +82,6 @@ impl Registry {
     /// Sessions, open and opening.
     pub(super) fn len(&self) -> usize {
         self.taken
-    }
-
-    /// Is nobody here?
-    pub(super) fn is_empty(&self) -> bool {
-        self.taken == 0
     }
 
     /// Sessions of one endpoint, open and opening.
@@ -244,20 +252,29 @@ impl Registry {
         open.collect()
     }
 
+    /// Keys of all clients that wait to be let in.
+    pub(super) fn openings(&self) -> Vec<SessionKey> {
+        let waiting = self.places.iter().zip(0..).filter_map(|(place, slot)| {
+            let waits = matches!(place.state, State::Opening(_));
+            waits.then(|| SessionKey::new(slot, place.generation))
+        });
+        waiting.collect()
+    }
+
     /// Does what is due for a session, and says when to look again.
-    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant) -> Option<Duration> {
-        match &mut self.place(key)?.state {
-            State::Open(member) => member.look_at(now),
-            State::Opening(waiting) => {
-                let left = OPEN_TIMEOUT.saturating_sub(now.duration_since(waiting.since));
-                if !left.is_zero() {
-                    return Some(left);
+    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant) -> Due {
+        match self.place(key).map(|place| &mut place.state) {
+            Some(State::Open(member)) => member.look_at(now).map_or(Due::Never, Due::In),
+            Some(State::Opening(waiting)) => {
+                let waited = now.saturating_duration_since(waiting.since);
+                let left = waiting.limits.open_timeout.saturating_sub(waited);
+                if left.is_zero() {
+                    Due::NotAnswered
+                } else {
+                    Due::In(left)
                 }
-                let opening = self.take_opening(key).expect("it is opening");
-                opening.reject(504, "The application did not answer in time.");
-                None
             }
-            State::Free => None,
+            Some(State::Free) | None => Due::Never,
         }
     }
 
@@ -279,23 +296,27 @@ impl Registry {
 impl Member {
     /// Pings, silence, and the wait for a close frame's answer.
     fn look_at(&mut self, now: Instant) -> Option<Duration> {
-        if let Some(since) = self.outlet.closed_since() {
-            let left = CLOSE_TIMEOUT.saturating_sub(now.duration_since(since));
+        let close_timeout = self.limits.close_timeout;
+        if let Some((closed, progress)) = self
+            .outlet
+            .closed_since()
+            .zip(self.outlet.closing_progress())
+        {
+            let patience = close_timeout.saturating_sub(now.saturating_duration_since(progress));
+            let most = close_timeout * MOST_CLOSE_TIMEOUTS;
+            let left = patience.min(most.saturating_sub(now.saturating_duration_since(closed)));
             if left.is_zero() {
                 self.control.do_send(Control::Abort);
                 return None;
             }
             return Some(left);
         }
-        let heard = self.outlet.last_heard();
-        let silent = now.duration_since(heard);
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let silent = self.outlet.silent_since().map_or(Duration::ZERO, since);
         let mut next: Option<Duration> = None;
         if let Some(timeout) = self.limits.timeout {
-            let stuck = self
-                .outlet
-                .stuck_since()
-                .map(|since| now.duration_since(since));
-            let worst = silent.max(stuck.unwrap_or_default());
+            let stuck = self.outlet.stuck_since().map_or(Duration::ZERO, since);
+            let worst = silent.max(stuck);
             if worst >= timeout {
                 let reason = if silent >= timeout {
                     format!("nothing was heard for {} s", timeout.as_secs_f32())
@@ -307,16 +328,18 @@ impl Member {
                     reason,
                     forget: true,
                 });
-                return Some(CLOSE_TIMEOUT);
+                return Some(close_timeout);
             }
             next = Some(timeout.saturating_sub(worst));
         }
         if let Some(interval) = self.limits.heartbeat_interval {
-            let since_ping = self
-                .pinged
-                .map_or(silent, |at| now.duration_since(at).min(silent));
+            let unheard = since(self.outlet.last_heard());
+            let since_ping = self.pinged.map_or(unheard, |at| since(at).min(unheard));
             let wait = if since_ping >= interval {
-                self.outlet.send(&frame::ping(b""), Source::Session);
+                // Behind frames that wait, a ping would only wait as well.
+                if self.outlet.stuck_since().is_none() {
+                    self.outlet.send(&frame::ping(b""), Source::Session);
+                }
                 self.pinged = Some(now);
                 interval
             } else {

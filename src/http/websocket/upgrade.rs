@@ -4,15 +4,17 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix::{Actor, Recipient};
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::time::timeout;
 
 use super::codec::Decoder;
 use super::handshake::{Refusal, Upgrade};
@@ -135,20 +137,33 @@ impl Checked<'_> {
 }
 
 impl Client {
-    /// Answers with a plain response and closes, in a small task of its own.
+    /// Answers with a plain response and closes, in a small task of its own. What the client still
+    /// sends is read: a socket dropped with unread input is reset, and takes the answer with it.
     fn refuse(self, refusal: &Refusal) {
         let Self {
             mut stream, unsent, ..
         } = self;
         let mut answer = unsent;
         refusal.write(&mut answer);
-        tokio::task::spawn_local(async move {
+        let answered = async move {
             // A client that has gone does not miss the answer.
-            if stream.write_all(&answer).await.is_ok() {
-                let _ = stream.shutdown().await;
+            if stream.write_all(&answer).await.is_err() || stream.shutdown().await.is_err() {
+                return;
             }
-        });
+            let mut ignored = [0; 1024];
+            while matches!(stream.read(&mut ignored).await, Ok(1..)) {}
+        };
+        tokio::task::spawn_local(timeout(LINGER, answered));
     }
+}
+
+/// A refused client has this long to read the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A peer that takes nothing of what is sent for this long is cut off by the kernel.
+pub(in crate::http) fn limit_writes(stream: &TcpStream, timeout: Option<Duration>) {
+    // A connection that is gone already needs no limit.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(timeout);
 }
 
 struct Handshake {
@@ -181,6 +196,8 @@ impl Opening for Handshake {
         let chosen = chosen
             .and_then(|name| Subprotocol::new(name).ok())
             .or(subprotocol);
+        // A session has a limit of its own for that, or none.
+        limit_writes(&stream, None);
         let (reader, writer) = stream.into_split();
         let end_of_turn = Rc::clone(&shared.end_of_turn);
         let outlet = Rc::new(Outlet::new(

@@ -369,7 +369,7 @@ fn what_cannot_be_published_is_refused_in_a_sentence() {
     assert!(
         error
             .to_string()
-            .contains("larger than this bus carries, 16 KiB"),
+            .contains("larger than the 16384 bytes that this bus carries"),
         "{error}"
     );
     for topic in ["", "a\nb", &"x".repeat(256)] {

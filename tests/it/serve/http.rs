@@ -1,0 +1,178 @@
+//! Plain HTTP: what is answered without asking a handler, and clients that stop half-way.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use fanbus::http::config::Config;
+use fanbus::http::response::Response;
+
+use crate::support::client::{Client, End};
+use crate::support::handler::Seen;
+use crate::support::worker::{Setup, TestBus, Worker};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn with(config: Config) -> (TestBus, Worker) {
+    let bus = TestBus::new();
+    let worker = Worker::with(
+        bus.name(),
+        Setup {
+            config,
+            ..Setup::default()
+        },
+    );
+    (bus, worker)
+}
+
+#[test]
+fn what_is_not_served_is_refused_with_the_right_status() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut client = Client::connect(worker.address);
+    for (request, status) in [("GET /none", 404), ("POST /", 405), ("GET /", 200)] {
+        client.send_bytes(format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{request}");
+        let allow = answer.header("allow");
+        assert_eq!(allow, (status == 405).then_some("GET, HEAD"));
+    }
+}
+
+#[test]
+fn head_is_the_head_of_get() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = client.head();
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("6"))
+    );
+    client.send_bytes(GET);
+    assert_eq!(client.answer().body, b"hello\n", "no body came before");
+}
+
+#[test]
+fn requests_may_be_pipelined_and_cut_anywhere() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut client = Client::connect(worker.address);
+    let post = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345";
+    let chunked = b"POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+                    3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+    let all = [GET, post, chunked, GET].concat();
+    for piece in [all.len(), 50, 1] {
+        for piece in all.chunks(piece) {
+            client.send_bytes(piece);
+        }
+        let bodies = [(); 4].map(|()| String::from_utf8(client.answer().body).expect("text"));
+        assert_eq!(bodies, ["hello\n", "5\n", "7\n", "hello\n"]);
+    }
+}
+
+#[test]
+fn a_body_too_large_is_refused_before_it_is_sent_and_while_it_comes() {
+    let (_bus, worker) = with(Config {
+        max_body_bytes: 1000,
+        ..Config::default()
+    });
+    let post = "POST /body HTTP/1.1\r\nHost: localhost\r\n";
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(format!("{post}Content-Length: 1000000000\r\n\r\n").as_bytes());
+    assert_eq!(client.answer().status, 413);
+
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(format!("{post}Transfer-Encoding: chunked\r\n\r\n7d0\r\n").as_bytes());
+    client.send_bytes(&[b'x'; 2000]);
+    assert_eq!(client.answer().status, 413);
+
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(format!("{post}Content-Length: 1000\r\n\r\n").as_bytes());
+    client.send_bytes(&[b'x'; 1000]);
+    assert_eq!(client.answer().body, b"1000\n");
+}
+
+#[test]
+fn a_client_that_stops_in_the_middle_gives_its_place_to_the_next() {
+    let (_bus, worker) = with(Config {
+        max_connections: 1,
+        // actix-http's clock goes in steps of half a second: shorter times are lost in it.
+        head_timeout: Duration::from_millis(700),
+        body_timeout: Duration::from_millis(300),
+        write_timeout: Duration::from_secs(1),
+        keep_alive: Duration::from_millis(700),
+        ..Config::default()
+    });
+    let half_head = &GET[..20];
+    let half_body = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf";
+    let unread = b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for stops in [&b""[..], half_head, half_body, unread, GET] {
+        let mut stuck = Client::connect_narrow(worker.address);
+        stuck.send_bytes(stops);
+        let mut next = Client::connect(worker.address);
+        next.send_bytes(GET);
+        assert_eq!(next.answer().body, b"hello\n");
+        drop(stuck);
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_answered_with_408() {
+    let (_bus, worker) = with(Config {
+        body_timeout: Duration::from_millis(200),
+        ..Config::default()
+    });
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
+    assert_eq!(client.answer().status, 408);
+    assert_eq!(client.end(), End::Finished);
+}
+
+#[test]
+fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_else() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let held = |seen: &Seen| match seen {
+        Seen::Held(key) => Some(*key),
+        _ => None,
+    };
+    let request = b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut gone = Client::connect(worker.address);
+    gone.send_bytes(request);
+    let late = worker.saw("a request", held);
+    gone.reset();
+
+    let mut stays = Client::connect(worker.address);
+    stays.send_bytes(request);
+    let due = worker.saw("a request", held);
+    let reply = |text: &str| Response::sentence(200.try_into().expect("a status"), text);
+    for (key, text) in [
+        (late, "late"),
+        (late, "twice"),
+        (due, "due"),
+        (due, "again"),
+    ] {
+        worker
+            .replies
+            .post(|replies| replies.push((key, reply(text))));
+    }
+    assert_eq!(stays.answer().body, b"due\n");
+}
+
+#[test]
+fn a_handler_with_too_much_to_do_is_not_given_more() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    worker.has_room.store(false, SeqCst);
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(GET);
+    let answer = client.answer();
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    worker.has_room.store(true, SeqCst);
+    client.send_bytes(GET);
+    assert_eq!(client.answer().status, 200);
+}

@@ -1,0 +1,12 @@
+//! Whole workers on real sockets, without Python: what a client sees of a server, and what a bad
+//! client can do to it and to others.
+
+mod closing;
+mod http;
+mod limits;
+mod messages;
+mod opening;
+mod pressure;
+mod shutdown;
+mod subscribing;
+mod workers;

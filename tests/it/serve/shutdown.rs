@@ -1,0 +1,138 @@
+//! The end of a worker: what is open is finished, and nothing keeps it from ending.
+
+use std::time::{Duration, Instant};
+
+use fanbus::http::config::Config;
+use fanbus::http::response::Response;
+
+use crate::support::client::{Client, End, handshake};
+use crate::support::handler::{Seen, asked};
+use crate::support::worker::{Setup, TestBus, Worker};
+use crate::support::{DEADLINE, eventually};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Longer than any test waits: what ends earlier ends because nothing is left.
+const LONG: Duration = DEADLINE.saturating_mul(2);
+
+#[test]
+fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let paths = ["/echo", "/relay/room", "/handler/usual"];
+    let mut clients = paths.map(|path| Client::open(worker.address, path));
+    let mut usual = Client::open(worker.address, "/handler/usual");
+    usual.text("say-times 10 sent before");
+    worker.shut_down(LONG);
+    for client in &mut clients {
+        client.expect_close(1012);
+        client.close(1012);
+        assert_eq!(client.end(), End::Finished);
+    }
+    let (before, code) = usual.closed();
+    assert!((before.len() == 10 || before.is_empty()) && code == 1012);
+    assert!(!worker.has_ended(), "one has not answered");
+    drop((clients, usual));
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut idle = Client::connect(worker.address);
+    idle.send_bytes(GET);
+    assert_eq!(idle.answer().status, 200);
+    let _silent = Client::connect(worker.address);
+    worker.shut_down(LONG);
+    eventually("the end", || worker.has_ended());
+    assert_eq!(idle.end(), End::Finished);
+}
+
+#[test]
+fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut held = Client::connect(worker.address);
+    held.send_bytes(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let key = worker.saw("the request", |seen| match seen {
+        Seen::Held(key) => Some(*key),
+        _ => None,
+    });
+    let mut sends = Client::connect(worker.address);
+    sends.send_bytes(
+        b"POST /held HTTP/1.1\r\nHost: localhost\r\n\r\n\
+          POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf ",
+    );
+    assert_eq!(
+        sends.answer().status,
+        405,
+        "so the second request has begun"
+    );
+    let mut session = Client::open(worker.address, "/echo");
+    worker.shut_down(LONG);
+    session.expect_close(1012);
+    drop(session);
+
+    // The last session has left; the requests have not. In this time a worker that forgets them
+    // would be gone.
+    std::thread::sleep(Duration::from_millis(200));
+    sends.send_bytes(b"a body");
+    let response = Response::sentence(200.try_into().expect("a status"), "at last");
+    worker.replies.post(|replies| replies.push((key, response)));
+    assert_eq!(held.answer().body, b"at last\n");
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn a_client_that_waits_to_be_let_in_is_sent_away_and_its_handler_told() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut waits = Client::connect(worker.address);
+    waits.send_bytes(handshake("/handler/silent").as_bytes());
+    worker.saw("the question", asked);
+    worker.shut_down(LONG);
+    assert_eq!(waits.answer().status, 503);
+    assert_eq!(worker.saw_closed(), 1006);
+    drop(waits);
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn a_worker_with_all_places_taken_hears_of_its_end() {
+    let bus = TestBus::new();
+    let config = Config {
+        max_connections: 1,
+        ..Config::default()
+    };
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    let mut only = Client::connect(worker.address);
+    only.send_bytes(GET);
+    assert_eq!(only.answer().status, 200);
+    worker.shut_down(LONG);
+    drop(only);
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn whoever_does_not_answer_is_cut_off_when_the_grace_time_is_over() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut deaf = Client::open(worker.address, "/echo");
+    let mut held = Client::connect(worker.address);
+    held.send_bytes(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let begun = Instant::now();
+    worker.shut_down(Duration::from_millis(500));
+    deaf.expect_close(1012);
+    eventually("the end", || worker.has_ended());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(500),
+        "they had their time"
+    );
+    deaf.end();
+    held.end();
+}

@@ -1,0 +1,323 @@
+//! A client that speaks HTTP and WebSocket byte by byte over a plain socket, so that it can also do
+//! what no decent client does. Every wait has a deadline.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::DEADLINE;
+
+/// The opcodes of RFC 6455, section 5.2.
+pub mod opcode {
+    pub const CONTINUATION: u8 = 0;
+    pub const TEXT: u8 = 1;
+    pub const BINARY: u8 = 2;
+    pub const CLOSE: u8 = 8;
+    pub const PING: u8 = 9;
+    pub const PONG: u8 = 10;
+}
+
+pub struct Client {
+    stream: TcpStream,
+    /// What came and was not looked at yet.
+    input: Vec<u8>,
+    /// How much of `input` was looked at.
+    taken: usize,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Frame {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+}
+
+/// An HTTP response.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The head as it came.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The peer has sent everything, and said so.
+    Finished,
+    /// The peer threw the connection away.
+    Reset,
+}
+
+impl Client {
+    /// A TCP connection.
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::from_stream(TcpStream::connect(address).expect("somebody listens"))
+    }
+
+    /// A TCP connection that takes only little before its reader does: a slow network.
+    pub fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Not below two segments of the loopback device, or TCP waits for its timers all the time.
+        let buffer = socket.set_recv_buffer_size(128 * 1024);
+        buffer.expect("a small buffer");
+        socket.connect(&address.into()).expect("somebody listens");
+        Self::from_stream(socket.into())
+    }
+
+    fn from_stream(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
+        let (input, taken) = (Vec::new(), 0);
+        Self {
+            stream,
+            input,
+            taken,
+        }
+    }
+
+    /// An open WebSocket.
+    #[track_caller]
+    pub fn open(address: SocketAddr, path: &str) -> Self {
+        Self::connect(address).opened(path)
+    }
+
+    /// This connection as an open WebSocket.
+    #[track_caller]
+    pub fn opened(mut self, path: &str) -> Self {
+        self.send_bytes(handshake(path).as_bytes());
+        let answer = self.head();
+        assert_eq!(answer.status, 101, "{}", answer.head);
+        self
+    }
+
+    /// The answer to the handshake of a WebSocket that is refused.
+    pub fn refused(address: SocketAddr, path: &str) -> Answer {
+        let mut client = Self::connect(address);
+        client.send_bytes(handshake(path).as_bytes());
+        client.answer()
+    }
+
+    #[track_caller]
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server takes it");
+    }
+
+    /// Sends as long as somebody takes it.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// A second hand on the same connection, to send while the first one reads.
+    pub fn sender(&self) -> Self {
+        Self::from_stream(self.stream.try_clone().expect("a descriptor"))
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, opcode: u8, payload: &[u8]) {
+        self.send_bytes(&frame(true, opcode, payload));
+    }
+
+    #[track_caller]
+    pub fn text(&mut self, text: &str) {
+        self.send(opcode::TEXT, text.as_bytes());
+    }
+
+    #[track_caller]
+    pub fn close(&mut self, code: u16) {
+        self.send(opcode::CLOSE, &code.to_be_bytes());
+    }
+
+    /// Says goodbye, if anybody is left to hear it.
+    pub fn close_quietly(&mut self) {
+        self.try_send(&frame(true, opcode::CLOSE, &1000_u16.to_be_bytes()));
+    }
+
+    /// The writing side ends; reading goes on.
+    pub fn half_close(&self) {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("it is connected");
+    }
+
+    /// Throws the connection away: the server sees a reset.
+    pub fn reset(self) {
+        let abrupt = Some(Duration::ZERO);
+        SockRef::from(&self.stream)
+            .set_linger(abrupt)
+            .expect("a TCP socket");
+    }
+
+    /// The next frame. `Err` when the connection ends before it.
+    pub fn next(&mut self) -> Result<Frame, End> {
+        let head = self.take(2)?;
+        assert_eq!(head[0] & 0xF0, 0x80, "whole messages, no reserved bits");
+        assert_eq!(head[1] & 0x80, 0, "a server does not mask");
+        let len = match head[1] {
+            126 => u16::from_be_bytes(self.take(2)?.try_into().expect("two bytes")) as u64,
+            127 => u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")),
+            short => short as u64,
+        };
+        let payload = self.take(len as usize)?;
+        let opcode = head[0] & 0x0F;
+        Ok(Frame { opcode, payload })
+    }
+
+    #[track_caller]
+    pub fn frame(&mut self) -> Frame {
+        self.next().expect("a frame, not the end")
+    }
+
+    /// The next message as text.
+    #[track_caller]
+    pub fn message(&mut self) -> String {
+        let frame = self.frame();
+        assert!(
+            matches!(frame.opcode, opcode::TEXT | opcode::BINARY),
+            "a message, not {:?} {:?}",
+            frame.opcode,
+            String::from_utf8_lossy(&frame.payload)
+        );
+        String::from_utf8(frame.payload).expect("text")
+    }
+
+    /// Everything up to the close frame, and its code.
+    #[track_caller]
+    pub fn closed(&mut self) -> (Vec<Frame>, u16) {
+        let mut before = Vec::new();
+        loop {
+            let frame = self.frame();
+            if frame.opcode == opcode::CLOSE {
+                let code = frame.payload.first_chunk().copied();
+                return (before, code.map_or(1005, u16::from_be_bytes));
+            }
+            before.push(frame);
+        }
+    }
+
+    /// The next frame is a close frame with this code.
+    #[track_caller]
+    pub fn expect_close(&mut self, code: u16) {
+        let (before, closed) = self.closed();
+        assert_eq!(
+            (before.len(), closed),
+            (0, code),
+            "first: {:?}",
+            before.first()
+        );
+    }
+
+    /// How the connection ends; whatever comes before it is ignored.
+    #[track_caller]
+    pub fn end(&mut self) -> End {
+        self.taken = self.input.len();
+        loop {
+            if let Err(end) = self.fill() {
+                return end;
+            }
+            self.taken = self.input.len();
+        }
+    }
+
+    /// One whole HTTP response.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        let mut answer = self.head();
+        let len = answer.header("content-length").map_or(0, |value| {
+            value.parse().expect("Content-Length is a number")
+        });
+        answer.body = self.take(len).expect("the whole body");
+        answer
+    }
+
+    /// The head of an HTTP response.
+    #[track_caller]
+    pub fn head(&mut self) -> Answer {
+        let len = loop {
+            let seen = &self.input[self.taken..];
+            if let Some(at) = seen.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.fill().expect("the head of a response");
+        };
+        let head = String::from_utf8(self.take(len).expect("it is there")).expect("ASCII");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Answer {
+            status: status.expect("a status line"),
+            head,
+            body: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Result<Vec<u8>, End> {
+        while self.input.len() - self.taken < len {
+            self.fill()?;
+        }
+        let taken = self.input[self.taken..][..len].to_vec();
+        self.taken += len;
+        Ok(taken)
+    }
+
+    fn fill(&mut self) -> Result<(), End> {
+        self.input.drain(..std::mem::take(&mut self.taken));
+        let mut chunk = [0; 64 * 1024];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => Err(End::Finished),
+            Ok(count) => {
+                self.input.extend_from_slice(&chunk[..count]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(End::Reset),
+            Err(error) => panic!("nothing came in time: {error}"),
+        }
+    }
+}
+
+impl Answer {
+    /// The value of a header, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// The request for a WebSocket.
+pub fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// A frame as clients send it: masked.
+pub fn frame(is_final: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(is_final, opcode, payload.len() as u64);
+    let masked = payload.iter().zip(MASK.iter().cycle());
+    frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// Only its header: the payload may never come.
+pub fn header(is_final: bool, opcode: u8, len: u64) -> Vec<u8> {
+    let mut header = vec![u8::from(is_final) << 7 | opcode];
+    match len {
+        0..=125 => header.push(0x80 | len as u8),
+        126..=0xFFFF => {
+            header.push(0x80 | 126);
+            header.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(0x80 | 127);
+            header.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    header.extend_from_slice(&MASK);
+    header
+}
+
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
