@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::events::{Event, Events};
 use super::handler::EventBox;
+use super::logs;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
 use super::websocket::WebSocket;
@@ -97,6 +98,7 @@ impl EventLoop {
                     reason,
                 } => self.closed(py, session, code, reason),
                 Event::Room { session } => self.room(py, session),
+                Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };
             self.tell_if_failed(py, done);

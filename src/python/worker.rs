@@ -10,10 +10,12 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::bus::Bus;
+use super::crash;
 use super::errors::value_error;
 use super::event_loop::EventLoop;
 use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
+use super::logs;
 use super::message::Message;
 use super::outcome::Host;
 use super::remote::Remote;
@@ -154,12 +156,14 @@ impl Worker {
                 PythonHandler::new(kinds, events, threads, remote) as std::rc::Rc<dyn Handler>
             };
             if let Err(error) = server.run(make) {
-                log::error!("the I/O thread ended: {error}");
+                crash::abort(&error);
             }
             events.post(|batch| batch.list.push(Event::Stopped));
         };
+        crash::abort_on_panic();
+        logs::hand_over(Arc::clone(&self.events));
         thread::Builder::new()
-            .name("fanbus-io".to_owned())
+            .name(crash::IO_THREAD.to_owned())
             .spawn(io)?;
         Ok(())
     }
