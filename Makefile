@@ -86,13 +86,15 @@ $(VENV)/ok-dev: $(VENV)/ok-maturin
 
 # One extension lies in python/fanbus at a time; each build takes away the other's mark.
 $(VENV)/ok-release: $(VENV)/ok-maturin $(SOURCES)
-	rm -f $(VENV)/ok-debug
-	$(BIN)/maturin develop --release --locked --quiet
+	@rm -f $(VENV)/ok-debug
+	@echo "Building Fanbus; the first time it takes about two minutes."
+	@# Not `maturin develop`, which would install all that the tests need as well.
+	@MATURIN_PEP517_ARGS=--locked $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/ok-debug: $(VENV)/ok-dev $(SOURCES)
-	rm -f $(VENV)/ok-release
-	$(BIN)/maturin develop --locked --quiet
+	@rm -f $(VENV)/ok-release
+	$(BIN)/maturin develop --locked --quiet 2>&1 | { grep -v '^Requirement already' || true; }
 	@touch $@
 
 $(VENV)/ok-browser: | $(VENV)/ok-dev
