@@ -110,6 +110,14 @@ def test_many_messages_in_one_write_are_all_answered_in_order(raw: RawSocket) ->
     assert [raw.message() for _ in range(1000)] == [str(number) for number in range(1000)]
 
 
+def test_a_task_can_take_over_from_one_that_it_cancelled_while_it_received(
+    raw: RawSocket,
+) -> None:
+    raw.open("/takes-over")
+    raw.send(TEXT, b"go on")
+    assert raw.message() == "cancelled"
+
+
 def test_a_ping_is_answered_with_its_payload(raw: RawSocket) -> None:
     raw.open("/echo")
     raw.send(PING, b"x" * 125)

@@ -104,6 +104,11 @@ impl Waiter {
         Ok(())
     }
 
+    /// Was its task cancelled, and not resumed since? Then nobody else may wait on it.
+    pub(super) fn owes_cancellation(&self) -> bool {
+        self.lock().cancelled.is_some()
+    }
+
     /// Does a task wait?
     pub(super) fn is_waited_for(&self) -> bool {
         self.lock().resume.is_some()

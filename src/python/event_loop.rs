@@ -1,7 +1,7 @@
 //! What Python's event loop does with a batch of events: starts handlers, resumes the tasks that
 //! wait for messages, and tells them of the end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use pyo3::prelude::*;
 
@@ -54,8 +54,11 @@ impl EventLoop {
     /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
     pub(super) fn drain(&self, py: Python<'_>) {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
-        let Ok(mut batch) = self.batch.try_lock() else {
-            return;
+        let mut batch = match self.batch.try_lock() {
+            Ok(batch) => batch,
+            // A drain that panicked has lost its batch, but not the mailbox.
+            Err(TryLockError::Poisoned(batch)) => batch.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
         };
         self.events.signal().clear();
         self.host.remote.in_one_go(|| {
@@ -221,6 +224,10 @@ impl EventLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        callback.map_or(Ok(()), |callback| callback.call0(py).map(drop))
+        match callback {
+            Some(callback) => callback.call0(py).map(drop),
+            // Nobody asked for it: a worker without its I/O thread serves nobody, and is replaced.
+            None => self.host.event_loop.call_method0(py, "stop").map(drop),
+        }
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct WebSocket {
     state: Py<PyDict>,
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
-    receiver: Py<Waiter>,
+    receiver: Mutex<Py<Waiter>>,
     budget: usize,
     inside: Mutex<Inside>,
 }
@@ -75,7 +75,7 @@ impl WebSocket {
             inbox: VecDeque::new(),
             senders: Vec::new(),
         };
-        let receiver = Py::new(py, Waiter::new(event_loop.clone_ref(py)))?;
+        let receiver = Mutex::new(Py::new(py, Waiter::new(event_loop.clone_ref(py)))?);
         Ok(Self {
             key,
             budget: link.budget(),
@@ -123,7 +123,8 @@ impl WebSocket {
 
     /// Event loop: the task that waits for a message, if any, runs at once.
     pub(super) fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        Waiter::wake(self.receiver.bind(py))
+        let receiver = self.receiver().clone_ref(py);
+        Waiter::wake(receiver.bind(py))
     }
 
     /// Event loop: the session is over. Everybody who waits learns of it. False when its task
@@ -136,8 +137,9 @@ impl WebSocket {
             }
             mem::take(&mut inside.senders)
         };
-        let listens = self.receiver.get().is_waited_for();
-        Waiter::wake(self.receiver.bind(py))?;
+        let receiver = self.receiver().clone_ref(py);
+        let listens = receiver.get().is_waited_for();
+        Waiter::wake(receiver.bind(py))?;
         for sender in senders {
             Waiter::wake(sender.bind(py))?;
         }
@@ -173,6 +175,11 @@ impl WebSocket {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not held while Python runs.
+    fn receiver(&self) -> MutexGuard<'_, Py<Waiter>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first use accepts. An error when the session is over.
@@ -494,8 +501,13 @@ impl Receive {
         match ws.next() {
             Ok(Some(message)) => Err(stop_plain(message)),
             Ok(None) => {
-                ws.receiver.get().begin()?;
-                Ok(ws.receiver.clone_ref(py))
+                let mut receiver = ws.receiver();
+                if receiver.get().owes_cancellation() {
+                    // It belongs to a task that was cancelled and has not run since.
+                    *receiver = Py::new(py, Waiter::new(ws.event_loop.clone_ref(py)))?;
+                }
+                receiver.get().begin()?;
+                Ok(receiver.clone_ref(py))
             }
             Err(_) if self.iterates => Err(PyStopAsyncIteration::new_err(())),
             Err(error) => Err(error),

@@ -151,6 +151,8 @@ impl Worker {
         state.event_loop = Some(Arc::new(EventLoop::new(host, Arc::clone(&events))));
         let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
         let io = move || {
+            // However it ends, Python hears of it.
+            let _told = Told(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
                 PythonHandler::new(kinds, events, threads, remote) as std::rc::Rc<dyn Handler>
@@ -158,7 +160,6 @@ impl Worker {
             if let Err(error) = server.run(make) {
                 crash::abort(&error);
             }
-            events.post(|batch| batch.list.push(Event::Stopped));
         };
         crash::abort_on_panic();
         logs::hand_over(Arc::clone(&self.events));
@@ -203,8 +204,18 @@ impl Worker {
         };
         event_loop.on_stopped(on_stopped);
         self.trigger.pull(grace);
-        self.threads.stop();
         Ok(())
+    }
+}
+
+/// Tells Python, when it is dropped, that the I/O thread has ended.
+struct Told(EventBox, Arc<Threads>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Not before: requests in flight at the shutdown still want threads.
+        self.1.stop();
+        self.0.post(|batch| batch.list.push(Event::Stopped));
     }
 }
 

@@ -32,6 +32,18 @@ async def echo(ws: WebSocket) -> None:
         await ws.send(message)
 
 
+@app.websocket("/takes-over")
+async def takes_over(ws: WebSocket) -> None:
+    async def receive() -> str | bytes:
+        return await ws.receive()
+
+    receiving = asyncio.create_task(receive())
+    await asyncio.sleep(0)  # it waits now
+    receiving.cancel()
+    await ws.receive()  # before the other task has run
+    await ws.send("cancelled" if receiving.cancelled() else repr(receiving))
+
+
 @app.websocket("/echo/small", config=small)
 async def echo_small(ws: WebSocket) -> None:
     async for message in ws:
