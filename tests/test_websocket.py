@@ -489,6 +489,12 @@ def test_a_handler_may_choose_the_subprotocol(raw: RawSocket) -> None:
     assert answer.headers["sec-websocket-protocol"] == "mine"
 
 
+def test_a_handler_may_not_choose_a_subprotocol_that_was_not_offered(raw: RawSocket) -> None:
+    answer = raw.upgrade("/subprotocol/chosen", {"Sec-WebSocket-Protocol": "yours"})
+    assert answer.status == 400
+    assert "did not offer" in answer.body.decode()
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [

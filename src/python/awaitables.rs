@@ -109,11 +109,6 @@ impl Waiter {
         self.lock().cancelled.is_some()
     }
 
-    /// Does a task wait?
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.lock().resume.is_some()
-    }
-
     /// Resumes the task that waits, if any, here and now. Call it from the event loop only.
     pub(super) fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
         let resume = this.get().lock().resume.take();

@@ -20,8 +20,7 @@ use crate::http::handler::Call;
 /// Batches taken before the loop's other work gets its turn.
 const BATCHES_IN_A_ROW: usize = 8;
 
-/// A handler that does not wait for messages has this long to end by itself after its client is
-/// gone; then its task is cancelled.
+/// A handler has this long to end by itself after its client is gone; then its task is cancelled.
 const IGNORES_THE_END_S: f64 = 10.0;
 
 /// Owned by Python's main thread, like the loop itself.
@@ -208,8 +207,9 @@ impl EventLoop {
         let Some(Running { ws, task }) = running else {
             return Ok(());
         };
-        let listens = ws.get().closed(py, code, reason)?;
-        if !listens && !task.call_method0(py, "done")?.is_truthy(py)? {
+        // A handler that waited for a message has run on by now, usually to its end.
+        ws.get().closed(py, code, reason)?;
+        if !task.call_method0(py, "done")?.is_truthy(py)? {
             let cancel = task.getattr(py, "cancel")?;
             self.host
                 .event_loop

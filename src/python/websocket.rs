@@ -20,6 +20,7 @@ use crate::actors::hub::Command;
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
+use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A handler that neither awaits nor stops sending is cut off at this many times its budget.
 const MOST_BUDGETS: usize = 8;
@@ -127,9 +128,8 @@ impl WebSocket {
         Waiter::wake(receiver.bind(py))
     }
 
-    /// Event loop: the session is over. Everybody who waits learns of it. False when its task
-    /// does not wait for a message, and so does not learn of it by itself.
-    pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<bool> {
+    /// Event loop: the session is over. Everybody who waits learns of it, here and now.
+    pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let senders = {
             let mut inside = self.inside();
             if !matches!(inside.phase, Phase::Closed { .. }) {
@@ -138,12 +138,11 @@ impl WebSocket {
             mem::take(&mut inside.senders)
         };
         let receiver = self.receiver().clone_ref(py);
-        let listens = receiver.get().is_waited_for();
         Waiter::wake(receiver.bind(py))?;
         for sender in senders {
             Waiter::wake(sender.bind(py))?;
         }
-        Ok(listens)
+        Ok(())
     }
 
     /// Event loop: there is room to send again.
@@ -180,6 +179,19 @@ impl WebSocket {
     /// Not held while Python runs.
     fn receiver(&self) -> MutexGuard<'_, Py<Waiter>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client fails the connection when it is answered with a subprotocol that it did not offer
+    /// (RFC 6455, section 4.1).
+    fn check_offered(&self, name: &str) -> PyResult<()> {
+        let subprotocol = Subprotocol::new(name).map_err(value_error)?;
+        if subprotocol.is_offered(&self.head.http.headers) {
+            return Ok(());
+        }
+        Err(value_error(format!(
+            "The client did not offer the subprotocol {name:?}: what it offers is in \
+             ws.headers[\"sec-websocket-protocol\"]."
+        )))
     }
 
     /// The first use accepts. An error when the session is over.
@@ -321,6 +333,9 @@ impl WebSocket {
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
     fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
+        if let Some(name) = &subprotocol {
+            self.check_offered(name)?;
+        }
         let mut inside = self.inside();
         match &inside.phase {
             Phase::Opening => {

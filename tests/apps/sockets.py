@@ -143,8 +143,12 @@ async def subprotocols(ws: WebSocket) -> None:
 
 @app.websocket("/subprotocol/chosen")
 async def subprotocol_chosen(ws: WebSocket) -> None:
-    await ws.accept(subprotocol="mine")
-    await ws.send("in")
+    try:
+        await ws.accept(subprotocol="mine")
+    except ValueError as error:
+        await ws.reject(400, str(error))
+    else:
+        await ws.send("in")
 
 
 @app.websocket("/origins", config=WebSocketConfig(origins=("https://example.org",)))
