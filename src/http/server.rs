@@ -23,10 +23,10 @@ use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::{self, Worker};
 use super::websocket::upgrade::{limit_writes, upgrade};
+use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::Shutdown;
-use crate::actors::turn::EndOfTurn;
 use crate::actors::watch::{Sleeper, Watch};
 use crate::ipc::Bus;
 

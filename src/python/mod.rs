@@ -27,6 +27,7 @@ mod request;
 mod response;
 mod router;
 mod threads;
+mod waits;
 mod websocket;
 mod worker;
 
