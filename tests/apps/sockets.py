@@ -40,7 +40,8 @@ async def takes_over(ws: WebSocket) -> None:
     receiving = asyncio.create_task(receive())
     await asyncio.sleep(0)  # it waits now
     receiving.cancel()
-    await ws.receive()  # before the other task has run
+    await ws.receive()  # perhaps before the other task has run
+    await asyncio.wait([receiving])
     await ws.send("cancelled" if receiving.cancelled() else repr(receiving))
 
 
