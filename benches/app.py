@@ -1,0 +1,44 @@
+"""The application that the figures in docs/benchmarks.md are measured with."""
+
+import sys
+
+from fanbus import Fanbus, WebSocket, WebSocketConfig
+
+app = Fanbus(name="bench")
+# A closed loop is bounded by itself: nobody is to be closed for being slow here.
+limits = WebSocketConfig(max_queue_bytes=64 * 1024 * 1024)
+
+
+@app.get("/sync")
+def sync() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.get("/async")
+async def asynchronous() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.websocket("/echo", config=limits)
+async def echo(ws: WebSocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+@app.turbo_websocket("/turbo", response_prefix="", config=limits)
+def turbo() -> None: ...
+
+
+@app.websocket("/room", config=limits)
+async def room(ws: WebSocket) -> None:
+    ws.subscribe("room")
+    async for message in ws:
+        app.publish("room", message)
+
+
+@app.turbo_websocket("/relay", broadcast="room", config=limits)
+def relay() -> None: ...
+
+
+if __name__ == "__main__":
+    app.run(port=int(sys.argv[1]), workers=int(sys.argv[2]))
