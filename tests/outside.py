@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +36,15 @@ def new_name() -> Iterator[str]:
 def members(name: str) -> int:
     """How many living members a bus has."""
     return len(_core.inspect_bus(name)["members"])
+
+
+def command(line: str, **replaced: str) -> list[str]:
+    """A line as somebody types it, for the programs of this environment."""
+    for name, value in replaced.items():
+        line = line.replace(name, value)
+    words = shlex.split(line)
+    module = {"fanbus": ["-m", "fanbus"], "uvicorn": ["-m", "uvicorn"], "python": []}
+    return [*module[words[0]], *words[1:]]
 
 
 class Program:
@@ -80,3 +91,26 @@ class Program:
     def wait(self) -> int:
         """Its exit status."""
         return self.process.wait(DEADLINE_S)
+
+
+class Uvicorn(Program):
+    """uvicorn with the Starlette application of examples/any_process, on a port of its own."""
+
+    LINE = "uvicorn --workers 2 --port 0 --app-dir examples/any_process live:app"
+
+    def __init__(self, bus: str, line: str = LINE) -> None:
+        super().__init__(*command(line), environment={"FANBUS_BUS": bus})
+        self.port = 0
+
+    def __enter__(self) -> Uvicorn:
+        # Both workers have opened the bus.
+        wait_for(lambda: self.said(2).count("startup complete") == 2, "two workers")
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said(2))
+        assert found is not None
+        self.port = int(found[1])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.wait()
+        super().__exit__()
