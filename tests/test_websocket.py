@@ -110,6 +110,14 @@ def test_many_messages_in_one_write_are_all_answered_in_order(raw: RawSocket) ->
     assert [raw.message() for _ in range(1000)] == [str(number) for number in range(1000)]
 
 
+def test_a_task_can_take_over_from_one_that_it_cancelled_while_it_received(
+    raw: RawSocket,
+) -> None:
+    raw.open("/takes-over")
+    raw.send(TEXT, b"go on")
+    assert raw.message() == "cancelled"
+
+
 def test_a_ping_is_answered_with_its_payload(raw: RawSocket) -> None:
     raw.open("/echo")
     raw.send(PING, b"x" * 125)
@@ -479,6 +487,12 @@ def test_the_best_subprotocol_that_both_speak_is_chosen(
 def test_a_handler_may_choose_the_subprotocol(raw: RawSocket) -> None:
     answer = raw.open("/subprotocol/chosen", {"Sec-WebSocket-Protocol": "yours, mine"})
     assert answer.headers["sec-websocket-protocol"] == "mine"
+
+
+def test_a_handler_may_not_choose_a_subprotocol_that_was_not_offered(raw: RawSocket) -> None:
+    answer = raw.upgrade("/subprotocol/chosen", {"Sec-WebSocket-Protocol": "yours"})
+    assert answer.status == 400
+    assert "did not offer" in answer.body.decode()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -134,7 +137,7 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
 
     /// May more work be taken in? Ask before reading it from a socket.
     pub fn has_room(&self) -> bool {
-        self.len.load(Relaxed) < self.capacity
+        self.len.load(SeqCst) < self.capacity
     }
 
     /// Lets `put` add to the batch, and wakes the drainer if it sleeps.
@@ -178,7 +181,9 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
             return false;
         }
         mem::swap(&mut inside.batch, batch);
-        self.len.store(0, Relaxed);
+        // With `has_room`: whoever says that it waits, and then finds no room, is seen to wait by
+        // who looks for that after this.
+        self.len.store(0, SeqCst);
         true
     }
 

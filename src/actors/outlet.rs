@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::end_of_turn::EndOfTurn;
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
 use super::session::SessionKey;
-use super::turn::{EndOfTurn, Index, Turn};
+use super::turn::{Index, Turn};
 
 /// A socket's writing end. Dropping it ends the writing side of the connection.
 pub trait Writer: 'static {

@@ -16,13 +16,13 @@ use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::end_of_turn::EndOfTurn;
 use super::frame::{self, Decode, Event, Kind, Violation};
 use super::hub::{Hub, Leave};
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
 use super::outlet::Outlet;
 use super::topic::Topic;
-use super::turn::EndOfTurn;
 use crate::ipc::{Bus, Draft, PublishError};
 
 /// Names a session within its worker for as long as the worker lives. Never 0.

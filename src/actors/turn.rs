@@ -4,14 +4,10 @@
 //! A session whose records lie side by side gets one plain write of that run. For a session that
 //! is too slow, a record is made a shared [`Bytes`] once, whoever else waits for it.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::ops::Range;
-use std::task::Waker;
 
 use bytes::Bytes;
-
-use super::hub::Open;
-use super::session::SessionKey;
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -125,156 +121,6 @@ impl Turn {
             scratch.extend_from_slice(&self.arena[frame(index)]);
         }
         scratch
-    }
-}
-
-/// What sessions leave for the end of the turn, when the hub does it once for all of them.
-/// Shared by everything on a worker's I/O thread.
-#[derive(Debug, Default)]
-pub struct EndOfTurn {
-    wanted: Cell<bool>,
-    hub: RefCell<Option<Waker>>,
-    /// Sessions whose handler waits for room in the outbox, and has it.
-    roomy: RefCell<Vec<SessionKey>>,
-    /// Sessions that wait for room in the handler's mailbox.
-    stalled: RefCell<Vec<Waker>>,
-    /// Sessions whose client has a close frame to answer.
-    closing: RefCell<Vec<SessionKey>>,
-    /// Clients that ask to come in.
-    openings: RefCell<Vec<Open>>,
-    /// Sessions that the hub has.
-    sessions: Cell<usize>,
-    /// What relays have published and the hub has not read yet.
-    ahead: Cell<Ahead>,
-    /// Relays that wait until the hub has read it.
-    too_fast: RefCell<Vec<Waker>>,
-}
-
-/// How far the relays of a worker are ahead of its hub.
-#[derive(Copy, Clone, Debug, Default)]
-struct Ahead {
-    records: usize,
-    bytes: usize,
-    /// Offset of the last of them.
-    last: u64,
-}
-
-/// Records that relays may be ahead of the hub: a small part of the log, so that their clients
-/// cannot make their own worker miss messages.
-const MOST_RECORDS_AHEAD: usize = 2048;
-
-impl EndOfTurn {
-    /// Asks for the work at the end of this turn: something was published or handed over.
-    pub fn request(&self) {
-        if !self.wanted.replace(true)
-            && let Some(hub) = &*self.hub.borrow()
-        {
-            hub.wake_by_ref();
-        }
-    }
-
-    /// The handler of `session` is to be told that it may send again.
-    pub fn tell_room(&self, session: SessionKey) {
-        self.roomy.borrow_mut().push(session);
-        self.request();
-    }
-
-    /// The task behind `waker` reads on when the handler's mailbox has room.
-    pub fn wait_for_mailbox(&self, waker: Waker) {
-        self.stalled.borrow_mut().push(waker);
-        self.request();
-    }
-
-    /// A relay has published a record of `bytes` at `offset`.
-    pub fn note_published(&self, offset: u64, bytes: usize) {
-        let ahead = self.ahead.get();
-        self.ahead.set(Ahead {
-            records: ahead.records + 1,
-            bytes: ahead.bytes + bytes,
-            last: offset,
-        });
-        self.request();
-    }
-
-    /// Are the relays so far ahead of the hub that they should stop reading? `most_bytes`: what
-    /// the bus can well hold.
-    pub fn relays_must_wait(&self, most_bytes: usize) -> bool {
-        let ahead = self.ahead.get();
-        ahead.records >= MOST_RECORDS_AHEAD || ahead.bytes >= most_bytes
-    }
-
-    /// The task behind `waker` reads on when the hub has caught up with the relays.
-    pub fn wait_for_hub(&self, waker: Waker) {
-        self.too_fast.borrow_mut().push(waker);
-        self.request();
-    }
-
-    /// Hub: it has read everything before `offset`.
-    pub fn has_read(&self, offset: u64) {
-        if offset > self.ahead.get().last {
-            self.ahead.set(Ahead::default());
-            for waker in self.too_fast.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Hub: it has this many sessions.
-    pub fn set_sessions(&self, sessions: usize) {
-        self.sessions.set(sessions);
-    }
-
-    /// Sessions of this worker, with the clients that ask to come in.
-    pub fn sessions(&self) -> usize {
-        self.sessions.get() + self.openings.borrow().len()
-    }
-
-    /// A close frame was sent to the client of `session`, which has a limited time to answer.
-    pub fn note_closing(&self, session: SessionKey) {
-        self.closing.borrow_mut().push(session);
-        self.request();
-    }
-
-    /// Hub: the turn's end begins; this task is woken by requests from now on.
-    pub fn begin(&self, hub: &Waker) {
-        let mut known = self.hub.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(hub)) {
-            *known = Some(hub.clone());
-        }
-        self.wanted.set(false);
-    }
-
-    /// Hub: the sessions whose handlers have room again.
-    pub fn take_roomy(&self) -> Vec<SessionKey> {
-        self.roomy.take()
-    }
-
-    /// A client asks to come in.
-    pub fn open(&self, open: Open) {
-        self.openings.borrow_mut().push(open);
-        self.request();
-    }
-
-    /// Hub: the clients that ask to come in.
-    pub fn take_openings(&self) -> Vec<Open> {
-        self.openings.take()
-    }
-
-    /// Hub: the sessions that have begun to close.
-    pub fn take_closing(&self) -> Vec<SessionKey> {
-        self.closing.take()
-    }
-
-    /// Hub: the handler's mailbox has room.
-    pub fn resume_stalled(&self) {
-        for waker in self.stalled.take() {
-            waker.wake();
-        }
-    }
-
-    /// Does a session wait for the handler's mailbox?
-    pub fn has_stalled(&self) -> bool {
-        !self.stalled.borrow().is_empty()
     }
 }
 

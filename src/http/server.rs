@@ -23,10 +23,10 @@ use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::{self, Worker};
 use super::websocket::upgrade::{limit_writes, upgrade};
+use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::Shutdown;
-use crate::actors::turn::EndOfTurn;
 use crate::actors::watch::{Sleeper, Watch};
 use crate::ipc::Bus;
 
@@ -48,6 +48,9 @@ pub struct Server {
     /// When to stop.
     pub shutdown: Shutdown,
 }
+
+/// While descriptors or memory have run out, the log is told once in this time.
+const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -175,6 +178,7 @@ async fn accept(
         .await
         .map_err(|()| io::Error::other("the HTTP service did not start"))?;
     let service = Rc::new(service);
+    let mut told = None;
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -199,7 +203,10 @@ async fn accept(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                log::error!("cannot accept connections for the moment: {error}");
+                if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
+                    log::error!("cannot accept connections for the moment: {error}");
+                    told = Some(Instant::now());
+                }
                 sleep(ACCEPT_REST).await;
             }
         }

@@ -16,8 +16,8 @@ use super::request::Request;
 use super::response::Response;
 use super::router::{Found, Outcome};
 use super::routes::Routes;
+use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
-use crate::actors::turn::EndOfTurn;
 
 /// What all connections of one worker share.
 #[derive(Clone)]

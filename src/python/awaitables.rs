@@ -104,9 +104,9 @@ impl Waiter {
         Ok(())
     }
 
-    /// Does a task wait?
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.lock().resume.is_some()
+    /// Was its task cancelled, and not resumed since? Then nobody else may wait on it.
+    pub(super) fn owes_cancellation(&self) -> bool {
+        self.lock().cancelled.is_some()
     }
 
     /// Resumes the task that waits, if any, here and now. Call it from the event loop only.

@@ -1,12 +1,13 @@
 //! What Python's event loop does with a batch of events: starts handlers, resumes the tasks that
 //! wait for messages, and tells them of the end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use pyo3::prelude::*;
 
 use super::events::{Event, Events};
 use super::handler::EventBox;
+use super::logs;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
 use super::websocket::WebSocket;
@@ -19,8 +20,7 @@ use crate::http::handler::Call;
 /// Batches taken before the loop's other work gets its turn.
 const BATCHES_IN_A_ROW: usize = 8;
 
-/// A handler that does not wait for messages has this long to end by itself after its client is
-/// gone; then its task is cancelled.
+/// A handler has this long to end by itself after its client is gone; then its task is cancelled.
 const IGNORES_THE_END_S: f64 = 10.0;
 
 /// Owned by Python's main thread, like the loop itself.
@@ -53,8 +53,11 @@ impl EventLoop {
     /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
     pub(super) fn drain(&self, py: Python<'_>) {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
-        let Ok(mut batch) = self.batch.try_lock() else {
-            return;
+        let mut batch = match self.batch.try_lock() {
+            Ok(batch) => batch,
+            // A drain that panicked has lost its batch, but not the mailbox.
+            Err(TryLockError::Poisoned(batch)) => batch.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
         };
         self.events.signal().clear();
         self.host.remote.in_one_go(|| {
@@ -97,6 +100,7 @@ impl EventLoop {
                     reason,
                 } => self.closed(py, session, code, reason),
                 Event::Room { session } => self.room(py, session),
+                Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };
             self.tell_if_failed(py, done);
@@ -203,8 +207,9 @@ impl EventLoop {
         let Some(Running { ws, task }) = running else {
             return Ok(());
         };
-        let listens = ws.get().closed(py, code, reason)?;
-        if !listens && !task.call_method0(py, "done")?.is_truthy(py)? {
+        // A handler that waited for a message has run on by now, usually to its end.
+        ws.get().closed(py, code, reason)?;
+        if !task.call_method0(py, "done")?.is_truthy(py)? {
             let cancel = task.getattr(py, "cancel")?;
             self.host
                 .event_loop
@@ -219,6 +224,10 @@ impl EventLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        callback.map_or(Ok(()), |callback| callback.call0(py).map(drop))
+        match callback {
+            Some(callback) => callback.call0(py).map(drop),
+            // Nobody asked for it: a worker without its I/O thread serves nobody, and is replaced.
+            None => self.host.event_loop.call_method0(py, "stop").map(drop),
+        }
     }
 }

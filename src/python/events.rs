@@ -7,6 +7,8 @@ use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 
+use log::Level;
+
 use std::mem;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub(super) enum Event {
     },
     /// A handler that waits may send again.
     Room { session: SessionKey },
+    /// Something for the log.
+    Log { level: Level, line: String },
     /// The I/O thread has ended.
     Stopped,
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -92,7 +92,7 @@ impl Inbox for PythonHandler {
 
     fn flush(&self, stalled: bool) {
         if stalled {
-            self.remote.stalled.store(true, Relaxed);
+            self.remote.stalled.store(true, SeqCst);
         }
         let Turn { events, jobs } = &mut *self.turn.borrow_mut();
         if !jobs.is_empty() {

@@ -12,11 +12,13 @@
 
 mod awaitables;
 mod bus;
+mod crash;
 mod errors;
 mod event_loop;
 mod events;
 mod handler;
 mod json;
+mod logs;
 mod message;
 mod multidict;
 mod outcome;
@@ -27,6 +29,7 @@ mod response;
 mod router;
 mod subscription;
 mod threads;
+mod waits;
 mod websocket;
 mod worker;
 

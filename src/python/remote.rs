@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -31,6 +31,16 @@ thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Restores the mark when it is dropped, also by a panic: an order that is never handed over would
+/// be worse.
+struct Draining(bool);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        DRAINING.set(self.0);
+    }
+}
+
 impl Remote {
     pub(super) fn new(bus: Bus, orders: Orders, replies: ReplyBox) -> Arc<Self> {
         Arc::new(Self {
@@ -43,10 +53,10 @@ impl Remote {
 
     /// Runs `drain`, and wakes the I/O thread once for all that it ordered and answered.
     pub(super) fn in_one_go(&self, drain: impl FnOnce()) {
-        let outer = DRAINING.replace(true);
+        let draining = Draining(DRAINING.replace(true));
         drain();
-        DRAINING.set(outer);
-        if self.stalled.swap(false, Relaxed) {
+        drop(draining);
+        if self.stalled.swap(false, SeqCst) {
             self.orders
                 .post(|commands| commands.push(Command::MailboxHasRoom));
         }

@@ -47,6 +47,17 @@ struct Inside {
     run: Option<Arc<Runner>>,
 }
 
+/// A thread that is counted: one that dies of a panic is not, so that another takes its place.
+struct Counted<'a>(&'a Threads);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lock().threads -= 1;
+        }
+    }
+}
+
 /// Does a job, attached to Python. Set when the worker starts.
 pub(super) type Runner = dyn Fn(Python<'_>, Job) + Send + Sync;
 
@@ -138,6 +149,7 @@ impl Threads {
 
     /// A thread's life. It stays attached to Python as long as there is work.
     fn work(&self, run: &Runner) {
+        let _counted = Counted(self);
         // The interpreter may be ending: then there is nothing left to do.
         Python::try_attach(|py| {
             loop {

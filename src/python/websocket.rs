@@ -5,21 +5,23 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::awaitables::{Ready, Waiter, stop_plain};
+use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
 use super::remote::Remote;
 use super::request::Head;
+use super::waits::{Receive, Room};
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::Command;
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
+use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A handler that neither awaits nor stops sending is cut off at this many times its budget.
 const MOST_BUDGETS: usize = 8;
@@ -37,7 +39,7 @@ pub(super) struct WebSocket {
     state: Py<PyDict>,
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
-    receiver: Py<Waiter>,
+    receiver: Mutex<Py<Waiter>>,
     budget: usize,
     inside: Mutex<Inside>,
 }
@@ -75,7 +77,7 @@ impl WebSocket {
             inbox: VecDeque::new(),
             senders: Vec::new(),
         };
-        let receiver = Py::new(py, Waiter::new(event_loop.clone_ref(py)))?;
+        let receiver = Mutex::new(Py::new(py, Waiter::new(event_loop.clone_ref(py)))?);
         Ok(Self {
             key,
             budget: link.budget(),
@@ -123,12 +125,12 @@ impl WebSocket {
 
     /// Event loop: the task that waits for a message, if any, runs at once.
     pub(super) fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        Waiter::wake(self.receiver.bind(py))
+        let receiver = self.receiver().clone_ref(py);
+        Waiter::wake(receiver.bind(py))
     }
 
-    /// Event loop: the session is over. Everybody who waits learns of it. False when its task
-    /// does not wait for a message, and so does not learn of it by itself.
-    pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<bool> {
+    /// Event loop: the session is over. Everybody who waits learns of it, here and now.
+    pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let senders = {
             let mut inside = self.inside();
             if !matches!(inside.phase, Phase::Closed { .. }) {
@@ -136,12 +138,12 @@ impl WebSocket {
             }
             mem::take(&mut inside.senders)
         };
-        let listens = self.receiver.get().is_waited_for();
-        Waiter::wake(self.receiver.bind(py))?;
+        let receiver = self.receiver().clone_ref(py);
+        Waiter::wake(receiver.bind(py))?;
         for sender in senders {
             Waiter::wake(sender.bind(py))?;
         }
-        Ok(listens)
+        Ok(())
     }
 
     /// Event loop: there is room to send again.
@@ -171,8 +173,55 @@ impl WebSocket {
         }
     }
 
+    /// What the task that receives waits on from now on. An error when another one waits already.
+    pub(super) fn wait_for_message(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        let mut receiver = self.receiver();
+        if receiver.get().owes_cancellation() {
+            // It belongs to a task that was cancelled and has not run since.
+            *receiver = Py::new(py, Waiter::new(self.event_loop.clone_ref(py)))?;
+        }
+        receiver.get().begin()?;
+        Ok(receiver.clone_ref(py))
+    }
+
+    /// What a task that sends waits on from now on. None when it need not wait.
+    pub(super) fn wait_for_room(&self, py: Python<'_>) -> PyResult<Option<Py<Waiter>>> {
+        let waiter = Py::new(py, Waiter::new(self.event_loop.clone_ref(py)))?;
+        let mut inside = self.inside();
+        if let Phase::Closed { code, reason } = &inside.phase {
+            return Err(closed_error(*code, reason));
+        }
+        // The order matters: a session that catches up now finds the waiter, or is found here to
+        // have caught up.
+        waiter.get().begin()?;
+        inside.senders.push(waiter.clone_ref(py));
+        if self.link.must_wait() {
+            return Ok(Some(waiter));
+        }
+        inside.senders.pop();
+        Ok(None)
+    }
+
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not held while Python runs.
+    fn receiver(&self) -> MutexGuard<'_, Py<Waiter>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client fails the connection when it is answered with a subprotocol that it did not offer
+    /// (RFC 6455, section 4.1).
+    fn check_offered(&self, name: &str) -> PyResult<()> {
+        let subprotocol = Subprotocol::new(name).map_err(value_error)?;
+        if subprotocol.is_offered(&self.head.http.headers) {
+            return Ok(());
+        }
+        Err(value_error(format!(
+            "The client did not offer the subprotocol {name:?}: what it offers is in \
+             ws.headers[\"sec-websocket-protocol\"]."
+        )))
     }
 
     /// The first use accepts. An error when the session is over.
@@ -223,7 +272,7 @@ impl WebSocket {
     }
 
     /// The next message if one waits, or why none will come.
-    fn next(&self) -> PyResult<Option<Py<PyAny>>> {
+    pub(super) fn next(&self) -> PyResult<Option<Py<PyAny>>> {
         let mut inside = self.inside();
         if let Some((message, len)) = inside.inbox.pop_front() {
             drop(inside);
@@ -314,6 +363,9 @@ impl WebSocket {
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
     fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
+        if let Some(name) = &subprotocol {
+            self.check_offered(name)?;
+        }
         let mut inside = self.inside();
         match &inside.phase {
             Phase::Opening => {
@@ -364,13 +416,7 @@ impl WebSocket {
         }
         ws.remote.send(ws.key, &ws.link, &message);
         if ws.link.must_wait() {
-            return Ok(Bound::new(
-                py,
-                Room {
-                    ws: this.clone().unbind(),
-                },
-            )?
-            .into_any());
+            return Ok(Bound::new(py, Room::new(this.clone().unbind()))?.into_any());
         }
         Ok(Ready::nothing(py)?.into_bound(py).into_any())
     }
@@ -378,10 +424,7 @@ impl WebSocket {
     /// The next message. WebSocketClosed when there is none any more.
     fn receive(this: Bound<'_, Self>) -> PyResult<Receive> {
         this.get().open_to_receive()?;
-        Ok(Receive {
-            ws: this.unbind(),
-            iterates: false,
-        })
+        Ok(Receive::new(this.unbind(), false))
     }
 
     fn __aiter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -390,10 +433,7 @@ impl WebSocket {
 
     fn __anext__(this: Bound<'_, Self>) -> PyResult<Receive> {
         this.get().open_to_receive()?;
-        Ok(Receive {
-            ws: this.unbind(),
-            iterates: true,
-        })
+        Ok(Receive::new(this.unbind(), true))
     }
 
     /// Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1). Closing twice
@@ -468,72 +508,5 @@ impl WebSocket {
     fn open_to_receive(&self) -> PyResult<()> {
         let opening = matches!(self.inside().phase, Phase::Opening);
         if opening { self.open() } else { Ok(()) }
-    }
-}
-
-/// Awaited, it gives the next message.
-#[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Receive {
-    ws: Py<WebSocket>,
-    /// Made by `async for`, which ends quietly when the session does.
-    iterates: bool,
-}
-
-#[pymethods]
-impl Receive {
-    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Waiter>> {
-        let ws = self.ws.get();
-        match ws.next() {
-            Ok(Some(message)) => Err(stop_plain(message)),
-            Ok(None) => {
-                ws.receiver.get().begin()?;
-                Ok(ws.receiver.clone_ref(py))
-            }
-            Err(_) if self.iterates => Err(PyStopAsyncIteration::new_err(())),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Awaited, it waits until the client has caught up.
-#[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Room {
-    ws: Py<WebSocket>,
-}
-
-#[pymethods]
-impl Room {
-    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Waiter>>> {
-        let ws = self.ws.get();
-        let waiter = Py::new(py, Waiter::new(ws.event_loop.clone_ref(py)))?;
-        let mut inside = ws.inside();
-        if let Phase::Closed { code, reason } = &inside.phase {
-            return Err(closed_error(*code, reason));
-        }
-        // The order matters: a session that catches up now finds the waiter, or is found here to
-        // have caught up.
-        waiter.get().begin()?;
-        inside.senders.push(waiter.clone_ref(py));
-        if ws.link.must_wait() {
-            return Ok(Some(waiter));
-        }
-        inside.senders.pop();
-        Ok(None)
     }
 }

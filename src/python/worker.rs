@@ -10,10 +10,12 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::bus::Bus;
+use super::crash;
 use super::errors::value_error;
 use super::event_loop::EventLoop;
 use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
+use super::logs;
 use super::message::Message;
 use super::outcome::Host;
 use super::remote::Remote;
@@ -149,17 +151,20 @@ impl Worker {
         state.event_loop = Some(Arc::new(EventLoop::new(host, Arc::clone(&events))));
         let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
         let io = move || {
+            // However it ends, Python hears of it.
+            let _told = Told(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
                 PythonHandler::new(kinds, events, threads, remote) as std::rc::Rc<dyn Handler>
             };
             if let Err(error) = server.run(make) {
-                log::error!("the I/O thread ended: {error}");
+                crash::abort(&error);
             }
-            events.post(|batch| batch.list.push(Event::Stopped));
         };
+        crash::abort_on_panic();
+        logs::hand_over(Arc::clone(&self.events));
         thread::Builder::new()
-            .name("fanbus-io".to_owned())
+            .name(crash::IO_THREAD.to_owned())
             .spawn(io)?;
         Ok(())
     }
@@ -199,8 +204,18 @@ impl Worker {
         };
         event_loop.on_stopped(on_stopped);
         self.trigger.pull(grace);
-        self.threads.stop();
         Ok(())
+    }
+}
+
+/// Tells Python, when it is dropped, that the I/O thread has ended.
+struct Told(EventBox, Arc<Threads>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Not before: requests in flight at the shutdown still want threads.
+        self.1.stop();
+        self.0.post(|batch| batch.list.push(Event::Stopped));
     }
 }
 

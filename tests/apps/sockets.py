@@ -32,6 +32,19 @@ async def echo(ws: WebSocket) -> None:
         await ws.send(message)
 
 
+@app.websocket("/takes-over")
+async def takes_over(ws: WebSocket) -> None:
+    async def receive() -> str | bytes:
+        return await ws.receive()
+
+    receiving = asyncio.create_task(receive())
+    await asyncio.sleep(0)  # it waits now
+    receiving.cancel()
+    await ws.receive()  # perhaps before the other task has run
+    await asyncio.wait([receiving])
+    await ws.send("cancelled" if receiving.cancelled() else repr(receiving))
+
+
 @app.websocket("/echo/small", config=small)
 async def echo_small(ws: WebSocket) -> None:
     async for message in ws:
@@ -131,8 +144,12 @@ async def subprotocols(ws: WebSocket) -> None:
 
 @app.websocket("/subprotocol/chosen")
 async def subprotocol_chosen(ws: WebSocket) -> None:
-    await ws.accept(subprotocol="mine")
-    await ws.send("in")
+    try:
+        await ws.accept(subprotocol="mine")
+    except ValueError as error:
+        await ws.reject(400, str(error))
+    else:
+        await ws.send("in")
 
 
 @app.websocket("/origins", config=WebSocketConfig(origins=("https://example.org",)))

@@ -1,7 +1,7 @@
 //! From the bus to the sessions: the one way a published message reaches anybody.
 
 use super::Hub;
-use super::topics::{Subscription, TopicId};
+use super::topics::TopicId;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::{Index, Turn};
@@ -85,7 +85,7 @@ impl Hub {
         let first = self.turn.offset(indexes[0]);
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
-        for &Subscription { session, from } in &subscribed.subscribers {
+        for (&session, &from) in &subscribed.subscribers {
             let Some(outlet) = self.registry.outlet(session) else {
                 continue;
             };
@@ -109,7 +109,7 @@ impl Hub {
     fn deliver_topics(&mut self, touched: &[TopicId]) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for &id in touched {
-            for &Subscription { session, from } in &self.topics.get(id).subscribers {
+            for (&session, &from) in &self.topics.get(id).subscribers {
                 let Some(member) = self.registry.member(session) else {
                     continue;
                 };
@@ -157,7 +157,7 @@ impl Hub {
             return;
         }
         let name = topic.clone();
-        let id = self.topics.join(topic, Subscription { session, from });
+        let id = self.topics.join(topic, session, from);
         member.topics.push(id);
         self.replay(session, &name, from);
     }

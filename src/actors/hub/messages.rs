@@ -41,7 +41,7 @@ pub struct Seat {
 }
 
 /// A client asks to come in. Left for the end of the turn, because what it holds belongs to this
-/// thread: [`EndOfTurn::open`](crate::actors::turn::EndOfTurn::open).
+/// thread: [`EndOfTurn::open`](crate::actors::end_of_turn::EndOfTurn::open).
 pub struct Open {
     /// The client.
     pub opening: Box<dyn Opening>,

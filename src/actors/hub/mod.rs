@@ -25,9 +25,10 @@ use tokio::sync::oneshot;
 pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat};
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
+use super::end_of_turn::EndOfTurn;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::session::{Control, Inbox, SessionKey, Shared};
-use super::turn::{EndOfTurn, Turn};
+use super::turn::Turn;
 use super::watch::Watch;
 use super::wheel::{TICK, Wheel};
 use crate::ipc::{Bus, Subscriber};
@@ -53,6 +54,8 @@ pub struct Hub {
     registry: Registry,
     topics: Topics,
     wheel: Wheel<SessionKey>,
+    /// Until when the wheel has been turned.
+    ticked: Instant,
     /// Kept between turns for its memory.
     turn: Turn,
     /// Kept between batches for its memory.
@@ -106,6 +109,7 @@ impl Hub {
             registry: Registry::default(),
             topics: Topics::default(),
             wheel: Wheel::default(),
+            ticked: Instant::now(),
             turn: Turn::default(),
             commands: Commands::default(),
             watch,
@@ -161,9 +165,13 @@ impl Hub {
 
     /// One tick of the wheel: pings, silences, handshakes and farewells that are due.
     fn tick(&mut self) {
-        let mut due = Vec::new();
-        self.wheel.advance(&mut due);
         let now = Instant::now();
+        let mut due = Vec::new();
+        // A thread that was busy for long, or stopped, makes up for the ticks it has missed.
+        while now.duration_since(self.ticked) >= TICK {
+            self.ticked += TICK;
+            self.wheel.advance(&mut due);
+        }
         for key in due {
             self.look_at(key, now);
         }

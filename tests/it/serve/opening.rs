@@ -106,7 +106,7 @@ fn a_refused_client_may_go_on_sending_while_it_reads_the_answer() {
     let worker = Worker::start(&bus);
     let mut client = Client::connect(worker.address);
     let mut bytes = handshake("/nowhere").into_bytes();
-    bytes.extend(frame(true, opcode::BINARY, &[0; 200_000]));
+    bytes.extend(frame(true, opcode::BINARY, &vec![0; 200_000]));
     client.send_bytes(&bytes);
     assert_eq!(client.answer().status, 404);
     // A connection that was thrown away would be reset by the first and refuse the others.

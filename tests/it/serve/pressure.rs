@@ -97,6 +97,7 @@ fn a_client_that_floods_does_not_starve_the_others() {
 
 #[test]
 fn an_echo_client_that_does_not_read_stops_being_read_from() {
+    const COUNT: usize = 3000;
     let bus = TestBus::new();
     let limits = Limits {
         max_queue_bytes: 100_000,
@@ -109,7 +110,6 @@ fn an_echo_client_that_does_not_read_stops_being_read_from() {
     let worker = Worker::with(bus.name(), setup);
     let mut client = Client::connect_narrow(worker.address).opened("/echo");
     let mut sender = client.sender();
-    const COUNT: usize = 3000;
     // Three megabytes are more than all buffers on the way take: the sender has to wait.
     let sends = thread::spawn(move || {
         for number in 0..COUNT {

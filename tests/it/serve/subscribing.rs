@@ -59,7 +59,7 @@ fn a_subscription_begins_exactly_where_it_was_made_however_often_it_is_made() {
                 let next = publish(&bus.bus, "race", offset.to_string().as_bytes(), 0);
                 assert_eq!(next, offset, "nobody else publishes");
                 offset += 1;
-                if offset % 4 == 0 {
+                if offset.is_multiple_of(4) {
                     thread::sleep(Duration::from_micros(50));
                 }
             }

@@ -263,7 +263,7 @@ impl Client {
 
     fn fill(&mut self) -> Result<(), End> {
         self.input.drain(..std::mem::take(&mut self.taken));
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(End::Finished),
             Ok(count) => {
@@ -308,11 +308,11 @@ pub fn header(is_final: bool, opcode: u8, len: u64) -> Vec<u8> {
     match len {
         0..=125 => header.push(0x80 | len as u8),
         126..=0xFFFF => {
-            header.push(0x80 | 126);
+            header.push(0x80 + 126);
             header.extend_from_slice(&(len as u16).to_be_bytes());
         }
         _ => {
-            header.push(0x80 | 127);
+            header.push(0x80 + 127);
             header.extend_from_slice(&len.to_be_bytes());
         }
     }

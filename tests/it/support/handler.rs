@@ -58,7 +58,7 @@ struct Client {
 }
 
 impl Scripted {
-    pub fn new(
+    pub fn start(
         bus: Bus,
         orders: Orders,
         replies: ReplyBox,

@@ -126,7 +126,7 @@ impl Worker {
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let room = Arc::clone(&has_room);
         let thread = thread::spawn(move || {
-            let handler = || Scripted::new(its_bus, its_orders, its_replies, tell, room);
+            let handler = || Scripted::start(its_bus, its_orders, its_replies, tell, room);
             server.run(handler).expect("it serves until shutdown");
         });
         Self {

@@ -1,0 +1,66 @@
+//! Rust's log, handed to Python's `logging` by the event loop. Whoever logs waits for nobody.
+
+use std::sync::{Mutex, Once, PoisonError};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use pyo3::prelude::*;
+
+use super::events::Event;
+use super::handler::EventBox;
+
+/// Where log lines go: the mailbox of the worker that started last. There is one per process.
+static LINES: Lines = Lines(Mutex::new(None));
+
+/// The process's logger is set once.
+static ONCE: Once = Once::new();
+
+struct Lines(Mutex<Option<EventBox>>);
+
+/// From now on log lines go into `events`.
+pub(super) fn hand_over(events: EventBox) {
+    *LINES.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    ONCE.call_once(|| {
+        // Somebody else's logger in this process stays.
+        if log::set_logger(&LINES).is_ok() {
+            log::set_max_level(LevelFilter::Warn);
+        }
+    });
+}
+
+/// Event loop: gives a line to Python's logger `fanbus`.
+pub(super) fn tell(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
+    let method = match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info | Level::Debug | Level::Trace => "info",
+    };
+    let logger = py
+        .import("logging")?
+        .call_method1("getLogger", ("fanbus",))?;
+    logger.call_method1(method, ("%s", line)).map(drop)
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let events = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(events) = events else { return };
+        // A storm of lines must not fill the memory: what does not fit is not told.
+        if events.has_room() {
+            let (level, line) = (record.level(), record.args().to_string());
+            events.post(|batch| batch.list.push(Event::Log { level, line }));
+        }
+    }
+
+    fn flush(&self) {}
+}
