@@ -451,6 +451,18 @@ def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
         terminal.shows('"name": "Terminal", "text": "Hello from a terminal"')
 
 
+@proves(f'{CHAT}: fanbus publish room:lobby "hello"')
+def what_the_command_publishes_comes_to_the_room(block: Block, start: Start) -> None:
+    """That the page shows it is proved in tests/browser/chat.mjs."""
+    server = start(ROOT / "examples" / "chat" / "app.py")
+    with join(server, "/rooms/lobby") as client:
+        assert '"joined"' in str(hear(client))
+        environment = {"FANBUS_BUS": f"chat-{server.port}"}
+        with Program(*command(block.text), environment=environment) as program:
+            assert program.wait() == 0, program.said(2)
+        assert hear(client) == "hello"
+
+
 @proves(f'{CHAT}: {{"id": "1", "text": "Hello from a terminal"}}')
 def what_the_terminal_types_is_json(block: Block, start: Start) -> None:
     """It is typed in the proof above."""
