@@ -8,15 +8,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from running import DEADLINE_S, Server, wait_for
+from running import DEADLINE_S, wait_for
+
+
+class Listening(Protocol):
+    """A server, ours or another."""
+
+    port: int
 
 
 @contextmanager
-def join(server: Server, path: str) -> Iterator[ClientConnection]:
+def join(server: Listening, path: str) -> Iterator[ClientConnection]:
     """A new WebSocket to the server."""
     with connect(
         f"ws://127.0.0.1:{server.port}{path}",
@@ -47,7 +54,7 @@ class Terminal:
     The port 5000 that documentation is written for becomes the server's real one.
     """
 
-    def __init__(self, command: str, server: Server) -> None:
+    def __init__(self, command: str, server: Listening) -> None:
         words = shlex.split(command.replace(":5000", f":{server.port}"))
         assert words[:3] == ["python", "-m", "websockets"], command
         self._command = [sys.executable, "-W", "ignore", *words[1:]]

@@ -9,11 +9,16 @@ from importlib import metadata, resources
 import fanbus
 
 PUBLIC = {
+    "Bus",
+    "BusError",
     "Fanbus",
     "FanbusError",
     "HTTPError",
+    "Lagged",
+    "Record",
     "Request",
     "Response",
+    "Subscription",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketConfig",

@@ -7,9 +7,11 @@ proves is a failure, and so is a proof whose block is gone.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from conftest import StartServer
+from fanbus import Bus, _core
+from outside import Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
 from running import Server, wait_for
 
@@ -272,6 +276,148 @@ def wait_until_they_listen(server: Server, readers: list[ClientConnection]) -> N
             wait_for(heard, "a reader that hears")
 
 
+@proves('README.md: with Bus.open("chat-5000") as bus:')
+def a_script_publishes_to_the_clients_of_a_server(block: Block, start: Start) -> None:
+    server, bus = served_chat(start)
+    with join(server, "/rooms/lobby") as client:
+        client.send("in?")
+        hear_until(client, "in?")
+        with Program("-c", block.text.replace("chat-5000", bus)) as script:
+            assert script.wait() == 0, script.said(2)
+        assert hear(client) == "The kitchen closes at ten."
+
+
+@proves('README.md: fanbus publish room:lobby "hello"')
+def the_command_publishes_to_the_clients_of_a_server(block: Block, start: Start) -> None:
+    server, bus = served_chat(start)
+    with join(server, "/rooms/lobby") as client:
+        client.send("in?")
+        hear_until(client, "in?")
+        with Program(*command(block.text), environment={"FANBUS_BUS": bus}) as program:
+            assert program.wait() == 0, program.said(2)
+        assert hear(client) == "hello"
+
+
+def served_chat(start: Start) -> tuple[Server, str]:
+    """The first program, and the name of its bus."""
+    server = start(next(each.text for each in BLOCKS if "app.run(workers=4)" in each.text))
+    names = [bus["name"] for bus in _core.buses()]
+    return server, next(name for name in names if name.endswith(f"-{server.port}"))
+
+
+# docs/howto/any-process.md
+
+HOWTO = "docs/howto/any-process.md"
+
+
+@proves(f'{HOWTO}: first = bus.publish("new", "two coffees")  # str or bytes')
+def a_script_publishes_text_and_bytes(block: Block, start: Start) -> None:
+    with new_name() as name, Bus.open(name) as bus:
+        subscription = bus.subscribe("new")
+        with Program("-c", block.text.replace("orders", name)) as script:
+            assert script.wait() == 0, script.said(2)
+        assert next(subscription).message == "two coffees"
+        assert next(subscription).message == b"\x00\x01"
+
+
+@proves(f'{HOWTO}: for record in bus.subscribe("new"):')
+def a_thread_iterates(block: Block, start: Start) -> None:
+    it_shows(block, " news for it\n")
+
+
+@proves(f"{HOWTO}: async def main():")
+def a_coroutine_iterates(block: Block, start: Start) -> None:
+    it_shows(block, "coroutine: news for it\n")
+
+
+def it_shows(block: Block, line: str) -> None:
+    """The program prints this line for a message that comes once it has subscribed."""
+    with ExitStack() as stack:
+        name = stack.enter_context(new_name())
+        bus = stack.enter_context(Bus.open(name))
+        text = block.text.replace("orders", name)
+        program = stack.enter_context(Program("-c", text))
+
+        def has_heard() -> bool:
+            bus.publish("new", "news for it")
+            return line in program.said()
+
+        wait_for(has_heard, line)
+
+
+@proves(f'{HOWTO}: with Bus.open("orders", size=64 * 1024) as bus:')
+def a_slow_reader_is_told_and_goes_on(block: Block, start: Start) -> None:
+    with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
+        program.wait_to_say("read: 999\n")
+        first, *rest = program.said().splitlines()
+        missed = int(first.removeprefix("missed: "))
+        assert rest == [f"read: {number}" for number in range(missed, 1000)]
+
+
+@proves(f"{HOWTO}: uvicorn --workers 2 --port 8000 --app-dir examples/any_process live:app")
+def uvicorn_serves_what_a_task_worker_answers_a_script(block: Block, start: Start) -> None:
+    """The four terminals of the text."""
+    lines = [each.text for each in blocks(HOWTO) if each.language == "sh"]
+    _, tasks_line, client_line, script_line = lines[:4]
+    with new_name() as name, Uvicorn(name, block.text.replace("8000", "0")) as uvicorn:
+        environment = {"FANBUS_BUS": name}
+        with Program(*command(tasks_line), environment=environment) as tasks:
+            tasks.wait_to_say("waiting for jobs")
+            with Terminal(client_line.replace(":8000", ":5000"), uvicorn) as client:
+                client.shows("< worker ")
+                with Program(*command(script_line), environment=environment) as script:
+                    assert script.wait() == 0, script.said(2)
+                client.shows("< done: SOME WORK")
+
+
+@proves(f"{HOWTO}: python examples/any_process/tasks.py")
+@proves(f"{HOWTO}: python -m websockets ws://127.0.0.1:8000/news")
+@proves(f'{HOWTO}: python examples/any_process/publisher.py jobs "some work"')
+def it_is_typed_beside_uvicorn(block: Block, start: Start) -> None:
+    """It is run in the proof above, which takes the four blocks in their order."""
+    assert block.text in [each.text for each in blocks(HOWTO) if each.language == "sh"][1:4]
+
+
+@proves(f'{HOWTO}: fanbus publish news "It works"')
+def the_command_publishes_text_and_the_standard_input(block: Block, start: Start) -> None:
+    with new_name() as name, Bus.open(name) as bus:
+        subscription = bus.subscribe("news")
+        script = block.text.replace("fanbus", f"{shlex.quote(sys.executable)} -m fanbus")
+        done = subprocess.run(
+            ["bash", "-ec", script],
+            env={**os.environ, "FANBUS_BUS": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "0\n1\n"), done.stderr
+        assert next(subscription).message == "It works"
+        assert re.search(r"\d\d:\d\d", str(next(subscription).message))
+
+
+@proves(f"{HOWTO}: fanbus subscribe news --json --count 2")
+def the_command_keeps_text_and_bytes_apart(block: Block, start: Start) -> None:
+    with new_name() as name, Bus.open(name) as bus:
+        with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
+            program.wait_to_say("Listening to", stream=2)
+            bus.publish("news", "text")
+            bus.publish("news", b"bytes")
+            assert program.wait() == 0
+            kinds = [sorted(json.loads(line)) for line in program.said().splitlines()]
+        assert kinds == [["message", "offset", "topic"], ["base64", "offset", "topic"]]
+
+
+@proves(f"{HOWTO}: fanbus bus list")
+def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
+    with new_name() as name:
+        Bus.open(name).close()
+        for line in block.text.splitlines():
+            with Program(*command(line, orders=name)) as program:
+                assert program.wait() == 0, program.said(2)
+                assert (name in program.said()) == ("remove" not in line)
+        assert name not in [bus["name"] for bus in _core.buses()]
+
+
 # examples/chat/README.md
 
 CHAT = "examples/chat/README.md"
@@ -303,6 +449,18 @@ def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
         terminal.shows('"type": "joined", "name": "Terminal"')
         terminal.types(line)
         terminal.shows('"name": "Terminal", "text": "Hello from a terminal"')
+
+
+@proves(f'{CHAT}: fanbus publish room:lobby "hello"')
+def what_the_command_publishes_comes_to_the_room(block: Block, start: Start) -> None:
+    """That the page shows it is proved in tests/browser/chat.mjs."""
+    server = start(ROOT / "examples" / "chat" / "app.py")
+    with join(server, "/rooms/lobby") as client:
+        assert '"joined"' in str(hear(client))
+        environment = {"FANBUS_BUS": f"chat-{server.port}"}
+        with Program(*command(block.text), environment=environment) as program:
+            assert program.wait() == 0, program.said(2)
+        assert hear(client) == "hello"
 
 
 @proves(f'{CHAT}: {{"id": "1", "text": "Hello from a terminal"}}')

@@ -6,17 +6,23 @@ published message to the clients of every worker.
 
 from fanbus._core import __version__
 from fanbus.app import Fanbus
-from fanbus.exceptions import FanbusError, HTTPError, WebSocketClosed
+from fanbus.bus import Bus, Record, Subscription
+from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
 from fanbus.requests import Request
 from fanbus.responses import Response
 from fanbus.websocket import WebSocket, WebSocketConfig
 
 __all__ = [
+    "Bus",
+    "BusError",
     "Fanbus",
     "FanbusError",
     "HTTPError",
+    "Lagged",
+    "Record",
     "Request",
     "Response",
+    "Subscription",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketConfig",

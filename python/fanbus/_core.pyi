@@ -2,19 +2,25 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeVar, final, overload
+from typing import Any, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer
 
 __all__ = [
+    "Bell",
     "Bus",
     "MultiDict",
+    "Record",
     "Request",
     "Router",
+    "Subscription",
     "WebSocket",
     "Worker",
     "__version__",
     "bind_listeners",
+    "buses",
+    "inspect_bus",
+    "remove_bus",
 ]
 
 _T = TypeVar("_T")
@@ -35,15 +41,89 @@ class Bus:
 
     @staticmethod
     def open(name: str, *, ring_bytes: int | None = None) -> Bus:
-        """Creates the bus, or joins the one of that name. OSError, a sentence, if it cannot."""
+        """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
+    @staticmethod
+    def attach(name: str) -> Bus | None:
+        """Joins the bus of that name as it is. None if there is none."""
     @property
     def name(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def max_message_bytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def publish(self, topic: str, message: str | Buffer) -> int:
+        """Publishes a message; returns its offset. Any thread."""
+    def subscribe(self, topic: str) -> Subscription:
+        """A reader of what is published to the topic from now on."""
+    def bell(self) -> Bell:
+        """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
     def remove(self) -> None:
         """Unlinks the segment's name: a clean stop."""
     def close(self) -> None:
-        """Leaves the bus. Twice is allowed."""
+        """Leaves the bus, and ends its subscriptions. Twice is allowed."""
+
+@type_check_only
+class BusDescription(TypedDict):
+    """What is known of a bus from outside. None: it is not one that this version can read."""
+
+    name: str
+    reserved_bytes: int
+    members: list[tuple[int, int]]
+    """The living ones: slot and process."""
+    epoch: int | None
+    end: int | None
+    ring_bytes: int | None
+    log_entries: int | None
+
+def buses() -> list[BusDescription]:
+    """All buses of this user, by name."""
+
+def inspect_bus(name: str) -> BusDescription:
+    """What is known of a bus without joining it. BusError if there is none."""
+
+def remove_bus(name: str, *, although_used: bool = False) -> None:
+    """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
+
+@final
+class Record:
+    """A message as it was published."""
+
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+    @property
+    def message(self) -> str | bytes:
+        """What was published: str or bytes, as it was."""
+    @property
+    def offset(self) -> int:
+        """Its number in the one order of the bus."""
+
+@final
+class Subscription:
+    """One reader of one topic. Keeps the bus open."""
+
+    def poll(self) -> Record | None:
+        """The next record; None if there is none yet, or if it is closed. Lagged, BusError."""
+    def sleep(self) -> None:
+        """Blocks this thread until there may be something, for a quarter of a second at most."""
+    def close(self) -> None:
+        """Ends it. Twice is allowed."""
+    @property
+    def closed(self) -> bool: ...
+
+@final
+class Bell:
+    """A descriptor that is readable when subscriptions may have something to read."""
+
+    def fileno(self) -> int: ...
+    def clear(self) -> None:
+        """Makes it unreadable until the next ring. Before polling."""
 
 @final
 class Router:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fanbus import _core, server
+from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
 from fanbus.config import MAX_WORKERS
 from fanbus.exceptions import StartError
@@ -22,10 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        app = load(options.app, options.app_dir)
+        return int(options.run(options))
     except StartError as error:
         sys.stderr.write(f"fanbus: {error}\n")
         return error.status
+
+
+def _run(options: argparse.Namespace) -> int:
+    app = load(options.app, options.app_dir)
     app.run(
         host=options.host,
         port=options.port,
@@ -105,4 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")
+    run.set_defaults(run=_run)
+    bus_commands.add_to(commands)
     return parser

@@ -5,11 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-__all__ = ["FanbusError", "HTTPError", "RouteError", "StartError", "WebSocketClosed"]
+__all__ = [
+    "BusError",
+    "FanbusError",
+    "HTTPError",
+    "Lagged",
+    "RouteError",
+    "StartError",
+    "WebSocketClosed",
+]
 
 
 class FanbusError(Exception):
     """The base of everything that Fanbus raises by itself."""
+
+
+class BusError(FanbusError, OSError):
+    """A bus cannot be opened or used: it is full, closed, damaged, another user's, or was opened
+    before a fork."""
+
+
+class Lagged(FanbusError):  # noqa: N818 - a fact, as is WebSocketClosed
+    """A subscription was overtaken: `missed` messages were overwritten before it read them.
+
+    They are counted over all topics of the bus, so it is the most that this topic can have lost.
+    The subscription goes on behind the gap: iterate over it again.
+    """
+
+    def __init__(self, missed: int) -> None:
+        super().__init__(missed)
+        self.missed = missed
+
+    def __str__(self) -> str:
+        messages = "message was" if self.missed == 1 else "messages were"
+        return f"{self.missed} {messages} overwritten before this subscription had read them."
 
 
 class RouteError(FanbusError, ValueError):
@@ -17,7 +46,10 @@ class RouteError(FanbusError, ValueError):
 
 
 class StartError(FanbusError):
-    """The server cannot start. `status` is the exit status that the process should have."""
+    """A server cannot start, or a command cannot do what it was asked for.
+
+    `status` is the exit status that the process should have.
+    """
 
     def __init__(self, message: str, *, status: int = 1) -> None:
         super().__init__(message)

@@ -75,6 +75,30 @@ pub fn message_header(kind: Kind, payload_len: usize) -> FrameHeader {
     FrameHeader { bytes, len }
 }
 
+/// Takes a frame apart that [`message_header`] and a payload made. `None`: it is no such frame.
+///
+/// ```
+/// use fanbus::actors::frame::{Kind, message_of};
+///
+/// assert_eq!(message_of(b"\x81\x02hi"), Some((Kind::Text, &b"hi"[..])));
+/// assert_eq!(message_of(b"\x81\x03hi"), None);
+/// ```
+pub fn message_of(frame: &[u8]) -> Option<(Kind, &[u8])> {
+    let kind = match *frame.first()? {
+        first if first == FIN | OPCODE_TEXT => Kind::Text,
+        first if first == FIN | OPCODE_BINARY => Kind::Binary,
+        _ => return None,
+    };
+    let header_len = match *frame.get(1)? {
+        0..=125 => 2,
+        126 => 4,
+        _ => 10,
+    };
+    let payload = frame.get(header_len..)?;
+    let is_whole = frame[..header_len] == *message_header(kind, payload.len());
+    is_whole.then_some((kind, payload))
+}
+
 impl Deref for FrameHeader {
     type Target = [u8];
 

@@ -15,7 +15,7 @@ use super::producer::Producer;
 use super::record::{Draft, Member, is_topic, topic_hash};
 use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
 use super::segment::{Segment, generation};
-use super::subscriber::{Subscriber, Waiting};
+use super::subscriber::{SAFETY_TICK, Subscriber, Waiting};
 use super::sync::{Ordering, process};
 use super::wake::slots;
 
@@ -189,6 +189,11 @@ impl Bus {
         max_message_bytes(self.parts().layout().ring_bytes())
     }
 
+    /// How far a reader may fall behind before it misses records, however small they are.
+    pub fn log_entries(&self) -> u64 {
+        self.parts().log().capacity()
+    }
+
     /// Whether this is a copy that a fork brought here.
     pub fn is_forked(&self) -> bool {
         self.shared.generation != generation()
@@ -297,6 +302,23 @@ impl Bus {
                 .clear_interest(self.shared.member.slot, topic_hash);
         }
         *count = count.saturating_sub(1);
+    }
+
+    /// Blocks this thread until there is something to read at `offset`, until [`Bus::rouse`], or
+    /// for a quarter of a second; at times for no reason less. For those who wait without keeping
+    /// their [`Subscriber`] to themselves meanwhile; the others have [`Subscriber::wait`].
+    ///
+    /// In a forked child it returns at once.
+    pub fn sleep(&self, offset: u64) {
+        if !self.is_forked() {
+            self.waiting().sleep(self, SAFETY_TICK, offset);
+        }
+    }
+
+    /// Wakes the threads of this process that sleep on this bus, so that they look around. A thread
+    /// that is just falling asleep may notice with the end of [`Bus::sleep`] only.
+    pub fn rouse(&self) {
+        self.shared.parker.ring();
     }
 
     /// Sleep and wake of this member's reading thread.

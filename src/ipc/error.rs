@@ -123,6 +123,19 @@ pub enum BusError {
         name: String,
     },
 
+    /// It was to be removed, and living members use it.
+    #[error(
+        "The bus {name:?} is in use by {members} {}. Stop {} first.",
+        if *members == 1 { "process" } else { "processes" },
+        if *members == 1 { "it" } else { "them" }
+    )]
+    InUse {
+        /// Of the bus.
+        name: String,
+        /// How many.
+        members: usize,
+    },
+
     /// There is no such bus to attach to.
     #[error("There is no bus {name:?}. Is its server running, under this user?")]
     NotFound {

@@ -26,6 +26,8 @@ use super::segment::KeptFd;
 
 /// Where POSIX shared memory lives on Linux.
 const FOLDER: &str = "/dev/shm";
+/// What the file of each bus begins with.
+const PREFIX: &str = "fanbus.";
 /// Read and write for the owner, nothing for others.
 const MODE: u32 = 0o600;
 /// Longest name of a bus.
@@ -53,11 +55,23 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// What the operating system calls the segment of a bus.
 pub(super) fn os_name(name: &str) -> String {
-    format!("/fanbus.{name}")
+    format!("/{PREFIX}{name}")
 }
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(format!("{FOLDER}{}", os_name(name)))
+}
+
+/// The names that may be those of buses, whoever owns them, in order.
+pub(super) fn names() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(FOLDER)? {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        names.extend(name.filter(|name| is_name(name)).map(String::from));
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Bytes that are free in /dev/shm.
@@ -128,6 +142,12 @@ impl SegmentFile {
 
     pub(super) fn bytes(&self) -> Result<u64, BusError> {
         Ok(self.stat()?.st_size as u64)
+    }
+
+    /// Memory that is reserved for it, in bytes. Its length says nothing of that.
+    pub(super) fn reserved_bytes(&self) -> Result<u64, BusError> {
+        const BLOCK_BYTES: u64 = 512; // the unit of stat(2), whatever the file system's is
+        Ok(self.stat()?.st_blocks as u64 * BLOCK_BYTES)
     }
 
     /// Refuses a segment that others could have made or could change.
@@ -228,7 +248,17 @@ impl SegmentFile {
 
     /// Whether anybody else holds a token.
     pub(super) fn has_members(&self) -> Result<bool, BusError> {
-        let mut lock = byte_lock(libc::F_WRLCK, TOKENS, MAX_MEMBERS as i64);
+        self.is_held(TOKENS, MAX_MEMBERS as i64)
+    }
+
+    /// Whether anybody else holds the token of a slot. Takes nothing, unlike
+    /// [`SegmentFile::take_token`], so that who only looks is in nobody's way.
+    pub(super) fn is_token_held(&self, slot: u8) -> Result<bool, BusError> {
+        self.is_held(TOKENS + i64::from(slot), 1)
+    }
+
+    fn is_held(&self, start: i64, bytes: i64) -> Result<bool, BusError> {
+        let mut lock = byte_lock(libc::F_WRLCK, start, bytes);
         fcntl(&self.fd, FcntlArg::F_OFD_GETLK(&mut lock))
             .map_err(|error| self.os("look at the locks of", error))?;
         Ok(lock.l_type != libc::F_UNLCK as i16)

@@ -26,6 +26,7 @@ compile_error!(
 mod bus;
 mod copy;
 mod cursor;
+mod directory;
 mod error;
 mod file;
 mod layout;
@@ -46,6 +47,7 @@ mod wake;
 
 pub use bus::{Bus, BusOptions};
 pub use cursor::{Next, ReadAt};
+pub use directory::{Attendant, BusInfo, Contents, buses, inspect, remove};
 pub use error::{BusError, PublishError};
 pub use layout::MAX_MEMBERS;
 pub use parker::Parker;

@@ -27,7 +27,7 @@ use super::segment::{Mapping, Segment};
 use super::sync::{AtomicU64, Ordering};
 
 /// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A segment that this process is a member of.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Attached {
 
 /// What the first page says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Header {
+pub(super) enum Header {
     Sound { layout: Layout, epoch: u64 },
     OtherVersion(u64),
     Damaged,
@@ -200,7 +200,7 @@ fn join(segment: &Segment, name: &str, pipe: &Pipe) -> Result<Member, BusError> 
     Ok(member)
 }
 
-fn read_header(words: &[AtomicU64]) -> Header {
+pub(super) fn read_header(words: &[AtomicU64]) -> Header {
     let word = |at: usize| words[at].load(Ordering::Relaxed);
     // [C2] Pairs with [C1]: who sees the magic number sees the rest of the header.
     if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {

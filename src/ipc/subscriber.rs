@@ -10,7 +10,7 @@ use super::cursor::{Cursor, Next};
 
 /// How long a sleep lasts at most: a publisher that died between commit and ring, or that cannot
 /// reach this process, is noticed after this.
-const SAFETY_TICK: Duration = Duration::from_millis(250);
+pub(super) const SAFETY_TICK: Duration = Duration::from_millis(250);
 
 /// One reader of the bus, at its own place in the one order. Keeps the membership alive.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ struct State {
 
 impl Waiting {
     /// Sleeps until woken or `timeout`; returns for no reason at times.
-    fn sleep(&self, bus: &Bus, timeout: Duration, offset: u64) {
+    pub(super) fn sleep(&self, bus: &Bus, timeout: Duration, offset: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_attended {
             // Looked at under the lock: a wake-up after this finds us waiting.

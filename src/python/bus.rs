@@ -1,35 +1,73 @@
-//! `_core.Bus`: a process's membership in a bus.
+//! `_core.Bus`: a process's membership in a bus; and the list of all there are.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::ipc::{self, BusOptions};
+use super::errors::{BusError, value_error};
+use super::message::{self, Message};
+use super::readers::Readers;
+use super::subscription::{Bell, Subscription};
+use crate::actors::topic::Topic;
+use crate::ipc::{self, BusOptions, PublishError};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Bus {
     name: String,
+    epoch: u64,
     /// None once closed.
-    bus: Mutex<Option<ipc::Bus>>,
+    membership: Mutex<Option<ipc::Bus>>,
+    readers: Arc<Readers>,
 }
 
 impl Bus {
+    fn new(bus: ipc::Bus) -> Self {
+        Self {
+            name: bus.name().to_owned(),
+            epoch: bus.epoch(),
+            membership: Mutex::new(Some(bus)),
+            readers: Arc::default(),
+        }
+    }
+
     /// The bus, unless it has been closed.
     pub(super) fn get(&self) -> PyResult<ipc::Bus> {
-        let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
+        let bus = self
+            .membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         bus.clone()
-            .ok_or_else(|| PyRuntimeError::new_err("This bus has been closed."))
+            .ok_or_else(|| BusError::new_err("This bus has been closed."))
     }
+
+    /// Lets the event loops look at their subscriptions.
+    pub(super) fn wake_loops(&self) {
+        self.readers.ring();
+    }
+
+    /// The bus, to be used by this very process.
+    fn own(&self) -> PyResult<ipc::Bus> {
+        let bus = self.get()?;
+        if bus.is_forked() {
+            return Err(bus_error(ipc::BusError::Forked));
+        }
+        Ok(bus)
+    }
+}
+
+fn bus_error(error: ipc::BusError) -> PyErr {
+    BusError::new_err(error.to_string())
 }
 
 #[pymethods]
 impl Bus {
-    /// Creates the bus, or joins the one of that name. `OSError`, a sentence, if it cannot.
+    /// Creates the bus, or joins the one of that name. `BusError`, a sentence, if it cannot.
     #[staticmethod]
     #[pyo3(signature = (name, *, ring_bytes=None))]
-    fn open(name: &str, ring_bytes: Option<usize>) -> PyResult<Self> {
+    fn open(py: Python<'_>, name: &str, ring_bytes: Option<usize>) -> PyResult<Self> {
         let mut options = BusOptions::default();
         if let Some(ring_bytes) = ring_bytes {
             if !ring_bytes.is_power_of_two() {
@@ -37,17 +75,61 @@ impl Bus {
             }
             options.ring_bytes = ring_bytes;
         }
-        let bus = ipc::Bus::open(name, &options)
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            bus: Mutex::new(Some(bus)),
-        })
+        let opened = py.detach(|| ipc::Bus::open(name, &options));
+        opened.map(Self::new).map_err(bus_error)
+    }
+
+    /// Joins the bus of that name as it is. None if there is none.
+    #[staticmethod]
+    fn attach(py: Python<'_>, name: &str) -> PyResult<Option<Self>> {
+        match py.detach(|| ipc::Bus::attach(name)) {
+            Ok(bus) => Ok(Some(Self::new(bus))),
+            Err(ipc::BusError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(bus_error(error)),
+        }
     }
 
     #[getter]
     fn name(&self) -> &str {
         &self.name
+    }
+
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    #[getter]
+    fn end(&self) -> PyResult<u64> {
+        Ok(self.own()?.end())
+    }
+
+    #[getter]
+    fn max_message_bytes(&self) -> PyResult<usize> {
+        Ok(self.get()?.max_message_bytes())
+    }
+
+    /// Publishes a message; returns its offset. Any thread.
+    fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        let message = Message::new(message, "publish")?;
+        message::publish(&self.get()?, &topic, &message, 0).map_err(|error| match error {
+            PublishError::TooLarge { .. } => value_error(error),
+            _ => BusError::new_err(error.to_string()),
+        })
+    }
+
+    /// A reader of what is published to the topic from now on.
+    fn subscribe(slf: Bound<'_, Self>, topic: &str) -> PyResult<Subscription> {
+        let topic = Topic::new(topic).map_err(value_error)?;
+        let bus = slf.get().own()?;
+        let cursor = slf.get().readers.subscribe(bus, topic);
+        Subscription::new(slf.py(), cursor, slf.clone().unbind())
+    }
+
+    /// A bell for one event loop.
+    fn bell(&self) -> PyResult<Bell> {
+        Ok(Bell(self.readers.bell(self.own()?)?))
     }
 
     /// Cleans up after members that died, wakes all sleepers; returns how many had died.
@@ -57,20 +139,78 @@ impl Bus {
 
     /// Unlinks the segment's name: a clean stop.
     fn remove(&self) -> PyResult<()> {
-        self.get()?
-            .remove()
-            .map_err(|error| PyOSError::new_err(error.to_string()))
+        self.get()?.remove().map_err(bus_error)
     }
 
-    /// Leaves the bus. Twice is allowed.
-    fn close(&self) {
-        self.bus
+    /// Leaves the bus, and ends its subscriptions. Twice is allowed.
+    fn close(&self, py: Python<'_>) {
+        let bus = self
+            .membership
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if let Some(bus) = bus {
+            py.detach(|| self.readers.close(&bus));
+        }
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     fn __repr__(&self) -> String {
         format!("<Bus {:?}>", self.name)
     }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let bus = self
+            .membership
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(bus) = bus.take() {
+            self.readers.close(&bus);
+        }
+    }
+}
+
+/// All buses of this user, by name, as [`inspect_bus`] describes them.
+#[pyfunction]
+pub(super) fn buses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let found = py.detach(ipc::buses)?;
+    found.iter().map(|bus| description(py, bus)).collect()
+}
+
+/// What is known of a bus without joining it.
+#[pyfunction]
+pub(super) fn inspect_bus<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
+    let found = py.detach(|| ipc::inspect(name)).map_err(bus_error)?;
+    description(py, &found)
+}
+
+/// Removes a bus. One in use only with `although_used`.
+#[pyfunction]
+#[pyo3(signature = (name, *, although_used=false))]
+pub(super) fn remove_bus(py: Python<'_>, name: &str, although_used: bool) -> PyResult<()> {
+    py.detach(|| ipc::remove(name, although_used))
+        .map_err(bus_error)
+}
+
+fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &bus.name)?;
+    dict.set_item("reserved_bytes", bus.reserved_bytes)?;
+    let members: Vec<_> = bus.members.iter().map(|it| (it.slot, it.pid)).collect();
+    dict.set_item("members", members)?;
+    let contents = bus.contents;
+    dict.set_item("epoch", contents.map(|it| it.epoch))?;
+    dict.set_item("end", contents.map(|it| it.end))?;
+    dict.set_item("ring_bytes", contents.map(|it| it.ring_bytes))?;
+    dict.set_item("log_entries", contents.map(|it| it.log_entries))?;
+    Ok(dict)
 }

@@ -5,7 +5,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::actors::frame::Kind;
+use crate::actors::frame::{self, Kind};
+use crate::actors::topic::Topic;
+use crate::ipc::{Bus, Draft, PublishError};
 
 /// What `send` and `publish` take.
 pub(super) enum Message<'a> {
@@ -47,6 +49,24 @@ impl<'a> Message<'a> {
             Self::Copied(bytes) => bytes,
         }
     }
+}
+
+/// Publishes to everybody on the topic, in every process; `left_out` is a session of this worker,
+/// or 0. Returns the offset.
+pub(super) fn publish(
+    bus: &Bus,
+    topic: &Topic,
+    message: &Message<'_>,
+    left_out: u64,
+) -> Result<u64, PublishError> {
+    let header = frame::message_header(message.kind(), message.bytes().len());
+    bus.publish(&Draft {
+        topic: topic.as_str(),
+        topic_hash: topic.hash(),
+        flags: message.kind() as u8,
+        origin: left_out,
+        frame: [&header, message.bytes()],
+    })
 }
 
 /// A received message as Python's object.

@@ -22,10 +22,12 @@ mod logs;
 mod message;
 mod multidict;
 mod outcome;
+mod readers;
 mod remote;
 mod request;
 mod response;
 mod router;
+mod subscription;
 mod threads;
 mod waits;
 mod websocket;
@@ -39,13 +41,15 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::bus::Bus;
+    use super::bus::{Bus, buses, inspect_bus, remove_bus};
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
     use super::router::Router;
+    #[pymodule_export]
+    use super::subscription::{Bell, Record, Subscription};
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use super::message::Message;
+use super::message::{self, Message};
 use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
@@ -15,7 +15,7 @@ use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{ReplyBox, ReplyKey};
 use crate::http::response::Response;
-use crate::ipc::{Bus, Draft, PublishError};
+use crate::ipc::{Bus, PublishError};
 
 /// Shared by everything in Python that acts on the worker.
 pub(super) struct Remote {
@@ -93,15 +93,7 @@ impl Remote {
         message: &Message<'_>,
         left_out: u64,
     ) -> PyResult<u64> {
-        let header = frame::message_header(message.kind(), message.bytes().len());
-        let draft = Draft {
-            topic: topic.as_str(),
-            topic_hash: topic.hash(),
-            flags: message.kind() as u8,
-            origin: left_out,
-            frame: [&header, message.bytes()],
-        };
-        self.bus.publish(&draft).map_err(|error| match error {
+        message::publish(&self.bus, topic, message, left_out).map_err(|error| match error {
             PublishError::TooLarge { .. } => PyValueError::new_err(error.to_string()),
             _ => PyRuntimeError::new_err(error.to_string()),
         })

@@ -6,7 +6,7 @@
 // folder SCREENSHOTS, and ends with status 0. `tests/test_chat_browser.py` calls it.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { chromium } from "playwright-core";
 
 const [python, port, executablePath, screenshots] = process.argv.slice(2);
@@ -238,6 +238,18 @@ const story = {
     assert.equal(await part(ana, "message").count(), 1);
     assert.equal(await message(ana, "and now").getAttribute("data-worker"), "");
     return [ana];
+  },
+
+  async "what the command line publishes appears in every browser, on both workers"(context) {
+    const { ana, ben } = await onTwoWorkers(context, "outside", "rooms", "relay");
+    const publish = (text) => execFileSync(python, ["-m", "fanbus", "publish", "--bus", `chat-${port}`, "room:outside", text]);
+    publish("hello");
+    publish("hello once more");
+    for (const page of [ana, ben]) {
+      await hears(page, "hello once more");
+      assert.equal(await part(page, "message").count(), 2);
+    }
+    return [ana, ben];
   },
 
   async "a reader who scrolled up is not moved, and is told of new messages"(context) {

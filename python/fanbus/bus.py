@@ -1,0 +1,260 @@
+"""The bus, for any process: publish and subscribe without a server, a session or a broker.
+
+Each subscription is a cursor of its own on the shared memory, so what it has not read yet waits
+there and nowhere else. Everything here may be used from any thread, but not across a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from fanbus import _core
+from fanbus._core import Record
+from fanbus.exceptions import BusError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+__all__ = ["Bus", "Record", "Subscription"]
+
+# So many records come to an event loop without a pause; then others have their turn.
+_AT_ONCE = 64
+
+
+class Bus:
+    """This process's membership in a named bus. `Bus.open` makes one.
+
+    ```python
+    with Bus.open("orders") as bus:
+        bus.publish("new", "two coffees")
+    ```
+
+    A bus connects processes of one user on one machine; 64 of them at a time. It stays, with its
+    newest messages, until it is removed (`fanbus bus remove`) or the machine restarts; a server's
+    goes when its server ends.
+    """
+
+    def __init__(self, core: _core.Bus) -> None:
+        """Not for users: `Bus.open`."""
+        self._core = core
+        self._lock = threading.Lock()
+        self._alarms: weakref.WeakKeyDictionary[AbstractEventLoop, _Alarm] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @classmethod
+    def open(cls, name: str, *, create: bool = True, size: int | None = None) -> Bus:
+        """Joins the bus of that name; if there is none, creates it, or raises BusError.
+
+        A server's bus is named after the application and its port: `Fanbus("chat")` on port 5000
+        has `chat-5000`. A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`.
+
+        `size` counts when it is created: the bytes that each member's newest messages may have, a
+        power of two (8 MiB if left out). One message may have a quarter of it.
+
+        BusError says what hinders it: 64 members, no memory left, another user's bus. While
+        another process is just opening it this waits, for at most ten seconds.
+        """
+        joined = _core.Bus.attach(name)
+        if joined is None and not create:
+            raise BusError(f'There is no bus "{name}". `fanbus bus list` shows those that are.')
+        # Somebody may create it in this moment; then we join that one.
+        return cls(joined or _core.Bus.open(name, ring_bytes=size))
+
+    @property
+    def name(self) -> str:
+        """As it was opened."""
+        return self._core.name
+
+    @property
+    def epoch(self) -> int:
+        """Which life of the bus it is. Offsets of different epochs have nothing in common."""
+        return self._core.epoch
+
+    @property
+    def end(self) -> int:
+        """The offset that the next message will get."""
+        return self._core.end
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that can be published."""
+        return self._core.max_message_bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._core.closed
+
+    def publish(self, topic: str, message: str | Buffer) -> int:
+        """Publishes to everybody on the topic: subscriptions of any process, clients of a server.
+
+        Returns its offset, its number in the one order of the bus. Never waits for readers.
+        ValueError if the topic or the message is not allowed (empty, too long), TypeError if the
+        message is neither str nor bytes, BusError if the bus is closed or was opened before a fork.
+        """
+        return self._core.publish(topic, message)
+
+    def subscribe(self, topic: str) -> Subscription:
+        """What is published to the topic from now on, to be iterated over."""
+        return Subscription(self, self._core.subscribe(topic), topic)
+
+    def remove(self) -> None:
+        """Removes the name, so that the next to open it gets a new bus. Members keep this one."""
+        self._core.remove()
+
+    def close(self) -> None:
+        """Leaves the bus. Its subscriptions end. Twice is allowed."""
+        self._core.close()
+        with self._lock:
+            alarms = list(self._alarms.items())
+            self._alarms.clear()
+        for loop, alarm in alarms:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(alarm.retire, loop)
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Bus:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Bus {self.name!r}{' closed' if self.closed else ''}>"
+
+    def _alarm(self, loop: AbstractEventLoop) -> _Alarm:
+        """What wakes the coroutines of this event loop."""
+        with self._lock:
+            alarm = self._alarms.get(loop)
+            if alarm is None:
+                alarm = _Alarm(self._core.bell())
+                loop.add_reader(alarm.fileno(), alarm.ring)
+                self._alarms[loop] = alarm
+            return alarm
+
+
+class Subscription:
+    """What is published to one topic, from the moment of `Bus.subscribe` on, in order.
+
+    Both a plain and an asynchronous iterator of records: `for record in subscription` blocks its
+    thread, `async for` its coroutine only. It ends when it, or its bus, is closed.
+
+    Nobody waits for a slow reader. One that was overtaken gets `Lagged`, which says by how much,
+    instead of the next record; iterating goes on behind the gap.
+    """
+
+    def __init__(self, bus: Bus, core: _core.Subscription, topic: str) -> None:
+        """Not for users: `Bus.subscribe`."""
+        self._bus = bus
+        self._core = core
+        self._at_once = 0
+        self.topic = topic
+
+    def __iter__(self) -> Subscription:
+        return self
+
+    def __next__(self) -> Record:
+        """Waits for the next record. Ctrl+C interrupts it."""
+        while True:
+            record = self._core.poll()
+            if record is not None:
+                return record
+            if self._core.closed:
+                raise StopIteration
+            self._core.sleep()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Record:
+        """Waits for the next record. Nothing is lost if it is cancelled."""
+        import asyncio
+
+        self._at_once += 1
+        if self._at_once > _AT_ONCE:
+            self._at_once = 0
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        alarm = None
+        while True:
+            record = self._core.poll()
+            if record is not None:
+                return record
+            if self._core.closed:
+                raise StopAsyncIteration
+            if alarm is None:
+                # Look once more after the alarm is there: what comes from then on rings it.
+                alarm = self._bus._alarm(loop)
+                continue
+            self._at_once = 0
+            await alarm.rung(loop)
+
+    def close(self) -> None:
+        """Ends it, also for whoever waits. Twice is allowed."""
+        self._core.close()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._core.closed else ""
+        return f"<Subscription {self.topic!r} of {self._bus.name!r}{state}>"
+
+
+class _Alarm:
+    """Wakes the coroutines of one event loop that wait for records.
+
+    It does not know its loop, which is the key that it is found by.
+    """
+
+    def __init__(self, bell: _core.Bell) -> None:
+        self._bell = bell
+        self._waiting: set[Future[None]] = set()
+
+    def fileno(self) -> int:
+        return self._bell.fileno()
+
+    def ring(self) -> None:
+        """Everybody looks whether it was for them."""
+        self._bell.clear()
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def rung(self, loop: AbstractEventLoop) -> None:
+        future = loop.create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def retire(self, loop: AbstractEventLoop) -> None:
+        """The bus is closed: whoever waits shall see it."""
+        loop.remove_reader(self.fileno())
+        self.ring()

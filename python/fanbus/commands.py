@@ -1,0 +1,255 @@
+"""The commands that use a bus from outside: publish, subscribe, bus list, bus show, bus remove.
+
+Each is a function from parsed options to an exit status. What is wrong is a StartError, whose text
+is a sentence.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fanbus import _core
+from fanbus.bus import Bus, Record
+from fanbus.exceptions import BusError, Lagged, StartError
+
+if TYPE_CHECKING:
+    from fanbus._core import BusDescription
+
+__all__ = ["add_to", "choose"]
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def add_to(commands: Any) -> None:
+    """Adds the commands to an argument parser's subcommands; each sets `run`."""
+    publish = commands.add_parser(
+        "publish",
+        help="publish a message on a bus",
+        description="Publish MESSAGE to TOPIC: clients of a server and other processes get it. "
+        "Prints its offset.",
+    )
+    _which(publish)
+    publish.add_argument("topic", metavar="TOPIC", help="as in room:lobby")
+    publish.add_argument(
+        "message",
+        metavar="MESSAGE",
+        help="text; - reads it from the standard input, where what is not UTF-8 becomes bytes",
+    )
+    publish.set_defaults(run=_told(_publish))
+
+    subscribe = commands.add_parser(
+        "subscribe",
+        help="print what is published on a bus",
+        description="Print every message that is published to TOPIC from now on, one per line.",
+    )
+    _which(subscribe)
+    subscribe.add_argument("topic", metavar="TOPIC", help="as in room:lobby")
+    subscribe.add_argument(
+        "--json",
+        action="store_true",
+        help='one JSON object per line: topic, offset, and message, or "base64" for bytes',
+    )
+    subscribe.add_argument(
+        "-n", "--count", type=int, metavar="N", help="end after N messages (default: Ctrl+C)"
+    )
+    subscribe.set_defaults(run=_told(_subscribe))
+
+    bus = commands.add_parser("bus", help="list, show and remove buses")
+    kinds = bus.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    listing = kinds.add_parser("list", help="all buses of this user", description="List buses.")
+    listing.set_defaults(run=_told(_list))
+    show = kinds.add_parser("show", help="what is known of a bus", description="Show a bus.")
+    show.add_argument("bus", nargs="?", metavar="NAME", help="as `fanbus bus list` shows it")
+    show.set_defaults(run=_told(_show))
+    remove = kinds.add_parser("remove", help="remove a bus", description="Remove a bus.")
+    remove.add_argument("bus", metavar="NAME", help="as `fanbus bus list` shows it")
+    remove.add_argument(
+        "--force",
+        action="store_true",
+        help="even if it is in use: its members keep it, who comes later gets another",
+    )
+    remove.set_defaults(run=_told(_remove))
+
+
+def _told(command: Callable[[Namespace], int]) -> Callable[[Namespace], int]:
+    """The command, whose refusals are told in a sentence, with an exit status."""
+
+    def run(options: Namespace) -> int:
+        try:
+            return command(options)
+        except BusError as error:
+            raise StartError(str(error)) from None
+        except ValueError as error:  # a topic or a message that is not allowed
+            raise StartError(str(error), status=2) from None
+
+    return run
+
+
+def _which(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--bus",
+        metavar="NAME",
+        help="which bus, as in chat-5000 (default: FANBUS_BUS, or the only one in use)",
+    )
+
+
+def choose(
+    name: str | None,
+    buses: Sequence[BusDescription],
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """The name that was given, or that of the only bus in use. StartError lists the candidates."""
+    name = name or environment.get("FANBUS_BUS")
+    if name:
+        return name
+    living = [bus["name"] for bus in buses if bus["members"]]
+    if not living:
+        raise StartError(
+            "No bus is in use. Start a server, or name a bus with --bus or FANBUS_BUS.", status=2
+        )
+    if len(living) > 1:
+        raise StartError(
+            f"{len(living)} buses are in use: {', '.join(living)}. Choose one with --bus or "
+            "FANBUS_BUS.",
+            status=2,
+        )
+    return living[0]
+
+
+def _publish(options: Namespace) -> int:
+    message = _message(options.message)
+    with Bus.open(choose(options.bus, _core.buses()), create=False) as bus:
+        sys.stdout.write(f"{bus.publish(options.topic, message)}\n")
+    return 0
+
+
+def _message(argument: str) -> str | bytes:
+    """Text, or bytes if it is none. A line's end at the end of what is piped in is not meant."""
+    raw = sys.stdin.buffer.read() if argument == "-" else os.fsencode(argument)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return text.removesuffix("\n") if argument == "-" else text
+
+
+def _subscribe(options: Namespace) -> int:
+    left = options.count
+    if left is not None and left < 1:
+        raise StartError(f"--count={left} is not possible: it is 1 or more.", status=2)
+    with Bus.open(choose(options.bus, _core.buses()), create=False) as bus:
+        subscription = bus.subscribe(options.topic)
+        sys.stderr.write(f'Listening to "{options.topic}" on the bus {bus.name}.\n')
+        sys.stderr.flush()
+        try:
+            while left is None or left > 0:
+                try:
+                    line = _line(next(subscription), as_json=options.json)
+                    left = None if left is None else left - 1
+                except Lagged as lagged:
+                    line = _gap(lagged, as_json=options.json)
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        except BrokenPipeError:
+            # Who read has gone. Without this, Python complains once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _line(record: Record, *, as_json: bool) -> bytes:
+    message = record.message
+    if not as_json:
+        return (message.encode() if isinstance(message, str) else message) + b"\n"
+    content = (
+        {"message": message}
+        if isinstance(message, str)
+        else {"base64": base64.b64encode(message).decode()}
+    )
+    note = {"topic": record.topic, "offset": record.offset, **content}
+    return json.dumps(note, ensure_ascii=False).encode() + b"\n"
+
+
+def _gap(lagged: Lagged, *, as_json: bool) -> bytes:
+    sys.stderr.write(f"fanbus: {lagged}\n")
+    sys.stderr.flush()
+    return json.dumps({"missed": lagged.missed}).encode() + b"\n" if as_json else b""
+
+
+def _list(_: Namespace) -> int:
+    rows = [("NAME", "PROCESSES", "MESSAGES", "MEMORY", "CREATED")]
+    for bus in _core.buses():
+        messages = "?" if bus["end"] is None else str(bus["end"])
+        members, memory = str(len(bus["members"])), _size(bus["reserved_bytes"])
+        rows.append((bus["name"], members, messages, memory, _created(bus)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    return 0
+
+
+def _show(options: Namespace) -> int:
+    bus = _core.inspect_bus(choose(options.bus, _core.buses()))
+    facts = [("Bus", bus["name"]), ("Memory", f"{_size(bus['reserved_bytes'])} in /dev/shm")]
+    ring_bytes = bus["ring_bytes"]
+    if ring_bytes is None:
+        facts.append(("Contents", "none that this version of Fanbus can read"))
+    else:
+        facts += [
+            ("Created", _created(bus)),
+            ("Epoch", str(bus["epoch"])),
+            ("Messages", f"{bus['end']} published; the next one gets this offset"),
+            ("Keeps", f"the newest {_size(ring_bytes)} of each process"),
+            ("Largest", f"{_size(ring_bytes // 4)} in one message"),
+        ]
+    facts.append(("Processes", f"{len(bus['members'])} of 64"))
+    facts += [("", f"{pid}  {_command(pid)}".rstrip()) for _, pid in bus["members"]]
+    for name, value in facts:
+        sys.stdout.write(f"{name:11}{value}\n")
+    return 0
+
+
+def _remove(options: Namespace) -> int:
+    try:
+        _core.remove_bus(options.bus, although_used=options.force)
+    except BusError as error:
+        hint = " Or remove it with --force: they keep it." if "in use" in str(error) else ""
+        raise StartError(f"{error}{hint}") from None
+    return 0
+
+
+def _created(bus: BusDescription) -> str:
+    epoch = bus["epoch"]
+    if epoch is None:
+        return "?"
+    created = datetime.fromtimestamp(epoch / 1e9, tz=timezone.utc)
+    return created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _command(pid: int) -> str:
+    """How a process was started, shortened."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    words = raw.decode(errors="replace").split("\0")
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(words).strip())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _size(count: int) -> str:
+    """Bytes, in the unit that a person would choose."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= scale:
+            return f"{count / scale:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,237 @@
+//! Which buses there are, seen from outside: whoever looks here joins nothing and wakes nobody.
+//!
+//! What is reported may be old by the time it is read, and what the segments hold is not trusted.
+
+use std::io;
+use std::time::Instant;
+
+use super::error::BusError;
+use super::file::{SegmentFile, is_name, names};
+use super::layout::{MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
+use super::open::{Header, PATIENCE, read_header};
+use super::segment::Mapping;
+
+/// A bus as it was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BusInfo {
+    /// The name to open it with.
+    pub name: String,
+    /// Memory that is reserved for it in `/dev/shm`.
+    pub reserved_bytes: u64,
+    /// The living members, by slot. Nobody: it is kept for the next to open it.
+    pub members: Vec<Attendant>,
+    /// What is in it. `None`: it is being made just now, or by another version of Fanbus, or
+    /// damaged.
+    pub contents: Option<Contents>,
+}
+
+/// A living member of a bus.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Attendant {
+    /// Which of the 64 places it has.
+    pub slot: u8,
+    /// Its process, as it wrote it down; 0 if it has not come to that yet.
+    pub pid: u32,
+}
+
+/// What the header and the log of a bus say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Contents {
+    /// Which life of the bus it is: nanoseconds since 1970 at its creation.
+    pub epoch: u64,
+    /// The offset that the next record will get.
+    pub end: u64,
+    /// Bytes of each member's ring.
+    pub ring_bytes: usize,
+    /// Entries of the log.
+    pub log_entries: usize,
+}
+
+/// All buses of this user, by name. Those that vanish or refuse while one looks are left out.
+pub fn buses() -> io::Result<Vec<BusInfo>> {
+    let names = names()?;
+    Ok(names.iter().filter_map(|name| inspect(name).ok()).collect())
+}
+
+/// One bus, by its name.
+pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
+    let file = find(name)?;
+    let held = living(&file)?;
+    let mapping = if file.bytes()? < PAGE_BYTES as u64 {
+        None
+    } else {
+        Some(Mapping::new(name, &file)?)
+    };
+    let parts = mapping.as_ref().and_then(|mapping| {
+        let words = mapping.words();
+        match read_header(words) {
+            Header::Sound { layout, epoch } if words.len() * WORD_BYTES >= layout.total_bytes() => {
+                Some((Parts::new(words, layout), epoch))
+            }
+            _ => None,
+        }
+    });
+    let pid_of = |slot| parts.map_or(0, |(parts, _)| parts.table().identity(slot).pid as u32);
+    let attendant = |slot| Attendant {
+        slot,
+        pid: pid_of(slot),
+    };
+    Ok(BusInfo {
+        name: name.into(),
+        reserved_bytes: file.reserved_bytes()?,
+        members: held.into_iter().map(attendant).collect(),
+        contents: parts.map(|(parts, epoch)| Contents {
+            epoch,
+            end: parts.log().end(0),
+            ring_bytes: parts.layout().ring_bytes(),
+            log_entries: parts.layout().log_entries(),
+        }),
+    })
+}
+
+/// Removes a bus with all that is in it. One that living members use only with `although_used`:
+/// they keep it, and each other, but who comes later gets another.
+pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
+    let file = find(name)?;
+    file.lock_door(Instant::now() + PATIENCE)?;
+    if !file.is_still_named()? {
+        return Err(BusError::NotFound { name: name.into() });
+    }
+    let members = living(&file)?.len();
+    if members > 0 && !although_used {
+        return Err(BusError::InUse {
+            name: name.into(),
+            members,
+        });
+    }
+    file.unlink() // the door opens when the file is closed
+}
+
+fn find(name: &str) -> Result<SegmentFile, BusError> {
+    if !is_name(name) {
+        return Err(BusError::Name { name: name.into() });
+    }
+    let file = SegmentFile::open(name)?.ok_or_else(|| BusError::NotFound { name: name.into() })?;
+    file.check_owner()?;
+    Ok(file)
+}
+
+/// The slots whose tokens somebody holds.
+fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
+    let mut slots = Vec::new();
+    for slot in 0..MAX_MEMBERS as u8 {
+        if file.is_token_held(slot)? {
+            slots.push(slot);
+        }
+    }
+    Ok(slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
+
+    const OPTIONS: BusOptions = BusOptions {
+        ring_bytes: 64 << 10,
+        log_entries: 1 << 10,
+    };
+
+    fn open(test: &str) -> Bus {
+        let name = format!("directory-{test}-{}", std::process::id());
+        Bus::open(&name, &OPTIONS).expect("room in /dev/shm")
+    }
+
+    #[test]
+    fn a_bus_is_found_with_its_members_and_contents() {
+        let bus = open("found");
+        let second = Bus::attach(bus.name()).expect("it is there");
+        let draft = Draft {
+            topic: "t",
+            topic_hash: topic_hash(b"t"),
+            flags: 0,
+            origin: 0,
+            frame: [b"", b"hello"],
+        };
+        bus.publish(&draft).expect("a sound log");
+        let all = buses().expect("/dev/shm");
+        let found = all.iter().find(|found| found.name == bus.name());
+        let found = found.expect("it is listed");
+        let pid = std::process::id();
+        let members = [0, 1].map(|slot| Attendant { slot, pid });
+        assert_eq!(found.members, members);
+        let contents = Contents {
+            epoch: bus.epoch(),
+            end: 1,
+            ring_bytes: OPTIONS.ring_bytes,
+            log_entries: OPTIONS.log_entries,
+        };
+        assert_eq!(found.contents, Some(contents));
+        assert!(found.reserved_bytes >= 2 * OPTIONS.ring_bytes as u64);
+        drop(second);
+        let found = inspect(bus.name()).expect("it is there");
+        assert_eq!(found.members, members[..1]);
+        bus.remove().expect("ours");
+    }
+
+    #[test]
+    fn looking_joins_nothing() {
+        let bus = open("looking");
+        for _ in 0..100 {
+            inspect(bus.name()).expect("it is there");
+        }
+        assert_eq!(inspect(bus.name()).expect("it is there").members.len(), 1);
+        assert_eq!(bus.reap(), 0);
+        bus.remove().expect("ours");
+    }
+
+    #[test]
+    fn a_bus_in_use_is_removed_only_on_purpose() {
+        let bus = open("in-use");
+        let refused = remove(bus.name(), false).expect_err("we use it");
+        assert!(matches!(refused, BusError::InUse { members: 1, .. }));
+        assert!(
+            refused
+                .to_string()
+                .ends_with("by 1 process. Stop it first.")
+        );
+        remove(bus.name(), true).expect("on purpose");
+        assert!(matches!(
+            inspect(bus.name()),
+            Err(BusError::NotFound { .. })
+        ));
+    }
+
+    #[test]
+    fn an_abandoned_bus_is_removed() {
+        let name = {
+            let bus = open("abandoned");
+            bus.name().to_owned()
+        };
+        assert_eq!(inspect(&name).expect("it is kept").members, []);
+        remove(&name, false).expect("nobody uses it");
+        assert!(matches!(
+            remove(&name, false),
+            Err(BusError::NotFound { .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_that_is_no_bus_is_listed_without_contents_and_removed() {
+        let name = format!("directory-garbage-{}", std::process::id());
+        let file = SegmentFile::create(&name).expect("room").expect("new");
+        file.set_bytes(2 * PAGE_BYTES).expect("room");
+        drop(file);
+        let found = inspect(&name).expect("it is there");
+        assert_eq!((found.members, found.contents), (vec![], None));
+        remove(&name, false).expect("nobody uses it");
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused() {
+        for name in ["", "../x", ".hidden"] {
+            assert!(matches!(inspect(name), Err(BusError::Name { .. })));
+            assert!(matches!(remove(name, true), Err(BusError::Name { .. })));
+        }
+    }
+}

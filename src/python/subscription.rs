@@ -1,0 +1,127 @@
+//! `_core.Subscription`, what it gives, and the bell that an event loop watches for it.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::bus::Bus;
+use super::errors::{BusError, Lagged};
+use super::message::to_python;
+use super::readers::{Cursor, Step};
+use crate::actors::frame::Kind;
+use crate::actors::mailbox::FdSignal;
+use crate::ipc;
+
+/// A message as it was published.
+#[pyclass(frozen, module = "fanbus")]
+pub(super) struct Record {
+    topic: Py<PyAny>,
+    message: Py<PyAny>,
+    #[pyo3(get)]
+    offset: u64,
+}
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn topic(&self, py: Python<'_>) -> Py<PyAny> {
+        self.topic.clone_ref(py)
+    }
+
+    #[getter]
+    fn message(&self, py: Python<'_>) -> Py<PyAny> {
+        self.message.clone_ref(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!(
+            "<Record {} {}: {}>",
+            self.offset,
+            self.topic.bind(py).repr()?,
+            self.message.bind(py).repr()?
+        ))
+    }
+}
+
+/// One reader of one topic. Keeps the bus open.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Subscription {
+    cursor: Arc<Cursor>,
+    topic: Py<PyAny>,
+    bus: Py<Bus>,
+}
+
+impl Subscription {
+    pub(super) fn new(py: Python<'_>, cursor: Arc<Cursor>, bus: Py<Bus>) -> PyResult<Self> {
+        let topic = cursor.topic.as_str().into_pyobject(py)?;
+        Ok(Self {
+            topic: topic.into_any().unbind(),
+            cursor,
+            bus,
+        })
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// The next record; None if there is none yet, or if it is closed. `Lagged`, `BusError`.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<Record>> {
+        match self.cursor.next() {
+            Step::Message {
+                offset,
+                kind,
+                frame,
+                header_len,
+            } => {
+                let payload = &frame[header_len..];
+                let message = to_python(py, kind, payload)
+                    .or_else(|_| to_python(py, Kind::Binary, payload))?;
+                Ok(Some(Record {
+                    topic: self.topic.clone_ref(py),
+                    message,
+                    offset,
+                }))
+            }
+            Step::Missed(missed) => Err(Lagged::new_err(missed)),
+            Step::Nothing => Ok(None),
+            Step::Forked => Err(BusError::new_err(ipc::BusError::Forked.to_string())),
+        }
+    }
+
+    /// Blocks this thread until there may be something, for a quarter of a second at most.
+    fn sleep(&self, py: Python<'_>) {
+        py.detach(|| {
+            if let Some((bus, offset)) = self.cursor.place() {
+                bus.sleep(offset);
+            }
+        });
+    }
+
+    /// Ends it. Twice is allowed.
+    fn close(&self) {
+        self.cursor.close();
+        self.bus.get().wake_loops();
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.cursor.is_closed()
+    }
+}
+
+/// A descriptor that is readable when subscriptions may have something to read.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Bell(pub(super) Arc<FdSignal>);
+
+#[pymethods]
+impl Bell {
+    fn fileno(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+
+    /// Makes it unreadable until the next ring. Before polling.
+    fn clear(&self) {
+        self.0.clear();
+    }
+}
