@@ -40,6 +40,11 @@ test: $(VENV)/ok-browser node_modules/ok ## all tests: Rust, Python, and the pag
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
 
+.PHONY: loom
+loom: ## the bus under the model checker: every order of its loads and stores (a minute)
+	LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-3} RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test --locked --release --lib ipc::proofs
+
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check
