@@ -45,6 +45,10 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 	LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-3} RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test --locked --release --lib ipc::proofs
 
+.PHONY: soak
+soak: ## the bus under fire: a process killed, and stopped, at every single instruction (half an hour)
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
+
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check
