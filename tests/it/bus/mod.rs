@@ -7,6 +7,7 @@ mod process;
 mod roles;
 mod scene;
 mod stepped;
+mod torture;
 mod traffic;
 
 /// Not a test: what another process of these tests does. In the test process it does nothing.
