@@ -146,17 +146,17 @@ fn readers_agree_and_gaps_are_exact_while_members_are_killed_at_random() {
     let seconds = env::var("SOAK_SECONDS").map_or(2, |text| text.parse().expect("a number"));
     let name = Name::new("torture");
     let bus = Bus::open(&name.0, &small()).expect("it opens");
-    // One of each is never killed.
+    // The first producer and the first two readers are never killed.
     let mut producers: Vec<_> = (0..PRODUCERS).map(|_| start("torturer", &name)).collect();
     let mut readers: Vec<_> = (0..READERS).map(|_| start("witness", &name)).collect();
     let (mut noise, mut kills) = (Noise::new(), [0_u32; 2]);
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
-        let (others, role, kind) = match noise.below(4) {
-            0 => (&mut readers, "witness", 1),
-            _ => (&mut producers, "torturer", 0),
+        let (others, role, kind, steady) = match noise.below(4) {
+            0 => (&mut readers, "witness", 1, 2),
+            _ => (&mut producers, "torturer", 0, 1),
         };
-        let one = 1 + noise.below(others.len() as u64 - 1) as usize;
+        let one = steady + noise.below((others.len() - steady) as u64) as usize;
         let moment = bus.end() + noise.below(200);
         super::process::until("somebody publishes", || bus.end() >= moment);
         others[one].kill();
