@@ -40,6 +40,16 @@ test: $(VENV)/ok-browser node_modules/ok ## all tests: Rust, Python, and the pag
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
 
+.PHONY: loom
+loom: ## the bus under the model checker: every order of its loads and stores (a minute)
+	LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-3} RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test --locked --release --lib ipc::proofs
+
+.PHONY: soak
+soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction (10 minutes)
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
+
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check

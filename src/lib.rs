@@ -15,8 +15,10 @@
 //! ipc  <-  actors  <-  http  <-  python (the only pyo3)  <-  python/fanbus (the package)
 //! ```
 
+#[cfg(not(loom))]
 pub mod actors;
+#[cfg(not(loom))]
 pub mod http;
 pub mod ipc;
-#[cfg(feature = "python")]
+#[cfg(all(feature = "python", not(loom)))]
 mod python;

@@ -7,11 +7,14 @@
 
 use std::{fs, process};
 
+#[cfg(not(loom))]
 use super::error::BusError;
+#[cfg(not(loom))]
 use super::file::SegmentFile;
 use super::layout::{
     INCARNATION, MAX_MEMBERS, MEMBER_WORDS, PID, PIPE_FD, PIPE_INODE, Parts, START_TIME, STATE,
 };
+#[cfg(not(loom))]
 use super::pipe::Pipe;
 use super::record::Member;
 use super::sync::{AtomicU64, Ordering};
@@ -31,6 +34,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// This process, with that pipe.
+    #[cfg(not(loom))]
     pub(super) fn of(pipe: &Pipe) -> Identity {
         Identity {
             pid: u64::from(process::id()),
@@ -115,6 +119,7 @@ pub(super) fn clean(parts: Parts<'_>, slot: u8) {
 }
 
 /// Takes the first slot that nobody lives in, and keeps its token. `None`: all are alive.
+#[cfg(not(loom))]
 pub(super) fn claim(
     file: &SegmentFile,
     parts: Parts<'_>,
@@ -133,6 +138,7 @@ pub(super) fn claim(
 /// threads that share a file description.
 ///
 /// A lock that cannot be asked about leaves a dead member to the next reaper.
+#[cfg(not(loom))]
 pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Member> {
     let mut died = Vec::new();
     for slot in (0..MAX_MEMBERS as u8).filter(|slot| *slot != own_slot) {

@@ -1,8 +1,9 @@
 //! The writing side of one member: a record into its ring, then its word into the log.
 
 use super::layout::Parts;
-use super::log::{Corrupt, Entry, POS_MASK};
+use super::log::{Corrupt, Entry, Log, POS_MASK};
 use super::record::{Draft, Header, Member, record_bytes};
+use super::ring::Ring;
 
 /// Where this member's ring and its last record stand. One thread at a time.
 #[derive(Debug)]
@@ -17,10 +18,15 @@ pub(super) struct Producer {
 impl Producer {
     /// Goes on where the last life of the slot ended, whatever it died in.
     pub(super) fn resume(parts: Parts<'_>, member: Member) -> Producer {
+        Producer::resume_in(parts.log(), parts.ring(member.slot), member)
+    }
+
+    /// The same, over just what it takes of a segment.
+    pub(super) fn resume_in(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
         Producer {
             member,
-            pos: parts.ring(member.slot).resume(),
-            next: parts.log().end(0),
+            pos: ring.resume(),
+            next: log.end(0),
         }
     }
 
@@ -33,7 +39,18 @@ impl Producer {
         draft: &Draft<'_>,
         seen: u64,
     ) -> Result<u64, Corrupt> {
-        let (log, ring) = (parts.log(), parts.ring(self.member.slot));
+        self.publish_in(parts.log(), parts.ring(self.member.slot), draft, seen)
+    }
+
+    /// The same, over just what it takes of a segment.
+    #[inline]
+    pub(super) fn publish_in(
+        &mut self,
+        log: Log<'_>,
+        ring: Ring<'_>,
+        draft: &Draft<'_>,
+        seen: u64,
+    ) -> Result<u64, Corrupt> {
         let body = draft.frame_bytes() + draft.topic.len();
         let header = Header {
             pos: ring.place(self.pos, record_bytes(body)),

@@ -37,7 +37,7 @@ impl<'a> Sleepers<'a> {
         interest: &'a [AtomicU64],
         members: &'a [AtomicU64],
     ) -> Sleepers<'a> {
-        debug_assert_eq!(interest.len(), INTEREST_BUCKETS);
+        debug_assert!(interest.len() == INTEREST_BUCKETS || cfg!(loom));
         Sleepers {
             parked,
             interest,
@@ -99,7 +99,9 @@ impl<'a> Sleepers<'a> {
 
     /// Says that the member in `slot` runs again.
     pub(super) fn unpark(&self, slot: u8) {
-        self.word(slot).store(RUNNING, Ordering::Relaxed);
+        // A swap, though a store would do: what is read does not matter, but that a mark [W2] of this
+        // sleep stands before it then shows in the model too, which knows no total order of stores.
+        self.word(slot).swap(RUNNING, Ordering::Relaxed);
         // [K4] Pairs with [P4]: a publisher that still saw the bit committed before this; at the latest
         // the re-check [K3] of the next sleep sees its record.
         self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);

@@ -1,8 +1,13 @@
 //! The conformance suite of the bus, with real processes.
 
+#[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
+mod killpoints;
 mod life;
 mod process;
 mod roles;
+mod scene;
+mod stepped;
+mod torture;
 mod traffic;
 
 /// Not a test: what another process of these tests does. In the test process it does nothing.

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{PATIENCE, listen, say};
+use super::{stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
 /// What a publisher sends when it is to be told from the others by number.
@@ -49,6 +50,9 @@ pub(super) fn play(role: &str, bus: &str) {
         "slow reader" => slow_reader(bus),
         "parent" => parent(bus),
         "cramped" => cramped(bus),
+        "torturer" => torture::producer(bus),
+        "witness" => torture::reader(bus),
+        "stepped publish" | "stepped read" | "stepped park" => stepped::play(role, bus),
         _ => panic!("no such role: {role}"),
     }
 }

@@ -1,0 +1,133 @@
+//! The log: two and three publishers at once, and who looks on.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::super::log::{Entry, Log, Look};
+use super::super::sync::AtomicU64;
+use super::words;
+
+/// Entries of the log.
+const ENTRIES: usize = 2;
+/// Offsets that are committed before a model begins, so that the next but one moves the tail.
+const BEFORE: u64 = 6;
+
+pub(super) fn entry(publisher: u64, number: u64) -> Entry {
+    Entry {
+        tag: number as u8,
+        slot: publisher as u8,
+        pos: number * 64,
+    }
+}
+
+pub(super) struct LogMemory {
+    entries: Vec<AtomicU64>,
+    tail: AtomicU64,
+}
+
+impl LogMemory {
+    pub(super) fn new(filled: u64) -> LogMemory {
+        let memory = LogMemory {
+            entries: words(ENTRIES),
+            tail: AtomicU64::new(0),
+        };
+        for number in 0..filled {
+            assert_eq!(memory.log().commit(number, entry(60, number)), Ok(number));
+        }
+        memory
+    }
+
+    pub(super) fn log(&self) -> Log<'_> {
+        Log::new(&self.entries, &self.tail)
+    }
+
+    /// Publishes `count` entries from an offset that is known to be filled, and returns theirs.
+    fn publish(&self, publisher: u64, count: u64) -> Vec<u64> {
+        let mut from = BEFORE;
+        let commit = |number| {
+            let offset = self.log().commit(from, entry(publisher, number));
+            from = offset.expect("the log is sound") + 1;
+            from - 1
+        };
+        (0..count).map(commit).collect()
+    }
+
+    /// After all: dense, in order for each publisher, and what is left is what was committed.
+    fn check(&self, offsets: &[Vec<u64>]) {
+        let mut all: Vec<_> = offsets.concat();
+        all.sort_unstable();
+        let end = BEFORE + all.len() as u64;
+        assert_eq!(all, (BEFORE..end).collect::<Vec<_>>(), "{offsets:?}");
+        assert!(offsets.iter().all(|own| own.is_sorted()));
+        let (log, tail) = (self.log(), self.log().tail());
+        assert_eq!((log.end(0), log.end(BEFORE)), (end, end));
+        assert!(
+            tail <= end && end - tail < 8,
+            "the tail is at {tail}, the end at {end}"
+        );
+        assert!(log.is_sound());
+        for (publisher, own) in offsets.iter().enumerate() {
+            for (number, offset) in own.iter().enumerate() {
+                let mine = Look::Entry(entry(publisher as u64, number as u64));
+                let oldest = end - ENTRIES as u64;
+                assert_eq!(log.look(*offset) == mine, *offset >= oldest);
+            }
+        }
+    }
+}
+
+fn publish_at_once(counts: &'static [u64]) {
+    loom::model(move || {
+        let memory = Arc::new(LogMemory::new(BEFORE));
+        let publish = |publisher: usize| {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || memory.publish(publisher as u64, counts[publisher]))
+        };
+        let others: Vec<_> = (1..counts.len()).map(publish).collect();
+        let mut offsets = vec![memory.publish(0, counts[0])];
+        offsets.extend(
+            others
+                .into_iter()
+                .map(|other| other.join().expect("no panic")),
+        );
+        memory.check(&offsets);
+    });
+}
+
+#[test]
+fn two_publishers_over_two_laps_give_every_offset_once() {
+    publish_at_once(&[2, 2]);
+}
+
+#[test]
+fn three_publishers_give_every_offset_once() {
+    publish_at_once(&[1, 1, 1]);
+}
+
+#[test]
+fn who_sees_an_entry_sees_all_before_it() {
+    loom::model(|| {
+        let memory = Arc::new(LogMemory::new(BEFORE));
+        let others = [0, 1].map(|publisher| {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || memory.publish(publisher, 1))
+        });
+        let log = memory.log();
+        // Backwards: an order in which a hole would show.
+        let (second, tail) = (log.look(BEFORE + 1), log.tail());
+        let first = log.look(BEFORE);
+        if let Look::Entry(second) = second {
+            assert!(matches!(first, Look::Entry(_)), "a hole before {second:?}");
+            assert_ne!(first, Look::Entry(second), "one entry twice");
+        }
+        assert!(
+            tail <= BEFORE || log.end(tail) == BEFORE + 2,
+            "the tail is ahead"
+        );
+        // What was seen once stays.
+        if let Look::Entry(_) = first {
+            assert_eq!(log.look(BEFORE), first);
+        }
+        memory.check(&others.map(|other| other.join().expect("no panic")));
+    });
+}

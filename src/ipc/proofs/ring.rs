@@ -1,0 +1,137 @@
+//! The ring: a reader of a record, while its producer overwrites it.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::super::log::Look;
+use super::super::producer::Producer;
+use super::super::record::{Draft, Member};
+use super::super::ring::{Copied, Ring};
+use super::super::sync::AtomicU64;
+use super::log::LogMemory;
+use super::words;
+
+/// Short enough for a record of one line.
+const TOPIC: &str = "t";
+
+/// One producer's ring, and the log.
+struct RingMemory {
+    log: LogMemory,
+    words: Vec<AtomicU64>,
+    intent: AtomicU64,
+}
+
+impl RingMemory {
+    fn new(lines: usize) -> RingMemory {
+        RingMemory {
+            log: LogMemory::new(0),
+            words: words(lines * 8),
+            intent: AtomicU64::new(0),
+        }
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        Ring::new(&self.words, &self.intent)
+    }
+
+    fn producer(&self) -> Producer {
+        let member = Member {
+            slot: 0,
+            incarnation: 1,
+        };
+        Producer::resume_in(self.log.log(), self.ring(), member)
+    }
+
+    /// A record of one line in which every word follows from its number.
+    fn publish(&self, producer: &mut Producer, number: u64) {
+        let frame = [number as u8; 8];
+        let draft = Draft {
+            topic: TOPIC,
+            topic_hash: number << 8,
+            flags: number as u8,
+            origin: number,
+            frame: [&frame, &[]],
+        };
+        let offset = producer.publish_in(self.log.log(), self.ring(), &draft, 0);
+        assert_eq!(offset, Ok(number));
+    }
+
+    /// Reads what the log has at an offset. It is whole, or said to be gone.
+    fn read(&self, offset: u64, wants: bool) -> Option<bool> {
+        let Look::Entry(entry) = self.log.log().look(offset) else {
+            return None;
+        };
+        let (mut frames, mut topic) = (Vec::new(), String::new());
+        let mut asked = None;
+        let wants = |hash| {
+            asked = Some(hash);
+            wants
+        };
+        match self
+            .ring()
+            .read(entry, offset, wants, &mut frames, &mut topic)
+        {
+            Copied::Record(header) => {
+                assert_eq!((frames, topic.as_str()), (vec![offset as u8; 8], TOPIC));
+                assert_eq!((header.topic_hash, header.origin), (offset << 8, offset));
+                assert_eq!((header.flags, header.pos), (offset as u8, offset * 64));
+                Some(true)
+            }
+            Copied::Unwanted => {
+                assert_eq!(asked, Some(offset << 8), "passed by for another's topic");
+                Some(true)
+            }
+            Copied::Overwritten => Some(false),
+        }
+    }
+}
+
+/// A reader of the first record while `later` more overwrite it, in a ring of that many lines.
+fn overwrite(lines: usize, later: u64, wants: bool) {
+    loom::model(move || {
+        let memory = Arc::new(RingMemory::new(lines));
+        let mut producer = memory.producer();
+        memory.publish(&mut producer, 0);
+        let other = Arc::clone(&memory);
+        let publisher = thread::spawn(move || {
+            for number in 1..=later {
+                other.publish(&mut producer, number);
+            }
+        });
+        memory.read(0, wants);
+        publisher.join().expect("no panic");
+        assert_eq!(memory.read(later, wants), Some(true), "the newest is there");
+    });
+}
+
+#[test]
+fn a_record_is_read_whole_or_not_at_all_while_the_next_overwrites_it() {
+    overwrite(1, 1, true);
+}
+
+#[test]
+fn a_record_is_read_whole_or_not_at_all_while_two_laps_go_over_it() {
+    overwrite(1, 2, true);
+}
+
+#[test]
+fn a_record_is_passed_by_only_for_its_own_topic() {
+    overwrite(2, 2, false);
+}
+
+#[test]
+fn who_finds_a_record_in_the_log_finds_it_in_the_ring() {
+    loom::model(|| {
+        let memory = Arc::new(RingMemory::new(2));
+        let other = Arc::clone(&memory);
+        let publisher = thread::spawn(move || {
+            let mut producer = other.producer();
+            other.publish(&mut producer, 0);
+            other.publish(&mut producer, 1);
+        });
+        for offset in 0..2 {
+            assert_ne!(memory.read(offset, true), Some(false), "both have room");
+        }
+        publisher.join().expect("no panic");
+    });
+}
