@@ -511,6 +511,19 @@ def test_only_pages_of_the_allowed_origins_connect(
     assert raw.upgrade("/origins", {"Origin": origin}).status == status
 
 
+def test_by_default_only_pages_of_this_server_connect(raw: RawSocket, sockets: Server) -> None:
+    evil = raw.upgrade("/echo", {"Origin": "https://evil.example"})
+    assert evil.status == 403
+    with RawSocket(sockets.port) as own:
+        origin = f"http://127.0.0.1:{sockets.port}"
+        headers = {"Origin": origin, "Host": f"127.0.0.1:{sockets.port}"}
+        assert own.upgrade("/echo", headers).status == 101
+
+
+def test_a_star_lets_pages_of_every_origin_connect(raw: RawSocket) -> None:
+    assert raw.upgrade("/origins/any", {"Origin": "https://evil.example"}).status == 101
+
+
 def test_one_connection_too_many_is_503_until_one_goes(sockets: Server) -> None:
     with RawSocket(sockets.port) as first, RawSocket(sockets.port) as second:
         first.open("/few")

@@ -14,7 +14,7 @@ Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
 
 # RFC 9110 section 5.6.2: what a subprotocol's name is made of.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 _DEFAULT_HEARTBEAT_INTERVAL_S = 25.0
 _MAX_BYTES = 2**31 - 1
@@ -66,8 +66,9 @@ class WebSocketConfig:
     """Subprotocols the route speaks, best first (RFC 6455 section 1.9)."""
 
     origins: tuple[str, ...] | None = None
-    """Origins whose pages may connect, as in `("https://example.org",)`; others get 403. None: all
-    of them. A client that sends no Origin is not a browser and is let in."""
+    """Origins whose pages may connect, as in `("https://example.org",)`; others get 403. None:
+    pages that this server served itself (same host and port); `("*",)`: all. A client that sends no
+    Origin is not a browser and is let in."""
 
     max_connections: int | None = None
     """Connections on this route in one worker; one more gets 503. None: no limit of its own."""

@@ -157,6 +157,11 @@ async def origins(ws: WebSocket) -> None:
     await ws.send("in")
 
 
+@app.websocket("/origins/any", config=WebSocketConfig(origins=("*",)))
+async def any_origin(ws: WebSocket) -> None:
+    await ws.send("in")
+
+
 @app.websocket("/few", config=WebSocketConfig(max_connections=2))
 async def few(ws: WebSocket) -> None:
     await ws.send("in")
