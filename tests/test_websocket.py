@@ -516,7 +516,7 @@ def test_by_default_only_pages_of_this_server_connect(raw: RawSocket, sockets: S
     assert evil.status == 403
     with RawSocket(sockets.port) as own:
         origin = f"http://127.0.0.1:{sockets.port}"
-        headers = {"Origin": origin, "Host": f"127.0.0.1:{sockets.port}"}
+        headers: dict[str, str | None] = {"Origin": origin, "Host": f"127.0.0.1:{sockets.port}"}
         assert own.upgrade("/echo", headers).status == 101
 
 
