@@ -46,7 +46,7 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 		cargo test --locked --release --lib ipc::proofs
 
 .PHONY: soak
-soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction (10 minutes)
+soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
 
