@@ -11,6 +11,7 @@ pub mod link;
 pub mod mailbox;
 pub mod outbox;
 pub mod outlet;
+pub mod publish;
 pub mod session;
 pub mod shutdown;
 pub mod topic;

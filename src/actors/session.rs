@@ -22,8 +22,9 @@ use super::hub::{Hub, Leave};
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
 use super::outlet::Outlet;
+use super::publish::publish;
 use super::topic::Topic;
-use crate::ipc::{Bus, Draft, PublishError};
+use crate::ipc::{Bus, PublishError};
 
 /// Names a session within its worker for as long as the worker lives. Never 0.
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
@@ -352,7 +353,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                     Route::Relay(topic) => {
                         let header = frame::message_header(kind, payload.len());
                         let bus = &self.shared.bus;
-                        let offset = publish(bus, topic, kind, &[&header, payload], 0)?;
+                        let offset = publish(bus, topic, kind, payload, 0).map_err(refused)?;
                         let bytes = header.len() + payload.len();
                         self.shared.end_of_turn.note_published(offset, bytes);
                     }
@@ -406,22 +407,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     }
 }
 
-/// Puts one message on the bus. `left_out`: session of this worker that does not get it, or 0.
-pub fn publish(
-    bus: &Bus,
-    topic: &Topic,
-    kind: Kind,
-    frame: &[&[u8]; 2],
-    left_out: u64,
-) -> Result<u64, Violation> {
-    let draft = Draft {
-        topic: topic.as_str(),
-        topic_hash: topic.hash(),
-        flags: kind as u8,
-        origin: left_out,
-        frame: *frame,
-    };
-    bus.publish(&draft).map_err(|error| match error {
+/// Why a client whose message the bus does not take is closed.
+fn refused(error: PublishError) -> Violation {
+    match error {
         PublishError::TooLarge { .. } => Violation {
             code: 1009,
             reason: "message too large for the bus",
@@ -430,7 +418,7 @@ pub fn publish(
             code: 1011,
             reason: "the bus does not take messages",
         },
-    })
+    }
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Actor for Session<R, D> {

@@ -5,9 +5,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::actors::frame::{self, Kind};
+use crate::actors::frame::Kind;
+use crate::actors::publish;
 use crate::actors::topic::Topic;
-use crate::ipc::{Bus, Draft, PublishError};
+use crate::ipc::{Bus, PublishError};
 
 /// What `send` and `publish` take.
 pub(super) enum Message<'a> {
@@ -59,14 +60,7 @@ pub(super) fn publish(
     message: &Message<'_>,
     left_out: u64,
 ) -> Result<u64, PublishError> {
-    let header = frame::message_header(message.kind(), message.bytes().len());
-    bus.publish(&Draft {
-        topic: topic.as_str(),
-        topic_hash: topic.hash(),
-        flags: message.kind() as u8,
-        origin: left_out,
-        frame: [&header, message.bytes()],
-    })
+    publish::publish(bus, topic, message.kind(), message.bytes(), left_out)
 }
 
 /// A received message as Python's object.
