@@ -1,17 +1,24 @@
 //! An open bus: this process's membership in a named segment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::clock;
+use super::counters::{Counters, Places};
 use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
 use super::file::is_name;
+use super::history::area::Area;
+use super::history::keeper::Keeper;
+use super::history::replay::{self, Past, Reach};
+use super::history::rules::{Rule, is_pattern};
 use super::layout::{INTEREST_BUCKETS, Layout, Parts};
 use super::log::Corrupt;
 use super::members;
 use super::open::{self, Attached};
 use super::parker::Parker;
 use super::pipe::Peers;
-use super::producer::Producer;
+use super::producer::{Moment, Producer};
 use super::record::{Draft, Member, is_topic, topic_hash};
 use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
 use super::segment::{Segment, generation};
@@ -34,6 +41,9 @@ pub struct BusOptions {
     /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
     /// one and a half rings of messages of 128 bytes, and goes with rings of up to 32 MiB.
     pub log_entries: usize,
+    /// Bytes for what is kept by [`Bus::retain`], from 128 KiB to 8 GiB; 0 keeps nothing. Reserved with
+    /// the first rule. The default is 8 MiB.
+    pub history_bytes: usize,
 }
 
 impl Default for BusOptions {
@@ -41,6 +51,7 @@ impl Default for BusOptions {
         BusOptions {
             ring_bytes: 8 << 20,
             log_entries: 1 << 16,
+            history_bytes: 8 << 20,
         }
     }
 }
@@ -90,8 +101,13 @@ struct Shared {
     producer: Mutex<Producer>,
     /// How many subscribers of this process each bucket of interest has.
     interest: Mutex<Box<[u32; INTEREST_BUCKETS]>>,
-    /// Tokens do not exclude threads of one process from each other; this does.
-    reaping: Mutex<()>,
+    /// Locks of the file do not exclude threads of one process from each other; this does for tokens
+    /// and the door.
+    housekeeping: Mutex<()>,
+    /// Keeps what is about to be overwritten. Taken with the producer's lock or alone.
+    keeper: Mutex<Keeper>,
+    /// Where the subscribers of this process stand.
+    places: Places,
     /// Up to where a subscriber of this process has read: a hint for the producer.
     seen: process::AtomicU64,
     waiting: Waiting,
@@ -116,11 +132,15 @@ impl Bus {
         let BusOptions {
             ring_bytes,
             log_entries,
+            history_bytes,
         } = *options;
         let layout = Layout::new(ring_bytes, log_entries).ok_or(BusError::Sizes {
             ring_bytes,
             log_entries,
         })?;
+        let layout = layout
+            .with_history(history_bytes)
+            .ok_or(BusError::HistorySize { history_bytes })?;
         Bus::join(name, Some(layout))
     }
 
@@ -151,7 +171,9 @@ impl Bus {
                 peers: Peers::new(),
                 producer: Mutex::new(producer),
                 interest: Mutex::new(Box::new([0; INTEREST_BUCKETS])),
-                reaping: Mutex::new(()),
+                housekeeping: Mutex::new(()),
+                keeper: Mutex::default(),
+                places: Places::default(),
                 seen: process::AtomicU64::new(0),
                 waiting: Waiting::default(),
                 generation: generation(),
@@ -219,13 +241,30 @@ impl Bus {
         if bytes > limit + FRAME_HEADER_ROOM {
             return Err(PublishError::TooLarge { bytes, limit });
         }
-        let seen = shared.seen.load(Ordering::Relaxed);
-        let published = lock(&shared.producer).publish(parts, draft, seen);
+        let keeps = parts.history().as_ref().is_some_and(Area::is_used);
+        let now = Moment {
+            seen: shared.seen.load(Ordering::Relaxed),
+            seconds: if keeps { clock::seconds() } else { 0 },
+        };
+        let published = {
+            let mut producer = lock(&shared.producer);
+            let keep = |up_to| {
+                if keeps {
+                    self.keep(up_to);
+                }
+            };
+            let published = producer.publish(parts, draft, now, keep);
+            self.counters().has_published(bytes);
+            published
+        };
         let offset = published.map_err(|Corrupt| PublishError::Corrupt)?;
 
         // Every quarter of a log everybody is woken, lest a sleeper be lapped without knowing.
         let sleepers = parts.sleepers();
         let mask = if offset & (parts.log().capacity() / 4 - 1) == 0 {
+            if keeps {
+                self.keep(offset.saturating_sub(parts.log().capacity() / 2));
+            }
             sleepers.all()
         } else {
             sleepers.interested(draft.topic_hash)
@@ -240,8 +279,63 @@ impl Bus {
     fn wake(&self, mask: u64) {
         let sleepers = self.parts().sleepers();
         for slot in slots(mask) {
-            sleepers.wake(slot, || self.ring(slot));
+            sleepers.wake(slot, || {
+                self.counters().has_rung();
+                self.ring(slot)
+            });
         }
+    }
+
+    /// Sees to it that what the rules want of the records below `up_to` is kept.
+    #[cold]
+    fn keep(&self, up_to: u64) {
+        let mut keeper = lock(&self.shared.keeper);
+        keeper.keep(self.shared.segment.file(), self.parts(), up_to);
+    }
+
+    /// From now on records of the topics that match are kept when they would be overwritten, by
+    /// whichever member that would be, for [`Bus::past`]. A rule of the same pattern is replaced.
+    ///
+    /// Within `history_bytes` of [`BusOptions`]: if that is not enough, the oldest go first. May wait
+    /// up to ten seconds for another process that is just opening the bus.
+    pub fn retain(&self, rule: &Rule) -> Result<(), BusError> {
+        if self.is_forked() {
+            return Err(BusError::Forked);
+        }
+        if !is_pattern(&rule.pattern) {
+            return Err(BusError::Pattern {
+                pattern: rule.pattern.clone(),
+            });
+        }
+        let name = || self.shared.name.clone();
+        let area = self.parts().history();
+        let area = area.ok_or_else(|| BusError::NoHistory { name: name() })?;
+        let _housekeeping = lock(&self.shared.housekeeping);
+        let file = self.shared.segment.file();
+        file.lock_door(Instant::now() + open::PATIENCE)?;
+        let made = file
+            .reserve(&self.parts().layout().history_range())
+            .map(|()| area.make_rule(rule, self.end()));
+        file.unlock_door()?;
+        if made? {
+            Ok(())
+        } else {
+            Err(BusError::TooManyRules { name: name() })
+        }
+    }
+
+    /// The rules of [`Bus::retain`], of all members.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.parts().history().map_or_else(Vec::new, |it| it.rules())
+    }
+
+    /// What was published to a topic below offset `until`: as far back as `reach` says, but no more than
+    /// `max_bytes` of frames. Without a rule for the topic, what the rings and the log still have.
+    ///
+    /// With the offset at which a subscriber of that topic began for `until`, the two meet without a gap.
+    pub fn past(&self, topic: &str, reach: Reach, until: u64, max_bytes: usize) -> Past {
+        let until = until.min(self.end());
+        replay::past(self.parts(), topic, reach, until, max_bytes)
     }
 
     /// Makes a member's pipe readable. Our own reading thread may sleep while another publishes.
@@ -340,7 +434,7 @@ impl Bus {
             return Vec::new();
         }
         let died = {
-            let _reaping = lock(&self.shared.reaping);
+            let _housekeeping = lock(&self.shared.housekeeping);
             let own_slot = self.shared.member.slot;
             members::reap(self.shared.segment.file(), self.parts(), own_slot)
         };
@@ -368,6 +462,15 @@ impl Bus {
     #[inline]
     pub(super) fn parts(&self) -> Parts<'_> {
         self.shared.segment.parts()
+    }
+
+    /// What this member has counted so far.
+    pub(super) fn counters(&self) -> Counters<'_> {
+        self.parts().counters(self.shared.member.slot)
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.shared.places
     }
 
     /// Notes how far a subscriber has read.

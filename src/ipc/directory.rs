@@ -5,8 +5,10 @@
 use std::io;
 use std::time::Instant;
 
+use super::counters::Counts;
 use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
+use super::history::area::HistoryContents;
 use super::layout::{MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
 use super::open::{Header, PATIENCE, read_header};
 use super::segment::Mapping;
@@ -32,10 +34,12 @@ pub struct Attendant {
     pub slot: u8,
     /// Its process, as it wrote it down; 0 if it has not come to that yet.
     pub pid: u32,
+    /// What it has done so far.
+    pub counts: Counts,
 }
 
 /// What the header and the log of a bus say.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Contents {
     /// Which life of the bus it is: nanoseconds since 1970 at its creation.
     pub epoch: u64,
@@ -45,6 +49,8 @@ pub struct Contents {
     pub ring_bytes: usize,
     /// Entries of the log.
     pub log_entries: usize,
+    /// What is kept beyond that. `None`: this bus has no room for it.
+    pub history: Option<HistoryContents>,
 }
 
 /// All buses of this user, by name. Those that vanish or refuse while one looks are left out.
@@ -75,6 +81,7 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
     let attendant = |slot| Attendant {
         slot,
         pid: pid_of(slot),
+        counts: parts.map_or_else(Counts::default, |(parts, _)| parts.counters(slot).counts()),
     };
     Ok(BusInfo {
         name: name.into(),
@@ -85,6 +92,7 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
             end: parts.log().end(0),
             ring_bytes: parts.layout().ring_bytes(),
             log_entries: parts.layout().log_entries(),
+            history: parts.history().map(|it| it.contents()),
         }),
     })
 }
@@ -135,6 +143,7 @@ mod tests {
     const OPTIONS: BusOptions = BusOptions {
         ring_bytes: 64 << 10,
         log_entries: 1 << 10,
+        history_bytes: 128 << 10,
     };
 
     fn open(test: &str) -> Bus {
@@ -158,19 +167,25 @@ mod tests {
         let found = all.iter().find(|found| found.name == bus.name());
         let found = found.expect("it is listed");
         let pid = std::process::id();
-        let members = [0, 1].map(|slot| Attendant { slot, pid });
-        assert_eq!(found.members, members);
+        let places: Vec<_> = found.members.iter().map(|it| (it.slot, it.pid)).collect();
+        assert_eq!(places, [(0, pid), (1, pid)]);
+        let counts = found.members[0].counts;
+        assert_eq!((counts.published, counts.published_bytes), (1, 5));
+        assert_eq!(found.members[1].counts, Counts::default());
         let contents = Contents {
             epoch: bus.epoch(),
             end: 1,
             ring_bytes: OPTIONS.ring_bytes,
             log_entries: OPTIONS.log_entries,
+            history: found.contents.as_ref().and_then(|it| it.history.clone()),
         };
+        let history = contents.history.clone().expect("room for one");
+        assert_eq!((history.rules.len(), history.topics, history.used_bytes), (0, 0, 0));
         assert_eq!(found.contents, Some(contents));
         assert!(found.reserved_bytes >= 2 * OPTIONS.ring_bytes as u64);
         drop(second);
         let found = inspect(bus.name()).expect("it is there");
-        assert_eq!(found.members, members[..1]);
+        assert_eq!(found.members.len(), 1);
         bus.remove().expect("ours");
     }
 

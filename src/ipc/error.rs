@@ -5,7 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::file::MAX_NAME_BYTES;
-use super::layout::{LOG_ENTRIES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG};
+use super::history::area::{MAX_RULES, MIN_HISTORY_BYTES};
+use super::layout::{
+    LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG,
+};
 use super::record::MAX_TOPIC_BYTES;
 
 /// Why a bus could not be opened or removed.
@@ -35,6 +38,46 @@ pub enum BusError {
         ring_bytes: usize,
         /// As it was given.
         log_entries: usize,
+    },
+
+    /// The size of the history is not allowed.
+    #[error(
+        "A bus cannot keep a history of {}. It is 0, for none, or from {} to {}.",
+        Bytes(*history_bytes as u64), Bytes(MIN_HISTORY_BYTES as u64), Bytes(MAX_HISTORY_BYTES as u64)
+    )]
+    HistorySize {
+        /// As it was given.
+        history_bytes: usize,
+    },
+
+    /// The pattern of a rule is not allowed.
+    #[error(
+        "{pattern:?} is no pattern of topics. It is a topic's name of 1 to {MAX_TOPIC_BYTES} bytes, in which \
+         {{anything in braces}} stands for any characters."
+    )]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+    },
+
+    /// The bus was made without room for a history.
+    #[error(
+        "The bus {name:?} was made without room for a history. Stop the processes that use it, and \
+         create it with a history size above 0."
+    )]
+    NoHistory {
+        /// Of the bus.
+        name: String,
+    },
+
+    /// There are too many rules.
+    #[error(
+        "The bus {name:?} has {MAX_RULES} rules about what to keep, and that is the limit. Let one \
+         pattern stand for several topics: \"room:{{room}}\"."
+    )]
+    TooManyRules {
+        /// Of the bus.
+        name: String,
     },
 
     /// /dev/shm is full.

@@ -1,7 +1,8 @@
 //! The file of a segment: its name, owner, room and locks. Knows nothing of what is in it.
 //!
 //! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: who creates,
-//! takes over, joins or removes a segment holds it. Bytes 1 to 64 are the **tokens** of the members.
+//! takes over, joins or removes a segment holds it. Bytes 1 to 64 are the **tokens** of the members. Byte
+//! 65 is the lock of whoever keeps something for the history.
 //! These bytes mean the same in every layout version. They say nothing about the file's content.
 
 use std::fs::metadata;
@@ -35,6 +36,7 @@ pub(super) const MAX_NAME_BYTES: usize = 64;
 
 const DOOR: i64 = 0;
 const TOKENS: i64 = 1;
+const KEEPER: i64 = TOKENS + MAX_MEMBERS as i64;
 /// Between two attempts at the door. Opening takes milliseconds; no fairness is needed.
 const DOOR_RETRY: Duration = Duration::from_millis(1);
 
@@ -244,6 +246,15 @@ impl SegmentFile {
 
     pub(super) fn drop_token(&self, slot: u8) -> Result<(), BusError> {
         self.lock(libc::F_UNLCK, TOKENS + i64::from(slot)).map(drop)
+    }
+
+    /// Takes the lock of who keeps. False: somebody else has it. True also if this very file has it.
+    pub(super) fn take_keepers_lock(&self) -> Result<bool, BusError> {
+        self.lock(libc::F_WRLCK, KEEPER)
+    }
+
+    pub(super) fn drop_keepers_lock(&self) -> Result<(), BusError> {
+        self.lock(libc::F_UNLCK, KEEPER).map(drop)
     }
 
     /// Whether anybody else holds a token.

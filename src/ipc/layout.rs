@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::counters::{COUNTER_WORDS, Counters};
+use super::history::area::{Area, HEAD_WORDS, MIN_HISTORY_BYTES};
 use super::log::Log;
 use super::members::Table;
 use super::ring::Ring;
@@ -13,7 +15,7 @@ use super::sync::AtomicU64;
 use super::wake::Sleepers;
 
 /// Changes whenever a word of the layout, or the meaning of one, changes.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 /// "FANBUS" and two zero bytes, read as a little-endian word. Written last by the creator.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
 
@@ -37,12 +39,17 @@ pub(super) const MAGIC_AT: usize = 0;
 pub(super) const VERSION_AT: usize = 1;
 pub(super) const RING_BYTES_AT: usize = 2;
 pub(super) const LOG_ENTRIES_AT: usize = 3;
-pub(super) const EPOCH_AT: usize = 4;
-/// Checksum of the four words before it.
-pub(super) const CHECK_AT: usize = 5;
+pub(super) const HISTORY_BYTES_AT: usize = 4;
+pub(super) const EPOCH_AT: usize = 5;
+/// Checksum of the five words before it.
+pub(super) const CHECK_AT: usize = 6;
 // Two words of the first page that are written all the time.
 const TAIL_AT: usize = APART_WORDS;
 const PARKED_AT: usize = 2 * APART_WORDS;
+/// What the history knows of itself.
+const HISTORY_AT: usize = 3 * APART_WORDS;
+/// How many rules there are. Read by every publisher, hardly ever written.
+const RULES_AT: usize = HISTORY_AT + APART_WORDS;
 
 const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
 const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
@@ -62,7 +69,8 @@ pub(super) const PID: usize = STATE + 2;
 pub(super) const START_TIME: usize = STATE + 3;
 pub(super) const PIPE_FD: usize = STATE + 4;
 pub(super) const PIPE_INODE: usize = STATE + 5;
-// Words 48..64 of a slot are the member's own counters; version 1 leaves them zero.
+/// Written by the member only: what it has done, see [`super::counters`].
+pub(super) const COUNTERS: usize = 3 * APART_WORDS;
 
 /// Smallest and largest ring. Below, no message of use fits; above, positions would not.
 pub(super) const RING_BYTES: Range<usize> = 4096..(1 << 30) + 1;
@@ -71,6 +79,8 @@ pub(super) const LOG_ENTRIES: Range<usize> = 64..(1 << 24) + 1;
 /// A position in a ring is kept modulo 2^40 in the log. An entry still in the log must name one
 /// position and no other, so the log times the largest record stays below that.
 pub(super) const RING_TIMES_LOG: usize = 1 << 41;
+/// Largest history. Its blocks are numbered with 24 bits.
+pub(super) const MAX_HISTORY_BYTES: usize = 8 << 30;
 
 /// Offsets stay below this, so that no arithmetic on them can overflow, whatever the memory says.
 /// At ten million records a second it lasts 14,000 years.
@@ -81,10 +91,10 @@ const _: () = assert!(
     "the log starts on a page"
 );
 const _: () = assert!(
-    PARKED_AT < INTEREST_AT && CHECK_AT < TAIL_AT,
+    RULES_AT < INTEREST_AT && CHECK_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
     "parts do not overlap"
 );
-const _: () = assert!(PIPE_INODE < 3 * APART_WORDS && 3 * APART_WORDS < MEMBER_WORDS);
+const _: () = assert!(PIPE_INODE < COUNTERS && COUNTERS < MEMBER_WORDS);
 const _: () = assert!(
     MAX_MEMBERS <= u64::BITS as usize,
     "a member is a bit of a mask"
@@ -95,17 +105,20 @@ const _: () = assert!(
     "the layout is little-endian"
 );
 
-/// The two sizes of a segment. Both are powers of two within their limits.
+/// The sizes of a segment. Those of ring and log are powers of two within their limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Layout {
     ring_bytes: usize,
     log_entries: usize,
+    /// 0: it keeps no history.
+    history_bytes: usize,
     /// Bytes up to the end of the log, where the rings begin. Follows from the others.
     fixed_bytes: usize,
 }
 
 impl Layout {
-    /// `None` if a size is not a power of two within its limits, or both are too large together.
+    /// Without a history. `None` if a size is not a power of two within its limits, or both are too
+    /// large together.
     pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Option<Layout> {
         let sound = RING_BYTES.contains(&ring_bytes)
             && LOG_ENTRIES.contains(&log_entries)
@@ -117,7 +130,17 @@ impl Layout {
         sound.then_some(Layout {
             ring_bytes,
             log_entries,
+            history_bytes: 0,
             fixed_bytes,
+        })
+    }
+
+    /// With a history of so many bytes, rounded down to pages; 0 is none. `None` outside the limits.
+    pub(super) fn with_history(self, bytes: usize) -> Option<Layout> {
+        let sound = bytes == 0 || (MIN_HISTORY_BYTES..=MAX_HISTORY_BYTES).contains(&bytes);
+        sound.then_some(Layout {
+            history_bytes: bytes / PAGE_BYTES * PAGE_BYTES,
+            ..self
         })
     }
 
@@ -127,6 +150,10 @@ impl Layout {
 
     pub(super) fn log_entries(&self) -> usize {
         self.log_entries
+    }
+
+    pub(super) fn history_bytes(&self) -> usize {
+        self.history_bytes
     }
 
     /// Bytes up to the end of the log: what the creator reserves.
@@ -140,9 +167,15 @@ impl Layout {
         start..start + self.ring_bytes
     }
 
+    /// The bytes of the history: what whoever makes the first rule reserves.
+    pub(super) fn history_range(&self) -> Range<usize> {
+        let start = self.fixed_bytes + MAX_MEMBERS * self.ring_bytes;
+        start..start + self.history_bytes
+    }
+
     /// Bytes of the whole segment, most of it never reserved.
     pub(super) fn total_bytes(&self) -> usize {
-        self.fixed_bytes + MAX_MEMBERS * self.ring_bytes
+        self.history_range().end
     }
 }
 
@@ -196,6 +229,27 @@ impl<'a> Parts<'a> {
     /// Who is attached.
     pub(super) fn table(&self) -> Table<'a> {
         Table::new(self.members())
+    }
+
+    /// What is kept of chosen topics. `None`: this bus has no room for that.
+    #[inline]
+    pub(super) fn history(&self) -> Option<Area<'a>> {
+        if self.layout.history_bytes == 0 {
+            return None;
+        }
+        let bytes = self.layout.history_range();
+        Some(Area::new(
+            &self.words[HISTORY_AT..HISTORY_AT + HEAD_WORDS],
+            &self.words[RULES_AT],
+            &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES],
+        ))
+    }
+
+    /// What a member has done so far.
+    #[inline]
+    pub(super) fn counters(&self, slot: u8) -> Counters<'a> {
+        let start = usize::from(slot) * MEMBER_WORDS + COUNTERS;
+        Counters::new(&self.members()[start..start + COUNTER_WORDS])
     }
 
     fn members(&self) -> &'a [AtomicU64] {

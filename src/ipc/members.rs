@@ -128,6 +128,7 @@ pub(super) fn claim(
     for slot in 0..MAX_MEMBERS as u8 {
         if file.take_token(slot)? {
             clean(parts, slot);
+            parts.counters(slot).reset();
             return Ok(Some(parts.table().enter(slot, identity)));
         }
     }

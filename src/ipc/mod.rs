@@ -9,6 +9,8 @@
 //!           <── the producer's ring       copied, then checked             ring
 //! ```
 //!
+//! What would be overwritten, and a rule says to keep, is put aside first: `history`.
+//!
 //! Nobody waits for anybody: a producer overwrites its oldest record, and a reader that was overtaken
 //! is told by how much. A process may die at any instruction; `docs/bus.md` says for each what
 //! happens then, lays the memory out word by word, and lists which barrier pairs with which.
@@ -29,13 +31,17 @@ compile_error!(
 
 #[cfg(not(loom))]
 mod bus;
+#[cfg(not(loom))]
+mod clock;
 mod copy;
+mod counters;
 mod cursor;
 #[cfg(not(loom))]
 mod directory;
 mod error;
 #[cfg(not(loom))]
 mod file;
+mod history;
 mod layout;
 mod log;
 mod members;
@@ -61,11 +67,18 @@ mod wake;
 
 #[cfg(not(loom))]
 pub use bus::{Bus, BusOptions};
+pub use counters::Counts;
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
 pub use directory::{Attendant, BusInfo, Contents, buses, inspect, remove};
 #[cfg(not(loom))]
 pub use error::{BusError, PublishError};
+#[cfg(not(loom))]
+pub use history::{
+    area::{HistoryContents, MAX_RULES},
+    replay::{Past, PastRecord, Reach},
+    rules::Rule,
+};
 pub use layout::MAX_MEMBERS;
 #[cfg(not(loom))]
 pub use parker::Parker;

@@ -6,13 +6,18 @@ use proptest::prelude::*;
 use super::cursor::{Cursor, Next, ReadAt, read_at};
 use super::layout::tests::plain_words;
 use super::layout::{Layout, Parts, WORD_BYTES};
-use super::producer::Producer;
+use super::producer::{Moment, Producer};
 use super::record::{Draft, Member, topic_hash};
 use super::sync::{AtomicU64, Ordering};
 
 const RING_BYTES: usize = 4096;
 const LOG_ENTRIES: usize = 64;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
+
+const NOW: Moment = Moment {
+    seen: 0,
+    seconds: 0,
+};
 
 fn layout() -> Layout {
     Layout::new(RING_BYTES, LOG_ENTRIES).expect("small, and allowed")
@@ -42,7 +47,7 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
         origin: 5,
         frame: [head, payload],
     };
-    producer.publish(parts, &draft, 0).ok()
+    producer.publish(parts, &draft, NOW, |_| ()).ok()
 }
 
 /// One reader and what it has got so far.

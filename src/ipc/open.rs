@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::BusError;
 use super::file::SegmentFile;
 use super::layout::{
-    CHECK_AT, EPOCH_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES, Parts, RING_BYTES_AT,
+    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES, Parts, RING_BYTES_AT,
     VERSION, VERSION_AT, WORD_BYTES,
 };
 use super::members::{Identity, claim};
@@ -210,7 +210,8 @@ pub(super) fn read_header(words: &[AtomicU64]) -> Header {
         return Header::OtherVersion(word(VERSION_AT));
     }
     let (ring_bytes, log_entries) = (word(RING_BYTES_AT), word(LOG_ENTRIES_AT));
-    match Layout::new(ring_bytes as usize, log_entries as usize) {
+    let layout = Layout::new(ring_bytes as usize, log_entries as usize);
+    match layout.and_then(|layout| layout.with_history(word(HISTORY_BYTES_AT) as usize)) {
         Some(layout) if word(CHECK_AT) == check(layout, word(EPOCH_AT)) => Header::Sound {
             layout,
             epoch: word(EPOCH_AT),
@@ -227,6 +228,7 @@ fn write_header(words: &[AtomicU64], layout: Layout) -> u64 {
     set(VERSION_AT, VERSION);
     set(RING_BYTES_AT, layout.ring_bytes() as u64);
     set(LOG_ENTRIES_AT, layout.log_entries() as u64);
+    set(HISTORY_BYTES_AT, layout.history_bytes() as u64);
     set(EPOCH_AT, epoch);
     set(CHECK_AT, check(layout, epoch));
     // [C1] Last. Pairs with [C2].
@@ -239,6 +241,7 @@ fn check(layout: Layout, epoch: u64) -> u64 {
         VERSION,
         layout.ring_bytes() as u64,
         layout.log_entries() as u64,
+        layout.history_bytes() as u64,
         epoch,
     ];
     super::record::topic_hash(&words.map(u64::to_le_bytes).concat())

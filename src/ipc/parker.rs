@@ -83,8 +83,8 @@ impl Parker {
     /// Reads the pipe empty. Not between [`Parker::park`] and [`Parker::unpark`]: a ring that was
     /// swallowed there is not repeated.
     pub fn clear(&self) {
-        if self.generation == generation() {
-            self.pipe.clear();
+        if self.generation == generation() && self.pipe.clear() {
+            self.segment.parts().counters(self.slot).was_woken();
         }
     }
 

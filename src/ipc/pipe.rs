@@ -68,15 +68,19 @@ impl Pipe {
         is_rung(write(&self.writer, &[1]).map_err(io::Error::from))
     }
 
-    /// Reads it empty. Bounded: a pipe holds 64 KiB unless somebody enlarged it.
-    pub(super) fn clear(&self) {
+    /// Reads it empty, and says whether anything was in it. Bounded: a pipe holds 64 KiB unless
+    /// somebody enlarged it.
+    pub(super) fn clear(&self) -> bool {
         let mut bytes = [0; 4096];
+        let mut was_rung = false;
         for _ in 0..64 {
-            match read(&self.reader, &mut bytes) {
-                Ok(count) if count == bytes.len() => {}
-                _ => break,
+            let count = read(&self.reader, &mut bytes).unwrap_or(0);
+            was_rung |= count > 0;
+            if count < bytes.len() {
+                break;
             }
         }
+        was_rung
     }
 }
 

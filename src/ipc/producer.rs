@@ -3,7 +3,7 @@
 use super::layout::Parts;
 use super::log::{Corrupt, Entry, Log, POS_MASK};
 use super::record::{Draft, Header, Member, record_bytes};
-use super::ring::Ring;
+use super::ring::{Ring, STEPS};
 
 /// Where this member's ring and its last record stand. One thread at a time.
 #[derive(Debug)]
@@ -13,6 +13,18 @@ pub(super) struct Producer {
     pos: u64,
     /// Not above the end of the log: behind the last record that this member published.
     next: u64,
+    /// For each step of the ring, an offset above those of all records that begin in what now lies
+    /// there.
+    marks: [u64; STEPS],
+}
+
+/// What a publisher knows besides the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// An offset that somebody here has read up to: a hint for the search of the end.
+    pub(super) seen: u64,
+    /// See [`super::clock`]; 0: nobody wants to know.
+    pub(super) seconds: u32,
 }
 
 impl Producer {
@@ -23,23 +35,27 @@ impl Producer {
 
     /// The same, over just what it takes of a segment.
     pub(super) fn resume_in(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
+        let end = log.end(0);
         Producer {
             member,
             pos: ring.resume(),
-            next: log.end(0),
+            next: end,
+            marks: [end; STEPS], // all that earlier lives of the slot have left
         }
     }
 
-    /// Publishes a record whose sizes have been checked, and returns its offset. `seen` is an offset
-    /// that somebody here has read up to: a hint for the search of the end.
+    /// Publishes a record whose sizes have been checked, and returns its offset. Before it
+    /// overwrites records, `keep` is told an offset below which they all are.
     #[inline]
     pub(super) fn publish(
         &mut self,
         parts: Parts<'_>,
         draft: &Draft<'_>,
-        seen: u64,
+        now: Moment,
+        keep: impl FnOnce(u64),
     ) -> Result<u64, Corrupt> {
-        self.publish_in(parts.log(), parts.ring(self.member.slot), draft, seen)
+        let ring = parts.ring(self.member.slot);
+        self.publish_in(parts.log(), ring, draft, now, keep)
     }
 
     /// The same, over just what it takes of a segment.
@@ -49,19 +65,26 @@ impl Producer {
         log: Log<'_>,
         ring: Ring<'_>,
         draft: &Draft<'_>,
-        seen: u64,
+        now: Moment,
+        keep: impl FnOnce(u64),
     ) -> Result<u64, Corrupt> {
         let body = draft.frame_bytes() + draft.topic.len();
         let header = Header {
             pos: ring.place(self.pos, record_bytes(body)),
-            floor: self.next.max(seen).max(log.tail()),
+            floor: self.next.max(now.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
             origin: draft.origin,
             frame_len: draft.frame_bytes() as u32,
             topic_len: draft.topic.len() as u8,
             flags: draft.flags,
             incarnation: self.member.incarnation,
+            seconds: now.seconds,
         };
+        let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
+        if !lost.is_empty() {
+            let marks = lost.take(STEPS).map(|step| self.marks[step as usize % STEPS]);
+            keep(marks.max().unwrap_or(0));
+        }
         self.pos = ring.write(header, draft);
         let entry = Entry {
             tag: draft.topic_hash as u8,
@@ -70,6 +93,7 @@ impl Producer {
         };
         let offset = log.commit(header.floor, entry)?;
         self.next = offset + 1;
+        self.marks[ring.step(header.pos) as usize % STEPS] = self.next;
         Ok(offset)
     }
 }

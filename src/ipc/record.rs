@@ -123,6 +123,8 @@ pub(super) struct Header {
     pub(super) topic_len: u8,
     pub(super) flags: u8,
     pub(super) incarnation: u32,
+    /// When it was published, see [`super::clock`]; 0 if nobody had asked for that.
+    pub(super) seconds: u32,
 }
 
 impl Header {
@@ -136,13 +138,13 @@ impl Header {
             self.topic_hash,
             self.origin,
             sizes,
-            u64::from(self.incarnation),
+            u64::from(self.incarnation) | u64::from(self.seconds) << 32,
         ]
     }
 
     /// Every pattern of bits is a header; whether it is the right one is for the reader to find out.
     pub(super) fn from_words(words: [u64; HEADER_WORDS]) -> Header {
-        let [pos, floor, topic_hash, origin, sizes, incarnation] = words;
+        let [pos, floor, topic_hash, origin, sizes, life] = words;
         Header {
             pos,
             floor,
@@ -151,7 +153,8 @@ impl Header {
             frame_len: sizes as u32,
             topic_len: (sizes >> 32) as u8,
             flags: (sizes >> 40) as u8,
-            incarnation: incarnation as u32,
+            incarnation: life as u32,
+            seconds: (life >> 32) as u32,
         }
     }
 
@@ -175,11 +178,12 @@ mod tests {
         #[test]
         fn a_header_comes_back_from_its_words(
             ids in any::<[u64; 4]>(), frame_len in any::<u32>(), incarnation in any::<u32>(),
-            topic_len in any::<u8>(), flags in any::<u8>(),
+            topic_len in any::<u8>(), flags in any::<u8>(), seconds in any::<u32>(),
         ) {
             let [pos, floor, topic_hash, origin] = ids;
             let header = Header {
                 pos, floor, topic_hash, origin, frame_len, topic_len, flags, incarnation,
+                seconds,
             };
             prop_assert_eq!(Header::from_words(header.to_words()), header);
         }

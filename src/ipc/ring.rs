@@ -7,6 +7,8 @@
 //! Positions count bytes since the ring began, without end, and wrap only in theory; a record never
 //! crosses the end of the memory.
 
+use std::ops::Range;
+
 use super::copy::{Packer, append};
 use super::layout::{LINE_BYTES, WORD_BYTES};
 use super::log::{Entry, POS_MASK};
@@ -17,7 +19,7 @@ use super::sync::{AtomicU64, Ordering, fence};
 pub(super) const FRAME_HEADER_ROOM: usize = 16;
 
 /// A producer announces in so many steps of its ring.
-const STEPS: u64 = 64;
+pub(super) const STEPS: usize = 64;
 
 /// Largest message of a ring of this size.
 pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
@@ -92,13 +94,32 @@ impl<'a> Ring<'a> {
         end
     }
 
+    /// The steps of the ring, counted without end, that a record up to `end` will have overwritten.
+    /// Nothing that was announced before.
+    #[inline]
+    pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
+        let announced = self.intent.load(Ordering::Relaxed);
+        let step = self.bytes() / STEPS as u64;
+        if (announced.wrapping_sub(end) as i64) < 0 {
+            announced / step..end.div_ceil(step)
+        } else {
+            0..0
+        }
+    }
+
+    /// The step in which a position lies.
+    #[inline]
+    pub(super) fn step(&self, pos: u64) -> u64 {
+        pos / (self.bytes() / STEPS as u64)
+    }
+
     /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
     /// line and it costs a trip between cores, but in steps of a 64th of the ring.
     #[inline]
     fn announce(&self, end: u64) {
         let announced = self.intent.load(Ordering::Relaxed);
         if (announced.wrapping_sub(end) as i64) < 0 {
-            let step = self.bytes() / STEPS;
+            let step = self.bytes() / STEPS as u64;
             let ahead = end.wrapping_add(step - 1) & !(step - 1);
             self.intent.store(ahead, Ordering::Relaxed);
             // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
@@ -160,6 +181,42 @@ impl<'a> Ring<'a> {
         }
         frames.truncate(start);
         Copied::Overwritten
+    }
+
+    /// As [`Ring::read`], but only the topic. `scratch` is used and left as it was.
+    #[cfg(not(loom))]
+    pub(super) fn read_name(
+        &self,
+        entry: Entry,
+        offset: u64,
+        scratch: &mut Vec<u8>,
+        topic: &mut String,
+    ) -> Copied {
+        if !self.holds(entry) {
+            return Copied::Overwritten;
+        }
+        let words = &self.words[self.index(entry.pos)..];
+        let header = Header::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        let frame = header.frame_len as usize;
+        let (first, skipped) = (HEADER_WORDS + frame / WORD_BYTES, frame % WORD_BYTES);
+        let count = skipped + usize::from(header.topic_len);
+        if !is_meant(&header, entry, offset) || first * WORD_BYTES + count > words.len() * WORD_BYTES
+        {
+            return Copied::Overwritten;
+        }
+        let start = scratch.len();
+        append(&words[first..], count, scratch);
+        topic.clear();
+        let name = std::str::from_utf8(&scratch[start + skipped..]);
+        let copied = match name {
+            Ok(name) if self.is_intact(&header) => {
+                topic.push_str(name);
+                Copied::Record(header)
+            }
+            _ => Copied::Overwritten,
+        };
+        scratch.truncate(start);
+        copied
     }
 
     /// Whether everything that was copied of the record was the record, and not its successor.
@@ -229,6 +286,7 @@ mod tests {
                 topic_len: topic.len() as u8,
                 flags: 3,
                 incarnation: 1,
+                seconds: 9,
             };
             let draft = Draft {
                 topic,

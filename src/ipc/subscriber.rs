@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::bus::Bus;
+use super::counters::Tally;
 use super::cursor::{Cursor, Next};
 
 /// How long a sleep lasts at most: a publisher that died between commit and ring, or that cannot
@@ -17,13 +18,16 @@ pub(super) const SAFETY_TICK: Duration = Duration::from_millis(250);
 pub struct Subscriber {
     bus: Bus,
     cursor: Cursor,
+    tally: Tally,
 }
 
 impl Subscriber {
     pub(super) fn new(bus: Bus, offset: u64) -> Subscriber {
+        bus.places().moves(None, Some(offset), bus.counters());
         Subscriber {
             bus,
             cursor: Cursor::new(offset),
+            tally: Tally::new(offset),
         }
     }
 
@@ -40,8 +44,21 @@ impl Subscriber {
     #[inline]
     pub fn next(&mut self, wants: impl FnMut(u64) -> bool, frames: &mut Vec<u8>) -> Next {
         let next = self.cursor.next(self.bus.parts(), wants, frames);
-        if next == Next::Empty {
-            self.bus.has_seen(self.cursor.offset());
+        let tells = match &next {
+            Next::Record(_) => self.tally.reads_one(),
+            Next::Lagged(missed) => {
+                self.tally.misses(*missed);
+                true
+            }
+            Next::Empty => {
+                self.bus.has_seen(self.cursor.offset());
+                true
+            }
+            Next::Skipped => false,
+        };
+        if tells && !self.bus.is_forked() {
+            let place = self.cursor.offset();
+            self.tally.tell(place, self.bus.places(), self.bus.counters());
         }
         next
     }
@@ -82,6 +99,15 @@ impl Subscriber {
 
     fn is_ready(&self) -> bool {
         is_ready(&self.bus, self.offset())
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if !self.bus.is_forked() {
+            let place = Some(self.tally.place());
+            self.bus.places().moves(place, None, self.bus.counters());
+        }
     }
 }
 

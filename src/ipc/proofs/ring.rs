@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::super::log::Look;
-use super::super::producer::Producer;
+use super::super::producer::{Moment, Producer};
 use super::super::record::{Draft, Member};
 use super::super::ring::{Copied, Ring};
 use super::super::sync::AtomicU64;
@@ -13,6 +13,11 @@ use super::words;
 
 /// Short enough for a record of one line.
 const TOPIC: &str = "t";
+
+const NOW: Moment = Moment {
+    seen: 0,
+    seconds: 0,
+};
 
 /// One producer's ring, and the log.
 struct RingMemory {
@@ -52,7 +57,7 @@ impl RingMemory {
             origin: number,
             frame: [&frame, &[]],
         };
-        let offset = producer.publish_in(self.log.log(), self.ring(), &draft, 0);
+        let offset = producer.publish_in(self.log.log(), self.ring(), &draft, NOW, |_| ());
         assert_eq!(offset, Ok(number));
     }
 

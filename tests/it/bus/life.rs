@@ -78,6 +78,7 @@ fn a_bus_that_all_left_is_taken_over_too_unless_another_size_is_wanted() {
     let other = BusOptions {
         ring_bytes: 8192,
         log_entries: 64,
+        ..BusOptions::default()
     };
     let guest = Bus::open(&name.0, &other).expect("it opens");
     assert_eq!(guest.max_message_bytes(), attached.max_message_bytes());
@@ -313,6 +314,7 @@ fn names_that_are_not_allowed_are_refused_before_anything_is_made() {
     let sizes = BusOptions {
         ring_bytes: 5000,
         log_entries: 64,
+        ..BusOptions::default()
     };
     let error = Bus::open("never-made", &sizes).expect_err("not allowed");
     assert!(error.to_string().contains("powers of two"), "{error}");
@@ -419,6 +421,7 @@ fn a_full_dev_shm_is_a_sentence_at_the_start_and_never_a_signal_later() {
         let huge = BusOptions {
             ring_bytes: 1 << 31,
             log_entries: 64,
+            ..BusOptions::default()
         };
         assert!(Bus::open(&name.0, &huge).is_err());
         return;

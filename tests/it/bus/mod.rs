@@ -1,5 +1,6 @@
 //! The conformance suite of the bus, with real processes.
 
+mod history;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
 mod killpoints;
 mod life;

@@ -36,6 +36,7 @@ pub(super) fn small() -> BusOptions {
     BusOptions {
         ring_bytes: 64 << 10,
         log_entries: 1 << 12,
+        ..BusOptions::default()
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn tiny() -> BusOptions {
     BusOptions {
         ring_bytes: 4096,
         log_entries: 64,
+        history_bytes: 0
     }
 }
 

@@ -81,6 +81,7 @@ fn a_session_learns_of_a_gap_by_its_close_and_sees_nothing_from_behind_it() {
     let bus = TestBus::with(&BusOptions {
         ring_bytes: 1 << 16,
         log_entries: 64,
+        ..BusOptions::default()
     });
     let worker = Worker::start(&bus);
     for _ in 0..10 {
@@ -98,6 +99,7 @@ fn a_subscription_that_comes_too_late_for_the_bus_closes_instead_of_skipping() {
     let bus = TestBus::with(&BusOptions {
         ring_bytes: 1 << 16,
         log_entries: 64,
+        ..BusOptions::default()
     });
     let worker = Worker::start(&bus);
     let mut client = Client::open(worker.address, "/handler/named");

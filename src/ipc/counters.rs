@@ -1,0 +1,191 @@
+//! What each member has done so far, in its slot: written by itself, readable by all.
+//!
+//! Counted without a lock and for people: figures of one moment need not fit together exactly.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::sync::{AtomicU64, Ordering};
+
+/// Words of a member's counters.
+pub(super) const COUNTER_WORDS: usize = 16;
+
+const PUBLISHED: usize = 0;
+const PUBLISHED_BYTES: usize = 1;
+const RINGS_SENT: usize = 2;
+const WOKEN: usize = 3;
+const READ: usize = 4;
+const MISSED: usize = 5;
+/// The offset of its reader that is furthest behind, plus 1; 0: it has none.
+const PLACE: usize = 6;
+
+/// What a member has done since it joined.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Records published.
+    pub published: u64,
+    /// Bytes of their frames.
+    pub published_bytes: u64,
+    /// How often it woke another member, or one thread of it another.
+    pub rings_sent: u64,
+    /// How often it was woken from its sleep.
+    pub woken: u64,
+    /// Records read, by all its readers; those that were not wanted are not counted.
+    pub read: u64,
+    /// Records that its readers missed because they were overtaken.
+    pub missed: u64,
+    /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
+    pub place: Option<u64>,
+}
+
+/// The counters of one member, over words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters<'a>(&'a [AtomicU64]);
+
+impl<'a> Counters<'a> {
+    pub(super) fn new(words: &'a [AtomicU64]) -> Counters<'a> {
+        Counters(words)
+    }
+
+    /// For a new life of the slot.
+    pub(super) fn reset(&self) {
+        for word in self.0 {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// One record more. Only under the lock of the ring: there is one writer.
+    #[inline]
+    pub(super) fn has_published(&self, bytes: usize) {
+        for (at, more) in [(PUBLISHED, 1), (PUBLISHED_BYTES, bytes as u64)] {
+            let count = self.0[at].load(Ordering::Relaxed);
+            self.0[at].store(count.wrapping_add(more), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn has_rung(&self) {
+        self.0[RINGS_SENT].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_woken(&self) {
+        self.0[WOKEN].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn has_read(&self, read: u64, missed: u64) {
+        self.0[READ].fetch_add(read, Ordering::Relaxed);
+        self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
+    }
+
+    fn stands_at(&self, place: Option<u64>) {
+        self.0[PLACE].store(place.map_or(0, |it| it + 1), Ordering::Relaxed);
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let word = |at: usize| self.0[at].load(Ordering::Relaxed);
+        Counts {
+            published: word(PUBLISHED),
+            published_bytes: word(PUBLISHED_BYTES),
+            rings_sent: word(RINGS_SENT),
+            woken: word(WOKEN),
+            read: word(READ),
+            missed: word(MISSED),
+            place: word(PLACE).checked_sub(1),
+        }
+    }
+}
+
+/// Where all readers of this process stand.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<BTreeMap<u64, usize>>);
+
+impl Places {
+    /// A reader moves from one offset to another; from none when it begins, to none when it ends.
+    pub(super) fn moves(&self, from: Option<u64>, to: Option<u64>, counters: Counters<'_>) {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(to) = to {
+            *places.entry(to).or_default() += 1;
+        }
+        if let Some(from) = from
+            && let Some(count) = places.get_mut(&from)
+        {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&from);
+            }
+        }
+        counters.stands_at(places.keys().next().copied());
+    }
+}
+
+/// What one reader has read since it last said so.
+#[derive(Debug)]
+pub(super) struct Tally {
+    read: u64,
+    missed: u64,
+    place: u64,
+}
+
+/// A busy reader tells of itself after so many records.
+const TELL_AFTER: u64 = 256;
+
+impl Tally {
+    pub(super) fn new(place: u64) -> Tally {
+        Tally {
+            read: 0,
+            missed: 0,
+            place,
+        }
+    }
+
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// One record more. True: it is time to tell.
+    #[inline]
+    pub(super) fn reads_one(&mut self) -> bool {
+        self.read += 1;
+        self.read >= TELL_AFTER
+    }
+
+    pub(super) fn misses(&mut self, missed: u64) {
+        self.missed += missed;
+    }
+
+    /// Puts it into the counters, if there is anything new.
+    #[inline]
+    pub(super) fn tell(&mut self, place: u64, places: &Places, counters: Counters<'_>) {
+        if place != self.place {
+            places.moves(Some(self.place), Some(place), counters);
+            counters.has_read(self.read, self.missed);
+            *self = Tally::new(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_furthest_behind_counts() {
+        let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
+            .take(COUNTER_WORDS)
+            .collect();
+        let counters = Counters::new(&words);
+        let places = Places::default();
+        assert_eq!(counters.counts().place, None);
+        places.moves(None, Some(5), counters);
+        places.moves(None, Some(5), counters);
+        places.moves(None, Some(9), counters);
+        assert_eq!(counters.counts().place, Some(5));
+        places.moves(Some(5), Some(12), counters);
+        assert_eq!(counters.counts().place, Some(5));
+        places.moves(Some(5), Some(12), counters);
+        assert_eq!(counters.counts().place, Some(9));
+        places.moves(Some(9), None, counters);
+        places.moves(Some(12), None, counters);
+        places.moves(Some(12), None, counters);
+        assert_eq!(counters.counts().place, None);
+    }
+}

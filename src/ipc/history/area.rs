@@ -1,0 +1,257 @@
+//! Where everything of the history lies: its head, its rules, its topics and its blocks, over words.
+//! Nothing that is read here is trusted: a number that leads nowhere leads to `None`.
+
+use crate::ipc::layout::WORD_BYTES;
+use crate::ipc::record::MAX_TOPIC_BYTES;
+use crate::ipc::sync::{AtomicU64, Ordering};
+
+/// Rules that a bus can have.
+pub const MAX_RULES: usize = 64;
+/// Words of a name of up to 255 bytes.
+pub(super) const NAME_WORDS: usize = (MAX_TOPIC_BYTES + 1) / WORD_BYTES;
+/// Words of a rule: its setting, since when it holds, the length of the pattern, the pattern.
+pub(super) const RULE_WORDS: usize = 3 + NAME_WORDS;
+/// Words of a topic: [`topic`], then its name.
+pub(super) const TOPIC_WORDS: usize = topic::NAME + NAME_WORDS;
+/// Words of a block: [`block`], then [`ROOM`] words of records.
+pub(super) const BLOCK_WORDS: usize = 128;
+/// Words of records in a block.
+pub(super) const ROOM: usize = BLOCK_WORDS - block::RECORDS;
+/// Words before the frame of a record: its offset, its length and flags, its time.
+pub(super) const KEPT_HEADER: usize = 3;
+
+/// Topics are fewer than blocks by this factor.
+const BLOCKS_PER_TOPIC: usize = 4;
+/// Words that a block takes with its share of the topics.
+const WORDS_PER_BLOCK: usize = BLOCK_WORDS + (TOPIC_WORDS + 1).div_ceil(BLOCKS_PER_TOPIC);
+/// Smallest history: the rules and a hundred blocks.
+pub(in crate::ipc) const MIN_HISTORY_BYTES: usize = 128 << 10;
+
+/// Words of the history in the segment's first page.
+pub(in crate::ipc) const HEAD_WORDS: usize = 9;
+/// Those words.
+pub(super) mod head {
+    /// All records below this offset have been looked at, and kept if a rule says so.
+    pub(in super::super) const KEPT: usize = 0;
+    /// Below this offset records of any topic may be missing: they were overwritten too soon.
+    pub(in super::super) const GAP: usize = 1;
+    /// Below this offset topics that have no place may have had records: for those there was no room.
+    pub(in super::super) const LOST: usize = 2;
+    /// Not 0 while somebody writes: if nobody does, its writer died.
+    pub(in super::super) const BUSY: usize = 3;
+    /// Blocks that have ever been used; those behind them are new.
+    pub(in super::super) const USED: usize = 4;
+    /// The first free block among those used, plus 1, and how many there are.
+    pub(in super::super) const FREE: usize = 5;
+    pub(in super::super) const FREE_BLOCKS: usize = 6;
+    /// The blocks in use, oldest first: both ends of the list, plus 1.
+    pub(in super::super) const OLDEST: usize = 7;
+    pub(in super::super) const NEWEST: usize = 8;
+}
+
+/// Words of a topic.
+pub(super) mod topic {
+    /// Odd while name and length are written.
+    pub(in super::super) const VERSION: usize = 0;
+    /// A [`Link`](super::Link) to its newest block, with the words used there: the commit.
+    pub(in super::super) const END: usize = 1;
+    /// No record below this offset is kept any more.
+    pub(in super::super) const FLOOR: usize = 2;
+    /// Offset of the newest record kept, plus 1.
+    pub(in super::super) const NEWEST: usize = 3;
+    // For the keeper only.
+    pub(in super::super) const RECORDS: usize = 4;
+    pub(in super::super) const OLDEST: usize = 5;
+    pub(in super::super) const NAME_BYTES: usize = 6;
+    pub(in super::super) const NAME: usize = 8;
+}
+
+/// Words of a block.
+pub(super) mod block {
+    /// Grows when the block is given back.
+    pub(in super::super) const GENERATION: usize = 0;
+    /// A [`Link`](super::Link) to the topic's block before.
+    pub(in super::super) const BEFORE: usize = 1;
+    /// Where among its words the first record begins; [`ROOM`](super::ROOM): none does.
+    pub(in super::super) const FIRST: usize = 2;
+    /// Offset of the newest record that begins here, plus 1; 0: none does.
+    pub(in super::super) const NEWEST: usize = 3;
+    // For the keeper only. Numbers of blocks are plus 1, so that 0 is none.
+    pub(in super::super) const BEHIND: usize = 4;
+    /// Topic, and how many records begin here in the upper half.
+    pub(in super::super) const OWNER: usize = 5;
+    /// When the newest record that begins here was published.
+    pub(in super::super) const SECONDS: usize = 6;
+    /// Neighbours in the list of all, the older one in the lower half.
+    pub(in super::super) const NEIGHBOURS: usize = 7;
+    pub(in super::super) const RECORDS: usize = 8;
+}
+
+/// Names a block in one of its lives, and how many of its words are used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Link {
+    pub(super) block: usize,
+    pub(super) used: usize,
+    pub(super) generation: u32,
+}
+
+impl Link {
+    pub(super) fn to_word(self) -> u64 {
+        (self.block as u64 + 1) | (self.used as u64) << 24 | u64::from(self.generation) << 32
+    }
+
+    /// `None`: there is no block.
+    pub(super) fn from_word(word: u64) -> Option<Link> {
+        let block = (word & 0xff_ffff) as usize;
+        Some(Link {
+            block: block.checked_sub(1)?,
+            used: ((word >> 24) as usize & 0xff).min(ROOM),
+            generation: (word >> 32) as u32,
+        })
+    }
+}
+
+/// What a bus keeps for [`super::super::Bus::past`] besides what rings and log still have.
+#[cfg(not(loom))]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HistoryContents {
+    /// What is to be kept.
+    pub rules: Vec<super::rules::Rule>,
+    /// Topics that something is kept of.
+    pub topics: usize,
+    /// Bytes that it takes.
+    pub used_bytes: usize,
+    /// Bytes that it may take.
+    pub bytes: usize,
+}
+
+/// The history's memory, cut into its parts.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ipc) struct Area<'a> {
+    pub(super) head: &'a [AtomicU64],
+    /// How many rules there are, and in the upper half how often they were changed.
+    pub(super) rules_made: &'a AtomicU64,
+    pub(super) rules: &'a [AtomicU64],
+    /// Hash of each topic; 0: that place is free.
+    pub(super) hashes: &'a [AtomicU64],
+    topics: &'a [AtomicU64],
+    blocks: &'a [AtomicU64],
+}
+
+impl<'a> Area<'a> {
+    /// `words` are at least [`MIN_HISTORY_BYTES`].
+    pub(in crate::ipc) fn new(
+        head: &'a [AtomicU64],
+        rules_made: &'a AtomicU64,
+        words: &'a [AtomicU64],
+    ) -> Area<'a> {
+        let (rules, rest) = words.split_at(MAX_RULES * RULE_WORDS);
+        let topics = rest.len() / WORDS_PER_BLOCK / BLOCKS_PER_TOPIC;
+        let (hashes, rest) = rest.split_at(topics);
+        let (topics, blocks) = rest.split_at(topics * TOPIC_WORDS);
+        Area {
+            head,
+            rules_made,
+            rules,
+            hashes,
+            topics,
+            blocks,
+        }
+    }
+
+    /// Whether there are rules, and so anything to keep.
+    #[inline]
+    pub(in crate::ipc) fn is_used(&self) -> bool {
+        self.rules_made.load(Ordering::Relaxed) != 0
+    }
+
+    /// All records below this offset have been looked at.
+    #[inline]
+    pub(in crate::ipc) fn kept(&self) -> u64 {
+        // [H8] Pairs with [H7]: what was kept of those before is seen.
+        self.head[head::KEPT].load(Ordering::Acquire)
+    }
+
+    pub(super) fn get_head(&self, at: usize) -> u64 {
+        self.head[at].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_head(&self, at: usize, value: u64) {
+        self.head[at].store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len() / BLOCK_WORDS
+    }
+
+    pub(super) fn topic(&self, number: usize) -> Option<Words<'a>> {
+        let start = number.checked_mul(TOPIC_WORDS)?;
+        self.topics.get(start..start + TOPIC_WORDS).map(Words)
+    }
+
+    pub(super) fn block(&self, number: usize) -> Option<Words<'a>> {
+        let start = number.checked_mul(BLOCK_WORDS)?;
+        self.blocks.get(start..start + BLOCK_WORDS).map(Words)
+    }
+
+    /// What it holds just now.
+    #[cfg(not(loom))]
+    pub(in crate::ipc) fn contents(&self) -> HistoryContents {
+        let hashes = self.hashes.iter();
+        let used = (self.get_head(head::USED) as usize).min(self.blocks());
+        let used = used.saturating_sub(self.get_head(head::FREE_BLOCKS) as usize);
+        let block_bytes = BLOCK_WORDS * WORD_BYTES;
+        HistoryContents {
+            rules: self.rules(),
+            topics: hashes.filter(|it| it.load(Ordering::Relaxed) != 0).count(),
+            used_bytes: used * block_bytes,
+            bytes: self.blocks() * block_bytes,
+        }
+    }
+}
+
+/// The words of one topic or block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words<'a>(pub(super) &'a [AtomicU64]);
+
+impl Words<'_> {
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> u64 {
+        self.0[at].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set(&self, at: usize, value: u64) {
+        self.0[at].store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_comes_back_from_its_word() {
+        assert_eq!(Link::from_word(0), None);
+        for block in [0, 1, (1 << 24) - 2] {
+            let link = Link {
+                block,
+                used: ROOM,
+                generation: u32::MAX,
+            };
+            assert_eq!(Link::from_word(link.to_word()), Some(link));
+        }
+    }
+
+    #[test]
+    fn the_smallest_history_has_a_hundred_blocks() {
+        let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
+            .take(HEAD_WORDS + 1 + MIN_HISTORY_BYTES / WORD_BYTES)
+            .collect();
+        let (head, rest) = words.split_at(HEAD_WORDS);
+        let area = Area::new(head, &rest[0], &rest[1..]);
+        assert!(area.blocks() >= 100, "{}", area.blocks());
+        assert!(area.hashes.len() >= 25, "{}", area.hashes.len());
+        assert!(area.block(area.blocks()).is_none() && area.topic(area.hashes.len()).is_none());
+    }
+}

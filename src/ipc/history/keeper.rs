@@ -1,0 +1,164 @@
+//! Keeps what is about to be overwritten: from the log and the rings into the store.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use super::area::{Area, head};
+use super::rules::Setting;
+use super::store::{Damaged, Keep};
+use crate::ipc::clock;
+use crate::ipc::file::SegmentFile;
+use crate::ipc::layout::Parts;
+use crate::ipc::log::Look;
+use crate::ipc::ring::Copied;
+use crate::ipc::sync::{Ordering, fence};
+
+/// Another process that keeps needs microseconds for its batch; one that was stopped in it is not
+/// waited for. What it leaves is counted as lost.
+const PATIENCE: u32 = 100;
+const BETWEEN: Duration = Duration::from_micros(50);
+/// So many records are looked at before the others are told.
+const BATCH: u64 = 64;
+/// Topics whose rule is remembered.
+const REMEMBERED: usize = 4096;
+
+/// What a process that keeps has at hand. One thread at a time.
+#[derive(Debug, Default)]
+pub(in crate::ipc) struct Keeper {
+    /// The rule of each topic seen, as long as the rules are those of `version`.
+    rules: HashMap<String, Option<Setting>>,
+    version: u64,
+    /// Where the history stood when somebody else did not come to an end.
+    stuck_at: Option<u64>,
+    topic: String,
+    frame: Vec<u8>,
+}
+
+impl Keeper {
+    /// Sees to it that all records below `up_to` have been looked at, if nobody is in the way.
+    pub(in crate::ipc) fn keep(&mut self, file: &SegmentFile, parts: Parts<'_>, up_to: u64) {
+        let Some(area) = parts.history() else {
+            return;
+        };
+        if area.kept() >= up_to || !self.lock(file, area, up_to) {
+            return;
+        }
+        let _lock = Unlock(file);
+        if area.get_head(head::BUSY) != 0 {
+            area.repair();
+        }
+        area.set_head(head::BUSY, 1);
+        fence(Ordering::Release); // a repair that was not needed harms nobody, one that was missed would
+        if self.look_at(area, parts, up_to) == Err(Damaged) {
+            area.forget();
+            set_kept(area, up_to);
+        }
+        fence(Ordering::Release);
+        area.set_head(head::BUSY, 0);
+    }
+
+    /// False: somebody else has done it, or holds the lock and does not come to an end.
+    fn lock(&mut self, file: &SegmentFile, area: Area<'_>, up_to: u64) -> bool {
+        let attempts = if self.stuck_at == Some(area.kept()) {
+            1
+        } else {
+            PATIENCE
+        };
+        for attempt in 0..attempts {
+            if attempt > 0 {
+                thread::sleep(BETWEEN);
+            }
+            // A lock that cannot be asked about is one that cannot be had.
+            if file.take_keepers_lock().unwrap_or(false) {
+                self.stuck_at = None;
+                return true;
+            }
+            if area.kept() >= up_to {
+                return false;
+            }
+        }
+        self.stuck_at = Some(area.kept());
+        false
+    }
+
+    fn look_at(&mut self, area: Area<'_>, parts: Parts<'_>, up_to: u64) -> Result<(), Damaged> {
+        if self.version != area.rules_version() || self.rules.len() > REMEMBERED {
+            self.version = area.rules_version();
+            self.rules.clear();
+        }
+        let now = clock::seconds();
+        let mut offset = area.kept();
+        while offset < up_to {
+            match parts.log().look(offset) {
+                Look::Empty => break,
+                Look::Lapped { resume } => {
+                    area.skip(resume);
+                    offset = resume;
+                    continue;
+                }
+                Look::Entry(entry) => {
+                    let ring = parts.ring(entry.slot);
+                    self.frame.clear();
+                    let named = ring.read_name(entry, offset, &mut self.frame, &mut self.topic);
+                    let rule = match named {
+                        Copied::Record(_) => self.rule(area),
+                        Copied::Unwanted | Copied::Overwritten => {
+                            area.skip(offset + 1);
+                            None
+                        }
+                    };
+                    if let Some(rule) = rule {
+                        self.frame.clear();
+                        let all = |_| true;
+                        match ring.read(entry, offset, all, &mut self.frame, &mut self.topic) {
+                            Copied::Record(header) => {
+                                let keep = Keep {
+                                    offset,
+                                    seconds: header.seconds,
+                                    flags: header.flags,
+                                    topic_hash: header.topic_hash,
+                                    topic: &self.topic,
+                                    frame: &self.frame,
+                                };
+                                area.append(&keep, rule, now)?;
+                            }
+                            Copied::Unwanted | Copied::Overwritten => area.skip(offset + 1),
+                        }
+                    }
+                }
+            }
+            offset += 1;
+            if offset.is_multiple_of(BATCH) {
+                set_kept(area, offset);
+            }
+        }
+        set_kept(area, offset);
+        Ok(())
+    }
+
+    /// The rule for `self.topic`.
+    fn rule(&mut self, area: Area<'_>) -> Option<Setting> {
+        if let Some(rule) = self.rules.get(&self.topic) {
+            return *rule;
+        }
+        let rule = area.rule_for(&self.topic);
+        self.rules.insert(self.topic.clone(), rule);
+        rule
+    }
+}
+
+fn set_kept(area: Area<'_>, offset: u64) {
+    // [H7] Pairs with [H8].
+    area.head[head::KEPT].store(offset, Ordering::Release);
+}
+
+/// Gives the lock back.
+struct Unlock<'a>(&'a SegmentFile);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        // Can only fail if the descriptor is none, and then the kernel dropped the lock with it.
+        let _ = self.0.drop_keepers_lock();
+    }
+}

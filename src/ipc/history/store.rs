@@ -1,0 +1,363 @@
+//! The writing side of the history: records into the blocks of their topics, and blocks back.
+//!
+//! A topic's records are one stream of words, cut into blocks that know the block before. One store,
+//! of the topic's `END`, makes a record part of it. A block goes back when the topic has enough
+//! records without it, or, if there is no free one, when it is the oldest of all.
+//!
+//! Whoever calls this holds the keeper's lock and has set `BUSY`, so it may die anywhere in here:
+//! `repair` needs nothing but the streams themselves.
+
+use super::area::{
+    Area, BLOCK_WORDS, KEPT_HEADER, Link, ROOM, Words, block, head, topic,
+};
+use super::rules::Setting;
+use crate::ipc::copy::Packer;
+use crate::ipc::layout::WORD_BYTES;
+use crate::ipc::sync::{Ordering, fence};
+
+/// A record may have this share of all blocks.
+const LARGEST_SHARE: usize = 4;
+
+/// A record to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep<'a> {
+    pub(super) offset: u64,
+    pub(super) seconds: u32,
+    pub(super) flags: u8,
+    pub(super) topic_hash: u64,
+    pub(super) topic: &'a str,
+    pub(super) frame: &'a [u8],
+}
+
+/// What should not be there: the memory was written by something else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Damaged;
+
+/// Where the next word goes.
+struct Pen<'a> {
+    number: usize,
+    block: Words<'a>,
+    used: usize,
+}
+
+impl<'a> Area<'a> {
+    /// From now on records below `offset` may be missing, of topics that have no place.
+    fn lose(&self, offset: u64) {
+        self.set_head(head::LOST, self.get_head(head::LOST).max(offset));
+    }
+
+    /// From now on records below `offset` may be missing, of any topic.
+    pub(super) fn skip(&self, offset: u64) {
+        self.set_head(head::GAP, self.get_head(head::GAP).max(offset));
+        self.lose(offset);
+    }
+
+    /// Appends a record to its topic, and gives back what the topic no longer needs. `now` in the
+    /// seconds of [`crate::ipc::clock`].
+    pub(super) fn append(&self, keep: &Keep<'_>, rule: Setting, now: u32) -> Result<(), Damaged> {
+        let words = KEPT_HEADER + keep.frame.len().div_ceil(WORD_BYTES);
+        let needed = words.div_ceil(ROOM) + 1;
+        if needed > self.blocks() / LARGEST_SHARE {
+            // Too large to be kept: it and all before it are gone for whoever asks for this topic.
+            if let Some(number) = self.find(keep.topic_hash, keep.topic) {
+                self.remove_topic(number)?;
+            }
+            self.lose(keep.offset + 1);
+            return Ok(());
+        }
+        while self.free_blocks() < needed {
+            self.evict()?;
+        }
+        let number = match self.find(keep.topic_hash, keep.topic) {
+            Some(number) => number,
+            None => self.enter(keep.topic_hash, keep.topic)?,
+        };
+        let it = self.topic(number).ok_or(Damaged)?;
+        if it.get(topic::NEWEST) > keep.offset {
+            return Ok(()); // it was kept already, by one who died before it could say so
+        }
+        self.write(number, it, keep)?;
+        while it.get(topic::OLDEST) != 0 && self.has_too_much(it, rule, now)? {
+            self.drop_oldest(it)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, number: usize, it: Words<'a>, keep: &Keep<'_>) -> Result<(), Damaged> {
+        let end = Link::from_word(it.get(topic::END));
+        let mut pen = match end {
+            Some(link) if link.used < ROOM => Pen {
+                number: link.block,
+                block: self.block(link.block).ok_or(Damaged)?,
+                used: link.used,
+            },
+            before => self.next_block(number, it, before.map(|link| link.block))?,
+        };
+        let begins_in = pen.block;
+        if begins_in.get(block::FIRST) >= ROOM as u64 {
+            begins_in.set(block::FIRST, pen.used as u64);
+        }
+        begins_in.set(block::NEWEST, keep.offset + 1);
+        begins_in.set(block::SECONDS, u64::from(keep.seconds));
+        begins_in.set(block::OWNER, begins_in.get(block::OWNER) + (1 << 32));
+
+        let sizes = keep.frame.len() as u64 | u64::from(keep.flags) << 32;
+        for word in [keep.offset, sizes, u64::from(keep.seconds)] {
+            if pen.used == ROOM {
+                pen = self.next_block(number, it, Some(pen.number))?;
+            }
+            pen.block.set(block::RECORDS + pen.used, word);
+            pen.used += 1;
+        }
+        let mut frame = keep.frame;
+        while !frame.is_empty() {
+            if pen.used == ROOM {
+                pen = self.next_block(number, it, Some(pen.number))?;
+            }
+            let (now, later) = frame.split_at(frame.len().min((ROOM - pen.used) * WORD_BYTES));
+            let mut packer = Packer::new(&pen.block.0[block::RECORDS + pen.used..]);
+            packer.write(now);
+            packer.finish();
+            pen.used += now.len().div_ceil(WORD_BYTES);
+            frame = later;
+        }
+        let end = Link {
+            block: pen.number,
+            used: pen.used,
+            generation: pen.block.get(block::GENERATION) as u32,
+        };
+        // [H1] Pairs with [H2]: who sees the end sees the records before it.
+        it.0[topic::END].store(end.to_word(), Ordering::Release);
+        it.set(topic::NEWEST, keep.offset + 1);
+        it.set(topic::RECORDS, it.get(topic::RECORDS) + 1);
+        Ok(())
+    }
+
+    /// A fresh block behind `before`.
+    fn next_block(
+        &self,
+        owner: usize,
+        it: Words<'a>,
+        before: Option<usize>,
+    ) -> Result<Pen<'a>, Damaged> {
+        let (number, block) = self.take()?;
+        let link = match before {
+            None => {
+                it.set(topic::OLDEST, number as u64 + 1);
+                0
+            }
+            Some(before) => {
+                let words = self.block(before).ok_or(Damaged)?;
+                words.set(block::BEHIND, number as u64 + 1);
+                let generation = words.get(block::GENERATION) as u32;
+                let link = Link {
+                    block: before,
+                    used: ROOM,
+                    generation,
+                };
+                link.to_word()
+            }
+        };
+        block.set(block::BEFORE, link);
+        block.set(block::BEHIND, 0);
+        block.set(block::FIRST, ROOM as u64);
+        block.set(block::NEWEST, 0);
+        block.set(block::SECONDS, 0);
+        block.set(block::OWNER, owner as u64);
+        self.line_up(number, block)?;
+        Ok(Pen {
+            number,
+            block,
+            used: 0,
+        })
+    }
+
+    /// A block that nobody uses. There is one: `append` has seen to it.
+    fn take(&self) -> Result<(usize, Words<'a>), Damaged> {
+        let free = self.get_head(head::FREE);
+        if let Some(number) = free.checked_sub(1) {
+            let block = self.block(number as usize).ok_or(Damaged)?;
+            self.set_head(head::FREE, block.get(block::BEHIND));
+            let left = self.get_head(head::FREE_BLOCKS).saturating_sub(1);
+            self.set_head(head::FREE_BLOCKS, left);
+            return Ok((number as usize, block));
+        }
+        let number = self.get_head(head::USED) as usize;
+        let block = self.block(number).ok_or(Damaged)?;
+        self.set_head(head::USED, number as u64 + 1);
+        Ok((number, block))
+    }
+
+    fn free_blocks(&self) -> usize {
+        let fresh = self.blocks().saturating_sub(self.get_head(head::USED) as usize);
+        fresh + self.get_head(head::FREE_BLOCKS) as usize
+    }
+
+    /// At the new end of the list of all blocks.
+    fn line_up(&self, number: usize, block: Words<'_>) -> Result<(), Damaged> {
+        let last = self.get_head(head::NEWEST);
+        block.set(block::NEIGHBOURS, last);
+        if let Some(before) = last.checked_sub(1) {
+            let before = self.block(before as usize).ok_or(Damaged)?;
+            let older = before.get(block::NEIGHBOURS) & 0xffff_ffff;
+            before.set(block::NEIGHBOURS, older | (number as u64 + 1) << 32);
+        } else {
+            self.set_head(head::OLDEST, number as u64 + 1);
+        }
+        self.set_head(head::NEWEST, number as u64 + 1);
+        Ok(())
+    }
+
+    /// Out of the list of all blocks.
+    fn step_out(&self, block: Words<'_>) -> Result<(), Damaged> {
+        let both = block.get(block::NEIGHBOURS);
+        let (older, newer) = (both & 0xffff_ffff, both >> 32);
+        match older.checked_sub(1) {
+            None => self.set_head(head::OLDEST, newer),
+            Some(older) => {
+                let older = self.block(older as usize).ok_or(Damaged)?;
+                let its = older.get(block::NEIGHBOURS) & 0xffff_ffff;
+                older.set(block::NEIGHBOURS, its | newer << 32);
+            }
+        }
+        match newer.checked_sub(1) {
+            None => self.set_head(head::NEWEST, older),
+            Some(newer) => {
+                let newer = self.block(newer as usize).ok_or(Damaged)?;
+                let its = newer.get(block::NEIGHBOURS) >> 32;
+                newer.set(block::NEIGHBOURS, older | its << 32);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the oldest block of all back, and with its last block a topic.
+    fn evict(&self) -> Result<(), Damaged> {
+        let oldest = self.get_head(head::OLDEST);
+        let number = oldest.checked_sub(1).ok_or(Damaged)?;
+        let block = self.block(number as usize).ok_or(Damaged)?;
+        let owner = (block.get(block::OWNER) & 0xffff_ffff) as usize;
+        let it = self.topic(owner).ok_or(Damaged)?;
+        if self.hashes[owner].load(Ordering::Relaxed) == 0 || it.get(topic::OLDEST) != oldest {
+            return Err(Damaged);
+        }
+        if Link::from_word(it.get(topic::END)).is_some_and(|end| end.block as u64 == number) {
+            self.remove_topic(owner)
+        } else {
+            self.drop_oldest(it)
+        }
+    }
+
+    /// Whether a topic has enough without its oldest block, or all of that is too old.
+    fn has_too_much(&self, it: Words<'_>, rule: Setting, now: u32) -> Result<bool, Damaged> {
+        let oldest = it.get(topic::OLDEST) - 1;
+        if Link::from_word(it.get(topic::END)).is_none_or(|end| end.block as u64 == oldest) {
+            return Ok(false);
+        }
+        let oldest = self.block(oldest as usize).ok_or(Damaged)?;
+        let begin = oldest.get(block::OWNER) >> 32;
+        let enough = it.get(topic::RECORDS) >= begin + u64::from(rule.records);
+        let age = now.saturating_sub(oldest.get(block::SECONDS) as u32);
+        Ok(enough || rule.seconds > 0 && begin > 0 && age > rule.seconds)
+    }
+
+    fn drop_oldest(&self, it: Words<'_>) -> Result<(), Damaged> {
+        let number = it.get(topic::OLDEST).checked_sub(1).ok_or(Damaged)? as usize;
+        let block = self.block(number).ok_or(Damaged)?;
+        let floor = it.get(topic::FLOOR).max(block.get(block::NEWEST));
+        it.set(topic::FLOOR, floor);
+        it.set(topic::OLDEST, block.get(block::BEHIND));
+        let begin = block.get(block::OWNER) >> 32;
+        it.set(
+            topic::RECORDS,
+            it.get(topic::RECORDS).saturating_sub(begin),
+        );
+        self.step_out(block)?;
+        self.give_back(number, block);
+        Ok(())
+    }
+
+    /// Forgets a topic, and gives all its blocks back.
+    pub(super) fn remove_topic(&self, number: usize) -> Result<(), Damaged> {
+        let it = self.topic(number).ok_or(Damaged)?;
+        self.lose(it.get(topic::NEWEST));
+        self.hashes[number].store(0, Ordering::Relaxed);
+        for _ in 0..self.blocks() {
+            if it.get(topic::OLDEST) == 0 {
+                return Ok(());
+            }
+            self.drop_oldest(it)?;
+        }
+        Err(Damaged)
+    }
+
+    /// From here on who still reads the block notices.
+    pub(super) fn give_back(&self, number: usize, block: Words<'_>) {
+        let generation = block.get(block::GENERATION).wrapping_add(1);
+        // [H3] First what was lost by it, then the new generation, then other words. Pairs with [H4].
+        fence(Ordering::Release);
+        block.set(block::GENERATION, generation);
+        fence(Ordering::Release);
+        block.set(block::BEHIND, self.get_head(head::FREE));
+        self.set_head(head::FREE, number as u64 + 1);
+        self.set_head(head::FREE_BLOCKS, self.get_head(head::FREE_BLOCKS) + 1);
+    }
+
+    /// A place for a topic that has none.
+    fn enter(&self, hash: u64, name: &str) -> Result<usize, Damaged> {
+        let free = || {
+            let mut hashes = self.hashes.iter();
+            hashes.position(|it| it.load(Ordering::Relaxed) == 0)
+        };
+        let mut number = free();
+        while number.is_none() {
+            self.evict()?;
+            number = free();
+        }
+        let number = number.expect("looked for until there was one");
+        let it = self.topic(number).ok_or(Damaged)?;
+        let version = it.get(topic::VERSION) | 1;
+        it.set(topic::VERSION, version);
+        // [H5] Odd, then the words, then even. Pairs with [H6].
+        fence(Ordering::Release);
+        it.set(topic::END, 0);
+        for word in [topic::NEWEST, topic::RECORDS, topic::OLDEST] {
+            it.set(word, 0);
+        }
+        // It may have had a place before.
+        it.set(topic::FLOOR, self.get_head(head::LOST));
+        it.set(topic::NAME_BYTES, name.len() as u64);
+        let mut packer = Packer::new(&it.0[topic::NAME..]);
+        packer.write(name.as_bytes());
+        packer.finish();
+        it.0[topic::VERSION].store(version.wrapping_add(1), Ordering::Release);
+        self.hashes[number].store(hash, Ordering::Release);
+        Ok(number)
+    }
+
+    /// Forgets everything: what is there was not written by a keeper.
+    pub(super) fn forget(&self) {
+        self.skip(self.get_head(head::KEPT));
+        for hash in self.hashes {
+            hash.store(0, Ordering::Relaxed);
+        }
+        fence(Ordering::Release); // [H3]
+        for number in 0..self.blocks() {
+            let block = self.block(number).expect("one of its own");
+            let generation = block.get(block::GENERATION).wrapping_add(1);
+            block.set(block::GENERATION, generation);
+        }
+        fence(Ordering::Release); // [H3]
+        for word in [
+            head::USED,
+            head::FREE,
+            head::FREE_BLOCKS,
+            head::OLDEST,
+            head::NEWEST,
+        ] {
+            self.set_head(word, 0);
+        }
+    }
+}
+
+const _: () = assert!(BLOCK_WORDS > 2 * KEPT_HEADER);
