@@ -326,7 +326,9 @@ impl Bus {
 
     /// The rules of [`Bus::retain`], of all members.
     pub fn rules(&self) -> Vec<Rule> {
-        self.parts().history().map_or_else(Vec::new, |it| it.rules())
+        self.parts()
+            .history()
+            .map_or_else(Vec::new, |it| it.rules())
     }
 
     /// What was published to a topic below offset `until`: as far back as `reach` says, but no more than

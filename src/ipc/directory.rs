@@ -180,7 +180,10 @@ mod tests {
             history: found.contents.as_ref().and_then(|it| it.history.clone()),
         };
         let history = contents.history.clone().expect("room for one");
-        assert_eq!((history.rules.len(), history.topics, history.used_bytes), (0, 0, 0));
+        assert_eq!(
+            (history.rules.len(), history.topics, history.used_bytes),
+            (0, 0, 0)
+        );
         assert_eq!(found.contents, Some(contents));
         assert!(found.reserved_bytes >= 2 * OPTIONS.ring_bytes as u64);
         drop(second);

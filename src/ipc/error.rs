@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use super::file::MAX_NAME_BYTES;
 use super::history::area::{MAX_RULES, MIN_HISTORY_BYTES};
-use super::layout::{
-    LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG,
-};
+use super::layout::{LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG};
 use super::record::MAX_TOPIC_BYTES;
 
 /// Why a bus could not be opened or removed.

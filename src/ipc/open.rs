@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::BusError;
 use super::file::SegmentFile;
 use super::layout::{
-    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES, Parts, RING_BYTES_AT,
-    VERSION, VERSION_AT, WORD_BYTES,
+    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES,
+    Parts, RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
 };
 use super::members::{Identity, claim};
 use super::pipe::Pipe;

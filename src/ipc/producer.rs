@@ -81,9 +81,11 @@ impl Producer {
             seconds: now.seconds,
         };
         let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
-        if !lost.is_empty() {
-            let marks = lost.take(STEPS).map(|step| self.marks[step as usize % STEPS]);
-            keep(marks.max().unwrap_or(0));
+        let marks = lost
+            .take(STEPS)
+            .map(|step| self.marks[step as usize % STEPS]);
+        if let Some(mark) = marks.max() {
+            keep(mark);
         }
         self.pos = ring.write(header, draft);
         let entry = Entry {

@@ -94,14 +94,14 @@ impl<'a> Ring<'a> {
         end
     }
 
-    /// The steps of the ring, counted without end, that a record up to `end` will have overwritten.
-    /// Nothing that was announced before.
+    /// The steps of the ring, counted without end, that a record up to `end` will have overwritten:
+    /// not those that were announced before, nor those of the first lap, where nothing lies.
     #[inline]
     pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
         let announced = self.intent.load(Ordering::Relaxed);
         let step = self.bytes() / STEPS as u64;
         if (announced.wrapping_sub(end) as i64) < 0 {
-            announced / step..end.div_ceil(step)
+            (announced / step).max(STEPS as u64)..end.div_ceil(step)
         } else {
             0..0
         }
@@ -200,7 +200,8 @@ impl<'a> Ring<'a> {
         let frame = header.frame_len as usize;
         let (first, skipped) = (HEADER_WORDS + frame / WORD_BYTES, frame % WORD_BYTES);
         let count = skipped + usize::from(header.topic_len);
-        if !is_meant(&header, entry, offset) || first * WORD_BYTES + count > words.len() * WORD_BYTES
+        if !is_meant(&header, entry, offset)
+            || first * WORD_BYTES + count > words.len() * WORD_BYTES
         {
             return Copied::Overwritten;
         }

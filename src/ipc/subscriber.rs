@@ -58,7 +58,8 @@ impl Subscriber {
         };
         if tells && !self.bus.is_forked() {
             let place = self.cursor.offset();
-            self.tally.tell(place, self.bus.places(), self.bus.counters());
+            self.tally
+                .tell(place, self.bus.places(), self.bus.counters());
         }
         next
     }

@@ -131,7 +131,11 @@ impl Area<'_> {
     }
 
     /// The words before a record's frame, which may lie in two blocks.
-    fn words_at(&self, chain: &[(usize, usize)], place: (usize, usize)) -> Option<[u64; KEPT_HEADER]> {
+    fn words_at(
+        &self,
+        chain: &[(usize, usize)],
+        place: (usize, usize),
+    ) -> Option<[u64; KEPT_HEADER]> {
         let mut header = [0; KEPT_HEADER];
         for (index, word) in header.iter_mut().enumerate() {
             let (at, within) = forward(chain, place, index)?;

@@ -209,7 +209,16 @@ mod tests {
         for good in ["news", "room:{room}", "{a}{b}", "größe"] {
             assert!(is_pattern(good), "{good}");
         }
-        for bad in ["", "room:{room", "room:}", "{}", "{a{b}}", "a\nb", "}{", &"x".repeat(256)] {
+        for bad in [
+            "",
+            "room:{room",
+            "room:}",
+            "{}",
+            "{a{b}}",
+            "a\nb",
+            "}{",
+            &"x".repeat(256),
+        ] {
             assert!(!is_pattern(bad), "{bad}");
         }
     }

@@ -149,7 +149,10 @@ impl Stream {
     pub(super) fn records(&self) -> impl Iterator<Item = Kept<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
-            let (words, behind) = rest.as_chunks::<WORD_BYTES>().0.split_at_checked(KEPT_HEADER)?;
+            let (words, behind) = rest
+                .as_chunks::<WORD_BYTES>()
+                .0
+                .split_at_checked(KEPT_HEADER)?;
             let word = |at: usize| u64::from_le_bytes(words[at]);
             let bytes = word(1) as u32 as usize;
             let all = behind.as_flattened();

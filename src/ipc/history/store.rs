@@ -7,9 +7,7 @@
 //! Whoever calls this holds the keeper's lock and has set `BUSY`, so it may die anywhere in here:
 //! `repair` needs nothing but the streams themselves.
 
-use super::area::{
-    Area, BLOCK_WORDS, KEPT_HEADER, Link, ROOM, Words, block, head, topic,
-};
+use super::area::{Area, BLOCK_WORDS, KEPT_HEADER, Link, ROOM, Words, block, head, topic};
 use super::rules::Setting;
 use crate::ipc::copy::Packer;
 use crate::ipc::layout::WORD_BYTES;
@@ -189,7 +187,9 @@ impl<'a> Area<'a> {
     }
 
     fn free_blocks(&self) -> usize {
-        let fresh = self.blocks().saturating_sub(self.get_head(head::USED) as usize);
+        let fresh = self
+            .blocks()
+            .saturating_sub(self.get_head(head::USED) as usize);
         fresh + self.get_head(head::FREE_BLOCKS) as usize
     }
 
@@ -268,10 +268,7 @@ impl<'a> Area<'a> {
         it.set(topic::FLOOR, floor);
         it.set(topic::OLDEST, block.get(block::BEHIND));
         let begin = block.get(block::OWNER) >> 32;
-        it.set(
-            topic::RECORDS,
-            it.get(topic::RECORDS).saturating_sub(begin),
-        );
+        it.set(topic::RECORDS, it.get(topic::RECORDS).saturating_sub(begin));
         self.step_out(block)?;
         self.give_back(number, block);
         Ok(())

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Past, Reach, Rule, inspect, topic_hash};
+use fanbus::ipc::{Bus, BusError, BusOptions, Reach, Rule, inspect};
 
+use super::past::{ALL, Dice, Model, frames, publish, retain};
 use super::process::{Name, until};
 
 /// Rolls over after a few records.
@@ -13,86 +14,6 @@ const TINY: BusOptions = BusOptions {
     log_entries: 64,
     history_bytes: 128 << 10,
 };
-const ALL: usize = usize::MAX;
-
-fn publish(bus: &Bus, topic: &str, frame: &[u8]) -> u64 {
-    let draft = Draft {
-        topic,
-        topic_hash: topic_hash(topic.as_bytes()),
-        flags: 2,
-        origin: 0,
-        frame: [&frame[..frame.len() / 2], &frame[frame.len() / 2..]],
-    };
-    bus.publish(&draft).expect("a sound bus")
-}
-
-fn retain(bus: &Bus, pattern: &str, records: u32, seconds: u32) {
-    let rule = Rule {
-        pattern: pattern.into(),
-        records,
-        seconds,
-    };
-    bus.retain(&rule).expect("room for a rule");
-}
-
-fn frames(past: &Past) -> Vec<(u64, &[u8])> {
-    let frame = |it: &fanbus::ipc::PastRecord| (it.offset, &past.frames[it.frame.clone()]);
-    past.records.iter().map(frame).collect()
-}
-
-/// A stream of numbers that is the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// All that was published.
-#[derive(Default)]
-struct Model(Vec<(String, Vec<u8>)>);
-
-impl Model {
-    fn publish(&mut self, bus: &Bus, topic: &str, frame: Vec<u8>) {
-        let offset = publish(bus, topic, &frame);
-        assert_eq!(offset, self.0.len() as u64);
-        self.0.push((topic.into(), frame));
-    }
-
-    fn of(&self, topic: &str) -> Vec<(u64, &[u8])> {
-        let all = self.0.iter().enumerate();
-        all.filter(|(_, (name, _))| name == topic)
-            .map(|(offset, (_, frame))| (offset as u64, frame.as_slice()))
-            .collect()
-    }
-
-    /// Holds what the bus says of a topic's past against what was published. Whether it is complete.
-    fn check(&self, bus: &Bus, topic: &str, reach: Reach, limit: usize) -> bool {
-        let past = bus.past(topic, reach, u64::MAX, limit);
-        let (all, found) = (self.of(topic), frames(&past));
-        assert!(past.frames.len() <= limit);
-        assert!(
-            all.ends_with(&found),
-            "{topic} {reach:?}: {:?} of {:?}",
-            found.iter().map(|it| it.0).collect::<Vec<_>>(),
-            all.iter().map(|it| it.0).collect::<Vec<_>>(),
-        );
-        let asked = match reach {
-            Reach::Last(count) => count.min(all.len()),
-            Reach::From(from) => all.iter().filter(|(offset, _)| *offset >= from).count(),
-        };
-        if past.complete {
-            assert_eq!(found.len(), asked, "{topic} {reach:?} is called complete");
-        }
-        assert!(found.len() <= asked, "{topic} {reach:?} gave too much");
-        past.complete
-    }
-}
-
 #[test]
 fn what_a_rule_promises_is_there_whatever_else_goes_over_the_bus() {
     for seed in 1..=20 {
@@ -159,7 +80,12 @@ fn records_of_any_size_come_back_as_they_were() {
     }
     assert!(model.check(&bus, "kept", Reach::Last(500), ALL));
     assert!(model.check(&bus, "kept", Reach::From(0), ALL));
-    assert_eq!(bus.past("kept", Reach::From(0), u64::MAX, ALL).records.len(), 109);
+    assert_eq!(
+        bus.past("kept", Reach::From(0), u64::MAX, ALL)
+            .records
+            .len(),
+        109
+    );
 }
 
 #[test]
@@ -197,7 +123,10 @@ fn too_many_topics_lose_the_oldest_and_say_so() {
     }
     let history = inspect(&name.0).expect("it is there").contents;
     let history = history.and_then(|it| it.history).expect("room for one");
-    assert!(history.topics > 10 && history.used_bytes <= history.bytes, "{history:?}");
+    assert!(
+        history.topics > 10 && history.used_bytes <= history.bytes,
+        "{history:?}"
+    );
     assert!(history.bytes <= TINY.history_bytes);
     let complete: Vec<_> = (0..200)
         .map(|number| model.check(&bus, &format!("t{number}"), Reach::Last(3), ALL))
@@ -237,13 +166,20 @@ fn without_a_rule_there_is_what_the_rings_still_have() {
         model.publish(&bus, "t", vec![number; 20]);
     }
     assert!(model.check(&bus, "t", Reach::Last(5), ALL));
-    assert!(model.check(&bus, "t", Reach::Last(99), ALL), "there never were more");
+    assert!(
+        model.check(&bus, "t", Reach::Last(99), ALL),
+        "there never were more"
+    );
     assert!(model.check(&bus, "t", Reach::From(3), ALL));
     for _ in 0..100 {
         model.publish(&bus, "noise", vec![0; 20]);
     }
     assert!(!model.check(&bus, "t", Reach::Last(1), ALL));
-    assert!(bus.past("t", Reach::Last(1), u64::MAX, ALL).records.is_empty());
+    assert!(
+        bus.past("t", Reach::Last(1), u64::MAX, ALL)
+            .records
+            .is_empty()
+    );
     let other_life = bus.past("noise", Reach::From(9999), u64::MAX, ALL);
     assert!(!other_life.complete && !other_life.records.is_empty());
 }
@@ -259,14 +195,25 @@ fn records_grow_too_old() {
         assert!(bus.past(topic, Reach::Last(10), u64::MAX, ALL).complete);
     }
     until("it is too old", || {
-        bus.past("brief", Reach::Last(10), u64::MAX, ALL).records.is_empty()
+        bus.past("brief", Reach::Last(10), u64::MAX, ALL)
+            .records
+            .is_empty()
     });
     assert!(!bus.past("brief", Reach::Last(10), u64::MAX, ALL).complete);
     for _ in 0..200 {
         publish(&bus, "noise", b"x");
     }
-    assert!(bus.past("brief", Reach::Last(10), u64::MAX, ALL).records.is_empty());
-    assert_eq!(bus.past("long", Reach::Last(10), u64::MAX, ALL).records.len(), 1);
+    assert!(
+        bus.past("brief", Reach::Last(10), u64::MAX, ALL)
+            .records
+            .is_empty()
+    );
+    assert_eq!(
+        bus.past("long", Reach::Last(10), u64::MAX, ALL)
+            .records
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -335,12 +282,20 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
         seconds: 0,
     };
     let error = bus.retain(&rule("room:{room")).expect_err("half a brace");
-    assert!(error.to_string().starts_with("\"room:{room\" is no pattern of topics."));
+    assert!(
+        error
+            .to_string()
+            .starts_with("\"room:{room\" is no pattern of topics.")
+    );
     for number in 0..64 {
-        bus.retain(&rule(&format!("t{number}"))).expect("room for it");
+        bus.retain(&rule(&format!("t{number}")))
+            .expect("room for it");
     }
     bus.retain(&rule("t7")).expect("it is there already");
-    assert!(matches!(bus.retain(&rule("one more")), Err(BusError::TooManyRules { .. })));
+    assert!(matches!(
+        bus.retain(&rule("one more")),
+        Err(BusError::TooManyRules { .. })
+    ));
 
     let other = Name::new("history-without");
     let options = BusOptions {
@@ -348,7 +303,10 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
         ..TINY
     };
     let bus = Bus::open(&other.0, &options).expect("it opens");
-    assert!(matches!(bus.retain(&rule("t")), Err(BusError::NoHistory { .. })));
+    assert!(matches!(
+        bus.retain(&rule("t")),
+        Err(BusError::NoHistory { .. })
+    ));
     let options = BusOptions {
         history_bytes: 5,
         ..TINY

@@ -13,7 +13,7 @@ use super::scene::{Got, Scene, read};
 use super::stepped::{Act, SOON, Stepped, tiny};
 
 /// Instructions from one kill to the next.
-fn stride(sample: usize) -> usize {
+pub(super) fn stride(sample: usize) -> usize {
     env::var("FANBUS_KILL_EVERY").map_or(sample, |every| every.parse().expect("a number"))
 }
 

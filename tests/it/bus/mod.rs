@@ -1,9 +1,12 @@
 //! The conformance suite of the bus, with real processes.
 
 mod history;
+#[cfg(target_arch = "x86_64")]
+mod keeping;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
 mod killpoints;
 mod life;
+mod past;
 mod process;
 mod roles;
 mod scene;

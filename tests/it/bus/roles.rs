@@ -53,7 +53,9 @@ pub(super) fn play(role: &str, bus: &str) {
         "cramped" => cramped(bus),
         "torturer" => torture::producer(bus),
         "witness" => torture::reader(bus),
-        "stepped publish" | "stepped read" | "stepped park" => stepped::play(role, bus),
+        "stepped publish" | "stepped read" | "stepped park" | "stepped keep" => {
+            stepped::play(role, bus)
+        }
         _ => panic!("no such role: {role}"),
     }
 }

@@ -23,9 +23,12 @@ pub(super) fn tiny() -> BusOptions {
     BusOptions {
         ring_bytes: 4096,
         log_entries: 64,
-        history_bytes: 0
+        history_bytes: 0,
     }
 }
+
+/// Records of 20 bytes that a keeper publishes before its act: 128 bytes each in its ring.
+pub(super) const LAP_OF_KEEP: u8 = 40;
 
 /// What it does between the two signals.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +36,8 @@ pub(super) enum Act {
     Publish,
     Read,
     Park,
+    /// A publish that overwrites so much that several records have to be kept before.
+    Keep,
 }
 
 impl Act {
@@ -41,6 +46,7 @@ impl Act {
             Act::Publish => "stepped publish",
             Act::Read => "stepped read",
             Act::Park => "stepped park",
+            Act::Keep => "stepped keep",
         }
     }
 }
@@ -50,18 +56,24 @@ pub(super) fn play(role: &str, name: &str) {
     let bus = Bus::open(name, &tiny()).expect("it opens");
     let mut subscriber = bus.subscriber();
     let Member { slot, incarnation } = bus.member();
-    if role != Act::Publish.role() {
+    if role == Act::Read.role() || role == Act::Park.role() {
         bus.add_interest(hash());
     }
     if role == Act::Read.role() {
         bus.publish(&draft(&[7; 500])).expect("a sound bus");
+    }
+    if role == Act::Keep.role() {
+        // Once through its ring, so that it has something of its own to overwrite.
+        for number in 0..LAP_OF_KEEP {
+            bus.publish(&draft(&[number; 20])).expect("a sound bus");
+        }
     }
     say(&format!("ready {} {slot} {incarnation}", gettid()));
     let payload = listen();
     let signal = || raise(SIGNAL).expect("it is traced");
     let mut frames = Vec::with_capacity(4096);
     match role {
-        "stepped publish" => {
+        "stepped publish" | "stepped keep" => {
             let draft = draft(payload.as_bytes());
             signal();
             let published = bus.publish(&draft);
