@@ -4,10 +4,11 @@ One process per core serves HTTP and WebSocket on one port; a bus in shared memo
 published message to the clients of every worker.
 """
 
-from fanbus._core import __version__
+from fanbus._core import Replay, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
+from fanbus.history import History
 from fanbus.requests import Request
 from fanbus.responses import Response
 from fanbus.websocket import WebSocket, WebSocketConfig
@@ -18,8 +19,10 @@ __all__ = [
     "Fanbus",
     "FanbusError",
     "HTTPError",
+    "History",
     "Lagged",
     "Record",
+    "Replay",
     "Request",
     "Response",
     "Subscription",

@@ -40,7 +40,9 @@ class Bus:
     """Membership of this process in a named bus. A copy inherited by fork is inert."""
 
     @staticmethod
-    def open(name: str, *, ring_bytes: int | None = None) -> Bus:
+    def open(
+        name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None
+    ) -> Bus:
         """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
     @staticmethod
     def attach(name: str) -> Bus | None:
@@ -57,8 +59,28 @@ class Bus:
     def closed(self) -> bool: ...
     def publish(self, topic: str, message: str | Buffer) -> int:
         """Publishes a message; returns its offset. Any thread."""
-    def subscribe(self, topic: str) -> Subscription:
-        """A reader of what is published to the topic from now on."""
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> tuple[Subscription, list[Record], bool]:
+        """A reader of what is published to the topic from now on; and what was published before, as
+        far as it is asked for, and whether that is all of it."""
+    def history(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> tuple[list[Record], bool, int]:
+        """What was published to the topic, whether it is all that was asked for, and the offset up
+        to which it goes."""
+    def retain(self, pattern: str, records: int, seconds: int) -> None:
+        """From now on so many records of the topics that match are kept. `seconds` 0: for ever."""
     def bell(self) -> Bell:
         """A bell for one event loop."""
     def reap(self) -> int:
@@ -69,17 +91,43 @@ class Bus:
         """Leaves the bus, and ends its subscriptions. Twice is allowed."""
 
 @type_check_only
+class MemberDescription(TypedDict):
+    """A living member of a bus, and what it has done so far."""
+
+    slot: int
+    pid: int
+    published: int
+    published_bytes: int
+    read: int
+    missed: int
+    woken: int
+    woke: int
+    behind: int | None
+    """Records that its reader furthest behind has still to come to. None: nobody there reads."""
+
+@type_check_only
+class HistoryDescription(TypedDict):
+    """What a bus keeps beyond its newest messages."""
+
+    rules: list[tuple[str, int, int]]
+    """Pattern, records, seconds (0: for ever)."""
+    topics: int
+    used_bytes: int
+    bytes: int
+
+@type_check_only
 class BusDescription(TypedDict):
     """What is known of a bus from outside. None: it is not one that this version can read."""
 
     name: str
     reserved_bytes: int
-    members: list[tuple[int, int]]
-    """The living ones: slot and process."""
+    members: list[MemberDescription]
+    """The living ones."""
     epoch: int | None
     end: int | None
     ring_bytes: int | None
     log_entries: int | None
+    history: HistoryDescription | None
 
 def buses() -> list[BusDescription]:
     """All buses of this user, by name."""
@@ -103,6 +151,24 @@ class Record:
     @property
     def offset(self) -> int:
         """Its number in the one order of the bus."""
+
+@final
+class Replay:
+    """What a client got of a topic's past when it subscribed."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages."""
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing of what was asked for. With `last`: so many messages, or all
+        that there ever were. With `since`: all that came after that offset."""
+    @property
+    def end(self) -> int:
+        """The offset from which on the client gets what is published."""
+    @property
+    def epoch(self) -> int:
+        """Which life of the bus the offset belongs to."""
 
 @final
 class Subscription:
@@ -271,8 +337,24 @@ class WebSocket:
 
         Closing twice is allowed; the first one counts.
         """
-    def subscribe(self, topic: str) -> None:
-        """From here on this client gets what is published to the topic, in any worker."""
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> Replay:
+        """From here on this client gets what is published to the topic, in any worker.
+
+        `last=50` first sends it the newest 50 messages, `since=offset` all that came after that
+        one (-1: all there are; `epoch` says which life of the bus the offset is from). Between
+        those and what follows there is no gap, and none comes twice. What is there to be sent
+        depends on `app.topic`; it is at most half of `max_queue_bytes`. The `Replay` that is
+        returned says how many it were, and whether they are all that was asked for.
+
+        Subscribing again changes nothing, but sends what is asked for once more.
+        """
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
     def publish(self, topic: str, message: str | Buffer) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fanbus import _core
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import examine, location
+from fanbus.history import History, Kept
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Fanbus:
         self.name = _readable_name(name)
         self._router = _core.Router()
         self._worker: _core.Worker | None = None
+        self._bus: _core.Bus | None = None
+        self._kept: list[Kept] = []
         self._http = self._websockets = self._turbo = 0
 
     def route(
@@ -217,6 +220,44 @@ class Fanbus:
 
         return decorate
 
+    def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
+        """Keeps what is published to a topic, for those who come later.
+
+        `pattern` is a topic's name, in which `{anything}` stands for one or more characters:
+        `app.topic("room:{room}", history=100)` keeps at least the newest 100 messages of each
+        room, whatever else goes over the bus. `seconds`: messages older than that are not given
+        any more (at most 136 years); None: however old they are.
+
+        What is kept outlives workers, and a restart of the server as long as the machine is on. All
+        of it has its place in `history_size` (8 MiB): when that is full, the oldest go, and who
+        asks is told. `ws.subscribe(topic, last=50)`, `app.history(topic, last=50)` and
+        `Bus.history` read it.
+
+        Raises FanbusError if the pattern or a number cannot be.
+        """
+        self._kept.append(Kept.checked(pattern, history, seconds))
+
+    def history(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> History:
+        """What was published to a topic: the `last` so many messages, or all `since` an offset.
+
+        Any thread may call it. See `Bus.history`.
+        """
+        bus = self._bus
+        if bus is None:
+            raise FanbusError(
+                f"history({topic!r}) needs a running server: call it from a handler. "
+                "Elsewhere, open the bus by its name: Bus.open(name).history(...)."
+            )
+        found = bus.history(topic, last=last, since=since, epoch=epoch)
+        return History(*found, epoch=bus.epoch)
+
     def publish(self, topic: str, message: str | bytes | bytearray | memoryview) -> int:
         """Sends a message to everybody who is subscribed to the topic, in all workers.
 
@@ -240,6 +281,7 @@ class Fanbus:
         workers: int | None = None,
         debug: bool = False,
         bus_size: int | str | None = None,
+        history_size: int | str | None = None,
     ) -> None:
         """Serves until SIGINT (Ctrl+C) or SIGTERM, then finishes what is in flight and returns.
 
@@ -247,7 +289,8 @@ class Fanbus:
         one. `workers`: processes; None means one per core that this process may use, or
         WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in public.
         `bus_size`: memory for each worker's newest messages, as in "16M"; None means 8 MiB, or
-        FANBUS_BUS_SIZE. A message may have a quarter of it.
+        FANBUS_BUS_SIZE. A message may have a quarter of it. `history_size`: memory for what
+        `topic` keeps; None means 8 MiB, or FANBUS_HISTORY_SIZE.
 
         If the server cannot start, the process ends with a sentence on stderr, and status 1
         (what was found on the machine) or 2 (what was asked for).
@@ -256,7 +299,15 @@ class Fanbus:
 
         if server.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
-        server.run(self, host=host, port=port, workers=workers, debug=debug, bus_size=bus_size)
+        server.run(
+            self,
+            host=host,
+            port=port,
+            workers=workers,
+            debug=debug,
+            bus_size=bus_size,
+            history_size=history_size,
+        )
 
     def _counts(self) -> Counts:
         from fanbus.banner import Counts

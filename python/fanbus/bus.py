@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import BusError
+from fanbus.history import History, Kept
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -48,14 +50,22 @@ class Bus:
         )
 
     @classmethod
-    def open(cls, name: str, *, create: bool = True, size: int | None = None) -> Bus:
+    def open(
+        cls,
+        name: str,
+        *,
+        create: bool = True,
+        size: int | None = None,
+        history_size: int | None = None,
+    ) -> Bus:
         """Joins the bus of that name; if there is none, creates it, or raises BusError.
 
         A server's bus is named after the application and its port: `Fanbus("chat")` on port 5000
         has `chat-5000`. A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`.
 
         `size` counts when it is created: the bytes that each member's newest messages may have, a
-        power of two (8 MiB if left out). One message may have a quarter of it.
+        power of two (8 MiB if left out). One message may have a quarter of it. So does
+        `history_size`: the bytes for what `topic` keeps (8 MiB if left out).
 
         BusError says what hinders it: 64 members, no memory left, another user's bus. While
         another process is just opening it this waits, for at most ten seconds.
@@ -64,7 +74,7 @@ class Bus:
         if joined is None and not create:
             raise BusError(f'There is no bus "{name}". `fanbus bus list` shows those that are.')
         # Somebody may create it in this moment; then we join that one.
-        return cls(joined or _core.Bus.open(name, ring_bytes=size))
+        return cls(joined or _core.Bus.open(name, ring_bytes=size, history_bytes=history_size))
 
     @property
     def name(self) -> str:
@@ -100,9 +110,53 @@ class Bus:
         """
         return self._core.publish(topic, message)
 
-    def subscribe(self, topic: str) -> Subscription:
-        """What is published to the topic from now on, to be iterated over."""
-        return Subscription(self, self._core.subscribe(topic), topic)
+    def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
+        """Keeps at least so many messages of each topic that matches, for those who come later.
+
+        As `Fanbus.topic`, for a bus without a server, or on top of what the server keeps. Whoever
+        publishes, in any process, then keeps before it overwrites. `history=0` keeps no more.
+        FanbusError or ValueError if the pattern or a number cannot be, BusError if there is no
+        memory for it.
+        """
+        kept = Kept.checked(pattern, history, seconds)
+        self._core.retain(kept.pattern, kept.history, kept.seconds)
+
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> Subscription:
+        """What is published to the topic from now on, to be iterated over.
+
+        `last` or `since` put what was published before in front of it, without a gap between the
+        two: see `history`. `Subscription.complete` tells whether that was all.
+        """
+        core, records, complete = self._core.subscribe(
+            topic, last=last, since=since, epoch=epoch
+        )
+        return Subscription(self, core, topic, records, complete)
+
+    def history(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        epoch: int | None = None,
+    ) -> History:
+        """What was published to a topic: the `last` so many messages, or all `since` an offset.
+
+        `since` is the offset of a message that is known already, or -1 for everything there is;
+        `epoch` says which life of the bus it is from (of another life, it is as -1, and not
+        complete). Without `topic(...)` for it, what the bus still has by chance. At most 64 MiB.
+
+        ValueError if neither or both are given, or a number cannot be.
+        """
+        found = self._core.history(topic, last=last, since=since, epoch=epoch)
+        return History(*found, epoch=self.epoch)
 
     def remove(self) -> None:
         """Removes the name, so that the next to open it gets a new bus. Members keep this one."""
@@ -164,12 +218,17 @@ class Subscription:
     instead of the next record; iterating goes on behind the gap.
     """
 
-    def __init__(self, bus: Bus, core: _core.Subscription, topic: str) -> None:
+    def __init__(
+        self, bus: Bus, core: _core.Subscription, topic: str, past: list[Record], complete: bool
+    ) -> None:
         """Not for users: `Bus.subscribe`."""
         self._bus = bus
         self._core = core
         self._at_once = 0
+        self._past = deque(past)
         self.topic = topic
+        self.complete = complete
+        """Whether nothing is missing of what was asked for with `last` or `since`."""
 
     def __iter__(self) -> Subscription:
         return self
@@ -177,7 +236,7 @@ class Subscription:
     def __next__(self) -> Record:
         """Waits for the next record. Ctrl+C interrupts it."""
         while True:
-            record = self._core.poll()
+            record = self._next()
             if record is not None:
                 return record
             if self._core.closed:
@@ -198,7 +257,7 @@ class Subscription:
         loop = asyncio.get_running_loop()
         alarm = None
         while True:
-            record = self._core.poll()
+            record = self._next()
             if record is not None:
                 return record
             if self._core.closed:
@@ -209,6 +268,15 @@ class Subscription:
                 continue
             self._at_once = 0
             await alarm.rung(loop)
+
+    def _next(self) -> Record | None:
+        """What is there already: the past first, each record once, whichever thread takes it."""
+        if self._past and not self._core.closed:
+            try:
+                return self._past.popleft()
+            except IndexError:  # another thread took the last one
+                pass
+        return self._core.poll()
 
     def close(self) -> None:
         """Ends it, also for whoever waits. Twice is allowed."""

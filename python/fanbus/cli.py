@@ -37,6 +37,7 @@ def _run(options: argparse.Namespace) -> int:
         workers=options.workers,
         debug=options.debug,
         bus_size=options.bus_size,
+        history_size=options.history_size,
     )
     return 0
 
@@ -107,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         "--bus-size",
         metavar="SIZE",
         help="memory for a worker's newest messages, as in 16M (default: FANBUS_BUS_SIZE, or 8M)",
+    )
+    run.add_argument(
+        "--history-size",
+        metavar="SIZE",
+        help="memory for what app.topic(..., history=...) keeps (default: FANBUS_HISTORY_SIZE, or 8M)",
     )
     run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")

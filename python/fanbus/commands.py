@@ -21,7 +21,7 @@ from fanbus.bus import Bus, Record
 from fanbus.exceptions import BusError, Lagged, StartError
 
 if TYPE_CHECKING:
-    from fanbus._core import BusDescription
+    from fanbus._core import BusDescription, HistoryDescription, MemberDescription
 
 __all__ = ["add_to", "choose"]
 
@@ -49,6 +49,13 @@ def add_to(commands: Any) -> None:
         "subscribe",
         help="print what is published on a bus",
         description="Print every message that is published to TOPIC from now on, one per line.",
+    )
+    past = subscribe.add_mutually_exclusive_group()
+    past.add_argument(
+        "--last", type=int, metavar="N", help="first the newest N messages that are kept"
+    )
+    past.add_argument(
+        "--since", type=int, metavar="OFFSET", help="first all messages after this one; -1: all"
     )
     _which(subscribe)
     subscribe.add_argument("topic", metavar="TOPIC", help="as in room:lobby")
@@ -146,7 +153,9 @@ def _subscribe(options: Namespace) -> int:
     if left is not None and left < 1:
         raise StartError(f"--count={left} is not possible: it is 1 or more.", status=2)
     with Bus.open(choose(options.bus, _core.buses()), create=False) as bus:
-        subscription = bus.subscribe(options.topic)
+        subscription = bus.subscribe(options.topic, last=options.last, since=options.since)
+        if not subscription.complete:
+            sys.stderr.write("fanbus: older messages that were asked for are not kept any more.\n")
         sys.stderr.write(f'Listening to "{options.topic}" on the bus {bus.name}.\n')
         sys.stderr.flush()
         try:
@@ -212,11 +221,60 @@ def _show(options: Namespace) -> int:
             ("Keeps", f"the newest {_size(ring_bytes)} of each process"),
             ("Largest", f"{_size(ring_bytes // 4)} in one message"),
         ]
+    history = bus["history"]
+    if history is not None:
+        facts += _history_facts(history)
     facts.append(("Processes", f"{len(bus['members'])} of 64"))
-    facts += [("", f"{pid}  {_command(pid)}".rstrip()) for _, pid in bus["members"]]
     for name, value in facts:
         sys.stdout.write(f"{name:11}{value}\n")
+    if bus["members"]:
+        sys.stdout.write("\n")
+        _table(
+            ("PID", "PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "COMMAND"),
+            [_member_row(member) for member in bus["members"]],
+        )
     return 0
+
+
+def _history_facts(history: HistoryDescription) -> list[tuple[str, str]]:
+    kept = [
+        f"{records} of each {pattern}" + (f", for {seconds} s" if seconds else "")
+        for pattern, records, seconds in history["rules"]
+        if records
+    ]
+    if not kept:
+        return []
+    used = f"{_size(history['used_bytes'])} of {_size(history['bytes'])}"
+    topics = "1 topic" if history["topics"] == 1 else f"{history['topics']} topics"
+    facts = [("History" if line == kept[0] else "", line) for line in kept]
+    return [*facts, ("", f"{used} used, by {topics}")]
+
+
+def _member_row(member: MemberDescription) -> tuple[str, ...]:
+    behind = member["behind"]
+    return (
+        str(member["pid"]),
+        str(member["published"]),
+        _size(member["published_bytes"]),
+        str(member["read"]),
+        str(member["missed"]),
+        "-" if behind is None else str(behind),
+        str(member["woken"]),
+        str(member["woke"]),
+        _command(member["pid"]),
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as they need be; numbers are read from the right."""
+    all_rows = [head, *rows]
+    widths = [max(len(row[column]) for row in all_rows) for column in range(len(head))]
+    for row in all_rows:
+        cells = (
+            cell.ljust(width) if column == len(head) - 1 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def _remove(options: Namespace) -> int:

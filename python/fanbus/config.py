@@ -22,6 +22,8 @@ MAX_WORKERS = 56
 # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
 _BUS_SIZES = tuple(2**power for power in range(16, 26))
 
+_HISTORY_SIZES = range(128 * 2**10, 8 * 2**30 + 1)
+
 _LOOPS = ("auto", "asyncio", "uvloop")
 
 
@@ -51,6 +53,10 @@ class Settings:
     """Bytes of each process's ring on the bus, a power of two (FANBUS_BUS_SIZE). A message may have
     a quarter of it."""
 
+    history_size: int = 8 * 1024 * 1024
+    """Bytes for what `app.topic(..., history=...)` keeps, of all topics together
+    (FANBUS_HISTORY_SIZE). When it is full, the oldest go."""
+
     backlog: int = 2048
     """Connections that may wait in each worker's accept queue; the kernel's somaxconn caps it."""
 
@@ -74,6 +80,11 @@ class Settings:
                 f"bus_size={self.bus_size} is not possible: it is a power of two from 64K to 32M.",
                 status=2,
             )
+        if self.history_size not in _HISTORY_SIZES:
+            raise StartError(
+                f"history_size={self.history_size} is not possible: it is a size from 128K to 8G.",
+                status=2,
+            )
         if self.loop not in _LOOPS:
             raise StartError(
                 f"FANBUS_LOOP={self.loop} is not an event loop. Use {', '.join(_LOOPS)}.", status=2
@@ -89,6 +100,7 @@ class Settings:
         debug: bool,
         on_linux: bool,
         bus_size: int | str | None = None,
+        history_size: int | str | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Settings:
         """Fills in what was left out: from the environment, else from the machine."""
@@ -111,7 +123,12 @@ class Settings:
             workers=workers,
             debug=bool(debug),
             single_process=single_process,
-            bus_size=_size(bus_size or environment.get("FANBUS_BUS_SIZE") or cls.bus_size),
+            bus_size=_size("bus_size", bus_size or environment.get("FANBUS_BUS_SIZE"), cls.bus_size),
+            history_size=_size(
+                "history_size",
+                history_size or environment.get("FANBUS_HISTORY_SIZE"),
+                cls.history_size,
+            ),
             loop=environment.get("FANBUS_LOOP", "auto"),
         )
 
@@ -131,17 +148,19 @@ def _check_whole(option: str, value: Any, least: int, most: int) -> None:
         )
 
 
-def _size(value: int | str) -> int:
+def _size(option: str, value: int | str | None, default: int) -> int:
     """Bytes: a number, or text such as 512K or 16M."""
+    if value is None or value == "":
+        return default
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = re.fullmatch(r"(\d+)\s*([KM]?)(i?B)?", str(value), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(i?B)?", str(value), re.IGNORECASE)
     if match is None:
         raise StartError(
-            f"bus_size={value} is not a size. Write bytes, or a number with K or M, as in 16M.",
+            f"{option}={value} is not a size. Write bytes, or a number with K, M or G, as in 16M.",
             status=2,
         )
-    return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20}[match[2].upper()]
+    return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2].upper()]
 
 
 def _web_concurrency(text: str) -> int:

@@ -22,7 +22,7 @@ from fanbus.exceptions import StartError
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
 
-__all__ = ["importing", "is_importing", "open_bus", "open_listeners", "run"]
+__all__ = ["importing", "is_importing", "leave_bus", "open_bus", "open_listeners", "run"]
 
 _importing: ContextVar[bool] = ContextVar("_importing", default=False)
 
@@ -50,6 +50,7 @@ def run(
     workers: int | None,
     debug: bool,
     bus_size: int | str | None = None,
+    history_size: int | str | None = None,
 ) -> None:
     """Serves `app` until it is told to end. What hinders the start ends the process instead."""
     logs.configure()
@@ -60,6 +61,7 @@ def run(
             workers=workers,
             debug=debug,
             bus_size=bus_size,
+            history_size=history_size,
             on_linux=sys.platform == "linux",
         )
         if threading.current_thread() is not threading.main_thread():
@@ -118,12 +120,26 @@ def open_listeners(settings: Settings) -> tuple[int, list[int]]:
 
 
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
-    """The server's bus, named after the application and its port."""
+    """The server's bus, named after the application and its port, with the application's rules."""
     try:
-        return _core.Bus.open(f"{app.name}-{port}", ring_bytes=settings.bus_size)
+        bus = _core.Bus.open(
+            f"{app.name}-{port}",
+            ring_bytes=settings.bus_size,
+            history_bytes=settings.history_size,
+        )
+        for rule in app._kept:
+            bus.retain(rule.pattern, rule.history, rule.seconds)
+        return bus
     except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StartError(text) from None
+
+
+def leave_bus(app: Fanbus, bus: _core.Bus) -> None:
+    """The end of a server. Its bus goes, unless the application keeps some of it."""
+    if not any(rule.history for rule in app._kept):
+        bus.remove()
+    bus.close()
 
 
 def _announce_single_process() -> None:

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from fanbus import banner, worker
-from fanbus.server import open_bus, open_listeners
+from fanbus.server import leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -30,5 +30,4 @@ def serve(app: Fanbus, settings: Settings) -> None:
             on_ready=lambda: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
-        bus.remove()
-        bus.close()
+        leave_bus(app, bus)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fanbus import _core, banner, worker
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
-from fanbus.server import open_bus, open_listeners
+from fanbus.server import leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -285,8 +285,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            self._bus.remove()
-            self._bus.close()
+            leave_bus(self._app, self._bus)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -78,7 +78,7 @@ def serve(
             on_error=log_error,
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
-        app._worker = core
+        app._worker, app._bus = core, bus
         core.start(loop)
         loop.add_reader(core.fileno(), core.drain)
         ending = _Ending(loop, core, settings.shutdown_grace_s)

@@ -193,7 +193,7 @@ proptest! {
                     };
                     let header = super::record::Header {
                         pos: ring.place(ring.resume(), 192), floor: 0, topic_hash: 1, origin: 0,
-                        frame_len: 99, topic_len: 4, flags: 0, incarnation: 1,
+                        frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
                     producers[usize::from(slot)] = Producer::resume(parts, member(slot));

@@ -211,7 +211,9 @@ pub(super) fn read_header(words: &[AtomicU64]) -> Header {
     }
     let (ring_bytes, log_entries) = (word(RING_BYTES_AT), word(LOG_ENTRIES_AT));
     let layout = Layout::new(ring_bytes as usize, log_entries as usize);
-    match layout.and_then(|layout| layout.with_history(word(HISTORY_BYTES_AT) as usize)) {
+    let history_bytes = word(HISTORY_BYTES_AT);
+    match layout.and_then(|layout| layout.with_history(history_bytes as usize)) {
+        Some(layout) if layout.history_bytes() as u64 != history_bytes => Header::Damaged,
         Some(layout) if word(CHECK_AT) == check(layout, word(EPOCH_AT)) => Header::Sound {
             layout,
             epoch: word(EPOCH_AT),

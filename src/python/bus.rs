@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::errors::{BusError, value_error};
+use super::history::{self, Wish};
 use super::message::{self, Message};
 use super::readers::Readers;
-use super::subscription::{Bell, Subscription};
+use super::subscription::{Bell, Record, Subscription};
 use crate::actors::topic::Topic;
-use crate::ipc::{self, BusOptions, PublishError};
+use crate::ipc::{self, BusOptions, PublishError, Rule};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -66,9 +67,17 @@ fn bus_error(error: ipc::BusError) -> PyErr {
 impl Bus {
     /// Creates the bus, or joins the one of that name. `BusError`, a sentence, if it cannot.
     #[staticmethod]
-    #[pyo3(signature = (name, *, ring_bytes=None))]
-    fn open(py: Python<'_>, name: &str, ring_bytes: Option<usize>) -> PyResult<Self> {
+    #[pyo3(signature = (name, *, ring_bytes=None, history_bytes=None))]
+    fn open(
+        py: Python<'_>,
+        name: &str,
+        ring_bytes: Option<usize>,
+        history_bytes: Option<usize>,
+    ) -> PyResult<Self> {
         let mut options = BusOptions::default();
+        if let Some(history_bytes) = history_bytes {
+            options.history_bytes = history_bytes;
+        }
         if let Some(ring_bytes) = ring_bytes {
             if !ring_bytes.is_power_of_two() {
                 return Err(PyValueError::new_err("ring_bytes must be a power of two."));
@@ -119,12 +128,68 @@ impl Bus {
         })
     }
 
-    /// A reader of what is published to the topic from now on.
-    fn subscribe(slf: Bound<'_, Self>, topic: &str) -> PyResult<Subscription> {
-        let topic = Topic::new(topic).map_err(value_error)?;
+    /// A reader of what is published to the topic from now on; and what was published before, as far
+    /// as it is asked for, and whether that is all of it.
+    #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
+    fn subscribe<'py>(
+        slf: Bound<'py, Self>,
+        topic: &Bound<'py, PyString>,
+        last: Option<i64>,
+        since: Option<i64>,
+        epoch: Option<u64>,
+    ) -> PyResult<(Subscription, Vec<Record>, bool)> {
+        let py = slf.py();
+        let name = topic.to_str()?;
         let bus = slf.get().own()?;
-        let cursor = slf.get().readers.subscribe(bus, topic);
-        Subscription::new(slf.py(), cursor, slf.clone().unbind())
+        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let cursor = slf
+            .get()
+            .readers
+            .subscribe(bus.clone(), Topic::new(name).map_err(value_error)?);
+        let (records, complete) = match (reach, cursor.place()) {
+            (Some(reach), Some((_, until))) => {
+                history::records(py, &bus, topic, name, reach, until)?
+            }
+            _ => (Vec::new(), true),
+        };
+        let subscription = Subscription::new(py, cursor, slf.clone().unbind())?;
+        Ok((subscription, records, complete))
+    }
+
+    /// What was published to the topic before, and whether it is all that was asked for.
+    #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
+    fn history<'py>(
+        &self,
+        topic: &Bound<'py, PyString>,
+        last: Option<i64>,
+        since: Option<i64>,
+        epoch: Option<u64>,
+    ) -> PyResult<(Vec<Record>, bool, u64)> {
+        let name = topic.to_str()?;
+        Topic::new(name).map_err(value_error)?;
+        let bus = self.own()?;
+        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let reach = reach.ok_or_else(|| {
+            PyValueError::new_err("Say how far back: last=100, or since=the offset of a message.")
+        })?;
+        let until = bus.end();
+        let (records, complete) = history::records(topic.py(), &bus, topic, name, reach, until)?;
+        Ok((records, complete, until))
+    }
+
+    /// From now on so many records of the topics that match are kept. `seconds` 0: for ever.
+    fn retain(&self, py: Python<'_>, pattern: String, records: u32, seconds: u32) -> PyResult<()> {
+        let bus = self.own()?;
+        let rule = Rule {
+            pattern,
+            records,
+            seconds,
+        };
+        py.detach(|| bus.retain(&rule))
+            .map_err(|error| match error {
+                ipc::BusError::Pattern { .. } => value_error(error),
+                _ => bus_error(error),
+            })
     }
 
     /// A bell for one event loop.
@@ -205,12 +270,50 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     let dict = PyDict::new(py);
     dict.set_item("name", &bus.name)?;
     dict.set_item("reserved_bytes", bus.reserved_bytes)?;
-    let members: Vec<_> = bus.members.iter().map(|it| (it.slot, it.pid)).collect();
-    dict.set_item("members", members)?;
-    let contents = bus.contents;
+    let contents = bus.contents.as_ref();
+    let end = contents.map_or(0, |it| it.end);
+    let members: PyResult<Vec<_>> = bus.members.iter().map(|it| member(py, it, end)).collect();
+    dict.set_item("members", members?)?;
     dict.set_item("epoch", contents.map(|it| it.epoch))?;
     dict.set_item("end", contents.map(|it| it.end))?;
     dict.set_item("ring_bytes", contents.map(|it| it.ring_bytes))?;
     dict.set_item("log_entries", contents.map(|it| it.log_entries))?;
+    let history = contents.and_then(|it| it.history.as_ref());
+    let history = history.map(|it| kept(py, it)).transpose()?;
+    dict.set_item("history", history)?;
+    Ok(dict)
+}
+
+fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<Bound<'py, PyDict>> {
+    let (dict, counts) = (PyDict::new(py), member.counts);
+    dict.set_item("slot", member.slot)?;
+    dict.set_item("pid", member.pid)?;
+    for (name, count) in [
+        ("published", counts.published),
+        ("published_bytes", counts.published_bytes),
+        ("read", counts.read),
+        ("missed", counts.missed),
+        ("woken", counts.woken),
+        ("woke", counts.rings_sent),
+    ] {
+        dict.set_item(name, count)?;
+    }
+    dict.set_item(
+        "behind",
+        counts.place.map(|place| end.saturating_sub(place)),
+    )?;
+    Ok(dict)
+}
+
+fn kept<'py>(py: Python<'py>, history: &ipc::HistoryContents) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let rules = history.rules.iter();
+    let rules: Vec<_> = rules
+        .map(|it| (it.pattern.as_str(), it.records, it.seconds))
+        .collect();
+    dict.set_item("rules", rules)?;
+    dict.set_item("topics", history.topics)?;
+    dict.set_item("used_bytes", history.used_bytes)?;
+    dict.set_item("bytes", history.bytes)?;
     Ok(dict)
 }

@@ -17,6 +17,7 @@ mod errors;
 mod event_loop;
 mod events;
 mod handler;
+mod history;
 mod json;
 mod logs;
 mod message;
@@ -42,6 +43,8 @@ mod _core {
 
     #[pymodule_export]
     use super::bus::{Bus, buses, inspect_bus, remove_bus};
+    #[pymodule_export]
+    use super::history::Replay;
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]

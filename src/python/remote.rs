@@ -15,7 +15,7 @@ use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{ReplyBox, ReplyKey};
 use crate::http::response::Response;
-use crate::ipc::{Bus, PublishError};
+use crate::ipc::{Bus, Past, PublishError};
 
 /// Shared by everything in Python that acts on the worker.
 pub(super) struct Remote {
@@ -74,6 +74,16 @@ impl Remote {
         let header = frame::message_header(message.kind(), message.bytes().len());
         link.sent(header.len() + message.bytes().len());
         self.order_with(|commands| commands.push_send(session, &[&header, message.bytes()]));
+    }
+
+    /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
+    pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Past) {
+        link.sent(past.frames.len());
+        self.order_with(|commands| {
+            for record in &past.records {
+                commands.push_send(session, &[&past.frames[record.frame.clone()]]);
+            }
+        });
     }
 
     /// Answers an HTTP request.

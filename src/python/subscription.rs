@@ -22,6 +22,16 @@ pub(super) struct Record {
     offset: u64,
 }
 
+impl Record {
+    pub(super) fn new(topic: Py<PyAny>, message: Py<PyAny>, offset: u64) -> Self {
+        Self {
+            topic,
+            message,
+            offset,
+        }
+    }
+}
+
 #[pymethods]
 impl Record {
     #[getter]

@@ -11,6 +11,7 @@ use pyo3::types::PyDict;
 
 use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
+use super::history::{Replay, Wish};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
 use super::remote::Remote;
@@ -25,6 +26,10 @@ use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A handler that neither awaits nor stops sending is cut off at this many times its budget.
 const MOST_BUDGETS: usize = 8;
+
+/// What is sent of a topic's past when a client subscribes has this share of its budget: a client that
+/// reads at all is not too slow for it.
+const REPLAY_SHARE: usize = 2;
 
 /// One client's WebSocket. Handlers get it; it is never constructed by hand.
 ///
@@ -455,25 +460,45 @@ impl WebSocket {
         Ready::nothing(py)
     }
 
-    /// From here on this client gets what is published to the topic, in any worker.
-    fn subscribe(&self, topic: &str) -> PyResult<()> {
+    /// From here on this client gets what is published to the topic, in any worker; before that, as
+    /// much of what was published as is asked for.
+    #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        last: Option<i64>,
+        since: Option<i64>,
+        epoch: Option<u64>,
+    ) -> PyResult<Replay> {
         let topic = Topic::new(topic).map_err(value_error)?;
+        let bus = &self.remote.bus;
+        let reach = Wish { last, since, epoch }.reach(bus)?;
         // First the interest, then the end of the bus: whatever is published from here on either
         // lies behind `from` or wakes us. Both before the client is let in: once it is, it is
         // subscribed.
         let hash = topic.hash();
-        self.remote.bus.add_interest(hash);
-        let from = self.remote.bus.end();
+        bus.add_interest(hash);
+        let from = bus.end();
         if let Err(closed) = self.open() {
-            self.remote.bus.remove_interest(hash);
+            bus.remove_interest(hash);
             return Err(closed);
         }
+        let replay = match reach {
+            None => Replay::nothing(bus, from),
+            Some(reach) => {
+                let most = self.budget / REPLAY_SHARE;
+                let past = py.detach(|| bus.past(topic.as_str(), reach, from, most));
+                self.remote.send_frames(self.key, &self.link, &past);
+                Replay::new(&past, bus, from)
+            }
+        };
         self.remote.order(Command::Subscribe {
             session: self.key,
             topic,
             from,
         });
-        Ok(())
+        Ok(replay)
     }
 
     /// From here on this client no longer gets what is published to the topic.

@@ -14,9 +14,10 @@ use crate::ipc::log::Look;
 use crate::ipc::ring::Copied;
 use crate::ipc::sync::{Ordering, fence};
 
-/// Another process that keeps needs microseconds for its batch; one that was stopped in it is not
-/// waited for. What it leaves is counted as lost.
-const PATIENCE: u32 = 100;
+/// Another process that keeps needs microseconds for its batch, and a while more if it is not given
+/// a processor. One that was stopped in it is waited for once, a tenth of a second: what it leaves
+/// is counted as lost.
+const PATIENCE: u32 = 1000;
 const BETWEEN: Duration = Duration::from_micros(50);
 /// So many records are looked at before the others are told.
 const BATCH: u64 = 64;

@@ -199,19 +199,22 @@ impl Walk<'_> {
                 let floor = area.get_head(head::LOST).max(area.get_head(head::GAP));
                 return floor.max(rule.since) <= self.from;
             };
+            // Records that were overwritten too soon have left a hole somewhere below.
+            let gap = area.get_head(head::GAP);
+            let lowest = self.from.max(gap);
             let records: Vec<_> = stream.records().collect();
             let below = records.iter().filter(|it| it.offset < self.at);
             let (count, bytes) = below.fold((0, 0), |(count, bytes), it| {
                 (count + 1, bytes + it.frame.len())
             });
             let oldest = records.first().map_or(0, |it| it.offset);
-            let is_short = oldest > self.from && count < missing && bytes <= room;
+            let is_short = oldest > lowest && count < missing && bytes <= room;
             if stream.more && is_short && spare < MOST_SPARE {
                 spare *= 16;
                 continue;
             }
             for it in records.iter().rev().filter(|it| it.offset < self.at) {
-                if it.offset < self.from {
+                if it.offset < lowest {
                     break;
                 }
                 if self.past.records.len() == self.most {
@@ -229,7 +232,7 @@ impl Walk<'_> {
                     frame: start..end,
                 });
             }
-            let floor = stream.floor.max(area.get_head(head::GAP));
+            let floor = stream.floor.max(gap);
             return self.past.records.len() == self.most || floor.max(rule.since) <= self.from;
         }
     }

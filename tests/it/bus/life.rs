@@ -222,8 +222,9 @@ fn a_segment_whose_maker_died_half_way_is_made_anew() {
         whole[..whole.len() - 4096].to_vec(),
         flip(0),       // magic number
         flip(17),      // ring size
-        flip(32),      // epoch
-        flip(40),      // checksum
+        flip(33),      // size of the history
+        flip(40),      // epoch
+        flip(48),      // checksum
         flip(128 + 3), // the tail is far ahead
         flip(log + 6), // the lap of the first entry
     ];
@@ -248,12 +249,12 @@ fn another_layout_version_is_refused_while_it_is_in_use_and_replaced_after() {
         .write(true)
         .open(name.path())
         .expect("it is ours");
-    file.write_all_at(&2_u64.to_le_bytes(), 8)
+    file.write_all_at(&3_u64.to_le_bytes(), 8)
         .expect("in place");
     let refused = sentence(&name);
     assert!(refused.contains("another version of Fanbus"), "{refused}");
     assert!(
-        refused.contains("(its memory layout is 2, ours is 1)"),
+        refused.contains("(its memory layout is 3, ours is 2)"),
         "{refused}"
     );
     file.write_all_at(&[0; 8], 0).expect("in place");

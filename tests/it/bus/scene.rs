@@ -20,6 +20,7 @@ const INTEREST: usize = 4096;
 const MEMBERS: usize = 36_864;
 const MEMBER_BYTES: usize = 512;
 const STATE: usize = 256;
+const COUNTERS: usize = 384;
 const LOG: usize = 69_632;
 const RINGS: usize = LOG + 4096;
 const RING_BYTES: usize = 4096;
@@ -107,17 +108,19 @@ impl Scene {
         bytes
     }
 
-    /// Nothing changed but what is the dead member's, the word it was to commit, and who it woke.
+    /// Nothing changed but what is the dead member's, the word it was to commit, and who it woke, which counts
+    /// that itself.
     pub(super) fn assert_only_it_wrote(&self, before: &[u8], slot: u8, end: u64) {
         let after = fs::read(self.name.path()).expect("the segment");
         let at = |slot: u8| MEMBERS + usize::from(slot) * MEMBER_BYTES;
         let ring = RINGS + usize::from(slot) * RING_BYTES;
         let entry = LOG + 8 * (end as usize % tiny().log_entries);
-        let allowed: [Range<usize>; 6] = [
+        let allowed: [Range<usize>; 7] = [
             TAIL..TAIL + 8,
             PARKED..PARKED + 8,
             at(slot)..at(slot) + MEMBER_BYTES,
             at(self.sleeper.slot)..at(self.sleeper.slot) + 8,
+            at(self.sleeper.slot) + COUNTERS..at(self.sleeper.slot) + MEMBER_BYTES,
             entry..entry + 8,
             ring..ring + RING_BYTES,
         ];

@@ -1,0 +1,74 @@
+"""What was published before: the rule that keeps it, and what is found of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanbus._core import Record
+from fanbus.exceptions import FanbusError
+
+__all__ = ["History", "Kept"]
+
+_MOST = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of the topics of a pattern."""
+
+    pattern: str
+    history: int
+    seconds: int
+    """0: however old they are."""
+
+    @classmethod
+    def checked(cls, pattern: Any, history: Any, seconds: Any) -> Kept:
+        """FanbusError if one of them cannot be. The pattern itself is looked at by the bus."""
+        if not isinstance(pattern, str) or not pattern:
+            raise FanbusError(
+                f"topic({pattern!r}): the pattern is a topic's name, as in "
+                'app.topic("room:{room}", history=100).'
+            )
+        for option, value, least in (("history", history, 0), ("seconds", seconds, 1)):
+            if option == "seconds" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+                raise FanbusError(
+                    f"topic({pattern!r}): {option}={value!r} is not possible: it is a whole number "
+                    f"from {least} to {_MOST}."
+                )
+        return cls(pattern, history, seconds or 0)
+
+
+class History(Sequence[Record]):
+    """Messages of a topic, oldest first: a sequence of records that knows whether it is complete.
+
+    There is no hole in it: it ends with the newest message there was, and goes back without a gap
+    as far as it could.
+    """
+
+    def __init__(self, records: list[Record], complete: bool, end: int, *, epoch: int) -> None:
+        """Not for users: `Bus.history` and `Fanbus.history`."""
+        self._records = records
+        self.complete = complete
+        """Whether nothing is missing of what was asked for. With `last`: so many messages, or all
+        that there ever were. With `since`: all that came after that offset."""
+        self.end = end
+        """The offset up to which it goes: messages from here on are not in it."""
+        self.epoch = epoch
+        """Which life of the bus the offsets belong to."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __repr__(self) -> str:
+        complete = "" if self.complete else ", not complete"
+        return f"<History of {len(self)} messages{complete}>"

@@ -1,0 +1,128 @@
+//! A topic's past for Python: how far back to go, and what was found.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::message::to_python;
+use super::subscription::Record;
+use crate::actors::frame::{Kind, message_of};
+use crate::ipc::{Bus, Past, Reach};
+
+/// Frames that are given to Python at once, in bytes. Who asks for more is told that it is not all.
+const MOST_BYTES: usize = 64 << 20;
+
+/// What a client got of a topic's past when it subscribed.
+#[pyclass(frozen, get_all, module = "fanbus")]
+pub(super) struct Replay {
+    messages: usize,
+    complete: bool,
+    end: u64,
+    epoch: u64,
+}
+
+impl Replay {
+    pub(super) fn new(past: &Past, bus: &Bus, end: u64) -> Self {
+        Self {
+            messages: past.records.len(),
+            complete: past.complete,
+            end,
+            epoch: bus.epoch(),
+        }
+    }
+
+    /// Nothing was asked for, and nothing is missing.
+    pub(super) fn nothing(bus: &Bus, end: u64) -> Self {
+        Self {
+            messages: 0,
+            complete: true,
+            end,
+            epoch: bus.epoch(),
+        }
+    }
+}
+
+#[pymethods]
+impl Replay {
+    fn __repr__(&self) -> String {
+        let complete = if self.complete { "" } else { ", not complete" };
+        format!("<Replay of {} messages{complete}>", self.messages)
+    }
+}
+
+/// How far back Python wants to go. `None`: it does not ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wish {
+    pub(super) last: Option<i64>,
+    pub(super) since: Option<i64>,
+    pub(super) epoch: Option<u64>,
+}
+
+impl Wish {
+    pub(super) fn reach(self, bus: &Bus) -> PyResult<Option<Reach>> {
+        match self {
+            Self {
+                last: None,
+                since: None,
+                epoch: None,
+            } => Ok(None),
+            Self {
+                since: None,
+                epoch: Some(_),
+                ..
+            } => Err(PyValueError::new_err(
+                "epoch says which life of the bus since=... belongs to: give both.",
+            )),
+            Self {
+                last: Some(_),
+                since: Some(_),
+                ..
+            } => Err(PyValueError::new_err(
+                "last and since exclude each other: so many messages, or those after an offset.",
+            )),
+            Self {
+                last: Some(count), ..
+            } => usize::try_from(count)
+                .map(|count| Some(Reach::Last(count)))
+                .map_err(|_| PyValueError::new_err(format!("last={count}: it is 0 or more."))),
+            Self {
+                since: Some(offset),
+                epoch,
+                ..
+            } => {
+                if offset < -1 {
+                    return Err(PyValueError::new_err(format!(
+                        "since={offset}: it is the offset of a message, or -1 for all of them."
+                    )));
+                }
+                let is_of_this_life = epoch.is_none_or(|epoch| epoch == bus.epoch());
+                // Behind the end is what has not been in this life: all of it is new.
+                let from = if is_of_this_life {
+                    (offset + 1) as u64
+                } else {
+                    u64::MAX
+                };
+                Ok(Some(Reach::From(from)))
+            }
+        }
+    }
+}
+
+/// The records of the topic below `until`, and whether they are all that was asked for.
+pub(super) fn records<'py>(
+    py: Python<'py>,
+    bus: &Bus,
+    topic: &Bound<'py, PyAny>,
+    name: &str,
+    reach: Reach,
+    until: u64,
+) -> PyResult<(Vec<Record>, bool)> {
+    let past = py.detach(|| bus.past(name, reach, until, MOST_BYTES));
+    let records = past.records.iter().map(|it| {
+        let frame = &past.frames[it.frame.clone()];
+        let (kind, payload) = message_of(frame).unwrap_or((Kind::Binary, frame));
+        let message =
+            to_python(py, kind, payload).or_else(|_| to_python(py, Kind::Binary, payload))?;
+        Ok(Record::new(topic.clone().unbind(), message, it.offset))
+    });
+    Ok((records.collect::<PyResult<_>>()?, past.complete))
+}
