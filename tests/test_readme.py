@@ -474,6 +474,23 @@ def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
         assert name not in [bus["name"] for bus in _core.buses()]
 
 
+# docs/conformance.md
+
+
+@proves("docs/conformance.md: make autobahn")
+def make_autobahn_would_run_the_suite(block: Block, start: Start) -> None:
+    """It runs for minutes, and not everywhere, so only what it would do is looked at."""
+    told = subprocess.run(
+        [*shlex.split(block.text), "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "tests/conformance.py" in told.stdout
+
+
 # examples/chat/README.md
 
 CHAT = "examples/chat/README.md"
