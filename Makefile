@@ -14,6 +14,9 @@ endif
 HOST ?= 0.0.0.0
 PORT ?= 5000
 WORKERS ?=
+# Sections of the Autobahn suite that are left out: 12 and 13 are compression.
+EXCLUDE ?= 12,13
+MARKDOWN ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +52,18 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
+
+.PHONY: autobahn
+autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a Python 2.7, EXCLUDE=12,13, MARKDOWN=1)
+	@python2="$$(tests/find-python2 $(PYTHON2))" || exit 0; \
+	if [ ! -e $(VENV)/ok-autobahn ]; then \
+		"$$python2" -W ignore -m pip install --quiet --disable-pip-version-check --upgrade \
+			--target $(VENV)/autobahn -r tests/autobahn/requirements.txt \
+			-c tests/autobahn/constraints.txt; \
+		touch $(VENV)/ok-autobahn; \
+	fi; \
+	$(BIN)/python tests/conformance.py --python2 "$$python2" --suite $(VENV)/autobahn \
+		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary

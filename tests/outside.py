@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
 
 from fanbus import _core
-from running import DEADLINE_S, wait_for
+from running import DEADLINE_S, children, client_of, wait_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SMALL = 64 * 1024
 """Bytes of a ring: small ones, of which 64 fit everywhere, and which are soon full."""
@@ -43,8 +50,8 @@ def command(line: str, **replaced: str) -> list[str]:
     for name, value in replaced.items():
         line = line.replace(name, value)
     words = shlex.split(line)
-    module = {"fanbus": ["-m", "fanbus"], "uvicorn": ["-m", "uvicorn"], "python": []}
-    return [*module[words[0]], *words[1:]]
+    program = words.pop(0)
+    return words if program == "python" else ["-m", program, *words]
 
 
 class Program:
@@ -93,7 +100,32 @@ class Program:
         return self.process.wait(DEADLINE_S)
 
 
-class Uvicorn(Program):
+class Service(Program):
+    """A program with children, which is ended in order. Leaves no process behind."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Until it serves."""
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            super().__exit__()
+
+
+class Uvicorn(Service):
     """uvicorn with the Starlette application of examples/any_process, on a port of its own."""
 
     LINE = "uvicorn --workers 2 --port 0 --app-dir examples/any_process live:app"
@@ -102,15 +134,61 @@ class Uvicorn(Program):
         super().__init__(*command(line), environment={"FANBUS_BUS": bus})
         self.port = 0
 
-    def __enter__(self) -> Uvicorn:
+    def wait_until_ready(self) -> None:
         # Both workers have opened the bus.
         wait_for(lambda: self.said(2).count("startup complete") == 2, "two workers")
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said(2))
         assert found is not None
         self.port = int(found[1])
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.wait()
-        super().__exit__()
+
+class Gunicorn(Service):
+    """gunicorn with the WSGI application of examples/any_process, on a port of its own."""
+
+    LINE = "gunicorn --workers 2 --threads 100 --chdir examples/any_process wsgi:app"
+
+    def __init__(self, bus: str, line: str = LINE, *options: str) -> None:
+        own = ("--bind", "127.0.0.1:0", "--no-control-socket", "--graceful-timeout", "1")
+        words = command(line, **{"--bind 127.0.0.1:8001 ": ""})
+        super().__init__(*words, *own, *options, environment={"FANBUS_BUS": bus})
+        self.port = 0
+
+    def wait_until_ready(self) -> None:
+        self.wait_to_say("Listening at", stream=2)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said(2))
+        assert found is not None
+        self.port = int(found[1])
+        wait_for(lambda: len(self.workers()) == 2, "two workers")
+
+    def workers(self) -> list[int]:
+        """The living ones."""
+        return children(self.process.pid)
+
+    def http(self) -> httpx.Client:
+        """A client that opens a new connection for each request."""
+        return client_of(self.port)
+
+
+class Celery(Service):
+    """A Celery worker with two processes, and the tasks of examples/any_process."""
+
+    LINE = (
+        "celery --workdir examples/any_process --app celery_tasks"
+        " worker --concurrency 2 --loglevel INFO"
+    )
+
+    def __init__(self, bus: str, folder: Path, line: str = LINE, **environment: str) -> None:
+        self.environment = {"FANBUS_BUS": bus, "CELERY_FOLDER": str(folder), **environment}
+        super().__init__(*command(line), environment=self.environment)
+
+    def wait_until_ready(self) -> None:
+        self.wait_to_say(" ready.", stream=2)
+
+    def workers(self) -> list[int]:
+        """The living processes of its pool."""
+        return children(self.process.pid)
+
+    def call(self, line: str) -> None:
+        """Puts a task into the queue, by Celery's own command."""
+        with Program(*command(line), environment=self.environment) as program:
+            assert program.wait() == 0, program.said(2)

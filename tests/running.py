@@ -58,6 +58,17 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def client_of(port: int) -> httpx.Client:
+    """A client that opens a new connection for each request."""
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{port}",
+        timeout=DEADLINE_S,
+        limits=httpx.Limits(max_keepalive_connections=0),
+        trust_env=False,
+        verify=False,  # no certificates are needed, and to load them takes 20 ms
+    )
+
+
 class Server:
     """An application that runs in a process group of its own."""
 
@@ -135,13 +146,7 @@ class Server:
 
     def http(self) -> httpx.Client:
         """A client that opens a new connection for each request, so that all workers are met."""
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}",
-            timeout=DEADLINE_S,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=False,
-            verify=False,  # no certificates are needed, and to load them takes 20 ms
-        )
+        return client_of(self.port)
 
     def send_signal(self, number: signal.Signals) -> None:
         """To the supervisor only."""

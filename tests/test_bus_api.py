@@ -14,7 +14,7 @@ import pytest
 
 from fanbus import Bus, BusError, Lagged, Record, Subscription, _core
 from outside import SMALL, Program, members, new_name, segment
-from running import DEADLINE_S
+from running import DEADLINE_S, wait_for
 
 LISTENER = """
 import sys
@@ -288,6 +288,46 @@ def test_closing_ends_who_waits_in_a_coroutine(bus: Bus, what: str) -> None:
     assert asyncio.run(asyncio.wait_for(main(), DEADLINE_S)) == []
 
 
+def test_receive_gives_what_comes_or_nothing_in_time(bus: Bus) -> None:
+    subscription = bus.subscribe("news")
+    assert subscription.receive(timeout=0) is None
+    assert subscription.receive(timeout=0.01) is None
+    bus.publish("news", "there already")
+    record = subscription.receive(timeout=0)
+    assert record is not None
+    assert record.message == "there already"
+
+
+def test_receive_ends_with_what_comes_meanwhile_and_with_a_close(bus: Bus) -> None:
+    subscription = bus.subscribe("news")
+    heard: list[Record | None] = []
+
+    def receive() -> None:
+        for _ in range(2):
+            heard.append(subscription.receive(timeout=10 * DEADLINE_S))  # noqa: PERF401 - one by one
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    bus.publish("news", "meanwhile")
+    wait_for(lambda: heard or None, "a message")
+    subscription.close()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    assert subscription.closed
+    assert [record and record.message for record in heard] == ["meanwhile", None]
+
+
+def test_receive_tells_how_many_were_missed(bus: Bus) -> None:
+    subscription = bus.subscribe("news")
+    for number in range(1000):
+        bus.publish("news", f"{number:<1000}")
+    with pytest.raises(Lagged) as error:
+        subscription.receive(timeout=DEADLINE_S)
+    record = subscription.receive(timeout=DEADLINE_S)
+    assert record is not None
+    assert int(record.message) == error.value.missed
+
+
 def test_a_closed_bus_says_so_and_has_left(name: str) -> None:
     async def main() -> Bus:
         async with Bus.open(name, size=SMALL) as bus:
@@ -357,7 +397,7 @@ def test_a_subscriber_that_is_killed_leaves_nothing(bus: Bus) -> None:
         bus.publish("news", "still here")
         program.wait_to_say("0 'still here'")
         assert next(own).message == "still here"
-        assert [slot for slot, _ in _core.inspect_bus(bus.name)["members"]] == [0, 1]
+        assert [member["slot"] for member in _core.inspect_bus(bus.name)["members"]] == [0, 1]
 
 
 def test_ctrl_c_ends_a_loop_that_waits(bus: Bus) -> None:

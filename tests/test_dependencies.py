@@ -38,7 +38,8 @@ def python_dependencies() -> set[str]:
     text = (ROOT / "pyproject.toml").read_text()
     group = re.search(r"^dev = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert group is not None
-    return set(re.findall(r'"([\w-]+)==', group[1]))
+    autobahn = (ROOT / "tests/autobahn/requirements.txt").read_text()
+    return set(re.findall(r'"([\w-]+)==', group[1])) | set(re.findall(r"([\w-]+)==", autobahn))
 
 
 def javascript_dependencies() -> set[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
@@ -24,7 +25,7 @@ from websockets.sync.client import ClientConnection
 
 from conftest import StartServer
 from fanbus import Bus, _core
-from outside import Program, Uvicorn, command, new_name
+from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
 from running import Server, wait_for
 
@@ -378,6 +379,61 @@ def it_is_typed_beside_uvicorn(block: Block, start: Start) -> None:
     assert block.text in [each.text for each in blocks(HOWTO) if each.language == "sh"][1:4]
 
 
+GUNICORN = "gunicorn --workers 2 --threads 100 --bind 127.0.0.1:8001"
+
+
+@proves(f"{HOWTO}: {GUNICORN} --chdir examples/any_process wsgi:app")
+def gunicorn_streams_what_curl_posts(block: Block, start: Start) -> None:
+    """The three terminals of the text."""
+    listen_line, post_line = (line for line in shell_lines() if line.startswith("curl"))
+    with new_name() as name, Gunicorn(name, block.text) as gunicorn:
+        url = f"http://127.0.0.1:{gunicorn.port}/"
+        listen, post = (
+            [word.replace("http://127.0.0.1:8001/", url) for word in [*shlex.split(line), "-sS"]]
+            for line in (listen_line, post_line)
+        )
+        with subprocess.Popen(listen, stdout=subprocess.PIPE) as curl:
+            assert curl.stdout is not None
+            assert curl.stdout.readline().startswith(b": process ")
+            posted = subprocess.run(post, capture_output=True, text=True, check=True)
+            assert posted.stdout.startswith("published as number 0 by process ")
+            lines = [curl.stdout.readline() for _ in range(3)]
+            assert lines == [b"\n", b"id: 0\n", b"data: It works\n"]
+            curl.kill()
+
+
+CELERY = "celery --workdir examples/any_process --app celery_tasks"
+
+
+@proves(f"{HOWTO}: {CELERY} worker --concurrency 2 --loglevel INFO")
+def a_celery_task_asks_and_is_answered(block: Block, start: Start) -> None:
+    """The three terminals of the text."""
+    call_line = next(line for line in shell_lines() if " call " in line)
+    answer_line = next(line for line in shell_lines() if "answers:" in line)
+    with TemporaryDirectory() as folder, new_name() as name, Bus.open(name) as bus:
+        news = bus.subscribe("news")
+        with Celery(name, Path(folder), block.text) as celery:
+            celery.call(call_line)
+            assert re.fullmatch(r"tea\? asks process \d+", str(next(news).message))
+            with Program(*command(answer_line), environment=celery.environment) as program:
+                assert program.wait() == 0, program.said(2)
+            assert next(news).message == "tea: with milk"
+
+
+@proves(f"{HOWTO}: curl --no-buffer http://127.0.0.1:8001/news")
+@proves(f'{HOWTO}: curl -d "It works" http://127.0.0.1:8001/news')
+@proves(f"{HOWTO}: {CELERY} call celery_tasks.order --args '[\"tea\"]'")
+@proves(f'{HOWTO}: fanbus publish answers:tea "with milk"')
+def it_is_typed_beside_gunicorn_or_celery(block: Block, start: Start) -> None:
+    """It is run in the two proofs above, which look for it by its beginning."""
+    assert block.text in shell_lines()
+
+
+def shell_lines() -> list[str]:
+    """What the document has for a shell."""
+    return [each.text for each in blocks(HOWTO) if each.language == "sh"]
+
+
 @proves(f'{HOWTO}: fanbus publish news "It works"')
 def the_command_publishes_text_and_the_standard_input(block: Block, start: Start) -> None:
     with new_name() as name, Bus.open(name) as bus:
@@ -416,6 +472,23 @@ def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
                 assert program.wait() == 0, program.said(2)
                 assert (name in program.said()) == ("remove" not in line)
         assert name not in [bus["name"] for bus in _core.buses()]
+
+
+# docs/conformance.md
+
+
+@proves("docs/conformance.md: make autobahn")
+def make_autobahn_would_run_the_suite(block: Block, start: Start) -> None:
+    """It runs for minutes, and not everywhere, so only what it would do is looked at."""
+    told = subprocess.run(
+        [*shlex.split(block.text), "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "tests/conformance.py" in told.stdout
 
 
 # examples/chat/README.md

@@ -147,6 +147,19 @@ def test_both_event_loops_serve(server: StartServer, loop: str) -> None:
         assert raw.message() == "hello"
 
 
+@pytest.mark.parametrize("path", ["/echo", "/turbo/plain"])
+def test_what_came_before_a_violation_is_answered_before_the_close(
+    sockets: Server, path: str
+) -> None:
+    wrong = encode(0x3)
+    for _ in range(20):
+        with RawSocket(sockets.port) as raw:
+            raw.open(path)
+            raw.write(b"".join(encode(TEXT, b"%d" % number) for number in range(9)) + wrong)
+            assert [raw.message() for _ in range(9)] == [str(number) for number in range(9)]
+            assert raw.closed()[0] == 1002
+
+
 # max_message_size
 
 

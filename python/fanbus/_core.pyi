@@ -11,6 +11,7 @@ __all__ = [
     "Bus",
     "MultiDict",
     "Record",
+    "Replay",
     "Request",
     "Router",
     "Subscription",
@@ -176,8 +177,9 @@ class Subscription:
 
     def poll(self) -> Record | None:
         """The next record; None if there is none yet, or if it is closed. Lagged, BusError."""
-    def sleep(self) -> None:
-        """Blocks this thread until there may be something, for a quarter of a second at most."""
+    def sleep(self, limit_s: float = ...) -> None:
+        """Blocks this thread until there may be something, for a quarter of a second at most, and
+        for no longer than `limit_s`."""
     def close(self) -> None:
         """Ends it. Twice is allowed."""
     @property

@@ -7,6 +7,7 @@ there and nowhere else. Everything here may be used from any thread, but not acr
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -243,6 +244,22 @@ class Subscription:
                 raise StopIteration
             self._core.sleep()
 
+    def receive(self, timeout: float) -> Record | None:
+        """The next record, for a thread that has other things to do as well.
+
+        None if none came within `timeout` seconds (0: it only looks), or once it is closed.
+        Lagged and BusError as when iterating.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            record = self._next()
+            if record is not None or self._core.closed:
+                return record
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            self._core.sleep(left)
+
     def __aiter__(self) -> Subscription:
         return self
 
@@ -277,6 +294,11 @@ class Subscription:
             except IndexError:  # another thread took the last one
                 pass
         return self._core.poll()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended: `close` was called, of it or of its bus."""
+        return self._core.closed
 
     def close(self) -> None:
         """Ends it, also for whoever waits. Twice is allowed."""

@@ -24,6 +24,9 @@ pub struct Limits {
     /// A client that neither takes what is sent nor answers a close frame for this long is cut
     /// off; the whole farewell may take twelve times as long.
     pub close_timeout: Duration,
+    /// How long a handler may answer what came before its client broke a rule. Then the client is
+    /// closed all the same.
+    pub answer_timeout: Duration,
     /// Sessions that this route may have in one worker. None: no bound of its own.
     pub max_connections: Option<usize>,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
             overflow: Overflow::Close,
             open_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(1),
             max_connections: None,
         }
     }

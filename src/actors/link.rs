@@ -13,6 +13,10 @@ pub struct Link {
     unread: AtomicUsize,
     /// The session stopped reading because `unread` is high.
     paused: AtomicBool,
+    /// The handler has received something and not come back for more: it may still answer.
+    answering: AtomicBool,
+    /// The session will hand nothing over any more, and waits until nothing is owed.
+    ending: AtomicBool,
     /// At this many bytes a side is over its budget.
     budget: usize,
 }
@@ -28,6 +32,8 @@ impl Link {
             waits_for_room: AtomicBool::new(false),
             unread: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             budget,
         }
     }
@@ -78,9 +84,31 @@ impl Link {
 
     /// Handler: a message was received. True when the session waits for this and must be resumed.
     pub fn received(&self, bytes: usize) -> bool {
+        // Before it counts as read, so that `owes` sees the one or the other.
+        self.answering.store(true, SeqCst);
         let cost = bytes + MESSAGE_OVERHEAD;
         let left = self.unread.fetch_sub(cost, SeqCst) - cost;
         left <= self.budget / 2 && self.paused.load(SeqCst) && self.paused.swap(false, SeqCst)
+    }
+
+    /// Handler: it has answered what it received, as far as it wants to, and waits for more. True
+    /// when the session waits for this and must be resumed.
+    pub fn waits_for_message(&self) -> bool {
+        self.answering.store(false, SeqCst);
+        self.ending.load(SeqCst)
+    }
+
+    /// Session, which hands over nothing any more: is there still something to receive, to answer,
+    /// or to write? If so, `waits_for_message` and `is_ending` will answer true.
+    pub fn owes(&self) -> bool {
+        self.ending.store(true, SeqCst);
+        // In the order in which the handler goes from one to the next.
+        self.unread.load(SeqCst) > 0 || self.answering.load(SeqCst) || self.queued.load(SeqCst) > 0
+    }
+
+    /// Was `owes` asked?
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(SeqCst)
     }
 }
 
@@ -109,5 +137,20 @@ mod tests {
         assert!(!link.received(500), "564 are unread");
         assert!(link.received(500));
         assert!(!link.handed_over(500), "it reads again");
+    }
+
+    #[test]
+    fn a_message_is_owed_an_answer_until_the_handler_waits_and_its_bytes_are_written() {
+        let link = Link::new(1000);
+        assert!(!link.waits_for_message());
+        link.handed_over(5);
+        assert!(link.owes(), "it is unread");
+        link.received(5);
+        assert!(link.owes(), "it is being answered");
+        link.sent(7);
+        assert!(link.waits_for_message());
+        assert!(link.owes(), "the answer is on its way");
+        link.written(7);
+        assert!(!link.owes());
     }
 }

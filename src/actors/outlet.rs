@@ -190,6 +190,9 @@ impl Outlet {
             return;
         }
         self.send_or_queue(&mut sending, frames, source);
+        if source == Source::Handler && self.link.is_ending() {
+            sending.wake(); // the session waits for this answer
+        }
     }
 
     /// Sends a close frame; nothing is sent behind it. With `forget`, what waits goes first:

@@ -10,11 +10,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
 
 use super::end_of_turn::EndOfTurn;
 use super::frame::{self, Decode, Event, Kind, Violation};
@@ -159,14 +160,23 @@ pub struct Session<R, D> {
     bucket: Option<TokenBucket>,
     /// Bytes that wait for a slow client before nothing more is read from it.
     max_queue_bytes: usize,
+    answer_timeout: Duration,
     /// What came together with the handshake.
     early: Vec<u8>,
     /// The handler has enough to do.
     paused: bool,
     phase: Phase,
+    /// The client broke a rule, and the handler still answers what came before.
+    failing: Option<Box<Failing>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
     told: bool,
+}
+
+/// Why the session is to be closed, and when at the latest.
+struct Failing {
+    violation: Violation,
+    deadline: Pin<Box<Sleep>>,
 }
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -212,9 +222,11 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 .rate_limit
                 .map(|rate| TokenBucket::new(rate, Instant::now())),
             max_queue_bytes: limits.max_queue_bytes,
+            answer_timeout: limits.answer_timeout,
             early,
             paused: false,
             phase: Phase::Open,
+            failing: None,
             ended: false,
             told: false,
         }
@@ -248,6 +260,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
         let shared = Rc::clone(&self.shared);
         for _ in 0..READS_IN_A_ROW {
+            self.poll_failing(task);
             let reads = self.phase != Phase::Open || !self.must_not_read(task);
             self.outlet.listen(reads);
             if !reads {
@@ -277,7 +290,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Is somebody so far behind that reading more would only fill queues?
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
-        if self.paused || self.outlet.waiting_cost() > self.max_queue_bytes {
+        if self.failing.is_some()
+            || self.paused
+            || self.outlet.waiting_cost() > self.max_queue_bytes
+        {
             return true;
         }
         if matches!(self.route, Route::Relay(_)) {
@@ -316,8 +332,34 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         match outcome {
             Ok(None) => {}
             Ok(Some((code, reason))) => self.close_answered(code, &reason),
-            // Nothing to do when it is closing already.
-            Err(Violation { code, reason }) => self.close(code, reason, false),
+            Err(violation) => self.fail(violation),
+        }
+    }
+
+    /// The client broke a rule. What came before it was in order: the handler, on its own thread,
+    /// may answer that first. Nothing to do when it is closing already.
+    fn fail(&mut self, violation: Violation) {
+        let answers = matches!(self.route, Route::Handler) && self.outlet.link().owes();
+        if answers && self.phase == Phase::Open {
+            let deadline = Box::pin(tokio::time::sleep(self.answer_timeout));
+            self.failing = Some(Box::new(Failing {
+                violation,
+                deadline,
+            }));
+        } else {
+            self.close(violation.code, violation.reason, false);
+        }
+    }
+
+    /// Closes a client that broke a rule once everything before it is answered.
+    fn poll_failing(&mut self, task: &mut task::Context<'_>) {
+        let Some(failing) = &mut self.failing else {
+            return;
+        };
+        if failing.deadline.as_mut().poll(task).is_ready() || !self.outlet.link().owes() {
+            let Violation { code, reason } = failing.violation;
+            self.failing = None;
+            self.close(code, reason, false);
         }
     }
 

@@ -1,7 +1,7 @@
 //! An open bus: this process's membership in a named segment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock;
 use super::counters::{Counters, Places};
@@ -406,8 +406,13 @@ impl Bus {
     ///
     /// In a forked child it returns at once.
     pub fn sleep(&self, offset: u64) {
+        self.sleep_for(offset, SAFETY_TICK);
+    }
+
+    /// As [`Bus::sleep`], and for no longer than `limit`.
+    pub fn sleep_for(&self, offset: u64, limit: Duration) {
         if !self.is_forked() {
-            self.waiting().sleep(self, SAFETY_TICK, offset);
+            self.waiting().sleep(self, limit.min(SAFETY_TICK), offset);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
@@ -99,11 +100,15 @@ impl Subscription {
         }
     }
 
-    /// Blocks this thread until there may be something, for a quarter of a second at most.
-    fn sleep(&self, py: Python<'_>) {
+    /// Blocks this thread until there may be something, for a quarter of a second at most, and for
+    /// no longer than `limit_s`.
+    #[pyo3(signature = (limit_s=f64::INFINITY))]
+    fn sleep(&self, py: Python<'_>, limit_s: f64) {
+        // What is no duration, infinity for example, is no limit.
+        let limit = Duration::try_from_secs_f64(limit_s).unwrap_or(Duration::MAX);
         py.detach(|| {
             if let Some((bus, offset)) = self.cursor.place() {
-                bus.sleep(offset);
+                bus.sleep_for(offset, limit);
             }
         });
     }

@@ -288,7 +288,12 @@ impl WebSocket {
         }
         match &inside.phase {
             Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
-            Phase::Opening | Phase::Open => Ok(None),
+            Phase::Opening | Phase::Open => {
+                if self.link.waits_for_message() {
+                    self.remote.order(Command::Resume { session: self.key });
+                }
+                Ok(None)
+            }
         }
     }
 }

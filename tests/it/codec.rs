@@ -181,6 +181,19 @@ fn a_message_has_a_bounded_number_of_fragments_even_if_they_are_empty() {
     );
 }
 
+/// Case 9.4.1 of the Autobahn suite.
+#[test]
+fn four_mebibytes_in_pieces_of_64_bytes_and_an_empty_end_are_one_message() {
+    const PIECES: usize = 65_536;
+    let mut bytes = frame(BINARY, &[7; 64]);
+    for _ in 1..PIECES {
+        bytes.extend(frame(CONTINUATION, &[7; 64]));
+    }
+    bytes.extend(frame(FIN | CONTINUATION, b""));
+    let whole = vec![7; PIECES * 64];
+    assert_eq!(decode_all(whole.len(), &bytes), [binary(&whole)]);
+}
+
 #[test]
 fn what_the_rfc_forbids_in_a_header_is_refused_with_1002() {
     let forbidden: [(&str, Vec<u8>); 13] = [

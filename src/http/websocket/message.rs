@@ -6,9 +6,9 @@ use crate::actors::frame::{Kind, Violation};
 /// The most frames that one message may be cut into; empty ones count.
 ///
 /// Each costs the peer at least six bytes, but empty ones never reach the size limit: without this
-/// bound a message may go on for ever. Real clients cut into a handful; the largest message of
-/// the Autobahn suite comes in 65,536.
-pub const MAX_FRAGMENTS: u32 = 1 << 16;
+/// bound a message may go on for ever. Real clients cut into a handful; a message of the Autobahn
+/// suite comes in 65,537, the last of which is empty.
+pub const MAX_FRAGMENTS: u32 = 1 << 17;
 
 /// A message of which a part has come.
 #[derive(Debug)]

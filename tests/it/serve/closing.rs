@@ -1,11 +1,17 @@
 //! The way out: close handshakes in both directions, ends without one, and who is told what.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use fanbus::actors::frame::{Kind, message_header};
+use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
+use fanbus::actors::link::Link;
+use fanbus::actors::session::SessionKey;
 
 use crate::support::DEADLINE;
 use crate::support::client::{Client, End, frame, opcode};
+use crate::support::handler::Seen;
 use crate::support::worker::{Setup, TestBus, Worker};
 
 #[test]
@@ -37,6 +43,59 @@ fn what_was_sent_before_a_close_comes_before_it() {
     client.close(4000);
     assert_eq!(client.end(), End::Finished);
     assert_eq!(worker.saw_closed(), 4000);
+}
+
+/// A message of the handler "deaf", which leaves it to the test to receive it.
+fn unreceived(seen: &Seen) -> Option<(SessionKey, Arc<Link>, usize)> {
+    match seen {
+        Seen::Unreceived(session, link, len) => Some((*session, Arc::clone(link), *len)),
+        _ => None,
+    }
+}
+
+/// A message, and behind it, in the same piece, a frame with a reserved opcode.
+fn one_right_one_wrong() -> Vec<u8> {
+    [frame(true, opcode::TEXT, b"question"), frame(true, 3, b"")].concat()
+}
+
+#[test]
+fn what_came_before_a_violation_is_answered_before_the_close() {
+    let bus = TestBus::new();
+    let limits = Limits {
+        answer_timeout: 2 * DEADLINE,
+        ..Limits::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    let mut client = Client::open(worker.address, "/handler/deaf");
+    client.send_bytes(&one_right_one_wrong());
+    let answer = [&message_header(Kind::Text, 6)[..], b"answer"].concat();
+    let (session, link, len) = worker.saw("the question", unreceived);
+    link.received(len);
+    link.sent(answer.len());
+    worker
+        .orders
+        .post(|commands| commands.push_send(session, &[&answer]));
+    if link.waits_for_message() {
+        worker.order(Command::Resume { session });
+    }
+    let (before, code) = client.closed();
+    let answers: Vec<_> = before.iter().map(|frame| &frame.payload[..]).collect();
+    assert_eq!((answers, code), (vec![&b"answer"[..]], 1002));
+    assert_eq!(worker.saw_closed(), 1002);
+}
+
+#[test]
+fn a_handler_that_does_not_answer_does_not_keep_a_violation_open() {
+    let bus = TestBus::new();
+    let worker = Worker::start(&bus);
+    let mut client = Client::open(worker.address, "/handler/deaf");
+    client.send_bytes(&one_right_one_wrong());
+    client.expect_close(1002);
+    assert_eq!(worker.saw_closed(), 1002);
 }
 
 /// A client with more on its way than its connection takes, and a worker that has time: what ends

@@ -177,6 +177,9 @@ impl Inbox for Scripted {
         }
         let text = str::from_utf8(payload).expect("tests speak text");
         self.obey(session, &client.link, text);
+        if client.link.waits_for_message() {
+            self.order(Command::Resume { session });
+        }
     }
 
     fn closed(&self, session: SessionKey, code: u16, _reason: &str) {
