@@ -474,6 +474,49 @@ def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
         assert name not in [bus["name"] for bus in _core.buses()]
 
 
+# docs/howto/history.md
+
+HISTORY = "docs/howto/history.md"
+
+
+@proves(f'{HISTORY}: app = Fanbus("news")')
+def who_comes_late_gets_the_last_messages(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/rooms/a") as first:
+        for number in range(30):
+            first.send(f"message {number}")
+        for number in range(30):
+            assert hear(first) == f"message {number}"
+        with join(server, "/rooms/a") as late:
+            for number in range(10, 30):
+                assert hear(late) == f"message {number}"
+            first.send("and on")
+            assert hear(late) == "and on"
+    with server.http() as http:
+        found = http.get("/rooms/a/messages?last=2").json()
+        assert found == {"messages": ["message 29", "and on"], "complete": True}
+
+
+@proves(f'{HISTORY}: with Bus.open("orders") as bus:')
+def a_bus_keeps_without_a_server(block: Block, start: Start) -> None:
+    with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
+        program.wait_to_say("0 two coffees\n")
+        assert program.said() == "1 True two coffees\n0 two coffees\n"
+        with Bus.open(name) as bus:
+            bus.publish("new", "a tea")
+        program.wait_to_say("1 a tea\n")
+
+
+@proves(f"{HISTORY}: fanbus subscribe new --last 10")
+def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
+    with new_name() as name, Bus.open(name) as bus:
+        for number in range(12):
+            bus.publish("new", f"order {number}")
+        with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
+            program.wait_to_say("order 11\n")
+            assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
+
+
 # docs/conformance.md
 
 
