@@ -18,7 +18,7 @@ from fanbus.commands import choose
 from fanbus.exceptions import StartError
 from outside import SMALL, Program, members, new_name, segment
 from people import hear, join
-from running import DEADLINE_S
+from running import DEADLINE_S, wait_for
 
 
 @pytest.fixture
@@ -245,6 +245,44 @@ def test_show_tells_who_uses_it_and_what_it_carries(bus: Bus) -> None:
         assert lines[-2].startswith(f"{os.getpid()} ")
         assert lines[-1].startswith(f"{program.process.pid} ")
         assert "fanbus subscribe news" in lines[-1]
+
+
+def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
+    with listen("news", bus=bus) as program:
+        for _ in range(5):
+            bus.publish("news", "12345678")
+        wait_for(lambda: program.said().count("12345678") == 5, "five lines")
+        shown = fanbus("bus", "show", bus.name).stdout.decode().splitlines()
+    head, own, other = (line.split(maxsplit=8) for line in shown[-3:])
+    names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE"]
+    assert head == ["PID", *names, "COMMAND"]
+    # 5 x (8 bytes and a frame header of 2).
+    assert own[1:6] == ["5", "50", "bytes", "0", "0"]
+    assert other[1:5] == ["0", "0", "bytes", "5"]
+    woken = int(other[7])
+    assert 1 <= woken <= int(own[8].split()[0]) <= 5
+
+
+def test_show_tells_what_is_kept(bus: Bus) -> None:
+    bus.topic("room:{room}", history=100, seconds=60)
+    bus.topic("news", history=10)
+    bus.topic("nothing", history=0)
+    shown = " ".join(fanbus("bus", "show", bus.name).stdout.decode().split())
+    assert "History 100 of each room:{room}, for 60 s 10 of each news 0 bytes of" in shown
+    assert "used, by 0 topics" in shown
+    assert "nothing" not in shown
+
+
+def test_subscribing_begins_with_what_was_said_before(bus: Bus) -> None:
+    for number in range(10):
+        bus.publish("news", f"number {number}")
+    for option, first in (("--last=3", 7), ("--since=5", 6), ("--since=-1", 0)):
+        count = str(10 - first)
+        done = fanbus("subscribe", "news", option, "--bus", bus.name, "--count", count)
+        assert done.stdout.decode().split("\n")[:-1] == [f"number {it}" for it in range(first, 10)]
+        assert b"not kept any more" not in done.stderr
+    other_life = fanbus("subscribe", "news", "--since=99", "--bus", bus.name, "--count", "10")
+    assert b"older messages that were asked for are not kept any more" in other_life.stderr
 
 
 def test_a_damaged_bus_is_listed_shown_and_removed() -> None:

@@ -185,6 +185,15 @@ def test_old_messages_are_not_given_any_more(server: StartServer) -> None:
         assert http.get("/history/room:a?last=10").json()["messages"] == ["stays"]
 
 
+def test_a_rule_can_be_made_while_the_server_runs(server: StartServer) -> None:
+    kept = server("kept", workers=2)
+    with kept.http() as http:
+        http.post("/keep/late").raise_for_status()
+        publish(kept, "late", "one", "two")
+        roll_over(bus_of(kept))
+        assert http.get("/history/late?last=5").json()["messages"] == ["one", "two"]
+
+
 def test_history_over_http(server: StartServer) -> None:
     kept = server("kept", workers=2)
     offsets = publish(kept, "room:a", "one", "two", "three")

@@ -235,7 +235,10 @@ class Fanbus:
 
         Raises FanbusError if the pattern or a number cannot be.
         """
-        self._kept.append(Kept.checked(pattern, history, seconds))
+        kept = Kept.checked(pattern, history, seconds)
+        if self._bus is not None:  # the server runs already
+            self._bus.retain(kept.pattern, kept.history, kept.seconds)
+        self._kept.append(kept)
 
     def history(
         self,

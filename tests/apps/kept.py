@@ -61,6 +61,12 @@ def history(request: Request, topic: str) -> dict[str, object]:
     }
 
 
+@app.post("/keep/{topic}")
+def keep(topic: str) -> dict[str, str]:
+    app.topic(topic, history=5)
+    return {"kept": topic}
+
+
 @app.get("/pid")
 def pid() -> dict[str, int]:
     return {"pid": os.getpid()}

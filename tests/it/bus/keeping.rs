@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stdout)] // the figures, for who runs all of it
 
+use std::fs;
+
 use fanbus::ipc::{Bus, BusOptions, Reach};
 
 use super::killpoints::stride;
@@ -15,6 +17,7 @@ use super::stepped::{Act, LAP_OF_KEEP, Stepped, tiny};
 /// Records that the rule promises of each topic.
 const PROMISED: u32 = 6;
 const TOPICS: u64 = 20;
+const HISTORY_BYTES: usize = 128 << 10;
 
 /// A record like those that are kept: small, seldom one of several blocks.
 fn publish_some(model: &mut Model, bus: &Bus, dice: &mut Dice, count: u64) {
@@ -27,6 +30,48 @@ fn publish_some(model: &mut Model, bus: &Bus, dice: &mut Dice, count: u64) {
         let frame = vec![dice.below(256) as u8; size as usize];
         model.publish(bus, &format!("t{}", dice.below(TOPICS)), frame);
     }
+}
+
+// The history of this segment, as docs/bus.md has it, in words.
+const HEAD: usize = 384 / 8;
+const HISTORY: usize = (69_632 + 4096 + 64 * 4096) / 8;
+const HASHES: usize = HISTORY + 64 * 35;
+const BLOCKS: usize = (HISTORY_BYTES / 8 - 64 * 35) / 139;
+const TOPIC_WORDS: usize = 40;
+const BLOCK_WORDS: usize = 128;
+
+/// Every block that was ever used is some topic's or free, and all counts agree.
+fn assert_in_order(segment: &[u8]) {
+    let (words, _) = segment.as_chunks::<8>();
+    let word = |at: usize| u64::from_le_bytes(words[at]);
+    let topics = HASHES + BLOCKS / 4;
+    let block = |number: u64| topics + BLOCKS / 4 * TOPIC_WORDS + number as usize * BLOCK_WORDS;
+    let mut owned = 0;
+    for topic in (0..BLOCKS / 4).filter(|topic| word(HASHES + topic) != 0) {
+        let topic = topics + topic * TOPIC_WORDS;
+        let (mut link, mut records, mut oldest) = (word(topic + 1), 0, 0);
+        while link & 0xff_ffff != 0
+            && word(block((link & 0xff_ffff) - 1)) as u32 == (link >> 32) as u32
+        {
+            oldest = link & 0xff_ffff;
+            records += word(block(oldest - 1) + 5) >> 32;
+            link = word(block(oldest - 1) + 1);
+            owned += 1;
+        }
+        assert_eq!(word(topic + 4), records, "records of a topic");
+        assert_eq!(word(topic + 5), oldest, "oldest block of a topic");
+    }
+    let (used, mut next, free_blocks) = (word(HEAD + 4), word(HEAD + 5), word(HEAD + 6));
+    let mut free = 0;
+    while next != 0 {
+        free += 1;
+        next = word(block(next - 1) + 4);
+    }
+    assert_eq!(
+        (free, owned + free),
+        (free_blocks, used),
+        "free blocks, and all of them"
+    );
 }
 
 /// It overwrites a part of its ring, in which lie the records of those that died before it.
@@ -59,7 +104,7 @@ fn instructions_of_keeping(name: &Name) -> usize {
 fn whoever_dies_while_it_keeps_loses_nothing_of_what_is_promised() {
     let name = Name::new("killed-keep");
     let options = BusOptions {
-        history_bytes: 128 << 10,
+        history_bytes: HISTORY_BYTES,
         ..tiny()
     };
     let bus = Bus::open(&name.0, &options).expect("it opens");
@@ -94,6 +139,7 @@ fn whoever_dies_while_it_keeps_loses_nothing_of_what_is_promised() {
                 "{topic} after {instructions}"
             );
         }
+        assert_in_order(&fs::read(name.path()).expect("the segment"));
         kills += 1;
         if !is_inside {
             break;
