@@ -4,6 +4,7 @@
 mod killpoints;
 mod life;
 mod process;
+mod quiet;
 mod roles;
 mod scene;
 mod stepped;
