@@ -1,6 +1,6 @@
 //! How far a producer may be ahead of its readers, told through a pipe beside the transport.
 //!
-//! The bus and the brokers lose messages of a producer that is too fast, so throughput is measured
+//! The bus and the brokers lose messages of a producer that is too fast, so everything is measured
 //! in a closed loop: at most a window of messages that not every reader has. The same window counts
 //! for all. A reader tells four times per window, one system call in thousands of small messages.
 
@@ -31,15 +31,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// `None` if nothing limits this producer.
-    pub(crate) fn open(task: &Task) -> Outcome<Option<Window>> {
-        if task.window == 0 {
-            return Ok(None);
-        }
+    pub(crate) fn open(task: &Task) -> Outcome<Window> {
         let path = path(task, task.number);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
         let nonblocking = OFlag::O_NONBLOCK.bits();
-        Ok(Some(Window {
+        Ok(Window {
             pipe: OpenOptions::new()
                 .read(true)
                 .custom_flags(nonblocking)
@@ -47,7 +43,7 @@ impl Window {
             size: task.window,
             done: vec![0; task.readers],
             all_done: 0,
-        }))
+        })
     }
 
     /// Whether one more may be sent after `sent`.
@@ -83,18 +79,14 @@ pub(crate) struct Credits {
 }
 
 impl Credits {
-    /// `None` if nobody counts.
-    pub(crate) fn open(task: &Task) -> Outcome<Option<Credits>> {
-        if task.window == 0 {
-            return Ok(None);
-        }
+    pub(crate) fn open(task: &Task) -> Outcome<Credits> {
         let open = |producer| OpenOptions::new().write(true).open(path(task, producer));
         let pipes: Result<Vec<_>, _> = (0..task.producers).map(open).collect();
-        Ok(Some(Credits {
+        Ok(Credits {
             pipes: pipes?.into_iter().map(|pipe| (pipe, 0)).collect(),
             reader: task.number as u64,
             step: (task.window / 4).max(1),
-        }))
+        })
     }
 
     /// Tells a producer, if it is time.

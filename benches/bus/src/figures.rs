@@ -235,7 +235,9 @@ fn round(case: Case, run: &Run) -> Round {
     }
 }
 
+/// Of the values that are numbers: a run on a busy machine may be over before its warm-up is.
 fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -288,6 +290,7 @@ mod tests {
     fn the_median_is_the_middle_one_or_between_two() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(vec![f64::NAN, 1.0]), Some(1.0));
         assert_eq!(median(vec![]), None);
     }
 }

@@ -19,12 +19,13 @@ pub(crate) struct Producing<'a>(pub(crate) &'a Task);
 impl UsePublisher for Producing<'_> {
     fn run<P: Publish>(self, mut publisher: P) -> Outcome<()> {
         let task = self.0;
-        let window = Window::open(task)?;
+        let mut window = Window::open(task)?;
         child::ready()?;
         let (cpu, begin_ns) = (cpu_ns(), now_ns());
         let mut stream = Stream {
             publisher: &mut publisher,
             message: vec![0x5a; task.bytes],
+            window: &mut window,
             producer: task.number as u32,
             number: 0,
         };
@@ -47,9 +48,10 @@ impl UsePublisher for Producing<'_> {
                     thread::sleep(Duration::from_nanos(until.saturating_sub(now_ns())));
                 })?;
             }
-            Pace::Flat { for_ns } => flat(&mut stream, window, begin_ns + for_ns)?,
+            Pace::Flat { for_ns } => flat(&mut stream, begin_ns + for_ns)?,
         }
         let messages = stream.number;
+        stream.wait_for_room()?;
         stream.publish(true, now_ns())?;
         stream.publisher.flush()?;
         let sent = Sent {
@@ -66,12 +68,28 @@ impl UsePublisher for Producing<'_> {
 /// Numbered messages, one behind the other.
 struct Stream<'a, P> {
     publisher: &'a mut P,
+    window: &'a mut Window,
     message: Vec<u8>,
     producer: u32,
     number: u64,
 }
 
 impl<P: Publish> Stream<'_, P> {
+    /// Waits until the slowest reader is near enough. True: it did wait.
+    #[inline]
+    fn wait_for_room(&mut self) -> Outcome<bool> {
+        if self.window.is_open(self.number) {
+            return Ok(false);
+        }
+        self.publisher.flush()?;
+        while !self.window.is_open(self.number) {
+            if !self.window.refresh()? {
+                thread::yield_now();
+            }
+        }
+        Ok(true)
+    }
+
     #[inline]
     fn publish(&mut self, is_end: bool, time_ns: u64) -> Outcome<()> {
         let stamp = Stamp {
@@ -100,6 +118,7 @@ fn paced<P: Publish>(
         let turn = stream.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         next = next.max(now_ns()) + interval_ns * 7 / 8 + interval_ns * turn / 1024;
         wait_until(next);
+        stream.wait_for_room()?; // only if others kept the reader from its CPU
         stream.publish(false, now_ns())?;
         stream.publisher.flush()?;
     }
@@ -107,34 +126,15 @@ fn paced<P: Publish>(
 }
 
 /// As many as the window allows.
-fn flat<P: Publish>(
-    stream: &mut Stream<'_, P>,
-    window: Option<Window>,
-    end_ns: u64,
-) -> Outcome<()> {
-    let mut window = window.ok_or("throughput is measured with a window")?;
+fn flat<P: Publish>(stream: &mut Stream<'_, P>, end_ns: u64) -> Outcome<()> {
     loop {
         if stream.number.is_multiple_of(BETWEEN_LOOKS) && now_ns() >= end_ns {
             break;
         }
-        if !window.is_open(stream.number) {
-            stream.publisher.flush()?;
-            while !window.is_open(stream.number) {
-                if !window.refresh()? {
-                    thread::yield_now();
-                }
-            }
-            if now_ns() >= end_ns {
-                break;
-            }
+        if stream.wait_for_room()? && now_ns() >= end_ns {
+            break;
         }
         stream.publish(false, 0)?;
-    }
-    // The last one, which says that it is over, wants room too.
-    while !window.is_open(stream.number) {
-        if !window.refresh()? {
-            thread::yield_now();
-        }
     }
     Ok(())
 }

@@ -45,9 +45,7 @@ impl UseReader for Reading<'_> {
                     latencies.saturating_record(now_ns().saturating_sub(stamp.time_ns).max(1));
                 }
                 ledger.take(stamp);
-                if let Some(credits) = &mut credits
-                    && let Err(error) = credits.grant(stamp.producer as usize, &ledger)
-                {
+                if let Err(error) = credits.grant(stamp.producer as usize, &ledger) {
                     failed = Some(error);
                 }
             })?;

@@ -170,7 +170,6 @@ impl Setting<'_> {
             (Role::Producer, _) | (_, Work::AsleepTogether) => 0,
             (Role::Reader, _) => 1,
         };
-        let is_throughput = matches!(work, Work::Throughput { .. });
         Task {
             contender: self.contender,
             role,
@@ -184,11 +183,7 @@ impl Setting<'_> {
             folder: folder.to_owned(),
             name: self.name.clone(),
             broker: self.broker.clone(),
-            window: if is_throughput {
-                self.case.window(self.ring_bytes)
-            } else {
-                0
-            },
+            window: self.case.window(self.ring_bytes),
             ring_bytes: self.ring_bytes,
         }
     }

@@ -116,8 +116,8 @@ pub(crate) fn markdown(header: &Header, figures: &Figures) -> String {
         text += "\n**Deliveries per second (how many times as many Fanbus makes)**\n\n";
         table(&mut text, figures, &throughput, |case, contender| {
             let rate = figures.median(case, contender, Run::per_second)?;
-            let ratio = figures.ratio(case, contender, Run::per_second);
-            let times = times(contender, ratio.map(|ratio| 1.0 / ratio));
+            let ratio = figures.ratio(case, contender, |run| 1.0 / run.per_second());
+            let times = times(contender, ratio);
             Some(format!("{}{times}", amount(rate)))
         });
     }
@@ -175,8 +175,7 @@ fn bars(text: &mut String, figures: &Figures) {
     }
     for work in [Work::AsleepTogether, Work::AsleepApart] {
         let case = Case { work, bytes: 128 };
-        if let Some(ratio) = figures.ratio(case, Contender::Pipe, p50) {
-            let ours = 1.0 / ratio;
+        if let Some(ours) = figures.ratio(case, Contender::Pipe, |run| 1.0 / p50(run)) {
             let figure = format!("{} × a pipe", digits(ours));
             rows.push((
                 case.name(),

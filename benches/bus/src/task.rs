@@ -27,7 +27,7 @@ pub(crate) struct Task {
     pub(crate) name: String,
     /// Where the broker listens, if the contender has one.
     pub(crate) broker: Option<String>,
-    /// Messages that a producer may be ahead of the slowest reader; 0: nothing counts them.
+    /// Messages that a producer may be ahead of the slowest reader.
     pub(crate) window: u64,
     /// Bytes of each of Fanbus's rings.
     pub(crate) ring_bytes: usize,

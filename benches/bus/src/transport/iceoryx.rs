@@ -14,12 +14,9 @@ use crate::task::{Patience, Task};
 type Service = ipc::Service;
 type Messages = iceoryx2::service::port_factory::publish_subscribe::PortFactory<Service, [u8], ()>;
 
-/// Room in a reader's queue if nothing limits the producer.
-const QUEUE: u64 = 64;
-
 /// A producer's own queue to each reader holds its whole window, and so never fills.
 fn messages(node: &Node<Service>, task: &Task) -> Outcome<Messages> {
-    let queue = task.window.max(QUEUE) as usize + 1;
+    let queue = task.window as usize + 1;
     let name = ServiceName::new(&task.name)?;
     let messages = node.service_builder(&name).publish_subscribe::<[u8]>();
     Ok(messages
