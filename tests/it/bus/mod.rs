@@ -8,6 +8,7 @@ mod killpoints;
 mod life;
 mod past;
 mod process;
+mod quiet;
 mod roles;
 mod scene;
 mod stepped;

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{PATIENCE, listen, say};
-use super::{stepped, torture};
+use super::{quiet, stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
 /// What a publisher sends when it is to be told from the others by number.
@@ -55,6 +55,9 @@ pub(super) fn play(role: &str, bus: &str) {
         "witness" => torture::reader(bus),
         "stepped publish" | "stepped read" | "stepped park" | "stepped keep" => {
             stepped::play(role, bus)
+        }
+        "quiet publisher" | "quiet reader" | "quiet ringer" | "quiet sleeper" => {
+            quiet::play(role, bus);
         }
         _ => panic!("no such role: {role}"),
     }
