@@ -76,6 +76,8 @@ impl Drop for TestBus {
 pub struct Setup {
     pub limits: Limits,
     pub config: Config,
+    /// Clients that offer permessage-deflate get it.
+    pub compression: bool,
 }
 
 /// A worker that serves `/echo`, `/relay/{room}`, `/handler/{mode}` and the HTTP endpoints.
@@ -117,7 +119,7 @@ impl Worker {
         let server = Server {
             listener,
             bus: bus.clone(),
-            routes: Arc::new(routes(&setup.limits)),
+            routes: Arc::new(routes(&setup)),
             config: setup.config,
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
@@ -193,7 +195,7 @@ impl Drop for Worker {
     }
 }
 
-fn routes(limits: &Limits) -> Routes {
+fn routes(setup: &Setup) -> Routes {
     let mut router = Router::new();
     let methods = [
         ("/", http::HELLO, "GET"),
@@ -221,9 +223,10 @@ fn routes(limits: &Limits) -> Routes {
         endpoints.push(WebSocketEndpoint {
             behaviour,
             asks: false,
-            limits: limits.clone(),
+            limits: setup.limits.clone(),
             origins: Origins::Same,
             subprotocols: Vec::new(),
+            compression: setup.compression,
         });
     }
     let endpoint = HttpEndpoint {
