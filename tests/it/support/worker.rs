@@ -23,7 +23,8 @@ use fanbus::ipc::{Bus, BusOptions};
 use socket2::SockRef;
 
 use super::DEADLINE;
-use super::handler::{Scripted, Seen};
+use super::handler::Scripted;
+pub use super::handler::Seen;
 
 /// The HTTP endpoints.
 pub mod http {
@@ -164,6 +165,14 @@ impl Worker {
                 None => passed.push_back(seen),
             }
         }
+    }
+
+    /// How many further messages wait for handlers that do not receive.
+    pub fn count_unreceived(&self) -> usize {
+        let (coming, passed) = &mut *self.seen.lock().expect("nobody panics in there");
+        passed.extend(coming.try_iter());
+        let unreceived = |seen: &&Seen| matches!(seen, Seen::Unreceived(..));
+        passed.iter().filter(unreceived).count()
     }
 
     /// The code of the next session that is over.
