@@ -63,9 +63,13 @@ impl Offer<'_> {
                 return None;
             }
             match (*name, value.as_deref()) {
-                (b"server_no_context_takeover" | b"client_no_context_takeover", None) => {}
-                // A limit of its own that the client may be given. It needs none: any window is read.
-                (b"client_max_window_bits", None) => {}
+                // What is done anyway; and a window for the client, which needs no limit: any is read.
+                (
+                    b"server_no_context_takeover"
+                    | b"client_no_context_takeover"
+                    | b"client_max_window_bits",
+                    None,
+                ) => {}
                 (b"client_max_window_bits", Some(bits)) if is_window(bits) => {}
                 // Must be answered. With a smaller window the client could not read what all get.
                 (b"server_max_window_bits", Some(b"15")) => answer = AGREED_WITH_WINDOW,
