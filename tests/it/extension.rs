@@ -22,10 +22,6 @@ fn answer(lines: &[&str]) -> Result<Option<String>, u16> {
     Ok(answer.map(|value| value.to_str().expect("ASCII").to_owned()))
 }
 
-fn agreed() -> Option<String> {
-    Some(AGREED.to_owned())
-}
-
 #[test]
 fn what_browsers_and_libraries_offer_is_accepted() {
     for offer in [
@@ -37,7 +33,7 @@ fn what_browsers_and_libraries_offer_is_accepted() {
         "x-webkit-deflate-frame, permessage-deflate; client_max_window_bits=15",
         ", ,permessage-deflate,",
     ] {
-        assert_eq!(answer(&[offer]), Ok(agreed()), "{offer}");
+        assert_eq!(answer(&[offer]), Ok(Some(AGREED.to_owned())), "{offer}");
     }
     assert_eq!(answer(&[]), Ok(None));
     assert_eq!(answer(&["foo; bar=1, baz"]), Ok(None));
@@ -57,8 +53,15 @@ fn a_window_that_the_server_is_asked_for_is_answered_or_the_offer_declined() {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
         assert_eq!(answer(&[&offer]), Ok(None), "{offer}");
         let with_fallback = format!("{offer}, permessage-deflate");
-        assert_eq!(answer(&[&with_fallback]), Ok(agreed()), "{with_fallback}");
-        assert_eq!(answer(&[&offer, "permessage-deflate"]), Ok(agreed()));
+        assert_eq!(
+            answer(&[&with_fallback]),
+            Ok(Some(AGREED.to_owned())),
+            "{with_fallback}"
+        );
+        assert_eq!(
+            answer(&[&offer, "permessage-deflate"]),
+            Ok(Some(AGREED.to_owned()))
+        );
     }
 }
 
@@ -85,7 +88,11 @@ fn an_offer_with_anything_unknown_or_wrong_is_declined() {
         let offer = format!("permessage-deflate; {parameters}");
         assert_eq!(answer(&[&offer]), Ok(None), "{offer}");
         let with_fallback = format!("{offer}, permessage-deflate");
-        assert_eq!(answer(&[&with_fallback]), Ok(agreed()), "{with_fallback}");
+        assert_eq!(
+            answer(&[&with_fallback]),
+            Ok(Some(AGREED.to_owned())),
+            "{with_fallback}"
+        );
     }
 }
 
