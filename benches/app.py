@@ -1,12 +1,14 @@
 """The application that the figures in docs/benchmarks.md are measured with."""
 
 import sys
+from dataclasses import replace
 
 from fanbus import Fanbus, WebSocket, WebSocketConfig
 
 app = Fanbus(name="bench")
 # A closed loop is bounded by itself: nobody is to be closed for being slow here.
 limits = WebSocketConfig(max_queue_bytes=64 * 1024 * 1024)
+deflating = replace(limits, compression=True)
 
 
 @app.get("/sync")
@@ -37,6 +39,7 @@ async def room(ws: WebSocket) -> None:
 
 
 @app.turbo_websocket("/relay", broadcast="room", config=limits)
+@app.turbo_websocket("/relay/deflating", broadcast="room", config=deflating)
 def relay() -> None: ...
 
 

@@ -1,6 +1,7 @@
 //! Many WebSocket connections on one epoll: whole messages in, whole messages out.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -11,11 +12,17 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::Outcome;
+use crate::inflate::Inflater;
 use crate::net::Target;
+use crate::options::Options;
 use crate::stamp::{STAMP_BYTES, Stamp};
 
 /// Any key does: the server undoes it at the same cost. Not 0, which would show the payload.
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// The opcodes of messages, with RSV1.
+const DEFLATED_TEXT: u8 = 0x41;
+const DEFLATED_BINARY: u8 = 0x42;
 
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
@@ -28,6 +35,14 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
     /// Connections that the server closed, by close code; `None` without one.
     pub(crate) closed: BTreeMap<Option<u16>, u64>,
+    incoming: Incoming,
+}
+
+/// What has come over all connections.
+struct Incoming {
+    inflater: Inflater,
+    bytes: u64,
+    messages: u64,
 }
 
 struct Connection {
@@ -48,11 +63,17 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    pub(crate) fn new(bytes: usize, binary: bool) -> Self {
-        let mut frame = header(if binary { 0x2 } else { 0x1 }, bytes);
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut frame = header(if options.binary { 0x2 } else { 0x1 }, options.bytes);
         let payload_at = frame.len();
-        let payload = KEY.iter().cycle().take(bytes).map(|key| b'.' ^ key);
-        frame.extend(payload);
+        let mut payload = if options.records {
+            records(options.bytes)
+        } else {
+            Vec::new()
+        };
+        payload.resize(options.bytes, b'.');
+        let masked = payload.iter().zip(KEY.iter().cycle());
+        frame.extend(masked.map(|(byte, key)| byte ^ key));
         Self { frame, payload_at }
     }
 
@@ -66,6 +87,25 @@ impl Template {
             *byte = stamp ^ key;
         }
     }
+}
+
+/// JSON as an application might send it: names that repeat, values that do not.
+fn records(bytes: usize) -> Vec<u8> {
+    let mut text = " ".repeat(STAMP_BYTES);
+    let mut random = 1_u64;
+    while text.len() < bytes {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let (id, user, price) = (random >> 40, random >> 60, (random >> 44) as f64 / 100.0);
+        write!(
+            text,
+            "{{\"id\":{id},\"user\":\"user{user}\",\"price\":{price:.2}}},"
+        )
+        .expect("a String takes all");
+    }
+    text.truncate(bytes);
+    text.into_bytes()
 }
 
 fn header(opcode: u8, len: usize) -> Vec<u8> {
@@ -86,13 +126,19 @@ fn header(opcode: u8, len: usize) -> Vec<u8> {
 }
 
 impl Client {
-    pub(crate) fn new() -> Outcome<Self> {
+    pub(crate) fn new(options: &Options) -> Outcome<Self> {
+        let incoming = Incoming {
+            inflater: Inflater::new(options.bytes),
+            bytes: 0,
+            messages: 0,
+        };
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             connections: Vec::new(),
             events: vec![EpollEvent::empty(); EVENTS],
             buffer: vec![0; READ_BYTES],
             closed: BTreeMap::new(),
+            incoming,
         })
     }
 
@@ -117,6 +163,11 @@ impl Client {
         Ok(())
     }
 
+    /// Bytes on the wire for each message that came, frames and all else together.
+    pub(crate) fn bytes_per_message(&self) -> f64 {
+        self.incoming.bytes as f64 / self.incoming.messages.max(1) as f64
+    }
+
     /// Where to append frames for a connection; [`Client::flush`] sends them.
     pub(crate) fn outgoing(&mut self, index: usize) -> &mut Vec<u8> {
         &mut self.connections[index].unsent
@@ -137,7 +188,8 @@ impl Client {
             let index = event.data() as usize;
             let connection = &mut self.connections[index];
             if event.events() != EpollFlags::EPOLLOUT {
-                let taken = connection.read(&mut self.buffer, |payload, unsent| {
+                let incoming = &mut self.incoming;
+                let taken = connection.read(&mut self.buffer, incoming, |payload, unsent| {
                     receive(index, payload, unsent);
                 })?;
                 if let Taken::Closed(code) = taken {
@@ -185,6 +237,7 @@ impl Connection {
     fn read(
         &mut self,
         buffer: &mut Vec<u8>,
+        incoming: &mut Incoming,
         mut receive: impl FnMut(&[u8], &mut Vec<u8>),
     ) -> Outcome<Taken> {
         let kept = self.partial.len();
@@ -199,11 +252,19 @@ impl Connection {
             Err(error) if is_disconnect(&error) => return Ok(Taken::Closed(None)),
             Err(error) => return Err(error.into()),
         };
+        incoming.bytes += (len - kept) as u64;
         self.partial.clear();
         let mut rest = &buffer[..len];
         while let Some((opcode, payload, after)) = parse(rest) {
             match opcode {
-                0x1 | 0x2 => receive(payload, &mut self.unsent),
+                0x1 | 0x2 => {
+                    incoming.messages += 1;
+                    receive(payload, &mut self.unsent);
+                }
+                DEFLATED_TEXT | DEFLATED_BINARY => {
+                    incoming.messages += 1;
+                    receive(incoming.inflater.inflate(payload)?, &mut self.unsent);
+                }
                 0x8 => {
                     let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
                     return Ok(Taken::Closed(code));
@@ -255,7 +316,7 @@ pub(crate) fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
-/// The first frame: its opcode, its payload, and what follows it. `None` if it is not whole.
+/// The first frame: its opcode with the reserved bits, its payload, and what follows it. `None` if it is not whole.
 /// A server's frames are not masked, and none that we talk to cuts a message into several.
 fn parse(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
@@ -272,6 +333,6 @@ fn parse(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     };
     let (payload, after) = rest.split_at_checked(len)?;
     // A fragment has no FIN: then the opcode is made one that nobody knows.
-    let opcode = if first & 0x80 == 0 { 0xF } else { first & 0x0F };
+    let opcode = if first & 0x80 == 0 { 0xF } else { first & 0x7F };
     Some((opcode, payload, after))
 }

@@ -18,9 +18,9 @@ struct Counts {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome<Report> {
-    let mut client = Client::new()?;
+    let mut client = Client::new(options)?;
     client.open(&options.target, options.connections)?;
-    let template = Template::new(options.bytes, options.binary);
+    let template = Template::new(options);
     let run = std::process::id();
     let prefix = options.prefix.as_bytes();
     let len = prefix.len() + options.bytes;

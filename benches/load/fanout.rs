@@ -26,14 +26,14 @@ const PROBE: u64 = (1 << 42) - 1;
 
 pub(crate) fn run(options: &Options) -> Outcome<Report> {
     let publishers = options.publishers;
-    let mut client = Client::new()?;
+    let mut client = Client::new(options)?;
     client.open(&options.target, options.connections)?;
     let publish_target = options.publish_target.as_ref().unwrap_or(&options.target);
     client.open(publish_target, publishers)?;
     let elsewhere = options.publish_target.is_some();
     let receiving = options.connections + if elsewhere { 0 } else { publishers };
     let mut receivers = vec![Receiver::new(publishers); receiving];
-    let template = Template::new(options.bytes, options.binary);
+    let template = Template::new(options);
     let run = std::process::id();
 
     let mut meter = Meter::new(options)?;
@@ -111,6 +111,8 @@ pub(crate) fn run(options: &Options) -> Outcome<Report> {
     }
     report.add("bytes", options.bytes as f64, "");
     report.add("published", sent as f64, "");
+    let bytes_per_message = client.bytes_per_message().round();
+    report.add("wire", bytes_per_message, "bytes/delivery");
     meter.report(&mut report, "deliveries", "us/delivery");
     report.add_fault("stalls", stalls);
     account(&receivers, sent, &mut report);

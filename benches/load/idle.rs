@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(options: &Options) -> Outcome<Report> {
     let processes = Processes::new(options.pid)?;
-    let mut client = Client::new()?;
+    let mut client = Client::new(options)?;
     // The first one makes the server load what it needs once.
     client.open(&options.target, 1)?;
     hold(&mut client, options.warmup)?;

@@ -10,6 +10,7 @@ mod fanout;
 mod handshake;
 mod http;
 mod idle;
+mod inflate;
 mod ledger;
 mod net;
 mod options;

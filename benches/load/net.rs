@@ -24,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) host: String,
     /// With the query.
     pub(crate) path: String,
+    /// WebSockets agree on permessage-deflate.
+    pub(crate) compressed: bool,
 }
 
 impl Default for Target {
@@ -33,6 +35,7 @@ impl Default for Target {
             address,
             host: address.to_string(),
             path: "/".to_owned(),
+            compressed: false,
         }
     }
 }
@@ -67,6 +70,7 @@ impl FromStr for Target {
             address,
             host: host.to_owned(),
             path: path.to_owned(),
+            compressed: false,
         })
     }
 }
@@ -74,9 +78,14 @@ impl FromStr for Target {
 impl Target {
     /// The request that opens a WebSocket.
     pub(crate) fn upgrade_request(&self) -> Vec<u8> {
+        let offer = if self.compressed {
+            "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        } else {
+            ""
+        };
         format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
             self.path, self.host
         )
         .into_bytes()
@@ -121,7 +130,11 @@ impl Target {
                     let response = String::from_utf8_lossy(&response);
                     return Err(format!("{}: no WebSocket: {response}", self.path).into());
                 }
-                return Ok((stream, response.split_off(end)));
+                let rest = response.split_off(end);
+                if self.compressed && !is_compressed(&response) {
+                    return Err(format!("{}: does not compress", self.path).into());
+                }
+                return Ok((stream, rest));
             }
             if len == 0 {
                 return Err(format!("{}: closed without a response", self.path).into());
@@ -148,4 +161,10 @@ pub(crate) fn allow_many_files() -> Outcome<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(())
+}
+
+/// Whether a response's head agrees on messages that each stand for themselves.
+fn is_compressed(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_lowercase();
+    head.contains("permessage-deflate") && head.contains("server_no_context_takeover")
 }

@@ -60,6 +60,8 @@ and all in the same order. Measuring begins when a first message has reached eve
   --publish-url U  publishers connect here instead, and what they get does not count
   --bytes N        size of a message [128]
   --binary         send binary messages instead of text
+  --records        fill messages with JSON records, which deflate as real data do, not with dots
+  --compressed     subscribers and publishers agree with the server on permessage-deflate
   --in-flight N    closed loop: at most N messages not yet received by everybody [64]
   --rate R         open loop instead: R messages per second, whatever comes back. Latency is then
                    from the moment at which a message was due, so that a server that stalls
@@ -139,6 +141,8 @@ pub(crate) struct Options {
     /// At least [`STAMP_BYTES`].
     pub(crate) bytes: usize,
     pub(crate) binary: bool,
+    /// Messages are JSON records.
+    pub(crate) records: bool,
     pub(crate) prefix: String,
 }
 
@@ -149,6 +153,7 @@ impl Options {
         let mut mode = None;
         let (mut target, mut publish_target) = (None, None);
         let (mut connections, mut in_flight) = (None, None);
+        let mut compressed = false;
         let mut options = Self {
             mode: Mode::Echo,
             target: Target::default(),
@@ -164,6 +169,7 @@ impl Options {
             patience: Duration::from_secs(5),
             bytes: 128,
             binary: false,
+            records: false,
             prefix: String::new(),
         };
         while let Some(argument) = parser.next()? {
@@ -187,6 +193,8 @@ impl Options {
                 Long("rate") => options.rate = Some(parser.value()?.parse()?),
                 Long("bytes") => options.bytes = parser.value()?.parse()?,
                 Long("binary") => options.binary = true,
+                Long("records") => options.records = true,
+                Long("compressed") => compressed = true,
                 Long("prefix") => options.prefix = parser.value()?.string()?,
                 Value(value) if mode.is_none() => mode = Some(value.parse()?),
                 other => return Err(other.unexpected().into()),
@@ -199,6 +207,10 @@ impl Options {
         options.mode = mode;
         options.target = target.ok_or("--url is missing: say what to connect to")?;
         options.publish_target = publish_target;
+        let targets = [&mut options.target].into_iter();
+        for target in targets.chain(&mut options.publish_target) {
+            target.compressed = compressed;
+        }
         options.connections = connections.unwrap_or(match mode {
             Mode::Fanout => 200,
             Mode::Idle => 10_000,

@@ -60,7 +60,9 @@ class WebSocketConfig:
     "latest": only the newest message of each topic waits."""
 
     compression: bool = False
-    """permessage-deflate (RFC 7692)."""
+    """Whether clients that offer permessage-deflate (RFC 7692) get it; others are served as before.
+    Messages from 128 bytes to 4 MiB are deflated where that makes them smaller, what is published
+    once per worker for all of them. `max_message_size` is for inflated messages."""
 
     subprotocols: tuple[str, ...] = ()
     """Subprotocols the route speaks, best first (RFC 6455 section 1.9)."""

@@ -18,6 +18,8 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
 const FIN: u8 = 0x80;
+/// Says that a message is deflated (RFC 7692, section 6).
+const RSV1: u8 = 0x40;
 const OPCODE_TEXT: u8 = 0x1;
 const OPCODE_BINARY: u8 = 0x2;
 const OPCODE_CLOSE: u8 = 0x8;
@@ -84,19 +86,47 @@ pub fn message_header(kind: Kind, payload_len: usize) -> FrameHeader {
 /// assert_eq!(message_of(b"\x81\x03hi"), None);
 /// ```
 pub fn message_of(frame: &[u8]) -> Option<(Kind, &[u8])> {
-    let kind = match *frame.first()? {
+    let (kind, payload, rest) = first_message(frame)?;
+    rest.is_empty().then_some((kind, payload))
+}
+
+/// Takes the first of several such frames: its kind, its payload, and the frames behind it.
+///
+/// ```
+/// use fanbus::actors::frame::{Kind, first_message};
+///
+/// let first = first_message(b"\x81\x02hi\x82\x00");
+/// assert_eq!(first, Some((Kind::Text, &b"hi"[..], &b"\x82\x00"[..])));
+/// ```
+pub fn first_message(frames: &[u8]) -> Option<(Kind, &[u8], &[u8])> {
+    let kind = match *frames.first()? {
         first if first == FIN | OPCODE_TEXT => Kind::Text,
         first if first == FIN | OPCODE_BINARY => Kind::Binary,
         _ => return None,
     };
-    let header_len = match *frame.get(1)? {
-        0..=125 => 2,
-        126 => 4,
-        _ => 10,
+    let after = frames.get(2..)?;
+    let (payload_len, after) = match frames[1] {
+        126 => {
+            let (len, after) = after.split_first_chunk()?;
+            (u16::from_be_bytes(*len) as u64, after)
+        }
+        127 => {
+            let (len, after) = after.split_first_chunk()?;
+            (u64::from_be_bytes(*len), after)
+        }
+        short => (short as u64, after),
     };
-    let payload = frame.get(header_len..)?;
-    let is_whole = frame[..header_len] == *message_header(kind, payload.len());
-    is_whole.then_some((kind, payload))
+    let (payload, rest) = after.split_at_checked(usize::try_from(payload_len).ok()?)?;
+    let is_shortest = frames.starts_with(&message_header(kind, payload.len()));
+    is_shortest.then_some((kind, payload, rest))
+}
+
+impl FrameHeader {
+    /// The header of the same message, when its payload is deflated.
+    pub(super) fn deflated(mut self) -> Self {
+        self.bytes[0] |= RSV1;
+        self
+    }
 }
 
 impl Deref for FrameHeader {
@@ -224,7 +254,7 @@ pub enum Event<'a> {
 #[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Violation {
-    /// The close code: 1002 (protocol error), 1007 (bad UTF-8) or 1009 (too big).
+    /// The close code: 1002 (protocol error), 1007 (bad UTF-8 or deflate data) or 1009 (too big).
     pub code: u16,
     /// One sentence; it fits a close frame.
     pub reason: &'static str,

@@ -14,12 +14,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::deflate::{self, Encoding};
 use super::end_of_turn::EndOfTurn;
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
 use super::session::SessionKey;
-use super::turn::{Index, Turn};
+use super::turn::{Index, Run, Turn};
 
 /// A socket's writing end. Dropping it ends the writing side of the connection.
 pub trait Writer: 'static {
@@ -41,6 +42,7 @@ pub struct Outlet {
     writer: Box<dyn Writer>,
     sending: RefCell<Sending>,
     key: SessionKey,
+    encoding: Encoding,
     link: Arc<Link>,
     end_of_turn: Rc<EndOfTurn>,
     /// When the session last heard of its client.
@@ -76,11 +78,12 @@ impl fmt::Debug for Outlet {
 }
 
 impl Outlet {
-    /// An outlet with an empty outbox. The handler behind `link` is told of its bytes that were
-    /// written.
+    /// An outlet with an empty outbox, to a client that takes messages in `encoding`. The handler
+    /// behind `link` is told of its bytes that were written.
     pub fn new(
         writer: Box<dyn Writer>,
         key: SessionKey,
+        encoding: Encoding,
         limits: &Limits,
         link: Arc<Link>,
         end_of_turn: Rc<EndOfTurn>,
@@ -98,6 +101,7 @@ impl Outlet {
             writer,
             sending: RefCell::new(sending),
             key,
+            encoding,
             link,
             end_of_turn,
             last_heard: Cell::new(now),
@@ -109,6 +113,11 @@ impl Outlet {
     /// The session that this is the sending half of.
     pub fn key(&self) -> SessionKey {
         self.key
+    }
+
+    /// How messages go to this client.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// What the handler and the session both count.
@@ -148,8 +157,9 @@ impl Outlet {
         self.sending.borrow().outbox.cost()
     }
 
-    /// Delivers the records `indexes` of `turn`; `bytes` are their frames, one behind the other.
-    pub fn deliver(&self, bytes: &[u8], turn: &Turn, indexes: &[Index]) -> Result<(), Overflowed> {
+    /// Delivers the records `indexes` of `turn`, whose frames are `run`.
+    pub fn deliver(&self, run: Run<'_>, turn: &Turn, indexes: &[Index]) -> Result<(), Overflowed> {
+        let Run { bytes, encoding } = run;
         let mut sending = self.sending.borrow_mut();
         if indexes.is_empty() || !sending.delivers || sending.closed.is_some() || sending.broken {
             return Ok(());
@@ -159,13 +169,13 @@ impl Outlet {
             return Ok(());
         }
         for &index in indexes {
-            let len = turn.frame_len(index);
+            let len = turn.frame_len(index, encoding);
             if taken >= len {
                 taken -= len;
                 continue;
             }
             let source = Source::Topic(turn.topic_hash(index));
-            let frame = turn.shared(index);
+            let frame = turn.shared(index, encoding);
             match std::mem::take(&mut taken) {
                 0 => sending.outbox.push(frame, source)?,
                 begun => sending.outbox.push_rest(frame.slice(begun..), source),
@@ -181,7 +191,18 @@ impl Outlet {
         self.sending.borrow_mut().delivers = false;
     }
 
-    /// Sends whole frames of the handler or of the session itself.
+    /// Sends whole messages of the handler, framed as plain ones, in this client's encoding.
+    pub fn send_messages(&self, frames: &[u8]) {
+        if self.encoding == Encoding::Plain {
+            return self.send(frames, Source::Handler);
+        }
+        let deflated = deflate::all_deflated(frames);
+        // The handler has counted the plain frames.
+        self.credit(frames.len() - deflated.len(), Source::Handler);
+        self.send(&deflated, Source::Handler);
+    }
+
+    /// Sends whole frames of the handler or of the session itself, as they are.
     pub fn send(&self, frames: &[u8], source: Source) {
         let mut sending = self.sending.borrow_mut();
         if sending.closed.is_some() || sending.broken {

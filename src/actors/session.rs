@@ -17,6 +17,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
+use super::deflate::Encoding;
 use super::end_of_turn::EndOfTurn;
 use super::frame::{self, Decode, Event, Kind, Violation};
 use super::hub::{Hub, Leave};
@@ -102,6 +103,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one socket before the others get their turn.
 const READS_IN_A_ROW: usize = 8;
 
+/// Bytes of messages that are taken out of one read before the others get their turn: what a client
+/// that does not deflate may bring in a turn.
+const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
+
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Shared").finish_non_exhaustive()
@@ -161,8 +166,8 @@ pub struct Session<R, D> {
     /// Bytes that wait for a slow client before nothing more is read from it.
     max_queue_bytes: usize,
     answer_timeout: Duration,
-    /// What came together with the handshake.
-    early: Vec<u8>,
+    /// What came and was not decoded yet: together with the handshake, or more than one turn is for.
+    undecoded: Vec<u8>,
     /// The handler has enough to do.
     paused: bool,
     phase: Phase,
@@ -223,7 +228,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 .map(|rate| TokenBucket::new(rate, Instant::now())),
             max_queue_bytes: limits.max_queue_bytes,
             answer_timeout: limits.answer_timeout,
-            early,
+            undecoded: early,
             paused: false,
             phase: Phase::Open,
             failing: None,
@@ -254,10 +259,6 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 Poll::Pending
             };
         }
-        if !self.early.is_empty() {
-            let mut early = std::mem::take(&mut self.early);
-            self.take_in(&mut early);
-        }
         let shared = Rc::clone(&self.shared);
         for _ in 0..READS_IN_A_ROW {
             self.poll_failing(task);
@@ -267,6 +268,11 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 return Poll::Pending;
             }
             let scratch = &mut *shared.scratch.borrow_mut();
+            if !self.undecoded.is_empty() {
+                let mut undecoded = std::mem::take(&mut self.undecoded);
+                self.take_in(&mut undecoded, &mut scratch.output);
+                break;
+            }
             let mut input = ReadBuf::new(&mut scratch.input);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
                 Ok(()) if !input.filled().is_empty() => {}
@@ -278,11 +284,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 }
                 _ => return Poll::Ready(()),
             }
-            let mut output = std::mem::take(&mut scratch.output);
-            self.take_in_with(input.filled_mut(), &mut output);
-            output.clear();
-            output.shrink_to(READ_BYTES);
-            scratch.output = output;
+            self.take_in(input.filled_mut(), &mut scratch.output);
+            if !self.undecoded.is_empty() {
+                break;
+            }
         }
         task.waker().wake_by_ref();
         Poll::Pending
@@ -296,30 +301,41 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         {
             return true;
         }
-        if matches!(self.route, Route::Relay(_)) {
-            let most_bytes = self.shared.bus.max_message_bytes();
-            let must_wait = self.shared.end_of_turn.relays_must_wait(most_bytes);
-            if must_wait {
-                self.shared.end_of_turn.wait_for_hub(task.waker().clone());
+        let is_behind = self.receiver_is_behind();
+        if is_behind {
+            let end_of_turn = &self.shared.end_of_turn;
+            match self.route {
+                Route::Relay(_) => end_of_turn.wait_for_hub(task.waker().clone()),
+                Route::Handler => end_of_turn.wait_for_mailbox(task.waker().clone()),
+                Route::Echo(_) => unreachable!("an echo is for nobody else"),
             }
-            return must_wait;
         }
-        if matches!(self.route, Route::Handler) && !self.shared.inbox.has_room() {
-            self.shared
-                .end_of_turn
-                .wait_for_mailbox(task.waker().clone());
-            return true;
-        }
-        false
+        is_behind
     }
 
-    fn take_in(&mut self, input: &mut [u8]) {
-        let mut output = Vec::new();
-        self.take_in_with(input, &mut output);
+    /// Is the hub, or the handler's mailbox, so far behind that it should get nothing more?
+    fn receiver_is_behind(&self) -> bool {
+        match self.route {
+            Route::Echo(_) => false,
+            Route::Relay(_) => {
+                let most_bytes = self.shared.bus.max_message_bytes();
+                self.shared.end_of_turn.relays_must_wait(most_bytes)
+            }
+            Route::Handler => !self.shared.inbox.has_room(),
+        }
     }
 
-    /// Decodes `input`, hands it on, and sends what is to be answered in one write.
-    fn take_in_with(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
+    /// Has this input brought as much as may be taken in before the queues are looked at again?
+    /// A plain client's never has: its payloads are no longer than the input. A deflated message
+    /// may be a thousand times as long.
+    fn is_enough(&self, taken_bytes: usize) -> bool {
+        self.outlet.encoding() == Encoding::Deflated
+            && (taken_bytes >= MOST_TAKEN_BYTES || self.paused || self.receiver_is_behind())
+    }
+
+    /// Decodes `input`, hands it on, and sends what is to be answered in one write. `output` keeps
+    /// only its memory.
+    fn take_in(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
         if self.phase == Phase::Finishing {
             return;
         }
@@ -329,6 +345,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         if !output.is_empty() {
             self.outlet.send(output, Source::Session);
         }
+        output.clear();
+        output.shrink_to(READ_BYTES);
         match outcome {
             Ok(None) => {}
             Ok(Some((code, reason))) => self.close_answered(code, &reason),
@@ -363,14 +381,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
     }
 
-    /// Hands on everything in `input`. Returns the client's close frame if one came; nothing behind
-    /// it counts.
+    /// Hands on everything in `input`, or keeps the rest when that is too much at once. Returns the
+    /// client's close frame if one came; nothing behind it counts.
     fn decode_all(
         &mut self,
         mut input: &mut [u8],
         output: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Option<(Option<u16>, String)>, Violation> {
+        let mut taken_bytes = 0;
         while let Some(event) = self.decoder.decode(&mut input)? {
             if let Event::Close { code, reason } = event {
                 return Ok(Some((code, reason.to_owned())));
@@ -384,13 +403,14 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                     reason: "too many messages per second",
                 });
             }
+            if let Event::Message { payload, .. } = event {
+                taken_bytes += payload.len();
+            }
             match event {
                 Event::Message { kind, payload } => match &self.route {
                     Route::Echo(prefix) => {
-                        let len = prefix.len() + payload.len();
-                        output.extend_from_slice(&frame::message_header(kind, len));
-                        output.extend_from_slice(prefix);
-                        output.extend_from_slice(payload);
+                        let encoding = self.outlet.encoding();
+                        encoding.append(kind, [prefix, payload], output);
                     }
                     Route::Relay(topic) => {
                         let header = frame::message_header(kind, payload.len());
@@ -409,6 +429,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 Event::Ping(payload) => output.extend_from_slice(&frame::pong(payload)),
                 Event::Pong(_) => {}
                 Event::Close { .. } => unreachable!("a close frame has returned above"),
+            }
+            if !input.is_empty() && self.is_enough(taken_bytes) {
+                self.undecoded = input.to_vec();
+                break;
             }
         }
         Ok(None)

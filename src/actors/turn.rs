@@ -3,11 +3,16 @@
 //! The frames of a record are copied here once; every session of the worker is served from here.
 //! A session whose records lie side by side gets one plain write of that run. For a session that
 //! is too slow, a record is made a shared [`Bytes`] once, whoever else waits for it.
+//!
+//! The first session that takes deflated messages has a record deflated, for all such sessions of
+//! the worker: there are two encodings of a record at most.
 
 use std::cell::OnceCell;
 use std::ops::Range;
 
 use bytes::Bytes;
+
+use super::deflate::{self, Encoding};
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -31,6 +36,17 @@ struct Record {
     /// Session key that this record is not for; 0: for everybody.
     left_out: u64,
     shared: OnceCell<Bytes>,
+    /// The frame, deflated. None inside: that would not make it smaller.
+    deflated: OnceCell<Option<Bytes>>,
+}
+
+/// Frames as they go to a socket, one behind the other.
+#[derive(Copy, Clone, Debug)]
+pub struct Run<'a> {
+    /// The frames.
+    pub bytes: &'a [u8],
+    /// How each of them is encoded.
+    pub encoding: Encoding,
 }
 
 /// Index of a record in its turn.
@@ -58,13 +74,14 @@ impl Turn {
         left_out: u64,
     ) -> Index {
         debug_assert!(frame.end <= self.arena.len(), "the frame is in the arena");
-        let shared = OnceCell::new();
+        let (shared, deflated) = (OnceCell::new(), OnceCell::new());
         self.records.push(Record {
             frame,
             topic_hash,
             offset,
             left_out,
             shared,
+            deflated,
         });
         self.records.len() as Index - 1
     }
@@ -93,40 +110,77 @@ impl Turn {
     }
 
     /// Length of a record's frame.
-    pub fn frame_len(&self, index: Index) -> usize {
-        self.records[index as usize].frame.len()
+    pub fn frame_len(&self, index: Index, encoding: Encoding) -> usize {
+        self.frame(index, encoding).len()
     }
 
     /// The frame as bytes that live longer than the turn, made once.
-    pub fn shared(&self, index: Index) -> Bytes {
+    pub fn shared(&self, index: Index, encoding: Encoding) -> Bytes {
+        if let Some(deflated) = self.deflated(index, encoding) {
+            return deflated.clone();
+        }
+        let copy = || Bytes::copy_from_slice(self.frame(index, Encoding::Plain));
         let record = &self.records[index as usize];
-        let copy = || Bytes::copy_from_slice(&self.arena[record.frame.clone()]);
         record.shared.get_or_init(copy).clone()
     }
 
     /// The frames of `indexes`, one behind the other: a slice of the arena when they lie side by
-    /// side, else a copy in `scratch`.
-    pub fn contiguous<'a>(&'a self, indexes: &[Index], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    /// side there, else a copy in `scratch`.
+    pub fn run<'a>(
+        &'a self,
+        indexes: &[Index],
+        encoding: Encoding,
+        scratch: &'a mut Vec<u8>,
+    ) -> Run<'a> {
+        let bytes = match encoding {
+            Encoding::Plain => self.slice(indexes),
+            Encoding::Deflated => None,
+        };
+        let bytes = bytes.unwrap_or_else(|| {
+            scratch.clear();
+            for &index in indexes {
+                scratch.extend_from_slice(self.frame(index, encoding));
+            }
+            scratch
+        });
+        Run { bytes, encoding }
+    }
+
+    /// The part of the arena that has exactly these frames, if there is one.
+    fn slice(&self, indexes: &[Index]) -> Option<&[u8]> {
         let frame = |index: &Index| self.records[*index as usize].frame.clone();
         let (Some(first), Some(last)) = (indexes.first(), indexes.last()) else {
-            return &[];
+            return Some(&[]);
         };
         let span = frame(first).start..frame(last).end;
         let wanted: usize = indexes.iter().map(|index| frame(index).len()).sum();
-        if wanted == span.len() {
-            return &self.arena[span];
+        (wanted == span.len()).then(|| &self.arena[span])
+    }
+
+    fn frame(&self, index: Index, encoding: Encoding) -> &[u8] {
+        match self.deflated(index, encoding) {
+            Some(deflated) => deflated,
+            None => &self.arena[self.records[index as usize].frame.clone()],
         }
-        scratch.clear();
-        for index in indexes {
-            scratch.extend_from_slice(&self.arena[frame(index)]);
+    }
+
+    /// The deflated frame, if this encoding has one. Deflated once, by the first who asks.
+    fn deflated(&self, index: Index, encoding: Encoding) -> Option<&Bytes> {
+        if encoding == Encoding::Plain {
+            return None;
         }
-        scratch
+        let record = &self.records[index as usize];
+        let deflate = || deflate::deflated(&self.arena[record.frame.clone()]);
+        record.deflated.get_or_init(deflate).as_ref()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLAIN: Encoding = Encoding::Plain;
+    const DEFLATED: Encoding = Encoding::Deflated;
 
     fn turn(frames: &[&str]) -> Turn {
         let mut turn = Turn::default();
@@ -142,16 +196,16 @@ mod tests {
     fn neighbours_are_a_slice_of_the_arena_and_others_are_gathered_in_order() {
         let turn = turn(&["one", "two", "three"]);
         let mut scratch = Vec::new();
-        assert_eq!(turn.contiguous(&[1, 2], &mut scratch), b"twothree");
+        assert_eq!(turn.run(&[1, 2], PLAIN, &mut scratch).bytes, b"twothree");
         assert_eq!(scratch.capacity(), 0, "nothing was copied");
-        assert_eq!(turn.contiguous(&[0, 2], &mut scratch), b"onethree");
-        assert_eq!(turn.contiguous(&[], &mut scratch), b"");
+        assert_eq!(turn.run(&[0, 2], PLAIN, &mut scratch).bytes, b"onethree");
+        assert_eq!(turn.run(&[], PLAIN, &mut scratch).bytes, b"");
     }
 
     #[test]
     fn a_shared_frame_is_copied_once() {
         let turn = turn(&["one", "two"]);
-        let (first, second) = (turn.shared(1), turn.shared(1));
+        let (first, second) = (turn.shared(1, PLAIN), turn.shared(1, PLAIN));
         assert_eq!(&first[..], b"two");
         assert_eq!(first.as_ptr(), second.as_ptr());
     }
@@ -164,5 +218,32 @@ mod tests {
         assert!(!turn.is_for(index, 42, 101));
         assert!(!turn.is_for(index, 41, 102));
         assert!(turn.leaves_somebody_out(&[0, 1]) && !turn.leaves_somebody_out(&[0]));
+    }
+    #[test]
+    fn a_record_is_deflated_once_and_only_where_that_is_asked_for_and_helps() {
+        let large = format!("\u{1}\u{7e}\u{1}\0{}", "x".repeat(256));
+        let mut turn = turn(&["\u{1}\u{2}hi", &large]);
+        // FIN, which is no character.
+        for index in [0, 1] {
+            let start = turn.records[index].frame.start;
+            turn.arena[start] |= 0x80;
+        }
+        let plain = turn.run(&[0, 1], PLAIN, &mut Vec::new()).bytes.to_vec();
+        assert_eq!(plain, turn.arena);
+        assert!(
+            turn.records
+                .iter()
+                .all(|record| record.deflated.get().is_none())
+        );
+
+        let mut scratch = Vec::new();
+        let run = turn.run(&[0, 1], DEFLATED, &mut scratch).bytes.to_vec();
+        assert_eq!(run[..5], *b"\x81\x02hi\xC1", "too small, then deflated");
+        assert_eq!(run.len(), 4 + turn.frame_len(1, DEFLATED));
+        assert!(run.len() < 30 && turn.frame_len(1, PLAIN) == 260);
+        let (first, second) = (turn.shared(1, DEFLATED), turn.shared(1, DEFLATED));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_eq!(turn.shared(0, DEFLATED), turn.shared(0, PLAIN));
+        assert_eq!(turn.shared(1, PLAIN), turn.arena[4..]);
     }
 }

@@ -39,6 +39,8 @@ pub struct WebSocketEndpoint {
     pub origins: Origins,
     /// Subprotocols it speaks, the preferred one first.
     pub subprotocols: Vec<Subprotocol>,
+    /// Clients that offer permessage-deflate get it.
+    pub compression: bool,
 }
 
 /// What the sessions of a WebSocket endpoint do.

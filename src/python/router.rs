@@ -381,11 +381,6 @@ fn settings(
         "latest" => Overflow::Latest,
         other => return Err(value_error(format!("overflow={other:?} is not a policy."))),
     };
-    if config.getattr("compression")?.extract()? {
-        return Err(value_error(
-            "compression=True is not available yet. Leave it out: messages are sent as they are.",
-        ));
-    }
     let origins: Option<Vec<String>> = config.getattr("origins")?.extract()?;
     let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
     Ok(WebSocketEndpoint {
@@ -407,5 +402,6 @@ fn settings(
             .map(Subprotocol::new)
             .collect::<Result<_, _>>()
             .map_err(value_error)?,
+        compression: config.getattr("compression")?.extract()?,
     })
 }

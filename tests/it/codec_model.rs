@@ -61,7 +61,14 @@ pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Feeds the pieces one after another and collects what comes out, up to the end of the session.
 fn decode<'a>(limit: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Outcome> {
-    let mut decoder = Decoder::new(limit);
+    decode_with(Decoder::new(limit), pieces)
+}
+
+/// The same with a decoder that may differ from the usual one.
+pub(crate) fn decode_with<'a>(
+    mut decoder: Decoder,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
@@ -87,11 +94,17 @@ pub(crate) fn decode_all(limit: usize, bytes: &[u8]) -> Vec<Outcome> {
 
 /// Decodes whole, in single bytes, and in two pieces at every cut; all must agree.
 pub(crate) fn decode_cut_everywhere(limit: usize, bytes: &[u8]) -> Vec<Outcome> {
-    let whole = decode_all(limit, bytes);
-    assert_eq!(decode(limit, bytes.chunks(1)), whole, "in single bytes");
+    cut_everywhere(|| Decoder::new(limit), bytes)
+}
+
+pub(crate) fn cut_everywhere(decoder: impl Fn() -> Decoder, bytes: &[u8]) -> Vec<Outcome> {
+    let whole = decode_with(decoder(), [bytes]);
+    let in_bytes = decode_with(decoder(), bytes.chunks(1));
+    assert_eq!(in_bytes, whole, "in single bytes");
     for cut in 0..=bytes.len() {
         let (head, tail) = bytes.split_at(cut);
-        assert_eq!(decode(limit, [head, tail]), whole, "cut at {cut}");
+        let in_two = decode_with(decoder(), [head, tail]);
+        assert_eq!(in_two, whole, "cut at {cut}");
     }
     whole
 }

@@ -3,7 +3,9 @@
 mod bus;
 mod codec;
 mod codec_model;
+mod extension;
 mod handshake;
+mod inflating;
 mod router;
 mod serve;
 mod support;

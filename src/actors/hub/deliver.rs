@@ -1,10 +1,13 @@
 //! From the bus to the sessions: the one way a published message reaches anybody.
 
+use std::cell::LazyCell;
+
 use super::Hub;
 use super::topics::TopicId;
+use crate::actors::deflate::Encoding;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::actors::turn::{Index, Turn};
+use crate::actors::turn::{Index, Run, Turn};
 use crate::ipc::{Next, ReadAt};
 
 /// Turns of the arena before sockets get read again.
@@ -81,7 +84,13 @@ impl Hub {
     fn deliver_topic(&mut self, id: TopicId) {
         let subscribed = self.topics.get(id);
         let indexes = subscribed.records.as_slice();
-        let bytes = self.turn.contiguous(indexes, &mut self.scratch);
+        let run = self.turn.run(indexes, Encoding::Plain, &mut self.scratch);
+        // Made by the first session that takes it.
+        let deflated = LazyCell::new(|| {
+            let mut bytes = Vec::new();
+            self.turn.run(indexes, Encoding::Deflated, &mut bytes);
+            bytes
+        });
         let first = self.turn.offset(indexes[0]);
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
@@ -90,15 +99,22 @@ impl Hub {
                 continue;
             };
             if plain && from <= first {
-                if outlet.deliver(bytes, &self.turn, indexes).is_err() {
+                let run = match outlet.encoding() {
+                    Encoding::Plain => run,
+                    encoding @ Encoding::Deflated => Run {
+                        bytes: &deflated,
+                        encoding,
+                    },
+                };
+                if outlet.deliver(run, &self.turn, indexes).is_err() {
                     slow.push(session);
                 }
                 continue;
             }
             let own = own_records(&self.turn, indexes, session, from);
             let mut scratch = Vec::new();
-            let bytes = self.turn.contiguous(&own, &mut scratch);
-            if outlet.deliver(bytes, &self.turn, &own).is_err() {
+            let run = self.turn.run(&own, outlet.encoding(), &mut scratch);
+            if outlet.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -134,8 +150,9 @@ impl Hub {
             }
             // Indexes grow with offsets: sorted, they are in the order of the bus.
             own.sort_unstable();
-            let bytes = self.turn.contiguous(&own, &mut self.scratch);
-            if member.outlet.deliver(bytes, &self.turn, &own).is_err() {
+            let encoding = member.outlet.encoding();
+            let run = self.turn.run(&own, encoding, &mut self.scratch);
+            if member.outlet.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -183,10 +200,10 @@ impl Hub {
                     let Some(outlet) = self.registry.outlet(session) else {
                         break;
                     };
-                    if outlet
-                        .deliver(&self.turn.arena, &self.turn, &[index])
-                        .is_err()
-                    {
+                    let run = self
+                        .turn
+                        .run(&[index], outlet.encoding(), &mut self.scratch);
+                    if outlet.deliver(run, &self.turn, &[index]).is_err() {
                         self.close_slow(vec![session]);
                         break;
                     }

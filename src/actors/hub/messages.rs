@@ -10,7 +10,6 @@ use super::Hub;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::mailbox::Batch;
-use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
 use crate::actors::topic::Topic;
@@ -196,7 +195,7 @@ impl Hub {
                     let (frames, rest) = bytes.split_at(len);
                     bytes = rest;
                     if let Some(outlet) = self.registry.outlet(session) {
-                        outlet.send(frames, Source::Handler);
+                        outlet.send_messages(frames);
                     }
                 }
                 Command::Accept {

@@ -4,8 +4,8 @@
 //! - any way of cutting the same bytes into inputs gives the same events;
 //! - a header is judged before any of its payload is kept, so an announced length costs nothing;
 //! - what is not allowed is refused at the first byte that shows it, inside a message too;
-//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied, and a
-//!   decoder between messages holds no memory besides itself.
+//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied (unless it
+//!   is deflated), and a decoder between messages holds no memory besides itself.
 //!
 //! It knows no socket, no clock and no rate: those belong to the session.
 
@@ -16,7 +16,8 @@
 
 use std::mem;
 
-use super::header::{self, Frame, MAX_HEADER, Opcode};
+use super::header::{self, Frame, MAX_HEADER, Opcode, Rules};
+use super::inflate::inflate;
 use super::mask::unmask;
 use super::message::PartialMessage;
 use super::violations::{BAD_CLOSE_CODE, BAD_UTF8, HALF_CLOSE_CODE};
@@ -39,14 +40,13 @@ use crate::actors::frame::{Decode, Event, Kind, Violation, is_close_code};
 /// ```
 #[derive(Debug)]
 pub struct Decoder {
-    /// The most payload bytes of one message, over all its fragments.
+    /// The most payload bytes of one message, over all its fragments, inflated.
     max_message_bytes: usize,
     /// The beginning of a header in which the input ended.
     header: [u8; MAX_HEADER],
     /// How many bytes of `header` are there. 0 while `frame` is set.
     header_len: u8,
-    /// A close frame or a violation was seen: nothing more is looked at.
-    ended: bool,
+    reads: Reads,
     /// The frame whose header is known and whose payload has not all come.
     frame: Option<Frame>,
     /// The message of which a part has come: a fragment, or a piece of a frame.
@@ -57,6 +57,17 @@ pub struct Decoder {
     /// What the event returned last borrowed, if its payload was not whole in the input. Freed
     /// at the next call.
     lent: Vec<u8>,
+}
+
+/// What a decoder looks at.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Reads {
+    /// Messages as they are.
+    Plain,
+    /// Deflated messages too.
+    Deflated,
+    /// Nothing more: a close frame or a violation was seen.
+    Nothing,
 }
 
 /// A whole frame or message, and where its payload is.
@@ -74,12 +85,20 @@ impl Decoder {
             max_message_bytes,
             header: [0; MAX_HEADER],
             header_len: 0,
-            ended: false,
+            reads: Reads::Plain,
             frame: None,
             message: None,
             control: Vec::new(),
             lent: Vec::new(),
         }
+    }
+
+    /// The same for a client that permessage-deflate was agreed on with (RFC 7692). The limit is for
+    /// the inflated message, and holds while it is inflated.
+    #[must_use]
+    pub fn inflating(mut self) -> Self {
+        self.reads = Reads::Deflated;
+        self
     }
 
     /// Goes on until something whole is found or the input is used up.
@@ -127,8 +146,15 @@ impl Decoder {
         Ok(None)
     }
 
+    fn rules(&self) -> Rules {
+        Rules {
+            max_message_bytes: self.max_message_bytes,
+            inflates: self.reads == Reads::Deflated,
+        }
+    }
+
     fn parse_header(&self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
-        header::parse(bytes, self.message.as_ref(), self.max_message_bytes)
+        header::parse(bytes, self.message.as_ref(), self.rules())
     }
 
     /// Takes a piece of a data frame's payload, already unmasked.
@@ -137,6 +163,13 @@ impl Decoder {
         if let Opcode::Message(kind) = frame.opcode
             && self.message.is_none()
         {
+            if is_whole && frame.is_final && frame.is_deflated {
+                self.lent = inflate(kind, piece, self.max_message_bytes)?;
+                return Ok(Some(Found {
+                    opcode: frame.opcode,
+                    in_place: None,
+                }));
+            }
             if is_whole && frame.is_final {
                 if kind == Kind::Text && simdutf8::basic::from_utf8(piece).is_err() {
                     return Err(BAD_UTF8);
@@ -153,11 +186,12 @@ impl Decoder {
             }
         }
 
+        let most_bytes = self.rules().most_bytes(frame.is_deflated);
         let message = self.message.get_or_insert_with(|| match frame.opcode {
-            Opcode::Message(kind) => PartialMessage::new(kind),
+            Opcode::Message(kind) => PartialMessage::new(kind, frame.is_deflated),
             _ => unreachable!("a continuation is only accepted while there is a message"),
         });
-        message.push(piece, self.max_message_bytes)?;
+        message.push(piece, most_bytes)?;
         if !is_whole {
             self.frame = Some(frame.after(piece.len()));
             return Ok(None);
@@ -167,10 +201,13 @@ impl Decoder {
             return Ok(None);
         }
         let message = self.message.take().expect("it was made above");
-        let opcode = Opcode::Message(message.kind());
+        let kind = message.kind();
         self.lent = message.finish()?;
+        if frame.is_deflated {
+            self.lent = inflate(kind, &self.lent, self.max_message_bytes)?;
+        }
         Ok(Some(Found {
-            opcode,
+            opcode: Opcode::Message(kind),
             in_place: None,
         }))
     }
@@ -200,7 +237,7 @@ impl Decoder {
 
     /// Looks at nothing any more, and keeps nothing.
     fn end(&mut self) {
-        self.ended = true;
+        self.reads = Reads::Nothing;
         self.message = None;
         self.control = Vec::new();
     }
@@ -214,7 +251,7 @@ impl Decode for Decoder {
         if self.lent.capacity() != 0 {
             self.lent = Vec::new();
         }
-        if self.ended {
+        if self.reads == Reads::Nothing {
             take_front(input, usize::MAX);
             return Ok(None);
         }

@@ -13,10 +13,34 @@ use crate::actors::frame::{Kind, MAX_CONTROL_PAYLOAD, Violation};
 pub(super) const MAX_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
-const RESERVED: u8 = 0x70;
+const DEFLATED: u8 = 0x40;
+const RESERVED: u8 = 0x30;
 const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
+
+/// What a client's frames are judged by.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Rules {
+    /// The most payload bytes of one message, over all its fragments, inflated.
+    pub(super) max_message_bytes: usize,
+    /// Messages may be deflated.
+    pub(super) inflates: bool,
+}
+
+impl Rules {
+    /// The most payload bytes of one message as it comes. A deflated one may be longer than what it
+    /// is inflated to: the codes that need no table take nine bits for some bytes (RFC 1951, section
+    /// 3.2.6), and the smallest limits have to leave room for the ends of blocks.
+    pub(super) fn most_bytes(self, is_deflated: bool) -> usize {
+        let most = self.max_message_bytes;
+        if is_deflated {
+            most.saturating_add(most / 8).saturating_add(64)
+        } else {
+            most
+        }
+    }
+}
 
 /// A frame being received.
 #[derive(Copy, Clone, Debug)]
@@ -24,9 +48,11 @@ pub(super) struct Frame {
     pub(super) opcode: Opcode,
     /// No fragment follows it.
     pub(super) is_final: bool,
+    /// It begins or continues a deflated message.
+    pub(super) is_deflated: bool,
     /// The mask, turned so that its first byte belongs to the next byte of payload.
     pub(super) key: [u8; 4],
-    /// How much of the payload has not come yet. At most the message limit.
+    /// How much of the payload has not come yet. At most [`Rules::most_bytes`].
     pub(super) remaining: usize,
 }
 
@@ -61,13 +87,14 @@ impl Frame {
 pub(super) fn parse(
     bytes: &[u8],
     message: Option<&PartialMessage>,
-    max_message_bytes: usize,
+    rules: Rules,
 ) -> Result<Option<(Frame, usize)>, Violation> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
     let is_final = first & FIN != 0;
-    let opcode = parse_opcode(first, is_final, message)?;
+    let opcode = parse_opcode(first, is_final, message, rules.inflates)?;
+    let is_deflated = first & DEFLATED != 0 || message.is_some_and(PartialMessage::is_deflated);
 
     let Some(&second) = bytes.get(1) else {
         return Ok(None);
@@ -102,8 +129,9 @@ pub(super) fn parse(
     }
     if !opcode.is_control() {
         let had = message.map_or(0, PartialMessage::len);
-        debug_assert!(had <= max_message_bytes);
-        if payload_len > (max_message_bytes - had) as u64 {
+        let most = rules.most_bytes(is_deflated);
+        debug_assert!(had <= most);
+        if payload_len > (most - had) as u64 {
             return Err(MESSAGE_TOO_BIG);
         }
     }
@@ -114,6 +142,7 @@ pub(super) fn parse(
     let frame = Frame {
         opcode,
         is_final,
+        is_deflated,
         key,
         remaining: payload_len as usize,
     };
@@ -125,9 +154,12 @@ fn parse_opcode(
     first: u8,
     is_final: bool,
     message: Option<&PartialMessage>,
+    inflates: bool,
 ) -> Result<Opcode, Violation> {
-    // A negotiated permessage-deflate will allow the first of the three on a message.
-    if first & RESERVED != 0 {
+    // The first of the three is for the first frame of a message, if permessage-deflate was agreed
+    // on (RFC 7692, section 6.1).
+    let begins_message = matches!(first & OPCODE, 0x1 | 0x2);
+    if first & RESERVED != 0 || first & DEFLATED != 0 && !(inflates && begins_message) {
         return Err(RESERVED_BITS);
     }
     let opcode = match first & OPCODE {

@@ -14,6 +14,8 @@ pub const MAX_FRAGMENTS: u32 = 1 << 17;
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     kind: Kind,
+    /// What has come is deflated: no text yet, whatever `kind` says.
+    is_deflated: bool,
     /// What has come. Never more than the message limit, nor is its capacity.
     bytes: Vec<u8>,
     /// How many of `bytes` are known to be whole characters, if it is text. At most three bytes
@@ -24,9 +26,10 @@ pub(super) struct PartialMessage {
 }
 
 impl PartialMessage {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, is_deflated: bool) -> Self {
         Self {
             kind,
+            is_deflated,
             bytes: Vec::new(),
             valid: 0,
             fragments: 0,
@@ -35,6 +38,10 @@ impl PartialMessage {
 
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(super) fn is_deflated(&self) -> bool {
+        self.is_deflated
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,7 +74,7 @@ impl PartialMessage {
         }
         self.bytes.extend_from_slice(piece);
 
-        if self.kind == Kind::Text {
+        if self.is_text() {
             match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
                 Ok(_) => self.valid = len,
                 Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
@@ -77,11 +84,16 @@ impl PartialMessage {
         Ok(())
     }
 
-    /// The whole message, if it does not end in the middle of a character.
+    /// The whole message, as it came, if it does not end in the middle of a character.
     pub(super) fn finish(self) -> Result<Vec<u8>, Violation> {
-        if self.kind == Kind::Text && self.valid < self.bytes.len() {
+        if self.is_text() && self.valid < self.bytes.len() {
             return Err(BAD_UTF8);
         }
         Ok(self.bytes)
+    }
+
+    /// Must its bytes be UTF-8?
+    fn is_text(&self) -> bool {
+        self.kind == Kind::Text && !self.is_deflated
     }
 }

@@ -3,8 +3,10 @@
 //! What a server *sends* is encoded in [`crate::actors::frame`], because the bus carries it.
 
 pub mod codec;
+pub mod extension;
 pub mod handshake;
 mod header;
+mod inflate;
 mod mask;
 mod message;
 pub mod origin;

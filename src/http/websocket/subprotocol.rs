@@ -20,9 +20,7 @@ impl Subprotocol {
     /// Checks the name.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidSubprotocol> {
         let name = name.into();
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
+        if name.is_empty() || !name.bytes().all(is_token_byte) {
             return Err(InvalidSubprotocol(name));
         }
         Ok(Self(name))
@@ -49,4 +47,9 @@ impl Subprotocol {
             .iter()
             .find(|subprotocol| subprotocol.is_offered(headers))
     }
+}
+
+/// What tokens are made of (RFC 9110, section 5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix::{Actor, Recipient};
+use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
 use bytes::Bytes;
@@ -17,8 +18,10 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use super::codec::Decoder;
+use super::extension::agree_on_deflate;
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
+use crate::actors::deflate::Encoding;
 use crate::actors::hub::{Ask, Open, Opening, Seat};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::{Outlet, Writer};
@@ -63,6 +66,8 @@ struct Checked<'w> {
     endpoint: EndpointId,
     settings: &'w WebSocketEndpoint,
     upgrade: Upgrade,
+    /// What is answered to a client whose offer of permessage-deflate is accepted.
+    deflate: Option<HeaderValue>,
     subprotocol: Option<Subprotocol>,
     values: Values,
     route: Route,
@@ -81,6 +86,11 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         head.headers(),
         &settings.origins,
     )?;
+    let deflate = if settings.compression {
+        agree_on_deflate(head.headers())?
+    } else {
+        None
+    };
     let subprotocol = Subprotocol::choose(&settings.subprotocols, head.headers()).cloned();
     let route = match &settings.behaviour {
         Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
@@ -95,6 +105,7 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         endpoint,
         settings,
         upgrade,
+        deflate,
         subprotocol,
         values,
         route,
@@ -107,6 +118,7 @@ impl Checked<'_> {
             endpoint,
             settings,
             upgrade,
+            deflate,
             subprotocol,
             values,
             route,
@@ -126,6 +138,7 @@ impl Checked<'_> {
             opening: Box::new(Handshake {
                 client,
                 upgrade,
+                deflate,
                 subprotocol,
             }),
             route,
@@ -169,6 +182,7 @@ pub(in crate::http) fn limit_writes(stream: &TcpStream, timeout: Option<Duration
 struct Handshake {
     client: Client,
     upgrade: Upgrade,
+    deflate: Option<HeaderValue>,
     /// The one of the endpoint's that the client prefers.
     subprotocol: Option<Subprotocol>,
 }
@@ -183,6 +197,7 @@ impl Opening for Handshake {
                     unsent,
                 },
             upgrade,
+            deflate,
             subprotocol,
         } = *self;
         let Seat {
@@ -200,17 +215,26 @@ impl Opening for Handshake {
         limit_writes(&stream, None);
         let (reader, writer) = stream.into_split();
         let end_of_turn = Rc::clone(&shared.end_of_turn);
+        let mut decoder = Decoder::new(limits.max_message_size);
+        let mut encoding = Encoding::Plain;
+        if deflate.is_some() {
+            decoder = decoder.inflating();
+            encoding = Encoding::Deflated;
+        }
         let outlet = Rc::new(Outlet::new(
             Box::new(writer),
             key,
+            encoding,
             &limits,
             link,
             end_of_turn,
         ));
         let mut answer = unsent;
-        upgrade.write(chosen.as_ref(), [], &mut answer);
+        let extensions = deflate
+            .iter()
+            .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, agreed));
+        upgrade.write(chosen.as_ref(), extensions, &mut answer);
         outlet.send(&answer, Source::Session);
-        let decoder = Decoder::new(limits.max_message_size);
         let sending = Rc::clone(&outlet);
         let session = Session::new(shared, reader, decoder, route, sending, &limits, early);
         (outlet, session.start().recipient())

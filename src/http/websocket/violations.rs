@@ -42,6 +42,8 @@ pub(super) const HALF_CLOSE_CODE: Violation = violation(
     "A close frame of one byte has no room for its code.",
 );
 pub(super) const BAD_UTF8: Violation = violation(INVALID_DATA, "The text is not valid UTF-8.");
+pub(super) const BAD_DEFLATE: Violation =
+    violation(INVALID_DATA, "The message cannot be inflated.");
 pub(super) const MESSAGE_TOO_BIG: Violation =
     violation(TOO_BIG, "The message is larger than this server accepts.");
 pub(super) const TOO_MANY_FRAGMENTS: Violation =

@@ -2,6 +2,7 @@
 //! client can do to it and to others.
 
 mod closing;
+mod compression;
 mod http;
 mod limits;
 mod messages;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
+use super::deflate;
 
 /// The opcodes of RFC 6455, section 5.2.
 pub mod opcode {
@@ -25,6 +26,10 @@ pub struct Client {
     input: Vec<u8>,
     /// How much of `input` was looked at.
     taken: usize,
+    /// permessage-deflate was agreed on.
+    inflates: bool,
+    /// Messages that came deflated.
+    pub deflated: usize,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,6 +81,8 @@ impl Client {
             stream,
             input,
             taken,
+            inflates: false,
+            deflated: 0,
         }
     }
 
@@ -91,6 +98,24 @@ impl Client {
         self.send_bytes(handshake(path).as_bytes());
         let answer = self.head();
         assert_eq!(answer.status, 101, "{}", answer.head);
+        self
+    }
+
+    /// An open WebSocket with permessage-deflate.
+    #[track_caller]
+    pub fn open_deflating(address: SocketAddr, path: &str) -> Self {
+        Self::connect(address).opened_deflating(path)
+    }
+
+    /// This connection as an open WebSocket with permessage-deflate.
+    #[track_caller]
+    pub fn opened_deflating(mut self, path: &str) -> Self {
+        self.send_bytes(deflate::handshake(path).as_bytes());
+        let answer = self.head();
+        assert_eq!(answer.status, 101, "{}", answer.head);
+        let agreed = answer.header("sec-websocket-extensions");
+        assert_eq!(agreed, Some(deflate::AGREED));
+        self.inflates = true;
         self
     }
 
@@ -119,6 +144,11 @@ impl Client {
     #[track_caller]
     pub fn send(&mut self, opcode: u8, payload: &[u8]) {
         self.send_bytes(&frame(true, opcode, payload));
+    }
+
+    #[track_caller]
+    pub fn send_deflated(&mut self, opcode: u8, payload: &[u8]) {
+        self.send_bytes(&deflate::frame(opcode, payload));
     }
 
     #[track_caller]
@@ -154,15 +184,21 @@ impl Client {
     /// The next frame. `Err` when the connection ends before it.
     pub fn next(&mut self) -> Result<Frame, End> {
         let head = self.take(2)?;
-        assert_eq!(head[0] & 0xF0, 0x80, "whole messages, no reserved bits");
+        assert_eq!(head[0] & 0xB0, 0x80, "whole messages, no reserved bits");
         assert_eq!(head[1] & 0x80, 0, "a server does not mask");
         let len = match head[1] {
             126 => u16::from_be_bytes(self.take(2)?.try_into().expect("two bytes")) as u64,
             127 => u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")),
             short => short as u64,
         };
-        let payload = self.take(len as usize)?;
+        let mut payload = self.take(len as usize)?;
         let opcode = head[0] & 0x0F;
+        if head[0] & deflate::RSV1 != 0 {
+            assert!(self.inflates, "nobody agreed on deflated messages");
+            assert!(matches!(opcode, opcode::TEXT | opcode::BINARY));
+            payload = deflate::inflate(&payload);
+            self.deflated += 1;
+        }
         Ok(Frame { opcode, payload })
     }
 

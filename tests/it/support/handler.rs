@@ -129,6 +129,15 @@ impl Scripted {
                     publish(&self.bus, topic, number.to_string().as_bytes(), 0);
                 }
             }
+            "publish-numbered" => {
+                let mut words = rest.splitn(3, ' ');
+                let topic = words.next().expect("a topic");
+                let times: u32 = words.next().and_then(|n| n.parse().ok()).expect("a number");
+                let text = words.next().expect("a text");
+                for number in 0..times {
+                    publish(&self.bus, topic, format!("{number} {text}").as_bytes(), 0);
+                }
+            }
             "close" => self.order(Command::Close {
                 session,
                 code: rest.parse().expect("a code"),

@@ -7,6 +7,7 @@
 )]
 
 pub mod client;
+pub mod deflate;
 pub mod handler;
 pub mod worker;
 

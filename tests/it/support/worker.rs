@@ -23,7 +23,8 @@ use fanbus::ipc::{Bus, BusOptions};
 use socket2::SockRef;
 
 use super::DEADLINE;
-use super::handler::{Scripted, Seen};
+use super::handler::Scripted;
+pub use super::handler::Seen;
 
 /// The HTTP endpoints.
 pub mod http {
@@ -76,6 +77,8 @@ impl Drop for TestBus {
 pub struct Setup {
     pub limits: Limits,
     pub config: Config,
+    /// Clients that offer permessage-deflate get it.
+    pub compression: bool,
 }
 
 /// A worker that serves `/echo`, `/relay/{room}`, `/handler/{mode}` and the HTTP endpoints.
@@ -117,7 +120,7 @@ impl Worker {
         let server = Server {
             listener,
             bus: bus.clone(),
-            routes: Arc::new(routes(&setup.limits)),
+            routes: Arc::new(routes(&setup)),
             config: setup.config,
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
@@ -164,6 +167,14 @@ impl Worker {
         }
     }
 
+    /// How many further messages wait for handlers that do not receive.
+    pub fn count_unreceived(&self) -> usize {
+        let (coming, passed) = &mut *self.seen.lock().expect("nobody panics in there");
+        passed.extend(coming.try_iter());
+        let unreceived = |seen: &&Seen| matches!(seen, Seen::Unreceived(..));
+        passed.iter().filter(unreceived).count()
+    }
+
     /// The code of the next session that is over.
     #[track_caller]
     pub fn saw_closed(&self) -> u16 {
@@ -193,7 +204,7 @@ impl Drop for Worker {
     }
 }
 
-fn routes(limits: &Limits) -> Routes {
+fn routes(setup: &Setup) -> Routes {
     let mut router = Router::new();
     let methods = [
         ("/", http::HELLO, "GET"),
@@ -221,9 +232,10 @@ fn routes(limits: &Limits) -> Routes {
         endpoints.push(WebSocketEndpoint {
             behaviour,
             asks: false,
-            limits: limits.clone(),
+            limits: setup.limits.clone(),
             origins: Origins::Same,
             subprotocols: Vec::new(),
+            compression: setup.compression,
         });
     }
     let endpoint = HttpEndpoint {

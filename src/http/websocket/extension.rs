@@ -1,0 +1,174 @@
+//! permessage-deflate in the opening handshake (RFC 7692, section 7.1): what a client offers, and
+//! what it is answered.
+//!
+//! Messages are always deflated without context takeover, on both sides, which a server may ask for
+//! whether or not it was offered (sections 7.1.1.1 and 7.1.1.2); and by the server with the largest
+//! window, so that one result is for everybody. An offer that this cannot keep is declined; the
+//! next one, or none, is taken.
+
+use actix_http::StatusCode;
+use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
+
+use super::handshake::{Headers, Refusal};
+use super::subprotocol::is_token_byte;
+
+const NAME: &[u8] = b"permessage-deflate";
+
+const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+const AGREED_WITH_WINDOW: &str = "permessage-deflate; server_no_context_takeover; \
+     client_no_context_takeover; server_max_window_bits=15";
+
+/// What is answered to the first offer that can be kept; `None` if there is none. A header that does
+/// not follow the grammar fails the handshake (RFC 6455, section 9.1).
+pub fn agree_on_deflate(headers: &impl Headers) -> Result<Option<HeaderValue>, Refusal> {
+    let mut agreed = None;
+    for value in headers.values(&SEC_WEBSOCKET_EXTENSIONS) {
+        let offers = parse(value).ok_or_else(malformed)?;
+        agreed = agreed.or_else(|| offers.iter().find_map(Offer::answer));
+    }
+    Ok(agreed.map(HeaderValue::from_static))
+}
+
+fn malformed() -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "Sec-WebSocket-Extensions is no list of extensions with parameters.",
+    )
+}
+
+/// An extension that the client offers.
+struct Offer<'v> {
+    name: &'v [u8],
+    parameters: Vec<Parameter<'v>>,
+}
+
+struct Parameter<'v> {
+    name: &'v [u8],
+    value: Option<Vec<u8>>,
+}
+
+impl Offer<'_> {
+    /// The answer that accepts it, if it can be kept to the letter.
+    fn answer(&self) -> Option<&'static str> {
+        if self.name != NAME {
+            return None;
+        }
+        let mut answer = AGREED;
+        for (at, Parameter { name, value }) in self.parameters.iter().enumerate() {
+            if self.parameters[..at]
+                .iter()
+                .any(|other| other.name == *name)
+            {
+                return None;
+            }
+            match (*name, value.as_deref()) {
+                // What is done anyway; and a window for the client, which needs no limit: any is read.
+                (
+                    b"server_no_context_takeover"
+                    | b"client_no_context_takeover"
+                    | b"client_max_window_bits",
+                    None,
+                ) => {}
+                (b"client_max_window_bits", Some(bits)) if is_window(bits) => {}
+                // Must be answered. With a smaller window the client could not read what all get.
+                (b"server_max_window_bits", Some(b"15")) => answer = AGREED_WITH_WINDOW,
+                _ => return None,
+            }
+        }
+        Some(answer)
+    }
+}
+
+/// 8 to 15, without leading zeros (RFC 7692, section 7.1.2).
+fn is_window(bits: &[u8]) -> bool {
+    matches!(bits, [b'8' | b'9'] | [b'1', b'0'..=b'5'])
+}
+
+/// Reads a value of `Sec-WebSocket-Extensions` (RFC 6455, section 9.1). `None`: it is malformed.
+fn parse(value: &[u8]) -> Option<Vec<Offer<'_>>> {
+    let mut rest = Rest(value);
+    let mut offers = Vec::new();
+    loop {
+        // A list may have empty items (RFC 9110, section 5.6.1).
+        while rest.take(b',') {}
+        if rest.is_empty() {
+            return Some(offers);
+        }
+        let name = rest.token()?;
+        let mut parameters = Vec::new();
+        while rest.take(b';') {
+            let name = rest.token()?;
+            let value = if rest.take(b'=') {
+                Some(rest.value()?)
+            } else {
+                None
+            };
+            parameters.push(Parameter { name, value });
+        }
+        offers.push(Offer { name, parameters });
+        if !rest.is_empty() && !rest.take(b',') {
+            return None;
+        }
+    }
+}
+
+/// What of a header's value was not read yet.
+struct Rest<'v>(&'v [u8]);
+
+impl<'v> Rest<'v> {
+    fn skip_blanks(&mut self) {
+        while let [b' ' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+    }
+
+    fn is_empty(&mut self) -> bool {
+        self.skip_blanks();
+        self.0.is_empty()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        self.skip_blanks();
+        let is_there = self.0.first() == Some(&byte);
+        if is_there {
+            self.0 = &self.0[1..];
+        }
+        is_there
+    }
+
+    fn token(&mut self) -> Option<&'v [u8]> {
+        self.skip_blanks();
+        let len = self
+            .0
+            .iter()
+            .take_while(|byte| is_token_byte(**byte))
+            .count();
+        let (token, rest) = self.0.split_at(len);
+        self.0 = rest;
+        (len > 0).then_some(token)
+    }
+
+    /// A token, in quotes or not.
+    fn value(&mut self) -> Option<Vec<u8>> {
+        if !self.take(b'"') {
+            return self.token().map(<[u8]>::to_vec);
+        }
+        let mut value = Vec::new();
+        loop {
+            let (byte, rest) = match self.0 {
+                [b'"', rest @ ..] => {
+                    self.0 = rest;
+                    return (!value.is_empty()).then_some(value);
+                }
+                [b'\\', byte, rest @ ..] | [byte, rest @ ..] => (*byte, rest),
+                [] => return None,
+            };
+            if !is_token_byte(byte) {
+                return None;
+            }
+            value.push(byte);
+            self.0 = rest;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! permessage-deflate (RFC 7692), the receiving side: a deflated message, whole, into what it says.
+//!
+//! It promises that nothing is kept beyond the message limit, whatever the message inflates to, and
+//! that text is refused at the first bad byte. Every message stands for itself (no context takeover):
+//! a thread has one decompressor for all its sessions, and a session has none.
+
+use std::cell::RefCell;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::message::PartialMessage;
+use super::violations::{BAD_DEFLATE, MESSAGE_TOO_BIG};
+use crate::actors::frame::{Kind, Violation};
+
+/// What the sender has left out (RFC 7692, section 7.2.2), which ends a block without ending the
+/// data; and an empty block that does end it. A message is whole if this ends it and adds nothing.
+const TAIL: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
+
+/// Bytes inflated at once. The limit is checked after each such piece, before it is kept.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// Inflates a message of at most `max_message_bytes`. A text that is returned is UTF-8.
+pub(super) fn inflate(
+    kind: Kind,
+    deflated: &[u8],
+    max_message_bytes: usize,
+) -> Result<Vec<u8>, Violation> {
+    INFLATER.with_borrow_mut(|inflater| inflater.inflate(kind, deflated, max_message_bytes))
+}
+
+thread_local! {
+    static INFLATER: RefCell<Inflater> = RefCell::new(Inflater::new());
+}
+
+struct Inflater {
+    decompressor: Decompress,
+    piece: Box<[u8]>,
+}
+
+impl Inflater {
+    fn new() -> Self {
+        // Raw deflate, with the largest window: what any client may use.
+        let decompressor = Decompress::new(false);
+        let piece = vec![0; PIECE_BYTES].into_boxed_slice();
+        Self {
+            decompressor,
+            piece,
+        }
+    }
+
+    fn inflate(
+        &mut self,
+        kind: Kind,
+        deflated: &[u8],
+        max_message_bytes: usize,
+    ) -> Result<Vec<u8>, Violation> {
+        let mut message = PartialMessage::new(kind, false);
+        let mut input = deflated;
+        let mut is_tail = false;
+        self.decompressor.reset(false);
+        // Nothing at all is an empty message to most implementations, if not to the RFC's letter.
+        while !deflated.is_empty() {
+            let (taken, made, status) = self.step(input)?;
+            input = &input[taken..];
+            if is_tail && made > 0 {
+                // It took the tail for something that it still lacked.
+                return Err(BAD_DEFLATE);
+            }
+            if made > max_message_bytes - message.len() {
+                return Err(MESSAGE_TOO_BIG);
+            }
+            message.push(&self.piece[..made], max_message_bytes)?;
+            match status {
+                // The last block of the message says that it is the last. All is there, or further
+                // blocks follow (section 7.2.1).
+                Status::StreamEnd if input.is_empty() => break,
+                Status::StreamEnd if is_tail => return Err(BAD_DEFLATE),
+                Status::StreamEnd => self.decompressor.reset(false),
+                // It may have more to give than the piece could hold.
+                Status::Ok | Status::BufError if made == PIECE_BYTES => {}
+                Status::Ok | Status::BufError if !input.is_empty() => return Err(BAD_DEFLATE),
+                Status::Ok | Status::BufError if is_tail => return Err(BAD_DEFLATE),
+                Status::Ok | Status::BufError => {
+                    input = &TAIL;
+                    is_tail = true;
+                }
+            }
+        }
+        message.finish()
+    }
+
+    /// Inflates the next piece. Returns how much was read, and how much was written to `piece`.
+    fn step(&mut self, input: &[u8]) -> Result<(usize, usize, Status), Violation> {
+        let Self {
+            decompressor,
+            piece,
+        } = self;
+        let (read, written) = (decompressor.total_in(), decompressor.total_out());
+        let status = decompressor
+            .decompress(input, piece, FlushDecompress::None)
+            .map_err(|_| BAD_DEFLATE)?;
+        let taken = (decompressor.total_in() - read) as usize;
+        let made = (decompressor.total_out() - written) as usize;
+        Ok((taken, made, status))
+    }
+}
