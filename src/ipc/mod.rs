@@ -51,6 +51,8 @@ mod producer;
 #[cfg(all(test, loom))]
 mod proofs;
 mod record;
+#[cfg(all(test, not(loom)))]
+mod reference;
 mod ring;
 #[cfg(not(loom))]
 mod segment;
