@@ -41,14 +41,14 @@ pub(super) const EPOCH_AT: usize = 4;
 /// Checksum of the four words before it.
 pub(super) const CHECK_AT: usize = 5;
 // Two words of the first page that are written all the time.
-const TAIL_AT: usize = APART_WORDS;
-const PARKED_AT: usize = 2 * APART_WORDS;
+pub(super) const TAIL_AT: usize = APART_WORDS;
+pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
 
-const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
-const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
+pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
+pub(super) const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
 /// Words of one member's slot: four groups of 128 bytes.
 pub(super) const MEMBER_WORDS: usize = 4 * APART_WORDS;
-const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
+pub(super) const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
 
 // Words of a member's slot, by who writes them.
 /// Written by the member when it parks, compare-and-swapped by those who wake it.
@@ -112,12 +112,10 @@ impl Layout {
             && ring_bytes.is_power_of_two()
             && log_entries.is_power_of_two()
             && ring_bytes * log_entries <= RING_TIMES_LOG;
-        let log_end = LOG_AT * WORD_BYTES + log_entries.saturating_mul(WORD_BYTES);
-        let fixed_bytes = log_end.next_multiple_of(PAGE_BYTES);
-        sound.then_some(Layout {
+        sound.then(|| Layout {
             ring_bytes,
             log_entries,
-            fixed_bytes,
+            fixed_bytes: ((LOG_AT + log_entries) * WORD_BYTES).next_multiple_of(PAGE_BYTES),
         })
     }
 
@@ -227,6 +225,8 @@ pub(super) mod tests {
             (4096, 65),
             (1 << 31, 64),
             (1 << 30, 1 << 12),
+            (4096, usize::MAX),
+            (usize::MAX, usize::MAX),
         ] {
             assert_eq!(
                 Layout::new(ring_bytes, log_entries),
