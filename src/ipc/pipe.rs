@@ -68,10 +68,11 @@ impl Pipe {
         is_rung(write(&self.writer, &[1]).map_err(io::Error::from))
     }
 
-    /// Reads it empty. Bounded: a pipe holds 64 KiB unless somebody enlarged it.
+    /// Reads it empty. Bounded: a pipe holds 64 KiB unless somebody enlarged it. One byte is what is
+    /// usually there, and a small buffer is zeroed by a few stores.
     pub(super) fn clear(&self) {
-        let mut bytes = [0; 4096];
-        for _ in 0..64 {
+        let mut bytes = [0; 256];
+        for _ in 0..256 {
             match read(&self.reader, &mut bytes) {
                 Ok(count) if count == bytes.len() => {}
                 _ => break,
