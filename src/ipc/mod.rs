@@ -33,9 +33,12 @@ mod copy;
 mod cursor;
 #[cfg(not(loom))]
 mod directory;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod file;
+#[cfg(all(any(fuzzing, test), not(loom)))]
+pub mod fuzzed;
 mod layout;
 mod log;
 mod members;
