@@ -1,10 +1,14 @@
 //! The conformance suite of the bus, with real processes.
 
+mod crowd;
+mod identity;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
 mod killpoints;
 mod life;
 mod process;
+mod refusals;
 mod roles;
+mod room;
 mod scene;
 mod stepped;
 mod torture;
