@@ -56,7 +56,7 @@ soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
 
 .PHONY: fuzz
-fuzz: target/tools/bin/cargo-fuzz ## the bus under a fuzzer, FUZZ_SECONDS=60 for each target (the first time it builds for minutes)
+fuzz: target/tools/bin/cargo-fuzz ## the bus and the frame codec under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
 	@for target in $$($(FUZZ) list); do \
 		mkdir -p target/fuzz/corpus/$$target; \
 		$(FUZZ) run $(FUZZ_BUILD) $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
@@ -74,6 +74,7 @@ corpus: target/tools/bin/cargo-fuzz ## add to fuzz/corpus what the fuzzer found 
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features python -- -D warnings
 	$(BIN)/ruff check
@@ -84,6 +85,7 @@ lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and th
 .PHONY: format
 format: $(VENV)/ok-dev ## put all code into its form
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
