@@ -56,7 +56,7 @@ soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints
 
 .PHONY: fuzz
-fuzz: target/tools/bin/cargo-fuzz ## the bus and the frame codec under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
+fuzz: target/tools/bin/cargo-fuzz ## the bus, the frame codec and the handshake under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
 	@for target in $$($(FUZZ) list); do \
 		mkdir -p target/fuzz/corpus/$$target; \
 		$(FUZZ) run $(FUZZ_BUILD) $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
