@@ -242,6 +242,12 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = remove_file(self.path()); // of a script that failed
+    }
+}
+
 /// Reads until there is nothing more, for as long as a log can take.
 fn read(bus: &Bus, offset: u64) {
     let mut subscriber = bus.subscriber_at(offset);
