@@ -24,6 +24,10 @@ BIN := $(VENV)/bin
 BENCH_BUS := --manifest-path benches/bus/Cargo.toml --target-dir target/bench-bus
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
+# The address sanitizer and libFuzzer's hooks are not in stable Rust yet, but its compiler has them.
+FUZZ := RUSTC_BOOTSTRAP=1 target/tools/bin/cargo-fuzz
+FUZZ_BUILD := --target-dir target/fuzz
+
 export PATH := $(CURDIR)/$(VENV)/bin:$(HOME)/.cargo/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -42,13 +46,14 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 .PHONY: test
 test: $(VENV)/ok-browser $(VENV)/ok-strace node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
+	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
 
 .PHONY: loom
 loom: ## the bus under the model checker: every order of its loads and stores (a minute)
 	LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-3} RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test --locked --release --lib ipc::proofs
+		cargo test --locked --profile loom --lib ipc::proofs
 
 .PHONY: soak
 soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction
@@ -74,9 +79,26 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
 		--markdown target/bench-bus/figures.md $(ARGS)
 
+.PHONY: fuzz
+fuzz: target/tools/bin/cargo-fuzz ## the bus, the frame codec and the handshake under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
+	@for target in $$($(FUZZ) list); do \
+		mkdir -p target/fuzz/corpus/$$target; \
+		$(FUZZ) run $(FUZZ_BUILD) $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$${FUZZ_SECONDS:-60} -max_len=2048 -timeout=10 -rss_limit_mb=2048 \
+			-print_final_stats=1; \
+	done
+
+.PHONY: corpus
+corpus: target/tools/bin/cargo-fuzz ## add to fuzz/corpus what the fuzzer found that reaches code nothing there reaches
+	@for target in $$($(FUZZ) list); do \
+		$(FUZZ) run $(FUZZ_BUILD) $$target fuzz/corpus/$$target target/fuzz/corpus/$$target -- \
+			-merge=1 -use_counters=0 -max_len=1024; \
+	done
+
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features python -- -D warnings
 	cargo fmt --check --manifest-path benches/bus/Cargo.toml
@@ -89,6 +111,7 @@ lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and th
 format: $(VENV)/ok-dev ## put all code into its form
 	cargo fmt
 	cargo fmt --manifest-path benches/bus/Cargo.toml
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -103,6 +126,10 @@ clean: ## remove everything that was built or installed here
 	rm -f python/fanbus/*.so
 
 # What the targets above stand on.
+
+target/tools/bin/cargo-fuzz:
+	@command -v c++ > /dev/null || tests/install-debian build-essential
+	cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.2
 
 $(VENV)/ok-maturin: pyproject.toml
 	@command -v cargo > /dev/null || { \

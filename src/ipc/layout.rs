@@ -44,18 +44,18 @@ pub(super) const EPOCH_AT: usize = 5;
 /// Checksum of the five words before it.
 pub(super) const CHECK_AT: usize = 6;
 // Two words of the first page that are written all the time.
-const TAIL_AT: usize = APART_WORDS;
-const PARKED_AT: usize = 2 * APART_WORDS;
+pub(super) const TAIL_AT: usize = APART_WORDS;
+pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
 /// What the history knows of itself.
-const HISTORY_AT: usize = 3 * APART_WORDS;
+pub(super) const HISTORY_AT: usize = 3 * APART_WORDS;
 /// How many rules there are. Read by every publisher, hardly ever written.
 const RULES_AT: usize = HISTORY_AT + APART_WORDS;
 
-const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
-const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
+pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
+pub(super) const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
 /// Words of one member's slot: four groups of 128 bytes.
 pub(super) const MEMBER_WORDS: usize = 4 * APART_WORDS;
-const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
+pub(super) const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
 
 // Words of a member's slot, by who writes them.
 /// Written by the member when it parks, compare-and-swapped by those who wake it.
@@ -125,13 +125,11 @@ impl Layout {
             && ring_bytes.is_power_of_two()
             && log_entries.is_power_of_two()
             && ring_bytes * log_entries <= RING_TIMES_LOG;
-        let log_end = LOG_AT * WORD_BYTES + log_entries.saturating_mul(WORD_BYTES);
-        let fixed_bytes = log_end.next_multiple_of(PAGE_BYTES);
-        sound.then_some(Layout {
+        sound.then(|| Layout {
             ring_bytes,
             log_entries,
             history_bytes: 0,
-            fixed_bytes,
+            fixed_bytes: ((LOG_AT + log_entries) * WORD_BYTES).next_multiple_of(PAGE_BYTES),
         })
     }
 
@@ -281,6 +279,8 @@ pub(super) mod tests {
             (4096, 65),
             (1 << 31, 64),
             (1 << 30, 1 << 12),
+            (4096, usize::MAX),
+            (usize::MAX, usize::MAX),
         ] {
             assert_eq!(
                 Layout::new(ring_bytes, log_entries),

@@ -38,9 +38,12 @@ mod counters;
 mod cursor;
 #[cfg(not(loom))]
 mod directory;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod file;
+#[cfg(all(any(fuzzing, test), not(loom)))]
+pub mod fuzzed;
 mod history;
 mod layout;
 mod log;
@@ -57,6 +60,8 @@ mod producer;
 #[cfg(all(test, loom))]
 mod proofs;
 mod record;
+#[cfg(all(test, not(loom)))]
+mod reference;
 mod ring;
 #[cfg(not(loom))]
 mod segment;

@@ -1,5 +1,5 @@
-//! Tests of the whole bus on plain arrays, against a model that a child could check: a `Vec` of what
-//! was published, and for each reader how far it has come.
+//! Tests of the whole bus on plain arrays: against a reference that a child could check, record for
+//! record and gap for gap; on garbage; and by threads that publish and read at once.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,8 @@ use super::cursor::{Cursor, Next, ReadAt, read_at};
 use super::layout::tests::plain_words;
 use super::layout::{Layout, Parts, WORD_BYTES};
 use super::producer::{Moment, Producer};
-use super::record::{Draft, Member, topic_hash};
+use super::record::{Draft, Head, Member, topic_hash};
+use super::reference::{At, Message, Outcome, Reference};
 use super::sync::{AtomicU64, Ordering};
 
 const RING_BYTES: usize = 4096;
@@ -30,14 +31,6 @@ fn member(slot: u8) -> Member {
     }
 }
 
-/// What one publish was given.
-#[derive(Clone, Debug, PartialEq)]
-struct Message {
-    topic: &'static str,
-    frame: Vec<u8>,
-    producer: Member,
-}
-
 fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Option<u64> {
     let (head, payload) = message.frame.split_at(message.frame.len().min(3));
     let draft = Draft {
@@ -50,85 +43,59 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
     producer.publish(parts, &draft, NOW, |_| ()).ok()
 }
 
-/// One reader and what it has got so far.
+/// A reader of the bus, and of the reference.
 struct Reader {
     cursor: Cursor,
     wants: &'static [&'static str],
-    received: u64,
-    skipped: u64,
-    lagged: u64,
+    next: u64,
 }
 
 impl Reader {
-    fn new(wants: &'static [&'static str]) -> Reader {
-        let cursor = Cursor::new(0);
+    fn new(wants: &'static [&'static str], next: u64) -> Reader {
         Reader {
-            cursor,
+            cursor: Cursor::new(next),
             wants,
-            received: 0,
-            skipped: 0,
-            lagged: 0,
+            next,
         }
     }
 
-    /// Reads once, and holds what it got against what was published.
-    fn step(&mut self, parts: Parts<'_>, published: &[Message]) -> Next {
-        let before = self.cursor.offset();
-        let mut frames = b"before".to_vec();
+    /// Reads once from both, and returns what they agree on.
+    fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> Outcome {
         let hashes: Vec<_> = self
             .wants
             .iter()
             .map(|topic| topic_hash(topic.as_bytes()))
             .collect();
+        let mut frames = b"before".to_vec();
         let next = self
             .cursor
             .next(parts, |hash| hashes.contains(&hash), &mut frames);
-        let after = self.cursor.offset();
-        let unwanted = |range: std::ops::Range<u64>| {
-            let passed = &published[range.start as usize..range.end as usize];
-            passed
-                .iter()
-                .filter(|message| !self.wants.contains(&message.topic))
-                .count() as u64
-        };
-        match &next {
+        let outcome = match next {
             Next::Record(head) => {
-                let message = &published[head.offset as usize];
-                assert_eq!(head.offset + 1, after);
-                assert_eq!(frames[head.frame.clone()], message.frame);
-                assert_eq!(
-                    frames.len(),
-                    6 + message.frame.len(),
-                    "only the frame is appended"
-                );
-                assert_eq!(self.cursor.topic(), message.topic);
-                assert_eq!(head.topic_hash, topic_hash(message.topic.as_bytes()));
-                assert_eq!(head.producer, message.producer);
-                assert_eq!((head.flags, head.origin), (message.frame.len() as u8, 5));
-                assert!(self.wants.contains(&message.topic));
-                assert_eq!(
-                    unwanted(before..head.offset),
-                    head.offset - before,
-                    "it passed by one"
-                );
-                self.received += 1;
-                self.skipped += head.offset - before;
+                let topic = self.cursor.topic();
+                let offset = head.offset;
+                Outcome::Record(offset, message(&head, &frames, topic))
             }
-            Next::Lagged(count) => {
-                let behind = read_at(parts, after, &mut frames, &mut String::new());
-                assert_ne!(behind, ReadAt::Overwritten, "one gap was told in two");
-                assert!((1..=after - before).contains(count));
-                self.lagged += count;
-                self.skipped += after - before - count;
-            }
-            Next::Empty => {
-                assert_eq!(after, published.len() as u64);
-                self.skipped += after - before;
-            }
+            Next::Lagged(count) => Outcome::Lagged(count),
+            Next::Empty => Outcome::Empty,
             Next::Skipped => panic!("there are never so many unwanted records here"),
-        }
-        assert_eq!(self.received + self.skipped + self.lagged, after);
-        next
+        };
+        assert_eq!(outcome, reference.read(&mut self.next, self.wants));
+        assert_eq!(self.cursor.offset(), self.next);
+        outcome
+    }
+}
+
+/// What was published, from what was read behind "before".
+fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
+    assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
+    assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
+    assert_eq!((head.flags, head.origin), (head.frame.len() as u8, 5));
+    let known = TOPICS.iter().find(|known| **known == topic);
+    Message {
+        topic: known.expect("a topic of these tests"),
+        frame: frames[6..].to_vec(),
+        producer: head.producer,
     }
 }
 
@@ -143,6 +110,11 @@ enum Step {
         reader: usize,
         times: usize,
     },
+    ReadAt(prop::sample::Index),
+    Subscribe {
+        reader: usize,
+        offset: prop::sample::Index,
+    },
     Replace {
         slot: u8,
     },
@@ -156,34 +128,51 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
         .prop_map(|(slot, topic, bytes)| Step::Publish { slot, topic, bytes });
     let read = (0_usize..3, 1_usize..40).prop_map(|(reader, times)| Step::Read { reader, times });
+    let read_at = any::<prop::sample::Index>().prop_map(Step::ReadAt);
+    let subscribe = (0_usize..3, any::<prop::sample::Index>())
+        .prop_map(|(reader, offset)| Step::Subscribe { reader, offset });
     let replace = (0_u8..3).prop_map(|slot| Step::Replace { slot });
-    prop::collection::vec(prop_oneof![20 => publish, 4 => read, 1 => replace], 1..400)
+    let step = prop_oneof![20 => publish, 4 => read, 4 => read_at, 1 => subscribe, 1 => replace];
+    prop::collection::vec(step, 1..400)
 }
 
 proptest! {
     #[test]
-    fn every_reader_gets_everything_once_in_order_or_is_told_how_much_it_missed(steps in steps()) {
+    fn every_reader_gets_what_a_list_under_a_lock_would_give_it(steps in steps()) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
+        let mut reference = Reference::new(RING_BYTES, LOG_ENTRIES);
         let mut producers = [0, 1, 2].map(|slot| Producer::resume(parts, member(slot)));
-        let mut readers =
-            [Reader::new(&TOPICS), Reader::new(&TOPICS[..1]), Reader::new(&TOPICS[1..])];
-        let mut published = Vec::new();
+        let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
+        let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
             match step {
                 Step::Publish { slot, topic, bytes } => {
-                    let number = published.len() as u8;
+                    let number = reference.end() as u8;
                     let frame = (0..bytes).map(|i| number.wrapping_add(i as u8)).collect();
                     let producer = member(slot);
                     let message = Message { topic: TOPICS[topic], frame, producer };
                     let offset = publish(&mut producers[usize::from(slot)], parts, &message);
-                    prop_assert_eq!(offset, Some(published.len() as u64));
-                    published.push(message);
+                    prop_assert_eq!(offset, Some(reference.publish(message)));
                 }
                 Step::Read { reader, times } => {
                     for _ in 0..times {
-                        readers[reader].step(parts, &published);
+                        readers[reader].step(parts, &reference);
                     }
+                }
+                Step::ReadAt(offset) => {
+                    let offset = offset.index(reference.end() as usize + 2) as u64;
+                    let (mut frames, mut topic) = (b"before".to_vec(), String::new());
+                    let at = match read_at(parts, offset, &mut frames, &mut topic) {
+                        ReadAt::Record(head) => At::Record(message(&head, &frames, &topic)),
+                        ReadAt::Overwritten => At::Overwritten,
+                        ReadAt::NotYet => At::NotYet,
+                    };
+                    prop_assert_eq!(at, reference.read_at(offset));
+                }
+                Step::Subscribe { reader, offset } => {
+                    let offset = offset.index(reference.end() as usize + 1) as u64;
+                    readers[reader] = Reader::new(wants[reader], offset);
                 }
                 Step::Replace { slot } => {
                     // Died after announcing a record, before committing it.
@@ -197,44 +186,14 @@ proptest! {
                     };
                     ring.write(header, &draft);
                     producers[usize::from(slot)] = Producer::resume(parts, member(slot));
+                    reference.replace(slot, 99 + 4);
                 }
             }
         }
         for reader in &mut readers {
-            while reader.step(parts, &published) != Next::Empty {}
-            prop_assert_eq!(reader.cursor.offset(), published.len() as u64);
+            while reader.step(parts, &reference) != Outcome::Empty {}
+            prop_assert_eq!(reader.next, reference.end());
         }
-    }
-
-    #[test]
-    fn what_can_be_read_by_offset_is_the_newest_and_whole(
-        sizes in prop::collection::vec(0_usize..500, 1..150)
-    ) {
-        let words = plain_words(layout());
-        let parts = Parts::new(&words, layout());
-        let mut producer = Producer::resume(parts, member(9));
-        for (number, bytes) in sizes.iter().enumerate() {
-            let frame = vec![number as u8; *bytes];
-            let message = Message { topic: TOPICS[number % 3], frame, producer: member(9) };
-            prop_assert!(publish(&mut producer, parts, &message).is_some());
-        }
-        let mut seen_one = false;
-        for (offset, bytes) in sizes.iter().enumerate() {
-            let (mut frame, mut topic) = (Vec::new(), String::new());
-            match read_at(parts, offset as u64, &mut frame, &mut topic) {
-                ReadAt::Record(head) => {
-                    seen_one = true;
-                    prop_assert_eq!(head.offset, offset as u64);
-                    prop_assert_eq!(&frame, &vec![offset as u8; *bytes]);
-                    prop_assert_eq!(topic.as_str(), TOPICS[offset % 3]);
-                }
-                ReadAt::Overwritten => prop_assert!(!seen_one, "a hole at {}", offset),
-                ReadAt::NotYet => prop_assert!(false, "{} was published", offset),
-            }
-        }
-        prop_assert!(seen_one);
-        let not_yet = read_at(parts, sizes.len() as u64, &mut Vec::new(), &mut String::new());
-        prop_assert_eq!(not_yet, ReadAt::NotYet);
     }
 
     #[test]
@@ -318,6 +277,24 @@ fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
         assert_eq!(head.offset, offset);
     }
     assert_eq!(cursor.next(parts, |_| true, &mut frames), Next::Empty);
+}
+
+#[test]
+fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_old_one() {
+    let words = plain_words(layout());
+    let parts = Parts::new(&words, layout());
+    let mut producer = Producer::resume(parts, member(0));
+    let message = Message {
+        topic: "a",
+        frame: vec![1; 15],
+        producer: member(0),
+    };
+    publish(&mut producer, parts, &message).expect("sound");
+    let lap = LOG_ENTRIES as u64;
+    for laps in [1, 2, 1 << 15, (1 << 15) + 1, 1 << 16, 1 << 17, 1 << 50] {
+        let read = read_at(parts, laps * lap, &mut Vec::new(), &mut String::new());
+        assert_eq!(read, ReadAt::NotYet, "{laps} laps ahead");
+    }
 }
 
 #[test]

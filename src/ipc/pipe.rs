@@ -69,11 +69,12 @@ impl Pipe {
     }
 
     /// Reads it empty, and says whether anything was in it. Bounded: a pipe holds 64 KiB unless
-    /// somebody enlarged it.
+    /// somebody enlarged it. One byte is what is usually there, and a small buffer is zeroed by a
+    /// few stores.
     pub(super) fn clear(&self) -> bool {
-        let mut bytes = [0; 4096];
+        let mut bytes = [0; 256];
         let mut was_rung = false;
-        for _ in 0..64 {
+        for _ in 0..256 {
             let count = read(&self.reader, &mut bytes).unwrap_or(0);
             was_rung |= count > 0;
             if count < bytes.len() {

@@ -107,12 +107,12 @@ impl Area<'_> {
                 block.set(block::FIRST, first as u64);
                 begun_in = Some(at);
             }
-            block.set(block::NEWEST, offset + 1);
+            block.set(block::NEWEST, offset.wrapping_add(1));
             block.set(block::SECONDS, seconds);
             block.set(block::OWNER, block.get(block::OWNER) + (1 << 32));
-            all[here + at].newest = offset + 1;
+            all[here + at].newest = offset.wrapping_add(1);
             records += 1;
-            newest = offset + 1;
+            newest = offset.wrapping_add(1);
             let frame = (header[1] as u32 as usize).div_ceil(WORD_BYTES);
             place = forward(chain, (at, first), KEPT_HEADER + frame);
         }

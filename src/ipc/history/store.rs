@@ -97,7 +97,8 @@ impl<'a> Area<'a> {
         }
         begins_in.set(block::NEWEST, keep.offset + 1);
         begins_in.set(block::SECONDS, u64::from(keep.seconds));
-        begins_in.set(block::OWNER, begins_in.get(block::OWNER) + (1 << 32));
+        let owner = begins_in.get(block::OWNER);
+        begins_in.set(block::OWNER, owner.wrapping_add(1 << 32));
 
         let sizes = keep.frame.len() as u64 | u64::from(keep.flags) << 32;
         for word in [keep.offset, sizes, u64::from(keep.seconds)] {
@@ -127,7 +128,7 @@ impl<'a> Area<'a> {
         // [H1] Pairs with [H2]: who sees the end sees the records before it.
         it.0[topic::END].store(end.to_word(), Ordering::Release);
         it.set(topic::NEWEST, keep.offset + 1);
-        it.set(topic::RECORDS, it.get(topic::RECORDS) + 1);
+        it.set(topic::RECORDS, it.get(topic::RECORDS).wrapping_add(1));
         Ok(())
     }
 
@@ -190,7 +191,7 @@ impl<'a> Area<'a> {
         let fresh = self
             .blocks()
             .saturating_sub(self.get_head(head::USED) as usize);
-        fresh + self.get_head(head::FREE_BLOCKS) as usize
+        fresh.saturating_add(self.get_head(head::FREE_BLOCKS) as usize)
     }
 
     /// At the new end of the list of all blocks.
@@ -297,7 +298,8 @@ impl<'a> Area<'a> {
         fence(Ordering::Release);
         block.set(block::BEHIND, self.get_head(head::FREE));
         self.set_head(head::FREE, number as u64 + 1);
-        self.set_head(head::FREE_BLOCKS, self.get_head(head::FREE_BLOCKS) + 1);
+        let free = self.get_head(head::FREE_BLOCKS);
+        self.set_head(head::FREE_BLOCKS, free.wrapping_add(1));
     }
 
     /// A place for a topic that has none.

@@ -5,7 +5,7 @@ use loom::thread;
 
 use super::super::log::{Entry, Log, Look};
 use super::super::sync::AtomicU64;
-use super::words;
+use super::{Seen, words};
 
 /// Entries of the log.
 const ENTRIES: usize = 2;
@@ -106,28 +106,53 @@ fn three_publishers_give_every_offset_once() {
 
 #[test]
 fn who_sees_an_entry_sees_all_before_it() {
-    loom::model(|| {
+    let (one, both) = (Seen::new(), Seen::new());
+    loom::model(move || {
         let memory = Arc::new(LogMemory::new(BEFORE));
-        let others = [0, 1].map(|publisher| {
-            let memory = Arc::clone(&memory);
-            thread::spawn(move || memory.publish(publisher, 1))
+        // Before the looker, which so comes last: see `proofs`.
+        let other = Arc::clone(&memory);
+        let publisher = thread::spawn(move || other.publish(1, 1));
+        let other = Arc::clone(&memory);
+        let looker = thread::spawn(move || {
+            let log = other.log();
+            // Backwards: an order in which a hole would show.
+            let second = log.look(BEFORE + 1);
+            let first = log.look(BEFORE);
+            if let Look::Entry(_) = first {
+                one.note();
+                assert_eq!(log.look(BEFORE), first, "what was seen once stays");
+            }
+            if let Look::Entry(second) = second {
+                both.note();
+                assert!(matches!(first, Look::Entry(_)), "a hole before {second:?}");
+                assert_ne!(first, Look::Entry(second), "one entry twice");
+            }
         });
-        let log = memory.log();
-        // Backwards: an order in which a hole would show.
-        let (second, tail) = (log.look(BEFORE + 1), log.tail());
-        let first = log.look(BEFORE);
-        if let Look::Entry(second) = second {
-            assert!(matches!(first, Look::Entry(_)), "a hole before {second:?}");
-            assert_ne!(first, Look::Entry(second), "one entry twice");
-        }
-        assert!(
-            tail <= BEFORE || log.end(tail) == BEFORE + 2,
-            "the tail is ahead"
-        );
-        // What was seen once stays.
-        if let Look::Entry(_) = first {
-            assert_eq!(log.look(BEFORE), first);
-        }
-        memory.check(&others.map(|other| other.join().expect("no panic")));
+        let offsets = memory.publish(0, 1);
+        memory.check(&[offsets, publisher.join().expect("no panic")]);
+        looker.join().expect("no panic");
     });
+    one.assert("the first was seen");
+    both.assert("both were seen");
+}
+
+#[test]
+fn who_sees_the_tail_sees_the_entries_before_it() {
+    let moved = Seen::new();
+    loom::model(move || {
+        let memory = Arc::new(LogMemory::new(BEFORE));
+        let other = Arc::clone(&memory);
+        let looker = thread::spawn(move || {
+            let (log, tail) = (other.log(), other.log().tail());
+            if tail > BEFORE {
+                moved.note();
+                for at in BEFORE..tail {
+                    assert!(matches!(log.look(at), Look::Entry(_)), "nothing at {at}");
+                }
+            }
+        });
+        memory.publish(0, 2);
+        looker.join().expect("no panic");
+    });
+    moved.assert("the tail had moved");
 }

@@ -9,7 +9,7 @@ use super::super::record::{Draft, Member};
 use super::super::ring::{Copied, Ring};
 use super::super::sync::AtomicU64;
 use super::log::LogMemory;
-use super::words;
+use super::{Seen, words};
 
 /// Short enough for a record of one line.
 const TOPIC: &str = "t";
@@ -93,20 +93,25 @@ impl RingMemory {
 
 /// A reader of the first record while `later` more overwrite it, in a ring of that many lines.
 fn overwrite(lines: usize, later: u64, wants: bool) {
+    let (whole, gone) = (Seen::new(), Seen::new());
     loom::model(move || {
         let memory = Arc::new(RingMemory::new(lines));
         let mut producer = memory.producer();
         memory.publish(&mut producer, 0);
         let other = Arc::clone(&memory);
-        let publisher = thread::spawn(move || {
-            for number in 1..=later {
-                other.publish(&mut producer, number);
-            }
+        let reader = thread::spawn(move || match other.read(0, wants) {
+            Some(true) => whole.note(),
+            Some(false) => gone.note(),
+            None => {} // overwritten in the log too
         });
-        memory.read(0, wants);
-        publisher.join().expect("no panic");
+        for number in 1..=later {
+            memory.publish(&mut producer, number);
+        }
+        reader.join().expect("no panic");
         assert_eq!(memory.read(later, wants), Some(true), "the newest is there");
     });
+    whole.assert("the record was read");
+    gone.assert("the record was gone");
 }
 
 #[test]
@@ -126,17 +131,24 @@ fn a_record_is_passed_by_only_for_its_own_topic() {
 
 #[test]
 fn who_finds_a_record_in_the_log_finds_it_in_the_ring() {
-    loom::model(|| {
+    let (found, nothing_yet) = (Seen::new(), Seen::new());
+    loom::model(move || {
         let memory = Arc::new(RingMemory::new(2));
         let other = Arc::clone(&memory);
-        let publisher = thread::spawn(move || {
-            let mut producer = other.producer();
-            other.publish(&mut producer, 0);
-            other.publish(&mut producer, 1);
+        let reader = thread::spawn(move || {
+            for offset in 0..2 {
+                match other.read(offset, true) {
+                    Some(true) => found.note(),
+                    Some(false) => panic!("there is room for both"),
+                    None => nothing_yet.note(),
+                }
+            }
         });
-        for offset in 0..2 {
-            assert_ne!(memory.read(offset, true), Some(false), "both have room");
-        }
-        publisher.join().expect("no panic");
+        let mut producer = memory.producer();
+        memory.publish(&mut producer, 0);
+        memory.publish(&mut producer, 1);
+        reader.join().expect("no panic");
     });
+    found.assert("a record was found");
+    nothing_yet.assert("there was none yet");
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::time::{Duration, Instant};
 
 use super::roles::draft;
 use super::scene::{Got, Scene, read};
@@ -17,11 +18,45 @@ pub(super) fn stride(sample: usize) -> usize {
     env::var("FANBUS_KILL_EVERY").map_or(sample, |every| every.parse().expect("a number"))
 }
 
+/// Says from time to time how far it has come.
+struct Progress {
+    what: String,
+    start: Instant,
+    next: Instant,
+}
+
+impl Progress {
+    /// Nothing is said for so long.
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn new(what: String) -> Progress {
+        let start = Instant::now();
+        Progress {
+            what,
+            start,
+            next: start + Progress::EVERY,
+        }
+    }
+
+    fn tell(&mut self, instructions: usize, runs: usize) {
+        if Instant::now() < self.next {
+            return;
+        }
+        self.next += Progress::EVERY;
+        let seconds = self.start.elapsed().as_secs();
+        println!(
+            "{}: at instruction {instructions}, {runs} runs in {seconds} s",
+            self.what
+        );
+    }
+}
+
 /// Kills a process after 0, `stride`, 2 x `stride`.. instructions of its act, until the act is over.
 /// Returns how many runs ended without and with a record of the dead.
 fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
     let mut scene = Scene::new(&format!("killed-{act:?}"));
     let mut runs = [0; 2];
+    let mut progress = Progress::new(format!("{act:?}"));
     for instructions in (0..).step_by(stride) {
         let payload = format!("dead after {instructions}");
         let mut stepped = Stepped::start(act, &scene.name, &payload);
@@ -49,6 +84,7 @@ fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
         scene.publish_and_expect(b"after it", of_the_dead.collect());
         scene.reap(member);
         runs[committed as usize] += 1;
+        progress.tell(instructions, runs[0] + runs[1]);
         if !is_inside {
             break;
         }
@@ -83,6 +119,7 @@ fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_
     let mut scene = Scene::new("stopped");
     let laps = 3 * tiny().log_entries as u64;
     let mut placed = [0; 2];
+    let mut progress = Progress::new("Stop".into());
     for instructions in (0..).step_by(stride(599)) {
         let payload = format!("stopped after {instructions}");
         let mut stepped = Stepped::start(Act::Publish, &scene.name, &payload);
@@ -148,6 +185,7 @@ fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_
             }
             assert_eq!(next, last + 1, "received and missed are all there was");
         }
+        progress.tell(instructions, placed[0] + placed[1]);
         if !is_inside {
             break;
         }

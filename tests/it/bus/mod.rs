@@ -1,6 +1,8 @@
 //! The conformance suite of the bus, with real processes.
 
+mod crowd;
 mod history;
+mod identity;
 #[cfg(target_arch = "x86_64")]
 mod keeping;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
@@ -9,7 +11,9 @@ mod life;
 mod past;
 mod process;
 mod quiet;
+mod refusals;
 mod roles;
+mod room;
 mod scene;
 mod stepped;
 mod torture;

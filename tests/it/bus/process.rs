@@ -14,7 +14,8 @@ const BUS: &str = "FANBUS_TEST_BUS";
 /// Before each line that a child says, to tell them from the test harness's own.
 const MARK: &str = "@say ";
 
-/// A bus of a name that no other test has, removed at the end however the test ends.
+/// A bus of a name that no other test has, removed at the end however the test ends. Nothing else is
+/// to be left of it then.
 pub(super) struct Name(pub(super) String);
 
 impl Name {
@@ -27,11 +28,22 @@ impl Name {
     pub(super) fn path(&self) -> String {
         format!("/dev/shm/fanbus.{}", self.0)
     }
+
+    /// All that lies in /dev/shm and has to do with it.
+    pub(super) fn files(&self) -> Vec<String> {
+        let files = fs::read_dir("/dev/shm").expect("a folder");
+        files
+            .filter_map(|file| file.ok()?.file_name().into_string().ok())
+            .filter(|file| file.contains(&self.0))
+            .collect()
+    }
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.path());
+        let left = self.files();
+        assert!(left.is_empty() || thread::panicking(), "{left:?} is left");
     }
 }
 
@@ -96,6 +108,14 @@ impl Actor {
             .strip_prefix(word)
             .unwrap_or_else(|| panic!("{line:?}, not {word:?}"));
         rest.trim().to_string()
+    }
+
+    /// The numbers that follow `word` in the next line.
+    pub(super) fn hear_numbers(&mut self, word: &str) -> Vec<u64> {
+        let line = self.hear_after(word);
+        line.split(' ')
+            .map(|word| word.parse().expect("a number"))
+            .collect()
     }
 
     pub(super) fn say(&mut self, line: &str) {

@@ -10,7 +10,7 @@ use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Next, PublishError, topic_ha
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
-use super::process::{PATIENCE, listen, say};
+use super::process::{Name, PATIENCE, listen, say};
 use super::{quiet, stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
@@ -40,6 +40,17 @@ pub(super) fn small() -> BusOptions {
     }
 }
 
+pub(super) fn open(name: &Name) -> Bus {
+    Bus::open(&name.0, &small()).expect("it opens")
+}
+
+/// Why it does not open.
+pub(super) fn sentence(name: &Name) -> String {
+    Bus::open(&name.0, &small())
+        .expect_err("it does not open")
+        .to_string()
+}
+
 pub(super) fn play(role: &str, bus: &str) {
     match role {
         "publisher" => publisher(bus),
@@ -63,13 +74,13 @@ pub(super) fn play(role: &str, bus: &str) {
     }
 }
 
-fn open(bus: &str) -> Bus {
+fn open_large(bus: &str) -> Bus {
     Bus::open(bus, &BusOptions::default()).expect("the test made it possible")
 }
 
 /// Publishes `EACH` numbered records.
 fn publisher(name: &str) {
-    let bus = open(name);
+    let bus = open_large(name);
     say("ready");
     listen();
     for number in 0..EACH {
@@ -82,7 +93,7 @@ fn publisher(name: &str) {
 
 /// Publishes numbered records until it is killed, not faster than a reader on a busy machine reads.
 fn victim(name: &str) {
-    let bus = open(name);
+    let bus = open_large(name);
     say(&format!("ready {}", bus.member().slot));
     for number in 0_u64.. {
         bus.publish(&draft(&number.to_le_bytes()))
@@ -96,7 +107,7 @@ fn victim(name: &str) {
 
 /// Reads to the end, and leaves what it got in a file: offset, slot, incarnation, number.
 fn reader(name: &str) {
-    let bus = open(name);
+    let bus = open_large(name);
     bus.add_interest(hash());
     let mut subscriber = bus.subscriber();
     let start = subscriber.offset();

@@ -1,0 +1,329 @@
+//! A script over a segment's file: what lies there, who lives in it, and who comes then.
+
+use std::fs::{OpenOptions, exists, remove_file};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process;
+
+use arbitrary::Arbitrary;
+
+use super::script::Sizes;
+use super::sound::TOPICS;
+use super::write::Write;
+use crate::ipc::file::SegmentFile;
+use crate::ipc::history::area::MIN_HISTORY_BYTES;
+use crate::ipc::layout::{
+    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, PAGE_BYTES, Parts, RING_BYTES_AT,
+    VERSION_AT, WORD_BYTES,
+};
+use crate::ipc::segment::Mapping;
+use crate::ipc::sync::Ordering;
+use crate::ipc::{
+    Bus, BusError, BusOptions, Draft, Next, Reach, Rule, inspect, remove, topic_hash,
+};
+
+/// What lies under the name.
+#[derive(Arbitrary, Debug)]
+enum Found {
+    Nothing,
+    Bytes(Vec<u8>),
+    Bus {
+        published: u8,
+        /// How many live in it, or died there.
+        members: u8,
+        are_alive: bool,
+    },
+}
+
+/// What who has opened it does, or others do to it.
+#[derive(Arbitrary, Debug)]
+enum Call {
+    Publish {
+        topic: u8,
+        bytes: u16,
+        times: u8,
+    },
+    Read {
+        times: u8,
+    },
+    ReadAt(u64),
+    ReadFrom(u64),
+    Damage(Write),
+    Sleep,
+    Interest(u8),
+    Reap,
+    Inspect,
+    Join,
+    Attach,
+    Leave,
+    Remove,
+    /// Keeps so much of a topic.
+    Retain {
+        topic: u8,
+        records: u8,
+        seconds: u8,
+    },
+    Past {
+        topic: u8,
+        reach: u16,
+        bytes: u16,
+    },
+    PastFrom {
+        topic: u8,
+        offset: u64,
+    },
+}
+
+/// What a fuzzer writes. See the module's documentation.
+#[derive(Arbitrary, Debug)]
+pub struct Opening {
+    sizes: Sizes,
+    found: Found,
+    /// Makes the file that many pages long, if nobody lives in it: a mapping that is cut is SIGBUS.
+    pages: Option<u16>,
+    /// Lets the header speak of these powers of two, with the checksum that belongs to them.
+    header: Option<(u8, u8)>,
+    damage: Vec<Write>,
+    /// Comes as a guest, who makes nothing anew.
+    attaches: bool,
+    calls: Vec<Call>,
+}
+
+impl Opening {
+    /// Plays it in /dev/shm. Panics if the bus breaks a promise.
+    pub fn play(self) {
+        let layout = self.sizes.layout().with_history(MIN_HISTORY_BYTES);
+        let place = Place::new(layout.expect("the smallest there is"));
+        let mut buses = place.prepare(&self.found);
+        if let (Some(pages), true) = (self.pages, buses.is_empty()) {
+            place.resize(usize::from(pages) % 1024);
+        }
+        if let Some((ring, log)) = self.header {
+            place.write_header(1 << (ring & 63), 1 << (log & 63));
+        }
+        self.damage.iter().for_each(|write| place.damage(*write));
+
+        let is_inhabited = !buses.is_empty();
+        let _ = inspect(&place.name);
+        let opened = if self.attaches {
+            Bus::attach(&place.name)
+        } else {
+            Bus::open(&place.name, &place.options())
+        };
+        match opened {
+            Ok(bus) => buses.push(bus),
+            Err(BusError::Damaged { .. } | BusError::OtherLayout { .. }) => assert!(is_inhabited),
+            Err(BusError::NotFound { .. }) => assert!(self.attaches && !is_inhabited),
+            Err(error) => panic!("{error}"),
+        }
+        for call in self.calls {
+            place.call(&call, &mut buses);
+        }
+
+        // Whatever was left there, the next start makes something of it.
+        drop(buses);
+        let next = Bus::open(&place.name, &place.options()).expect("nobody is in the way");
+        publish(&next, 0, 1).expect("what was taken over is sound");
+        next.remove().expect("ours");
+        drop(next);
+        assert!(!exists(place.path()).expect("a look"), "something is left");
+    }
+}
+
+fn publish(bus: &Bus, topic: u8, bytes: usize) -> Option<u64> {
+    let topic = TOPICS[usize::from(topic) % TOPICS.len()];
+    let frame = vec![bytes as u8; bytes % (bus.max_message_bytes() + 1)];
+    let draft = Draft {
+        topic,
+        topic_hash: topic_hash(topic.as_bytes()),
+        flags: 0,
+        origin: 0,
+        frame: [b"head:", &frame],
+    };
+    bus.publish(&draft).ok()
+}
+
+/// A name that is this process's own, with nothing there before and after.
+struct Place {
+    name: String,
+    layout: Layout,
+}
+
+impl Place {
+    fn new(layout: Layout) -> Place {
+        let name = format!("fuzz-{}", process::id());
+        let place = Place { name, layout };
+        let _ = remove_file(place.path());
+        place
+    }
+
+    fn path(&self) -> String {
+        format!("/dev/shm/fanbus.{}", self.name)
+    }
+
+    fn options(&self) -> BusOptions {
+        BusOptions {
+            ring_bytes: self.layout.ring_bytes(),
+            log_entries: self.layout.log_entries(),
+            history_bytes: self.layout.history_bytes(),
+        }
+    }
+
+    /// Puts there what is to be found, and returns who lives in it.
+    fn prepare(&self, found: &Found) -> Vec<Bus> {
+        match found {
+            Found::Nothing => Vec::new(),
+            Found::Bytes(bytes) => {
+                let mut options = OpenOptions::new();
+                let file = options.write(true).create_new(true).mode(0o600);
+                let file = file.open(self.path()).expect("room in /dev/shm");
+                file.write_all_at(bytes, 0).expect("room in /dev/shm");
+                Vec::new()
+            }
+            Found::Bus {
+                published,
+                members,
+                are_alive,
+            } => {
+                let open = |_| Bus::open(&self.name, &self.options()).expect("nothing is there");
+                let buses: Vec<_> = (0..=members & 3).map(open).collect();
+                for number in 0..usize::from(*published) {
+                    let offset = publish(&buses[number % buses.len()], number as u8, number * 3);
+                    assert_eq!(offset, Some(number as u64));
+                }
+                if *are_alive { buses } else { Vec::new() }
+            }
+        }
+    }
+
+    fn resize(&self, pages: usize) {
+        if let Ok(Some(file)) = SegmentFile::open(&self.name) {
+            file.set_bytes(pages * PAGE_BYTES).expect("it is ours");
+        }
+    }
+
+    /// Runs over the words that are there, if there is a page of them.
+    fn with_mapping(&self, run: impl FnOnce(&Mapping)) {
+        if let Ok(Some(file)) = SegmentFile::open(&self.name)
+            && file.bytes().expect("it is ours") >= PAGE_BYTES as u64
+        {
+            run(&Mapping::new(&self.name, &file).expect("it is ours"));
+        }
+    }
+
+    fn write_header(&self, ring_bytes: u64, log_entries: u64) {
+        self.with_mapping(|mapping| {
+            let words = mapping.words();
+            words[RING_BYTES_AT].store(ring_bytes, Ordering::Relaxed);
+            words[LOG_ENTRIES_AT].store(log_entries, Ordering::Relaxed);
+            let checked = [
+                VERSION_AT,
+                RING_BYTES_AT,
+                LOG_ENTRIES_AT,
+                HISTORY_BYTES_AT,
+                EPOCH_AT,
+            ]
+            .map(|at| words[at].load(Ordering::Relaxed).to_le_bytes());
+            words[CHECK_AT].store(topic_hash(&checked.concat()), Ordering::Relaxed);
+        });
+    }
+
+    fn damage(&self, write: Write) {
+        self.with_mapping(|mapping| {
+            let words = mapping.words();
+            if words.len() * WORD_BYTES >= self.layout.total_bytes() {
+                write.apply(words, Parts::new(words, self.layout));
+            }
+        });
+    }
+
+    fn call(&self, call: &Call, buses: &mut Vec<Bus>) {
+        match *call {
+            Call::Damage(write) => return self.damage(write),
+            Call::Inspect => return drop(inspect(&self.name)),
+            Call::Remove => return drop(remove(&self.name, true)),
+            Call::Leave => return drop(buses.pop()),
+            Call::Join if buses.len() < 8 => {
+                return buses.extend(Bus::open(&self.name, &self.options()));
+            }
+            Call::Attach if buses.len() < 8 => return buses.extend(Bus::attach(&self.name)),
+            _ => {}
+        }
+        let Some(bus) = buses.last() else { return };
+        match *call {
+            Call::Publish {
+                topic,
+                bytes,
+                times,
+            } => {
+                for _ in 0..=times & 31 {
+                    let _ = publish(bus, topic, bytes.into());
+                }
+            }
+            Call::Read { times } => read(bus, bus.end().saturating_sub(times.into())),
+            Call::ReadFrom(offset) => read(bus, offset),
+            Call::ReadAt(offset) => drop(bus.read_at(offset, &mut Vec::new())),
+            Call::Sleep if bus.parker().park(bus.end()) => {
+                // Somebody else of this process wakes it, or nobody.
+                let _ = publish(&buses[0], 0, 1);
+                bus.parker().unpark();
+            }
+            Call::Interest(topic) => bus.add_interest(topic.into()),
+            Call::Retain {
+                topic,
+                records,
+                seconds,
+            } => {
+                let rule = Rule {
+                    pattern: TOPICS[usize::from(topic) % TOPICS.len()].into(),
+                    records: records.into(),
+                    seconds: seconds.into(),
+                };
+                // Whoever damaged it may have left no room for one more.
+                let _ = bus.retain(&rule);
+            }
+            Call::Past {
+                topic,
+                reach,
+                bytes,
+            } => past(bus, topic, Reach::Last(reach.into()), bytes.into()),
+            Call::PastFrom { topic, offset } => past(bus, topic, Reach::From(offset), usize::MAX),
+            Call::Reap => drop(bus.reap_members()),
+            _ => {}
+        }
+    }
+}
+
+fn past(bus: &Bus, topic: u8, reach: Reach, most: usize) {
+    let topic = TOPICS[usize::from(topic) % TOPICS.len()];
+    let past = bus.past(topic, reach, u64::MAX, most);
+    assert!(past.frames.len() <= most);
+    assert!(
+        past.records
+            .iter()
+            .all(|it| it.frame.end <= past.frames.len())
+    );
+    if let Reach::Last(count) = reach {
+        assert!(past.records.len() <= count);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = remove_file(self.path()); // of a script that failed
+    }
+}
+
+/// Reads until there is nothing more, for as long as a log can take.
+fn read(bus: &Bus, offset: u64) {
+    let mut subscriber = bus.subscriber_at(offset);
+    let mut frames = Vec::new();
+    for _ in 0..bus.log_entries() {
+        frames.clear();
+        let before = subscriber.offset();
+        let next = subscriber.next(|_| true, &mut frames);
+        assert!(subscriber.offset() >= before);
+        if next == Next::Empty {
+            return;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a segment must answer as long as nobody has damaged it: the plain list of what was published.
+
+use crate::ipc::cursor::Next;
+use crate::ipc::layout::Parts;
+use crate::ipc::log::Corrupt;
+use crate::ipc::producer::{Moment, Producer};
+use crate::ipc::record::{Draft, Head, topic_hash};
+
+pub(super) const TOPICS: [&str; 4] = ["a", "room:lobby", "größe", "x:0123456789:0123456789"];
+
+const NOW: Moment = Moment {
+    seen: 0,
+    seconds: 0,
+};
+
+/// What one publish was given.
+#[derive(Debug)]
+struct Message {
+    topic: &'static str,
+    frame: Vec<u8>,
+}
+
+/// All that was published, by offset.
+#[derive(Debug, Default)]
+pub(super) struct Published(Vec<Message>);
+
+impl Published {
+    /// The frame follows from its number, its length and its topic.
+    pub(super) fn publish(
+        &mut self,
+        producer: &mut Producer,
+        parts: Parts<'_>,
+        topic: u8,
+        bytes: usize,
+    ) -> Result<u64, Corrupt> {
+        let topic = TOPICS[usize::from(topic) % TOPICS.len()];
+        let number = self.0.len();
+        let frame: Vec<u8> = (0..bytes).map(|at| (at ^ number) as u8).collect();
+        let (head, payload) = frame.split_at(bytes.min(3));
+        let draft = Draft {
+            topic,
+            topic_hash: topic_hash(topic.as_bytes()),
+            flags: number as u8,
+            origin: bytes as u64,
+            frame: [head, payload],
+        };
+        let offset = producer.publish(parts, &draft, NOW, |_| ())?;
+        self.0.push(Message { topic, frame });
+        Ok(offset)
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// A record is the one that was published there.
+    pub(super) fn check_record(&self, head: &Head, frame: &[u8], topic: &str) {
+        let message = &self.0[head.offset as usize];
+        assert_eq!((frame, topic), (&message.frame[..], message.topic));
+        assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
+        assert_eq!(head.flags, head.offset as u8);
+        assert_eq!(head.origin, frame.len() as u64);
+    }
+
+    /// A reader that came from `before` to `after` is where it says it is.
+    pub(super) fn check_next(&self, next: &Next, before: u64, after: u64) {
+        match next {
+            Next::Empty => assert_eq!(after, self.end(), "there was more"),
+            Next::Lagged(count) => assert!(*count <= after - before && after <= self.end()),
+            Next::Record(_) | Next::Skipped => assert!(after <= self.end()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The bus as one would write it without a thought of speed or of death: lists, changed by one at a
+//! time. It has the limits of the real one, so that it loses the same records; `model` holds the two
+//! against each other.
+
+use std::collections::VecDeque;
+
+use super::record::{Member, record_bytes};
+
+/// What one publish was given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Message {
+    pub(super) topic: &'static str,
+    pub(super) frame: Vec<u8>,
+    pub(super) producer: Member,
+}
+
+/// What a reader gets.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    Record(u64, Message),
+    Lagged(u64),
+    Empty,
+}
+
+/// What there is at an offset.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum At {
+    Record(Message),
+    Overwritten,
+    NotYet,
+}
+
+/// How much a member has written, in bytes since the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    /// Behind its last record.
+    up_to: u64,
+    /// What it has announced: whole steps, of which a ring has 64.
+    announced: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Message,
+    /// Where it begins, of what its member has written.
+    at: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Reference {
+    ring_bytes: u64,
+    log_entries: u64,
+    /// The newest records, whether their bytes are still there or not.
+    log: VecDeque<Kept>,
+    /// The offset that the next record gets.
+    end: u64,
+    members: [Written; super::MAX_MEMBERS],
+}
+
+impl Reference {
+    pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Reference {
+        Reference {
+            ring_bytes: ring_bytes as u64,
+            log_entries: log_entries as u64,
+            log: VecDeque::new(),
+            end: 0,
+            members: [Written::default(); super::MAX_MEMBERS],
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn publish(&mut self, message: Message) -> u64 {
+        let body = message.frame.len() + message.topic.len();
+        let at = self.write(message.producer.slot, body);
+        self.log.push_back(Kept { message, at });
+        if self.log.len() as u64 > self.log_entries {
+            self.log.pop_front();
+        }
+        self.end += 1;
+        self.end - 1
+    }
+
+    /// A member dies with a record written and not committed, and another takes its place.
+    pub(super) fn replace(&mut self, slot: u8, lost_body: usize) {
+        self.resume(slot);
+        self.write(slot, lost_body);
+        self.resume(slot);
+    }
+
+    fn resume(&mut self, slot: u8) {
+        let written = &mut self.members[usize::from(slot)];
+        written.up_to = written.announced;
+    }
+
+    /// Finds room for a record in a member's ring, and returns where.
+    fn write(&mut self, slot: u8, body: usize) -> u64 {
+        let ring_bytes = self.ring_bytes;
+        let bytes = record_bytes(body) as u64;
+        let written = &mut self.members[usize::from(slot)];
+        let left = ring_bytes - written.up_to % ring_bytes;
+        let at = written.up_to + if bytes <= left { 0 } else { left };
+        written.up_to = at + bytes;
+        let step = ring_bytes / 64;
+        written.announced = written.announced.max(written.up_to.next_multiple_of(step));
+        at
+    }
+
+    /// What the log has at an offset below the end; `None` if that was overwritten.
+    fn kept(&self, offset: u64) -> Option<&Kept> {
+        let oldest = self.end - self.log.len() as u64;
+        self.log.get(offset.checked_sub(oldest)? as usize)
+    }
+
+    /// Whether a record's bytes are all there.
+    fn has_bytes(&self, kept: &Kept) -> bool {
+        let announced = self.members[usize::from(kept.message.producer.slot)].announced;
+        announced - kept.at <= self.ring_bytes
+    }
+
+    /// Where a reader goes on whose place in the log was overwritten: half a log behind the end, as
+    /// far as the word that it finds there and the tail tell where that is.
+    fn resume_reading(&self, offset: u64) -> u64 {
+        let overwriter = self.end - 1 - (self.end - 1 - offset) % self.log_entries;
+        let tail = self.end - self.end % 8;
+        let known_end = tail.max(overwriter + 1);
+        (offset + 1).max(known_end.saturating_sub(self.log_entries / 2))
+    }
+
+    /// The next of these topics from `next` on, which moves.
+    pub(super) fn read(&self, next: &mut u64, topics: &[&str]) -> Outcome {
+        let mut lagged = 0;
+        while *next < self.end {
+            let before = *next;
+            let Some(kept) = self.kept(before) else {
+                *next = self.resume_reading(before);
+                lagged += *next - before;
+                continue;
+            };
+            let is_there = self.has_bytes(kept);
+            if is_there && lagged > 0 {
+                break;
+            }
+            *next += 1;
+            if !is_there {
+                lagged += 1;
+            } else if topics.contains(&kept.message.topic) {
+                return Outcome::Record(before, kept.message.clone());
+            }
+        }
+        match lagged {
+            0 => Outcome::Empty,
+            _ => Outcome::Lagged(lagged),
+        }
+    }
+
+    pub(super) fn read_at(&self, offset: u64) -> At {
+        if offset >= self.end {
+            return At::NotYet;
+        }
+        match self.kept(offset) {
+            Some(kept) if self.has_bytes(kept) => At::Record(kept.message.clone()),
+            _ => At::Overwritten,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Who lives: whoever holds a token, whatever the member table says of processes.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use fanbus::ipc::{Attendant, Member, inspect};
+
+use super::process::{Actor, Name};
+use super::roles::{draft, open};
+
+// The layout, as docs/bus.md has it.
+const MEMBERS: u64 = 36_864;
+const MEMBER_BYTES: u64 = 512;
+const PID: u64 = 272;
+
+/// Starts a member, and returns who it is.
+fn hold(name: &Name) -> (Actor, Member) {
+    let mut holder = Actor::start("holder", name);
+    let [_, slot, incarnation] = holder.hear_numbers("ready")[..] else {
+        panic!()
+    };
+    let member = Member {
+        slot: slot as u8,
+        incarnation: incarnation as u32,
+    };
+    (holder, member)
+}
+
+/// Lets the table name another process, as if the member's number had gone on to that.
+fn rename(name: &Name, member: Member, pid: u32) {
+    let file = OpenOptions::new().write(true).open(name.path());
+    let at = MEMBERS + u64::from(member.slot) * MEMBER_BYTES + PID;
+    file.and_then(|file| file.write_all_at(&u64::from(pid).to_le_bytes(), at))
+        .expect("it is ours");
+}
+
+#[test]
+fn a_dead_member_whose_process_id_is_another_living_process_by_now_is_dead() {
+    let name = Name::new("reused-pid");
+    let bus = open(&name);
+    let (mut holder, member) = hold(&name);
+    let mut other = Actor::start("opener", &name); // lives, and is no member yet
+    other.hear_after("ready");
+    holder.kill();
+    rename(&name, member, other.pid());
+
+    // It died asleep and with interest: publishing tries to wake it, and touches nobody else.
+    bus.publish(&draft(b"hello")).expect("a sound bus");
+    let living = inspect(&name.0).expect("it is there").members;
+    let slots: Vec<_> = living.iter().map(|found| found.slot).collect();
+    assert_eq!(slots, [bus.member().slot]);
+    assert_eq!(bus.reap_members(), [member]);
+
+    other.say("0");
+    let found = other.hear_numbers("open");
+    let next = u64::from(member.incarnation) + 1;
+    assert_eq!(found[1..], [u64::from(member.slot), next]);
+}
+
+#[test]
+fn a_living_member_whose_process_id_leads_nowhere_is_alive() {
+    let name = Name::new("lost-pid");
+    let bus = open(&name);
+    let mut dead = Actor::start("opener", &name);
+    dead.hear_after("ready");
+    dead.kill();
+    let (_holder, member) = hold(&name);
+    rename(&name, member, dead.pid());
+
+    assert_eq!(bus.reap_members(), []);
+    bus.publish(&draft(b"hello")).expect("a sound bus");
+    let living = inspect(&name.0).expect("it is there").members;
+    let Attendant { slot, pid, .. } = living[1];
+    assert_eq!((slot, pid), (member.slot, dead.pid()));
+    let next = open(&name);
+    assert_ne!(next.member().slot, member.slot, "its place was given away");
+}
