@@ -168,5 +168,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        self.segment.unlink(missing_ok=True)  # of a server that was killed
+        # Of a server that was killed, or that keeps something for its next start.
+        for segment in Path("/dev/shm").glob(f"fanbus.*-{self.port}"):
+            segment.unlink(missing_ok=True)
         assert in_order, f"{self} did not end on SIGTERM"

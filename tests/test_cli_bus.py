@@ -50,14 +50,26 @@ def listen(*arguments: str, bus: Bus) -> Program:
 
 
 def described(name: str, processes: int) -> _core.BusDescription:
+    member: _core.MemberDescription = {
+        "slot": 0,
+        "pid": 1,
+        "published": 0,
+        "published_bytes": 0,
+        "read": 0,
+        "missed": 0,
+        "woken": 0,
+        "woke": 0,
+        "behind": None,
+    }
     return {
         "name": name,
         "reserved_bytes": 0,
-        "members": [(slot, 1) for slot in range(processes)],
+        "members": [member] * processes,
         "epoch": 1,
         "end": 0,
         "ring_bytes": SMALL,
         "log_entries": 64,
+        "history": None,
     }
 
 

@@ -120,6 +120,18 @@ def test_a_size_that_the_bus_cannot_have_is_told(given: Any) -> None:
     assert raised.value.status == 2
 
 
+def test_the_size_of_the_history_is_an_option_and_a_variable() -> None:
+    assert settings().history_size == 8 << 20
+    assert settings(history_size="1G").history_size == 1 << 30
+    environment = {"FANBUS_HISTORY_SIZE": "256K"}
+    assert settings(environment=environment).history_size == 256 << 10
+    assert settings(environment=environment, history_size=1 << 20).history_size == 1 << 20
+    for impossible in ("64K", "9G", "much", -1):
+        with pytest.raises(StartError, match="^history_size=") as raised:
+            settings(history_size=impossible)
+        assert raised.value.status == 2
+
+
 def test_without_a_number_there_is_one_worker_per_usable_core() -> None:
     assert settings().workers == min(usable_cores(), MAX_WORKERS)
 

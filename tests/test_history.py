@@ -1,4 +1,4 @@
-"""What is kept of a topic: for who comes late, through deaths and restarts, and never with a hole."""
+"""What is kept of a topic, for who comes late: through deaths and restarts, without a hole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,7 +114,7 @@ def test_replay_and_live_messages_meet_without_a_gap(server: StartServer) -> Non
         for client in range(40):
             path = "/rooms/a?last=50" if client % 2 else f"/rooms/a?since={bus.end - 20}"
             with join(kept, path) as ws:
-                numbers = []
+                numbers: list[int] = []
                 while len(numbers) < 120:
                     message = str(hear(ws))
                     if not message.startswith("replay "):
@@ -218,8 +217,11 @@ def test_a_bus_without_a_server_keeps_too(bus: Bus) -> None:
     found = bus.history("room:a", last=10)
     assert [record.message for record in found] == texts(range(10, 20))
     assert [record.offset for record in found] == offsets[10:]
-    assert found.complete and found.epoch == bus.epoch and found.end == bus.end
-    assert found[0].topic == "room:a" and len(found) == 10
+    assert found.complete
+    assert found.epoch == bus.epoch
+    assert found.end == bus.end
+    assert found[0].topic == "room:a"
+    assert len(found) == 10
     assert repr(found) == "<History of 10 messages>"
     assert repr(bus.history("noise", since=-1)).endswith("messages, not complete>")
 
@@ -257,36 +259,14 @@ def test_what_cannot_be_asked_is_refused(bus: Bus, wish: dict[str, int], reason:
 def test_what_cannot_be_kept_is_refused(bus: Bus) -> None:
     app = Fanbus("x")
     for pattern, history, seconds in [("", 1, None), (5, 1, None), ("t", -1, None), ("t", 1, 0)]:
-        with pytest.raises(FanbusError, match="is not possible|a topic's name"):
+        with pytest.raises(FanbusError, match=r"is not possible|a topic's name"):
             app.topic(pattern, history=history, seconds=seconds)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="is no pattern of topics"):
-        bus.topic("room:{room", history=5)
+    for keeps in (app, bus):
+        with pytest.raises(FanbusError, match=r'^"room:{room" is no pattern of topics'):
+            keeps.topic("room:{room", history=5)
     with pytest.raises(FanbusError, match="needs a running server"):
         app.history("t", last=1)
     for number in range(64):
         bus.topic(f"t{number}", history=1)
     with pytest.raises(BusError, match="64 rules"):
         bus.topic("more", history=1)
-
-
-def test_a_pattern_that_is_none_stops_the_start(server_that_fails: Any) -> None:
-    text = 'from fanbus import Fanbus\napp = Fanbus("x")\napp.topic("a{", history=1)\napp.run(port=0)\n'
-    status, said = server_that_fails(text)
-    assert status == 1
-    assert said.startswith('fanbus: "a{" is no pattern of topics.')
-
-
-@pytest.fixture
-def server_that_fails(tmp_path: Path) -> Any:
-    import subprocess
-    import sys
-
-    def run(text: str) -> tuple[int, str]:
-        script = tmp_path / "app.py"
-        script.write_text(text)
-        done = subprocess.run(
-            [sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=False
-        )
-        return done.returncode, done.stderr
-
-    return run

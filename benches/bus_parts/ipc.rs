@@ -63,6 +63,7 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
                     topic_len: TOPIC.len() as u8,
                     flags: 0,
                     incarnation: 1,
+                    seconds: 0,
                 };
                 pos = ring.write(header, &draft);
             });

@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "bind_listeners",
     "buses",
+    "check_pattern",
     "inspect_bus",
     "remove_bus",
 ]
@@ -41,9 +42,7 @@ class Bus:
     """Membership of this process in a named bus. A copy inherited by fork is inert."""
 
     @staticmethod
-    def open(
-        name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None
-    ) -> Bus:
+    def open(name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None) -> Bus:
         """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
     @staticmethod
     def attach(name: str) -> Bus | None:
@@ -129,6 +128,9 @@ class BusDescription(TypedDict):
     ring_bytes: int | None
     log_entries: int | None
     history: HistoryDescription | None
+
+def check_pattern(pattern: str) -> None:
+    """ValueError, a sentence, if a rule of `retain` cannot have this pattern."""
 
 def buses() -> list[BusDescription]:
     """All buses of this user, by name."""

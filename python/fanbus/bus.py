@@ -116,8 +116,7 @@ class Bus:
 
         As `Fanbus.topic`, for a bus without a server, or on top of what the server keeps. Whoever
         publishes, in any process, then keeps before it overwrites. `history=0` keeps no more.
-        FanbusError or ValueError if the pattern or a number cannot be, BusError if there is no
-        memory for it.
+        FanbusError if the pattern or a number cannot be, BusError if there is no memory for it.
         """
         kept = Kept.checked(pattern, history, seconds)
         self._core.retain(kept.pattern, kept.history, kept.seconds)
@@ -135,9 +134,7 @@ class Bus:
         `last` or `since` put what was published before in front of it, without a gap between the
         two: see `history`. `Subscription.complete` tells whether that was all.
         """
-        core, records, complete = self._core.subscribe(
-            topic, last=last, since=since, epoch=epoch
-        )
+        core, records, complete = self._core.subscribe(topic, last=last, since=since, epoch=epoch)
         return Subscription(self, core, topic, records, complete)
 
     def history(

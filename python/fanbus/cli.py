@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--history-size",
         metavar="SIZE",
-        help="memory for what app.topic(..., history=...) keeps (default: FANBUS_HISTORY_SIZE, or 8M)",
+        help="memory for what app.topic keeps (default: FANBUS_HISTORY_SIZE, or 8M)",
     )
     run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")

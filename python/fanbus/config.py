@@ -123,7 +123,9 @@ class Settings:
             workers=workers,
             debug=bool(debug),
             single_process=single_process,
-            bus_size=_size("bus_size", bus_size or environment.get("FANBUS_BUS_SIZE"), cls.bus_size),
+            bus_size=_size(
+                "bus_size", bus_size or environment.get("FANBUS_BUS_SIZE"), cls.bus_size
+            ),
             history_size=_size(
                 "history_size",
                 history_size or environment.get("FANBUS_HISTORY_SIZE"),

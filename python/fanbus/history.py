@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import FanbusError
 
@@ -25,12 +26,16 @@ class Kept:
 
     @classmethod
     def checked(cls, pattern: Any, history: Any, seconds: Any) -> Kept:
-        """FanbusError if one of them cannot be. The pattern itself is looked at by the bus."""
+        """FanbusError if one of them cannot be."""
         if not isinstance(pattern, str) or not pattern:
             raise FanbusError(
                 f"topic({pattern!r}): the pattern is a topic's name, as in "
                 'app.topic("room:{room}", history=100).'
             )
+        try:
+            _core.check_pattern(pattern)
+        except ValueError as error:
+            raise FanbusError(str(error)) from None
         for option, value, least in (("history", history, 0), ("seconds", seconds, 1)):
             if option == "seconds" and value is None:
                 continue

@@ -11,7 +11,7 @@ use super::file::is_name;
 use super::history::area::Area;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
-use super::history::rules::{Rule, is_pattern};
+use super::history::rules::Rule;
 use super::layout::{INTEREST_BUCKETS, Layout, Parts};
 use super::log::Corrupt;
 use super::members;
@@ -302,11 +302,7 @@ impl Bus {
         if self.is_forked() {
             return Err(BusError::Forked);
         }
-        if !is_pattern(&rule.pattern) {
-            return Err(BusError::Pattern {
-                pattern: rule.pattern.clone(),
-            });
-        }
+        rule.check()?;
         let name = || self.shared.name.clone();
         let area = self.parts().history();
         let area = area.ok_or_else(|| BusError::NoHistory { name: name() })?;

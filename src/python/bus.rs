@@ -158,9 +158,9 @@ impl Bus {
 
     /// What was published to the topic before, and whether it is all that was asked for.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
-    fn history<'py>(
+    fn history(
         &self,
-        topic: &Bound<'py, PyString>,
+        topic: &Bound<'_, PyString>,
         last: Option<i64>,
         since: Option<i64>,
         epoch: Option<u64>,
@@ -242,6 +242,17 @@ impl Drop for Bus {
             self.readers.close(&bus);
         }
     }
+}
+
+/// `ValueError`, a sentence, if a rule of `retain` cannot have this pattern.
+#[pyfunction]
+pub(super) fn check_pattern(pattern: String) -> PyResult<()> {
+    let rule = Rule {
+        pattern,
+        records: 0,
+        seconds: 0,
+    };
+    rule.check().map_err(value_error)
 }
 
 /// All buses of this user, by name, as [`inspect_bus`] describes them.

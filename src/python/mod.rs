@@ -42,7 +42,7 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::bus::{Bus, buses, inspect_bus, remove_bus};
+    use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]

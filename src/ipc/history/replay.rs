@@ -76,9 +76,8 @@ pub(in crate::ipc) fn past(
     let reached = match (walk.through_log(rule.map(|(area, _)| area)), rule) {
         (Stop::Below, Some((area, rule))) => walk.through_store(area, rule),
         (Stop::Below, None) => walk.at <= walk.from,
-        (Stop::Hole, _) => false,
         (Stop::Enough, _) => true,
-        (Stop::Limit, _) => false,
+        (Stop::Hole | Stop::Limit, _) => false,
     };
     walk.past.complete = reached && from <= until;
     walk.past.records.reverse();

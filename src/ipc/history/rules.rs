@@ -4,6 +4,7 @@
 //! only added and changed, behind the door, and go with the bus.
 
 use super::area::{Area, MAX_RULES, RULE_WORDS, Words};
+use crate::ipc::BusError;
 use crate::ipc::copy::{Packer, append};
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::record::MAX_TOPIC_BYTES;
@@ -33,6 +34,18 @@ pub(in crate::ipc) struct Setting {
     pub(in crate::ipc) seconds: u32,
     /// The end of the bus when the rule was made: what came before may have been lost.
     pub(in crate::ipc) since: u64,
+}
+
+impl Rule {
+    /// Whether its pattern is one; else the sentence that says what is wrong.
+    pub fn check(&self) -> Result<(), BusError> {
+        if is_pattern(&self.pattern) {
+            return Ok(());
+        }
+        Err(BusError::Pattern {
+            pattern: self.pattern.clone(),
+        })
+    }
 }
 
 impl<'a> Area<'a> {
@@ -126,7 +139,7 @@ impl<'a> Area<'a> {
 
 /// Whether a pattern may stand in a rule: 1 to 255 bytes, no control characters, and every brace
 /// has its other half.
-pub(in crate::ipc) fn is_pattern(pattern: &str) -> bool {
+fn is_pattern(pattern: &str) -> bool {
     let mut rest = pattern;
     while let Some((literal, tail)) = rest.split_once('{') {
         let Some((name, tail)) = tail.split_once('}') else {

@@ -95,7 +95,10 @@ impl Model {
 /// Goes through all of it once.
 fn instructions_of_keeping(name: &Name) -> usize {
     let mut stepped = Stepped::start(Act::Keep, name, &payload(0));
-    let all = (0..).take_while(|_| stepped.step(1)).count();
+    let mut all = 0;
+    while stepped.step(1) {
+        all += 1;
+    }
     stepped.kill();
     all
 }

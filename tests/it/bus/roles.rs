@@ -65,7 +65,7 @@ pub(super) fn play(role: &str, bus: &str) {
         "torturer" => torture::producer(bus),
         "witness" => torture::reader(bus),
         "stepped publish" | "stepped read" | "stepped park" | "stepped keep" => {
-            stepped::play(role, bus)
+            stepped::play(role, bus);
         }
         "quiet publisher" | "quiet reader" | "quiet ringer" | "quiet sleeper" => {
             quiet::play(role, bus);
