@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanbus::ipc::{Bus, BusOptions, Draft, Next, Subscriber, topic_hash};
+use fanbus::ipc::{Bus, BusOptions, Draft, Next, Reach, Rule, Subscriber, topic_hash};
 
 const TOPIC: &str = "room:lobby";
 const SIZES: [usize; 5] = [64, 128, 1 << 10, 64 << 10, 1 << 20];
@@ -28,11 +28,60 @@ fn main() {
     let name = format!("bench-parts-{}", std::process::id());
     let bus = Bus::open(&name, &BusOptions::default()).expect("room in /dev/shm");
     whole(&mut criterion, &bus);
+    kept(&mut criterion);
     hash(&mut criterion);
     ipc::encode(&mut criterion, &SIZES);
     ipc::commit(&mut criterion);
     bus.remove().expect("it is there");
     criterion.final_summary();
+}
+
+/// What publishing costs where the history keeps, of this topic or of another, and what a replay does.
+fn kept(criterion: &mut Criterion) {
+    let name = format!("bench-kept-{}", std::process::id());
+    let bus = Bus::open(&name, &BusOptions::default()).expect("room in /dev/shm");
+    let mut group = criterion.benchmark_group("publish beside a rule");
+    for (what, pattern) in [("for others", "other:{name}"), ("for it", TOPIC)] {
+        let rule = Rule {
+            pattern: pattern.into(),
+            records: 100,
+            seconds: 0,
+        };
+        bus.retain(&rule).expect("room for it");
+        for bytes in [128, 1 << 10] {
+            let payload = vec![7; bytes];
+            let draft = draft(&payload);
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(BenchmarkId::new(what, bytes), |bencher| {
+                bencher.iter(|| bus.publish(&draft).expect("a sound bus"));
+            });
+        }
+    }
+    group.finish();
+    // A quiet topic on a busy bus, and a busy one.
+    let quiet = "other:quiet";
+    let payload = [7; 128];
+    let of_quiet = Draft {
+        topic: quiet,
+        topic_hash: topic_hash(quiet.as_bytes()),
+        ..draft(&payload)
+    };
+    for (draft, count) in [(of_quiet, 100), (draft(&payload), 200_000)] {
+        for _ in 0..count {
+            bus.publish(&draft).expect("a sound bus");
+        }
+    }
+    let mut group = criterion.benchmark_group("the last 50");
+    for (what, topic) in [("of a quiet topic", quiet), ("of a busy topic", TOPIC)] {
+        group.bench_function(what, |bencher| {
+            bencher.iter(|| {
+                let past = bus.past(topic, Reach::Last(50), u64::MAX, usize::MAX);
+                assert_eq!(black_box(past).records.len(), 50);
+            });
+        });
+    }
+    group.finish();
+    bus.remove().expect("it is there");
 }
 
 /// Publish, read, and both in turn, for each size.

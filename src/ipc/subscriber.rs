@@ -130,6 +130,8 @@ struct State {
     is_attended: bool,
     /// How often such a thread woke up.
     wakes: u64,
+    /// Whether the pipe is still full of what woke it.
+    is_rung: bool,
 }
 
 impl Waiting {
@@ -146,16 +148,22 @@ impl Waiting {
             return;
         }
         state.is_attended = true;
+        let mut is_rung = state.is_rung;
         drop(state);
 
         let parker = bus.parker();
+        if is_rung {
+            // Not right after waking: whoever was woken has a record to look at first.
+            parker.clear();
+            is_rung = false;
+        }
         if parker.park(offset) {
             let millis = timeout.as_millis().max(1) as i32;
             let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
             let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
             let woken = poll(&mut fds, timeout);
             parker.unpark();
-            parker.clear();
+            is_rung = woken != Ok(0);
             if woken == Ok(0) {
                 bus.reap();
             }
@@ -163,6 +171,7 @@ impl Waiting {
 
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_attended = false;
+        state.is_rung = is_rung;
         state.wakes += 1;
         self.woken.notify_all();
     }
