@@ -10,8 +10,8 @@ use super::store::{Damaged, Keep};
 use crate::ipc::clock;
 use crate::ipc::file::SegmentFile;
 use crate::ipc::layout::Parts;
-use crate::ipc::log::Look;
-use crate::ipc::ring::Copied;
+use crate::ipc::log::{Entry, Look};
+use crate::ipc::ring::{Copied, Ring};
 use crate::ipc::sync::{Ordering, fence};
 
 /// Another process that keeps needs microseconds for its batch, and a while more if it is not given
@@ -23,6 +23,8 @@ const BETWEEN: Duration = Duration::from_micros(50);
 const BATCH: u64 = 64;
 /// Topics whose rule is remembered.
 const REMEMBERED: usize = 4096;
+/// Memory for a frame that a keeper has at hand between its batches.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// What a process that keeps has at hand. One thread at a time.
 #[derive(Debug, Default)]
@@ -96,46 +98,53 @@ impl Keeper {
                 Look::Lapped { resume } => {
                     area.skip(resume);
                     offset = resume;
-                    continue;
                 }
                 Look::Entry(entry) => {
-                    let ring = parts.ring(entry.slot);
-                    self.frame.clear();
-                    let named = ring.read_name(entry, offset, &mut self.frame, &mut self.topic);
-                    let rule = match named {
-                        Copied::Record(_) => self.rule(area),
-                        Copied::Unwanted | Copied::Overwritten => {
-                            area.skip(offset + 1);
-                            None
-                        }
-                    };
-                    if let Some(rule) = rule {
-                        self.frame.clear();
-                        let all = |_| true;
-                        match ring.read(entry, offset, all, &mut self.frame, &mut self.topic) {
-                            Copied::Record(header) => {
-                                let keep = Keep {
-                                    offset,
-                                    seconds: header.seconds,
-                                    flags: header.flags,
-                                    topic_hash: header.topic_hash,
-                                    topic: &self.topic,
-                                    frame: &self.frame,
-                                };
-                                area.append(&keep, rule, now)?;
-                            }
-                            Copied::Unwanted | Copied::Overwritten => area.skip(offset + 1),
-                        }
+                    if !self.keep_one(area, parts.ring(entry.slot), entry, offset, now)? {
+                        area.skip(offset + 1);
                     }
+                    offset += 1;
                 }
             }
-            offset += 1;
             if offset.is_multiple_of(BATCH) {
                 set_kept(area, offset);
             }
         }
         set_kept(area, offset);
+        self.frame.shrink_to(KEPT_BYTES);
         Ok(())
+    }
+
+    /// Keeps a record if a rule says so. False: it is gone already.
+    fn keep_one(
+        &mut self,
+        area: Area<'_>,
+        ring: Ring<'_>,
+        entry: Entry,
+        offset: u64,
+        now: u32,
+    ) -> Result<bool, Damaged> {
+        self.frame.clear();
+        let named = ring.read_name(entry, offset, &mut self.frame, &mut self.topic);
+        if !matches!(named, Copied::Record(_)) {
+            return Ok(false);
+        }
+        let Some(rule) = self.rule(area) else {
+            return Ok(true);
+        };
+        let copied = ring.read(entry, offset, |_| true, &mut self.frame, &mut self.topic);
+        let Copied::Record(header) = copied else {
+            return Ok(false);
+        };
+        let keep = Keep {
+            offset,
+            seconds: header.seconds,
+            flags: header.flags,
+            topic_hash: header.topic_hash,
+            topic: &self.topic,
+            frame: &self.frame,
+        };
+        area.append(&keep, rule, now).map(|()| true)
     }
 
     /// The rule for `self.topic`.
