@@ -84,6 +84,7 @@ class Server:
         self.app = app
         self.workers = workers
         self.port = 0
+        self._kept: list[Path] = []
         self._stderr = stderr
         path = app if isinstance(app, Path) else APPS / f"{app}.py"
         inherited = {
@@ -135,6 +136,8 @@ class Server:
             return found
 
         self.port = int(wait_for(listening, "the banner").group(1))
+        maps = Path(f"/proc/{self.pid}/maps").read_text()
+        self._kept = [Path(name) for name in set(re.findall(r"/dev/shm/fanbus\.\S+", maps))]
 
     def wait_for_log(self, text: str) -> None:
         """Until it has said `text`."""
@@ -168,5 +171,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        self.segment.unlink(missing_ok=True)  # of a server that was killed
+        for segment in self._kept:  # of a server that was killed, or whose application has a history
+            segment.unlink(missing_ok=True)
         assert in_order, f"{self} did not end on SIGTERM"
