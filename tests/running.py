@@ -171,6 +171,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        for segment in self._kept:  # of a server that was killed, or whose application has a history
+        for segment in self._kept:  # the server was killed, or has a history
             segment.unlink(missing_ok=True)
         assert in_order, f"{self} did not end on SIGTERM"

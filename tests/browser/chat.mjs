@@ -420,6 +420,7 @@ const story = {
     assert.deepEqual(shown.slice(0, 2), ["before", `line ${121 - shown.length}.`]);
     assert.equal(shown.at(-1), "line 119.");
     assert.deepEqual(await lowContrast(ana), []);
+    await part(ana, "gap").scrollIntoViewIfNeeded();
     await photograph(ana, "gap-desktop");
     return [ana, ben];
   },
