@@ -84,7 +84,6 @@ class Server:
         self.app = app
         self.workers = workers
         self.port = 0
-        self._kept: list[Path] = []
         self._stderr = stderr
         path = app if isinstance(app, Path) else APPS / f"{app}.py"
         inherited = {
@@ -136,8 +135,6 @@ class Server:
             return found
 
         self.port = int(wait_for(listening, "the banner").group(1))
-        maps = Path(f"/proc/{self.pid}/maps").read_text()
-        self._kept = [Path(name) for name in set(re.findall(r"/dev/shm/fanbus\.\S+", maps))]
 
     def wait_for_log(self, text: str) -> None:
         """Until it has said `text`."""
@@ -171,6 +168,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        for segment in self._kept:  # the server was killed, or has a history
+        # Of a server that was killed, or that keeps something for its next start.
+        for segment in Path("/dev/shm").glob(f"fanbus.*-{self.port}"):
             segment.unlink(missing_ok=True)
         assert in_order, f"{self} did not end on SIGTERM"
