@@ -40,6 +40,7 @@ def test_people_on_two_workers_talk_in_a_browser(tmp_path: Path) -> None:
     )
     assert told.returncode == 0, told.stdout
     assert "ok   two tabs on two workers talk, rooms to rooms" in told.stdout
+    assert not Path(f"/dev/shm/fanbus.chat-{port}").exists(), "the story removes what the chat kept"
 
 
 def needed(found: str | bool | None, what: str) -> str:

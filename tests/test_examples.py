@@ -6,8 +6,10 @@ import ast
 import json
 import os
 import re
+import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from conftest import StartServer
+from fanbus import Bus
 from people import Terminal, closed_with, hear, join
 from running import Server
 
@@ -36,7 +40,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from started(DEMO, tmp_path_factory.mktemp("demo") / "stderr")
 
 
-def started(program: Path, stderr: Path) -> Iterator[Server]:
+def started(program: Path, stderr: Path) -> Generator[Server]:
     server = Server(program, workers=2, environment={}, stderr=stderr)
     try:
         server.wait_until_ready()
@@ -142,6 +146,72 @@ def test_a_client_that_vanishes_leaves_too(chat: Server) -> None:
         next_note(ana, "joined")
         ben.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
         assert next_note(ana, "left")["name"] == "Ben"
+
+
+def before_joining(ws: ClientConnection, tab: str) -> list[dict[str, Any]]:
+    """The notes that a client of a Python room gets before the one of its own arrival."""
+    heard = []
+    while (note := json.loads(hear(ws))).get("tab") != tab:
+        heard.append(note)
+    return heard
+
+
+def test_who_comes_late_hears_what_was_said_with_its_time(chat: Server) -> None:
+    with ExitStack() as stack:
+        started_ms = int(time.time() * 1000)
+        ana, ben, _, worker = two_on_two_workers(stack, chat, "/rooms/late", "/relay/late")
+        for number in range(3):
+            say(ana, f"room {number}", "through Python")
+            assert next_note(ana, "message")["id"] == f"room {number}"
+            say(ben, f"relay {number}", "through Rust", name="Ben", worker=worker)
+            assert next_note(ana, "message")["id"] == f"relay {number}"
+        ended_ms = int(time.time() * 1000)
+        late = stack.enter_context(join(chat, "/rooms/late?name=Late&tab=late"))
+        said = [note for note in before_joining(late, "late") if note["type"] == "message"]
+        assert [note["id"] for note in said] == [
+            f"{way} {number}" for number in range(3) for way in ("room", "relay")
+        ]
+        assert all(started_ms <= note["at_ms"] <= ended_ms for note in said[::2])
+        assert not any("at_ms" in note for note in said[1::2]), "a relay adds nothing"
+        say(ben, "live", "and on", name="Ben", worker=worker)
+        assert next_note(late, "message")["id"] == "live"
+
+
+def test_a_room_tells_its_last_hundred_records(chat: Server) -> None:
+    with ExitStack() as stack:
+        enter(stack, chat, "/rooms/full", "Ana")
+        with Bus.open(f"chat-{chat.port}", create=False) as bus:
+            for number in range(150):
+                bus.publish("room:full", json.dumps({"type": "message", "number": number}))
+        late = stack.enter_context(join(chat, "/rooms/full?tab=late"))
+        heard = before_joining(late, "late")
+        assert [note["number"] for note in heard] == list(range(50, 150))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_history_outlives_the_server(server: StartServer, how: signal.Signals) -> None:
+    first = server(CHAT, workers=2)
+    with join(first, "/rooms/lobby?tab=first") as ws:
+        before_joining(ws, "first")
+        say(ws, "1", "remember this")
+        assert next_note(ws, "message")["id"] == "1"
+    if how == signal.SIGKILL:
+        os.killpg(first.pid, how)
+    else:
+        first.send_signal(how)
+    first.wait()
+    again = server(CHAT, workers=2, environment={"PORT": str(first.port)})
+    with join(again, "/rooms/lobby?tab=again") as ws:
+        said = [note for note in before_joining(ws, "again") if note["type"] == "message"]
+        assert [note["text"] for note in said] == ["remember this"]
+
+
+def test_a_chat_that_was_tested_leaves_no_bus(tmp_path: Path) -> None:
+    running = started(CHAT, tmp_path / "stderr")
+    segment = Path(f"/dev/shm/fanbus.chat-{next(running).port}")
+    assert segment.exists()
+    running.close()
+    assert not segment.exists()
 
 
 def test_rooms_do_not_hear_each_other(chat: Server) -> None:

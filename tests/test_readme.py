@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -577,6 +578,18 @@ def what_the_command_publishes_comes_to_the_room(block: Block, start: Start) -> 
         with Program(*command(block.text), environment=environment) as program:
             assert program.wait() == 0, program.said(2)
         assert hear(client) == "hello"
+
+
+@proves(f"{CHAT}: fanbus bus remove chat-5000")
+def what_the_chat_has_kept_is_removed(block: Block, start: Start) -> None:
+    server = start(ROOT / "examples" / "chat" / "app.py")
+    name = f"chat-{server.port}"
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert name in [bus["name"] for bus in _core.buses()], "it outlives the server"
+    with Program(*command(block.text.replace("chat-5000", name))) as program:
+        assert program.wait() == 0, program.said(2)
+    assert name not in [bus["name"] for bus in _core.buses()]
 
 
 @proves(f'{CHAT}: {{"id": "1", "text": "Hello from a terminal"}}')

@@ -4,16 +4,17 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from time import time_ns
 
 from fanbus import Fanbus, HTTPError, Request, Response, WebSocket, WebSocketConfig
 
 app = Fanbus(name="chat")
+app.topic("room:{room}", history=100)  # for those who come late, and who come back
 limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20)
 
 
-def note(kind: str, **fields: str) -> str:
-    """One line of the chat: JSON that also says which worker published it."""
-    return json.dumps({"type": kind, **fields, "worker": os.getpid()})
+def note(kind: str, **fields: str) -> str:  # JSON that also says who published it, and when
+    return json.dumps({"type": kind, **fields, "worker": os.getpid(), "at_ms": time_ns() // 10**6})
 
 
 def parse(message: str | bytes) -> object:
@@ -33,7 +34,7 @@ async def room(ws: WebSocket, room: str) -> None:
     if len(room) > 60 or not room.isprintable():
         raise HTTPError(404)
     topic, name = f"room:{room}", ws.query.get("name", "Somebody")[:40]
-    ws.subscribe(topic)  # from here on this client gets what any worker publishes there
+    ws.subscribe(topic, last=100)  # what was said before, then what any worker publishes there
     app.publish(topic, note("joined", name=name, tab=ws.query.get("tab", "")))
     try:
         async for message in ws:
@@ -55,5 +56,4 @@ async def relay(request: Request, room: str) -> None:
 
 if __name__ == "__main__":
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
-    # Two workers even on one core: only then is there somebody on the other side of the bus.
-    app.run(host=host, port=port, workers=min(8, max(2, os.cpu_count() or 1)))
+    app.run(host=host, port=port, workers=min(8, max(2, os.cpu_count() or 1)))  # 2: to see the bus

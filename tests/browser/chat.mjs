@@ -40,6 +40,19 @@ async function stopServer(signal) {
   await server.ended;
 }
 
+/** Ends a worker with kill -9. The page stays away until `comeBack`, so that something can be said meanwhile. */
+async function loseWorker(page, worker) {
+  await page.evaluate(() => { globalThis.reallyConnect = connect; connect = () => {}; });
+  process.kill(Number(worker), "SIGKILL");
+  await page.waitForSelector("[data-testid=connection].away");
+}
+
+async function comeBack(page) {
+  const before = await notice(page, "You are back").count();
+  await page.evaluate(() => { connect = globalThis.reallyConnect; tryNow(); });
+  await notice(page, "You are back").nth(before).waitFor();
+}
+
 async function until(what, condition) {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
@@ -55,6 +68,26 @@ async function until(what, condition) {
 const part = (page, testid) => page.getByTestId(testid);
 const message = (page, text) => part(page, "message").filter({ hasText: text });
 const notice = (page, text) => part(page, "notice").filter({ hasText: text });
+
+const texts = (page, list = "scroll") => part(page, list).locator("[data-testid=message] p").allInnerTexts();
+
+/** Publishes to a room from outside of the server, each of them as it stands. */
+function publish(room, ...messages) {
+  execFileSync(python, ["-c", `import json, sys
+from fanbus import Bus
+with Bus.open(sys.argv[1], create=False) as bus:
+    for message in json.load(sys.stdin):
+        bus.publish(sys.argv[2], message)`, `chat-${port}`, `room:${room}`], { input: JSON.stringify(messages) });
+}
+
+/** What the bus keeps of a room, as text. */
+function kept(room) {
+  const lines = execFileSync(python, ["-c", `import json, sys
+from fanbus import Bus
+with Bus.open(sys.argv[1], create=False) as bus:
+    print(json.dumps([str(record.message) for record in bus.history(sys.argv[2], last=100)]))`, `chat-${port}`, `room:${room}`]);
+  return JSON.parse(lines);
+}
 
 async function open(context, { name, room, via, viewport = DESKTOP, scheme = "light" }) {
   const page = await context.newPage();
@@ -242,9 +275,9 @@ const story = {
 
   async "what the command line publishes appears in every browser, on both workers"(context) {
     const { ana, ben } = await onTwoWorkers(context, "outside", "rooms", "relay");
-    const publish = (text) => execFileSync(python, ["-m", "fanbus", "publish", "--bus", `chat-${port}`, "room:outside", text]);
-    publish("hello");
-    publish("hello once more");
+    const type = (text) => execFileSync(python, ["-m", "fanbus", "publish", "--bus", `chat-${port}`, "room:outside", text]);
+    type("hello");
+    type("hello once more");
     for (const page of [ana, ben]) {
       await hears(page, "hello once more");
       assert.equal(await part(page, "message").count(), 2);
@@ -290,6 +323,156 @@ const story = {
     assert.deepEqual(await message(ben, "quick").locator("p").allInnerTexts(), Array.from({ length: 30 }, (_, n) => `quick ${n}.`));
     assert.equal(await notice(ana, "You are back").count(), 0, "it was never closed for being too fast");
     return [ana, ben];
+  },
+
+  async "who comes late sees what was said, in order and once, with the time it was said"(context) {
+    const { ana, ben } = await onTwoWorkers(context, "late", "rooms", "relay");
+    assert.ok(await part(ana, "past").isHidden(), "nobody has said anything yet");
+    const said = ["one", "two", "three", "four"];
+    for (const [number, text] of said.entries()) {
+      await say(number % 2 ? ben : ana, text);
+      await hears(ana, text);
+    }
+    publish("late", "as plain text", "as plain text");
+    await until("they are there", async () => (await part(ana, "message").count()) === 6);
+    const before = Date.now();
+    const late = await open(context, { name: "Late", room: "late", viewport: PHONE });
+    const worker = await isOnline(late);
+    await notice(late, "You joined").waitFor();
+    assert.deepEqual(await texts(late, "earlier"), [...said, "as plain text", "as plain text"]);
+    assert.ok(await part(late, "divider").isVisible());
+    assert.deepEqual(await part(late, "notice").allInnerTexts(), [`You joined${worker}`], "nobody joins or leaves a second time");
+    assert.equal(await late.title(), "#late · Fanbus chat", "nothing is unread");
+    for (const [number, text] of said.entries()) {
+      const time = message(late, text).locator("time");
+      if (number % 2) assert.equal(await time.count(), 0, "of the relay's messages nobody knows");
+      else assert.ok(Date.parse(await time.getAttribute("datetime")) <= before, "not the time it is shown");
+    }
+    await say(ana, "now you are here");
+    await hears(late, "now you are here");
+    assert.deepEqual(await texts(late, "log"), ["now you are here"], "below the line");
+    for (const [device, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP }))
+      for (const colorScheme of ["light", "dark"]) {
+        await late.setViewportSize(viewport);
+        await late.emulateMedia({ colorScheme });
+        await photograph(late, `late-${device}-${colorScheme}`);
+        assert.deepEqual(await lowContrast(late), [], `${device} ${colorScheme}`);
+      }
+    await late.close();
+    return [ana, ben];
+  },
+
+  async "of much that was said, the newest fifty are shown, with their day"(context) {
+    const yesterday = Date.now() - 86_400_000;
+    const ana = await open(context, { name: "Ana", room: "much" });
+    await isOnline(ana);
+    await ana.close();
+    const note = (number, at_ms) => JSON.stringify({ type: "message", id: `x${number}`, name: "Eve", text: `line ${number}.`, worker: 7, at_ms });
+    const forged = [note(70, 9e15), note(71, -5), note(72, "soon")];
+    publish("much", ...Array.from({ length: 70 }, (_, number) => note(number, yesterday)), ...forged);
+    const late = await open(context, { name: "Late", room: "much" });
+    await isOnline(late);
+    assert.deepEqual(await texts(late, "earlier"), Array.from({ length: 50 }, (_, number) => `line ${number + 23}.`));
+    const day = new Date(yesterday).toLocaleString("en-GB", { day: "numeric", month: "short" });
+    assert.ok((await message(late, "line 69.").locator("time").innerText()).startsWith(day));
+    for (const number of [70, 71, 72]) assert.equal(await message(late, `line ${number}.`).locator("time").count(), 0);
+    return [late];
+  },
+
+  async "who comes back sees what was said meanwhile, and nothing twice"(context) {
+    const { ana, ben, anaWorker } = await onTwoWorkers(context, "back", "rooms", "rooms");
+    await say(ana, "first");
+    await hears(ben, "first");
+    publish("back", "tick", "tick");
+    await until("both ticks", async () => (await message(ana, "tick").count()) === 2);
+    // This one arrives, but the tab does not learn that it did.
+    await ana.evaluate(() => { globalThis.reallyReceive = receive; receive = () => {}; });
+    await say(ana, "did it arrive?");
+    await hears(ben, "did it arrive?");
+    await loseWorker(ana, anaWorker);
+    await ana.evaluate(() => { receive = globalThis.reallyReceive; });
+    publish("back", "tick");
+    await say(ben, "while you were away");
+    await hears(ben, "while you were away");
+    await say(ana, "written while offline");
+    await comeBack(ana);
+    await hears(ben, "written while offline");
+    await until("it is sent", async () => (await part(ana, "pending").locator("[data-testid=message]").count()) === 0);
+    const all = ["first", "tick", "tick", "did it arrive?", "tick", "while you were away", "written while offline"];
+    for (const page of [ana, ben]) assert.deepEqual(await texts(page), all);
+    assert.equal(kept("back").filter((text) => text.includes("did it arrive?")).length, 1, "it is not sent again");
+    assert.equal(await part(ana, "gap").count(), 0);
+    assert.ok(await part(ana, "past").isHidden(), "nothing was said before it came");
+    assert.equal(await notice(ana, "You joined").count(), 1);
+    return [ana, ben];
+  },
+
+  async "who was away for too much is told that something may be missing"(context) {
+    const { ana, ben, anaWorker } = await onTwoWorkers(context, "gap", "rooms", "rooms");
+    await say(ana, "before");
+    await hears(ben, "before");
+    await loseWorker(ana, anaWorker);
+    publish("gap", ...Array.from({ length: 120 }, (_, number) => `line ${number}.`));
+    await hears(ben, "line 119.");
+    await comeBack(ana);
+    assert.equal(await part(ana, "gap").innerText(), "Something may be missing here");
+    const shown = await texts(ana);
+    assert.deepEqual(shown.slice(0, 2), ["before", `line ${121 - shown.length}.`]);
+    assert.equal(shown.at(-1), "line 119.");
+    assert.deepEqual(await lowContrast(ana), []);
+    await part(ana, "gap").scrollIntoViewIfNeeded();
+    await photograph(ana, "gap-desktop");
+    return [ana, ben];
+  },
+
+  async "a tab goes to the relay and back, and finds what was said before and meanwhile"(context) {
+    const ben = await open(context, { name: "Ben", room: "there-and-back" });
+    await isOnline(ben);
+    for (const text of ["one", "two"]) { await say(ben, text); await hears(ben, text); }
+    const ana = await open(context, { name: "Ana", room: "there-and-back", via: "relay" });
+    await isOnline(ana);
+    await say(ana, "from Rust");
+    await hears(ana, "from Rust");
+    assert.deepEqual(await texts(ana), ["from Rust"], "the relay replays nothing");
+    await part(ana, "kind-rooms").check();
+    await notice(ana, "You now talk through the Python room").waitFor();
+    assert.deepEqual(await texts(ana, "earlier"), ["one", "two"]);
+    assert.deepEqual(await texts(ana, "log"), ["from Rust"]);
+    await part(ana, "kind-relay").check();
+    await notice(ana, "You now talk through the Rust relay").waitFor();
+    await say(ben, "three");
+    await hears(ana, "three");
+    await part(ana, "kind-rooms").check();
+    await notice(ana, "You now talk through the Python room").nth(1).waitFor();
+    await say(ana, "four");
+    await hears(ana, "four");
+    assert.deepEqual(await texts(ana), ["one", "two", "from Rust", "three", "four"]);
+    assert.equal(await part(ana, "gap").count(), 0);
+    return [ana, ben];
+  },
+
+  async "the server stops or dies and starts again: what was said is still there"(context) {
+    const ana = await open(context, { name: "Ana", room: "restart" });
+    await isOnline(ana);
+    const said = [];
+    for (const signal of ["SIGTERM", "SIGKILL"]) {
+      said.push(`before ${signal}`, `before ${signal}`);
+      publish("restart", `before ${signal}`);
+      await message(ana, `before ${signal}`).waitFor();
+      await say(ana, `before ${signal}`);
+      await message(ana, `before ${signal}`).nth(1).waitFor();
+      const before = await notice(ana, "You are back").count();
+      await stopServer(signal);
+      await ana.waitForSelector("[data-testid=connection].away");
+      await startServer();
+      await notice(ana, "You are back").nth(before).waitFor();
+      assert.deepEqual(await texts(ana), said);
+      const late = await open(context, { name: "Late", room: "restart" });
+      await isOnline(late);
+      assert.deepEqual(await texts(late, "earlier"), said);
+      await late.close();
+    }
+    return [ana];
   },
 
   async "the server dies, the page says so, and goes on when it is back"(context) {
@@ -418,18 +601,23 @@ const story = {
     await Promise.all([isOnline(ana), isOnline(ben)]);
     await say(ana, "only here");
     await hears(ana, "only here");
+    await say(ben, "was there first");
+    await hears(ben, "was there first");
     await ana.bringToFront();
     await part(ana, "room").click();
     await part(ana, "room-name").fill("There!");
     await part(ana, "room-name").press("Enter");
     await notice(ben, "Ana joined").waitFor();
     assert.match(ana.url(), /#there$/);
-    assert.equal(await message(ana, "only here").count(), 0);
+    assert.deepEqual(await texts(ana), ["was there first"]);
     await say(ana, "now there");
     await hears(ben, "now there");
     await ana.goBack();
     await isOnline(ana);
     assert.equal(await part(ana, "room").innerText(), "here");
+    assert.deepEqual(await texts(ana, "earlier"), ["only here"]);
+    assert.deepEqual(await texts(ana), ["only here"]);
+    assert.equal(await ana.locator(".who").innerText(), "Ana (you)");
     await ana.goto(`http://127.0.0.1:${port}/?name=Ana&room=Side+Room#`);
     await isOnline(ana);
     assert.equal(await part(ana, "room").innerText(), "side-room");
@@ -443,7 +631,7 @@ const story = {
   },
 
   async "phone and desktop, light and dark: readable, and with room for everything"(context) {
-    const { ana, ben } = await onTwoWorkers(context, "lobby", "rooms", "rooms");
+    const { ana, ben } = await onTwoWorkers(context, "devices", "rooms", "rooms");
     await say(ana, "Good morning! Which worker are you on?");
     await hears(ben, "Good morning");
     await say(ben, "The other one. See the number on my message?");
@@ -536,6 +724,7 @@ try {
 } finally {
   await browser.close();
   if (server?.exitCode === null && server.signalCode === null) await stopServer("SIGINT");
+  execFileSync(python, ["-m", "fanbus", "bus", "remove", `chat-${port}`]);  // it has kept what was said
   if (failed) console.log(`\nThe server said:\n${server?.output}`);
 }
 process.exitCode = failed ? 1 : 0;
