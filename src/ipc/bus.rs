@@ -8,7 +8,6 @@ use super::counters::{Counters, Places};
 use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
 use super::file::is_name;
-use super::history::area::Area;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
@@ -241,7 +240,7 @@ impl Bus {
         if bytes > limit + FRAME_HEADER_ROOM {
             return Err(PublishError::TooLarge { bytes, limit });
         }
-        let keeps = parts.history().as_ref().is_some_and(Area::is_used);
+        let keeps = parts.has_rules();
         let now = Moment {
             seen: shared.seen.load(Ordering::Relaxed),
             seconds: if keeps { clock::seconds() } else { 0 },

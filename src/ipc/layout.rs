@@ -11,7 +11,7 @@ use super::history::area::{Area, HEAD_WORDS, MIN_HISTORY_BYTES};
 use super::log::Log;
 use super::members::Table;
 use super::ring::Ring;
-use super::sync::AtomicU64;
+use super::sync::{AtomicU64, Ordering};
 use super::wake::Sleepers;
 
 /// Changes whenever a word of the layout, or the meaning of one, changes.
@@ -241,6 +241,12 @@ impl<'a> Parts<'a> {
             &self.words[RULES_AT],
             &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES],
         ))
+    }
+
+    /// Whether the history has rules. Asked before every publish, and hardly ever true anew.
+    #[inline]
+    pub(super) fn has_rules(&self) -> bool {
+        self.words[RULES_AT].load(Ordering::Relaxed) != 0
     }
 
     /// What a member has done so far.

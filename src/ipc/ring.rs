@@ -99,9 +99,8 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
         let announced = self.intent.load(Ordering::Relaxed);
-        let step = self.bytes() / STEPS as u64;
         if (announced.wrapping_sub(end) as i64) < 0 {
-            (announced / step).max(STEPS as u64)..end.div_ceil(step)
+            self.step(announced).max(STEPS as u64)..self.step(end - 1) + 1
         } else {
             0..0
         }
@@ -110,7 +109,8 @@ impl<'a> Ring<'a> {
     /// The step in which a position lies.
     #[inline]
     pub(super) fn step(&self, pos: u64) -> u64 {
-        pos / (self.bytes() / STEPS as u64)
+        // A shift: both are powers of two, which the compiler cannot know.
+        pos >> (self.bytes().trailing_zeros() - STEPS.trailing_zeros())
     }
 
     /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
