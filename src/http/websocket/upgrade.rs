@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix::{Actor, Recipient};
 use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
@@ -25,7 +24,7 @@ use crate::actors::deflate::Encoding;
 use crate::actors::hub::{Ask, Open, Opening, Seat};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::{Outlet, Writer};
-use crate::actors::session::{Control, Route, Session};
+use crate::actors::session::{Route, Session};
 use crate::http::handler::Call;
 use crate::http::path::Values;
 use crate::http::request::Request;
@@ -188,7 +187,7 @@ struct Handshake {
 }
 
 impl Opening for Handshake {
-    fn accept(self: Box<Self>, seat: Seat) -> (Rc<Outlet>, Recipient<Control>) {
+    fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet> {
         let Self {
             client:
                 Client {
@@ -236,8 +235,9 @@ impl Opening for Handshake {
         upgrade.write(chosen.as_ref(), extensions, &mut answer);
         outlet.send(&answer, Source::Session);
         let sending = Rc::clone(&outlet);
-        let session = Session::new(shared, reader, decoder, route, sending, &limits, early);
-        (outlet, session.start().recipient())
+        let session = Session::new(shared, reader, decoder, route, sending, limits, early);
+        tokio::task::spawn_local(session);
+        outlet
     }
 
     fn reject(self: Box<Self>, status: u16, reason: &str) {
