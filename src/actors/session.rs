@@ -161,7 +161,8 @@ pub struct Session<R, D> {
     decoder: D,
     route: Route,
     outlet: Rc<Outlet>,
-    bucket: Option<TokenBucket>,
+    /// Boxed: most routes have none.
+    bucket: Option<Box<TokenBucket>>,
     limits: Rc<Limits>,
     /// What came and was not decoded yet: together with the handshake, or more than one turn is for.
     undecoded: Vec<u8>,
@@ -222,7 +223,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             outlet,
             bucket: limits
                 .rate_limit
-                .map(|rate| TokenBucket::new(rate, Instant::now())),
+                .map(|rate| Box::new(TokenBucket::new(rate, Instant::now()))),
             limits,
             undecoded: early,
             paused: false,
