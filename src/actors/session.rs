@@ -57,7 +57,7 @@ pub enum Route {
     /// Send them back, with this in front.
     Echo(Rc<[u8]>),
     /// Publish them to the topic, which the session is subscribed to.
-    Relay(Topic),
+    Relay(Box<Topic>),
     /// Give them to the handler.
     Handler,
 }
@@ -165,7 +165,7 @@ pub struct Session<R, D> {
     bucket: Option<Box<TokenBucket>>,
     limits: Rc<Limits>,
     /// What came and was not decoded yet: together with the handshake, or more than one turn is for.
-    undecoded: Vec<u8>,
+    undecoded: Box<[u8]>,
     /// The handler has enough to do.
     paused: bool,
     phase: Phase,
@@ -225,7 +225,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 .rate_limit
                 .map(|rate| Box::new(TokenBucket::new(rate, Instant::now()))),
             limits,
-            undecoded: early,
+            undecoded: early.into_boxed_slice(),
             paused: false,
             phase: Phase::Open,
             failing: None,
@@ -444,7 +444,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 Event::Close { .. } => unreachable!("a close frame has returned above"),
             }
             if !input.is_empty() && self.is_enough(taken_bytes) {
-                self.undecoded = input.to_vec();
+                self.undecoded = (&*input).into();
                 break;
             }
         }

@@ -72,7 +72,7 @@ pub(super) struct Member {
     pub(super) topics: SmallVec<[TopicId; 2]>,
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
-    pub(super) touched: SmallVec<[(TopicId, u64); 2]>,
+    pub(super) touched: Vec<(TopicId, u64)>,
     pinged: Option<Instant>,
 }
 
@@ -127,7 +127,7 @@ impl Registry {
             State::Opening(Waiting {
                 route: Route::Relay(topic),
                 ..
-            }) => Some(topic.clone()),
+            }) => Some(Topic::clone(topic)),
             _ => None,
         }
     }
@@ -167,7 +167,7 @@ impl Registry {
             subprotocol,
         };
         let outlet = opening.accept(seat);
-        let (topics, touched) = (SmallVec::new(), SmallVec::new());
+        let (topics, touched) = (SmallVec::new(), Vec::new());
         let member = Member {
             outlet,
             limits,

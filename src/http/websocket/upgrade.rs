@@ -94,7 +94,7 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
     let route = match &settings.behaviour {
         Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
         Behaviour::Relay(template) => match template.fill(&found.values) {
-            Ok(topic) => Route::Relay(topic),
+            Ok(topic) => Route::Relay(Box::new(topic)),
             Err(error) => return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
         },
         Behaviour::Handler => Route::Handler,
