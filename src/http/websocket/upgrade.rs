@@ -264,3 +264,17 @@ impl Writer for OwnedWriteHalf {
         let _ = SockRef::from(self.as_ref()).shutdown(Shutdown::Write);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::tcp::OwnedReadHalf;
+
+    use super::*;
+
+    #[test]
+    fn a_session_and_its_task_are_four_cache_lines() {
+        // Tokio aligns a task to two cache lines, and adds about a hundred bytes to what it runs.
+        type Open = Session<OwnedReadHalf, Decoder>;
+        assert!(size_of::<Open>() <= 144, "{}", size_of::<Open>());
+    }
+}
