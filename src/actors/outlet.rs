@@ -19,7 +19,7 @@ use super::end_of_turn::EndOfTurn;
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
-use super::session::SessionKey;
+use super::session::{Control, SessionKey};
 use super::turn::{Index, Run, Turn};
 
 /// A socket's writing end. Dropping it ends the writing side of the connection.
@@ -55,13 +55,15 @@ pub struct Outlet {
 
 struct Sending {
     outbox: Outbox,
+    /// What the hub has told the session, and its task has not taken up yet.
+    controls: Vec<Control>,
     /// When a close frame was sent or queued: nothing comes behind it.
     closed: Option<Instant>,
     /// Published messages still go to this client.
     delivers: bool,
     /// The socket refuses for good.
     broken: bool,
-    /// The session's task, which flushes the outbox.
+    /// The session's task, which flushes the outbox and does what it is told.
     waker: Option<Waker>,
 }
 
@@ -92,6 +94,7 @@ impl Outlet {
         let outbox = Outbox::new(limits.max_queue_bytes, limits.overflow);
         let sending = Sending {
             outbox,
+            controls: Vec::new(),
             closed: None,
             delivers: true,
             broken: false,
@@ -183,6 +186,18 @@ impl Outlet {
         }
         sending.wake();
         Ok(())
+    }
+
+    /// Tells the session something, and wakes its task.
+    pub fn tell(&self, control: Control) {
+        let mut sending = self.sending.borrow_mut();
+        sending.controls.push(control);
+        sending.wake();
+    }
+
+    /// Session: what it was told since it last asked.
+    pub fn take_controls(&self) -> Vec<Control> {
+        std::mem::take(&mut self.sending.borrow_mut().controls)
     }
 
     /// No published message goes out any more: the session is about to be closed, and the client
@@ -344,7 +359,7 @@ impl Outlet {
 }
 
 impl Sending {
-    /// Wakes the session's task: there is something to flush, or the socket broke.
+    /// Wakes the session's task: there is something to flush or to do, or the socket broke.
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();

@@ -1,4 +1,4 @@
-//! One WebSocket: an actor that owns the reading half, the limits and the way to the end.
+//! One WebSocket: a task that owns the reading half, the limits and the way to the end.
 //!
 //! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
 //! published, or given to the [`Inbox`] of the handler. The sending half is the [`Outlet`], which
@@ -7,13 +7,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::Addr;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
@@ -57,7 +57,7 @@ pub enum Route {
     /// Send them back, with this in front.
     Echo(Rc<[u8]>),
     /// Publish them to the topic, which the session is subscribed to.
-    Relay(Topic),
+    Relay(Box<Topic>),
     /// Give them to the handler.
     Handler,
 }
@@ -136,9 +136,8 @@ impl Shared {
     }
 }
 
-/// What the hub tells a session.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+/// What the hub tells a session, through its [`Outlet`].
+#[derive(Debug)]
 pub enum Control {
     /// Close with this code; with `forget`, without waiting for what is queued.
     Close {
@@ -155,19 +154,18 @@ pub enum Control {
     Abort,
 }
 
-/// See the module's documentation.
+/// See the module's documentation. Spawned on the hub's thread, it is done when the session is over.
 pub struct Session<R, D> {
     shared: Rc<Shared>,
     reader: R,
     decoder: D,
     route: Route,
     outlet: Rc<Outlet>,
-    bucket: Option<TokenBucket>,
-    /// Bytes that wait for a slow client before nothing more is read from it.
-    max_queue_bytes: usize,
-    answer_timeout: Duration,
+    /// Boxed: most routes have none.
+    bucket: Option<Box<TokenBucket>>,
+    limits: Rc<Limits>,
     /// What came and was not decoded yet: together with the handshake, or more than one turn is for.
-    undecoded: Vec<u8>,
+    undecoded: Box<[u8]>,
     /// The handler has enough to do.
     paused: bool,
     phase: Phase,
@@ -214,7 +212,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         decoder: D,
         route: Route,
         outlet: Rc<Outlet>,
-        limits: &Limits,
+        limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
         Self {
@@ -225,10 +223,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             outlet,
             bucket: limits
                 .rate_limit
-                .map(|rate| TokenBucket::new(rate, Instant::now())),
-            max_queue_bytes: limits.max_queue_bytes,
-            answer_timeout: limits.answer_timeout,
-            undecoded: early,
+                .map(|rate| Box::new(TokenBucket::new(rate, Instant::now()))),
+            limits,
+            undecoded: early.into_boxed_slice(),
             paused: false,
             phase: Phase::Open,
             failing: None,
@@ -241,8 +238,24 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.outlet.key()
     }
 
+    /// Does what the hub says. False when the session is to end at once.
+    fn obey(&mut self) -> bool {
+        for control in self.outlet.take_controls() {
+            match control {
+                Control::Close {
+                    code,
+                    reason,
+                    forget,
+                } => self.close(code, &reason, forget),
+                Control::Resume => self.paused = false,
+                Control::Abort => return false,
+            }
+        }
+        true
+    }
+
     /// Drives the session. Ready when it is over.
-    fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<()> {
+    fn drive(&mut self, task: &mut task::Context<'_>) -> Poll<()> {
         let flushed = match self.outlet.poll_flush(task) {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => true,
@@ -297,7 +310,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
         if self.failing.is_some()
             || self.paused
-            || self.outlet.waiting_cost() > self.max_queue_bytes
+            || self.outlet.waiting_cost() > self.limits.max_queue_bytes
         {
             return true;
         }
@@ -359,7 +372,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn fail(&mut self, violation: Violation) {
         let answers = matches!(self.route, Route::Handler) && self.outlet.link().owes();
         if answers && self.phase == Phase::Open {
-            let deadline = Box::pin(tokio::time::sleep(self.answer_timeout));
+            let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
             self.failing = Some(Box::new(Failing {
                 violation,
                 deadline,
@@ -431,7 +444,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 Event::Close { .. } => unreachable!("a close frame has returned above"),
             }
             if !input.is_empty() && self.is_enough(taken_bytes) {
-                self.undecoded = input.to_vec();
+                self.undecoded = (&*input).into();
                 break;
             }
         }
@@ -487,49 +500,16 @@ fn refused(error: PublishError) -> Violation {
     }
 }
 
-impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Actor for Session<R, D> {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.spawn(Drive);
-    }
-
-    fn stopped(&mut self, _context: &mut Self::Context) {
-        self.tell_closed(1006, "the connection was lost");
-        self.shared.hub.do_send(Leave(self.key()));
-    }
-}
-
-impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Handler<Control> for Session<R, D> {
-    type Result = ();
-
-    fn handle(&mut self, control: Control, context: &mut Self::Context) {
-        match control {
-            Control::Close {
-                code,
-                reason,
-                forget,
-            } => self.close(code, &reason, forget),
-            Control::Resume => self.paused = false,
-            Control::Abort => context.stop(),
-        }
-    }
-}
-
-/// Polls the session as part of its actor.
-struct Drive;
-
-impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> ActorFuture<Session<R, D>> for Drive {
+impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D> {
     type Output = ();
 
-    fn poll(
-        self: Pin<&mut Self>,
-        session: &mut Session<R, D>,
-        context: &mut Context<Session<R, D>>,
-        task: &mut task::Context<'_>,
-    ) -> Poll<()> {
-        ready!(session.poll(task));
-        context.stop();
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        let session = self.get_mut();
+        if session.obey() {
+            ready!(session.drive(task));
+        }
+        session.tell_closed(1006, "the connection was lost");
+        session.shared.hub.do_send(Leave(session.key()));
         Poll::Ready(())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod handler;
+pub mod head;
 pub mod listener;
 pub mod path;
 pub mod replies;

@@ -66,7 +66,7 @@ pub(super) fn stop_plain(value: Py<PyAny>) -> PyErr {
 }
 
 /// What an awaitable yields while it waits: a future in the eyes of an asyncio task.
-#[pyclass(frozen, module = "fanbus._core", weakref)]
+#[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Waiter {
     event_loop: Py<PyAny>,
     state: Mutex<State>,

@@ -158,7 +158,8 @@ impl EventLoop {
             return Ok(());
         };
         let request = call.request.expect("a handshake carries its request");
-        let head = Head::new(request, &endpoint.names, call.values.clone());
+        let values = call.values.into_boxed_slice();
+        let head = Head::new(request.head, &endpoint.names, values);
         let ws = WebSocket::new(
             py,
             session,
@@ -172,7 +173,7 @@ impl EventLoop {
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
         let task = endpoint
-            .call(py, &call.values, subject)
+            .call(py, ws.get().values(), subject)
             .and_then(|coroutine| host.start_task(py, &coroutine));
         match task {
             Ok(task) => {

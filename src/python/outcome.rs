@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::errors::{Refused, WebSocketClosed};
 use super::remote::Remote;
-use super::request::{Head, Request};
+use super::request::Request;
 use super::response;
 use super::router::{Endpoint, Endpoints};
 use super::threads::Job;
@@ -157,7 +157,10 @@ impl Host {
     fn http(&self, py: Python<'_>, call: &Call) -> (&Endpoint, String) {
         let endpoint = &self.endpoints.http[call.endpoint.0 as usize];
         let label = match &call.request {
-            Some(request) => format!("{} {}", request.method, request.path),
+            Some(request) => {
+                let path = String::from_utf8_lossy(request.head.path());
+                format!("{} {path}", request.method)
+            }
             None => endpoint.label(py),
         };
         (endpoint, label)
@@ -176,9 +179,9 @@ impl Host {
             values, request, ..
         } = call;
         let request = request.expect("a handshake carries its request");
-        let label = format!("the handshake of {}", request.path);
-        let head = Head::new(request, &endpoint.names, values.clone());
-        let subject = Bound::new(py, Request::new(py, head, endpoint.asynchronous));
+        let path = String::from_utf8_lossy(request.head.path());
+        let label = format!("the handshake of {path}");
+        let subject = Bound::new(py, Request::new(request, endpoint, &values));
         let result =
             subject.and_then(|subject| endpoint.call(py, &values, Some(subject.into_any())));
         (result, label)
@@ -253,10 +256,7 @@ fn call_http<'py>(py: Python<'py>, endpoint: &Endpoint, call: Call) -> PyResult<
         values, request, ..
     } = call;
     let subject = request
-        .map(|request| {
-            let head = Head::new(request, &endpoint.names, values.clone());
-            Bound::new(py, Request::new(py, head, endpoint.asynchronous))
-        })
+        .map(|request| Bound::new(py, Request::new(request, endpoint, &values)))
         .transpose()?;
     endpoint.call(py, &values, subject.map(Bound::into_any))
 }

@@ -1,8 +1,13 @@
 //! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
+use actix_http::Method;
+use actix_http::header::COOKIE;
+use bytes::Bytes;
+
+use percent_encoding::percent_decode;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
@@ -10,16 +15,25 @@ use pyo3::types::{PyBytes, PyDict};
 use super::awaitables::Ready;
 use super::errors::HTTPError;
 use super::multidict::MultiDict;
-use super::router::to_python;
-use crate::http::path::Values;
-use crate::http::request::Request as Http;
+use super::router::{Endpoint, to_python};
+use crate::http::head::Head as Http;
+use crate::http::path::Value;
+use crate::http::request::Request as Whole;
+use crate::http::websocket::handshake::Headers;
 
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
 pub(super) struct Head {
     pub http: Http,
-    names: Vec<String>,
-    values: Values,
+    /// Names of the path's parameters, shared by all requests of an endpoint.
+    names: Arc<[String]>,
+    pub values: Box<[Value]>,
+    /// Most handlers ask for nothing.
+    made: PyOnceLock<Box<Made>>,
+}
+
+/// What Python has asked for.
+struct Made {
     path_params: PyOnceLock<Py<PyDict>>,
     query: PyOnceLock<Py<MultiDict>>,
     headers: PyOnceLock<Py<MultiDict>>,
@@ -28,16 +42,23 @@ pub(super) struct Head {
 
 impl Head {
     /// `names` are those of the path's parameters.
-    pub(super) fn new(http: Http, names: &[String], values: Values) -> Self {
+    pub(super) fn new(http: Http, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
         Self {
             http,
-            names: names.to_vec(),
+            names: Arc::clone(names),
             values,
+            made: PyOnceLock::new(),
+        }
+    }
+
+    fn made(&self, py: Python<'_>) -> &Made {
+        let nothing = || Made {
             path_params: PyOnceLock::new(),
             query: PyOnceLock::new(),
             headers: PyOnceLock::new(),
             cookies: PyOnceLock::new(),
-        }
+        };
+        self.made.get_or_init(py, || Box::new(nothing()))
     }
 
     /// As a log names the client: address and port.
@@ -49,7 +70,7 @@ impl Head {
 
     /// The path, decoded for people and handlers.
     pub(super) fn path(&self) -> Cow<'_, str> {
-        percent_decode_str(&self.http.path).decode_utf8_lossy()
+        percent_decode(self.http.path()).decode_utf8_lossy()
     }
 
     pub(super) fn client(&self) -> Option<(String, u16)> {
@@ -59,9 +80,9 @@ impl Head {
     }
 
     pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let params = self.path_params.get_or_try_init(py, || {
+        let params = self.made(py).path_params.get_or_try_init(py, || {
             let params = PyDict::new(py);
-            for (name, value) in self.names.iter().zip(&self.values) {
+            for (name, value) in self.names.iter().zip(&*self.values) {
                 params.set_item(name, to_python(py, value)?)?;
             }
             Ok::<_, PyErr>(params.unbind())
@@ -70,34 +91,32 @@ impl Head {
     }
 
     pub(super) fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        let make = || Py::new(py, MultiDict::form(self.http.query.as_bytes()));
-        Ok(self.query.get_or_try_init(py, make)?.bind(py).clone())
+        let make = || Py::new(py, MultiDict::form(self.http.query()));
+        let query = self.made(py).query.get_or_try_init(py, make)?;
+        Ok(query.bind(py).clone())
     }
 
     pub(super) fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
         let make = || {
-            let pairs = self.http.headers.iter().map(|(name, value)| {
-                // Header values are bytes; what is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
-                let value = match value.to_str() {
-                    Ok(text) => text.to_owned(),
-                    Err(_) => match std::str::from_utf8(value.as_bytes()) {
-                        Ok(text) => text.to_owned(),
-                        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
-                    },
-                };
-                (name.as_str().to_owned(), value)
-            });
+            // Header values are bytes; what is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
+            let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_owned(),
+                Err(_) => bytes.iter().copied().map(char::from).collect(),
+            };
+            let pairs = self.http.headers();
+            let pairs = pairs.map(|(name, value)| (text(name), text(value)));
             Py::new(py, MultiDict::headers(pairs.collect()))
         };
-        Ok(self.headers.get_or_try_init(py, make)?.bind(py).clone())
+        let headers = self.made(py).headers.get_or_try_init(py, make)?;
+        Ok(headers.bind(py).clone())
     }
 
     /// Cookies by name (RFC 6265, section 4.2); of two with one name the first counts.
     pub(super) fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let cookies = self.cookies.get_or_try_init(py, || {
+        let cookies = self.made(py).cookies.get_or_try_init(py, || {
             let cookies = PyDict::new(py);
-            for line in self.http.headers.get_all("cookie") {
-                let line = String::from_utf8_lossy(line.as_bytes());
+            for line in self.http.values(&COOKIE) {
+                let line = String::from_utf8_lossy(line);
                 for pair in line.split(';') {
                     let Some((name, value)) = pair.split_once('=') else {
                         continue;
@@ -120,17 +139,23 @@ impl Head {
 /// an asynchronous one.
 #[pyclass(frozen, weakref, module = "fanbus._core")]
 pub(super) struct Request {
+    method: Method,
     head: Head,
+    body: Bytes,
     asynchronous: bool,
-    state: Py<PyDict>,
+    state: PyOnceLock<Py<PyDict>>,
 }
 
 impl Request {
-    pub(super) fn new(py: Python<'_>, head: Head, asynchronous: bool) -> Self {
+    /// For the function behind `endpoint`.
+    pub(super) fn new(request: Whole, endpoint: &Endpoint, values: &[Value]) -> Self {
+        let Whole { method, head, body } = request;
         Self {
-            head,
-            asynchronous,
-            state: PyDict::new(py).unbind(),
+            method,
+            head: Head::new(head, &endpoint.names, values.into()),
+            body,
+            asynchronous: endpoint.asynchronous,
+            state: PyOnceLock::new(),
         }
     }
 
@@ -144,7 +169,7 @@ impl Request {
     }
 
     fn body_text(&self) -> PyResult<&str> {
-        std::str::from_utf8(&self.head.http.body)
+        std::str::from_utf8(&self.body)
             .map_err(|_| HTTPError::new_err((400, "The body is not valid UTF-8.")))
     }
 }
@@ -154,7 +179,7 @@ impl Request {
     /// The method, in upper case.
     #[getter]
     fn method(&self) -> &str {
-        self.head.http.method.as_str()
+        self.method.as_str()
     }
 
     /// The path, percent-decoded.
@@ -165,8 +190,8 @@ impl Request {
 
     /// What follows the `?`, as it was sent.
     #[getter]
-    fn query_string(&self) -> &str {
-        &self.head.http.query
+    fn query_string(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.head.http.query())
     }
 
     /// The path's parameters by name.
@@ -202,7 +227,8 @@ impl Request {
     /// Yours: kept as long as the request.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        self.state.bind(py).clone()
+        let state = self.state.get_or_init(py, || PyDict::new(py).unbind());
+        state.bind(py).clone()
     }
 
     /// The body, parsed. `HTTPError` 400 if it is not JSON.
@@ -227,7 +253,7 @@ impl Request {
 
     /// The body.
     fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.give(PyBytes::new(py, &self.head.http.body).into_any())
+        self.give(PyBytes::new(py, &self.body).into_any())
     }
 
     fn __repr__(&self) -> String {

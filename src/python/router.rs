@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     pub runs_sessions: bool,
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
-    pub names: Vec<String>,
+    pub names: Arc<[String]>,
 }
 
 /// What a handler is called with, in order.
@@ -72,7 +72,7 @@ impl Endpoint {
             asynchronous: self.asynchronous,
             runs_sessions: self.runs_sessions,
             arguments: self.arguments.clone(),
-            names: self.names.clone(),
+            names: Arc::clone(&self.names),
         }
     }
 
@@ -316,7 +316,7 @@ fn endpoint(
     arguments: &[Option<String>],
 ) -> PyResult<Endpoint> {
     let template = PathTemplate::parse(path).map_err(value_error)?;
-    let names: Vec<String> = template.names().map(str::to_owned).collect();
+    let names: Arc<[String]> = template.names().map(str::to_owned).collect();
     let arguments = arguments
         .iter()
         .map(|argument| match argument {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::awaitables::{Ready, Waiter};
@@ -22,6 +23,7 @@ use crate::actors::hub::Command;
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
+use crate::http::path::Value;
 use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A handler that neither awaits nor stops sending is cut off at this many times its budget.
@@ -41,11 +43,11 @@ pub(super) struct WebSocket {
     link: Arc<Link>,
     remote: Arc<Remote>,
     head: Head,
-    state: Py<PyDict>,
+    /// Made when the handler first asks for it.
+    state: PyOnceLock<Py<PyDict>>,
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
     receiver: Mutex<Py<Waiter>>,
-    budget: usize,
     inside: Mutex<Inside>,
 }
 
@@ -85,11 +87,10 @@ impl WebSocket {
         let receiver = Mutex::new(Py::new(py, Waiter::new(event_loop.clone_ref(py)))?);
         Ok(Self {
             key,
-            budget: link.budget(),
             link,
             remote,
             head,
-            state: PyDict::new(py).unbind(),
+            state: PyOnceLock::new(),
             event_loop: event_loop.clone_ref(py),
             receiver,
             inside: Mutex::new(inside),
@@ -98,6 +99,11 @@ impl WebSocket {
 
     pub(super) fn key(&self) -> SessionKey {
         self.key
+    }
+
+    /// The values of the path's parameters.
+    pub(super) fn values(&self) -> &[Value] {
+        &self.head.values
     }
 
     /// Does the client still wait for the answer to its handshake?
@@ -220,7 +226,7 @@ impl WebSocket {
     /// (RFC 6455, section 4.1).
     fn check_offered(&self, name: &str) -> PyResult<()> {
         let subprotocol = Subprotocol::new(name).map_err(value_error)?;
-        if subprotocol.is_offered(&self.head.http.headers) {
+        if subprotocol.is_offered(&self.head.http) {
             return Ok(());
         }
         Err(value_error(format!(
@@ -349,7 +355,8 @@ impl WebSocket {
     /// Yours: kept as long as the connection.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        self.state.bind(py).clone()
+        let state = self.state.get_or_init(py, || PyDict::new(py).unbind());
+        state.bind(py).clone()
     }
 
     /// None while open; else the code of the close (RFC 6455 section 7.4).
@@ -419,7 +426,7 @@ impl WebSocket {
         let ws = this.get();
         let message = Message::new(message, "send")?;
         ws.open()?;
-        if ws.link.queued() > MOST_BUDGETS * ws.budget {
+        if ws.link.queued() > MOST_BUDGETS * ws.link.budget() {
             let mut inside = ws.inside();
             ws.close_with(&mut inside, 1013, "too slow: messages were missed", true);
             return Err(closed_error(1013, "too slow: messages were missed"));
@@ -492,7 +499,7 @@ impl WebSocket {
         let replay = match reach {
             None => Replay::nothing(bus, from),
             Some(reach) => {
-                let most = self.budget / REPLAY_SHARE;
+                let most = self.link.budget() / REPLAY_SHARE;
                 let past = py.detach(|| bus.past(topic.as_str(), reach, from, most));
                 self.remote.send_frames(self.key, &self.link, &past);
                 Replay::new(&past, bus, from)

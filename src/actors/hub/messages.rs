@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Context, Handler, Message, Recipient};
+use actix::{Context, Handler, Message};
 
 use super::Hub;
 use crate::actors::limits::Limits;
@@ -17,7 +17,7 @@ use crate::actors::topic::Topic;
 /// A client whose handshake has been checked and not been answered yet.
 pub trait Opening: 'static {
     /// Answers that the connection is a WebSocket now, and starts the session.
-    fn accept(self: Box<Self>, seat: Seat) -> (Rc<Outlet>, Recipient<Control>);
+    fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet>;
     /// Answers with an HTTP status and a sentence, and closes the connection.
     fn reject(self: Box<Self>, status: u16, reason: &str);
 }

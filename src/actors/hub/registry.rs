@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Recipient;
 use smallvec::SmallVec;
 
 use super::messages::{Opening, Seat};
@@ -67,14 +66,13 @@ struct Waiting {
 /// A session that is open, as the hub knows it.
 pub(super) struct Member {
     pub(super) outlet: Rc<Outlet>,
-    control: Recipient<Control>,
     limits: Rc<Limits>,
     endpoint: u32,
     /// Topics it is subscribed to.
     pub(super) topics: SmallVec<[TopicId; 2]>,
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
-    pub(super) touched: SmallVec<[(TopicId, u64); 2]>,
+    pub(super) touched: Vec<(TopicId, u64)>,
     pinged: Option<Instant>,
 }
 
@@ -129,7 +127,7 @@ impl Registry {
             State::Opening(Waiting {
                 route: Route::Relay(topic),
                 ..
-            }) => Some(topic.clone()),
+            }) => Some(Topic::clone(topic)),
             _ => None,
         }
     }
@@ -168,11 +166,10 @@ impl Registry {
             link,
             subprotocol,
         };
-        let (outlet, control) = opening.accept(seat);
-        let (topics, touched) = (SmallVec::new(), SmallVec::new());
+        let outlet = opening.accept(seat);
+        let (topics, touched) = (SmallVec::new(), Vec::new());
         let member = Member {
             outlet,
-            control,
             limits,
             endpoint,
             topics,
@@ -237,7 +234,7 @@ impl Registry {
             && let State::Open(member) = &place.state
             && member.outlet.key() == key
         {
-            member.control.do_send(control);
+            member.outlet.tell(control);
         }
     }
 
@@ -306,7 +303,7 @@ impl Member {
             let most = close_timeout * MOST_CLOSE_TIMEOUTS;
             let left = patience.min(most.saturating_sub(now.saturating_duration_since(closed)));
             if left.is_zero() {
-                self.control.do_send(Control::Abort);
+                self.outlet.tell(Control::Abort);
                 return None;
             }
             return Some(left);
@@ -323,7 +320,7 @@ impl Member {
                 } else {
                     format!("nothing could be sent for {} s", timeout.as_secs_f32())
                 };
-                self.control.do_send(Control::Close {
+                self.outlet.tell(Control::Close {
                     code: 1001,
                     reason,
                     forget: true,

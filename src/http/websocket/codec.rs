@@ -49,6 +49,13 @@ pub struct Decoder {
     reads: Reads,
     /// The frame whose header is known and whose payload has not all come.
     frame: Option<Frame>,
+    /// What is kept of the input. Between messages there is none.
+    kept: Option<Box<Kept>>,
+}
+
+/// What a decoder keeps of the input, because it did not lie whole in it.
+#[derive(Debug, Default)]
+struct Kept {
     /// The message of which a part has come: a fragment, or a piece of a frame.
     message: Option<PartialMessage>,
     /// The piece of a control frame's payload that has come. Never the message's business: a
@@ -73,7 +80,7 @@ enum Reads {
 /// A whole frame or message, and where its payload is.
 struct Found<'i> {
     opcode: Opcode,
-    /// The payload in the input, or `None` for `Decoder::lent`.
+    /// The payload in the input, or `None` for `Kept::lent`.
     in_place: Option<&'i [u8]>,
 }
 
@@ -87,9 +94,7 @@ impl Decoder {
             header_len: 0,
             reads: Reads::Plain,
             frame: None,
-            message: None,
-            control: Vec::new(),
-            lent: Vec::new(),
+            kept: None,
         }
     }
 
@@ -146,6 +151,15 @@ impl Decoder {
         Ok(None)
     }
 
+    /// The message of which a part has come.
+    fn message(&self) -> Option<&PartialMessage> {
+        self.kept.as_ref()?.message.as_ref()
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_default()
+    }
+
     fn rules(&self) -> Rules {
         Rules {
             max_message_bytes: self.max_message_bytes,
@@ -154,17 +168,17 @@ impl Decoder {
     }
 
     fn parse_header(&self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
-        header::parse(bytes, self.message.as_ref(), self.rules())
+        header::parse(bytes, self.message(), self.rules())
     }
 
     /// Takes a piece of a data frame's payload, already unmasked.
     fn data<'i>(&mut self, frame: Frame, piece: &'i [u8]) -> Result<Option<Found<'i>>, Violation> {
         let is_whole = piece.len() == frame.remaining;
         if let Opcode::Message(kind) = frame.opcode
-            && self.message.is_none()
+            && self.message().is_none()
         {
             if is_whole && frame.is_final && frame.is_deflated {
-                self.lent = inflate(kind, piece, self.max_message_bytes)?;
+                self.kept().lent = inflate(kind, piece, self.max_message_bytes)?;
                 return Ok(Some(Found {
                     opcode: frame.opcode,
                     in_place: None,
@@ -187,7 +201,8 @@ impl Decoder {
         }
 
         let most_bytes = self.rules().most_bytes(frame.is_deflated);
-        let message = self.message.get_or_insert_with(|| match frame.opcode {
+        let message = &mut self.kept().message;
+        let message = message.get_or_insert_with(|| match frame.opcode {
             Opcode::Message(kind) => PartialMessage::new(kind, frame.is_deflated),
             _ => unreachable!("a continuation is only accepted while there is a message"),
         });
@@ -200,12 +215,13 @@ impl Decoder {
         if !frame.is_final {
             return Ok(None);
         }
-        let message = self.message.take().expect("it was made above");
+        let message = self.kept().message.take().expect("it was made above");
         let kind = message.kind();
-        self.lent = message.finish()?;
+        let mut payload = message.finish()?;
         if frame.is_deflated {
-            self.lent = inflate(kind, &self.lent, self.max_message_bytes)?;
+            payload = inflate(kind, &payload, self.max_message_bytes)?;
         }
+        self.kept().lent = payload;
         Ok(Some(Found {
             opcode: Opcode::Message(kind),
             in_place: None,
@@ -217,18 +233,23 @@ impl Decoder {
         let Frame {
             opcode, remaining, ..
         } = frame;
-        if piece.len() == remaining && self.control.is_empty() {
+        let begun = self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| !kept.control.is_empty());
+        if piece.len() == remaining && !begun {
             return Some(Found {
                 opcode,
                 in_place: Some(piece),
             });
         }
-        self.control.extend_from_slice(piece);
+        let kept = self.kept.get_or_insert_default();
+        kept.control.extend_from_slice(piece);
         if piece.len() < remaining {
             self.frame = Some(frame.after(piece.len()));
             return None;
         }
-        self.lent = mem::take(&mut self.control);
+        kept.lent = mem::take(&mut kept.control);
         Some(Found {
             opcode,
             in_place: None,
@@ -238,8 +259,10 @@ impl Decoder {
     /// Looks at nothing any more, and keeps nothing.
     fn end(&mut self) {
         self.reads = Reads::Nothing;
-        self.message = None;
-        self.control = Vec::new();
+        if let Some(kept) = &mut self.kept {
+            kept.message = None;
+            kept.control = Vec::new();
+        }
     }
 }
 
@@ -248,8 +271,11 @@ impl Decode for Decoder {
         &'e mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'e>>, Violation> {
-        if self.lent.capacity() != 0 {
-            self.lent = Vec::new();
+        if let Some(kept) = &mut self.kept {
+            kept.lent = Vec::new();
+            if kept.message.is_none() && kept.control.is_empty() {
+                self.kept = None;
+            }
         }
         if self.reads == Reads::Nothing {
             take_front(input, usize::MAX);
@@ -269,7 +295,8 @@ impl Decode for Decoder {
         if opcode == Opcode::Close {
             self.end();
         }
-        let payload = in_place.unwrap_or(&self.lent);
+        let lent = self.kept.as_ref().map_or(&[][..], |kept| &kept.lent);
+        let payload = in_place.unwrap_or(lent);
         Ok(Some(match opcode {
             Opcode::Message(kind) => Event::Message { kind, payload },
             Opcode::Continuation => unreachable!("a message is found by its first frame's opcode"),
@@ -315,8 +342,11 @@ mod tests {
     use super::*;
 
     fn held(decoder: &Decoder) -> usize {
-        let message = decoder.message.as_ref().map_or(0, PartialMessage::capacity);
-        message + decoder.control.capacity() + decoder.lent.capacity()
+        let Some(kept) = &decoder.kept else {
+            return 0;
+        };
+        let message = kept.message.as_ref().map_or(0, PartialMessage::capacity);
+        message + kept.control.capacity() + kept.lent.capacity()
     }
 
     #[test]
@@ -341,5 +371,6 @@ mod tests {
         // The same for a ping in two pieces.
         assert!(feed(&[0x89, 0x82, 0, 0, 0, 0, 1]) > 0);
         assert_eq!(feed(&[2]), 0);
+        assert!(decoder.kept.is_none(), "an idle decoder holds nothing else");
     }
 }
