@@ -49,7 +49,10 @@ impl<K> Wheel<K> {
         self.now += 1;
         let slot = &mut self.slots[self.now as usize % SLOTS];
         due.append(slot);
-        slot.shrink_to(KEPT_KEYS);
+        // Shrunk, it would stay where it is, and keep the page around it.
+        if slot.capacity() > KEPT_KEYS {
+            *slot = Vec::new();
+        }
     }
 }
 
