@@ -127,7 +127,7 @@ def test_the_size_of_the_history_is_an_option_and_a_variable() -> None:
     assert settings(environment=environment).history_size == 256 << 10
     assert settings(environment=environment, history_size=1 << 20).history_size == 1 << 20
     for impossible in ("64K", "9G", "much", -1):
-        with pytest.raises(StartError, match="^history_size=") as raised:
+        with pytest.raises(StartError, match=r"^history_size=") as raised:
             settings(history_size=impossible)
         assert raised.value.status == 2
 

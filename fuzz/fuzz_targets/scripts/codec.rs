@@ -79,11 +79,11 @@ pub(crate) fn frame(first_byte: u8, key: [u8; 4], payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         len @ 0..=125 => bytes.push(0x80 | len as u8),
         len @ 126..=0xFFFF => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 + 126);
             bytes.extend((len as u16).to_be_bytes());
         }
         len => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 + 127);
             bytes.extend((len as u64).to_be_bytes());
         }
     }
@@ -257,7 +257,9 @@ impl Client {
         for size in sizes {
             let (fragment, after) = rest.split_at(rest.len().min((*size).into()));
             self.frame(opcode, fragment);
-            between.into_iter().for_each(|len| self.ping(len));
+            if let Some(len) = between {
+                self.ping(len);
+            }
             (opcode, rest) = (0, after);
         }
         self.frame(0x80 | opcode, rest);
