@@ -88,8 +88,12 @@ def upgrade_request(path: str, headers: dict[str, str | None] | None = None) -> 
 class RawSocket:
     """A TCP connection that knows HTTP answers and WebSocket frames. Every wait is bounded."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, port: int, *, receive_buffer: int | None = None, source: str | None = None
+    ) -> None:
         self.socket = socket.socket()
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(20)

@@ -373,7 +373,8 @@ mod tests {
                 let published = matches!(source, Source::Topic(_));
                 let pushed = outbox.push(frame(7, len), source);
                 if published && before > 0 && before_cost <= limit {
-                    prop_assert!(outbox.cost() <= limit, "the bound holds");
+                    // A message larger than the bound may wait, alone.
+                    prop_assert!(outbox.cost() <= limit || outbox.queue.len() == 1);
                 }
                 prop_assert!(pushed.is_ok() || policy == Overflow::Close);
                 let mut slices = Vec::new();

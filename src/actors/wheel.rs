@@ -11,6 +11,10 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Slots of the wheel; a deadline beyond one turn of it is looked at once a turn.
 const SLOTS: usize = 1024;
 
+/// A slot that had room for more keys than this gives its memory back when they are due: else a crowd
+/// that came and went would leave its size in one slot after the other.
+const KEPT_KEYS: usize = 64;
+
 /// Keys ordered by the tick at which they are to be looked at.
 #[derive(Debug)]
 pub struct Wheel<K> {
@@ -43,8 +47,12 @@ impl<K> Wheel<K> {
     /// One tick has passed: moves the keys that are due into `due`, which should be empty.
     pub fn advance(&mut self, due: &mut Vec<K>) {
         self.now += 1;
-        let slot = self.now as usize % SLOTS;
-        due.append(&mut self.slots[slot]);
+        let slot = &mut self.slots[self.now as usize % SLOTS];
+        due.append(slot);
+        // Shrunk, it would stay where it is, and keep the page around it.
+        if slot.capacity() > KEPT_KEYS {
+            *slot = Vec::new();
+        }
     }
 }
 
@@ -76,5 +84,20 @@ mod tests {
     #[test]
     fn a_far_deadline_is_looked_at_once_a_turn() {
         assert_eq!(ticks_until_due(TICK * 1_000_000), SLOTS as u64 - 1);
+    }
+
+    #[test]
+    fn a_crowd_leaves_no_memory_behind() {
+        let mut wheel = Wheel::default();
+        for ticks in 1..SLOTS as u32 {
+            for key in 0..1000 {
+                wheel.insert(key, TICK * ticks);
+            }
+        }
+        for _ in 0..SLOTS {
+            wheel.advance(&mut Vec::new());
+        }
+        let kept: usize = wheel.slots.iter().map(Vec::capacity).sum();
+        assert!(kept <= SLOTS * KEPT_KEYS, "room for {kept} keys");
     }
 }

@@ -7,7 +7,7 @@ use super::topics::TopicId;
 use crate::actors::deflate::Encoding;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::actors::turn::{Index, Run, Turn};
+use crate::actors::turn::Run;
 use crate::ipc::{Next, ReadAt};
 
 /// Turns of the arena before sockets get read again.
@@ -94,6 +94,7 @@ impl Hub {
         let first = self.turn.offset(indexes[0]);
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
+        let mut own = std::mem::take(&mut self.own);
         for (&session, &from) in &subscribed.subscribers {
             let Some(outlet) = self.registry.outlet(session) else {
                 continue;
@@ -111,13 +112,16 @@ impl Hub {
                 }
                 continue;
             }
-            let own = own_records(&self.turn, indexes, session, from);
-            let mut scratch = Vec::new();
-            let run = self.turn.run(&own, outlet.encoding(), &mut scratch);
+            own.clear();
+            let records = indexes.iter().copied();
+            own.extend(records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)));
+            let encoding = outlet.encoding();
+            let run = self.turn.run(&own, encoding, &mut self.own_scratch);
             if outlet.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
+        self.own = own;
         self.close_slow(slow);
     }
 
@@ -136,7 +140,7 @@ impl Hub {
             }
         }
         let mut slow = std::mem::take(&mut self.slow);
-        let mut own = Vec::new();
+        let mut own = std::mem::take(&mut self.own);
         for session in dirty.drain(..) {
             let Some(member) = self.registry.member(session) else {
                 continue;
@@ -157,6 +161,7 @@ impl Hub {
             }
         }
         self.dirty = dirty;
+        self.own = own;
         self.close_slow(slow);
     }
 
@@ -264,9 +269,4 @@ enum Gathered {
     Full,
     /// The worker was overtaken and missed this many records.
     Lagged(u64),
-}
-
-fn own_records(turn: &Turn, indexes: &[Index], session: SessionKey, from: u64) -> Vec<Index> {
-    let own = |index: &Index| turn.is_for(*index, session.as_u64(), from);
-    indexes.iter().copied().filter(own).collect()
 }

@@ -28,7 +28,7 @@ use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::session::{Control, Inbox, SessionKey, Shared};
-use super::turn::Turn;
+use super::turn::{Index, Turn};
 use super::watch::Watch;
 use super::wheel::{TICK, Wheel};
 use crate::ipc::{Bus, Subscriber};
@@ -69,6 +69,9 @@ pub struct Hub {
     dirty: Vec<SessionKey>,
     slow: Vec<SessionKey>,
     scratch: Vec<u8>,
+    /// Of one session that does not get what all get: its records, and their frames.
+    own: Vec<Index>,
+    own_scratch: Vec<u8>,
     /// Dropped with the hub, so that the worker learns of it.
     _lives: oneshot::Sender<Infallible>,
     /// Set while the worker ends: sessions are closed until this instant.
@@ -118,6 +121,8 @@ impl Hub {
             dirty: Vec::new(),
             slow: Vec::new(),
             scratch: Vec::new(),
+            own: Vec::new(),
+            own_scratch: Vec::new(),
             _lives: lives,
             closing_until: None,
         }

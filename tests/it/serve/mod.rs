@@ -9,5 +9,6 @@ mod messages;
 mod opening;
 mod pressure;
 mod shutdown;
+mod stalled;
 mod subscribing;
 mod workers;

@@ -181,6 +181,18 @@ impl Client {
             .expect("a TCP socket");
     }
 
+    /// The next `len` bytes, wherever frames begin and end.
+    #[track_caller]
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        self.take(len).expect("so many bytes")
+    }
+
+    /// Puts back what `bytes` gave.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        self.input.drain(..std::mem::take(&mut self.taken));
+        self.input.splice(..0, bytes);
+    }
+
     /// The next frame. `Err` when the connection ends before it.
     pub fn next(&mut self) -> Result<Frame, End> {
         let head = self.take(2)?;

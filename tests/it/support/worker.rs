@@ -79,6 +79,8 @@ pub struct Setup {
     pub config: Config,
     /// Clients that offer permessage-deflate get it.
     pub compression: bool,
+    /// Called first on the worker's I/O thread.
+    pub on_thread: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// A worker that serves `/echo`, `/relay/{room}`, `/handler/{mode}` and the HTTP endpoints.
@@ -129,6 +131,9 @@ impl Worker {
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let room = Arc::clone(&has_room);
         let thread = thread::spawn(move || {
+            if let Some(on_thread) = setup.on_thread {
+                on_thread();
+            }
             let handler = || Scripted::start(its_bus, its_orders, its_replies, tell, room);
             server.run(handler).expect("it serves until shutdown");
         });

@@ -1,0 +1,36 @@
+"""One route of each kind with the usual limits, for clients that mean harm."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+
+from fanbus import Fanbus, WebSocket, WebSocketConfig
+
+app = Fanbus("besieged")
+
+usual = WebSocketConfig(compression=True)
+
+
+@app.websocket("/echo/{name}", config=usual)
+async def echo(ws: WebSocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+@app.turbo_websocket("/turbo/{name}", response_prefix="", config=usual)
+@app.turbo_websocket("/relay/{name}", broadcast="room:{name}", config=usual)
+def all_in_rust() -> None: ...
+
+
+@app.get("/tidy")
+def tidy() -> dict[str, int]:
+    """Gives back to the kernel what is free here, and says where."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return {"pid": os.getpid()}
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ["PORT"]), workers=int(os.environ["WORKERS"]))
