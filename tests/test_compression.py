@@ -157,6 +157,53 @@ def test_what_shrinks_is_shorter_on_the_wire(compressed: Server) -> None:
         assert raw.message() == "short"
 
 
+@pytest.mark.parametrize("bits", range(9, 16))
+@pytest.mark.parametrize("path", ["/echo", "/turbo", "/relay/windows"])
+def test_a_client_with_a_small_window_can_read_everything(
+    compressed: Server, path: str, bits: int
+) -> None:
+    """Beside one with the largest window, which gets the same messages first."""
+    noise = random.Random(bits).randbytes(2**bits + 400)
+    # What comes again after as many bytes as the window has, a few less, and more.
+    repeated = [noise[:length] + noise[:300] for length in (2**bits - 300, 2**bits, 2**bits + 300)]
+    messages = [b"hello " * 60, *repeated, b"hello " * 2**bits]
+    with RawSocket(compressed.port) as usual, RawSocket(compressed.port) as small:
+        usual.open(path, OFFER)
+        answer = small.open(
+            path, {"Sec-WebSocket-Extensions": f"permessage-deflate; server_max_window_bits={bits}"}
+        )
+        agreed = answer.headers["sec-websocket-extensions"]
+        assert agreed == f"{AGREED}; server_max_window_bits={bits}"
+        for message in messages:
+            small.send(BINARY, message)
+            seen, was_deflated = read_within(small, bits)
+            assert seen == message
+            # On a topic the result is the others': only what is no longer than the window is for both.
+            is_shared = path.startswith("/relay")
+            if b"hello" in message:
+                assert was_deflated == (not is_shared or bits == 15 or len(message) <= 2**bits)
+            if is_shared:
+                assert read_within(usual, 15)[0] == message
+
+
+def read_within(raw: RawSocket, bits: int) -> tuple[bytes, bool]:
+    """The next message as a client reads it that remembers no more than its window, and whether it
+    was deflated. It inflates byte by byte: of the message nothing else is within its reach."""
+    first, length = raw.read(2)
+    assert first & 0x0F == BINARY
+    if length >= 126:
+        length = int.from_bytes(raw.read(2 if length == 126 else 8), "big")
+    payload = raw.read(length)
+    if not first & RSV1 << 4:
+        return payload, False
+    inflater = zlib.decompressobj(-bits)
+    rest, message = payload + b"\x00\x00\xff\xff", bytearray()
+    while byte := inflater.decompress(rest, 1):
+        message += byte
+        rest = inflater.unconsumed_tail
+    return bytes(message), True
+
+
 def test_who_does_not_offer_gets_plain_messages(compressed: Server) -> None:
     with RawSocket(compressed.port) as raw:
         assert "sec-websocket-extensions" not in raw.open("/turbo").headers
@@ -202,7 +249,7 @@ def test_offers_that_cannot_be_kept_are_declined_and_malformed_ones_refused(
     compressed: Server,
 ) -> None:
     declined = [
-        "permessage-deflate; server_max_window_bits=9",
+        "permessage-deflate; server_max_window_bits=8",
         "permessage-deflate; unknown",
         "x-other",
     ]

@@ -44,8 +44,9 @@ class WebSocketConfig:
     Above it the connection is closed with 1008. None: as fast as it likes."""
 
     heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
-    """Seconds of silence after which the client is sent a ping. None: never. If only `timeout` is
-    given and is 25 or less, it is half of that."""
+    """Seconds of silence after which the client is sent a ping; for each client up to a tenth less, so
+    that those who came at once are not asked at once. None: never. If only `timeout` is given and is
+    25 or less, it is half of that."""
 
     timeout: float | None = 60.0
     """Seconds of silence, pongs included, after which the connection is closed with 1001 and its

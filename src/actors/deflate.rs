@@ -2,10 +2,11 @@
 //!
 //! Every message is deflated for itself (no context takeover), so that one result is good for every
 //! client that takes deflated messages, and a session holds nothing for it. A thread that deflates
-//! has one compressor; a thread that does not has none. What does not become smaller stays plain:
-//! a client that takes deflated messages takes plain ones as well.
+//! has one compressor for each [`Window`] that its clients use; a thread that does not has none. What
+//! does not become smaller stays plain: a client that takes deflated messages takes plain ones as well.
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -18,8 +19,37 @@ pub enum Encoding {
     /// As they were published or sent.
     #[default]
     Plain,
-    /// Deflated, where that makes them smaller.
-    Deflated,
+    /// Deflated, where that makes them smaller. Nothing refers further back than the window.
+    Deflated(Window),
+}
+
+/// How far back a deflated message may refer: 2^9 to 2^15 bytes (RFC 7692, section 7.1.2.1). A client
+/// with little memory asks for less than the largest.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Window(u8);
+
+impl Window {
+    /// What all get that ask for no other.
+    pub const LARGEST: Self = Self(15);
+
+    /// What zlib can keep to: it has no raw window of 8 bits.
+    pub const BITS: RangeInclusive<u8> = 9..=15;
+
+    /// The window of 2^`bits` bytes. `None`: that one cannot be kept.
+    pub fn new(bits: u8) -> Option<Self> {
+        Self::BITS.contains(&bits).then_some(Self(bits))
+    }
+
+    /// How many bits it has.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// A message that is no longer than the window cannot refer further back, whatever it was deflated
+    /// with.
+    fn holds(self, message_bytes: usize) -> bool {
+        message_bytes <= 1 << self.0
+    }
 }
 
 /// Payloads below this many bytes stay plain: of 128 bytes of JSON deflating saves 27 %, of 96 bytes
@@ -47,7 +77,9 @@ impl Encoding {
             out.extend_from_slice(&frame::message_header(kind, payload.len()).deflated());
             out.extend_from_slice(payload);
         };
-        if self == Self::Deflated && with_deflated(parts, append_deflated).is_some() {
+        if let Self::Deflated(window) = self
+            && with_deflated(window, parts, append_deflated).is_some()
+        {
             return;
         }
         let len = parts[0].len() + parts[1].len();
@@ -57,7 +89,7 @@ impl Encoding {
     }
 }
 
-/// Deflates a whole message's frame. `None`: it is sent as it is.
+/// Deflates a whole message's frame, with the largest window. `None`: it is sent as it is.
 ///
 /// ```
 /// use fanbus::actors::deflate::deflated;
@@ -70,17 +102,23 @@ impl Encoding {
 /// ```
 pub fn deflated(frame: &[u8]) -> Option<Bytes> {
     let (kind, payload) = frame::message_of(frame)?;
-    with_deflated([payload, &[]], |payload| {
+    with_deflated(Window::LARGEST, [payload, &[]], |payload| {
         let header = frame::message_header(kind, payload.len()).deflated();
         Bytes::from([&header, payload].concat())
     })
 }
 
+/// May a client with this window be sent what [`deflated`] makes of a whole message's frame?
+pub fn is_for_window(frame: &[u8], window: Window) -> bool {
+    window == Window::LARGEST
+        || frame::message_of(frame).is_some_and(|(_, payload)| window.holds(payload.len()))
+}
+
 /// Deflates each of several frames, one behind the other. Never longer than they were.
-pub fn all_deflated(mut frames: &[u8]) -> Vec<u8> {
+pub fn all_deflated(mut frames: &[u8], window: Window) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some((kind, payload, rest)) = frame::first_message(frames) {
-        Encoding::Deflated.append(kind, [payload, &[]], &mut out);
+        Encoding::Deflated(window).append(kind, [payload, &[]], &mut out);
         frames = rest;
     }
     debug_assert!(frames.is_empty(), "only whole messages are sent");
@@ -89,79 +127,73 @@ pub fn all_deflated(mut frames: &[u8]) -> Vec<u8> {
 }
 
 thread_local! {
-    static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
+    static DEFLATER: RefCell<Deflater> = RefCell::default();
 }
 
 /// Hands the deflated payload to `take`, unless it would not be smaller.
-fn with_deflated<R>(parts: [&[u8]; 2], take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+fn with_deflated<R>(window: Window, parts: [&[u8]; 2], take: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let len = parts[0].len() + parts[1].len();
     if !(SMALLEST..=LARGEST).contains(&len) {
         return None;
     }
-    DEFLATER.with_borrow_mut(|deflater| deflater.deflate(parts).map(take))
+    DEFLATER.with_borrow_mut(|deflater| deflater.deflate(window, parts).map(take))
 }
 
+#[derive(Default)]
 struct Deflater {
-    /// Between messages: a new one, or one that has flushed all it had. That of `zlib-rs` 0.6.8 is not
+    /// One for each window that was asked for, by its bits. Between messages: a new one, or one that has flushed all it had. That of `zlib-rs` 0.6.8 is not
     /// as new again when it is reset in the middle of a block: what it writes next lacks the block's
     /// beginning.
-    compressor: Compress,
+    compressors: [Option<Compress>; Window::LARGEST.0 as usize + 1],
     /// The last result. Kept for its memory, up to [`PATIENCE`] bytes of it.
     out: Vec<u8>,
 }
 
 impl Deflater {
-    fn new() -> Self {
-        Self {
-            compressor: new_compressor(),
-            out: Vec::new(),
-        }
-    }
-
     /// The payload, deflated, if that makes it smaller.
-    fn deflate(&mut self, parts: [&[u8]; 2]) -> Option<&[u8]> {
+    fn deflate(&mut self, window: Window, parts: [&[u8]; 2]) -> Option<&[u8]> {
         let len = parts[0].len() + parts[1].len();
-        self.compressor.reset();
+        let place = &mut self.compressors[window.0 as usize];
+        let compressor = place.get_or_insert_with(|| new_compressor(window));
+        compressor.reset();
         self.out.clear();
         self.out.shrink_to(PATIENCE);
         // Enough for any data: codes that need no table take nine bits for some bytes.
         self.out.reserve(len + len / 8 + 64);
-        if !self.take_in(parts) {
-            self.compressor = new_compressor();
+        if !take_in(compressor, parts, &mut self.out) {
+            *place = None;
             return None;
         }
         let payload = self.out.strip_suffix(&TAIL)?;
         (payload.len() < len).then_some(payload)
     }
-
-    /// Deflates to the end. False when it gives up on the way.
-    fn take_in(&mut self, parts: [&[u8]; 2]) -> bool {
-        for piece in parts.iter().flat_map(|part| part.chunks(PATIENCE)) {
-            if !self.step(piece, FlushCompress::None) {
-                return false;
-            }
-            let read = self.compressor.total_in();
-            if read >= PATIENCE as u64 && self.compressor.total_out() > read - read / 16 {
-                return false;
-            }
-        }
-        self.step(&[], FlushCompress::Sync)
-    }
-
-    /// False when there was no room for all: while there is, nothing is kept back by a flush.
-    fn step(&mut self, piece: &[u8], flush: FlushCompress) -> bool {
-        let before = self.compressor.total_in();
-        let status = self.compressor.compress_vec(piece, &mut self.out, flush);
-        let taken = self.compressor.total_in() - before;
-        matches!(status, Ok(Status::Ok))
-            && taken == piece.len() as u64
-            && self.out.len() < self.out.capacity()
-    }
 }
 
-fn new_compressor() -> Compress {
+/// Deflates to the end. False when it gives up on the way.
+fn take_in(compressor: &mut Compress, parts: [&[u8]; 2], out: &mut Vec<u8>) -> bool {
+    for piece in parts.iter().flat_map(|part| part.chunks(PATIENCE)) {
+        if !step(compressor, piece, out, FlushCompress::None) {
+            return false;
+        }
+        let read = compressor.total_in();
+        if read >= PATIENCE as u64 && compressor.total_out() > read - read / 16 {
+            return false;
+        }
+    }
+    step(compressor, &[], out, FlushCompress::Sync)
+}
+
+/// False when there was no room for all: while there is, nothing is kept back by a flush.
+fn step(compressor: &mut Compress, piece: &[u8], out: &mut Vec<u8>, flush: FlushCompress) -> bool {
+    let before = compressor.total_in();
+    let status = compressor.compress_vec(piece, out, flush);
+    let taken = compressor.total_in() - before;
+    matches!(status, Ok(Status::Ok)) && taken == piece.len() as u64 && out.len() < out.capacity()
+}
+
+fn new_compressor(window: Window) -> Compress {
     // Raw deflate: the message has neither header nor checksum.
-    Compress::new(LEVEL, false)
+    Compress::new_with_window_bits(LEVEL, false, window.0)
 }
 
 #[cfg(test)]
@@ -249,8 +281,21 @@ mod tests {
         let text = "grüß euch alle, ".repeat(20);
         let (front, back) = text.as_bytes().split_at(33);
         let mut joined = Vec::new();
-        Encoding::Deflated.append(Kind::Binary, [front, back], &mut joined);
+        Encoding::Deflated(Window::LARGEST).append(Kind::Binary, [front, back], &mut joined);
         assert_eq!(Some(joined.into()), deflated(&framed(text.as_bytes())));
+    }
+
+    #[test]
+    fn a_message_that_is_no_longer_than_a_window_fits_it_and_all_fit_the_largest() {
+        for bits in Window::BITS {
+            let window = Window::new(bits).expect("it can be kept");
+            let len = 1 << bits;
+            assert!(is_for_window(&framed(&vec![7; len]), window), "{bits} bits");
+            let is_largest = window == Window::LARGEST;
+            let longer = framed(&vec![7; len + 1]);
+            assert_eq!(is_for_window(&longer, window), is_largest, "{bits} bits");
+        }
+        assert_eq!((Window::new(8), Window::new(16)), (None, None));
     }
 
     #[test]
@@ -259,6 +304,6 @@ mod tests {
         let frames = [&small[..], &large, &small, &framed(&noise(200)), &large].concat();
         let smaller = deflated(&large).expect("it shrinks");
         let expected = [&small[..], &smaller, &small, &framed(&noise(200)), &smaller].concat();
-        assert_eq!(all_deflated(&frames), expected);
+        assert_eq!(all_deflated(&frames, Window::LARGEST), expected);
     }
 }

@@ -11,7 +11,7 @@ pub struct Limits {
     pub max_message_size: usize,
     /// Frames a client may send in a second (messages, pings and pongs). Above it: close 1008.
     pub rate_limit: Option<u32>,
-    /// A ping is sent when a client was silent this long. None: no pings.
+    /// A ping is sent when a client was silent this long, or up to a tenth less. None: no pings.
     pub heartbeat_interval: Option<Duration>,
     /// A client that is silent this long is closed with 1001. None: never.
     pub timeout: Option<Duration>,

@@ -208,10 +208,10 @@ impl Outlet {
 
     /// Sends whole messages of the handler, framed as plain ones, in this client's encoding.
     pub fn send_messages(&self, frames: &[u8]) {
-        if self.encoding == Encoding::Plain {
+        let Encoding::Deflated(window) = self.encoding else {
             return self.send(frames, Source::Handler);
-        }
-        let deflated = deflate::all_deflated(frames);
+        };
+        let deflated = deflate::all_deflated(frames, window);
         // The handler has counted the plain frames.
         self.credit(frames.len() - deflated.len(), Source::Handler);
         self.send(&deflated, Source::Handler);

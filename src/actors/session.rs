@@ -342,7 +342,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// A plain client's never has: its payloads are no longer than the input. A deflated message
     /// may be a thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
-        self.outlet.encoding() == Encoding::Deflated
+        matches!(self.outlet.encoding(), Encoding::Deflated(_))
             && (taken_bytes >= MOST_TAKEN_BYTES || self.paused || self.receiver_is_behind())
     }
 

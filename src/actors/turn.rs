@@ -5,7 +5,8 @@
 //! is too slow, a record is made a shared [`Bytes`] once, whoever else waits for it.
 //!
 //! The first session that takes deflated messages has a record deflated, for all such sessions of
-//! the worker: there are two encodings of a record at most.
+//! the worker: there are two encodings of a record at most. A client with a smaller window gets that
+//! one too, if the message is no longer than its window; else the plain one.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -134,7 +135,7 @@ impl Turn {
     ) -> Run<'a> {
         let bytes = match encoding {
             Encoding::Plain => self.slice(indexes),
-            Encoding::Deflated => None,
+            Encoding::Deflated(_) => None,
         };
         let bytes = bytes.unwrap_or_else(|| {
             scratch.clear();
@@ -166,11 +167,15 @@ impl Turn {
 
     /// The deflated frame, if this encoding has one. Deflated once, by the first who asks.
     fn deflated(&self, index: Index, encoding: Encoding) -> Option<&Bytes> {
-        if encoding == Encoding::Plain {
+        let Encoding::Deflated(window) = encoding else {
+            return None;
+        };
+        let record = &self.records[index as usize];
+        let frame = &self.arena[record.frame.clone()];
+        if !deflate::is_for_window(frame, window) {
             return None;
         }
-        let record = &self.records[index as usize];
-        let deflate = || deflate::deflated(&self.arena[record.frame.clone()]);
+        let deflate = || deflate::deflated(frame);
         record.deflated.get_or_init(deflate).as_ref()
     }
 }
@@ -178,9 +183,10 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actors::deflate::Window;
 
     const PLAIN: Encoding = Encoding::Plain;
-    const DEFLATED: Encoding = Encoding::Deflated;
+    const DEFLATED: Encoding = Encoding::Deflated(Window::LARGEST);
 
     fn turn(frames: &[&str]) -> Turn {
         let mut turn = Turn::default();
@@ -245,5 +251,25 @@ mod tests {
         assert_eq!(first.as_ptr(), second.as_ptr());
         assert_eq!(turn.shared(0, DEFLATED), turn.shared(0, PLAIN));
         assert_eq!(turn.shared(1, PLAIN), turn.arena[4..]);
+    }
+
+    #[test]
+    fn a_smaller_window_gets_what_all_get_if_that_fits_it_and_plain_frames_otherwise() {
+        let fits = [&b"\x81\x7E\x02\x00"[..], &[b'x'; 512]].concat();
+        let exceeds = [&b"\x81\x7E\x02\x01"[..], &[b'x'; 513]].concat();
+        let mut turn = Turn::default();
+        for frame in [&fits, &exceeds] {
+            let start = turn.arena.len();
+            turn.arena.extend_from_slice(frame);
+            turn.push(start..turn.arena.len(), 7, 100, 0);
+        }
+        let smallest = Encoding::Deflated(Window::new(9).expect("it can be kept"));
+        let first = turn.shared(0, smallest);
+        assert_eq!(first.as_ptr(), turn.shared(0, DEFLATED).as_ptr());
+        assert_eq!(turn.shared(1, smallest), exceeds);
+        assert_eq!(turn.frame_len(1, smallest), exceeds.len());
+        let run = turn.run(&[0, 1], smallest, &mut Vec::new()).bytes.to_vec();
+        assert_eq!(run, [&first[..], &exceeds].concat());
+        assert!(turn.frame_len(1, DEFLATED) < 30);
     }
 }

@@ -11,6 +11,7 @@ app = Fanbus("autobahn")
 config = WebSocketConfig(
     max_message_size=16 * 1024 * 1024,  # the largest message of section 9
     max_queue_bytes=64 * 1024 * 1024,
+    compression=True,  # sections 12 and 13
     heartbeat_interval=None,  # no pings in between
     timeout=None,
 )

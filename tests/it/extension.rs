@@ -18,8 +18,16 @@ const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_
 
 /// The answer to these lines: what is agreed, or the status of a refusal.
 fn answer(lines: &[&str]) -> Result<Option<String>, u16> {
-    let answer = agree_on_deflate(&Lines(lines)).map_err(|refusal| refusal.status.as_u16())?;
-    Ok(answer.map(|value| value.to_str().expect("ASCII").to_owned()))
+    let agreement = agree_on_deflate(&Lines(lines)).map_err(|refusal| refusal.status.as_u16())?;
+    Ok(agreement.map(|agreed| {
+        let answer = agreed.answer.to_str().expect("ASCII").to_owned();
+        let said = match answer.rsplit_once("server_max_window_bits=") {
+            Some((_, bits)) => bits.parse().expect("a number"),
+            None => 15,
+        };
+        assert_eq!(agreed.window.bits(), said, "what is said is what is kept");
+        answer
+    }))
 }
 
 #[test]
@@ -40,16 +48,26 @@ fn what_browsers_and_libraries_offer_is_accepted() {
 }
 
 #[test]
-fn a_window_that_the_server_is_asked_for_is_answered_or_the_offer_declined() {
-    let with_window = Ok(Some(format!("{AGREED}; server_max_window_bits=15")));
-    for offer in [
-        "permessage-deflate; server_max_window_bits=15",
-        "permessage-deflate; server_max_window_bits=\"15\"; client_max_window_bits",
-        "permessage-deflate; server_max_window_bits=\"1\\5\"",
-    ] {
-        assert_eq!(answer(&[offer]), with_window, "{offer}");
+fn a_window_that_the_server_is_asked_for_is_answered() {
+    for bits in 9..=15 {
+        let with_window = Ok(Some(format!("{AGREED}; server_max_window_bits={bits}")));
+        for parameters in [
+            format!("server_max_window_bits={bits}"),
+            format!("server_max_window_bits=\"{bits}\"; client_max_window_bits"),
+            format!("server_no_context_takeover; server_max_window_bits={bits}"),
+        ] {
+            let offer = format!("permessage-deflate; {parameters}, permessage-deflate");
+            assert_eq!(answer(&[&offer]), with_window, "{offer}");
+        }
     }
-    for bits in 8..15 {
+    let escaped = "permessage-deflate; server_max_window_bits=\"1\\5\"";
+    let with_window = format!("{AGREED}; server_max_window_bits=15");
+    assert_eq!(answer(&[escaped]), Ok(Some(with_window)));
+}
+
+#[test]
+fn a_window_that_no_compressor_keeps_to_is_declined() {
+    for bits in ["8", "7", "16", "09", "015", "nine", "256"] {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
         assert_eq!(answer(&[&offer]), Ok(None), "{offer}");
         let with_fallback = format!("{offer}, permessage-deflate");

@@ -1,7 +1,7 @@
 //! The decoder for clients that permessage-deflate was agreed on with (RFC 7692): what the RFC shows,
 //! what it forbids, and what somebody with bad intentions may send.
 
-use fanbus::actors::deflate::Encoding;
+use fanbus::actors::deflate::{Encoding, Window};
 use fanbus::actors::frame::Kind;
 use fanbus::http::websocket::codec::Decoder;
 use flate2::{Compress, Compression, FlushCompress};
@@ -344,9 +344,11 @@ proptest! {
     fn what_is_sent_deflated_is_read_again(
         (kind, payload) in message(),
         prefix in vec(any::<u8>(), 0..300),
+        bits in Window::BITS,
     ) {
+        let window = Window::new(bits).expect("it can be kept");
         let mut sent = Vec::new();
-        Encoding::Deflated.append(kind, [&prefix, &payload], &mut sent);
+        Encoding::Deflated(window).append(kind, [&prefix, &payload], &mut sent);
         prop_assert!(sent.len() <= 10 + prefix.len() + payload.len());
         // As a client would have sent it.
         let header_len = match sent[1] { 126 => 4, 127 => 10, _ => 2 };

@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 
 use super::Hub;
 use super::topics::TopicId;
-use crate::actors::deflate::Encoding;
+use crate::actors::deflate::{Encoding, Window};
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
@@ -86,9 +86,10 @@ impl Hub {
         let indexes = subscribed.records.as_slice();
         let run = self.turn.run(indexes, Encoding::Plain, &mut self.scratch);
         // Made by the first session that takes it.
+        let usual = Encoding::Deflated(Window::LARGEST);
         let deflated = LazyCell::new(|| {
             let mut bytes = Vec::new();
-            self.turn.run(indexes, Encoding::Deflated, &mut bytes);
+            self.turn.run(indexes, usual, &mut bytes);
             bytes
         });
         let first = self.turn.offset(indexes[0]);
@@ -102,10 +103,13 @@ impl Hub {
             if plain && from <= first {
                 let run = match outlet.encoding() {
                     Encoding::Plain => run,
-                    encoding @ Encoding::Deflated => Run {
+                    encoding if encoding == usual => Run {
                         bytes: &deflated,
                         encoding,
                     },
+                    encoding @ Encoding::Deflated(_) => {
+                        self.turn.run(indexes, encoding, &mut self.own_scratch)
+                    }
                 };
                 if outlet.deliver(run, &self.turn, indexes).is_err() {
                     slow.push(session);

@@ -5,6 +5,7 @@
 //! from there, in the order of the bus, to the sessions. Commands of handlers come in batches
 //! through a mailbox, and are carried out in their order.
 
+mod deadlines;
 mod deliver;
 mod messages;
 mod registry;

@@ -10,16 +10,11 @@ use smallvec::SmallVec;
 
 use super::messages::{Opening, Seat};
 use super::topics::TopicId;
-use crate::actors::frame;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
 use crate::actors::topic::Topic;
-
-/// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
-const MOST_CLOSE_TIMEOUTS: u32 = 12;
 
 /// When a session wants to be looked at again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -66,14 +61,15 @@ struct Waiting {
 /// A session that is open, as the hub knows it.
 pub(super) struct Member {
     pub(super) outlet: Rc<Outlet>,
-    limits: Rc<Limits>,
-    endpoint: u32,
+    pub(super) limits: Rc<Limits>,
+    pub(super) endpoint: u32,
     /// Topics it is subscribed to.
     pub(super) topics: SmallVec<[TopicId; 2]>,
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
     pub(super) touched: Vec<(TopicId, u64)>,
-    pinged: Option<Instant>,
+    /// When it was last sent a ping.
+    pub(super) pinged: Option<Instant>,
 }
 
 impl Registry {
@@ -287,63 +283,5 @@ impl Registry {
         if let Some(count) = self.per_endpoint.get_mut(&endpoint) {
             *count -= 1;
         }
-    }
-}
-
-impl Member {
-    /// Pings, silence, and the wait for a close frame's answer.
-    fn look_at(&mut self, now: Instant) -> Option<Duration> {
-        let close_timeout = self.limits.close_timeout;
-        if let Some((closed, progress)) = self
-            .outlet
-            .closed_since()
-            .zip(self.outlet.closing_progress())
-        {
-            let patience = close_timeout.saturating_sub(now.saturating_duration_since(progress));
-            let most = close_timeout * MOST_CLOSE_TIMEOUTS;
-            let left = patience.min(most.saturating_sub(now.saturating_duration_since(closed)));
-            if left.is_zero() {
-                self.outlet.tell(Control::Abort);
-                return None;
-            }
-            return Some(left);
-        }
-        let since = |then: Instant| now.saturating_duration_since(then);
-        let silent = self.outlet.silent_since().map_or(Duration::ZERO, since);
-        let mut next: Option<Duration> = None;
-        if let Some(timeout) = self.limits.timeout {
-            let stuck = self.outlet.stuck_since().map_or(Duration::ZERO, since);
-            let worst = silent.max(stuck);
-            if worst >= timeout {
-                let reason = if silent >= timeout {
-                    format!("nothing was heard for {} s", timeout.as_secs_f32())
-                } else {
-                    format!("nothing could be sent for {} s", timeout.as_secs_f32())
-                };
-                self.outlet.tell(Control::Close {
-                    code: 1001,
-                    reason,
-                    forget: true,
-                });
-                return Some(close_timeout);
-            }
-            next = Some(timeout.saturating_sub(worst));
-        }
-        if let Some(interval) = self.limits.heartbeat_interval {
-            let unheard = since(self.outlet.last_heard());
-            let since_ping = self.pinged.map_or(unheard, |at| since(at).min(unheard));
-            let wait = if since_ping >= interval {
-                // Behind frames that wait, a ping would only wait as well.
-                if self.outlet.stuck_since().is_none() {
-                    self.outlet.send(&frame::ping(b""), Source::Session);
-                }
-                self.pinged = Some(now);
-                interval
-            } else {
-                interval.saturating_sub(since_ping)
-            };
-            next = Some(next.map_or(wait, |other| other.min(wait)));
-        }
-        next
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Messages are always deflated without context takeover, on both sides, which a server may ask for
 //! whether or not it was offered (sections 7.1.1.1 and 7.1.1.2); and by the server with the largest
-//! window, so that one result is for everybody. An offer that this cannot keep is declined; the
+//! window, unless the client asks for a smaller one. An offer that this cannot keep is declined; the
 //! next one, or none, is taken.
 
 use actix_http::StatusCode;
@@ -11,23 +11,30 @@ use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 
 use super::handshake::{Headers, Refusal};
 use super::subprotocol::is_token_byte;
+use crate::actors::deflate::Window;
 
 const NAME: &[u8] = b"permessage-deflate";
 
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-const AGREED_WITH_WINDOW: &str = "permessage-deflate; server_no_context_takeover; \
-     client_no_context_takeover; server_max_window_bits=15";
+/// What client and server have agreed on.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    /// The value of `Sec-WebSocket-Extensions` that says so.
+    pub answer: HeaderValue,
+    /// What the server keeps to.
+    pub window: Window,
+}
 
 /// What is answered to the first offer that can be kept; `None` if there is none. A header that does
 /// not follow the grammar fails the handshake (RFC 6455, section 9.1).
-pub fn agree_on_deflate(headers: &impl Headers) -> Result<Option<HeaderValue>, Refusal> {
+pub fn agree_on_deflate(headers: &impl Headers) -> Result<Option<Agreement>, Refusal> {
     let mut agreed = None;
     for value in headers.values(&SEC_WEBSOCKET_EXTENSIONS) {
         let offers = parse(value).ok_or_else(malformed)?;
-        agreed = agreed.or_else(|| offers.iter().find_map(Offer::answer));
+        agreed = agreed.or_else(|| offers.iter().find_map(Offer::agreement));
     }
-    Ok(agreed.map(HeaderValue::from_static))
+    Ok(agreed)
 }
 
 fn malformed() -> Refusal {
@@ -49,12 +56,12 @@ struct Parameter<'v> {
 }
 
 impl Offer<'_> {
-    /// The answer that accepts it, if it can be kept to the letter.
-    fn answer(&self) -> Option<&'static str> {
+    /// What accepting it means, if it can be kept to the letter.
+    fn agreement(&self) -> Option<Agreement> {
         if self.name != NAME {
             return None;
         }
-        let mut answer = AGREED;
+        let mut asked = None;
         for (at, Parameter { name, value }) in self.parameters.iter().enumerate() {
             if self.parameters[..at]
                 .iter()
@@ -70,19 +77,33 @@ impl Offer<'_> {
                     | b"client_max_window_bits",
                     None,
                 ) => {}
-                (b"client_max_window_bits", Some(bits)) if is_window(bits) => {}
-                // Must be answered. With a smaller window the client could not read what all get.
-                (b"server_max_window_bits", Some(b"15")) => answer = AGREED_WITH_WINDOW,
+                (b"client_max_window_bits", Some(bits)) if window_bits(bits).is_some() => {}
+                // Must be answered. One of 8 bits is declined: zlib has no compressor that keeps to it.
+                (b"server_max_window_bits", Some(bits)) => {
+                    asked = Some(window_bits(bits).and_then(Window::new)?);
+                }
                 _ => return None,
             }
         }
-        Some(answer)
+        let answer = match asked {
+            Some(window) => {
+                let value = format!("{AGREED}; server_max_window_bits={}", window.bits());
+                HeaderValue::from_maybe_shared(value).ok()?
+            }
+            None => HeaderValue::from_static(AGREED),
+        };
+        let window = asked.unwrap_or(Window::LARGEST);
+        Some(Agreement { answer, window })
     }
 }
 
 /// 8 to 15, without leading zeros (RFC 7692, section 7.1.2).
-fn is_window(bits: &[u8]) -> bool {
-    matches!(bits, [b'8' | b'9'] | [b'1', b'0'..=b'5'])
+fn window_bits(text: &[u8]) -> Option<u8> {
+    match text {
+        [bits @ (b'8' | b'9')] => Some(bits - b'0'),
+        [b'1', bits @ b'0'..=b'5'] => Some(10 + bits - b'0'),
+        _ => None,
+    }
 }
 
 /// Reads a value of `Sec-WebSocket-Extensions` (RFC 6455, section 9.1). `None`: it is malformed.

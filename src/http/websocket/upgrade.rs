@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
+use actix_http::header::SEC_WEBSOCKET_EXTENSIONS;
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use super::codec::Decoder;
-use super::extension::agree_on_deflate;
+use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
@@ -65,8 +65,8 @@ struct Checked<'w> {
     endpoint: EndpointId,
     settings: &'w WebSocketEndpoint,
     upgrade: Upgrade,
-    /// What is answered to a client whose offer of permessage-deflate is accepted.
-    deflate: Option<HeaderValue>,
+    /// For a client whose offer of permessage-deflate is accepted.
+    deflate: Option<Agreement>,
     subprotocol: Option<Subprotocol>,
     values: Values,
     route: Route,
@@ -181,7 +181,7 @@ pub(in crate::http) fn limit_writes(stream: &TcpStream, timeout: Option<Duration
 struct Handshake {
     client: Client,
     upgrade: Upgrade,
-    deflate: Option<HeaderValue>,
+    deflate: Option<Agreement>,
     /// The one of the endpoint's that the client prefers.
     subprotocol: Option<Subprotocol>,
 }
@@ -216,9 +216,9 @@ impl Opening for Handshake {
         let end_of_turn = Rc::clone(&shared.end_of_turn);
         let mut decoder = Decoder::new(limits.max_message_size);
         let mut encoding = Encoding::Plain;
-        if deflate.is_some() {
+        if let Some(agreed) = &deflate {
             decoder = decoder.inflating();
-            encoding = Encoding::Deflated;
+            encoding = Encoding::Deflated(agreed.window);
         }
         let outlet = Rc::new(Outlet::new(
             Box::new(writer),
@@ -231,7 +231,7 @@ impl Opening for Handshake {
         let mut answer = unsent;
         let extensions = deflate
             .iter()
-            .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, agreed));
+            .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, &agreed.answer));
         upgrade.write(chosen.as_ref(), extensions, &mut answer);
         outlet.send(&answer, Source::Session);
         let sending = Rc::clone(&outlet);
