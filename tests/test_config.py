@@ -25,6 +25,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert config.subprotocols == ()
     assert config.origins is None
     assert config.max_connections is None
+    assert config.max_topics == 1000
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -56,6 +57,8 @@ def test_a_config_cannot_be_changed() -> None:
         ({"origins": ("example.org",)}, ValueError),
         ({"origins": ("https://example.org/path",)}, ValueError),
         ({"max_connections": 0}, ValueError),
+        ({"max_topics": 0}, ValueError),
+        ({"max_topics": None}, TypeError),
     ],
 )
 def test_a_field_that_cannot_work_is_refused_by_name(

@@ -537,6 +537,42 @@ def test_a_star_lets_pages_of_every_origin_connect(raw: RawSocket) -> None:
     assert raw.upgrade("/origins/any", {"Origin": "https://evil.example"}).status == 101
 
 
+def test_one_topic_too_many_is_refused_until_one_goes(raw: RawSocket) -> None:
+    raw.open("/topics/many")
+
+    def answers(line: str) -> list[str | bytes]:
+        """Up to and without the handler's own: an order is done when the next one is answered."""
+        raw.send(TEXT, line.encode())
+        raw.send(TEXT, b"publish done")
+        expected = line.replace(" ", " many:")
+        seen = list(iter(raw.message, "publish many:done"))
+        return ["done" if message == expected else message for message in seen]
+
+    for topic in ("a", "b", "c", "a", "c"):
+        assert answers(f"subscribe {topic}") == ["done"], "three, however often"
+    (refused,) = answers("subscribe d")
+    assert refused == (
+        "This WebSocket cannot subscribe to \"many:d\": it is subscribed to 3 topics, as many as its "
+        "route allows. Unsubscribe from one, or raise WebSocketConfig(max_topics=...)."
+    )
+    answers("unsubscribe d")
+    assert answers("subscribe d") == [refused], "it was not subscribed to that"
+    answers("unsubscribe b")
+    answers("unsubscribe b")
+    assert answers("subscribe d") == ["done"]
+    assert answers("subscribe b") == [refused.replace("many:d", "many:b")]
+
+    # What is counted is what the hub has.
+    for topic in ("a", "b", "c", "d"):
+        raw.send(TEXT, f"publish {topic}".encode())
+    seen = [raw.message() for _ in range(7)]
+    assert {str(message) for message in seen if str(message).startswith("on")} == {
+        "on many:a",
+        "on many:c",
+        "on many:d",
+    }
+
+
 def test_one_connection_too_many_is_503_until_one_goes(sockets: Server) -> None:
     with RawSocket(sockets.port) as first, RawSocket(sockets.port) as second:
         first.open("/few")

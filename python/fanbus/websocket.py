@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 _DEFAULT_HEARTBEAT_INTERVAL_S = 25.0
-_MAX_BYTES = 2**31 - 1
+_MAX_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,16 @@ class WebSocketConfig:
     max_connections: int | None = None
     """Connections on this route in one worker; one more gets 503. None: no limit of its own."""
 
+    max_topics: int = 1000
+    """Topics that one client may be subscribed to at a time (at least 1). One more, and `ws.subscribe`
+    raises RuntimeError. A turbo relay's client is subscribed to its one topic."""
+
     def __post_init__(self) -> None:
-        self._check_integer("max_message_size", maximum=_MAX_BYTES)
-        self._check_integer("max_queue_bytes", maximum=_MAX_BYTES)
+        self._check_integer("max_message_size", maximum=_MAX_INTEGER)
+        self._check_integer("max_queue_bytes", maximum=_MAX_INTEGER)
         self._check_integer("rate_limit", optional=True)
         self._check_integer("max_connections", optional=True)
+        self._check_integer("max_topics", maximum=_MAX_INTEGER)
         self._check_seconds("heartbeat_interval")
         self._check_seconds("timeout")
         self._check_heartbeat_against_timeout()

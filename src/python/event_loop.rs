@@ -166,6 +166,7 @@ impl EventLoop {
             link,
             Arc::clone(&host.remote),
             head,
+            endpoint.max_topics,
             &host.event_loop,
         )?;
         let ws = Py::new(py, ws)?;

@@ -23,6 +23,8 @@ pub(super) struct Endpoint {
     pub asynchronous: bool,
     /// It runs sessions; otherwise it only admits the clients of a turbo route.
     pub runs_sessions: bool,
+    /// Topics that a session may be subscribed to.
+    pub max_topics: usize,
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
@@ -71,6 +73,7 @@ impl Endpoint {
             callable: self.callable.clone_ref(py),
             asynchronous: self.asynchronous,
             runs_sessions: self.runs_sessions,
+            max_topics: self.max_topics,
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
         }
@@ -227,6 +230,7 @@ impl Router {
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
+        endpoint.max_topics = config.getattr("max_topics")?.extract()?;
         self.add_socket(
             path,
             Behaviour::Handler,
@@ -335,6 +339,7 @@ fn endpoint(
         callable,
         asynchronous,
         runs_sessions: false,
+        max_topics: 0,
         arguments,
         names,
     })

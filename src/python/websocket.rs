@@ -1,7 +1,7 @@
 //! `_core.WebSocket`: a session as its handler sees it.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +43,7 @@ pub(super) struct WebSocket {
     link: Arc<Link>,
     remote: Arc<Remote>,
     head: Head,
+    max_topics: usize,
     /// Made when the handler first asks for it.
     state: PyOnceLock<Py<PyDict>>,
     event_loop: Py<PyAny>,
@@ -57,6 +58,9 @@ struct Inside {
     inbox: VecDeque<(Py<PyAny>, usize)>,
     /// Tasks that wait for room to send.
     senders: Vec<Py<Waiter>>,
+    /// What it is subscribed to, as the hub will have it: orders are given with the lock held. At most
+    /// `max_topics`.
+    topics: HashSet<Topic>,
 }
 
 #[derive(Clone)]
@@ -77,12 +81,14 @@ impl WebSocket {
         link: Arc<Link>,
         remote: Arc<Remote>,
         head: Head,
+        max_topics: usize,
         event_loop: &Py<PyAny>,
     ) -> PyResult<Self> {
         let inside = Inside {
             phase: Phase::Opening,
             inbox: VecDeque::new(),
             senders: Vec::new(),
+            topics: HashSet::new(),
         };
         let receiver = Mutex::new(Py::new(py, Waiter::new(event_loop.clone_ref(py)))?);
         Ok(Self {
@@ -90,6 +96,7 @@ impl WebSocket {
             link,
             remote,
             head,
+            max_topics,
             state: PyOnceLock::new(),
             event_loop: event_loop.clone_ref(py),
             receiver,
@@ -147,6 +154,7 @@ impl WebSocket {
             if !matches!(inside.phase, Phase::Closed { .. }) {
                 inside.phase = Phase::Closed { code, reason };
             }
+            inside.topics = HashSet::new();
             mem::take(&mut inside.senders)
         };
         let receiver = self.receiver().clone_ref(py);
@@ -254,6 +262,21 @@ impl WebSocket {
             session: self.key,
             subprotocol,
         });
+    }
+
+    /// Counts a topic, unless it is counted already. An error when there is no room for it.
+    fn add_topic(&self, topic: &Topic) -> PyResult<()> {
+        let topics = &mut self.inside().topics;
+        if topics.len() >= self.max_topics && !topics.contains(topic) {
+            return Err(PyRuntimeError::new_err(format!(
+                "This WebSocket cannot subscribe to {:?}: it is subscribed to {} topics, as many as its \
+                 route allows. Unsubscribe from one, or raise WebSocketConfig(max_topics=...).",
+                topic.as_str(),
+                topics.len()
+            )));
+        }
+        topics.insert(topic.clone());
+        Ok(())
     }
 
     fn refuse(&self, inside: &mut Inside, status: u16, reason: String) {
@@ -473,7 +496,7 @@ impl WebSocket {
     }
 
     /// From here on this client gets what is published to the topic, in any worker; before that, as
-    /// much of what was published as is asked for.
+    /// much of what was published as is asked for. RuntimeError when it has `max_topics` others.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
     fn subscribe(
         &self,
@@ -492,9 +515,9 @@ impl WebSocket {
         let hash = topic.hash();
         bus.add_interest(hash);
         let from = bus.end();
-        if let Err(closed) = self.open() {
+        if let Err(refused) = self.open().and_then(|()| self.add_topic(&topic)) {
             bus.remove_interest(hash);
-            return Err(closed);
+            return Err(refused);
         }
         let replay = match reach {
             None => Replay::nothing(bus, from),
@@ -505,17 +528,25 @@ impl WebSocket {
                 Replay::new(&past, bus, from)
             }
         };
-        self.remote.order(Command::Subscribe {
-            session: self.key,
-            topic,
-            from,
-        });
+        let inside = self.inside();
+        if inside.topics.contains(&topic) {
+            self.remote.order(Command::Subscribe {
+                session: self.key,
+                topic,
+                from,
+            });
+        } else {
+            // It was closed, or another thread has unsubscribed it in the meantime.
+            bus.remove_interest(hash);
+        }
         Ok(replay)
     }
 
     /// From here on this client no longer gets what is published to the topic.
     fn unsubscribe(&self, topic: &str) -> PyResult<()> {
         let topic = Topic::new(topic).map_err(value_error)?;
+        let mut inside = self.inside();
+        inside.topics.remove(&topic);
         self.remote.order(Command::Unsubscribe {
             session: self.key,
             topic,

@@ -169,6 +169,25 @@ async def few(ws: WebSocket) -> None:
         await ws.send(message)
 
 
+@app.websocket("/topics/{name}", config=WebSocketConfig(max_topics=3))
+async def topics(ws: WebSocket, name: str) -> None:
+    async for line in ws:
+        order, topic = str(line).split()
+        topic = f"{name}:{topic}"
+        try:
+            match order:
+                case "subscribe":
+                    ws.subscribe(topic)
+                case "unsubscribe":
+                    ws.unsubscribe(topic)
+                case "publish":
+                    app.publish(topic, f"on {topic}")
+        except RuntimeError as error:
+            await ws.send(str(error))
+        else:
+            await ws.send(f"{order} {topic}")
+
+
 @app.websocket("/about/{name}")
 async def about(ws: WebSocket) -> None:
     ws.state["seen"] = True
