@@ -357,8 +357,8 @@ class WebSocket:
         depends on `app.topic`; it is at most half of `max_queue_bytes`. The `Replay` that is
         returned says how many it were, and whether they are all that was asked for.
 
-        Subscribing again changes nothing, but sends what is asked for once more. RuntimeError if the
-        client is subscribed to `max_topics` others.
+        Subscribing again changes nothing, but sends what is asked for once more. RuntimeError if
+        the client is subscribed to `max_topics` others.
         """
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
