@@ -178,7 +178,7 @@ def test_a_client_with_a_small_window_can_read_everything(
             small.send(BINARY, message)
             seen, was_deflated = read_within(small, bits)
             assert seen == message
-            # On a topic the result is the others': only what is no longer than the window is for both.
+            # On a topic the result is the others': it must be no longer than the window.
             is_shared = path.startswith("/relay")
             if b"hello" in message:
                 assert was_deflated == (not is_shared or bits == 15 or len(message) <= 2**bits)

@@ -552,7 +552,7 @@ def test_one_topic_too_many_is_refused_until_one_goes(raw: RawSocket) -> None:
         assert answers(f"subscribe {topic}") == ["done"], "three, however often"
     (refused,) = answers("subscribe d")
     assert refused == (
-        "This WebSocket cannot subscribe to \"many:d\": it is subscribed to 3 topics, as many as its "
+        'This WebSocket cannot subscribe to "many:d": it is subscribed to 3 topics, as many as its '
         "route allows. Unsubscribe from one, or raise WebSocketConfig(max_topics=...)."
     )
     answers("unsubscribe d")

@@ -44,9 +44,9 @@ class WebSocketConfig:
     Above it the connection is closed with 1008. None: as fast as it likes."""
 
     heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
-    """Seconds of silence after which the client is sent a ping; for each client up to a tenth less, so
-    that those who came at once are not asked at once. None: never. If only `timeout` is given and is
-    25 or less, it is half of that."""
+    """Seconds of silence after which the client is sent a ping; for each client up to a tenth
+    less, so that those who came at once are not asked at once. None: never. If only `timeout` is
+    given and is 25 or less, it is half of that."""
 
     timeout: float | None = 60.0
     """Seconds of silence, pongs included, after which the connection is closed with 1001 and its
@@ -77,8 +77,8 @@ class WebSocketConfig:
     """Connections on this route in one worker; one more gets 503. None: no limit of its own."""
 
     max_topics: int = 1000
-    """Topics that one client may be subscribed to at a time (at least 1). One more, and `ws.subscribe`
-    raises RuntimeError. A turbo relay's client is subscribed to its one topic."""
+    """Topics that one client may be subscribed to at a time (at least 1). One more, and
+    `ws.subscribe` raises RuntimeError. A turbo relay's client is subscribed to its one topic."""
 
     def __post_init__(self) -> None:
         self._check_integer("max_message_size", maximum=_MAX_INTEGER)

@@ -496,7 +496,7 @@ impl WebSocket {
     }
 
     /// From here on this client gets what is published to the topic, in any worker; before that, as
-    /// much of what was published as is asked for. RuntimeError when it has `max_topics` others.
+    /// much of what was published as is asked for. `RuntimeError` when it has `max_topics` others.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
     fn subscribe(
         &self,

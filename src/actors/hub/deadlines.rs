@@ -22,7 +22,7 @@ const SPREAD: u32 = 10;
 fn spread(interval: Duration, key: SessionKey) -> Duration {
     let golden = 0x9E37_79B9_u32.wrapping_mul(key.slot() as u32);
     let part = f64::from(golden) / f64::from(u32::MAX);
-    interval - (interval / SPREAD).mul_f64(part)
+    interval.saturating_sub((interval / SPREAD).mul_f64(part))
 }
 
 impl Member {

@@ -103,7 +103,7 @@ impl Hub {
             if plain && from <= first {
                 let run = match outlet.encoding() {
                     Encoding::Plain => run,
-                    encoding if encoding == usual => Run {
+                    encoding @ Encoding::Deflated(_) if encoding == usual => Run {
                         bytes: &deflated,
                         encoding,
                     },
