@@ -20,6 +20,7 @@ PUBLIC = {
     "Replay",
     "Request",
     "Response",
+    "Session",
     "Subscription",
     "WebSocket",
     "WebSocketClosed",

@@ -4,7 +4,7 @@ One process per core serves HTTP and WebSocket on one port; a bus in shared memo
 published message to the clients of every worker.
 """
 
-from fanbus._core import Replay, __version__
+from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
@@ -25,6 +25,7 @@ __all__ = [
     "Replay",
     "Request",
     "Response",
+    "Session",
     "Subscription",
     "WebSocket",
     "WebSocketClosed",

@@ -14,6 +14,7 @@ __all__ = [
     "Replay",
     "Request",
     "Router",
+    "Session",
     "Subscription",
     "WebSocket",
     "Worker",
@@ -232,8 +233,10 @@ class Router:
         admit: Callable[..., Any] | None,
         asynchronous: bool,
         arguments: Sequence[str | None],
+        hooks: Any,
     ) -> None:
-        """One of `response_prefix`, `broadcast`. `admit` is asked once per connection."""
+        """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
+        told of each session."""
     def path_parameters(self, path: str) -> list[str]: ...
     def __len__(self) -> int: ...
 
@@ -287,6 +290,37 @@ class MultiDict:
     def pairs(self) -> list[tuple[str, str]]:
         """Every name and value, in the order in which they came."""
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Session:
+    """One client's session on a turbo route. `on_open` and `on_close` get it; it is never
+    constructed by hand.
+    """
+
+    @property
+    def id(self) -> str:
+        """Unique among all connections of this server, in all workers."""
+    @property
+    def path(self) -> str:
+        """The path of the handshake, percent-decoded."""
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters by name."""
+    @property
+    def query(self) -> MultiDict:
+        """The query's parameters."""
+    @property
+    def headers(self) -> MultiDict:
+        """Of the handshake; names without regard to case."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the connection."""
+    @property
+    def close_code(self) -> int | None:
+        """None while open; else the code of the close (RFC 6455 section 7.4)."""
+    @property
+    def close_reason(self) -> str | None:
+        """None while open; else the reason of the close, which may be empty."""
 
 @final
 class WebSocket:

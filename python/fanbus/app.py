@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fanbus.banner import Counts
+    from fanbus.hooks import Hook, Hooks
 
 __all__ = ["Fanbus"]
 
@@ -62,6 +63,7 @@ class Fanbus:
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
         self._kept: list[Kept] = []
+        self._hooks: list[Hooks] = []
         self._http = self._websockets = self._turbo = 0
 
     def route(
@@ -173,6 +175,8 @@ class Fanbus:
         response_prefix: str | None = None,
         broadcast: str | None = None,
         config: WebSocketConfig | None = None,
+        on_open: Hook | None = None,
+        on_close: Hook | None = None,
     ) -> Callable[[_Function], _Function]:
         """Serves WebSockets on a path without Python: what a client sends is answered in Rust.
 
@@ -182,6 +186,12 @@ class Fanbus:
 
         The function is not called, unless it has parameters (the request, path parameters): then
         it is asked once per connection, and refuses it by returning False or raising HTTPError.
+
+        `on_open(session)` and `on_close(session)` are told of each session, once each and in this
+        order, also when the client vanishes. They may be `async def`, or `def`, which runs on a
+        thread and may block; no frame waits for them. The session has `id`, `path`, `path_params`,
+        `query`, `headers`, `client`, and, once it is over, `close_code` and `close_reason`. What
+        they raise is logged.
 
         Raises RouteError if the path, the topic or the signature cannot work.
         """
@@ -197,8 +207,16 @@ class Fanbus:
             if value is not None and not isinstance(value, str):
                 raise RouteError(f'The turbo route "{path}": {option} is a text, not {value!r}.')
 
+        for option, hook in (("on_open", on_open), ("on_close", on_close)):
+            if hook is not None and not callable(hook):
+                raise RouteError(
+                    f'The turbo route "{path}": {option} is a function that takes the session, '
+                    f"not {hook!r}."
+                )
+
         def decorate(function: _Function) -> _Function:
             where = self._where(function)
+            hooks = _hooks(on_open, on_close)
             with _named(where):
                 handler = examine(
                     function,
@@ -214,7 +232,10 @@ class Fanbus:
                     admit=handler.call if handler.arguments else None,
                     asynchronous=handler.asynchronous,
                     arguments=handler.arguments,
+                    hooks=hooks,
                 )
+            if hooks is not None:
+                self._hooks.append(hooks)
             self._turbo += 1
             return function
 
@@ -352,6 +373,14 @@ def _verb(method: Any, path: str) -> str:
     if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()):
         raise RouteError(f'The route "{path}": {method!r} is not an HTTP method such as "POST".')
     return method.upper()
+
+
+def _hooks(on_open: Hook | None, on_close: Hook | None) -> Hooks | None:
+    if on_open is None and on_close is None:
+        return None
+    from fanbus.hooks import Hooks  # brings asyncio, which only a server needs
+
+    return Hooks(on_open, on_close)
 
 
 def _checked_config(config: Any, path: str) -> WebSocketConfig:

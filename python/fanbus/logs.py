@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-__all__ = ["configure", "logger"]
+__all__ = ["configure", "log_error", "logger"]
 
 logger = logging.getLogger("fanbus")
 
@@ -28,3 +28,12 @@ def configure() -> None:
     logger.propagate = False
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+
+
+def log_error(where: str, error: BaseException) -> None:
+    """What a handler raised, and nobody caught.
+
+    `where` has a path in it that a client chose: it is kept on its line.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in where)
+    logger.error("%s", line, exc_info=(type(error), error, error.__traceback__))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core
 from fanbus.exceptions import StartError
-from fanbus.logs import logger
+from fanbus.logs import log_error, logger
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -88,6 +88,7 @@ def serve(
         loop.run_forever()
         loop.remove_reader(core.fileno())
     finally:
+        _finish_hooks(loop, app)
         _finish(loop)  # what handlers do at last may still publish
         app._worker = None
 
@@ -127,13 +128,16 @@ def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def log_error(where: str, error: BaseException) -> None:
-    """What a handler raised, and nobody caught.
+def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
+    """The sessions of turbo routes are over; their hooks still want to hear of it."""
 
-    `where` has a path in it that a client chose: it is kept on its line.
-    """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in where)
-    logger.error("%s", line, exc_info=(type(error), error, error.__traceback__))
+    async def finish() -> None:
+        await asyncio.gather(*(hooks.finish() for hooks in app._hooks))
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(finish(), timeout=_EXTRA_GRACE_S))
+    except (asyncio.TimeoutError, RuntimeError):
+        logger.warning("Some hooks did not end in %g s and were left.", _EXTRA_GRACE_S)
 
 
 def _finish(loop: asyncio.AbstractEventLoop) -> None:

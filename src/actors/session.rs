@@ -173,6 +173,7 @@ pub struct Session<R, D> {
     failing: Option<Box<Failing>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
+    /// Nobody is to be told of the end: nobody wants to know, or it has been told.
     told: bool,
 }
 
@@ -215,6 +216,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
+        let told = !matches!(route, Route::Handler);
         Self {
             shared,
             reader,
@@ -230,8 +232,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             phase: Phase::Open,
             failing: None,
             ended: false,
-            told: false,
+            told,
         }
+    }
+
+    /// The same, of whose end user code is told although it has no part in it.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.told = false;
+        self
     }
 
     fn key(&self) -> SessionKey {
@@ -479,7 +488,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Tells the handler, once, how the session ended.
     fn tell_closed(&mut self, code: u16, reason: &str) {
-        if !std::mem::replace(&mut self.told, true) && matches!(self.route, Route::Handler) {
+        if !std::mem::replace(&mut self.told, true) {
             self.shared.inbox.closed(self.key(), code, reason);
             self.shared.end_of_turn.request();
         }

@@ -31,4 +31,11 @@ pub trait Handler: Inbox {
     /// A client asks for a WebSocket. The handler answers through the hub's orders, with
     /// [`Command::Accept`](crate::actors::hub::Command::Accept) or `Reject`.
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>);
+
+    /// A session of a watched endpoint is open, and does not wait for this. Its end comes by
+    /// [`Inbox::closed`].
+    fn opened(&self, call: Call, session: SessionKey);
+
+    /// May another session be watched? Else its client is refused.
+    fn has_room_to_watch(&self) -> bool;
 }

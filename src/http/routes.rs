@@ -33,6 +33,8 @@ pub struct WebSocketEndpoint {
     pub behaviour: Behaviour,
     /// A turbo route whose clients user code admits one by one.
     pub asks: bool,
+    /// A turbo route of whose sessions user code is told when they open and close.
+    pub watched: bool,
     /// The limits of its sessions.
     pub limits: Limits,
     /// Whose pages may connect.

@@ -10,6 +10,7 @@ use super::handler::EventBox;
 use super::logs;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
+use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
@@ -28,6 +29,7 @@ pub(super) struct EventLoop {
     pub host: Arc<Host>,
     events: EventBox,
     batch: Mutex<Events>,
+    visits: Visits,
     /// Called when the I/O thread has ended.
     on_stopped: Mutex<Option<Py<PyAny>>>,
 }
@@ -38,6 +40,7 @@ impl EventLoop {
             host,
             events,
             batch: Mutex::default(),
+            visits: Visits::default(),
             on_stopped: Mutex::default(),
         }
     }
@@ -74,6 +77,7 @@ impl EventLoop {
 
     fn dispatch(&self, py: Python<'_>, batch: &mut Events) {
         let mut bytes = batch.bytes.as_slice();
+        let host = &self.host;
         let mut woken = Vec::new();
         for event in batch.list.drain(..) {
             let done = match event {
@@ -98,7 +102,11 @@ impl EventLoop {
                     session,
                     code,
                     reason,
-                } => self.closed(py, session, code, reason),
+                } => match self.visits.take(session) {
+                    Some(visit) => visit.closed(py, code, reason),
+                    None => self.closed(py, session, code, reason),
+                },
+                Event::Opened { call, session } => self.visits.opened(py, host, call, session),
                 Event::Room { session } => self.room(py, session),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),

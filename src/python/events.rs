@@ -22,6 +22,8 @@ pub(super) enum Event {
         session: SessionKey,
         link: Arc<Link>,
     },
+    /// A session of a turbo route with hooks is open.
+    Opened { call: Call, session: SessionKey },
     /// A message came; its bytes stand in the batch's arena.
     Message {
         session: SessionKey,

@@ -109,6 +109,14 @@ impl Inbox for PythonHandler {
 }
 
 impl Handler for PythonHandler {
+    fn opened(&self, call: Call, session: SessionKey) {
+        self.collect(Event::Opened { call, session });
+    }
+
+    fn has_room_to_watch(&self) -> bool {
+        self.remote.visits.has_room()
+    }
+
     fn request(&self, call: Call, reply: ReplyKey) {
         if self.kinds.request_is_async(call.endpoint) {
             self.collect(Event::Request { call, reply });

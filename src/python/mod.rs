@@ -30,6 +30,7 @@ mod response;
 mod router;
 mod subscription;
 mod threads;
+mod visit;
 mod waits;
 mod websocket;
 mod worker;
@@ -53,6 +54,8 @@ mod _core {
     use super::router::Router;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
+    #[pymodule_export]
+    use super::visit::Session;
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]

@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::message::{self, Message};
+use super::visit::Count;
 use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
@@ -24,6 +25,8 @@ pub(super) struct Remote {
     replies: ReplyBox,
     /// Sessions wait until the mailbox has room, and want to hear of it.
     pub stalled: AtomicBool,
+    /// Sessions of turbo routes that hooks have to do with.
+    pub visits: Arc<Count>,
 }
 
 thread_local! {
@@ -48,6 +51,7 @@ impl Remote {
             orders,
             replies,
             stalled: AtomicBool::new(false),
+            visits: Arc::default(),
         })
     }
 

@@ -117,6 +117,16 @@ pub(super) struct Endpoints {
     pub http: Vec<Endpoint>,
     /// None: a turbo route that asks nobody.
     pub websockets: Vec<Option<Endpoint>>,
+    /// Of each WebSocket endpoint: None unless it is a turbo route with hooks.
+    pub hooks: Vec<Option<Hooks>>,
+}
+
+/// Who is told of a turbo route's sessions.
+pub(super) struct Hooks {
+    /// `fanbus.hooks.Hooks`.
+    pub object: Py<PyAny>,
+    /// Names of the path's parameters, in its order.
+    pub names: Arc<[String]>,
 }
 
 /// Which endpoints run on the event loop: all that the I/O thread needs to know.
@@ -175,6 +185,17 @@ impl Router {
             websockets: websockets
                 .iter()
                 .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
+                .collect(),
+            hooks: inside
+                .endpoints
+                .hooks
+                .iter()
+                .map(|hooks| {
+                    hooks.as_ref().map(|hooks| Hooks {
+                        object: hooks.object.clone_ref(py),
+                        names: Arc::clone(&hooks.names),
+                    })
+                })
                 .collect(),
         };
         (
@@ -235,13 +256,15 @@ impl Router {
             path,
             Behaviour::Handler,
             Some(endpoint),
+            None,
             &label(&handler),
             config,
         )
     }
 
     /// Registers a route that is served in Rust. `admit` is asked once per connection.
-    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments))]
+    /// `hooks` are told of each session.
+    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called from one place"
@@ -255,6 +278,7 @@ impl Router {
         admit: Option<Bound<'_, PyAny>>,
         asynchronous: bool,
         arguments: Vec<Option<String>>,
+        hooks: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let behaviour = match (response_prefix, broadcast) {
             (Some(prefix), None) => Behaviour::Echo(prefix),
@@ -276,7 +300,7 @@ impl Router {
         let label = admit
             .as_ref()
             .map_or_else(|| "a turbo route".to_owned(), label);
-        self.add_socket(path, behaviour, endpoint, &label, config)
+        self.add_socket(path, behaviour, endpoint, hooks, &label, config)
     }
 
     /// Names of the parameters in a path, in its order.
@@ -298,16 +322,21 @@ impl Router {
         path: &str,
         behaviour: Behaviour,
         endpoint: Option<Endpoint>,
+        hooks: Option<Py<PyAny>>,
         label: &str,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let settings = settings(config, behaviour, endpoint.is_some())?;
+        let mut settings = settings(config, behaviour, endpoint.is_some())?;
+        settings.watched = hooks.is_some();
+        let names: Arc<[String]> = self.path_parameters(path)?.into();
+        let hooks = hooks.map(|object| Hooks { object, names });
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.websockets.len() as u32);
         let added = inside.routes.router.add_websocket(path, id);
         added.map_err(|error| conflict(&error, label, &inside.websocket_labels))?;
         inside.routes.websockets.push(settings);
         inside.endpoints.websockets.push(endpoint);
+        inside.endpoints.hooks.push(hooks);
         inside.websocket_labels.push(label.to_owned());
         Ok(())
     }
@@ -390,6 +419,7 @@ fn settings(
     let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
     Ok(WebSocketEndpoint {
         asks: asks && !matches!(behaviour, Behaviour::Handler),
+        watched: false,
         behaviour,
         limits: Limits {
             max_message_size: config.getattr("max_message_size")?.extract()?,

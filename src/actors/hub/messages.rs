@@ -52,11 +52,16 @@ pub struct Open {
     pub endpoint: u32,
     /// Whom to ask first; nobody: it is let in at once.
     pub ask: Option<Ask>,
+    /// Whom to tell when it is in.
+    pub watch: Option<Tell>,
 }
 
 /// Tells the handler that a client asks to come in. It answers with [`Command::Accept`] or
 /// [`Command::Reject`].
 pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
+
+/// Tells user code that the session is open.
+pub type Tell = Box<dyn FnOnce(SessionKey)>;
 
 impl std::fmt::Debug for Open {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -236,7 +241,7 @@ impl Hub {
             open.opening.reject(503, super::RESTARTING);
             return;
         }
-        if open.ask.is_some() && !self.inbox.has_room() {
+        if (open.ask.is_some() || open.watch.is_some()) && !self.inbox.has_room() {
             open.opening
                 .reject(503, "The server is busy. Try again in a moment.");
             return;
@@ -260,8 +265,10 @@ impl Hub {
             limits,
             endpoint,
             ask,
+            watch,
         } = open;
-        let (key, link) = self.registry.enter(opening, route, limits, endpoint);
+        let entered = self.registry.enter(opening, route, limits, endpoint, watch);
+        let (key, link) = entered;
         match ask {
             Some(ask) => {
                 self.look_at(key, Instant::now());
@@ -279,9 +286,14 @@ impl Hub {
             let from = self.bus.end();
             (topic, from)
         });
-        self.registry.accept(key, &shared, subprotocol);
+        let watch = self.registry.accept(key, &shared, subprotocol);
         if let Some((topic, from)) = relayed {
             self.subscribe(key, topic, from);
+        }
+        if let Some(watch) = watch {
+            // Before the session runs for the first time, and can end.
+            watch(key);
+            self.end_of_turn.request();
         }
         self.look_at(key, Instant::now());
     }

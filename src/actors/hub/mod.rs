@@ -23,7 +23,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
-pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat};
+pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat, Tell};
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::messages::{Opening, Seat};
+use super::messages::{Opening, Seat, Tell};
 use super::topics::TopicId;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
@@ -56,6 +56,7 @@ struct Waiting {
     link: Arc<Link>,
     endpoint: u32,
     since: Instant,
+    watch: Option<Tell>,
 }
 
 /// A session that is open, as the hub knows it.
@@ -90,6 +91,7 @@ impl Registry {
         route: Route,
         limits: Rc<Limits>,
         endpoint: u32,
+        watch: Option<Tell>,
     ) -> (SessionKey, Arc<Link>) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place {
@@ -110,6 +112,7 @@ impl Registry {
             link: Arc::clone(&link),
             endpoint,
             since,
+            watch,
         };
         place.state = State::Opening(waiting);
         self.taken += 1;
@@ -128,21 +131,19 @@ impl Registry {
         }
     }
 
-    /// Lets a waiting client in, unless it is gone.
+    /// Lets a waiting client in, unless it is gone. Returns whom to tell.
     pub(super) fn accept(
         &mut self,
         key: SessionKey,
         shared: &Rc<Shared>,
         subprotocol: Option<String>,
-    ) {
-        let Some(place) = self.place(key) else {
-            return;
-        };
+    ) -> Option<Tell> {
+        let place = self.place(key)?;
         let waiting = match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => waiting,
             other => {
                 place.state = other;
-                return;
+                return None;
             }
         };
         let Waiting {
@@ -151,6 +152,7 @@ impl Registry {
             limits,
             link,
             endpoint,
+            watch,
             ..
         } = waiting;
         let shared = Rc::clone(shared);
@@ -173,6 +175,7 @@ impl Registry {
             pinged: None,
         };
         place.state = State::Open(member);
+        watch
     }
 
     /// Takes a waiting client out, to refuse it.

@@ -21,7 +21,7 @@ use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
-use crate::actors::hub::{Ask, Open, Opening, Seat};
+use crate::actors::hub::{Ask, Open, Opening, Seat, Tell};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::{Outlet, Writer};
 use crate::actors::session::{Route, Session};
@@ -85,6 +85,10 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         head.headers(),
         &settings.origins,
     )?;
+    if settings.watched && !worker.handler.has_room_to_watch() {
+        let sentence = "The server is busy. Try again in a moment.";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
+    }
     let deflate = if settings.compression {
         agree_on_deflate(head.headers())?
     } else {
@@ -123,14 +127,20 @@ impl Checked<'_> {
             route,
         } = self;
         let asks = settings.asks || matches!(route, Route::Handler);
+        let call = |values| Call {
+            endpoint,
+            values,
+            request: Some(Request::new(head, Bytes::new())),
+        };
+        let watched = settings.watched;
+        let watch = watched.then(|| -> Tell {
+            let handler = Rc::clone(&worker.handler);
+            let call = call(values.clone());
+            Box::new(move |session| handler.opened(call, session))
+        });
         let ask = asks.then(|| -> Ask {
             let handler = Rc::clone(&worker.handler);
-            let request = Some(Request::new(head, Bytes::new()));
-            let call = Call {
-                endpoint,
-                values,
-                request,
-            };
+            let call = call(values);
             Box::new(move |session, link| handler.connect(call, session, link))
         });
         Open {
@@ -139,11 +149,13 @@ impl Checked<'_> {
                 upgrade,
                 deflate,
                 subprotocol,
+                watched,
             }),
             route,
             limits: Rc::clone(&worker.limits[endpoint.0 as usize]),
             endpoint: endpoint.0,
             ask,
+            watch,
         }
     }
 }
@@ -184,6 +196,8 @@ struct Handshake {
     deflate: Option<Agreement>,
     /// The one of the endpoint's that the client prefers.
     subprotocol: Option<Subprotocol>,
+    /// User code is told of its session's end.
+    watched: bool,
 }
 
 impl Opening for Handshake {
@@ -198,6 +212,7 @@ impl Opening for Handshake {
             upgrade,
             deflate,
             subprotocol,
+            watched,
         } = *self;
         let Seat {
             key,
@@ -236,6 +251,7 @@ impl Opening for Handshake {
         outlet.send(&answer, Source::Session);
         let sending = Rc::clone(&outlet);
         let session = Session::new(shared, reader, decoder, route, sending, limits, early);
+        let session = if watched { session.watched() } else { session };
         tokio::task::spawn_local(session);
         outlet
     }

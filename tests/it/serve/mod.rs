@@ -11,4 +11,5 @@ mod pressure;
 mod shutdown;
 mod stalled;
 mod subscribing;
+mod watching;
 mod workers;

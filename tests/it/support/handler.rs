@@ -23,6 +23,8 @@ use super::worker::http;
 /// What the test is told.
 #[derive(Debug)]
 pub enum Seen {
+    /// A session that is watched is open.
+    Opened(SessionKey),
     /// A client asks to come in.
     Asked(SessionKey),
     /// A session is over.
@@ -215,6 +217,14 @@ impl Handler for Scripted {
             _ => return self.tell(Seen::Held(reply)),
         };
         self.replies.post(|replies| replies.push((reply, response)));
+    }
+
+    fn opened(&self, _call: Call, session: SessionKey) {
+        self.tell(Seen::Opened(session));
+    }
+
+    fn has_room_to_watch(&self) -> bool {
+        self.has_room.load(SeqCst)
     }
 
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>) {

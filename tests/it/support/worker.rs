@@ -79,6 +79,8 @@ pub struct Setup {
     pub config: Config,
     /// Clients that offer permessage-deflate get it.
     pub compression: bool,
+    /// User code is told of the sessions of turbo routes.
+    pub watched: bool,
     /// Called first on the worker's I/O thread.
     pub on_thread: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -237,6 +239,7 @@ fn routes(setup: &Setup) -> Routes {
         endpoints.push(WebSocketEndpoint {
             behaviour,
             asks: false,
+            watched: setup.watched,
             limits: setup.limits.clone(),
             origins: Origins::Same,
             subprotocols: Vec::new(),
