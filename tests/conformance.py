@@ -25,7 +25,7 @@ APP = ROOT / "tests" / "apps" / "echoes.py"
 DOCUMENT = ROOT / "docs" / "conformance.md"
 MARK = "<!-- What follows is written by `make autobahn MARKDOWN=1`. -->\n"
 AGENTS = {"Python handler": "/python", "Rust (turbo)": "/rust"}
-RUN_AT_MOST_S = 1800.0
+RUN_AT_MOST_S = 3600.0
 WSTEST = """
 import site, sys
 site.addsitedir(sys.argv.pop(1))  # as PYTHONPATH, but with its .pth files

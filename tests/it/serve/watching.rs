@@ -59,12 +59,14 @@ fn a_watched_session_is_told_of_when_it_opens_and_ends_and_others_are_not() {
 }
 
 #[test]
-fn a_client_is_refused_when_too_many_are_watched() {
+fn a_client_is_refused_when_too_many_are_watched_or_the_mailbox_is_full() {
     let bus = TestBus::new();
     let worker = with(&bus, true);
-    worker.has_room.store(false, SeqCst);
-    assert_eq!(Client::refused(worker.address, "/echo").status, 503);
-    worker.has_room.store(true, SeqCst);
+    for limit in [&worker.has_room, &worker.watches] {
+        limit.store(false, SeqCst);
+        assert_eq!(Client::refused(worker.address, "/echo").status, 503);
+        limit.store(true, SeqCst);
+    }
     let mut client = Client::open(worker.address, "/echo");
     client.text("in");
     assert_eq!(client.message(), "Echo: in");

@@ -50,6 +50,7 @@ pub struct Scripted {
     pub seen: Mutex<mpsc::Sender<Seen>>,
     /// False: the handler's mailbox is full.
     pub has_room: Arc<AtomicBool>,
+    pub watches: Arc<AtomicBool>,
     sessions: RefCell<HashMap<u64, Client>>,
 }
 
@@ -66,6 +67,7 @@ impl Scripted {
         replies: ReplyBox,
         seen: mpsc::Sender<Seen>,
         has_room: Arc<AtomicBool>,
+        watches: Arc<AtomicBool>,
     ) -> Rc<dyn Handler> {
         Rc::new(Self {
             bus,
@@ -73,6 +75,7 @@ impl Scripted {
             replies,
             seen: Mutex::new(seen),
             has_room,
+            watches,
             sessions: RefCell::default(),
         })
     }
@@ -224,7 +227,7 @@ impl Handler for Scripted {
     }
 
     fn has_room_to_watch(&self) -> bool {
-        self.has_room.load(SeqCst)
+        self.watches.load(SeqCst)
     }
 
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>) {

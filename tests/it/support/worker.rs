@@ -94,6 +94,8 @@ pub struct Worker {
     pub replies: ReplyBox,
     /// False: the handler says that its mailbox is full.
     pub has_room: Arc<AtomicBool>,
+    /// False: the handler says that it watches as many sessions as it can.
+    pub watches: Arc<AtomicBool>,
     /// What happened, and what of it was passed over while the test waited for something else.
     seen: Mutex<(mpsc::Receiver<Seen>, VecDeque<Seen>)>,
     trigger: Trigger,
@@ -118,6 +120,7 @@ impl Worker {
         let orders = Arc::new(Mailbox::new(usize::MAX, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(usize::MAX, TaskSignal::default()));
         let has_room = Arc::new(AtomicBool::new(true));
+        let watches = Arc::new(AtomicBool::new(true));
         let (tell, seen) = mpsc::channel();
         let bus = Bus::open(bus, &BusOptions::default()).expect("the test's bus");
         let its_bus = bus.clone();
@@ -131,12 +134,13 @@ impl Worker {
             shutdown,
         };
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
-        let room = Arc::clone(&has_room);
+        let (room, its_watches) = (Arc::clone(&has_room), Arc::clone(&watches));
         let thread = thread::spawn(move || {
             if let Some(on_thread) = setup.on_thread {
                 on_thread();
             }
-            let handler = || Scripted::start(its_bus, its_orders, its_replies, tell, room);
+            let handler =
+                || Scripted::start(its_bus, its_orders, its_replies, tell, room, its_watches);
             server.run(handler).expect("it serves until shutdown");
         });
         Self {
@@ -145,6 +149,7 @@ impl Worker {
             orders,
             replies,
             has_room,
+            watches,
             seen: Mutex::new((seen, VecDeque::new())),
             trigger,
             thread: Some(thread),
