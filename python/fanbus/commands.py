@@ -200,10 +200,7 @@ def _list(_: Namespace) -> int:
         messages = "?" if bus["end"] is None else str(bus["end"])
         members, memory = str(len(bus["members"])), _size(bus["reserved_bytes"])
         rows.append((bus["name"], members, messages, memory, _created(bus)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    _table(rows, str.ljust)
     return 0
 
 
@@ -229,10 +226,8 @@ def _show(options: Namespace) -> int:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
         sys.stdout.write("\n")
-        _table(
-            ("PID", "PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "COMMAND"),
-            [_member_row(member) for member in bus["members"]],
-        )
+        head = ("PID", "PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "COMMAND")
+        _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
 
@@ -265,16 +260,12 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need be; numbers are read from the right."""
-    all_rows = [head, *rows]
-    widths = [max(len(row[column]) for row in all_rows) for column in range(len(head))]
-    for row in all_rows:
-        cells = (
-            cell.ljust(width) if column == len(head) - 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+def _table(rows: Sequence[tuple[str, ...]], align: Callable[[str, int], str]) -> None:
+    """Columns as wide as they need be; the last one begins on the left."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for *cells, last in rows:
+        aligned = [align(cell, width) for cell, width in zip(cells, widths, strict=False)]
+        sys.stdout.write("  ".join([*aligned, last]).rstrip() + "\n")
 
 
 def _remove(options: Namespace) -> int:

@@ -18,7 +18,7 @@ from fanbus.exceptions import RouteError
 from fanbus.requests import Request
 from fanbus.websocket import WebSocket
 
-__all__ = ["Handler", "Subject", "examine", "location"]
+__all__ = ["Handler", "Subject", "examine", "is_async_itself", "location"]
 
 Subject = Literal["request", "websocket"]
 
@@ -92,7 +92,7 @@ def examine(
     by_keyword = [name for name in sources if name not in in_order]
     asynchronous = _is_async(function)
     call = function
-    if asynchronous and not _is_async_itself(function):
+    if asynchronous and not is_async_itself(function):
         call = _awaiting(call)
     if by_keyword:
         call = _by_keyword(call, len(in_order), tuple(by_keyword))
@@ -156,7 +156,8 @@ def _asked_for(parameter: inspect.Parameter, path_parameters: Sequence[str]) -> 
     return None
 
 
-def _is_async_itself(function: Callable[..., Any]) -> bool:
+def is_async_itself(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine, as far as it can be seen of the function itself."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
@@ -164,7 +165,7 @@ def _is_async_itself(function: Callable[..., Any]) -> bool:
 
 def _is_async(function: Callable[..., Any]) -> bool:
     """Also of a plain decorator around an `async def`, which hands its coroutine on."""
-    return _is_async_itself(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
+    return is_async_itself(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:

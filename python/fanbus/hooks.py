@@ -7,12 +7,12 @@ Nothing waits for them but the server's end, and that not for long.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fanbus._core import Session
+from fanbus.handlers import is_async_itself
 from fanbus.logs import log_error
 
 __all__ = ["Hook", "Hooks"]
@@ -65,7 +65,7 @@ class Hooks:
 
     async def _call(self, name: str, hook: Hook, session: Session) -> None:
         try:
-            if _is_async(hook):
+            if is_async_itself(hook):
                 await hook(session)
             else:
                 if self._threads is None:  # made in the worker: threads do not survive a fork
@@ -75,9 +75,3 @@ class Hooks:
             client = session.client
             of = "an unknown client" if client is None else f"{client[0]}:{client[1]}"
             log_error(f"{name} of WebSocket {session.path} of {of}", error)
-
-
-def _is_async(hook: Hook) -> bool:
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(
-        getattr(hook, "__call__", None)  # noqa: B004 - an object with `async def __call__`
-    )
