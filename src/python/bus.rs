@@ -185,11 +185,7 @@ impl Bus {
             records,
             seconds,
         };
-        py.detach(|| bus.retain(&rule))
-            .map_err(|error| match error {
-                ipc::BusError::Pattern { .. } => value_error(error),
-                _ => bus_error(error),
-            })
+        py.detach(|| bus.retain(&rule)).map_err(bus_error)
     }
 
     /// A bell for one event loop.
