@@ -103,7 +103,7 @@ def test_both_versions_of_tls_end_with_its_farewell(
 
 def test_an_old_version_of_tls_is_refused(secure: Server, certificates: Certificates) -> None:
     context = certificates.trusted()
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
         shaken(secure.port, context)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fanbus.exceptions import StartError
@@ -67,7 +68,7 @@ class Settings:
     """How long requests in flight may take at the end. Then the worker goes."""
 
     ssl_certfile: str | None = None
-    """PEM file with the server's certificate and those that lead to its issuer. None: plain HTTP."""
+    """PEM file with the server's certificate and those of its issuers. None: plain HTTP."""
 
     ssl_keyfile: str | None = None
     """PEM file with the certificate's private key. None: it is in `ssl_certfile`."""
@@ -185,7 +186,7 @@ def _path(
     """A file, made absolute: workers look for it again when they start."""
     if value is None:
         value = environment.get(f"FANBUS_{option.upper()}") or None
-    return None if value is None else os.path.abspath(value)
+    return None if value is None else str(Path(value).absolute())
 
 
 def _size(option: str, value: int | str | None, default: int) -> int:

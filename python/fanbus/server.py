@@ -119,7 +119,7 @@ def open_tls(settings: Settings) -> _core.Tls | None:
 
 
 def check_tls(settings: Settings) -> None:
-    """Before anything else is done: StartError for files that cannot be used, a line for the rest."""
+    """Before all else: StartError for files that cannot be used, a log line for what is odd."""
     tls = open_tls(settings)
     for warning in tls.warnings if tls else ():
         logs.logger.warning("%s", warning)

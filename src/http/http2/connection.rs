@@ -105,11 +105,11 @@ pub(in crate::http) async fn serve<T, S, B>(
                 let kept = request.kept;
                 let patience = config.write_timeout;
                 in_work.spawn_local(async move {
-                    let _kept = kept;
                     match answer.await {
                         Ok(response) => respond(response.into(), responder, is_head, patience).await,
                         Err(error) => respond(error.into(), responder, is_head, patience).await,
                     }
+                    kept.read_rest().await;
                 });
             }
             () = &mut idle, if rests => {

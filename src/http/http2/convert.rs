@@ -2,7 +2,8 @@
 //!
 //! The two crates use two generations of the same types.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,6 +15,9 @@ use actix_http::{BoxedPayloadStream, Method, Payload, Request, Uri, Version};
 use bytes::Bytes;
 use futures_core::Stream;
 use h2::{Reason, RecvStream};
+use tokio::time::timeout;
+
+use crate::http::farewell::LINGER;
 
 /// What the bodies of one connection's requests hold together, up to a limit. Above it a request gets
 /// 503: one connection must not hold as much as a hundred may.
@@ -40,13 +44,41 @@ pub(super) struct Converted {
 /// The share of one request in [`Bodies`], given back when it is dropped.
 pub(super) struct Kept {
     bodies: Bodies,
-    own: Rc<Cell<usize>>,
+    own: Rc<Own>,
+}
+
+/// What one request has.
+#[derive(Default)]
+struct Own {
+    held: Cell<usize>,
+    /// The rest of a body that nobody read to its end.
+    rest: RefCell<Option<RecvStream>>,
+}
+
+impl Kept {
+    /// Reads what the client still sends of a body that nobody wants, for a moment. It may stop at once
+    /// (RFC 9113, section 8.1), but many clients look at the response only when they have sent all, and
+    /// some lose it when their stream is reset behind it.
+    pub(super) async fn read_rest(&self) {
+        let Some(mut stream) = self.own.rest.take() else {
+            return;
+        };
+        let read = poll_fn(|task| {
+            while let Some(Ok(chunk)) = ready!(stream.poll_data(task)) {
+                // A stream that is gone has no window to open again.
+                let _ = stream.flow_control().release_capacity(chunk.len());
+            }
+            Poll::Ready(())
+        });
+        // Who is not done then has had the time to read.
+        let _ = timeout(LINGER, read).await;
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
         let held = &self.bodies.held;
-        held.set(held.get() - self.own.get());
+        held.set(held.get() - self.own.held.get());
     }
 }
 
@@ -57,11 +89,12 @@ pub(super) fn request(
     bodies: &Bodies,
 ) -> Option<Converted> {
     let (parts, stream) = request.into_parts();
-    let own = Rc::new(Cell::new(0));
+    let own = Rc::<Own>::default();
     let payload: Payload<BoxedPayloadStream> = if stream.is_end_stream() {
         Payload::None
     } else {
         let (bodies, own) = (bodies.clone(), Rc::clone(&own));
+        let stream = Some(stream);
         let payload = Box::pin(Body {
             stream,
             bodies,
@@ -94,9 +127,17 @@ pub(super) fn request(
 
 /// The body of a request, as it comes.
 struct Body {
-    stream: RecvStream,
+    /// Until it is dropped.
+    stream: Option<RecvStream>,
     bodies: Bodies,
-    own: Rc<Cell<usize>>,
+    own: Rc<Own>,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let rest = self.stream.take().filter(|stream| !stream.is_end_stream());
+        *self.own.rest.borrow_mut() = rest;
+    }
 }
 
 impl Stream for Body {
@@ -104,7 +145,10 @@ impl Stream for Body {
 
     fn poll_next(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Some(chunk) = ready!(this.stream.poll_data(task)) else {
+        let Some(stream) = &mut this.stream else {
+            return Poll::Ready(None);
+        };
+        let Some(chunk) = ready!(stream.poll_data(task)) else {
             return Poll::Ready(None);
         };
         let chunk = match chunk {
@@ -118,9 +162,9 @@ impl Stream for Body {
             return Poll::Ready(Some(Err(PayloadError::Overflow)));
         }
         this.bodies.held.set(held);
-        this.own.set(this.own.get() + chunk.len());
+        this.own.held.set(this.own.held.get() + chunk.len());
         // A stream that is gone has no window to open again.
-        let _ = this.stream.flow_control().release_capacity(chunk.len());
+        let _ = stream.flow_control().release_capacity(chunk.len());
         Poll::Ready(Some(Ok(chunk)))
     }
 }
