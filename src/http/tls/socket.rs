@@ -258,3 +258,124 @@ impl Write for Raw<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::generate_simple_self_signed;
+    use rustls::crypto::ring;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+
+    use super::*;
+
+    /// A session's halves with little room below them, and its client.
+    async fn pair() -> (TlsReader, TlsWriter, client::TlsStream<TcpStream>) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring has all")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("they fit");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has all")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let small = SockRef::from(&listener).set_send_buffer_size(16 * 1024);
+        small.expect("a small buffer");
+        let address = listener.local_addr().expect("it is bound");
+        let accepted = async {
+            let (stream, _) = listener.accept().await?;
+            TlsAcceptor::from(Arc::new(server)).accept(stream).await
+        };
+        let connected = async {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("localhost").expect("a name");
+            let connector = TlsConnector::from(Arc::new(client));
+            connector.connect(name, stream).await
+        };
+        let (accepted, connected) = tokio::join!(accepted, connected);
+        let (reader, writer) = accepted.expect("a handshake").split();
+        (reader, writer, connected.expect("a handshake"))
+    }
+
+    /// What is written here is never the same for long.
+    fn text(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_has_not_taken_is_never_reported_as_taken_whole() {
+        let (_reader, writer, mut client) = pair().await;
+        let text = text(3_000_000);
+        let sends = async {
+            let (mut sent, mut waits, mut sizes) = (0, 0, [1, 2, 7, 20_000, 70_000].iter().cycle());
+            while sent < text.len() {
+                let size = *sizes.next().expect("it goes round");
+                // In slices, as an outbox has them, of which the first was begun before.
+                let rest = &text[sent..text.len().min(sent + size)];
+                let (first, second) = rest.split_at(rest.len() / 3);
+                let slices = [IoSlice::new(first), IoSlice::new(second)];
+                let taken = writer.try_write_vectored(&slices);
+                let owes = writer.0.state.borrow().tls.wants_write();
+                match taken {
+                    Ok(count) => {
+                        assert!(!owes || count < rest.len(), "nobody would come back for it");
+                        sent += count;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        assert!(owes, "it waits for something");
+                        waits += 1;
+                        let ready = std::future::poll_fn(|task| writer.poll_writable(task));
+                        ready.await.expect("it is open");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            writer.finish();
+            waits
+        };
+        let reads = async {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.map(|_| received)
+        };
+        let (waits, received) = tokio::join!(sends, reads);
+        assert!(waits > 0, "there was always room: this has tested nothing");
+        // To its end, which TLS says by a farewell.
+        assert!(received.expect("the whole text") == text);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_costs_one_chunk() {
+        let (_reader, writer, client) = pair().await;
+        let text = text(8_000_000);
+        let mut taken = 0;
+        while let Ok(count) = writer.try_write(&text[taken..]) {
+            taken += count;
+        }
+        assert!(taken < text.len(), "the kernel has taken all");
+        let state = &mut *writer.0.state.borrow_mut();
+        assert!(state.held_back);
+        let mut encrypted = Vec::new();
+        while state.tls.wants_write() {
+            state.tls.write_tls(&mut encrypted).expect("memory");
+        }
+        // With what TLS puts around records.
+        assert!(encrypted.len() <= CHUNK + 256, "{}", encrypted.len());
+        drop(client);
+    }
+}

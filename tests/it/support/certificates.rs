@@ -61,15 +61,16 @@ pub fn tls() -> Tls {
     Tls::read(&files().server()).expect("good files")
 }
 
-/// The client's side of a connection to that worker.
-pub fn client() -> ClientConnection {
+/// The client's side of a connection to that worker, in a protocol by its name in ALPN.
+pub fn client(protocol: &[u8]) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     roots.add(files().authority.clone()).expect("a certificate");
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has all")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from("localhost").expect("a name");
     ClientConnection::new(Arc::new(config), name).expect("all is there")
 }

@@ -80,7 +80,18 @@ impl Client {
         socket.set_nodelay(true).expect("a TCP socket");
         socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
         socket.set_write_timeout(Some(DEADLINE)).expect("not zero");
-        Self::from_stream(Stream::new(socket))
+        Self::in_protocol(socket, b"http/1.1")
+    }
+
+    /// A connection to a worker with TLS, to speak HTTP/2.
+    pub fn connect_http2(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("somebody listens");
+        socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        Self::in_protocol(socket, b"h2")
+    }
+
+    fn in_protocol(socket: TcpStream, protocol: &[u8]) -> Self {
+        Self::from_stream(Stream::new(socket, protocol))
     }
 
     fn from_stream(stream: Stream) -> Self {

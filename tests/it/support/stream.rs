@@ -43,13 +43,13 @@ struct Tls {
 const CHUNK: usize = 16 * 1024;
 
 impl Stream {
-    pub fn new(socket: TcpStream) -> Self {
+    pub fn new(socket: TcpStream, protocol: &[u8]) -> Self {
         let peer = socket.peer_addr().expect("it is connected");
         let secure = SECURE.lock().expect("nobody panics in there");
         let is_secure = secure.as_ref().is_some_and(|secure| secure.contains(&peer));
         let tls = is_secure.then(|| {
             Arc::new(Tls {
-                connection: Mutex::new(certificates::client()),
+                connection: Mutex::new(certificates::client(protocol)),
                 writes: Mutex::new(()),
             })
         });
