@@ -51,7 +51,7 @@ class Connection:
         self.socket = context.wrap_socket(raw, server_hostname="localhost")
         assert self.socket.selected_alpn_protocol() == "h2"
         configuration = h2.config.H2Configuration(
-            client_side=True, header_encoding="utf-8", validate_outbound_headers=False
+            client_side=True, header_encoding=None, validate_outbound_headers=False
         )
         self.h2 = h2.connection.H2Connection(configuration)
         self.h2.initiate_connection()
@@ -127,7 +127,7 @@ class Connection:
                 if getattr(event, "stream_id", None) != stream:
                     continue
                 if isinstance(event, h2.events.ResponseReceived):
-                    status = int(dict(event.headers)[":status"])
+                    status = int(dict(event.headers)[b":status"])
                 elif isinstance(event, h2.events.DataReceived):
                     body += event.data
                     self.h2.acknowledge_received_data(event.flow_controlled_length, stream)

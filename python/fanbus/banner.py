@@ -51,6 +51,8 @@ def render(
         if network:
             lines.append(url(network, port, secure=secure))
         lines.append(f"(every interface, {settings.host} port {port})")
+    if secure:
+        lines.append("(TLS: https and wss)")
     facts = [
         (f"HTTP handlers {counts.http}", f"Processes {settings.workers}"),
         (f"WebSocket handlers {counts.websocket}", f"Debug {'on' if settings.debug else 'off'}"),

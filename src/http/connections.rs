@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::body::BoxBody;
 use actix_http::{HttpService, Protocol, Request};
@@ -12,6 +13,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::http2;
@@ -96,7 +98,15 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
             let _permit = accepted.permit;
             let peer = accepted.peer;
             // Boxed, so that a connection has room for one protocol only.
-            let Some(stream) = Box::pin(acceptor.accept(accepted.stream)).await else {
+            let shaken = Box::pin(async {
+                let late = shutdown_is_past(shutdown.clone());
+                tokio::select! {
+                    biased;
+                    stream = acceptor.accept(accepted.stream) => stream,
+                    () = late => None,
+                }
+            });
+            let Some(stream) = shaken.await else {
                 return;
             };
             if chose_http2(&stream) {
@@ -106,6 +116,15 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
             }
         }
     }
+}
+
+/// A client that is in the handshake when the server shuts down has this long to end it, and would
+/// otherwise have nothing to be told in.
+const LATE: Duration = Duration::from_secs(1);
+
+async fn shutdown_is_past(mut shutdown: Shutdown) {
+    shutdown.wait().await;
+    sleep(LATE).await;
 }
 
 /// Drives a connection that speaks HTTP/1.

@@ -8,7 +8,7 @@ use fanbus::http::config::Config;
 
 use crate::support::client::{Client, End};
 use crate::support::worker::{Setup, TestBus, Worker};
-use crate::support::{DEADLINE, certificates};
+use crate::support::{DEADLINE, certificates, eventually};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -60,6 +60,24 @@ fn a_client_that_stops_in_the_handshake_gives_its_place_to_the_next() {
         // The server has spoken its part, and ended.
         stuck.read_to_end(&mut Vec::new()).expect("the end");
     }
+}
+
+#[test]
+fn a_client_in_the_handshake_does_not_keep_a_worker_from_ending() {
+    let long = Duration::from_secs(3600);
+    let (_bus, worker) = with(Config {
+        handshake_timeout: long,
+        ..Config::default()
+    });
+    let mut silent = TcpStream::connect(worker.address).expect("somebody listens");
+    // Behind it in the queue: so the silent one is accepted when this is answered.
+    let mut other = Client::connect(worker.address);
+    other.send_bytes(GET);
+    assert_eq!(other.answer().body, b"hello\n");
+    worker.shut_down(long);
+    eventually("the worker's end", || worker.has_ended());
+    silent.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    silent.read_to_end(&mut Vec::new()).expect("the end");
 }
 
 #[test]
