@@ -71,6 +71,8 @@ pub(in crate::http) async fn serve<T, S, B>(
     let bodies = Bodies::new(2 * config.max_body_bytes);
     let mut in_work = JoinSet::new();
     let mut ending = false;
+    // Its last responses had their time to reach a slow client.
+    let mut flushed = false;
     let idle = sleep(config.keep_alive);
     pin!(idle);
     loop {
@@ -85,6 +87,7 @@ pub(in crate::http) async fn serve<T, S, B>(
             }
             Some(_) = in_work.join_next() => {
                 if in_work.is_empty() {
+                    flushed = false;
                     let patience = if ending { LINGER } else { config.keep_alive };
                     idle.as_mut().reset(Instant::now() + patience);
                 }
@@ -113,6 +116,11 @@ pub(in crate::http) async fn serve<T, S, B>(
                 });
             }
             () = &mut idle, if rests => {
+                if connection.has_streams() && !flushed {
+                    flushed = true;
+                    idle.as_mut().reset(Instant::now() + config.write_timeout);
+                    continue;
+                }
                 if ending {
                     return;
                 }
