@@ -8,6 +8,7 @@ mod limits;
 mod messages;
 mod opening;
 mod over_tls;
+mod pace;
 mod pressure;
 mod shutdown;
 mod stalled;
