@@ -10,19 +10,31 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs
-from fanbus.config import Settings
+from fanbus import _core, logs, surroundings
+from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import StartError
+from fanbus.options import files
+from fanbus.options.sources import Value, resolve
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
 
-__all__ = ["importing", "is_importing", "leave_bus", "open_bus", "open_listeners", "run"]
+__all__ = [
+    "importing",
+    "is_importing",
+    "leave_bus",
+    "open_bus",
+    "open_listeners",
+    "run_with",
+    "serve",
+    "settle",
+]
 
 _importing: ContextVar[bool] = ContextVar("_importing", default=False)
 
@@ -42,48 +54,61 @@ def is_importing() -> bool:
     return _importing.get()
 
 
-def run(
-    app: Fanbus,
-    *,
-    host: str,
-    port: int,
-    workers: int | None,
-    debug: bool,
-    bus_size: int | str | None = None,
-    history_size: int | str | None = None,
-) -> None:
-    """Serves `app` until it is told to end. What hinders the start ends the process instead."""
-    logs.configure()
+def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str, Value]]:
+    """The settings in force, and where each value came from. StartError for what cannot be."""
+    values = resolve(
+        OPTIONS,
+        given=given,
+        origin=origin,
+        environment=os.environ,
+        file=files.read(Path.cwd()),
+    )
+    settings = Settings.of(
+        {name: found.value for name, found in values.items()},
+        on_linux=sys.platform == "linux",
+        single_process=os.environ.get("FANBUS_SINGLE_PROCESS", "") in ("1", "true", "yes"),
+    )
+    return settings, values
+
+
+def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
+    """`app.run`: what hinders the start ends the process, with a sentence."""
     try:
-        settings = Settings.of(
-            host=host,
-            port=port,
-            workers=workers,
-            debug=debug,
-            bus_size=bus_size,
-            history_size=history_size,
-            on_linux=sys.platform == "linux",
-        )
-        if threading.current_thread() is not threading.main_thread():
-            raise StartError(
-                "run() works in the main thread only, because signals arrive there. "
-                "Start Fanbus from the main thread."
-            )
-        if debug and workers is not None and workers > 1:
-            logs.logger.info("debug=True: one worker instead of %d.", workers)
-        if settings.single_process:
-            from fanbus.single import serve
-
-            _announce_single_process()
-            serve(app, settings)
-        else:
-            from fanbus.supervisor import Supervisor
-
-            Supervisor(app, settings).run()
+        for name in ("app_dir", "factory"):
+            if given.get(name) is not None:
+                raise StartError(
+                    f"{name} is an option of `fanbus run`: app.run has its application.", status=2
+                )
+        settings, values = settle(given, origin="app.run")
+        surroundings.enter(settings)
+        serve(app, settings, values)
     except StartError as error:
         sys.stderr.write(f"fanbus: {error}\n")
         sys.stderr.flush()
         raise SystemExit(error.status) from None
+
+
+def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
+    """Serves `app` until it is told to end. StartError for what hinders the start."""
+    logs.configure()
+    if threading.current_thread() is not threading.main_thread():
+        raise StartError(
+            "run() works in the main thread only, because signals arrive there. "
+            "Start Fanbus from the main thread."
+        )
+    asked = values["workers"].value
+    if settings.debug and asked > 1:
+        logs.logger.info("debug=True: one worker instead of %d.", asked)
+    with surroundings.pid_file(settings.pid_file):
+        if settings.single_process:
+            from fanbus import single
+
+            _announce_single_process()
+            single.serve(app, settings)
+        else:
+            from fanbus.supervisor import Supervisor
+
+            Supervisor(app, settings).run()
 
 
 def open_listeners(settings: Settings) -> tuple[int, list[int]]:
@@ -120,10 +145,11 @@ def open_listeners(settings: Settings) -> tuple[int, list[int]]:
 
 
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
-    """The server's bus, named after the application and its port, with the application's rules."""
+    """The server's bus, named after the application and its port unless it has a
+    name of its own, with the application's rules."""
     try:
         bus = _core.Bus.open(
-            f"{app.name}-{port}",
+            settings.bus_name or f"{app.name}-{port}",
             ring_bytes=settings.bus_size,
             history_bytes=settings.history_size,
         )

@@ -254,7 +254,7 @@ class Supervisor:
         if self._kill_at is not None:
             self._kill_all()
             return
-        grace = self._settings.shutdown_grace_s + _KILL_AFTER_GRACE_S
+        grace = self._settings.timeout_graceful_shutdown + _KILL_AFTER_GRACE_S
         self._kill_at = time.monotonic() + grace
         for slot in self._slots:
             os.close(slot.listener)  # the worker's copy is the last: when it stops, nobody waits

@@ -81,7 +81,7 @@ def serve(
         app._worker, app._bus = core, bus
         core.start(loop)
         loop.add_reader(core.fileno(), core.drain)
-        ending = _Ending(loop, core, settings.shutdown_grace_s)
+        ending = _Ending(loop, core, settings.timeout_graceful_shutdown)
         for number in end_on:
             loop.add_signal_handler(number, ending.begin)
         on_ready()
