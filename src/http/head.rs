@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use actix_http::RequestHead;
 use actix_http::header::HeaderName;
 
+use super::proxies::Origin;
 use super::websocket::handshake::Headers;
 
 /// See the module's documentation.
@@ -16,13 +17,15 @@ pub struct Head {
     /// A line for path and query, and one for each header, as in `name:value`. No part of them can
     /// hold the end of a line.
     lines: Box<[u8]>,
-    /// The other end of the TCP connection: a proxy, if there is one.
+    /// Who asks: the other end of the connection, or whom a trusted proxy names.
     pub peer: Option<SocketAddr>,
+    /// It came over TLS.
+    pub secure: bool,
 }
 
 impl Head {
     /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead) -> Self {
+    pub fn new(head: &RequestHead, origin: Origin) -> Self {
         let path = head.uri.path();
         let query = head.uri.query().unwrap_or_default();
         let header_lens = head.headers().iter();
@@ -42,7 +45,8 @@ impl Head {
         debug_assert_eq!(lines.len(), len, "nothing is copied again, or left over");
         Self {
             lines: lines.into_boxed_slice(),
-            peer: head.peer_addr,
+            peer: origin.peer,
+            secure: origin.secure,
         }
     }
 
@@ -100,7 +104,11 @@ mod tests {
             map.append(name.clone(), value);
         }
         *head.headers_mut() = map;
-        Head::new(&head)
+        let origin = Origin {
+            peer: None,
+            secure: false,
+        };
+        Head::new(&head, origin)
     }
 
     #[test]

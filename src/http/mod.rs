@@ -1,10 +1,12 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
+pub mod access;
 pub mod config;
 pub mod handler;
 pub mod head;
 pub mod listener;
 pub mod path;
+pub mod proxies;
 pub mod replies;
 pub mod request;
 pub mod response;

@@ -4,6 +4,7 @@ use actix_http::{Method, RequestHead};
 use bytes::Bytes;
 
 use super::head::Head;
+use super::proxies::Origin;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -18,10 +19,10 @@ pub struct Request {
 
 impl Request {
     /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, body: Bytes) -> Self {
+    pub fn new(head: &RequestHead, origin: Origin, body: Bytes) -> Self {
         Self {
             method: head.method.clone(),
-            head: Head::new(head),
+            head: Head::new(head, origin),
             body,
         }
     }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::config::Config;
 use super::handler::Handler;
+use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::{self, Worker};
@@ -147,7 +148,7 @@ async fn accept(
     permits: Arc<Semaphore>,
     mut shutdown: Shutdown,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = Listener::new(listener)?;
     let address = listener.local_addr()?;
     let upgrades = worker.clone();
     let signal = shutdown.clone();
@@ -198,7 +199,7 @@ async fn accept(
                 spawn_local(async move {
                     let _permit = permit;
                     // A connection that breaks off is the client's affair.
-                    let _ = service.call((stream, Protocol::Http1, Some(peer))).await;
+                    let _ = service.call((stream, Protocol::Http1, peer)).await;
                 });
             }
             Err(error) if is_of_one_connection(&error) => {}

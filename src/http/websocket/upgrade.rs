@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_http::body::BodySize;
 use actix_http::header::SEC_WEBSOCKET_EXTENSIONS;
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
@@ -25,8 +26,10 @@ use crate::actors::hub::{Ask, Open, Opening, Seat, Tell};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::{Outlet, Writer};
 use crate::actors::session::{Route, Session};
+use crate::http::access::Begun;
 use crate::http::handler::Call;
 use crate::http::path::Values;
+use crate::http::proxies::Origin;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
@@ -38,21 +41,27 @@ pub(in crate::http) type Framed = actix_codec::Framed<TcpStream, h1::Codec>;
 /// Checks the request and sends it to the hub, or refuses it. Never waits.
 pub(in crate::http) fn upgrade(worker: &Worker, request: &HttpRequest, framed: Framed) {
     let parts = framed.into_parts();
+    let origin = worker.config.origin(request.head(), false);
+    let access = worker.config.access.as_ref();
     let client = Client {
+        begun: access.map(|access| Box::new(access.begin(request.head(), origin))),
         stream: parts.io,
         early: parts.read_buf.to_vec(),
         unsent: parts.write_buf.to_vec(),
     };
     match check(worker, request.head()) {
-        Ok(checked) => worker
-            .end_of_turn
-            .open(checked.open(worker, request.head(), client)),
+        Ok(checked) => {
+            let open = checked.open(worker, request.head(), origin, client);
+            worker.end_of_turn.open(open);
+        }
         Err(refusal) => client.refuse(&refusal),
     }
 }
 
 /// A client on its socket, not answered yet.
 struct Client {
+    /// For the access log, if there is one.
+    begun: Option<Box<Begun>>,
     stream: TcpStream,
     /// Frames that came together with the handshake.
     early: Vec<u8>,
@@ -116,7 +125,7 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
 }
 
 impl Checked<'_> {
-    fn open(self, worker: &Worker, head: &RequestHead, client: Client) -> Open {
+    fn open(self, worker: &Worker, head: &RequestHead, origin: Origin, client: Client) -> Open {
         let Self {
             endpoint,
             settings,
@@ -130,7 +139,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, Bytes::new())),
+            request: Some(Request::new(head, origin, Bytes::new())),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {
@@ -165,8 +174,14 @@ impl Client {
     /// sends is read: a socket dropped with unread input is reset, and takes the answer with it.
     fn refuse(self, refusal: &Refusal) {
         let Self {
-            mut stream, unsent, ..
+            mut stream,
+            unsent,
+            begun,
+            ..
         } = self;
+        if let Some(begun) = begun {
+            begun.answered(refusal.status.as_u16(), BodySize::Stream);
+        }
         let mut answer = unsent;
         refusal.write(&mut answer);
         let answered = async move {
@@ -205,6 +220,7 @@ impl Opening for Handshake {
         let Self {
             client:
                 Client {
+                    begun,
                     stream,
                     early,
                     unsent,
@@ -252,7 +268,15 @@ impl Opening for Handshake {
         let sending = Rc::clone(&outlet);
         let session = Session::new(shared, reader, decoder, route, sending, limits, early);
         let session = if watched { session.watched() } else { session };
-        tokio::task::spawn_local(session);
+        if let Some(begun) = begun {
+            let open = begun.opened();
+            tokio::task::spawn_local(async move {
+                session.await;
+                drop(open);
+            });
+        } else {
+            tokio::task::spawn_local(session);
+        }
         outlet
     }
 
