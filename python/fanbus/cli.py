@@ -40,6 +40,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> int:
     settings, values = server.settle(arguments.given(options, OPTIONS), origin="command line")
+    if options.markdown:
+        sys.stdout.write(report.as_markdown(OPTIONS))
+        return 0
     shown = report.as_json if options.json else report.as_text
     sys.stdout.write(shown(OPTIONS, settings, values))
     return 0
@@ -129,7 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         help="show the options that are in force",
         description="Show each option of `fanbus run`, its value, and where that came from.",
     )
-    config.add_argument("--json", action="store_true", help="as one JSON object")
+    form = config.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument(
+        "--markdown", action="store_true", help="all options, as the documentation has them"
+    )
     arguments.add_to(config, OPTIONS)
     config.set_defaults(run=_config)
     bus_commands.add_to(commands)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanbus.exceptions import StartError
-from fanbus.options.kinds import Choice, Flag, Names, Seconds, Size, Text, Whole
+from fanbus.options.kinds import Choice, Flag, Names, Networks, Seconds, Size, Text, Whole
 from fanbus.options.option import Option, option, options_of
 
 __all__ = ["MAX_WORKERS", "OPTIONS", "Settings", "usable_cores"]
@@ -150,8 +150,8 @@ class Settings:
         group=_PROXY,
     )
     forwarded_allow_ips: tuple[str, ...] = option(
-        ("127.0.0.1", "::1"),
-        Names("ADDRESS"),
+        ("127.0.0.1/32", "::1/128"),
+        Networks(),
         "addresses and networks of trusted proxies (repeatable); * is everybody",
         group=_PROXY,
         also=("FORWARDED_ALLOW_IPS",),

@@ -5,11 +5,12 @@ Knows what can go wrong before the first request, and says it in a sentence.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import platform
 import sys
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fanbus import _core, logs, surroundings
+from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
-from fanbus.exceptions import StartError
+from fanbus.exceptions import BusError, StartError
+from fanbus.listeners import open_listeners, remove_socket
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
 
@@ -90,66 +93,43 @@ def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
 
 def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     """Serves `app` until it is told to end. StartError for what hinders the start."""
-    logs.configure()
+    logs.configure(settings)
+    compile_format(settings.access_log_format)  # says what is wrong before the first fork
     if threading.current_thread() is not threading.main_thread():
         raise StartError(
             "run() works in the main thread only, because signals arrive there. "
             "Start Fanbus from the main thread."
         )
+    if settings.ssl_certfile is not None and not hasattr(_core, "Tls"):
+        raise StartError("This build of Fanbus has no TLS: leave ssl_certfile out.", status=2)
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
     with surroundings.pid_file(settings.pid_file):
-        if settings.single_process:
-            from fanbus import single
+        try:
+            if settings.single_process:
+                from fanbus import single
 
-            _announce_single_process()
-            single.serve(app, settings)
-        else:
-            from fanbus.supervisor import Supervisor
+                _announce_single_process()
+                single.serve(app, settings)
+            else:
+                from fanbus.supervisor import Supervisor
 
-            Supervisor(app, settings).run()
-
-
-def open_listeners(settings: Settings) -> tuple[int, list[int]]:
-    """One listener per worker, all on one port. Returns the port and the file descriptors."""
-    host, port = settings.host, settings.port
-    try:
-        return _core.bind_listeners(host, port, settings.workers, settings.backlog)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(
-                f"Port {port} on {host} is in use by another program. Stop that one, or choose "
-                f"another port (port={port + 1 if port < 65535 else 5000})."
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise StartError(
-                f"This user may not listen on port {port} of {host}. Choose a port from 1024 on, "
-                "or give the program the capability CAP_NET_BIND_SERVICE."
-            ) from None
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise StartError(
-                f"No interface of this machine has the address {host}. Use 127.0.0.1 (this "
-                "machine only) or 0.0.0.0 (every interface)."
-            ) from None
-        if error.errno == errno.EMFILE:
-            raise StartError(
-                f"Too few file descriptors for {settings.workers} workers. Raise the limit with "
-                "`ulimit -n`."
-            ) from None
-        reason = error.strerror or str(error)
-        raise StartError(
-            f'Cannot listen on "{host}", port {port}: {reason.rstrip(".")}. Use 127.0.0.1 (this '
-            "machine only), 0.0.0.0 (every interface), or a name that this machine can resolve."
-        ) from None
+                Supervisor(app, settings).run()
+        finally:
+            remove_socket(settings)
 
 
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
-    """The server's bus, named after the application and its port unless it has a
-    name of its own, with the application's rules."""
+    """The server's bus, with the application's rules.
+
+    It is named after the application and its place, unless the settings have a name. The process
+    becomes `user` first, to whom the bus then belongs.
+    """
+    surroundings.become(settings)
     try:
         bus = _core.Bus.open(
-            settings.bus_name or f"{app.name}-{port}",
+            settings.bus_name or f"{app.name}-{_place(settings, port)}",
             ring_bytes=settings.bus_size,
             history_bytes=settings.history_size,
         )
@@ -161,9 +141,24 @@ def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
         raise StartError(text) from None
 
 
-def leave_bus(app: Fanbus, bus: _core.Bus) -> None:
-    """The end of a server. Its bus goes, unless the application keeps some of it."""
-    if not any(rule.history for rule in app._kept):
+def _place(settings: Settings, port: int) -> str:
+    """What tells this server from others of the same application, also after a restart."""
+    if settings.uds is None:
+        return str(port) if port else f"fd{settings.fd or 3}"
+    path = os.path.realpath(settings.uds)
+    return f"uds-{zlib.crc32(os.fsencode(path)):08x}"
+
+
+def leave_bus(app: Fanbus, bus: _core.Bus, settings: Settings) -> None:
+    """The end of a server. Its bus goes, unless the application keeps some of it, or other servers
+    that may have the same one are still on it."""
+    keeps = any(rule.history for rule in app._kept)
+    if not keeps and (settings.reuse_port or settings.bus_name is not None):
+        bus.close()
+        with contextlib.suppress(BusError):  # it is in use
+            _core.remove_bus(bus.name)
+        return
+    if not keeps:
         bus.remove()
     bus.close()
 

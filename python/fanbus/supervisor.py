@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, banner, worker
+from fanbus import _core, banner, logs, worker
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
 from fanbus.server import leave_bus, open_bus, open_listeners
@@ -96,6 +96,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Returns after a clean end. StartError if the server cannot start."""
+        logs.set_role("supervisor")
         self._port, listeners = open_listeners(self._settings)
         self._slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
         self._bus = open_bus(self._app, self._settings, self._port)
@@ -178,6 +179,7 @@ class Supervisor:
             if other is not slot:
                 os.close(other.listener)
         self._selector.close()
+        logs.set_role(f"worker {slot.index}")
         worker.main(
             self._app,
             self._settings,
@@ -285,7 +287,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            leave_bus(self._app, self._bus)
+            leave_bus(self._app, self._bus, self._settings)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

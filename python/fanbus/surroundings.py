@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import grp
 import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
 from fanbus.config import Settings
 from fanbus.exceptions import StartError
 
-__all__ = ["enter", "pid_file"]
+__all__ = ["become", "enter", "pid_file"]
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def enter(settings: Settings) -> None:
@@ -25,6 +30,51 @@ def enter(settings: Settings) -> None:
             ) from None
     if settings.env_file is not None:
         _load(Path(settings.env_file))
+
+
+def become(settings: Settings) -> None:
+    """Becomes `user` and `group`, for good. After the sockets are bound, before the bus is there.
+
+    StartError if there is no such user, or if this process may not.
+    """
+    if settings.user is None and settings.group is None:
+        return
+    user = _user(settings.user)
+    group = user.pw_gid if settings.group is None else _group(settings.group)
+    if (os.getuid(), os.geteuid(), os.getgid()) == (user.pw_uid, user.pw_uid, group):
+        return
+    try:
+        if settings.uds is not None:
+            os.chown(settings.uds, user.pw_uid, group, follow_symlinks=False)
+        os.initgroups(user.pw_name, group)
+        os.setgid(group)
+        os.setuid(user.pw_uid)
+    except OSError as error:
+        raise StartError(
+            f"This process may not become user {user.pw_name} and group {group}: "
+            f"{error.strerror}. Start it as root, or leave user and group out."
+        ) from None
+    # Workers wake each other through /proc/PID/fd, which the kernel closes to a process that has
+    # changed its user.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def _user(name: str | None) -> pwd.struct_passwd:
+    try:
+        if name is None or name.isdecimal():
+            return pwd.getpwuid(os.getuid() if name is None else int(name))
+        return pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        raise StartError(f"user={name}: this machine has no such user.", status=2) from None
+
+
+def _group(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise StartError(f"group={name}: this machine has no such group.", status=2) from None
 
 
 def _load(path: Path) -> None:
@@ -63,8 +113,9 @@ def pid_file(name: str | None) -> Iterator[None]:
         yield
     finally:
         if os.getpid() == owner:
-            if _is(path, descriptor):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # `user` may not; the next start takes it over
+                if _is(path, descriptor):
+                    path.unlink(missing_ok=True)
             os.close(descriptor)
 
 

@@ -13,7 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read"]
+__all__ = ["load", "read"]
 
 
 def read(directory: Path) -> tuple[str, dict[str, Any]]:
@@ -22,10 +22,10 @@ def read(directory: Path) -> tuple[str, dict[str, Any]]:
     If there is a `fanbus.toml`, it alone counts. StartError if the file cannot be read.
     """
     own = directory / "fanbus.toml"
-    table = _load(own)
+    table = load(own)
     if table is not None:
         return own.name, table
-    project = _load(directory / "pyproject.toml")
+    project = load(directory / "pyproject.toml")
     name = "[tool.fanbus] of pyproject.toml"
     tools = (project or {}).get("tool", {})
     section = tools.get("fanbus", {}) if isinstance(tools, dict) else {}
@@ -34,7 +34,8 @@ def read(directory: Path) -> tuple[str, dict[str, Any]]:
     return name, section
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def load(path: Path) -> dict[str, Any] | None:
+    """The file's table; None if there is no file. StartError if it is no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

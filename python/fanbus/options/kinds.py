@@ -6,12 +6,13 @@ used, or raises ValueError. `limits` completes the sentence "port=x is not possi
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Choice", "Flag", "Kind", "Names", "Seconds", "Size", "Text", "Whole"]
+__all__ = ["Choice", "Flag", "Kind", "Names", "Networks", "Seconds", "Size", "Text", "Whole"]
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -222,6 +223,20 @@ class Names:
 
     def written(self, value: tuple[str, ...]) -> str:
         return ",".join(value)
+
+
+@dataclass(frozen=True)
+class Networks(Names):
+    """Addresses and networks; `*` is everybody."""
+
+    metavar: str = "ADDRESS"
+    limits: str = "a list of addresses or networks such as 10.0.0.0/8, or *"
+
+    def take(self, value: Any) -> tuple[str, ...]:
+        parts = super().take(value)
+        return tuple(
+            part if part == "*" else str(ipaddress.ip_network(part, strict=False)) for part in parts
+        )
 
 
 def _plain_number(value: Any) -> int:
