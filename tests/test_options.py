@@ -14,8 +14,9 @@ import pytest
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import StartError
 from fanbus.options.keywords import Keywords
-from fanbus.options.kinds import Choice, Flag, Names, Seconds, Size, Whole
+from fanbus.options.kinds import Choice, Flag, Names, Networks, Seconds, Size, Whole
 from fanbus.options.option import Option
+from fanbus.options.report import as_markdown
 from running import DEADLINE_S
 
 # A value of each option that is not its default, as text.
@@ -31,6 +32,8 @@ _SAMPLES = {
 
 def sample(option: Option) -> tuple[str, Any]:
     """Text that is no default, and the value it means."""
+    if isinstance(option.kind, Networks):
+        return "10.0.0.0/8,*", ("10.0.0.0/8", "*")
     if option.name in _SAMPLES:
         return _SAMPLES[option.name], _SAMPLES[option.name]
     kind = option.kind
@@ -213,3 +216,9 @@ def test_a_time_that_is_none_is_refused(value: Any) -> None:
 def test_two_places_to_listen_are_refused() -> None:
     with pytest.raises(StartError, match="uds and fd"):
         Settings(uds="a", fd=3)
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = (Path(__file__).parent.parent / "docs/howto/configuration.md").read_text()
+    tables = page[page.index("### ") :]
+    assert tables == as_markdown(OPTIONS), "put in what `fanbus config --markdown` prints"
