@@ -240,7 +240,13 @@ def test_a_proxy_on_a_unix_socket_is_trusted(run: Run, tmp_path: Path) -> None:
 def test_more_requests_than_the_limit_get_503_and_then_all_is_well(run: Run) -> None:
     one = run("--limit-concurrency", "1")
     held: list[int] = []
-    thread = threading.Thread(target=lambda: held.append(one.get("/hold").status_code))
+
+    def hold() -> None:
+        while (status := one.get("/hold").status_code) == 503:  # a probe came first
+            pass
+        held.append(status)
+
+    thread = threading.Thread(target=hold)
     with connect(f"ws://127.0.0.1:{one.port}/ws") as ws:  # a WebSocket is no request
         thread.start()
 
@@ -399,6 +405,38 @@ def test_an_atom_that_is_none_is_told(run: Run, form: str) -> None:
     refused(run("--access-log-format", form, wait=False), "access_log_format", status=2)
 
 
+def test_a_log_that_nobody_reads_delays_no_request_and_says_what_it_lost(run: Run) -> None:
+    """The pipe is full soon, and then the queue; the answers come all the same."""
+    count = 12_000
+    reading, writing = os.pipe()
+    one = run("--access-log", prefix=_with_stderr(writing), wait=False, pass_fds=[writing])
+    os.close(writing)
+    said = b""
+    while b"Ctrl+C ends it." not in said:
+        said += os.read(reading, 65536)
+    found = re.search(rb"http://127\.0\.0\.1:(\d+)", said)
+    assert found is not None
+    with socket.create_connection(("127.0.0.1", int(found[1])), timeout=DEADLINE_S) as client:
+        request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+        for _ in range(count // 100):
+            client.sendall(request * 100)
+            answered = 0
+            while answered < 100:
+                answered += client.recv(65536).count(b"HTTP/1.1 404")
+    one.process.send_signal(signal.SIGTERM)
+    with open(reading, "rb") as rest:  # noqa: PTH123 - a descriptor
+        said += rest.read()  # to its end: nobody holds the pipe any more
+    assert one.process.wait(DEADLINE_S) == 0
+    lost = sum(int(n) for n in re.findall(rb"could not keep up: (\d+) lines", said))
+    assert lost > 0
+    assert said.count(b"GET /nothing") + lost == count
+
+
+def _with_stderr(descriptor: int) -> list[str]:
+    program = f"import os, sys; os.dup2({descriptor}, 2); os.execv(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", program]
+
+
 def test_json_lines_have_their_parts(run: Run) -> None:
     one = run("--access-log", "--log-format", "json")
     one.get("/any/x", user_agent="me")
@@ -484,7 +522,9 @@ def test_a_configuration_of_logging_decides(run: Run, tmp_path: Path, name: str,
     one.wait_for_log("MINE fanbus.access ")
 
 
-@pytest.mark.parametrize("name", ["none.json", "none.ini", "none.toml", "bad.json", "bad.ini"])
+@pytest.mark.parametrize(
+    "name", ["none.json", "none.ini", "none.toml", "none.yaml", "bad.json", "bad.ini"]
+)
 def test_a_configuration_that_cannot_be_is_told(run: Run, tmp_path: Path, name: str) -> None:
     if name.startswith("bad"):
         (tmp_path / name).write_text('{"version": 7}')

@@ -29,7 +29,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-AccessNote: TypeAlias = tuple[
+_AccessNote: TypeAlias = tuple[
     str, float, float, tuple[str, int] | None, bool, str, str, str, int, int | None, str, str
 ]
 """What ("request", "opened", "closed"), when (seconds since 1970), how long (seconds), client,
@@ -53,7 +53,7 @@ class AccessLog:
     """The queue between a worker's I/O thread and the thread that writes its access log."""
 
     def __new__(cls) -> AccessLog: ...
-    def take(self, limit_s: float) -> tuple[list[AccessNote], int]:
+    def take(self, limit_s: float) -> tuple[list[_AccessNote], int]:
         """What was done since the last call, and how many notes were lost. Waits for the first
         one, without the GIL, for at most `limit_s`."""
     def end(self) -> None:

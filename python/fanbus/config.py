@@ -150,7 +150,7 @@ class Settings:
         group=_PROXY,
     )
     forwarded_allow_ips: tuple[str, ...] = option(
-        ("127.0.0.1/32", "::1/128"),
+        ("127.0.0.1", "::1"),
         Networks(),
         "addresses and networks of trusted proxies (repeatable); * is everybody",
         group=_PROXY,

@@ -74,7 +74,13 @@ def reopen() -> None:
     for one in loggers:
         for handler in getattr(one, "handlers", ()):
             if isinstance(handler, logging.FileHandler):
-                handler.close()  # it opens its file again with the next line
+                handler.acquire()
+                try:
+                    if handler.stream is not None:  # else it opens with its first line
+                        handler.stream.close()
+                        handler.stream = handler._open()
+                finally:
+                    handler.release()
 
 
 def log_error(where: str, error: BaseException) -> None:

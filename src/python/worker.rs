@@ -102,7 +102,7 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
         router, bus, listener, *, threads, debug, on_error, keep_alive = 30.0,
-        limit_concurrency = None, proxies = None, access_log = None, root_path = String::new(),
+        limit_concurrency = None, proxies = None, access_log = None, root_path = "",
     ))]
     fn new(
         py: Python<'_>,
@@ -116,7 +116,7 @@ impl Worker {
         limit_concurrency: Option<usize>,
         proxies: Option<Vec<String>>,
         access_log: Option<PyRef<'_, AccessLog>>,
-        root_path: String,
+        root_path: &str,
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| PyValueError::new_err("keep_alive is a number of seconds, 0 or more."))?;
@@ -130,7 +130,7 @@ impl Worker {
             access: access_log.map(|log| log.put.clone()),
             ..Config::default()
         };
-        request::set_root_path(root_path);
+        request::set_root_path(root_path.to_owned());
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));

@@ -234,9 +234,12 @@ class Networks(Names):
 
     def take(self, value: Any) -> tuple[str, ...]:
         parts = super().take(value)
-        return tuple(
-            part if part == "*" else str(ipaddress.ip_network(part, strict=False)) for part in parts
-        )
+        return tuple(part if part == "*" else _network(part) for part in parts)
+
+
+def _network(text: str) -> str:
+    network = ipaddress.ip_network(text, strict=False)
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _plain_number(value: Any) -> int:
