@@ -196,7 +196,9 @@ def pip_is_told_what_it_needs(block: Block, start: Start) -> None:
     metadata = (ROOT / "pyproject.toml").read_text()
     assert 'build-backend = "maturin"' in metadata
     assert 'requires-python = ">=3.10"' in metadata
-    assert "\ndependencies = []\n" in metadata
+    wanted = re.search(r"^dependencies = \[(.*)\]$", metadata, re.MULTILINE)
+    assert wanted is not None
+    assert re.fullmatch(r'"tomli>=[\d.]+; python_version < \'3.11\'"', wanted[1])
 
 
 @proves("README.md: limits = WebSocketConfig(")
