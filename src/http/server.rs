@@ -1,7 +1,7 @@
 //! A worker's I/O thread: its runtime, its accept loop, and its end.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::config::Config;
 use super::handler::Handler;
@@ -26,9 +26,11 @@ use super::service::{self, Worker};
 use super::websocket::upgrade::{limit_writes, upgrade};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
+use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::Shutdown;
 use crate::actors::watch::{Sleeper, Watch};
+use crate::actors::wheel::TICK;
 use crate::ipc::Bus;
 
 /// What a worker serves, and with what.
@@ -48,7 +50,16 @@ pub struct Server {
     pub replies: ReplyBox,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// Signs of life.
+    pub pulse: Arc<Pulse>,
 }
+
+/// At the end, a connection on which no request is running is kept for so long, at most half of the
+/// grace time. A request that was on its way is answered, with `Connection: close`, instead of cut off.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The same for a connection that has not brought any request yet: it was opened in order to.
+const LINGER_FOR_THE_FIRST: Duration = Duration::from_secs(2);
 
 /// While descriptors or memory have run out, the log is told once in this time.
 const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
@@ -78,6 +89,7 @@ impl Server {
             orders,
             replies,
             mut shutdown,
+            pulse,
         } = self;
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let most_connections = config.max_connections;
@@ -107,8 +119,16 @@ impl Server {
             handler,
             replies: Rc::clone(&replies),
             end_of_turn: Rc::clone(&end_of_turn),
+            shutdown: shutdown.clone(),
+            pulse: Arc::clone(&pulse),
         };
         spawn_local(replies.hand_out());
+        spawn_local(async move {
+            loop {
+                pulse.beat();
+                sleep(TICK).await;
+            }
+        });
         let accepting = accept(listener, worker, Arc::clone(&connections), shutdown.clone());
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
@@ -141,7 +161,7 @@ impl Server {
 }
 
 /// Accepts connections and drives each in a task of its own, which holds one of `permits`. Returns
-/// at shutdown.
+/// at shutdown, when it has taken in what waited.
 async fn accept(
     listener: TcpListener,
     worker: Worker,
@@ -167,10 +187,16 @@ async fn accept(
         .graceful_shutdown_signal(move || {
             let mut signal = signal.clone();
             async move {
-                signal.wait().await;
+                let grace = signal.wait().await;
+                let begun = Instant::now();
+                sleep(LINGER.min(grace / 2)).await;
+                if !service::has_asked() {
+                    sleep_until(begun + LINGER_FOR_THE_FIRST.min(grace / 2)).await;
+                }
             }
         })
         .upgrade(fn_service(move |(request, framed)| {
+            upgrades.pulse.count_request();
             upgrade(&upgrades, &request, framed);
             std::future::ready(Ok::<_, actix_web::Error>(()))
         }))
@@ -179,6 +205,18 @@ async fn accept(
         .await
         .map_err(|()| io::Error::other("the HTTP service did not start"))?;
     let service = Rc::new(service);
+    let drive =
+        |stream: TcpStream, peer: Option<SocketAddr>, permit: Option<OwnedSemaphorePermit>| {
+            // Every frame is written at once and whole: there is nothing to wait for.
+            let _ = stream.set_nodelay(true);
+            limit_writes(&stream, Some(config.write_timeout));
+            let service = Rc::clone(&service);
+            spawn_local(async move {
+                let _permit = permit;
+                // A connection that breaks off is the client's affair.
+                let _ = service::on_connection(service.call((stream, Protocol::Http1, peer))).await;
+            });
+        };
     let mut told = None;
     loop {
         let accepted = async {
@@ -187,21 +225,11 @@ async fn accept(
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            _ = shutdown.wait() => return Ok(()),
+            _ = shutdown.wait() => break,
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                // Every frame is written at once and whole: there is nothing to wait for.
-                let _ = stream.set_nodelay(true);
-                limit_writes(&stream, Some(config.write_timeout));
-                let service = Rc::clone(&service);
-                spawn_local(async move {
-                    let _permit = permit;
-                    // A connection that breaks off is the client's affair.
-                    let _ = service.call((stream, Protocol::Http1, peer)).await;
-                });
-            }
+            Ok((stream, peer)) => drive(stream, peer, permit.ok()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
@@ -212,6 +240,17 @@ async fn accept(
             }
         }
     }
+    // What waits in the queue has been told that it is connected: if this was the last descriptor of
+    // the listener, closing it would reset them all. A client that connects in between is cut off.
+    let queue = listener.into_queue()?;
+    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+        match queue.take() {
+            Ok((stream, peer)) => drive(stream, peer, Some(permit)),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// The client went away before it was accepted; the listener is well.
