@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs, surroundings
+from fanbus import _core, logs, origin, probe, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import BusError, StartError
@@ -102,10 +102,11 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
         )
     if settings.ssl_certfile is not None and not hasattr(_core, "Tls"):
         raise StartError("This build of Fanbus has no TLS: leave ssl_certfile out.", status=2)
+    probe.answer()
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
-    with surroundings.pid_file(settings.pid_file):
+    with surroundings.pid_file(_own_pid_file(settings)):
         try:
             if settings.single_process:
                 from fanbus import single
@@ -118,6 +119,15 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
                 Supervisor(app, settings).run()
         finally:
             remove_socket(settings)
+
+
+def _own_pid_file(settings: Settings) -> str | None:
+    """None if a life of this process before a reload has written it, and then became a user who may
+    not. The number in it is still right."""
+    name = settings.pid_file
+    if origin.STATE is not None and name is not None and not os.access(name, os.W_OK):
+        return None
+    return name
 
 
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
