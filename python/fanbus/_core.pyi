@@ -290,6 +290,9 @@ class Worker:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
     def publish(self, topic: str, message: str | Buffer) -> int: ...
+    def pulse(self) -> tuple[int, int]:
+        """How often the I/O thread has come round, ten times a second if it is well; and how many
+        requests have come, handshakes among them."""
     def shut_down(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
 

@@ -1,12 +1,14 @@
 //! From a request's head to its endpoint, and back with the answer.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{StatusCode, Version};
+use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::timeout;
@@ -21,6 +23,8 @@ use super::router::{Found, Outcome};
 use super::routes::Routes;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
+use crate::actors::pulse::Pulse;
+use crate::actors::shutdown::Shutdown;
 
 /// What all connections of one worker share.
 #[derive(Clone)]
@@ -34,14 +38,40 @@ pub(super) struct Worker {
     pub end_of_turn: Rc<EndOfTurn>,
     /// Clients speak TLS.
     pub secure: bool,
+    pub shutdown: Shutdown,
+    pub pulse: Arc<Pulse>,
 }
 
-/// Answers one HTTP request, and notes it if there is an access log.
+tokio::task_local! {
+    /// Whether the connection that this task drives has brought a request.
+    static ASKED: Cell<bool>;
+}
+
+/// Drives a connection, and remembers for [`has_asked`].
+pub(super) fn on_connection<F: Future>(connection: F) -> impl Future<Output = F::Output> {
+    ASKED.scope(Cell::new(false), connection)
+}
+
+/// Whether this task's connection has brought a request.
+pub(super) fn has_asked() -> bool {
+    ASKED.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Answers one HTTP request, and notes it if there is an access log. While the worker ends, the
+/// connection ends with the answer.
 pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) -> HttpResponse {
+    worker.pulse.count_request();
+    let _ = ASKED.try_with(|asked| asked.set(true));
+    let shutdown = worker.shutdown.clone();
     let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
     let begun = access.map(|access| access.begin(request.head(), origin));
-    let response = reply(worker, request, origin, body).await;
+    let mut response = reply(worker, request, origin, body).await;
+    if shutdown.is_triggered() {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
     if let Some(begun) = begun {
         begun.answered(response.status().as_u16(), response.body().size());
     }

@@ -140,6 +140,7 @@ impl Worker {
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
+            pulse: Arc::default(),
         };
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let (room, its_watches) = (Arc::clone(&has_room), Arc::clone(&watches));
