@@ -20,6 +20,7 @@ PUBLIC = {
     "Replay",
     "Request",
     "Response",
+    "Router",
     "Session",
     "Subscription",
     "WebSocket",

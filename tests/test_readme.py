@@ -518,6 +518,27 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
 
 
+# docs/howto/routing.md
+
+
+@proves('docs/howto/routing.md: app = Fanbus("shop")')
+def routes_are_served_below_the_prefixes(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with server.http() as http:
+        url = http.get("/").json()["orders"]
+        assert url == "/api/orders/7?lang=en"
+        assert http.get(url).json() == {"number": 7}
+        assert http.get("/api/orders/x").status_code == 404
+        noted = http.put("/api/orders/7/notes/a/b.txt").json()
+        assert noted == {"number": 7, "path": "a/b.txt"}
+        assert http.get("/api/orders/7/").headers["location"] == "/api/orders/7"
+    with join(server, "/api/orders/7/live") as one, join(server, "/api/orders/7/live") as two:
+        two.send("two is here")
+        hear_until(two, "two is here")
+        one.send("sent")
+        assert hear_until(two, "sent") == "sent"
+
+
 # docs/conformance.md
 
 

@@ -11,6 +11,7 @@ from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocke
 from fanbus.history import History
 from fanbus.requests import Request
 from fanbus.responses import Response
+from fanbus.routing import Router
 from fanbus.websocket import WebSocket, WebSocketConfig
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Replay",
     "Request",
     "Response",
+    "Router",
     "Session",
     "Subscription",
     "WebSocket",

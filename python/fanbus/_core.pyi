@@ -203,9 +203,10 @@ class Router:
     `arguments` is what a handler is called with, in order: the name of a path parameter, or None
     for the request or the WebSocket. Each `add_` raises ValueError, with a sentence, for a bad
     path, an unknown converter, an argument that the path lacks, and a conflict (names both).
+    `place` is how errors name the handler.
     """
 
-    def __new__(cls) -> Router: ...
+    def __new__(cls, *, redirect_slashes: bool) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -214,6 +215,7 @@ class Router:
         *,
         asynchronous: bool,
         arguments: Sequence[str | None],
+        place: str,
     ) -> None: ...
     def add_websocket(
         self,
@@ -222,6 +224,7 @@ class Router:
         *,
         arguments: Sequence[str | None],
         config: Any,
+        place: str,
     ) -> None: ...
     def add_turbo(
         self,
@@ -234,10 +237,13 @@ class Router:
         asynchronous: bool,
         arguments: Sequence[str | None],
         hooks: Any,
+        place: str,
     ) -> None:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
     def path_parameters(self, path: str) -> list[str]: ...
+    def url(self, path: str, values: dict[str, str]) -> str:
+        """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
 
 @final

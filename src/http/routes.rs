@@ -17,6 +17,8 @@ pub struct Routes {
     pub http: Vec<HttpEndpoint>,
     /// WebSocket endpoints by number.
     pub websockets: Vec<WebSocketEndpoint>,
+    /// A request that misses an HTTP route only by its trailing slash is sent there (307); else 404.
+    pub redirect_slashes: bool,
 }
 
 /// What the worker must know of an HTTP endpoint.

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::timeout;
@@ -35,10 +35,20 @@ pub(super) struct Worker {
 pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) -> HttpResponse {
     let found = match worker.routes.router.http(request.method(), request.path()) {
         Outcome::Found(found) => found,
+        Outcome::Elsewhere { path } => return moved(&request, &path, &worker.routes),
+        // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
+        Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
+            return HttpResponse::NoContent().finish();
+        }
         Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
             return upgrade_required().into_http();
         }
         Outcome::NotFound => return not_found(request.path()).into_http(),
+        Outcome::MethodNotAllowed { allow } if request.method() == Method::OPTIONS => {
+            return HttpResponse::NoContent()
+                .insert_header((header::ALLOW, allow))
+                .finish();
+        }
         Outcome::MethodNotAllowed { allow } => return method_not_allowed(&allow).into_http(),
     };
     if !worker.handler.has_room() {
@@ -91,6 +101,23 @@ async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<B
             "The request's body ended early or was malformed.",
         )),
         Err(_) => Err(too_large(limit)),
+    }
+}
+
+/// To the same route with its own trailing slash, with the same method and body. Not for ever: what
+/// is here tomorrow is not known.
+fn moved(request: &HttpRequest, path: &str, routes: &Routes) -> HttpResponse {
+    if !routes.redirect_slashes {
+        return not_found(request.path()).into_http();
+    }
+    let query = request.uri().query();
+    let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let sentence = format!("This is served at {location}");
+    match HeaderValue::try_from(location) {
+        Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
+            .with_header(header::LOCATION, location)
+            .into_http(),
+        Err(_) => not_found(request.path()).into_http(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `_core.Router`: routes with the Python functions behind them, made before the fork.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -154,9 +155,9 @@ pub(super) struct Router(Mutex<Inside>);
 struct Inside {
     routes: Routes,
     endpoints: Endpoints,
-    /// Names of what is registered, for errors; one per endpoint of each kind.
-    http_labels: Vec<String>,
-    websocket_labels: Vec<String>,
+    /// Where what is registered was written, for errors; one per endpoint of each kind.
+    http_places: Vec<String>,
+    websocket_places: Vec<String>,
 }
 
 impl Router {
@@ -209,12 +210,15 @@ impl Router {
 #[pymethods]
 impl Router {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    #[pyo3(signature = (*, redirect_slashes))]
+    fn new(redirect_slashes: bool) -> Self {
+        let router = Self::default();
+        router.inside().routes.redirect_slashes = redirect_slashes;
+        router
     }
 
-    /// Registers an HTTP handler.
-    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments))]
+    /// Registers an HTTP handler. `place` is how errors name it.
+    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments, place))]
     fn add_http(
         &self,
         methods: Vec<String>,
@@ -222,6 +226,7 @@ impl Router {
         handler: Bound<'_, PyAny>,
         asynchronous: bool,
         arguments: Vec<Option<String>>,
+        place: String,
     ) -> PyResult<()> {
         let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
         let methods = methods
@@ -231,23 +236,24 @@ impl Router {
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.http.len() as u32);
         let added = inside.routes.router.add_http(&methods, path, id);
-        added.map_err(|error| conflict(&error, &label(&handler), &inside.http_labels))?;
+        added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
         });
         inside.endpoints.http.push(endpoint);
-        inside.http_labels.push(label(&handler));
+        inside.http_places.push(place);
         Ok(())
     }
 
     /// Registers a WebSocket handler, which is asynchronous.
-    #[pyo3(signature = (path, handler, *, arguments, config))]
+    #[pyo3(signature = (path, handler, *, arguments, config, place))]
     fn add_websocket(
         &self,
         path: &str,
         handler: Bound<'_, PyAny>,
         arguments: Vec<Option<String>>,
         config: &Bound<'_, PyAny>,
+        place: String,
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
@@ -257,14 +263,14 @@ impl Router {
             Behaviour::Handler,
             Some(endpoint),
             None,
-            &label(&handler),
+            place,
             config,
         )
     }
 
     /// Registers a route that is served in Rust. `admit` is asked once per connection.
     /// `hooks` are told of each session.
-    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks))]
+    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks, place))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called from one place"
@@ -279,6 +285,7 @@ impl Router {
         asynchronous: bool,
         arguments: Vec<Option<String>>,
         hooks: Option<Py<PyAny>>,
+        place: String,
     ) -> PyResult<()> {
         let behaviour = match (response_prefix, broadcast) {
             (Some(prefix), None) => Behaviour::Echo(prefix),
@@ -297,10 +304,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        let label = admit
-            .as_ref()
-            .map_or_else(|| "a turbo route".to_owned(), label);
-        self.add_socket(path, behaviour, endpoint, hooks, &label, config)
+        self.add_socket(path, behaviour, endpoint, hooks, place, config)
     }
 
     /// Names of the parameters in a path, in its order.
@@ -308,6 +312,15 @@ impl Router {
     fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
         Ok(template.names().map(str::to_owned).collect())
+    }
+
+    /// The path with its parameters filled in, percent-encoded.
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    #[expect(clippy::implicit_hasher, reason = "a dict in Python")]
+    fn url(&self, path: &str, values: HashMap<String, String>) -> PyResult<String> {
+        let template = PathTemplate::parse(path).map_err(value_error)?;
+        let url = template.url(|name| values.get(name).map(String::as_str));
+        url.map_err(value_error)
     }
 
     fn __len__(&self) -> usize {
@@ -323,7 +336,7 @@ impl Router {
         behaviour: Behaviour,
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
-        label: &str,
+        place: String,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let mut settings = settings(config, behaviour, endpoint.is_some())?;
@@ -333,11 +346,11 @@ impl Router {
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.websockets.len() as u32);
         let added = inside.routes.router.add_websocket(path, id);
-        added.map_err(|error| conflict(&error, label, &inside.websocket_labels))?;
+        added.map_err(|error| conflict(&error, &place, &inside.websocket_places))?;
         inside.routes.websockets.push(settings);
         inside.endpoints.websockets.push(endpoint);
         inside.endpoints.hooks.push(hooks);
-        inside.websocket_labels.push(label.to_owned());
+        inside.websocket_places.push(place);
         Ok(())
     }
 }
@@ -380,7 +393,7 @@ fn method(name: &str) -> PyResult<Method> {
 }
 
 /// A conflict names both handlers; other errors say enough themselves.
-fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
+fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     let RouteError::Conflict {
         endpoint: Some(other),
         ..
@@ -388,9 +401,9 @@ fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
     else {
         return value_error(error);
     };
-    let other = &labels[other.0 as usize];
+    let other = &places[other.0 as usize];
     value_error(format!(
-        "{error} The first is for {other}, the second for {label}."
+        "{error} The first is for {other}, the second for {place}."
     ))
 }
 

@@ -34,7 +34,7 @@ fn what_is_not_served_is_refused_with_the_right_status() {
         let answer = client.answer();
         assert_eq!(answer.status, status, "{request}");
         let allow = answer.header("allow");
-        assert_eq!(allow, (status == 405).then_some("GET, HEAD"));
+        assert_eq!(allow, (status == 405).then_some("GET, HEAD, OPTIONS"));
     }
 }
 

@@ -258,5 +258,6 @@ fn routes(setup: &Setup) -> Routes {
         router,
         http: vec![endpoint; 4],
         websockets: endpoints,
+        redirect_slashes: true,
     }
 }
