@@ -539,6 +539,28 @@ def routes_are_served_below_the_prefixes(block: Block, start: Start) -> None:
         assert hear_until(two, "sent") == "sent"
 
 
+# docs/howto/requests.md
+
+
+@proves('docs/howto/requests.md: app = Fanbus("requests")')
+def requests_are_read(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        headers = {"Accept-Language": "de", "Cookie": "seen=1"}
+        assert http.get("/search?word=a&word=b&page=2", headers=headers).json() == {
+            "words": ["a", "b"],
+            "page": 2,
+            "language": "de",
+            "seen": True,
+            "client": "127.0.0.1",
+        }
+        assert http.post("/numbers", json=[1, 2, 3]).json() == {"sum": 6}
+        assert http.post("/numbers", content=b"{").status_code == 400
+        picture = {"picture": ("a.png", b"x" * 20_000_000, "image/png")}
+        answer = http.post("/avatar/ann", data={"text": "me"}, files=picture).json()
+        assert answer == {"text": "me", "type": "image/png", "bytes": 20_000_000}
+        assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
+
+
 # docs/conformance.md
 
 

@@ -8,6 +8,7 @@ from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
+from fanbus.forms import Form, Upload
 from fanbus.history import History
 from fanbus.requests import Request
 from fanbus.responses import Response
@@ -19,6 +20,7 @@ __all__ = [
     "BusError",
     "Fanbus",
     "FanbusError",
+    "Form",
     "HTTPError",
     "History",
     "Lagged",
@@ -29,6 +31,7 @@ __all__ = [
     "Router",
     "Session",
     "Subscription",
+    "Upload",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketConfig",

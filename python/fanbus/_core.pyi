@@ -10,6 +10,7 @@ __all__ = [
     "Bell",
     "Bus",
     "MultiDict",
+    "Part",
     "Record",
     "Replay",
     "Request",
@@ -216,6 +217,7 @@ class Router:
         asynchronous: bool,
         arguments: Sequence[str | None],
         place: str,
+        max_body_size: int | None,
     ) -> None: ...
     def add_websocket(
         self,
@@ -296,6 +298,25 @@ class MultiDict:
     def pairs(self) -> list[tuple[str, str]]:
         """Every name and value, in the order in which they came."""
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Part:
+    """A file of a form: in memory while it is small, else on disk. `fanbus.Upload` reads it."""
+
+    @property
+    def filename(self) -> str:
+        """The name that the client gives it."""
+    @property
+    def content_type(self) -> str | None:
+        """`Content-Type`, as the client says."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+    @property
+    def in_memory(self) -> bool:
+        """It can be read without waiting for a disk."""
+    def read_at(self, offset: int, most: int) -> bytes:
+        """Up to `most` bytes from `offset` on; fewer only at the end."""
 
 @final
 class Session:
@@ -409,8 +430,9 @@ class WebSocket:
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
-    `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
-    an asynchronous one.
+    `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
+    await in an asynchronous one. A multipart form is for `form` only; the others raise HTTPError
+    415 for it.
     """
 
     @property
@@ -446,3 +468,6 @@ class Request:
         """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""
+    def form(self) -> Any:
+        """The fields and files of a form, as `fanbus.Form`. HTTPError 415 if the body is none, 400
+        if its text is not UTF-8."""

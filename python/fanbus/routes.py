@@ -48,13 +48,8 @@ class Route:
     def register(self, router: _core.Router) -> Hooks | None:
         """Hands it over to Rust. RouteError, with the place of the function, if it cannot work."""
         where = location(self.function)
-        try:
-            with _named(where):
-                return self._register(router, where)
-        except RouteError:
-            raise
-        except TypeError as error:  # an option of a type that Rust does not take
-            raise RouteError(f"Handler {where}: {error}") from None
+        with _named(where):
+            return self._register(router, where)
 
     @abstractmethod
     def _register(self, router: _core.Router, where: str) -> Hooks | None: ...
@@ -65,6 +60,7 @@ class HttpRoute(Route):
     """Requests with one of some methods."""
 
     methods: tuple[str, ...]
+    max_body_size: int | None
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Hooks | None:
@@ -81,6 +77,7 @@ class HttpRoute(Route):
             asynchronous=handler.asynchronous,
             arguments=handler.arguments,
             place=where,
+            max_body_size=self.max_body_size,
         )
         return None
 

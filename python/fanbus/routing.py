@@ -26,6 +26,7 @@ __all__ = ["Decorators", "Router"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
+_BODY_SIZES = range(2**40 + 1)
 
 
 class Decorators(ABC):
@@ -36,7 +37,12 @@ class Decorators(ABC):
         """Takes a route in. RouteError if it cannot work."""
 
     def route(
-        self, path: str, *, methods: Iterable[str] = ("GET",), name: str | None = None
+        self,
+        path: str,
+        *,
+        methods: Iterable[str] = ("GET",),
+        name: str | None = None,
+        max_body_size: int | None = None,
     ) -> Callable[[_Function], _Function]:
         """Serves HTTP requests to a path, by default GET (which answers HEAD too).
 
@@ -47,7 +53,9 @@ class Decorators(ABC):
         or a `Response`.
 
         OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
-        `url_for`; by default it is the function's.
+        `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
+        request may have (413 above it, before the handler is called); None: 16 MiB. A multipart
+        form takes memory for 1 MiB of it at most, and the disk for the rest.
 
         Raises RouteError if the path or the handler's signature cannot work.
         """
@@ -57,9 +65,18 @@ class Decorators(ABC):
         verbs = [_verb(method, path) for method in methods]
         if not verbs:
             raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
+        if max_body_size is not None and (
+            not isinstance(max_body_size, int)
+            or isinstance(max_body_size, bool)
+            or max_body_size not in _BODY_SIZES
+        ):
+            raise RouteError(
+                f'The route "{path}": max_body_size={max_body_size!r} is not possible: it is a '
+                "whole number of bytes, from 0 to 1 TiB."
+            )
 
         def decorate(function: _Function) -> _Function:
-            self._declare(HttpRoute(path, *_named(function, name), tuple(verbs)))
+            self._declare(HttpRoute(path, *_named(function, name), tuple(verbs), max_body_size))
             return function
 
         return decorate
@@ -68,21 +85,29 @@ class Decorators(ABC):
         """`route` for GET and HEAD."""
         return self.route(path, methods=("GET",), name=name)
 
-    def post(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def post(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
-        return self.route(path, methods=("POST",), name=name)
+        return self.route(path, methods=("POST",), name=name, max_body_size=max_body_size)
 
-    def put(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def put(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
-        return self.route(path, methods=("PUT",), name=name)
+        return self.route(path, methods=("PUT",), name=name, max_body_size=max_body_size)
 
-    def patch(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def patch(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
-        return self.route(path, methods=("PATCH",), name=name)
+        return self.route(path, methods=("PATCH",), name=name, max_body_size=max_body_size)
 
-    def delete(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def delete(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
-        return self.route(path, methods=("DELETE",), name=name)
+        return self.route(path, methods=("DELETE",), name=name, max_body_size=max_body_size)
 
     def websocket(
         self, path: str, *, config: WebSocketConfig | None = None, name: str | None = None

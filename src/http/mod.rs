@@ -1,8 +1,10 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod config;
+pub mod form;
 pub mod handler;
 pub mod head;
+pub(crate) mod incoming;
 pub mod listener;
 pub mod path;
 pub mod replies;

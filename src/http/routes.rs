@@ -26,6 +26,8 @@ pub struct Routes {
 pub struct HttpEndpoint {
     /// The handler looks at the request: it is copied for it.
     pub wants_request: bool,
+    /// Largest body, in bytes; None: the server's limit.
+    pub max_body_bytes: Option<usize>,
 }
 
 /// What the worker must know of a WebSocket endpoint.

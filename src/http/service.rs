@@ -7,15 +7,16 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use tokio::time::timeout;
 
 use super::config::Config;
+use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::incoming::{Bounds, Incoming, Refusal};
 use super::replies::Replies;
-use super::request::Request;
+use super::request::{Body, Request};
 use super::response::Response;
 use super::router::{Found, Outcome};
-use super::routes::Routes;
+use super::routes::{HttpEndpoint, Routes};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 
@@ -54,15 +55,17 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     if !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = match read(&request, body, &worker.config).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into_http(),
-    };
     let Found {
         endpoint, values, ..
     } = found;
-    let wants_request = worker.routes.http[endpoint.0 as usize].wants_request;
-    let request = wants_request.then(|| Request::new(request.head(), body));
+    let known = &worker.routes.http[endpoint.0 as usize];
+    let body = match read(&request, body, known, &worker.config).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_http(),
+    };
+    let request = known
+        .wants_request
+        .then(|| Request::new(request.head(), body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -77,31 +80,82 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
 }
 
 /// The whole body, if it keeps the limit. An announced length is checked before anything is read.
-async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<Bytes, Response> {
-    let limit = config.max_body_bytes;
+async fn read(
+    request: &HttpRequest,
+    body: Payload,
+    endpoint: &HttpEndpoint,
+    config: &Config,
+) -> Result<Body, Response> {
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
     if announced.is_none() && !headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(Bytes::new());
+        return Ok(Body::Bytes(Bytes::new()));
     }
+    let limit = endpoint.max_body_bytes.unwrap_or(config.max_body_bytes);
     let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let Ok(read) = timeout(config.body_timeout, body.to_bytes_limited(limit)).await else {
-        return Err(Response::sentence(
+    let bounds = Bounds {
+        bytes: limit,
+        time: config.body_timeout,
+        bytes_per_second: config.body_bytes_per_second,
+    };
+    let body = Incoming::new(body, bounds);
+    if endpoint.wants_request && form::is_form(headers) {
+        let parts = form::read(headers, body).await;
+        return parts
+            .map(Body::Form)
+            .map_err(|error| bad_form(error, limit));
+    }
+    let whole = body.whole().await;
+    whole.map(Body::Bytes).map_err(|why| bad_body(why, limit))
+}
+
+fn bad_body(why: Refusal, limit: usize) -> Response {
+    match why {
+        Refusal::TooLarge => too_large(limit),
+        Refusal::TooSlow => Response::sentence(
             StatusCode::REQUEST_TIMEOUT,
             "The request's body did not come in time.",
-        ));
-    };
-    match read {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(Response::sentence(
+        ),
+        Refusal::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
-        )),
-        Err(_) => Err(too_large(limit)),
+        ),
     }
+}
+
+fn bad_form(error: FormError, limit: usize) -> Response {
+    let (status, sentence) = match error {
+        FormError::Refused(why) => return bad_body(why, limit),
+        FormError::Malformed(why) => (
+            StatusCode::BAD_REQUEST,
+            format!("The form is malformed: {}.", why.trim_end_matches('.')),
+        ),
+        FormError::TooManyParts => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The form has more than {} parts.", form::MAX_PARTS),
+        ),
+        FormError::TextTooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "The form's fields are larger than the {} bytes that are taken here.",
+                form::MAX_MEMORY_BYTES
+            ),
+        ),
+        FormError::Disk(error) => {
+            log::error!(
+                "cannot keep an upload in {}: {error}",
+                std::env::temp_dir().display()
+            );
+            (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "The server has no room for this upload.".to_owned(),
+            )
+        }
+    };
+    Response::sentence(status, sentence)
 }
 
 /// To the same route with its own trailing slash, with the same method and body. Not for ever: what

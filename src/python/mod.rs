@@ -16,6 +16,7 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod form;
 mod handler;
 mod history;
 mod json;
@@ -44,6 +45,8 @@ mod _core {
 
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
+    #[pymodule_export]
+    use super::form::Part;
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]

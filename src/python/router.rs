@@ -218,7 +218,11 @@ impl Router {
     }
 
     /// Registers an HTTP handler. `place` is how errors name it.
-    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments, place))]
+    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments, place, max_body_size))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called from one place"
+    )]
     fn add_http(
         &self,
         methods: Vec<String>,
@@ -227,6 +231,7 @@ impl Router {
         asynchronous: bool,
         arguments: Vec<Option<String>>,
         place: String,
+        max_body_size: Option<usize>,
     ) -> PyResult<()> {
         let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
         let methods = methods
@@ -239,6 +244,7 @@ impl Router {
         added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
+            max_body_bytes: max_body_size,
         });
         inside.endpoints.http.push(endpoint);
         inside.http_places.push(place);

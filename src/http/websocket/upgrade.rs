@@ -27,7 +27,7 @@ use crate::actors::outlet::{Outlet, Writer};
 use crate::actors::session::{Route, Session};
 use crate::http::handler::Call;
 use crate::http::path::Values;
-use crate::http::request::Request;
+use crate::http::request::{Body, Request};
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
@@ -130,7 +130,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, Bytes::new())),
+            request: Some(Request::new(head, Body::Bytes(Bytes::new()))),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {

@@ -130,6 +130,25 @@ fn a_body_that_does_not_come_is_answered_with_408() {
 }
 
 #[test]
+fn a_body_that_comes_steadily_may_take_longer() {
+    let (_bus, worker) = with(Config {
+        body_timeout: Duration::from_millis(200),
+        body_bytes_per_second: 1,
+        ..Config::default()
+    });
+    let head = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 61\r\n\r\n";
+    let mut steady = Client::connect(worker.address);
+    steady.send_bytes(head);
+    steady.send_bytes(&[b'x'; 60]);
+    // It began later, and its time is over: so would be that of the first, had nothing come.
+    let mut silent = Client::connect(worker.address);
+    silent.send_bytes(head);
+    assert_eq!(silent.answer().status, 408);
+    steady.send_bytes(b"x");
+    assert_eq!(steady.answer().body, b"61\n");
+}
+
+#[test]
 fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_else() {
     let bus = TestBus::new();
     let worker = Worker::start(&bus);

@@ -253,6 +253,7 @@ fn routes(setup: &Setup) -> Routes {
     }
     let endpoint = HttpEndpoint {
         wants_request: true,
+        max_body_bytes: None,
     };
     Routes {
         router,
