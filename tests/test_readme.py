@@ -561,6 +561,31 @@ def requests_are_read(block: Block, start: Start) -> None:
         assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
 
 
+# docs/howto/responses.md
+
+
+@proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')
+def responses_are_sent(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        answer = http.get("/json")
+        assert (answer.status_code, answer.json()) == (201, {"a dict": ["or a list"]})
+        assert answer.headers["x-thing"].startswith("status and headers")
+        login = http.get("/login")
+        assert (login.status_code, login.headers["location"]) == (303, "/json")
+        assert login.cookies["session"] == "abc"
+        assert http.get("/countdown").text == "3\n2\n1\n"
+        rows = http.get("/rows.csv")
+        assert rows.headers["content-type"] == "text/csv"
+        assert rows.text.splitlines()[-1] == "99999,9999800001"
+        for path in ("/source", "/static/printed.py"):
+            source = http.get(path, headers={"Accept-Encoding": "gzip"})
+            assert source.text == block.text
+            assert source.headers["content-encoding"] == "gzip"
+        assert source.headers["cache-control"] == "public, max-age=3600"
+        tag = http.get("/version").headers["etag"]
+        assert http.get("/version", headers={"If-None-Match": tag}).status_code == 304
+
+
 # docs/conformance.md
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Request",
     "Router",
     "Session",
+    "Sink",
     "Subscription",
     "WebSocket",
     "Worker",
@@ -25,6 +26,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "remove_bus",
+    "to_json",
 ]
 
 _T = TypeVar("_T")
@@ -143,6 +145,9 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def to_json(value: Any) -> bytes:
+    """JSON, as handlers' dicts are sent. TypeError, ValueError for what it cannot say."""
+
 @final
 class Record:
     """A message as it was published."""
@@ -207,7 +212,7 @@ class Router:
     `place` is how errors name the handler.
     """
 
-    def __new__(cls, *, redirect_slashes: bool) -> Router: ...
+    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -243,10 +248,28 @@ class Router:
     ) -> None:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
+    def add_folder(
+        self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
+    ) -> None:
+        """Serves a folder of files at two paths, the second with a parameter for the rest."""
     def path_parameters(self, path: str) -> list[str]: ...
     def url(self, path: str, values: dict[str, str]) -> str:
         """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
+
+@final
+class Sink:
+    """Where the pieces of a streamed response go. Any thread."""
+
+    def write(self, piece: str | bytes) -> bool:
+        """Hands over a piece. False: wait for room, or nobody takes anything any more."""
+    def is_full(self) -> bool:
+        """Must whoever writes wait for room?"""
+    def is_over(self) -> bool:
+        """Nobody takes anything any more."""
+    def end(self, failed: bool) -> None:
+        """Nothing more comes. `failed`: although more should have come; the connection is broken
+        off."""
 
 @final
 class Worker:

@@ -42,12 +42,22 @@ class Fanbus(Decorators):
     ```
     """
 
-    def __init__(self, name: str | None = None, *, redirect_slashes: bool = True) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        redirect_slashes: bool = True,
+        compression: bool = False,
+    ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
 
         `redirect_slashes`: an HTTP request that misses a route only by its trailing slash is sent
         there with 307, which keeps method and body. False: it gets 404.
+
+        `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
+        zstd, brotli or gzip to clients that take it; not what is streamed, and not what has a
+        Content-Encoding or `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -56,7 +66,7 @@ class Fanbus(Decorators):
                 f"Fanbus({name!r}): the name is a text that is not empty, as in Fanbus('chat')."
             )
         self.name = _readable_name(name)
-        self._router = _core.Router(redirect_slashes=redirect_slashes)
+        self._router = _core.Router(redirect_slashes=redirect_slashes, compression=compression)
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
         self._kept: list[Kept] = []

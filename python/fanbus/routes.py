@@ -20,7 +20,7 @@ from fanbus.websocket import WebSocketConfig
 if TYPE_CHECKING:
     from fanbus.hooks import Hook, Hooks
 
-__all__ = ["HttpRoute", "Kind", "Names", "Route", "TurboRoute", "WebSocketRoute"]
+__all__ = ["FolderRoute", "HttpRoute", "Kind", "Names", "Route", "TurboRoute", "WebSocketRoute"]
 
 Kind = Literal["http", "websocket", "turbo"]
 
@@ -45,9 +45,14 @@ class Route:
         full = f"{name}.{self.name}" if name else self.name
         return replace(self, path=prefix + self.path, name=full)
 
+    @property
+    def place(self) -> str:
+        """How errors name it."""
+        return location(self.function)
+
     def register(self, router: _core.Router) -> Hooks | None:
         """Hands it over to Rust. RouteError, with the place of the function, if it cannot work."""
-        where = location(self.function)
+        where = self.place
         with _named(where):
             return self._register(router, where)
 
@@ -78,6 +83,27 @@ class HttpRoute(Route):
             arguments=handler.arguments,
             place=where,
             max_body_size=self.max_body_size,
+        )
+        return None
+
+
+@dataclass(frozen=True)
+class FolderRoute(Route):
+    """Static files, served in Rust. Its function is never called."""
+
+    root: str
+    cache_control: str | None
+    written_at: str
+    kind = "http"
+
+    @property
+    def place(self) -> str:
+        return f"the folder {self.root} ({self.written_at})"
+
+    def _register(self, router: _core.Router, where: str) -> Hooks | None:
+        folder = self.path.removesuffix("{path:path}")
+        router.add_folder(
+            [folder, self.path], self.root, cache_control=self.cache_control, place=where
         )
         return None
 
@@ -163,7 +189,7 @@ class Names:
             if other.function is not route.function and (route.is_named or other.is_named):
                 raise RouteError(
                     f"Two routes are named {route.name!r}: the first is for "
-                    f"{location(other.function)}, the second for {location(route.function)}. "
+                    f"{other.place}, the second for {route.place}. "
                     "Give one of them another name."
                 )
 
@@ -178,7 +204,7 @@ class Names:
         if not routes:
             known = ", ".join(sorted(self._routes)) or "none yet"
             raise RouteError(f"url_for({name!r}): no route has this name. There are: {known}.")
-        places = {location(route.function) for route in routes}
+        places = {route.place for route in routes}
         if len(places) > 1:
             raise RouteError(
                 f"url_for({name!r}) could mean several routes: {', '.join(sorted(places))}. "

@@ -7,17 +7,21 @@ hands it on to whoever has included it, whether that was before or after.
 from __future__ import annotations
 
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fanbus.exceptions import RouteError
 from fanbus.handlers import location
-from fanbus.routes import HttpRoute, Route, TurboRoute, WebSocketRoute
+from fanbus.routes import FolderRoute, HttpRoute, Route, TurboRoute, WebSocketRoute
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from fanbus.hooks import Hook
 
 __all__ = ["Decorators", "Router"]
@@ -50,7 +54,7 @@ class Decorators(ABC):
         `/users/<int:user_id>`. The handler takes those it wants by name, and the request as a
         parameter called `request` or annotated as `Request`. It may be `async def` or `def`; a
         `def` runs on a thread and may block. It returns dict or list (JSON), str (text), bytes
-        or a `Response`.
+        or a `Response`, or is a generator, whose pieces are sent as they come.
 
         OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
         `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
@@ -192,6 +196,52 @@ class Decorators(ABC):
 
         return decorate
 
+    def static(
+        self,
+        path: str,
+        folder: str | PathLike[str],
+        *,
+        max_age: int | None = None,
+        name: str = "static",
+    ) -> None:
+        """Serves the files of a folder below a path, in Rust, with ETag, Last-Modified, ranges and
+        304.
+
+        `app.static("/static", "assets")` serves `assets/css/a.css` at `/static/css/a.css`. A
+        relative folder is looked for beside the file that this is written in. A path that ends with
+        a slash serves the `index.html` there. Nothing outside of the folder is served, whatever the
+        path or a link in the folder says, and nothing whose name begins with a dot, but for
+        `.well-known`.
+
+        `max_age`: seconds for which clients need not ask again; None: they decide. `url_for(name,
+        path="css/a.css")` makes the URL of a file.
+
+        Raises RouteError if there is no such folder, or for a path that does not begin with a
+        slash.
+        """
+        caller = sys._getframe(1)
+        root = Path(caller.f_code.co_filename).parent / Path(folder)
+        written_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        _check_path(path, "static")
+        if not root.is_dir():
+            raise RouteError(f'static("{path}", ...) at {written_at}: {root} is not a folder.')
+        if max_age is not None and (not isinstance(max_age, int) or max_age < 0):
+            raise RouteError(
+                f'static("{path}", ...) at {written_at}: max_age={max_age!r} is not a number of '
+                "seconds."
+            )
+        self._declare(
+            FolderRoute(
+                f"{path.rstrip('/')}/{{path:path}}",
+                _nobody,
+                name,
+                name != "static",
+                str(root.absolute()),
+                None if max_age is None else f"public, max-age={max_age}",
+                written_at,
+            )
+        )
+
     def include(self, router: Router, *, prefix: str = "", name: str | None = None) -> None:
         """Serves the routes of a router, each at `prefix` and its own path.
 
@@ -266,6 +316,10 @@ class _Place:
 
     def declare(self, route: Route) -> None:
         self.parent._declare(route.below(self.prefix, self.name))
+
+
+def _nobody() -> None:
+    """The function behind a folder."""
 
 
 def _named(function: Callable[..., Any], name: str | None) -> tuple[Callable[..., Any], str, bool]:

@@ -1,6 +1,8 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod config;
+pub mod flow;
+pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
@@ -12,6 +14,7 @@ pub mod request;
 pub mod response;
 pub mod router;
 pub mod routes;
+pub(crate) mod sending;
 pub mod server;
 pub mod service;
 pub mod websocket;

@@ -1,7 +1,9 @@
 //! An application's routes with what the worker must know of each endpoint.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::folder::Folder;
 use super::router::Router;
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
@@ -19,6 +21,8 @@ pub struct Routes {
     pub websockets: Vec<WebSocketEndpoint>,
     /// A request that misses an HTTP route only by its trailing slash is sent there (307); else 404.
     pub redirect_slashes: bool,
+    /// Responses are compressed for clients that take it.
+    pub compression: bool,
 }
 
 /// What the worker must know of an HTTP endpoint.
@@ -28,6 +32,8 @@ pub struct HttpEndpoint {
     pub wants_request: bool,
     /// Largest body, in bytes; None: the server's limit.
     pub max_body_bytes: Option<usize>,
+    /// Its requests are answered with files, and nobody is called.
+    pub folder: Option<Arc<Folder>>,
 }
 
 /// What the worker must know of a WebSocket endpoint.

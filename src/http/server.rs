@@ -166,6 +166,9 @@ async fn accept(
         .keep_alive(config.keep_alive)
         .client_request_timeout(config.head_timeout)
         .tcp_nodelay(true)
+        // A client that has closed is gone: else a response that waits for something to happen would
+        // not learn of it before it writes.
+        .h1_allow_half_closed(false)
         .local_addr(address)
         .graceful_shutdown_signal(move || {
             let mut signal = signal.clone();

@@ -17,6 +17,7 @@ use super::request::{Body, Request};
 use super::response::Response;
 use super::router::{Found, Outcome};
 use super::routes::{HttpEndpoint, Routes};
+use super::sending;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 
@@ -52,20 +53,26 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
         }
         Outcome::MethodNotAllowed { allow } => return method_not_allowed(&allow).into_http(),
     };
-    if !worker.handler.has_room() {
-        return too_busy().into_http();
-    }
     let Found {
         endpoint, values, ..
     } = found;
     let known = &worker.routes.http[endpoint.0 as usize];
+    let compression = worker.routes.compression;
+    if let Some(folder) = &known.folder {
+        let response = folder.answer(values.first(), &request).await;
+        return sending::finish(response, &request, compression);
+    }
+    if !worker.handler.has_room() {
+        return too_busy().into_http();
+    }
     let body = match read(&request, body, known, &worker.config).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
+    let http_request = request;
     let request = known
         .wants_request
-        .then(|| Request::new(request.head(), body));
+        .then(|| Request::new(http_request.head(), body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -76,7 +83,11 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
         reply.key,
     );
     worker.end_of_turn.request();
-    reply.await.into_http()
+    let response = reply.await;
+    if sending::is_plain(&response) && !compression {
+        return response.into_http();
+    }
+    sending::send(response, &http_request, compression).await
 }
 
 /// The whole body, if it keeps the limit. An announced length is checked before anything is read.

@@ -29,6 +29,7 @@ mod remote;
 mod request;
 mod response;
 mod router;
+mod stream;
 mod subscription;
 mod threads;
 mod visit;
@@ -50,11 +51,15 @@ mod _core {
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]
+    use super::json::to_json;
+    #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
     use super::router::Router;
+    #[pymodule_export]
+    use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
     #[pymodule_export]

@@ -1,10 +1,12 @@
 //! `_core.Router`: routes with the Python functions behind them, made before the fork.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_http::Method;
+use actix_http::header::HeaderValue;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -12,6 +14,7 @@ use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
+use crate::http::folder::Folder;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
@@ -210,11 +213,58 @@ impl Router {
 #[pymethods]
 impl Router {
     #[new]
-    #[pyo3(signature = (*, redirect_slashes))]
-    fn new(redirect_slashes: bool) -> Self {
+    #[pyo3(signature = (*, redirect_slashes, compression))]
+    fn new(redirect_slashes: bool, compression: bool) -> Self {
         let router = Self::default();
-        router.inside().routes.redirect_slashes = redirect_slashes;
+        {
+            let routes = &mut router.inside().routes;
+            routes.redirect_slashes = redirect_slashes;
+            routes.compression = compression;
+        }
         router
+    }
+
+    /// Registers a folder of files: both paths, the second with a parameter for the rest.
+    #[pyo3(signature = (paths, root, *, cache_control, place))]
+    fn add_folder(
+        &self,
+        py: Python<'_>,
+        paths: [String; 2],
+        root: PathBuf,
+        cache_control: Option<&str>,
+        place: String,
+    ) -> PyResult<()> {
+        let cache_control = cache_control
+            .map(HeaderValue::from_str)
+            .transpose()
+            .map_err(value_error)?;
+        let folder = Arc::new(Folder {
+            root,
+            cache_control,
+        });
+        let inside = &mut *self.inside();
+        for path in paths {
+            let template = PathTemplate::parse(&path).map_err(value_error)?;
+            let names = template.names().map(str::to_owned).collect();
+            let id = EndpointId(inside.endpoints.http.len() as u32);
+            let added = inside.routes.router.add_http(&[Method::GET], &path, id);
+            added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
+            inside.routes.http.push(HttpEndpoint {
+                wants_request: false,
+                max_body_bytes: None,
+                folder: Some(Arc::clone(&folder)),
+            });
+            inside.endpoints.http.push(Endpoint {
+                callable: py.None(), // never called
+                asynchronous: false,
+                runs_sessions: false,
+                max_topics: 0,
+                arguments: Vec::new(),
+                names,
+            });
+            inside.http_places.push(place.clone());
+        }
+        Ok(())
     }
 
     /// Registers an HTTP handler. `place` is how errors name it.
@@ -245,6 +295,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
+            folder: None,
         });
         inside.endpoints.http.push(endpoint);
         inside.http_places.push(place);
