@@ -170,10 +170,12 @@ mod tests {
         std::fs::create_dir_all(root.join("in")).expect("a folder");
         std::fs::write(&outside, "secret").expect("a file");
         std::fs::write(root.join("in/file"), "public").expect("a file");
-        let link = std::os::unix::fs::symlink::<&Path, &Path>;
-        link("in/file".as_ref(), &root.join("inside")).expect("a link");
-        link("../secret".as_ref(), &root.join("outside")).expect("a link");
-        link(&outside, &root.join("absolute")).expect("a link");
+        let link = |to: &Path, name: &str| {
+            std::os::unix::fs::symlink(to, root.join(name)).expect("a link");
+        };
+        link(Path::new("in/file"), "inside");
+        link(Path::new("../secret"), "outside");
+        link(&outside, "absolute");
         for way in [beneath, resolved] {
             for good in ["in/file", "inside"] {
                 let mut text = String::new();

@@ -215,13 +215,15 @@ impl Router {
     #[new]
     #[pyo3(signature = (*, redirect_slashes, compression))]
     fn new(redirect_slashes: bool, compression: bool) -> Self {
-        let router = Self::default();
-        {
-            let routes = &mut router.inside().routes;
-            routes.redirect_slashes = redirect_slashes;
-            routes.compression = compression;
-        }
-        router
+        let routes = Routes {
+            redirect_slashes,
+            compression,
+            ..Routes::default()
+        };
+        Self(Mutex::new(Inside {
+            routes,
+            ..Inside::default()
+        }))
     }
 
     /// Registers a folder of files: both paths, the second with a parameter for the rest.
@@ -373,7 +375,6 @@ impl Router {
 
     /// The path with its parameters filled in, percent-encoded.
     #[expect(clippy::unused_self, reason = "a method in Python")]
-    #[expect(clippy::implicit_hasher, reason = "a dict in Python")]
     fn url(&self, path: &str, values: HashMap<String, String>) -> PyResult<String> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
         let url = template.url(|name| values.get(name).map(String::as_str));

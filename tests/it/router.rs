@@ -345,7 +345,12 @@ fn a_conflict_names_both_paths() {
 
 #[test]
 fn a_url_is_one_that_its_path_matches_with_the_same_values() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let cases: &[Case] = &[
         ("/", &[], "/"),
         ("/café/{id:int}/x", &[("id", "7")], "/caf%C3%A9/7/x"),
         (
