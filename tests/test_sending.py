@@ -70,6 +70,7 @@ def test_the_pieces_of_a_generator_are_the_body(http: httpx.Client) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["transfer-encoding"] == "chunked"
     assert http.get("/list").text == "ab"
+    assert http.post("/handler/async", content="this").text == "this and on"
 
 
 def test_a_streamed_response_has_its_status_and_headers(http: httpx.Client) -> None:

@@ -113,18 +113,19 @@ class _Asked:
         self._label = label
         self._is_running = False
         self._is_over = False
+        self._is_at_its_end = False
 
     def begin(self) -> None:
         if not self._is_over:  # it may have come before this
             self._run(self._ask)
 
     def room(self) -> None:
-        if not self._is_running and not self._is_over:
+        if not (self._is_running or self._is_over or self._is_at_its_end):
             self._run(self._ask)
 
     def over(self) -> None:
         self._is_over = True
-        if not self._is_running:
+        if not self._is_running and not self._is_at_its_end:
             self._run(self._close)
 
     def _run(self, work: Callable[[], bool]) -> None:
@@ -137,10 +138,10 @@ class _Asked:
 
     def _done(self, future: Future[bool]) -> None:
         self._is_running = False
-        is_at_its_end = future.result()
-        if is_at_its_end:
-            self._is_over = True
-        elif self._is_over:
+        self._is_at_its_end = future.result()
+        if self._is_at_its_end:
+            return
+        if self._is_over:
             self._run(self._close)
         elif not self._sink.is_full():  # room was made, and told, while the thread was busy
             self._run(self._ask)

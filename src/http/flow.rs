@@ -175,3 +175,81 @@ impl fmt::Debug for Source {
         formatter.debug_struct("Source").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard {
+        room: AtomicUsize,
+        over: AtomicUsize,
+    }
+
+    struct Listener(Arc<Heard>);
+
+    impl Watcher for Listener {
+        fn room(&self) {
+            self.0.room.fetch_add(1, SeqCst);
+        }
+
+        fn over(&self) {
+            self.0.over.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn made() -> (Source, Flow, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let (source, flow) = flow(Box::new(Listener(Arc::clone(&heard))));
+        (source, flow, heard)
+    }
+
+    fn next(flow: &mut Flow) -> Poll<Option<Result<Bytes, std::io::Error>>> {
+        Pin::new(flow).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn who_has_filled_it_is_told_once_when_half_of_it_is_gone() {
+        const PIECE: Bytes = Bytes::from_static(&[0; FULL_BYTES / 4]);
+        let (source, mut flow, heard) = made();
+        for _ in 0..3 {
+            assert!(source.write(PIECE));
+        }
+        assert!(!source.write(PIECE));
+        assert!(source.is_full());
+        for told in [0, 1, 1, 1] {
+            assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
+            assert_eq!(heard.room.load(SeqCst), told);
+        }
+        assert!(next(&mut flow).is_pending());
+        assert!(!source.is_full());
+    }
+
+    #[test]
+    fn its_end_is_told_once_however_it_comes() {
+        let (source, mut flow, heard) = made();
+        assert!(source.write(Bytes::from_static(b"all")));
+        source.end(false);
+        assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(next(&mut flow), Poll::Ready(None)));
+        drop(flow);
+        assert_eq!(heard.over.load(SeqCst), 1);
+
+        let (source, flow, heard) = made();
+        drop(flow);
+        assert_eq!(heard.over.load(SeqCst), 1);
+        assert!(source.is_over() && !source.is_full());
+        assert!(!source.write(Bytes::from_static(b"in vain")));
+    }
+
+    #[test]
+    fn a_maker_that_is_forgotten_has_failed() {
+        let (source, mut flow, _) = made();
+        source.write(Bytes::from_static(b"some"));
+        drop(source);
+        assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(next(&mut flow), Poll::Ready(Some(Err(_)))));
+    }
+}

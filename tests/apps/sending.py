@@ -56,6 +56,12 @@ async def pieces_async() -> Response:
     return Response(run(), 201, {"X-Thing": "yes"}, "application/x-thing")
 
 
+@app.route("/handler/async", methods=["POST"])
+async def handler_that_yields(request: Request) -> AsyncIterator[str]:
+    yield str(await request.text())
+    yield " and on"
+
+
 @app.get("/list")
 def list_of_pieces() -> Response:
     return Response(iter(["a", "b"]))
