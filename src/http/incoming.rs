@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     TooLarge,
     /// It did not come in time.
     TooSlow,
+    /// The bodies of its connection take all the memory that a connection may have.
+    Crowded,
     /// It ended early, or is malformed.
     Broken,
 }
@@ -106,6 +108,7 @@ impl Stream for Incoming {
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
+            Poll::Ready(Some(Err(PayloadError::Overflow))) => self.refuse(Refusal::Crowded),
             Poll::Ready(Some(Err(_))) => self.refuse(Refusal::Broken),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {

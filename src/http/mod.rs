@@ -1,11 +1,14 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod config;
+mod connections;
+mod farewell;
 pub mod flow;
 pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
+mod http2;
 pub(crate) mod incoming;
 pub mod listener;
 pub mod path;
@@ -17,4 +20,6 @@ pub mod routes;
 pub(crate) mod sending;
 pub mod server;
 pub mod service;
+pub mod tls;
+pub mod transport;
 pub mod websocket;

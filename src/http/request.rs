@@ -27,11 +27,11 @@ pub enum Body {
 }
 
 impl Request {
-    /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, body: Body) -> Self {
+    /// Copies what user code may ask for. `secure`: it came over TLS.
+    pub fn new(head: &RequestHead, secure: bool, body: Body) -> Self {
         Self {
             method: head.method.clone(),
-            head: Head::new(head),
+            head: Head::new(head, secure),
             body,
         }
     }

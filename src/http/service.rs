@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -31,6 +31,8 @@ pub(super) struct Worker {
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
     pub end_of_turn: Rc<EndOfTurn>,
+    /// Clients speak TLS.
+    pub secure: bool,
 }
 
 /// Answers one HTTP request.
@@ -72,7 +74,7 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     let http_request = request;
     let request = known
         .wants_request
-        .then(|| Request::new(http_request.head(), body));
+        .then(|| Request::new(http_request.head(), worker.secure, body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -99,7 +101,9 @@ async fn read(
 ) -> Result<Body, Response> {
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
-    if announced.is_none() && !headers.contains_key(header::TRANSFER_ENCODING) {
+    // HTTP/2 has frames for a body, and need not announce it.
+    let is_framed = request.version() == Version::HTTP_2;
+    if announced.is_none() && !is_framed && !headers.contains_key(header::TRANSFER_ENCODING) {
         return Ok(Body::Bytes(Bytes::new()));
     }
     let limit = endpoint.max_body_bytes.unwrap_or(config.max_body_bytes);
@@ -130,6 +134,7 @@ fn bad_body(why: Refusal, limit: usize) -> Response {
             StatusCode::REQUEST_TIMEOUT,
             "The request's body did not come in time.",
         ),
+        Refusal::Crowded => too_busy(),
         Refusal::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",

@@ -32,6 +32,7 @@ mod router;
 mod stream;
 mod subscription;
 mod threads;
+mod tls;
 mod visit;
 mod waits;
 mod websocket;
@@ -62,6 +63,8 @@ mod _core {
     use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
+    #[pymodule_export]
+    use super::tls::Tls;
     #[pymodule_export]
     use super::visit::Session;
     #[pymodule_export]
