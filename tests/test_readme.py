@@ -521,6 +521,77 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
 
 
+# docs/howto/routing.md
+
+
+@proves('docs/howto/routing.md: app = Fanbus("shop")')
+def routes_are_served_below_the_prefixes(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with server.http() as http:
+        url = http.get("/").json()["orders"]
+        assert url == "/api/orders/7?lang=en"
+        assert http.get(url).json() == {"number": 7}
+        assert http.get("/api/orders/x").status_code == 404
+        noted = http.put("/api/orders/7/notes/a/b.txt").json()
+        assert noted == {"number": 7, "path": "a/b.txt"}
+        assert http.get("/api/orders/7/").headers["location"] == "/api/orders/7"
+    with join(server, "/api/orders/7/live") as one, join(server, "/api/orders/7/live") as two:
+        two.send("two is here")
+        hear_until(two, "two is here")
+        one.send("sent")
+        assert hear_until(two, "sent") == "sent"
+
+
+# docs/howto/requests.md
+
+
+@proves('docs/howto/requests.md: app = Fanbus("requests")')
+def requests_are_read(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        headers = {"Accept-Language": "de", "Cookie": "seen=1"}
+        assert http.get("/search?word=a&word=b&page=2", headers=headers).json() == {
+            "words": ["a", "b"],
+            "page": 2,
+            "language": "de",
+            "seen": True,
+            "client": "127.0.0.1",
+        }
+        assert http.post("/numbers", json=[1, 2, 3]).json() == {"sum": 6}
+        assert http.post("/numbers", content=b"{").status_code == 400
+        picture = {"picture": ("a.png", b"x" * 20_000_000, "image/png")}
+        answer = http.post("/avatar/ann", data={"text": "me"}, files=picture).json()
+        assert answer == {"text": "me", "type": "image/png", "bytes": 20_000_000}
+        assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
+
+
+# docs/howto/responses.md
+
+
+@proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')
+def responses_are_sent(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        answer = http.get("/json")
+        assert (answer.status_code, answer.json()) == (201, {"a dict": ["or a list"]})
+        assert answer.headers["x-thing"].startswith("status and headers")
+        login = http.get("/login")
+        assert (login.status_code, login.headers["location"]) == (303, "/json")
+        assert login.cookies["session"] == "abc"
+        assert http.get("/countdown").text == "3\n2\n1\n"
+        rows = http.get("/rows.csv")
+        assert rows.headers["content-type"] == "text/csv"
+        assert rows.text.splitlines()[-1] == "99999,9999800001"
+        sources = [
+            http.get(path, headers={"Accept-Encoding": "gzip"})
+            for path in ("/source", "/static/printed.py")
+        ]
+        for source in sources:
+            assert source.text == block.text
+            assert source.headers["content-encoding"] == "gzip"
+        assert sources[1].headers["cache-control"] == "public, max-age=3600"
+        tag = http.get("/version").headers["etag"]
+        assert http.get("/version", headers={"If-None-Match": tag}).status_code == 304
+
+
 # docs/conformance.md
 
 

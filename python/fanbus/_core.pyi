@@ -11,11 +11,13 @@ __all__ = [
     "Bell",
     "Bus",
     "MultiDict",
+    "Part",
     "Record",
     "Replay",
     "Request",
     "Router",
     "Session",
+    "Sink",
     "Subscription",
     "Tls",
     "WebSocket",
@@ -26,6 +28,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "remove_bus",
+    "to_json",
 ]
 
 _T = TypeVar("_T")
@@ -164,6 +167,9 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def to_json(value: Any) -> bytes:
+    """JSON, as handlers' dicts are sent. TypeError, ValueError for what it cannot say."""
+
 @final
 class Record:
     """A message as it was published."""
@@ -225,9 +231,10 @@ class Router:
     `arguments` is what a handler is called with, in order: the name of a path parameter, or None
     for the request or the WebSocket. Each `add_` raises ValueError, with a sentence, for a bad
     path, an unknown converter, an argument that the path lacks, and a conflict (names both).
+    `place` is how errors name the handler.
     """
 
-    def __new__(cls) -> Router: ...
+    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -236,6 +243,8 @@ class Router:
         *,
         asynchronous: bool,
         arguments: Sequence[str | None],
+        place: str,
+        max_body_size: int | None,
     ) -> None: ...
     def add_websocket(
         self,
@@ -244,6 +253,7 @@ class Router:
         *,
         arguments: Sequence[str | None],
         config: Any,
+        place: str,
     ) -> None: ...
     def add_turbo(
         self,
@@ -256,11 +266,32 @@ class Router:
         asynchronous: bool,
         arguments: Sequence[str | None],
         hooks: Any,
+        place: str,
     ) -> None:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
+    def add_folder(
+        self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
+    ) -> None:
+        """Serves a folder of files at two paths, the second with a parameter for the rest."""
     def path_parameters(self, path: str) -> list[str]: ...
+    def url(self, path: str, values: dict[str, str]) -> str:
+        """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
+
+@final
+class Sink:
+    """Where the pieces of a streamed response go. Any thread."""
+
+    def write(self, piece: str | bytes) -> bool:
+        """Hands over a piece. False: wait for room, or nobody takes anything any more."""
+    def is_full(self) -> bool:
+        """Must whoever writes wait for room?"""
+    def is_over(self) -> bool:
+        """Nobody takes anything any more."""
+    def end(self, failed: bool) -> None:
+        """Nothing more comes. `failed`: although more should have come; the connection is broken
+        off."""
 
 @final
 class Worker:
@@ -340,6 +371,25 @@ class MultiDict:
     def pairs(self) -> list[tuple[str, str]]:
         """Every name and value, in the order in which they came."""
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Part:
+    """A file of a form: in memory while it is small, else on disk. `fanbus.Upload` reads it."""
+
+    @property
+    def filename(self) -> str:
+        """The name that the client gives it."""
+    @property
+    def content_type(self) -> str | None:
+        """`Content-Type`, as the client says."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+    @property
+    def in_memory(self) -> bool:
+        """It can be read without waiting for a disk."""
+    def read_at(self, offset: int, most: int) -> bytes:
+        """Up to `most` bytes from `offset` on; fewer only at the end."""
 
 @final
 class Session:
@@ -459,8 +509,9 @@ class WebSocket:
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
-    `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
-    an asynchronous one.
+    `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
+    await in an asynchronous one. A multipart form is for `form` only; the others raise HTTPError
+    415 for it.
     """
 
     @property
@@ -505,3 +556,6 @@ class Request:
         """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""
+    def form(self) -> Any:
+        """The fields and files of a form, as `fanbus.Form`. HTTPError 415 if the body is none, 400
+        if its text is not UTF-8."""

@@ -184,6 +184,9 @@ async fn http1<T: Transport>(
         .keep_alive(worker.config.keep_alive)
         .client_request_timeout(worker.config.head_timeout)
         .tcp_nodelay(true)
+        // A client that has closed is gone: else a response that waits for something to happen would
+        // not learn of it before it writes.
+        .h1_allow_half_closed(false)
         .local_addr(address)
         .graceful_shutdown_signal(move || linger(signal.clone()))
         .upgrade(fn_service(move |(request, framed)| {

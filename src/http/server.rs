@@ -59,6 +59,9 @@ const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Threads that may wait for a disk at a time; what else wants to, waits for one of them.
+const DISK_THREADS: usize = 8;
+
 impl Server {
     /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
@@ -66,6 +69,7 @@ impl Server {
         let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(DISK_THREADS)
             .on_thread_park(move || parks.before_park())
             .on_thread_unpark(move || unparks.after_unpark())
             .build_local(LocalOptions::default())?;

@@ -17,6 +17,7 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod form;
 mod handler;
 mod history;
 mod json;
@@ -29,6 +30,7 @@ mod remote;
 mod request;
 mod response;
 mod router;
+mod stream;
 mod subscription;
 mod threads;
 mod tls;
@@ -49,13 +51,19 @@ mod _core {
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
+    use super::form::Part;
+    #[pymodule_export]
     use super::history::Replay;
+    #[pymodule_export]
+    use super::json::to_json;
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
     use super::router::Router;
+    #[pymodule_export]
+    use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
     #[pymodule_export]

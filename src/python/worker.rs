@@ -179,7 +179,8 @@ impl Worker {
         };
         let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
-        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug)?;
+        let events = Arc::clone(&self.events);
+        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug, events)?;
         let runs = Arc::clone(&host);
         self.threads
             .run_with(Arc::new(move |py, job| runs.run(py, job)));

@@ -263,10 +263,14 @@ fn routes(setup: &Setup) -> Routes {
     }
     let endpoint = HttpEndpoint {
         wants_request: true,
+        max_body_bytes: None,
+        folder: None,
     };
     Routes {
         router,
         http: vec![endpoint; 4],
         websockets: endpoints,
+        redirect_slashes: true,
+        compression: false,
     }
 }
