@@ -6,12 +6,13 @@ import argparse
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fanbus import _core, server
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
+from fanbus.bench import options as bench_options
 from fanbus.config import MAX_WORKERS
 from fanbus.exceptions import StartError
 from fanbus.worker import STARTING_FAILED
@@ -86,6 +87,17 @@ def _boot_failure(target: str) -> str:
     return f"{target} cannot be imported.\n{traceback.format_exc().strip()}"
 
 
+def _bench(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of the performance lab, which a server has no use for until it is asked for."""
+
+    def run(options: argparse.Namespace) -> int:
+        module = importlib.import_module("fanbus.bench.command")
+        status: int = getattr(module, name)(options)
+        return status
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fanbus", description="Real-time web applications in Python, on all cores."
@@ -118,4 +130,5 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")
     run.set_defaults(run=_run)
     bus_commands.add_to(commands)
+    bench_options.add_to(commands, *(_bench(name) for name in ("measure", "self_test", "serve")))
     return parser

@@ -11,6 +11,7 @@
 )]
 
 mod awaitables;
+mod bench;
 mod bus;
 mod crash;
 mod errors;
@@ -42,6 +43,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::bench::{bench, bench_server, chart};
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
