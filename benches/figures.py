@@ -166,7 +166,7 @@ def show(results: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]])
     for name, rounds in results.items():
         ours = [run for run, _ in rounds]
         floor = [run for _, run in rounds if run is not None]
-        what = "memory.pss_per_connection_kib" if name.startswith("idle") else CPU
+        what = "idle.pss_per_connection_kib" if name.startswith("idle") else CPU
         mine, least = column(ours, what), column(floor, what)
         middle, bottom = statistics.median(mine), statistics.median(least)
         rate = statistics.median(column(ours, "per_second"))

@@ -76,7 +76,9 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
         next: 0,
     };
     echo.measure(&mut meter, pulse)?;
-    Ok(report(options, &echo.account(), &meter, "echoes", None))
+    let account = echo.account();
+    echo.sockets.leave()?;
+    Ok(report(options, &account, &meter, "echoes", None))
 }
 
 impl Echo<'_> {

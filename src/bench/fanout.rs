@@ -66,6 +66,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
             options.patience
         ));
     }
+    crowd.sockets.leave()?;
     Ok(report(options, &account, &meter, "deliveries", None))
 }
 

@@ -39,10 +39,15 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
         closed: sockets.incoming.closed.clone(),
         ..Account::default()
     };
-    let memory = before
+    sockets.leave()?;
+    let mut idle = before
         .zip(after)
         .map(|(before, after)| cost(before, after, options.connections));
-    Ok(report(options, &account, &meter, "connections", memory))
+    if let (Some(idle), Some(cpu)) = (&mut idle, meter.server_cpu()) {
+        let each = cpu * 1e6 / options.connections as f64;
+        idle.add("cpu_us_per_connection_second", each);
+    }
+    Ok(report(options, &account, &meter, "connections", idle))
 }
 
 /// What the connections cost together and each. The kernel's own memory for sockets is not in it.

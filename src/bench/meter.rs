@@ -239,14 +239,19 @@ impl Meter {
         Some(fairness)
     }
 
-    fn server(&self, elapsed_s: f64) -> Option<Figures> {
+    /// How many CPUs' time the server took.
+    pub(super) fn server_cpu(&self) -> Option<f64> {
         let before = self.started?.server_cpu_s?;
-        let cpu_s = self.stopped?.server_cpu_s? - before;
+        Some((self.stopped?.server_cpu_s? - before) / self.elapsed_s().max(1e-9))
+    }
+
+    fn server(&self, elapsed_s: f64) -> Option<Figures> {
+        let cpu = self.server_cpu()?;
         let memory = self.processes.memory()?;
         let mut server = Figures::default();
         server.add("processes", memory.processes);
-        server.add("cpu_percent", cpu_s / elapsed_s.max(1e-9) * 100.0);
-        let per_unit = cpu_s * 1e6 / self.units as f64;
+        server.add("cpu_percent", cpu * 100.0);
+        let per_unit = cpu * elapsed_s * 1e6 / self.units as f64;
         server.add("cpu_us_per_unit", (self.units > 0).then_some(per_unit));
         server.add("pss_mib", memory.pss_kib as f64 / 1024.0);
         server.add("rss_mib", memory.rss_kib as f64 / 1024.0);

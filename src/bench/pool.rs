@@ -323,11 +323,12 @@ impl Link {
         if !self.is_connected {
             return Ok(());
         }
-        if !self.unsent.is_empty() {
+        // TLS encrypts some of it at a time.
+        while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(len) if len == self.unsent.len() => self.unsent.clear(),
                 Ok(len) => drop(self.unsent.drain(..len)),
-                Err(error) if is_for_later(&error) => {}
+                Err(error) if is_for_later(&error) => break,
                 // What there is to say about it comes with the next read.
                 Err(_) => self.unsent.clear(),
             }
@@ -380,7 +381,7 @@ impl Stream {
             Self::Secure(stream) => {
                 // What there is to say about it comes with the next read.
                 let _ = stream.flush();
-                stream.conn.wants_write()
+                stream.conn.wants_write() || (has_unsent && !stream.conn.is_handshaking())
             }
         }
     }

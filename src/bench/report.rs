@@ -98,7 +98,7 @@ pub(super) fn report(
     account: &Account,
     meter: &Meter,
     unit: &str,
-    memory: Option<Figures>,
+    idle: Option<Figures>,
 ) -> Report {
     let mut faults = account.told();
     if meter.units() == 0 && options.mode != Mode::Idle {
@@ -140,7 +140,7 @@ pub(super) fn report(
     }
     figures.add("statuses", statuses);
     figures.add("wire_bytes_per_unit", account.wire_bytes_per_unit);
-    figures.add("memory", memory);
+    figures.add("idle", idle);
     Report {
         figures,
         is_complete,

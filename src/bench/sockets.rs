@@ -123,6 +123,18 @@ impl Sockets {
         self.pool.flush(index)
     }
 
+    /// Takes leave of the server, so that its log is not full of clients that vanished.
+    pub(super) fn leave(mut self) -> Outcome<()> {
+        let normal = 1000_u16.to_be_bytes();
+        for index in 0..self.states.len() {
+            if let Some(unsent) = self.pool.outgoing(index) {
+                frame::write(CLOSE, &normal, unsent);
+                self.pool.flush(index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for what comes, at most for `timeout`, and hands each message to `receive` with the
     /// connection's number and a place for frames to send in return.
     pub(super) fn turn(

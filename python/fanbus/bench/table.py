@@ -82,7 +82,7 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[_Row]:
     if figures["wire_bytes_per_unit"] is not None:
         yield "received", number(figures["wire_bytes_per_unit"]), "bytes each"
     yield from _fairness(figures["fairness"])
-    yield from _server(figures["server"], figures["memory"], figures["unit"])
+    yield from _server(figures["server"], figures["idle"], figures["unit"])
     driver = figures["driver"]
     if driver is not None:
         yield "driver CPU", number(driver["cpu_percent"]), "%"
@@ -101,7 +101,7 @@ def _fairness(fairness: Mapping[str, Any] | None) -> Iterator[_Row]:
 
 
 def _server(
-    server: Mapping[str, Any] | None, memory: Mapping[str, Any] | None, unit: str
+    server: Mapping[str, Any] | None, idle: Mapping[str, Any] | None, unit: str
 ) -> Iterator[_Row]:
     if server is not None:
         yield "server CPU", number(server["cpu_percent"]), "%"
@@ -112,8 +112,10 @@ def _server(
             number(server["pss_mib"]),
             f"MiB, {server['processes']} processes",
         )
-    if memory is not None:
-        yield "memory per connection", number(memory["pss_per_connection_kib"]), "KiB (PSS)"
+    if idle is not None:
+        yield "memory per connection", number(idle["pss_per_connection_kib"]), "KiB (PSS)"
+        per_second = number(idle["cpu_us_per_connection_second"])
+        yield "CPU per connection", per_second, "us per second"
 
 
 def number(value: float) -> str:
