@@ -575,6 +575,22 @@ def the_driver_is_measured_too(block: Block, start: Start) -> None:
         assert "handshakes" in program.said()
 
 
+# docs/howto/tuning.md
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus tune web:app --app-dir tests/apps --path /text "
+    "--workers 1-2 --threads 1,40 --rounds 2 --seconds 0.3"
+)
+def the_best_number_of_workers_is_named(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(1) + program.said(2)
+        said = program.said()
+    assert re.search(r"^per second +1 thr\. +40 thr\.$", said, re.MULTILINE)
+    assert re.search(r"^  2 work\. +[\d,]+ +[\d,]+$", said, re.MULTILINE)
+    assert "Best: " in said
+
+
 # docs/conformance.md
 
 

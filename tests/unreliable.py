@@ -88,7 +88,7 @@ async def attend(ws: ServerConnection) -> None:
     if kind == "busy":
         await ws.close(1013)
     elif kind == "hello":
-        said = [f"{await ws.recv()}, {ws.subprotocol}, {ws.request.headers['X-Token']}"]
+        said = [f"{await ws.recv(decode=True)}, {ws.subprotocol}, {ws.request.headers['X-Token']}"]
         say(said[0])
         async for message in ws:
             await ws.send(message)

@@ -13,6 +13,7 @@ from fanbus import _core, server
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
 from fanbus.bench import options as bench_options
+from fanbus.bench import tune_options
 from fanbus.config import MAX_WORKERS
 from fanbus.exceptions import StartError
 from fanbus.worker import STARTING_FAILED
@@ -131,4 +132,5 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     bus_commands.add_to(commands)
     bench_options.add_to(commands, *(_bench(name) for name in ("measure", "self_test", "serve")))
+    tune_options.add_to(commands, _bench("tune"))
     return parser

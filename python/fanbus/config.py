@@ -13,11 +13,14 @@ from typing import Any
 
 from fanbus.exceptions import StartError
 
-__all__ = ["MAX_WORKERS", "Settings", "usable_cores"]
+__all__ = ["MAX_THREADS", "MAX_WORKERS", "Settings", "usable_cores"]
 
 # The bus has 64 members: the workers, the supervisor, and some room for programs that publish
 # from outside.
 MAX_WORKERS = 56
+
+# More would only wait for each other: they share one lock of Python in each worker.
+MAX_THREADS = 1000
 
 # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
 _BUS_SIZES = tuple(2**power for power in range(16, 26))
@@ -132,6 +135,7 @@ class Settings:
                 cls.history_size,
             ),
             loop=environment.get("FANBUS_LOOP", "auto"),
+            threads=_threads(environment.get("FANBUS_THREADS")),
         )
 
 
@@ -163,6 +167,18 @@ def _size(option: str, value: int | str | None, default: int) -> int:
             status=2,
         )
     return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2].upper()]
+
+
+def _threads(text: str | None) -> int:
+    if not text:
+        return Settings.threads
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise StartError(
+            f"FANBUS_THREADS={text} is not possible: it is the number of threads that synchronous "
+            f"handlers of one worker may use, a whole number from 1 to {MAX_THREADS}.",
+            status=2,
+        )
+    return int(text)
 
 
 def _web_concurrency(text: str) -> int:

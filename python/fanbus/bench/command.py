@@ -10,13 +10,14 @@ from pathlib import Path
 
 from fanbus import _core
 from fanbus.bench import options as command_line
+from fanbus.bench import tune as tuning
 from fanbus.bench.picture import latency_curve
 from fanbus.bench.progress import Progress
 from fanbus.bench.selftest import measure_driver
 from fanbus.bench.table import driver_table, show
 from fanbus.exceptions import StartError
 
-__all__ = ["measure", "self_test", "serve"]
+__all__ = ["measure", "self_test", "serve", "tune"]
 
 _NOT_COMPLETE = 1
 _NOT_MEASURED = 2
@@ -51,6 +52,15 @@ def self_test(options: Namespace) -> int:
         raise StartError(str(error), status=_NOT_MEASURED) from None
     sys.stdout.write(json.dumps(rows) + "\n" if options.json else driver_table(rows))
     return 0 if all(row["complete"] for row in rows.values()) else _NOT_COMPLETE
+
+
+def tune(options: Namespace) -> int:
+    """The best number of workers and threads for an application."""
+    try:
+        return tuning.tune(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
+        return _INTERRUPTED
 
 
 def serve(options: Namespace) -> int:

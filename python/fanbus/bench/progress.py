@@ -17,6 +17,7 @@ class Progress:
     def __init__(self, *, is_quiet: bool) -> None:
         self._is_shown = sys.stderr.isatty() and not is_quiet
         self.label = ""
+        """Stands before the phase."""
 
     def __enter__(self) -> Progress:
         return self
@@ -37,5 +38,5 @@ class Progress:
             return
         full = round(done * _WIDTH)
         bar = "=" * full + " " * (_WIDTH - full)
-        sys.stderr.write(f"{_CLEAR}{phase:<11} [{bar}] {done:4.0%}  {units:,}")
+        sys.stderr.write(f"{_CLEAR}{self.label}{phase:<11} [{bar}] {done:4.0%}  {units:,}")
         sys.stderr.flush()
