@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -339,7 +339,7 @@ def test_a_path_that_is_no_websocket(unreliable: Unreliable, floor: str) -> None
     with saying(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
         refused("handshake", f"ws://127.0.0.1:{port}/", said="what answers is no HTTP server")
     with saying(b"") as port:
-        refused("echo", f"ws://127.0.0.1:{port}/", said="instead of answering the WebSocket")
+        refused("echo", f"ws://127.0.0.1:{port}/", said="closed the connection without an answer.")
 
 
 def test_what_the_server_does_not_agree_on(unreliable: Unreliable, floor: str) -> None:
@@ -377,7 +377,7 @@ def test_an_option_that_is_none(arguments: tuple[str, ...], said: str) -> None:
     refused(*arguments, said=said)
 
 
-def test_open_files_and_source_ports_that_are_too_few(floor: str) -> None:
+def test_open_files_that_are_too_few(floor: str) -> None:
     url = floor.replace("http", "ws")
     said = "1000 connections need 1064 open files, and this process may have 100. Raise the limit"
     refused("echo", url, "-c", "1000", shell="ulimit -n 100", said=said)
@@ -409,6 +409,36 @@ MODES = {
     "handshake": ("ws", "/echo"),
     "idle": ("ws", "/echo"),
 }
+
+
+def test_a_terminal_sees_how_far_it_is(floor: str) -> None:
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "fanbus", "bench", "http", f"{floor}/", "-c", "2", *QUICK]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as process:
+        os.close(end)
+        seen = b""
+        with suppress(OSError):  # EIO: the other end is closed
+            while part := os.read(terminal, 4096):
+                seen += part
+        os.close(terminal)
+        assert process.wait(DEADLINE_S) == 0
+    assert b"warming up  [" in seen
+    assert b"measuring   [" in seen
+    assert seen.endswith(b"\r\x1b[K"), "nothing of it stays"
+
+
+def test_a_name_with_several_addresses_is_tried_until_one_answers(floor: str) -> None:
+    """localhost may be ::1 first, where nobody listens."""
+    figures("http", floor.replace("127.0.0.1", "localhost") + "/", "-c", "2", *QUICK)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "self-test", "server"])
+def test_each_mode_explains_itself(mode: str) -> None:
+    done = bench(mode, "--help")
+    assert done.returncode == 0
+    if mode in MODES:
+        assert f"  fanbus bench {mode} " in done.stdout, "with an example"
+        assert "exit status:" in done.stdout
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -487,6 +517,10 @@ def test_tls_is_checked_and_used(tmp_path: Path) -> None:
             for load in (("--rate", "100"), ("--bytes", "200000", "--in-flight", "3")):
                 found = figures("echo", url, "-c", "3", *trust, *load, *QUICK)
                 assert found["sent"] == found["delivered"] > 0
+        https = server.url("/", "https")
+        refused("http", https, "-c", "1", said="the TLS handshake failed: invalid peer certificate")
+        found = figures("http", https, "-c", "1", "--insecure", *QUICK, status=1)
+        assert list(found["statuses"]) == ["404"]
         found = figures("handshake", url, "-c", "2", "--insecure", *QUICK)
         assert found["delivered"] > 0
         room_url = server.url("/room/none", "wss")

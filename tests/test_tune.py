@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fanbus.bench.tune import mixed
 from fanbus.bench.verdict import Setting, judge
 from outside import Program
 from running import APPS, DEADLINE_S, children, wait_for
@@ -31,7 +32,7 @@ def fails():
 
 @app.websocket("/echo")
 async def echo(ws):
-    if await ws.receive() != "let me in":
+    if [await ws.receive(), await ws.receive()] != ["let", "me in"]:
         await ws.close(1008)
     async for message in ws:
         await ws.send(message)
@@ -111,6 +112,20 @@ def test_an_application_is_measured_with_each_setting_in_each_round(folder: Path
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
+def test_each_of_several_requests_is_asked_equally_often(folder: Path) -> None:
+    """100 and 300 per second: a pair takes 10 and 3.3 ms, so there are 150 requests per second."""
+    one = {"complete": True, "per_second": 100.0, "faults": []}
+    other = {**one, "per_second": 300.0}
+    assert mixed([one, other])["per_second"] == pytest.approx(150.0)
+    wrong = {"complete": False, "per_second": 0.0, "faults": ["It failed."]}
+    assert mixed([one, wrong]) == wrong
+    grid = ("--workers", "1", "--threads", "2", "--rounds", "1", "--seconds", "0.2", "-c", "2")
+    paths = ("--path", "/", "--path", "/fails")
+    done = tune("tuned:app", "--app-dir", str(folder), *paths, *grid)
+    assert done.returncode == 1
+    assert "NOT COMPLETE" in done.stdout
+
+
 def test_what_fails_does_not_count(folder: Path) -> None:
     grid = ("--workers", "1", "--threads", "2", "--rounds", "1", "--seconds", "0.2")
     done = tune("tuned:app", "--app-dir", str(folder), "--path", "/fails", "-c", "2", *grid)
@@ -121,7 +136,7 @@ def test_what_fails_does_not_count(folder: Path) -> None:
 
 def test_websockets_that_want_to_be_asked(folder: Path) -> None:
     grid = ("--workers", "1", "--threads", "2", "--rounds", "1", "--seconds", "0.2")
-    echo = ("--mode", "echo", "--path", "/echo", "--hello", "let me in", "-c", "2")
+    echo = ("--mode", "echo", "--path", "/echo", "--hello", "let", "--hello", "me in", "-c", "2")
     done = tune("tuned:app", "--app-dir", str(folder), *echo, *grid)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Best: 1 worker x 2 threads, " in done.stdout

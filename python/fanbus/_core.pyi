@@ -61,7 +61,7 @@ class BenchSettings(TypedDict, total=False):
     records: bool
     compressed: bool
     prefix: str
-    hello: str | None
+    hello: list[str]
     subprotocol: str | None
     headers: list[tuple[str, str]]
     method: str

@@ -45,7 +45,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
                 Ok(()) => attempts[index] = Some(since_ns),
                 Err(error) => {
                     refused += 1;
-                    why.get_or_insert_with(|| target.refusal(&error).to_string());
+                    why.get_or_insert_with(|| target.refusal(Some(&error)).to_string());
                     free.insert(0, index);
                 }
             }
@@ -62,10 +62,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
                     return Ok(Next::Go(0));
                 }
                 Happening::Bytes(bytes) => upgrade.check(bytes),
-                Happening::Ended(error) => {
-                    let reset = std::io::Error::from_raw_os_error(nix::libc::ECONNRESET);
-                    Err(target.refusal(error.as_ref().unwrap_or(&reset)))
-                }
+                Happening::Ended(error) => Err(target.refusal(error.as_ref())),
             };
             match checked {
                 Ok(None) => return Ok(Next::Go(0)),

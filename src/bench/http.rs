@@ -82,8 +82,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
             if let Happening::Ended(error) = &happening
                 && requests.slots[index].phase == Phase::Connecting
             {
-                let reset = std::io::Error::from_raw_os_error(nix::libc::ECONNRESET);
-                return Err(target.refusal(error.as_ref().unwrap_or(&reset)));
+                return Err(target.refusal(error.as_ref()));
             }
             requests.turn(index, &happening, &mut meter)
         },
@@ -218,6 +217,10 @@ impl Requests<'_> {
                 slot.phase = Phase::Free;
                 self.free.push(index);
                 return Ok(Next::Ready(0));
+            }
+            // There is no figure for a server that nobody gets an answer from, but a reason.
+            Happening::Ended(Some(error)) if self.responses == 0 => {
+                return Err(self.target.refusal(Some(error)));
             }
             Happening::Ended(_) => {
                 if let Some(outcome) = slot.reader.end() {

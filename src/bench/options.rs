@@ -96,8 +96,8 @@ pub struct Options {
     pub compressed: bool,
     /// What the server puts before the message that it echoes.
     pub prefix: String,
-    /// What each WebSocket sends first.
-    pub hello: Option<String>,
+    /// What each WebSocket sends first, in order.
+    pub hello: Vec<String>,
     /// What each WebSocket asks for as its subprotocol.
     pub subprotocol: Option<String>,
     /// Further headers of every request.
@@ -136,7 +136,7 @@ impl Options {
             records: false,
             compressed: false,
             prefix: String::new(),
-            hello: None,
+            hello: Vec::new(),
             subprotocol: None,
             headers: Vec::new(),
             method: "GET".to_owned(),

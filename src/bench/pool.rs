@@ -133,7 +133,7 @@ impl Pool {
         while opened < count {
             while begun < count && begun - opened < OPENING_AT_ONCE {
                 self.connect(target, first + begun)
-                    .map_err(|error| target.refusal(&error))?;
+                    .map_err(|error| target.refusal(Some(&error)))?;
                 begun += 1;
             }
             self.turn(TICK, &mut handle)?;

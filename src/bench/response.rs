@@ -56,21 +56,22 @@ impl Reader {
                     Some((len, next)) => (len, next),
                     None => return Ok((taken, None)),
                 },
-                State::Body { left } | State::Chunk { left }
-                    if rest.len() as u64 != 0 && left > rest.len() as u64 =>
-                {
-                    let left = left - rest.len() as u64;
-                    let next = match self.state {
-                        State::Body { .. } => State::Body { left },
-                        _ => State::Chunk { left },
+                State::Body { left: 1.. } | State::Chunk { .. } if rest.is_empty() => {
+                    return Ok((taken, None));
+                }
+                State::Body { left } => {
+                    let len = left.min(rest.len() as u64);
+                    let left = left - len;
+                    (len as usize, (left > 0).then_some(State::Body { left }))
+                }
+                State::Chunk { left } => {
+                    let len = left.min(rest.len() as u64);
+                    let next = match left - len {
+                        0 => State::ChunkSize,
+                        left => State::Chunk { left },
                     };
-                    (rest.len(), Some(next))
+                    (len as usize, Some(next))
                 }
-                State::Body { left } if left <= rest.len() as u64 => (left as usize, None),
-                State::Chunk { left } if left <= rest.len() as u64 => {
-                    (left as usize, Some(State::ChunkSize))
-                }
-                State::Body { .. } | State::Chunk { .. } => return Ok((taken, None)),
                 State::ChunkSize => match httparse::parse_chunk_size(rest) {
                     Ok(httparse::Status::Complete((len, 0))) => (len, Some(State::Trailer)),
                     Ok(httparse::Status::Complete((len, size))) => {

@@ -52,7 +52,7 @@ struct State {
 impl Sockets {
     pub(super) fn new(options: &Options) -> Outcome<Self> {
         let mut hello = Vec::new();
-        if let Some(text) = &options.hello {
+        for text in &options.hello {
             frame::write(TEXT, text.as_bytes(), &mut hello);
         }
         let max_bytes = options.bytes + options.prefix.len() + SPARE_BYTES;
@@ -97,16 +97,7 @@ impl Sockets {
         pool.open(target, count, pulse, |index, happening, unsent| {
             let state = &mut states[index];
             if let (Happening::Ended(error), Phase::Upgrading) = (&happening, state.phase) {
-                return Err(error.as_ref().map_or_else(
-                    || {
-                        BenchError::Server(format!(
-                            "{}: the server closed the connection instead of answering the \
-                             WebSocket handshake.",
-                            target.url
-                        ))
-                    },
-                    |error| target.refusal(error),
-                ));
+                return Err(target.refusal(error.as_ref()));
             }
             let upgrade = &upgrades[state.upgrade];
             state.turn(&happening, unsent, upgrade, hello, incoming, &mut |_, _| {})

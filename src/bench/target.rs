@@ -130,9 +130,14 @@ impl Target {
         Ok(socket)
     }
 
-    /// What a connection that did not come about means.
-    pub(super) fn refusal(&self, error: &io::Error) -> BenchError {
+    /// What a connection that came to nothing means; without an error it was closed in order.
+    pub(super) fn refusal(&self, error: Option<&io::Error>) -> BenchError {
         let (url, address) = (&self.url, self.address);
+        let Some(error) = error else {
+            return BenchError::Server(format!(
+                "{url}: the server closed the connection without an answer."
+            ));
+        };
         let told = match error.raw_os_error() {
             Some(nix::libc::ECONNREFUSED) => format!(
                 "Nobody listens at {address}: the connection was refused. Start the server, or \
@@ -194,4 +199,58 @@ fn first_that_answers(addresses: &[SocketAddr], pulse: &mut Pulse<'_>) -> Outcom
     }
     // What is wrong with it is told when it is connected to.
     Ok(addresses[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::options::Mode;
+
+    fn target(url: &str) -> Outcome<Target> {
+        let options = Options::new(Mode::Echo, url);
+        let mut watch = |_| true;
+        Target::resolve(url, ["ws", "wss"], &options, &mut Pulse::new(&mut watch))
+    }
+
+    #[test]
+    fn a_url_is_an_address_a_host_and_a_path() {
+        for (url, address, host, path) in [
+            ("ws://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/"),
+            ("wss://127.0.0.1/a", "127.0.0.1:443", "127.0.0.1", "/a"),
+            (
+                "ws://127.0.0.1:5000/a?b=c d",
+                "127.0.0.1:5000",
+                "127.0.0.1:5000",
+                "/a?b=c%20d",
+            ),
+            ("ws://[::1]:5000?b", "[::1]:5000", "[::1]:5000", "/?b"),
+        ] {
+            let target = target(url).expect("a URL");
+            assert_eq!(
+                target.address,
+                address.parse().expect("an address"),
+                "{url}"
+            );
+            assert_eq!(
+                (target.host.as_str(), target.path.as_str()),
+                (host, path),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_machine_has_only_so_many_source_ports() {
+        let here = target("ws://127.0.0.1").expect("a URL");
+        assert!(here.check_ports(1_000_000).is_ok());
+        let elsewhere = target("ws://192.0.2.1").expect("a URL");
+        assert!(elsewhere.check_ports(elsewhere.ports).is_ok());
+        let told = elsewhere
+            .check_ports(elsewhere.ports + 1)
+            .expect_err("too many");
+        assert!(
+            told.to_string().contains("net.ipv4.ip_local_port_range"),
+            "{told}"
+        );
+    }
 }

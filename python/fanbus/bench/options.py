@@ -182,7 +182,7 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
     idle = mode("idle", "connections that do nothing", _IDLE, _IDLE_EXAMPLES, False)
     _connections(idle, 1000)
     _websocket(idle, with_messages=False)
-    idle.add_argument("--hello", metavar="TEXT", help="what each connection sends first")
+    _hello(idle)
     _common(idle)
 
     test = modes.add_parser(
@@ -264,7 +264,16 @@ def _websocket(parser: ArgumentParser, with_messages: bool = True) -> None:
         "--compressed", action="store_true", help="agree with the server on permessage-deflate"
     )
     if with_messages:
-        parser.add_argument("--hello", metavar="TEXT", help="what each connection sends first")
+        _hello(parser)
+
+
+def _hello(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--hello",
+        action="append",
+        metavar="TEXT",
+        help="what each connection sends first; can be repeated, for several messages in order",
+    )
 
 
 def _common(parser: ArgumentParser) -> None:

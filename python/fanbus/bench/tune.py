@@ -74,8 +74,11 @@ def _measure(
                 f"{number * len(order) + place + 1}/{options.rounds * len(order)}, {setting}: "
             )
             with _served(options, setting) as (port, pid):
-                figures = _core.bench(_load(options, port, pid), progress.tell)
-            measured[setting].append(figures)
+                parts = [
+                    _core.bench(_load(options, path, port, pid), progress.tell)
+                    for path in _paths(options)
+                ]
+            measured[setting].append(mixed(parts))
     return measured
 
 
@@ -110,11 +113,27 @@ def _port(process: subprocess.Popen[bytes], said: IO[bytes]) -> int:
         time.sleep(0.01)
 
 
-def _load(options: Namespace, port: int, pid: int) -> BenchSettings:
+def _paths(options: Namespace) -> list[str]:
+    paths: list[str] = options.paths or ["/"]
+    return paths
+
+
+def mixed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One run of several paths, each asked for equally often: the times of all of them add up."""
+    is_complete = all(part["complete"] for part in parts)
+    times = sum(1 / part["per_second"] for part in parts) if is_complete else 0.0
+    return {
+        "complete": is_complete,
+        "per_second": len(parts) / times if is_complete else 0.0,
+        "faults": [fault for part in parts for fault in part["faults"]],
+    }
+
+
+def _load(options: Namespace, path: str, port: int, pid: int) -> BenchSettings:
     scheme = "http" if options.mode == "http" else "ws"
     load: BenchSettings = {
         "mode": options.mode,
-        "url": f"{scheme}://127.0.0.1:{port}{options.path}",
+        "url": f"{scheme}://127.0.0.1:{port}{path}",
         "pid": pid,
         "seconds": options.seconds,
         "warmup": options.warmup,
@@ -181,5 +200,10 @@ def _picture(options: Namespace, rounds: Mapping[Setting, Sequence[float]]) -> s
         points = [(float(setting.workers), float(median(rounds[setting]))) for setting in mine]
         lines.append((f"{threads} threads", points))
     return _core.chart(
-        f"{options.app} {options.mode} {options.path}", "workers", [], "per second", False, lines
+        f"{options.app} {options.mode} {' '.join(_paths(options))}",
+        "workers",
+        [],
+        "per second",
+        False,
+        lines,
     )

@@ -14,7 +14,7 @@ _DESCRIPTION = """\
 Run APP with each number of workers and of threads for synchronous handlers, put the same load on
 each, in several rounds whose order changes, and name the setting that is best within the noise.
 
-  fanbus tune chat:app --path /orders
+  fanbus tune chat:app --path /orders --path '/orders?open'
   fanbus tune chat:app --mode fanout --path /rooms/lobby --workers 1,2,4 --threads 40
   fanbus tune chat:app --path /orders --method POST --body '{"id": 1}' --plot tuning.svg
 """
@@ -39,7 +39,13 @@ def add_to(commands: Any, run: Callable[[Namespace], int]) -> None:
     parser.add_argument("app", metavar="APP", help="module:app, as for `fanbus run`")
     parser.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is")
     parser.add_argument("--mode", choices=("http", "echo", "fanout"), default="http")
-    parser.add_argument("--path", default="/", help="what is asked for, with the query [/]")
+    parser.add_argument(
+        "--path",
+        dest="paths",
+        action="append",
+        metavar="PATH",
+        help="what is asked for, with the query [/]; can be repeated: each is asked equally often",
+    )
     parser.add_argument(
         "--workers", type=_numbers(MAX_WORKERS), default="1-5", metavar="N,N-N", help="[1-5]"
     )
@@ -53,7 +59,12 @@ def add_to(commands: Any, run: Callable[[Namespace], int]) -> None:
     parser.add_argument("--in-flight", type=int, metavar="N", help="messages, as `fanbus bench`")
     parser.add_argument("--bytes", type=int, metavar="N", help="size of a message [128]")
     parser.add_argument("--prefix", metavar="TEXT", help="what an echo puts before each message")
-    parser.add_argument("--hello", metavar="TEXT", help="what each WebSocket sends first")
+    parser.add_argument(
+        "--hello",
+        action="append",
+        metavar="TEXT",
+        help="what each WebSocket sends first; can be repeated",
+    )
     parser.add_argument("--method", help="the request's method [GET]")
     parser.add_argument("--body", metavar="TEXT", help="the request's body")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
