@@ -1,4 +1,4 @@
-"""`fanbus bench` against servers that are in order, and one that does wrong so many times."""
+"""`fanbus bench` against servers that are in order, and what it shows of it."""
 
 from __future__ import annotations
 
@@ -10,85 +10,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import trustme
 
+from benching import QUICK, Unreliable, bench, figures, refused
 from conftest import StartServer
 from fanbus import _core
-from outside import Program, Service
+from outside import Program
 from running import DEADLINE_S, Server, wait_for
-from unreliable import HELD, RELEASED
 
 TESTS = Path(__file__).parent
-QUICK = ("--warmup", "0.1", "--seconds", "0.4")
-
-
-class Unreliable(Service):
-    """tests/unreliable.py, with its port."""
-
-    def __init__(self, *arguments: str) -> None:
-        super().__init__(str(TESTS / "unreliable.py"), *arguments)
-        self.port = 0
-
-    def wait_until_ready(self) -> None:
-        self.wait_to_say("port ")
-        found = re.search(r"port (\d+)\n", self.said())
-        assert found is not None
-        self.port = int(found[1])
-
-    def url(self, path: str, scheme: str = "ws") -> str:
-        return f"{scheme}://127.0.0.1:{self.port}{path}"
-
-    def wait(self) -> int:
-        super().wait()
-        return 0
-
-
-@pytest.fixture(scope="module")
-def unreliable() -> Iterator[Unreliable]:
-    with Unreliable() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def floor() -> Iterator[str]:
-    """The address of `fanbus bench server`."""
-    with Program("-m", "fanbus", "bench", "server") as program:
-        program.wait_to_say("\n")
-        yield program.said().strip()
-
-
-def bench(*arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs the command, which is expected to end by itself."""
-    command = [sys.executable, "-m", "fanbus", "bench", *arguments]
-    if shell:
-        command = ["sh", "-c", f'{shell}; exec "$@"', "sh", *command]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=False
-    )
-
-
-def figures(*arguments: str, status: int = 0) -> dict[str, Any]:
-    """What it measured, if it ended with this status."""
-    done = bench(*arguments, "--json")
-    assert done.returncode == status, done.stderr + done.stdout
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert found["complete"] is (status == 0)
-    assert bool(found["faults"]) is (status != 0)
-    return found
-
-
-def faults(found: dict[str, Any]) -> str:
-    return " ".join(found["faults"])
-
-
-# Servers that are in order
 
 
 @pytest.fixture
@@ -194,202 +129,6 @@ def test_a_websocket_says_hello_asks_for_a_subprotocol_and_sends_headers(
         *("--subprotocol", "chat.v2", "-H", "X-Token: 7", *QUICK),
     )
     unreliable.wait_to_say("let me in, chat.v2, 7\n")
-
-
-# A server that does wrong
-
-
-def room(unreliable: Unreliable, fault: str, publishers: int, *, status: int = 1) -> dict[str, Any]:
-    """100 messages to 4 subscribers and the publishers."""
-    load = ("-c", "4", "--publishers", str(publishers), "--rate", "200", "--patience", "0.5")
-    url = unreliable.url(f"/room/{fault}")
-    found = figures("fanout", url, *load, "--warmup", "0", "--seconds", "0.5", status=status)
-    assert found["sent"] == 100
-    return found
-
-
-COUNTS = ("delivered", "missing", "gaps", "late", "duplicates", "orders", "wrong", "foreign")
-
-
-def counts(found: dict[str, Any]) -> list[int]:
-    return [found[name] for name in COUNTS]
-
-
-def test_what_a_client_does_not_get_is_missing_and_leaves_gaps(unreliable: Unreliable) -> None:
-    """5 and 6 leave one gap, 20 another; who lost them is no witness of an order."""
-    found = room(unreliable, "drop", 1)
-    assert counts(found) == [497, 3, 2, 0, 0, 1, 0, 0]
-    assert "3 did not arrive." in faults(found)
-
-
-def test_what_comes_twice_is_a_duplicate_at_each_client(unreliable: Unreliable) -> None:
-    found = room(unreliable, "double", 1)
-    assert counts(found) == [500, 0, 0, 0, 5, 1, 0, 0]
-
-
-def test_what_changes_places_is_late_and_another_order(unreliable: Unreliable) -> None:
-    found = room(unreliable, "swap", 1)
-    assert counts(found) == [500, 0, 1, 1, 0, 2, 0, 0]
-    assert "2 different orders" in faults(found)
-
-
-def test_two_publishers_whose_messages_change_places_are_only_another_order(
-    unreliable: Unreliable,
-) -> None:
-    assert counts(room(unreliable, "swap", 2)) == [600, 0, 0, 0, 0, 2, 0, 0]
-
-
-def test_what_has_another_size_is_wrong(unreliable: Unreliable) -> None:
-    assert counts(room(unreliable, "alter", 1)) == [500, 0, 0, 0, 0, 1, 1, 0]
-
-
-def test_a_room_without_a_fault_has_none(unreliable: Unreliable) -> None:
-    assert counts(room(unreliable, "none", 3, status=0)) == [700, 0, 0, 0, 0, 1, 0, 0]
-
-
-def test_echoes_are_accounted_for_alike(unreliable: Unreliable) -> None:
-    load = ("-c", "1", "--rate", "200", "--warmup", "0", "--seconds", "0.5", "--patience", "0.5")
-    drop = figures("echo", unreliable.url("/echo/drop"), *load, status=1)
-    assert (drop["sent"], drop["missing"], drop["gaps"]) == (100, 3, 2)
-    swap = figures("echo", unreliable.url("/echo/swap"), *load, status=1)
-    assert (swap["missing"], swap["gaps"], swap["late"]) == (0, 1, 1)
-    double = figures("echo", unreliable.url("/echo/double"), *load, status=1)
-    assert (double["missing"], double["duplicates"]) == (0, 1)
-
-
-def test_who_asks_at_a_rate_sees_how_long_a_stall_made_everybody_wait(
-    unreliable: Unreliable,
-) -> None:
-    """The server answers nothing from message 20 on until message 50 has come, which is not due
-    before 300 ms have passed. So of those 31, all that were due 100 ms before it waited so long."""
-    load = ("-c", "1", "--rate", "100", "--warmup", "0", "--seconds", "1")
-    found = figures("echo", unreliable.url("/echo/hold"), *load)
-    assert found["sent"] == found["delivered"] == 100, "a stall makes it ask no less"
-    slow = sum(count for upper_us, count in found["distribution_us"] if upper_us >= 100_000)
-    assert slow >= (RELEASED - HELD) - 10
-    assert found["latency_us"]["max"] >= 290_000
-
-
-def test_the_closed_loop_gives_up_what_does_not_come_and_goes_on(unreliable: Unreliable) -> None:
-    """One in flight: message 50 is never sent, so 20 never comes back, nor does what follows it."""
-    load = ("-c", "1", "--warmup", "0", "--seconds", "1.5", "--patience", "0.1")
-    found = figures("echo", unreliable.url("/echo/hold"), *load, status=1)
-    assert found["stalls"] >= 1
-    assert found["delivered"] == HELD
-    assert found["sent"] == HELD + found["stalls"] + 1 == HELD + found["missing"]
-
-
-def test_what_was_due_and_never_sent_is_counted() -> None:
-    """A server that takes one request and never answers: the others have nothing to go by."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        load = ("-c", "2", "--rate", "50", "--warmup", "0", "--seconds", "0.4", "--patience", "0.1")
-        found = figures("http", url, *load, status=1)
-    assert (found["sent"], found["missing"], found["unsent"]) == (2, 2, 18)
-    assert found["latency_us"] is None
-
-
-# What cannot be measured
-
-
-@contextmanager
-def saying(answer: bytes) -> Iterator[int]:
-    """A server that says this to everybody."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def refused(*arguments: str, said: str, shell: str = "") -> None:
-    """It ends with status 2 and one sentence, which says this."""
-    done = bench(*arguments, *QUICK, shell=shell)
-    assert done.returncode == 2, done.stdout
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
-
-
-def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    for mode, scheme in (("http", "http"), ("echo", "ws"), ("handshake", "ws"), ("idle", "ws")):
-        said = f"Nobody listens at 127.0.0.1:{port}: the connection was refused."
-        refused(mode, f"{scheme}://127.0.0.1:{port}/", said=said)
-
-
-def test_a_path_that_is_no_websocket(unreliable: Unreliable, floor: str) -> None:
-    refused("echo", unreliable.url("/nowhere"), said="404 Not Found, so there is no WebSocket at")
-    with saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port:
-        refused("fanout", f"ws://127.0.0.1:{port}/", said="200 OK, and not 101: this path is no")
-    with saying(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") as port:
-        refused("idle", f"ws://127.0.0.1:{port}/", said="Sec-WebSocket-Accept is wrong")
-    with saying(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
-        refused("handshake", f"ws://127.0.0.1:{port}/", said="what answers is no HTTP server")
-    with saying(b"") as port:
-        refused("echo", f"ws://127.0.0.1:{port}/", said="closed the connection without an answer.")
-
-
-def test_what_the_server_does_not_agree_on(unreliable: Unreliable, floor: str) -> None:
-    url = unreliable.url("/echo")
-    refused(
-        "echo", url, "--subprotocol", "chat.v1", said="did not agree on the subprotocol chat.v1."
-    )
-    refused("echo", floor.replace("http", "ws"), "--compressed", said="permessage-deflate")
-
-
-def test_a_server_that_is_too_busy_is_quoted(unreliable: Unreliable) -> None:
-    done = bench("echo", unreliable.url("/busy"), "-c", "3", *QUICK, "--patience", "0.1")
-    assert done.returncode == 1
-    assert "The server closed 3 connections with 1013: it has too much to do" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("echo", "http://127.0.0.1/"), "it begins with http, not ws or wss"),
-        (("http", "ws://127.0.0.1/"), "it begins with ws, not http or https"),
-        (("http", "127.0.0.1"), "relative URL without a base"),
-        (("http", "http://no-such-host.invalid/"), "There is no host no-such-host.invalid"),
-        (("echo", "ws://127.0.0.1/", "--bytes", "18"), "19 to 16777216 bytes, and not 18"),
-        (("echo", "ws://127.0.0.1/", "--rate", "0"), "The rate is more than 0"),
-        (("echo", "ws://127.0.0.1/", "-c", "0"), "The number of connections is 1 to"),
-        (("http", "http://127.0.0.1/", "-H", "a b: c"), "is no header"),
-        (("http", "http://127.0.0.1/", "--method", "GET /"), "is no HTTP method"),
-        (("http", "http://127.0.0.1/", "--body", "@/no/such/file"), "No such file"),
-        (("http", "http://127.0.0.1/", "--pid", "4194305"), "There is no process 4194305"),
-        (("echo", "wss://127.0.0.1/", "--ca-file", "/no/such/file"), "It must be PEM"),
-    ],
-)
-def test_an_option_that_is_none(arguments: tuple[str, ...], said: str) -> None:
-    refused(*arguments, said=said)
-
-
-def test_open_files_that_are_too_few(floor: str) -> None:
-    url = floor.replace("http", "ws")
-    said = "1000 connections need 1064 open files, and this process may have 100. Raise the limit"
-    refused("echo", url, "-c", "1000", shell="ulimit -n 100", said=said)
-
-
-def test_the_soft_limit_of_open_files_is_raised(floor: str) -> None:
-    command = ("echo", floor.replace("http", "ws") + "/echo", "-c", "300", *QUICK)
-    done = bench(*command, shell="ulimit -S -n 100")
-    assert done.returncode == 0, done.stderr
-
-
-# Around it
 
 
 def test_ctrl_c_ends_it_at_once_with_130(unreliable: Unreliable) -> None:
