@@ -12,6 +12,7 @@
 
 mod access;
 mod awaitables;
+mod bench;
 mod bus;
 mod crash;
 mod errors;
@@ -48,6 +49,8 @@ mod _core {
 
     #[pymodule_export]
     use super::access::AccessLog;
+    #[pymodule_export]
+    use super::bench::{bench, bench_server, chart};
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]

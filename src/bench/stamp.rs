@@ -2,8 +2,10 @@
 //!
 //! Seven bits to a byte, so that it is valid text.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 /// The size of a stamp in a message.
-pub(crate) const STAMP_BYTES: usize = RUN + NUMBER + TIME;
+pub(super) const STAMP_BYTES: usize = RUN + NUMBER + TIME;
 
 const RUN: usize = 4;
 const NUMBER: usize = 6;
@@ -11,17 +13,22 @@ const TIME: usize = 9;
 
 /// A message's stamp.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) struct Stamp {
+pub(super) struct Stamp {
     /// Of this run of the client: leftovers of another do not count. 28 bits.
-    pub(crate) run: u32,
+    pub(super) run: u32,
     /// 42 bits.
-    pub(crate) number: u64,
+    pub(super) number: u64,
     /// When it was sent, or due, by the client's clock.
-    pub(crate) time_ns: u64,
+    pub(super) time_ns: u64,
 }
 
 impl Stamp {
-    pub(crate) fn encode(&self) -> [u8; STAMP_BYTES] {
+    /// A run that no other in this process or beside it is likely to have.
+    pub(super) fn new_run() -> u32 {
+        RandomState::new().build_hasher().finish() as u32 >> 4
+    }
+
+    pub(super) fn encode(&self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         let (run, rest) = bytes.split_at_mut(RUN);
         let (number, time) = rest.split_at_mut(NUMBER);
@@ -32,7 +39,7 @@ impl Stamp {
     }
 
     /// Reads the stamp at a message's beginning; `None` if there is none.
-    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+    pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let bytes = message.get(..STAMP_BYTES)?;
         let (run, rest) = bytes.split_at(RUN);
         let (number, time) = rest.split_at(NUMBER);

@@ -1,27 +1,21 @@
-//! The floor: a bare epoll server, to compare with in the same run.
+//! The floor: a bare epoll server, to compare with in the same run, and to find out what the load
+//! client itself can do.
 //!
-//! One process, one thread, no framework, no Python, no bus, and no limits: a client that does
-//! not read makes it keep all that was published. What it costs per message is what the kernel
-//! and the copying of bytes cost; a server that promises something pays that on top.
+//! One thread, no framework, no Python, no bus, and no limits: a client that does not read makes it
+//! keep all that was published. What it costs per message is what the kernel and the copying of
+//! bytes cost; a server that promises something pays that on top.
+//!
+//! `/echo`: every message of a WebSocket comes back. Any other WebSocket: every message goes to all
+//! of them. Any other request: a small JSON document.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use lexopt::prelude::*;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
-const HELP: &str = "\
-Usage: cargo bench --bench floor -- --port 5100
-
-  ws://127.0.0.1:5100/echo      every message comes back
-  ws://127.0.0.1:5100/relay     every message goes to all connections of this path
-  http://127.0.0.1:5100/        a small JSON document
-
-Measure it with: cargo bench --bench load -- fanout --url ws://127.0.0.1:5100/relay --pid PID
-";
+use super::places;
 
 const JSON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
     Content-Length: 27\r\n\r\n{\"message\":\"Hello, World!\"}";
@@ -33,15 +27,14 @@ const BACKLOG: i32 = 4096;
 /// The listener's event; connections have their place in the list.
 const LISTENER: u64 = u64::MAX;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
-#[derive(Copy, Clone, Eq, PartialEq)]
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Role {
     Http,
     Echo,
     Relay,
 }
 
+#[derive(Debug)]
 struct Connection {
     stream: TcpStream,
     role: Role,
@@ -51,7 +44,9 @@ struct Connection {
     unsent: Vec<u8>,
 }
 
-struct Floor {
+/// A bare epoll server on 127.0.0.1.
+#[derive(Debug)]
+pub struct Floor {
     epoll: Epoll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
@@ -62,29 +57,10 @@ struct Floor {
     answer: Vec<u8>,
 }
 
-fn main() -> Outcome<()> {
-    let mut port = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("port") => port = Some(parser.value()?.parse()?),
-            // Cargo says this to every benchmark.
-            Long("bench") => {}
-            Long("help") | Short('h') => port = None,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let Some(port) = port else {
-        eprint!("{HELP}");
-        return Ok(());
-    };
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Floor::listen(port)?.serve()
-}
-
 impl Floor {
-    fn listen(port: u16) -> Outcome<Self> {
+    /// Listens on this port; 0 picks a free one.
+    pub fn listen(port: u16) -> io::Result<Self> {
+        places::allow_most_sockets()?;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
@@ -95,11 +71,6 @@ impl Floor {
         let listener = TcpListener::from(socket);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-        eprintln!(
-            "floor: process {} listens on {}",
-            std::process::id(),
-            listener.local_addr()?
-        );
         Ok(Self {
             epoll,
             listener,
@@ -110,7 +81,13 @@ impl Floor {
         })
     }
 
-    fn serve(mut self) -> Outcome<()> {
+    /// The port that it listens on.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Serves until a signal ends the process.
+    pub fn serve(mut self) -> io::Result<()> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -129,13 +106,13 @@ impl Floor {
         }
     }
 
-    fn accept(&mut self) -> Outcome<()> {
+    fn accept(&mut self) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             stream.set_nonblocking(true)?;
             let place = self.free.pop().unwrap_or_else(|| {

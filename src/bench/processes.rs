@@ -3,44 +3,45 @@
 use std::collections::HashMap;
 use std::fs;
 
-use crate::Outcome;
+use super::error::{BenchError, Outcome};
 
 /// Ticks per second of the times in /proc: what Linux tells user space on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process and all its descendants. Without a process, nothing is measured.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Processes {
+pub(super) struct Processes {
     root: Option<u32>,
 }
 
 /// Their memory, in KiB.
 #[derive(Copy, Clone, Default, Debug)]
-pub(crate) struct Memory {
+pub(super) struct Memory {
     /// Each process's pages, shared ones counted in each.
-    pub(crate) rss_kib: u64,
+    pub(super) rss_kib: u64,
     /// Each process's pages, shared ones divided among those that share.
-    pub(crate) pss_kib: u64,
-    pub(crate) processes: u64,
+    pub(super) pss_kib: u64,
+    pub(super) processes: u64,
 }
 
 impl Processes {
-    pub(crate) fn new(root: Option<u32>) -> Outcome<Self> {
+    pub(super) fn new(root: Option<u32>) -> Outcome<Self> {
         if let Some(pid) = root {
-            fs::metadata(format!("/proc/{pid}"))
-                .map_err(|_| format!("there is no process {pid}"))?;
+            fs::metadata(format!("/proc/{pid}")).map_err(|_| {
+                BenchError::Option(format!("There is no process {pid}: see --pid."))
+            })?;
         }
         Ok(Self { root })
     }
 
     /// User and system time used so far, in seconds. Descendants that ended and were waited for
     /// are in it, so a worker that was replaced is not lost.
-    pub(crate) fn cpu_s(self) -> Option<f64> {
+    pub(super) fn cpu_s(self) -> Option<f64> {
         let ticks: u64 = self.pids()?.into_iter().filter_map(cpu_ticks).sum();
         Some(ticks as f64 / TICKS_PER_SECOND)
     }
 
-    pub(crate) fn memory(self) -> Option<Memory> {
+    pub(super) fn memory(self) -> Option<Memory> {
         let mut memory = Memory::default();
         for pid in self.pids()? {
             let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
