@@ -209,6 +209,114 @@ def test_code_that_does_not_start_changes_nothing(
     wait_for_version(one, "3")
 
 
+ONLY_IN_THE_PROBE = """
+import fanbus.origin
+if fanbus.origin.PROBE is None:
+    {what}
+"""
+
+
+def only_in_the_probe(what: str) -> str:
+    """Code that the probe finds well, and that breaks when it is read once more."""
+    return ONLY_IN_THE_PROBE.format(what=what)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raise RuntimeError('broken in between')", "RuntimeError: broken in between"),
+        ("raise SystemExit(7)", "It ended before the server was there"),
+        ("os.environ['FANBUS_WORKERS'] = 'many'; app.run()", "FANBUS_WORKERS"),
+        ("import fanbus.supervisor; fanbus.supervisor.Orphans = None", "TypeError"),
+    ],
+)
+def test_code_that_breaks_after_the_probe_leaves_the_old_workers(
+    server: StartServer, changing: Changing, what: str, said: str
+) -> None:
+    one = server(changing.path, workers=2)
+    before = one.worker_pids()
+    changing.write("2", extra=only_in_the_probe(what))
+    with Load(one) as load:
+        one.send_signal(signal.SIGHUP)
+        one.wait_for_log("The new code broke after it had been tried; the old workers stay.")
+        wait_for(lambda: load.answers > 20, "answers")
+        assert said in one.log()
+        assert one.worker_pids() == before
+        assert versions(one) == {"1"}
+        one.send_signal(signal.SIGTTIN)
+        one.wait_for_log("no further worker until the new code starts")
+        # Again, as broken as before: nothing is lost by it.
+        one.send_signal(signal.SIGHUP)
+        wait_for(lambda: one.log().count("after it had been tried") == 2, "the second try")
+        changing.write("3")
+        one.send_signal(signal.SIGHUP)
+        wait_for_version(one, "3")
+    assert load.failures == []
+    wait_for(lambda: len(one.worker_pids()) == 2, "the end of the old workers")
+    one.send_signal(signal.SIGTTIN)
+    wait_for(lambda: len(one.worker_pids()) == 3, "a worker more, as ever")
+    one.send_signal(signal.SIGTERM)
+    assert one.wait() == 0
+
+
+def test_without_code_the_old_workers_are_ended_in_order_and_nothing_is_left(
+    server: StartServer, changing: Changing, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    one = server(changing.path, workers=2, environment={"FANBUS_PID_FILE": str(pid_file)})
+    changing.write("2", extra=only_in_the_probe("raise RuntimeError('broken in between')"))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("The new code broke after it had been tried")
+    assert pid_file.read_text() == f"{one.pid}\n"
+    with RawSocket(one.port) as raw:
+        raw.write(b"GET /slow/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert versions(one) == {"1"}
+        one.send_signal(signal.SIGTERM)
+        assert raw.answer().status == 200
+    assert one.wait() == 0
+    assert not pid_file.exists()
+    assert one.segment.exists(), "the application keeps its history"
+
+
+def test_without_code_a_dead_worker_has_the_new_code_tried_again(
+    server: StartServer, changing: Changing
+) -> None:
+    one = server(changing.path, workers=2)
+    before = one.worker_pids()
+    broken = "if not os.path.exists(__file__ + '.well'): raise RuntimeError('broken in between')"
+    changing.write("2", extra=only_in_the_probe(broken))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("The new code broke after it had been tried")
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: one.log().count("after it had been tried") >= 3, "two more tries")
+    assert one.worker_pids() == before[1:]
+    Path(f"{changing.path}.well").touch()
+    wait_for_version(one, "2")
+    wait_for(lambda: len(now := one.worker_pids()) == 2 and before[1] not in now, "new workers")
+
+
+def test_without_code_a_changed_file_is_tried(server: StartServer, changing: Changing) -> None:
+    one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
+    changing.write("2", extra=only_in_the_probe("raise RuntimeError('broken in between')"))
+    one.wait_for_log("The new code broke after it had been tried")
+    assert versions(one) == {"1"}
+    changing.write("3")
+    wait_for_version(one, "3")
+
+
+def test_new_code_that_hangs_after_the_probe_gives_way_to_the_old(
+    server: StartServer, changing: Changing
+) -> None:
+    one = server(changing.path, workers=1, environment={"FANBUS_TIMEOUT_WORKER_BOOT": "3"})
+    changing.write("2", extra=only_in_the_probe("import threading; threading.Event().wait()"))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("It has not come to app.run() within 3 s.")
+    assert versions(one) == {"1"}
+    changing.write("3")
+    one.send_signal(signal.SIGHUP)
+    wait_for_version(one, "3")
+
+
 def test_a_worker_that_cannot_start_leaves_the_old_ones(
     server: StartServer, changing: Changing
 ) -> None:

@@ -11,7 +11,15 @@ import os
 import signal
 import sys
 
-__all__ = ["ENVIRONMENT", "PROBE", "STATE", "WORKING_DIRECTORY", "command", "die_with_parent"]
+__all__ = [
+    "ENVIRONMENT",
+    "PROBE",
+    "STATE",
+    "WORKING_DIRECTORY",
+    "adopt",
+    "command",
+    "die_with_parent",
+]
 
 _PROBE = "FANBUS_INTERNAL_PROBE"
 _STATE = "FANBUS_INTERNAL_STATE"
@@ -52,9 +60,17 @@ if PROBE is not None:
     die_with_parent()
 
 
+_command = [sys.executable, *sys.orig_argv[1:]]
+
+
 def command() -> list[str]:
     """The command line that started this process, with the interpreter that is running."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    return list(_command)
+
+
+def adopt(command: list[str]) -> None:
+    """This process was started by another command than the server, in whose place it is."""
+    _command[:] = command
 
 
 def environment(*, probe: int | None = None, state: int | None = None) -> dict[str, str]:
