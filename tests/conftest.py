@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from benching import Unreliable
 from outside import Program
+from placing import Run, Running
 from running import Server
 
 _servers = pytest.StashKey[list[Server]]()
@@ -56,6 +59,28 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
     yield start
     for one in started:
         one.destroy()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """`run("--uds", "x.sock")`: one worker on a free port, unless the words say otherwise."""
+    started: list[Running] = []
+
+    def start(*words: str, wait: bool = True, **popen: Any) -> Running:
+        if not {"--port", "--uds", "--fd"} & set(words):
+            words = ("--port", "0", *words)
+        if not {"--workers", "-w"} & set(words):
+            words = ("-w", "1", *words)
+        one = Running(tmp_path, len(started), words, **popen)
+        started.append(one)
+        return one.ready() if wait else one
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            assert one.end() == 0, one.log()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ __all__ = [
 _PROBE = "FANBUS_INTERNAL_PROBE"
 _STATE = "FANBUS_INTERNAL_STATE"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# sd_listen_fds(3): what systemd has handed over, the first life has taken.
+_OF_THE_START = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def _take_number(name: str) -> int | None:
@@ -76,6 +78,8 @@ def adopt(command: list[str]) -> None:
 def environment(*, probe: int | None = None, state: int | None = None) -> dict[str, str]:
     """The environment of the start, for a probe or for a supervisor's next life."""
     new = dict(ENVIRONMENT)
+    for name in _OF_THE_START:
+        new.pop(name, None)
     if probe is not None:
         new[_PROBE] = str(probe)
     if state is not None:
