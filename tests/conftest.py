@@ -111,3 +111,29 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"With CI=true nothing is skipped: {report.longrepr}"
     return report
+
+
+_left_out = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "supervised(why): needs several workers, and is left out of `make single`"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a single process, leaves out what cannot be there, and says why in the summary."""
+    if os.environ.get("FANBUS_SINGLE_PROCESS") != "1":
+        return
+    marked = [(item, item.get_closest_marker("supervised")) for item in items]
+    config.stash[_left_out] = [f"{item.nodeid}: {mark.args[0]}" for item, mark in marked if mark]
+    config.hook.pytest_deselected(items=[item for item, mark in marked if mark])
+    items[:] = [item for item, mark in marked if not mark]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(_left_out, []):
+        terminalreporter.write_line(f"Not in a single process: {line}")

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import StartServer
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, is_alive, wait_for
+from running import DEADLINE_S, Server, children, is_alive, wait_for
 
 
 def run_app(
@@ -387,7 +387,7 @@ def test_after_a_kill_the_next_server_starts_on_the_same_port(server: StartServe
 
 def test_one_process_serves_where_it_is_asked_for(server: StartServer) -> None:
     one = server("rooms", workers=4, environment={"FANBUS_SINGLE_PROCESS": "1"})
-    assert one.worker_pids() == []
+    assert children(one.pid) == []
     assert one.log().startswith(
         "[fanbus] Starting on Linux (single process).\n"
         "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"
