@@ -119,6 +119,11 @@ class Server:
         return self.process.pid
 
     @property
+    def processes(self) -> int:
+        """How many of them serve."""
+        return 1 if self._is_single else self.workers
+
+    @property
     def segment(self) -> Path:
         """The file of its bus."""
         name = self.app.stem if isinstance(self.app, Path) else self.app

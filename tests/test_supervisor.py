@@ -271,6 +271,18 @@ def test_every_worker_may_die_at_once(server: StartServer) -> None:
         assert http.get("/pid").status_code == 200
 
 
+def test_a_crash_loop_backs_off_and_ends_when_a_worker_lives(server: StartServer) -> None:
+    one = server("rooms", workers=1)
+    for deaths in range(1, 5):
+        (pid,) = wait_for(one.worker_pids, "a worker")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda n=deaths: one.log().count("was killed by SIGKILL") == n, "its burial")  # type: ignore[misc]
+    assert one.log().count("replaced at once") == 3
+    assert one.log().count("next start in 0.25 s") == 1
+    with one.http() as http:
+        assert http.get("/pid").status_code == 200
+
+
 def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> None:
     one = server("rooms", workers=1)
     (before,) = one.worker_pids()
