@@ -25,7 +25,9 @@ pub struct EndOfTurn {
     sessions: Cell<usize>,
     /// What relays have published and the hub has not read yet.
     ahead: Cell<Ahead>,
-    /// Relays that wait until the hub has read it.
+    /// Nothing more is to be taken in for the bus: a hub of the server is far behind.
+    held: Cell<bool>,
+    /// Sessions that wait until the hub has read it, or until nobody is held any more.
     too_fast: RefCell<Vec<Waker>>,
 }
 
@@ -82,18 +84,27 @@ impl EndOfTurn {
         ahead.records >= MOST_RECORDS_AHEAD || ahead.bytes >= most_bytes
     }
 
-    /// The task behind `waker` reads on when the hub has caught up with the relays.
-    pub fn wait_for_hub(&self, waker: Waker) {
-        self.too_fast.borrow_mut().push(waker);
-        self.request();
+    /// Is nothing more to be taken in that could be published? See [`super::pace`].
+    pub fn is_held(&self) -> bool {
+        self.held.get()
     }
 
-    /// Hub: it has read everything before `offset`.
-    pub fn has_read(&self, offset: u64) {
+    /// The task behind `waker` reads on when the hub has caught up with the relays, and nobody is
+    /// held.
+    pub fn wait_for_hub(&self, waker: Waker) {
+        self.too_fast.borrow_mut().push(waker);
+        if !self.is_held() {
+            self.request();
+        }
+    }
+
+    /// Hub: it has read everything before `offset`; `held`: a hub of the server is far behind.
+    pub fn has_read(&self, offset: u64, held: bool) {
+        self.held.set(held);
         if offset > self.ahead.get().last {
             self.ahead.set(Ahead::default());
-            for waker in self.too_fast.take() {
-                waker.wake();
+            if !held {
+                self.too_fast.take().into_iter().for_each(Waker::wake);
             }
         }
     }

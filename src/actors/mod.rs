@@ -12,6 +12,7 @@ pub mod link;
 pub mod mailbox;
 pub mod outbox;
 pub mod outlet;
+pub mod pace;
 pub mod publish;
 pub mod session;
 pub mod shutdown;

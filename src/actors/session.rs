@@ -327,23 +327,28 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         if is_behind {
             let end_of_turn = &self.shared.end_of_turn;
             match self.route {
-                Route::Relay(_) => end_of_turn.wait_for_hub(task.waker().clone()),
-                Route::Handler => end_of_turn.wait_for_mailbox(task.waker().clone()),
+                Route::Handler if !self.shared.inbox.has_room() => {
+                    end_of_turn.wait_for_mailbox(task.waker().clone());
+                }
+                Route::Handler | Route::Relay(_) => {
+                    end_of_turn.wait_for_hub(task.waker().clone());
+                }
                 Route::Echo(_) => unreachable!("an echo is for nobody else"),
             }
         }
         is_behind
     }
 
-    /// Is the hub, or the handler's mailbox, so far behind that it should get nothing more?
+    /// Is a hub, or the handler's mailbox, so far behind that it should get nothing more?
     fn receiver_is_behind(&self) -> bool {
+        let end_of_turn = &self.shared.end_of_turn;
         match self.route {
             Route::Echo(_) => false,
             Route::Relay(_) => {
                 let most_bytes = self.shared.bus.max_message_bytes();
-                self.shared.end_of_turn.relays_must_wait(most_bytes)
+                end_of_turn.is_held() || end_of_turn.relays_must_wait(most_bytes)
             }
-            Route::Handler => !self.shared.inbox.has_room(),
+            Route::Handler => end_of_turn.is_held() || !self.shared.inbox.has_room(),
         }
     }
 

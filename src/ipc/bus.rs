@@ -109,6 +109,8 @@ struct Shared {
     places: Places,
     /// Up to where a subscriber of this process has read: a hint for the producer.
     seen: process::AtomicU64,
+    /// See [`Producer::quarter_ring_back`].
+    quarter_ring_back: process::AtomicU64,
     waiting: Waiting,
     generation: u32,
     segment: Arc<Segment>,
@@ -174,6 +176,7 @@ impl Bus {
                 keeper: Mutex::default(),
                 places: Places::default(),
                 seen: process::AtomicU64::new(0),
+                quarter_ring_back: process::AtomicU64::new(0),
                 waiting: Waiting::default(),
                 generation: generation(),
                 segment,
@@ -254,6 +257,8 @@ impl Bus {
             };
             let published = producer.publish(parts, draft, now, keep);
             self.counters().has_published(bytes);
+            let back = &shared.quarter_ring_back;
+            back.store(producer.quarter_ring_back(), Ordering::Relaxed);
             published
         };
         let offset = published.map_err(|Corrupt| PublishError::Corrupt)?;
@@ -479,6 +484,12 @@ impl Bus {
     #[inline]
     pub(super) fn has_seen(&self, end: u64) {
         self.shared.seen.store(end, Ordering::Relaxed);
+    }
+
+    /// An offset above those of all records that this process has published more than a quarter of
+    /// its ring ago.
+    pub(super) fn quarter_ring_back(&self) -> u64 {
+        self.shared.quarter_ring_back.load(Ordering::Relaxed)
     }
 
     pub(super) fn waiting(&self) -> &Waiting {

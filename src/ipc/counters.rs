@@ -18,6 +18,8 @@ const READ: usize = 4;
 const MISSED: usize = 5;
 /// The offset of its reader that is furthest behind, plus 1; 0: it has none.
 const PLACE: usize = 6;
+/// Where the reader stands that publishers may wait for, plus 1; 0: there is none. See [`super::pace`].
+const PACE: usize = 7;
 
 /// What a member has done since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -78,6 +80,15 @@ impl<'a> Counters<'a> {
 
     fn stands_at(&self, place: Option<u64>) {
         self.0[PLACE].store(place.map_or(0, |it| it + 1), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn keep_pace(&self, offset: Option<u64>) {
+        self.0[PACE].store(offset.map_or(0, |it| it.wrapping_add(1)), Ordering::Relaxed);
+    }
+
+    pub(super) fn pace(&self) -> Option<u64> {
+        self.0[PACE].load(Ordering::Relaxed).checked_sub(1)
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -113,6 +113,7 @@ impl<'a> Table<'a> {
 /// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
 pub(super) fn clean(parts: Parts<'_>, slot: u8) {
     parts.sleepers().forget(slot);
+    parts.counters(slot).keep_pace(None);
     // [M3] Pairs with [M4]: who sees the slot free finds nothing of the last member.
     let state = parts.table().word(slot, STATE);
     state.store(FREE, Ordering::Release);

@@ -53,6 +53,8 @@ mod model;
 #[cfg(not(loom))]
 mod open;
 #[cfg(not(loom))]
+mod pace;
+#[cfg(not(loom))]
 mod parker;
 #[cfg(not(loom))]
 mod pipe;
@@ -85,6 +87,8 @@ pub use history::{
     rules::Rule,
 };
 pub use layout::MAX_MEMBERS;
+#[cfg(not(loom))]
+pub use pace::Straggler;
 #[cfg(not(loom))]
 pub use parker::Parker;
 pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};

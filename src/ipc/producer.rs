@@ -16,6 +16,10 @@ pub(super) struct Producer {
     /// For each step of the ring, an offset above those of all records that begin in what now lies
     /// there.
     marks: [u64; STEPS],
+    /// The step of the last record.
+    step: u64,
+    /// See [`Producer::quarter_ring_back`].
+    quarter_back: u64,
 }
 
 /// What a publisher knows besides the record.
@@ -41,6 +45,8 @@ impl Producer {
             pos: ring.resume(),
             next: end,
             marks: [end; STEPS], // all that earlier lives of the slot have left
+            step: 0,
+            quarter_back: 0,
         }
     }
 
@@ -95,7 +101,26 @@ impl Producer {
         };
         let offset = log.commit(header.floor, entry)?;
         self.next = offset + 1;
-        self.marks[ring.step(header.pos) as usize % STEPS] = self.next;
+        let step = ring.step(header.pos);
+        if step != self.step {
+            self.step = step;
+            self.quarter_back = self.above_quarter(step);
+        }
+        self.marks[step as usize % STEPS] = self.next;
         Ok(offset)
+    }
+
+    /// An offset above those of the records that begin a quarter to half of the ring before `step`.
+    fn above_quarter(&self, step: u64) -> u64 {
+        let quarter = STEPS as u64 / 4;
+        let marks = (quarter..=2 * quarter)
+            .map(|back| self.marks[step.wrapping_sub(back) as usize % STEPS]);
+        marks.max().expect("it is more than none")
+    }
+
+    /// Who has not read up to here has a quarter of the ring to read, at least. Moves on in steps.
+    #[inline]
+    pub(super) fn quarter_ring_back(&self) -> u64 {
+        self.quarter_back
     }
 }

@@ -87,6 +87,12 @@ impl<'a> Sleepers<'a> {
         }
     }
 
+    /// Does the member in `slot` sleep, with nobody having woken it?
+    #[cfg(not(loom))]
+    pub(super) fn is_asleep(&self, slot: u8) -> bool {
+        self.word(slot).load(Ordering::Relaxed) & STATE_MASK == PARKED
+    }
+
     /// Says that the member in `slot` is about to sleep, for the `sleep`-th time.
     pub(super) fn park(&self, slot: u8, sleep: u64) {
         // [K1] Word first. Pairs with [W1].

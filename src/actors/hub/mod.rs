@@ -28,6 +28,7 @@ use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
 use super::mailbox::{Mailbox, TaskSignal};
+use super::pace::Pace;
 use super::session::{Control, Inbox, SessionKey, Shared};
 use super::turn::{Index, Turn};
 use super::watch::Watch;
@@ -63,6 +64,8 @@ pub struct Hub {
     commands: Commands,
     /// Wakes the hub when the bus has something for it.
     watch: Watch,
+    /// Whether all hubs keep pace.
+    pace: Pace,
     /// Sessions that this worker may have, over all routes.
     most_sessions: usize,
     /// The next fields are empty between turns; they keep their memory.
@@ -104,6 +107,7 @@ impl Hub {
     ) -> Self {
         let subscriber = bus.subscriber();
         Self {
+            pace: Pace::new(bus.clone()),
             bus,
             subscriber,
             inbox,
@@ -150,7 +154,9 @@ impl Hub {
         self.watch.poll_woken(task);
         more |= self.deliver();
         self.watch.reads_on_at(self.subscriber.offset());
-        self.end_of_turn.has_read(self.subscriber.offset());
+        let offset = self.subscriber.offset();
+        let held = self.pace.poll_must_wait(offset, task);
+        self.end_of_turn.has_read(offset, held);
         for key in self.end_of_turn.take_roomy() {
             self.inbox.room(key);
         }

@@ -8,6 +8,7 @@ mod keeping;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
 mod killpoints;
 mod life;
+mod pace;
 mod past;
 mod process;
 mod quiet;

@@ -7,6 +7,7 @@ mod http;
 mod limits;
 mod messages;
 mod opening;
+mod pace;
 mod pressure;
 mod shutdown;
 mod stalled;

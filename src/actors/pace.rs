@@ -1,0 +1,81 @@
+//! Whether the hubs of the server keep pace with what is published here.
+//!
+//! A message to many costs its publisher little and every hub much. So one client that floods, or a
+//! crowd of them, could publish faster than a hub delivers, until the ring overtakes it and all of its
+//! clients have missed something. Before it comes to that, this worker takes in nothing more from its
+//! clients, and the flood waits in their sockets.
+//!
+//! Nobody waits for a hub that stands still: a worker that is stopped holds up the others once, for
+//! [`PATIENCE`].
+
+use std::pin::Pin;
+use std::task;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::ipc::{Bus, Straggler};
+
+/// For how long a hub is waited for that does not move.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon to look again while somebody is waited for.
+const RECHECK: Duration = Duration::from_millis(2);
+
+/// What this worker knows of the pace of all hubs, its own included.
+#[derive(Debug)]
+pub struct Pace {
+    bus: Bus,
+    /// What was far back at the last look.
+    far_back: u64,
+    /// Who straggled at the last look, and since when it has stood there.
+    stragglers: Vec<(Straggler, Instant)>,
+    /// Set while somebody is waited for.
+    recheck: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Of the hubs on that bus.
+    pub fn new(bus: Bus) -> Self {
+        Self {
+            bus,
+            far_back: 0,
+            stragglers: Vec::new(),
+            recheck: None,
+        }
+    }
+
+    /// Our own hub has read everything before `offset`. True: this worker should take in nothing
+    /// more from its clients for now, and the task is woken to ask again.
+    pub fn poll_must_wait(&mut self, offset: u64, task: &mut task::Context<'_>) -> bool {
+        self.bus.keep_pace(offset);
+        let far_back = self.bus.far_back();
+        if far_back == self.far_back && self.stragglers.is_empty() {
+            return false; // the usual turn: hardly anything was published since the last look
+        }
+        self.far_back = far_back;
+        let must_wait = self.is_anybody_waited_for(Instant::now());
+        if !must_wait {
+            self.recheck = None;
+            return false;
+        }
+        loop {
+            let recheck = self.recheck.get_or_insert_with(|| Box::pin(sleep(RECHECK)));
+            if recheck.as_mut().poll(task).is_pending() {
+                return true;
+            }
+            self.recheck = None;
+        }
+    }
+
+    fn is_anybody_waited_for(&mut self, now: Instant) -> bool {
+        let before = std::mem::take(&mut self.stragglers);
+        for straggler in self.bus.stragglers(self.far_back) {
+            let known = before.iter().find(|(other, _)| *other == straggler);
+            let since = known.map_or(now, |(_, since)| *since);
+            self.stragglers.push((straggler, since));
+        }
+        let mut stragglers = self.stragglers.iter();
+        stragglers.any(|(_, since)| now.duration_since(*since) < PATIENCE)
+    }
+}

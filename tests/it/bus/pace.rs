@@ -1,0 +1,80 @@
+//! Who is far behind, so that waiting for it would help.
+
+use fanbus::ipc::{Bus, BusOptions, Next, Straggler};
+
+use super::past::publish;
+use super::process::Name;
+
+const OPTIONS: BusOptions = BusOptions {
+    ring_bytes: 1 << 20,
+    log_entries: 1 << 12,
+    history_bytes: 0,
+};
+
+fn stragglers(bus: &Bus) -> Vec<Straggler> {
+    bus.stragglers(bus.far_back()).collect()
+}
+
+#[test]
+fn a_reader_is_far_behind_well_before_it_is_overtaken() {
+    // Messages for which the log is the limit, some between, and the largest that there are.
+    for bytes in [0, 100, 1000, 10_000, 100_000, 256 << 10] {
+        let name = Name::new("pace");
+        let publisher = Bus::open(&name.0, &OPTIONS).expect("a bus");
+        let reader = Bus::open(&name.0, &OPTIONS).expect("the same");
+        let mut subscriber = reader.subscriber();
+        let message = vec![7; bytes];
+        for lap in 0..4 {
+            let from = subscriber.offset();
+            reader.keep_pace(from);
+            assert_eq!(stragglers(&publisher), [], "lap {lap}, {bytes} bytes");
+            let mut most = 0;
+            while stragglers(&publisher).is_empty() {
+                publish(&publisher, "room:lobby", &message);
+                most += 1;
+                assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never told");
+            }
+            let told = Straggler {
+                slot: reader.member().slot,
+                offset: from,
+            };
+            assert_eq!(stragglers(&publisher), [told]);
+            let mut frames = Vec::new();
+            for number in 0..most {
+                frames.clear();
+                let next = subscriber.next(|_| true, &mut frames);
+                assert!(
+                    matches!(next, Next::Record(_)),
+                    "{number} of {most}: {next:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn who_sleeps_has_left_or_never_asked_is_not_waited_for() {
+    let name = Name::new("pace-sleep");
+    let publisher = Bus::open(&name.0, &OPTIONS).expect("a bus");
+    let reader = Bus::open(&name.0, &OPTIONS).expect("the same");
+    let _never_asked = Bus::open(&name.0, &OPTIONS).expect("the same");
+    let end = reader.end();
+    reader.keep_pace(end);
+    let far = |count| {
+        for _ in 0..count {
+            publish(&publisher, "room:lobby", b"hello");
+        }
+    };
+    assert!(reader.parker().park(end));
+    // Every quarter of the log wakes all: this is just before one, behind the first.
+    far(OPTIONS.log_entries / 4 - 1);
+    reader.parker().unpark();
+    far(OPTIONS.log_entries / 4);
+    assert_eq!(stragglers(&publisher).len(), 1);
+    assert!(reader.parker().park(publisher.end()));
+    assert_eq!(stragglers(&publisher), [], "it sleeps");
+    far(OPTIONS.log_entries / 4);
+    assert_eq!(stragglers(&publisher).len(), 1, "it was woken");
+    drop(reader);
+    assert_eq!(stragglers(&publisher), [], "it has left");
+}
