@@ -11,6 +11,7 @@ import functools
 import itertools
 import resource
 import socket
+import ssl
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def push(client: RawSocket, data: bytes) -> bool:
     try:
         while data:
             data = data[client.socket.send(data) :]
-    except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+    except (BlockingIOError, ssl.SSLError, ConnectionResetError, BrokenPipeError):
         return False
     finally:
         client.socket.settimeout(20)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import select
 import socket
+import ssl
 import struct
 from types import TracebackType
 from typing import NamedTuple
@@ -85,6 +86,18 @@ def upgrade_request(path: str, headers: dict[str, str | None] | None = None) -> 
     return ("\r\n".join(lines) + "\r\n\r\n").encode(), accept
 
 
+class SecurePort(int):
+    """A port that speaks TLS: who connects to it does so too, without a look at its certificate."""
+
+    def secured(self, connected: socket.socket) -> ssl.SSLSocket:
+        """The connection, after the handshake."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["http/1.1"])
+        return context.wrap_socket(connected)
+
+
 class RawSocket:
     """A TCP connection that knows HTTP answers and WebSocket frames. Every wait is bounded."""
 
@@ -99,10 +112,19 @@ class RawSocket:
         self.socket.settimeout(20)
         try:
             self.socket.connect(("127.0.0.1", port))
+            if isinstance(port, SecurePort):
+                self.socket = port.secured(self.socket)
         except OSError:
             self.socket.close()
             raise
         self._buffer = bytearray()
+
+    @classmethod
+    def on(cls, connected: socket.socket) -> RawSocket:
+        """The same on a connection that somebody else has made."""
+        new = cls.__new__(cls)
+        new.socket, new._buffer = connected, bytearray()
+        return new
 
     def __enter__(self) -> RawSocket:
         return self

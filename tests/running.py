@@ -58,14 +58,14 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def client_of(port: int) -> httpx.Client:
+def client_of(port: int, scheme: str = "http") -> httpx.Client:
     """A client that opens a new connection for each request."""
     return httpx.Client(
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=f"{scheme}://127.0.0.1:{port}",
         timeout=DEADLINE_S,
         limits=httpx.Limits(max_keepalive_connections=0),
         trust_env=False,
-        verify=False,  # no certificates are needed, and to load them takes 20 ms
+        verify=False,  # certificates are others' affair, and to load all takes 20 ms
     )
 
 
@@ -84,6 +84,7 @@ class Server:
         self.app = app
         self.workers = workers
         self.port = 0
+        self.scheme = "http"
         self._stderr = stderr
         path = app if isinstance(app, Path) else APPS / f"{app}.py"
         inherited = {
@@ -129,12 +130,13 @@ class Server:
         """Until the banner is there, which tells the port."""
 
         def listening() -> re.Match[str] | None:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", self.log())
+            found = re.search(r"(https?)://127\.0\.0\.1:(\d+)", self.log())
             if found is None and self.process.poll() is not None:
                 raise AssertionError(f"It ended with {self.process.returncode}:\n{self.log()}")
             return found
 
-        self.port = int(wait_for(listening, "the banner").group(1))
+        self.scheme, port = wait_for(listening, "the banner").groups()
+        self.port = int(port)
 
     def wait_for_log(self, text: str) -> None:
         """Until it has said `text`."""
@@ -146,7 +148,7 @@ class Server:
 
     def http(self) -> httpx.Client:
         """A client that opens a new connection for each request, so that all workers are met."""
-        return client_of(self.port)
+        return client_of(self.port, self.scheme)
 
     def send_signal(self, number: signal.Signals) -> None:
         """To the supervisor only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,9 @@ def test_one_process_where_workers_are_not_to_be_had() -> None:
         ({"environment": {"WEB_CONCURRENCY": "many"}}, "WEB_CONCURRENCY=many"),
         ({"environment": {"WEB_CONCURRENCY": "0"}}, "WEB_CONCURRENCY=0"),
         ({"environment": {"FANBUS_LOOP": "trio"}}, "FANBUS_LOOP=trio"),
+        ({"ssl_keyfile": "a.key"}, "ssl_keyfile is for TLS, which needs a certificate"),
+        ({"ssl_ca_certs": "ca.pem"}, "ssl_ca_certs is for TLS"),
+        ({"environment": {"FANBUS_SSL_KEYFILE_PASSWORD": "x"}}, "ssl_keyfile_password is for TLS"),
     ],
 )
 def test_settings_that_cannot_work_are_told_with_exit_status_2(
@@ -220,6 +224,31 @@ def test_the_banner_shows_an_address_that_can_be_opened() -> None:
     assert "http://127.0.0.1:5000 " in text
     assert "http://192.0.2.7:5000 " in text
     assert "0.0.0.0 port 5000" in text
+
+
+def test_the_banner_says_that_there_is_tls() -> None:
+    secure = settings(host="0.0.0.0", ssl_certfile="a.pem")
+    text = render(secure, 5000, Counts(1, 0, 0), 1, network="192.0.2.7")
+    assert "https://127.0.0.1:5000 " in text
+    assert "https://192.0.2.7:5000 " in text
+    assert "https and wss" in text
+    assert url("localhost", 443, secure=True) == "https://localhost"
+    assert url("localhost", 80, secure=True) == "https://localhost:80"
+
+
+def test_the_files_of_tls_may_be_in_the_environment_and_the_password_is_not_shown() -> None:
+    environment = {
+        "FANBUS_SSL_CERTFILE": "a.pem",
+        "FANBUS_SSL_KEYFILE": "/keys/a.key",
+        "FANBUS_SSL_KEYFILE_PASSWORD": "correct horse",
+    }
+    found = settings(environment=environment, ssl_certfile=Path("b.pem"))
+    # Workers look for them later, wherever the process is then.
+    assert found.ssl_certfile == str(Path.cwd() / "b.pem")
+    assert found.ssl_keyfile == "/keys/a.key"
+    assert found.ssl_keyfile_password == "correct horse"
+    assert "correct horse" not in repr(found)
+    assert settings(environment={"FANBUS_SSL_CERTFILE": ""}).ssl_certfile is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection
+from websockets.sync.client import ClientConnection, connect
 
 from conftest import StartServer
 from fanbus import Bus, _core
@@ -596,3 +597,47 @@ def what_the_chat_has_kept_is_removed(block: Block, start: Start) -> None:
 def what_the_terminal_types_is_json(block: Block, start: Start) -> None:
     """It is typed in the proof above."""
     assert set(json.loads(block.text)) == {"id", "text"}
+
+
+# docs/howto/tls.md
+
+TLS = "docs/howto/tls.md"
+SELF_SIGNED, HELLO, CURL, RUN = (block.text for block in BLOCKS if block.document == TLS)
+
+
+@proves(f"{TLS}: {SELF_SIGNED.strip()}")
+@proves(f"{TLS}: app = Fanbus()")
+@proves(f"{TLS}: {CURL.strip()}")
+def openssl_makes_what_the_program_serves_and_curl_trusts(block: Block, start: Start) -> None:
+    """The three blocks in their order, wherever the text begins."""
+    with TemporaryDirectory() as folder:
+        self_signed(folder)
+        server = start(HELLO.replace('"server.', f'"{folder}/server.'))
+        assert server.scheme == "https"
+        curl = CURL.replace("server.pem", f"{folder}/server.pem").replace("5000", str(server.port))
+        asked = subprocess.run([*shlex.split(curl), "-sS"], capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stderr
+        assert f"`{asked.stdout}`" in (ROOT / TLS).read_text()
+        trusted = ssl.create_default_context(cafile=f"{folder}/server.pem")
+        url = f"wss://localhost:{server.port}/echo"
+        with connect(url, ssl=trusted, proxy=None) as ws:
+            ws.send("hi")
+            assert hear(ws) == "hi"
+
+
+@proves(f"{TLS}: {RUN.strip()}")
+def the_command_takes_the_same_files(block: Block, start: Start) -> None:
+    with TemporaryDirectory() as folder:
+        self_signed(folder)
+        (Path(folder) / "hello.py").write_text(HELLO)
+        line = block.text.replace("server.", f"{folder}/server.").strip()
+        words = command(f"{line} --port 0 --workers 1 --app-dir {folder}")
+        with Program(*words) as program:
+            program.wait_to_say("https://127.0.0.1:", stream=2)
+            program.process.terminate()
+            assert program.wait() == 0
+
+
+def self_signed(folder: str) -> None:
+    """The files of the first block."""
+    subprocess.run(shlex.split(SELF_SIGNED), cwd=folder, check=True, capture_output=True)

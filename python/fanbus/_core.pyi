@@ -16,6 +16,7 @@ __all__ = [
     "Router",
     "Session",
     "Subscription",
+    "Tls",
     "WebSocket",
     "Worker",
     "__version__",
@@ -250,6 +251,7 @@ class Worker:
         bus: Bus,
         listener: int,
         *,
+        tls: Tls | None = None,
         threads: int,
         debug: bool,
         on_error: Callable[[str, BaseException], None],
@@ -264,6 +266,22 @@ class Worker:
 
         `on_stopped` is called from `drain` when nothing is left.
         """
+
+@final
+class Tls:
+    """The files of TLS, as they were when this was made. ValueError if they cannot be used."""
+
+    def __new__(
+        cls,
+        ssl_certfile: str,
+        *,
+        ssl_keyfile: str | None = None,
+        ssl_keyfile_password: str | None = None,
+        ssl_ca_certs: str | None = None,
+    ) -> Tls: ...
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about what works, but not with every client: an expired certificate."""
 
 @final
 class MultiDict:
@@ -352,6 +370,9 @@ class WebSocket:
     def client(self) -> tuple[str, int] | None:
         """Address and port of the other end of the connection."""
     @property
+    def scheme(self) -> str:
+        """ "wss" if the connection has TLS, else "ws"."""
+    @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the connection."""
     @property
@@ -431,6 +452,12 @@ class Request:
     @property
     def client(self) -> tuple[str, int] | None:
         """Address and port of the other end of the connection."""
+    @property
+    def scheme(self) -> str:
+        """ "https" if the request came over TLS, else "http"."""
+    @property
+    def http_version(self) -> str:
+        """The version of HTTP: "1.0", "1.1" or "2"."""
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the request."""

@@ -20,6 +20,7 @@ from fanbus.history import History, Kept
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from fanbus.banner import Counts
@@ -306,6 +307,10 @@ class Fanbus:
         debug: bool = False,
         bus_size: int | str | None = None,
         history_size: int | str | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile_password: str | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
     ) -> None:
         """Serves until SIGINT (Ctrl+C) or SIGTERM, then finishes what is in flight and returns.
 
@@ -315,6 +320,12 @@ class Fanbus:
         `bus_size`: memory for each worker's newest messages, as in "16M"; None means 8 MiB, or
         FANBUS_BUS_SIZE. A message may have a quarter of it. `history_size`: memory for what
         `topic` keeps; None means 8 MiB, or FANBUS_HISTORY_SIZE.
+
+        `ssl_certfile`: serve https and wss, with the certificate in this PEM file (behind it those
+        that lead to its issuer). `ssl_keyfile`: its private key, if that is in a file of its own.
+        `ssl_keyfile_password`: what the key is encrypted with, if it is. `ssl_ca_certs`: the
+        authorities of which every client must have a certificate. None means FANBUS_SSL_CERTFILE
+        and so on. Each worker reads the files when it starts.
 
         If the server cannot start, the process ends with a sentence on stderr, and status 1
         (what was found on the machine) or 2 (what was asked for).
@@ -331,6 +342,10 @@ class Fanbus:
             debug=debug,
             bus_size=bus_size,
             history_size=history_size,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+            ssl_keyfile_password=ssl_keyfile_password,
+            ssl_ca_certs=ssl_ca_certs,
         )
 
     def _counts(self) -> Counts:

@@ -42,14 +42,17 @@ def render(
 ) -> str:
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
     everywhere = settings.host in _EVERY_INTERFACE
+    secure = settings.ssl_certfile is not None
     lines = [
         f"Fanbus v{_core.__version__}",
-        url("127.0.0.1" if everywhere else settings.host, port),
+        url("127.0.0.1" if everywhere else settings.host, port, secure=secure),
     ]
     if everywhere:
         if network:
-            lines.append(url(network, port))
+            lines.append(url(network, port, secure=secure))
         lines.append(f"(every interface, {settings.host} port {port})")
+    if secure:
+        lines.append("(TLS: https and wss)")
     facts = [
         (f"HTTP handlers {counts.http}", f"Processes {settings.workers}"),
         (f"WebSocket handlers {counts.websocket}", f"Debug {'on' if settings.debug else 'off'}"),
@@ -64,10 +67,11 @@ def render(
     return "\n".join(["", f"┌{'─' * width}┐", *framed, f"└{'─' * width}┘", "Ctrl+C ends it.", ""])
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, secure: bool = False) -> str:
     """Something that can be clicked."""
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}" if port == 80 else f"http://{name}:{port}"
+    scheme, usual = ("https", 443) if secure else ("http", 80)
+    return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
 
 
 def _network_address(host: str) -> str | None:

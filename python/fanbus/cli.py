@@ -38,6 +38,10 @@ def _run(options: argparse.Namespace) -> int:
         debug=options.debug,
         bus_size=options.bus_size,
         history_size=options.history_size,
+        ssl_certfile=options.ssl_certfile,
+        ssl_keyfile=options.ssl_keyfile,
+        ssl_keyfile_password=options.ssl_keyfile_password,
+        ssl_ca_certs=options.ssl_ca_certs,
     )
     return 0
 
@@ -113,6 +117,26 @@ def _parser() -> argparse.ArgumentParser:
         "--history-size",
         metavar="SIZE",
         help="memory for what app.topic keeps (default: FANBUS_HISTORY_SIZE, or 8M)",
+    )
+    run.add_argument(
+        "--ssl-certfile",
+        metavar="FILE",
+        help="serve https and wss with this certificate (PEM; default: FANBUS_SSL_CERTFILE)",
+    )
+    run.add_argument(
+        "--ssl-keyfile",
+        metavar="FILE",
+        help="its private key (PEM; default: FANBUS_SSL_KEYFILE, or in the certificate's file)",
+    )
+    run.add_argument(
+        "--ssl-keyfile-password",
+        metavar="PASSWORD",
+        help="of an encrypted key; others can see it here: better FANBUS_SSL_KEYFILE_PASSWORD",
+    )
+    run.add_argument(
+        "--ssl-ca-certs",
+        metavar="FILE",
+        help="clients must have a certificate of one of these (PEM; default: FANBUS_SSL_CA_CERTS)",
     )
     run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
     run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")

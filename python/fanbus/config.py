@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fanbus.exceptions import StartError
@@ -66,6 +67,19 @@ class Settings:
     shutdown_grace_s: float = 10.0
     """How long requests in flight may take at the end. Then the worker goes."""
 
+    ssl_certfile: str | None = None
+    """PEM file with the server's certificate and those of its issuers. None: plain HTTP."""
+
+    ssl_keyfile: str | None = None
+    """PEM file with the certificate's private key. None: it is in `ssl_certfile`."""
+
+    ssl_keyfile_password: str | None = field(default=None, repr=False)
+    """What the private key is encrypted with, if it is."""
+
+    ssl_ca_certs: str | None = None
+    """PEM file with the authorities of which every client must have a certificate. None: clients
+    need none."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.host, str) or not self.host:
             raise StartError(
@@ -85,6 +99,12 @@ class Settings:
                 f"history_size={self.history_size} is not possible: it is a size from 128K to 8G.",
                 status=2,
             )
+        for option in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
+            if getattr(self, option) is not None and self.ssl_certfile is None:
+                raise StartError(
+                    f"{option} is for TLS, which needs a certificate: give ssl_certfile too.",
+                    status=2,
+                )
         if self.loop not in _LOOPS:
             raise StartError(
                 f"FANBUS_LOOP={self.loop} is not an event loop. Use {', '.join(_LOOPS)}.", status=2
@@ -101,6 +121,10 @@ class Settings:
         on_linux: bool,
         bus_size: int | str | None = None,
         history_size: int | str | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile_password: str | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Settings:
         """Fills in what was left out: from the environment, else from the machine."""
@@ -132,6 +156,12 @@ class Settings:
                 cls.history_size,
             ),
             loop=environment.get("FANBUS_LOOP", "auto"),
+            ssl_certfile=_path("ssl_certfile", ssl_certfile, environment),
+            ssl_keyfile=_path("ssl_keyfile", ssl_keyfile, environment),
+            ssl_keyfile_password=ssl_keyfile_password
+            or environment.get("FANBUS_SSL_KEYFILE_PASSWORD")
+            or None,
+            ssl_ca_certs=_path("ssl_ca_certs", ssl_ca_certs, environment),
         )
 
 
@@ -148,6 +178,15 @@ def _check_whole(option: str, value: Any, least: int, most: int) -> None:
             f"{option}={value!r} is not possible: it is a whole number from {least} to {most}.",
             status=2,
         )
+
+
+def _path(
+    option: str, value: str | os.PathLike[str] | None, environment: Mapping[str, str]
+) -> str | None:
+    """A file, made absolute: workers look for it again when they start."""
+    if value is None:
+        value = environment.get(f"FANBUS_{option.upper()}") or None
+    return None if value is None else str(Path(value).absolute())
 
 
 def _size(option: str, value: int | str | None, default: int) -> int:

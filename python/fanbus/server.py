@@ -22,7 +22,16 @@ from fanbus.exceptions import StartError
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
 
-__all__ = ["importing", "is_importing", "leave_bus", "open_bus", "open_listeners", "run"]
+__all__ = [
+    "check_tls",
+    "importing",
+    "is_importing",
+    "leave_bus",
+    "open_bus",
+    "open_listeners",
+    "open_tls",
+    "run",
+]
 
 _importing: ContextVar[bool] = ContextVar("_importing", default=False)
 
@@ -51,6 +60,10 @@ def run(
     debug: bool,
     bus_size: int | str | None = None,
     history_size: int | str | None = None,
+    ssl_certfile: str | os.PathLike[str] | None = None,
+    ssl_keyfile: str | os.PathLike[str] | None = None,
+    ssl_keyfile_password: str | None = None,
+    ssl_ca_certs: str | os.PathLike[str] | None = None,
 ) -> None:
     """Serves `app` until it is told to end. What hinders the start ends the process instead."""
     logs.configure()
@@ -62,6 +75,10 @@ def run(
             debug=debug,
             bus_size=bus_size,
             history_size=history_size,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+            ssl_keyfile_password=ssl_keyfile_password,
+            ssl_ca_certs=ssl_ca_certs,
             on_linux=sys.platform == "linux",
         )
         if threading.current_thread() is not threading.main_thread():
@@ -84,6 +101,28 @@ def run(
         sys.stderr.write(f"fanbus: {error}\n")
         sys.stderr.flush()
         raise SystemExit(error.status) from None
+
+
+def open_tls(settings: Settings) -> _core.Tls | None:
+    """What the files of TLS hold now, checked. None: the server speaks plain HTTP."""
+    if settings.ssl_certfile is None:
+        return None
+    try:
+        return _core.Tls(
+            settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+            ssl_keyfile_password=settings.ssl_keyfile_password,
+            ssl_ca_certs=settings.ssl_ca_certs,
+        )
+    except ValueError as error:  # its text is a sentence that names the option
+        raise StartError(str(error)) from None
+
+
+def check_tls(settings: Settings) -> None:
+    """Before all else: StartError for files that cannot be used, a log line for what is odd."""
+    tls = open_tls(settings)
+    for warning in tls.warnings if tls else ():
+        logs.logger.warning("%s", warning)
 
 
 def open_listeners(settings: Settings) -> tuple[int, list[int]]:

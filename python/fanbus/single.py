@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from fanbus import banner, worker
-from fanbus.server import leave_bus, open_bus, open_listeners
+from fanbus.server import check_tls, leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -18,6 +18,7 @@ __all__ = ["serve"]
 
 def serve(app: Fanbus, settings: Settings) -> None:
     """Serves in this process until SIGINT or SIGTERM."""
+    check_tls(settings)
     port, (listener,) = open_listeners(settings)
     bus = open_bus(app, settings, port)
     try:

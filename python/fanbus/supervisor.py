@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fanbus import _core, banner, worker
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
-from fanbus.server import leave_bus, open_bus, open_listeners
+from fanbus.server import check_tls, leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -96,6 +96,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Returns after a clean end. StartError if the server cannot start."""
+        check_tls(self._settings)
         self._port, listeners = open_listeners(self._settings)
         self._slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
         self._bus = open_bus(self._app, self._settings, self._port)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fanbus import _core
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
+from fanbus.server import open_tls
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -73,6 +74,7 @@ def serve(
             app._router,
             bus,
             listener,
+            tls=open_tls(settings),
             threads=settings.threads,
             debug=settings.debug,
             on_error=log_error,

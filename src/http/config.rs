@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Config {
     /// A connection without a request for this long is closed.
     pub keep_alive: Duration,
+    /// A client has this long for the handshake of TLS.
+    pub handshake_timeout: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
     /// A client has this long to send the whole body of a request (408 above it).
@@ -27,6 +29,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(60),

@@ -18,11 +18,47 @@ pub struct Head {
     lines: Box<[u8]>,
     /// The other end of the TCP connection: a proxy, if there is one.
     pub peer: Option<SocketAddr>,
+    /// It came over TLS.
+    pub secure: bool,
+    /// As HTTP counts them.
+    pub version: Version,
+}
+
+/// The version of HTTP that a request came in. One byte: a WebSocket keeps it.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Version {
+    /// HTTP/1.0, or older.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Version {
+    /// As programs write it: "1.0", "1.1" or "2".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+impl From<actix_http::Version> for Version {
+    fn from(version: actix_http::Version) -> Self {
+        match version {
+            actix_http::Version::HTTP_2 => Self::Http2,
+            actix_http::Version::HTTP_11 => Self::Http11,
+            _ => Self::Http10,
+        }
+    }
 }
 
 impl Head {
-    /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead) -> Self {
+    /// Copies what user code may ask for. `secure`: it came over TLS.
+    pub fn new(head: &RequestHead, secure: bool) -> Self {
         let path = head.uri.path();
         let query = head.uri.query().unwrap_or_default();
         let header_lens = head.headers().iter();
@@ -43,6 +79,8 @@ impl Head {
         Self {
             lines: lines.into_boxed_slice(),
             peer: head.peer_addr,
+            secure,
+            version: head.version.into(),
         }
     }
 
@@ -100,7 +138,7 @@ mod tests {
             map.append(name.clone(), value);
         }
         *head.headers_mut() = map;
-        Head::new(&head)
+        Head::new(&head, false)
     }
 
     #[test]

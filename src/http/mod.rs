@@ -1,8 +1,11 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod config;
+mod connections;
+mod farewell;
 pub mod handler;
 pub mod head;
+mod http2;
 pub mod listener;
 pub mod path;
 pub mod replies;
@@ -12,4 +15,6 @@ pub mod router;
 pub mod routes;
 pub mod server;
 pub mod service;
+pub mod tls;
+pub mod transport;
 pub mod websocket;

@@ -17,11 +17,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, body: Bytes) -> Self {
+    /// Copies what user code may ask for. `secure`: it came over TLS.
+    pub fn new(head: &RequestHead, secure: bool, body: Bytes) -> Self {
         Self {
             method: head.method.clone(),
-            head: Head::new(head),
+            head: Head::new(head, secure),
             body,
         }
     }

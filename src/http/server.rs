@@ -7,22 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use actix_http::{HttpService, Protocol};
-use actix_service::{Service, ServiceFactory, fn_service, map_config};
-use actix_web::dev::AppConfig;
-use actix_web::{App, web};
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::config::Config;
+use super::connections::{Accepted, Plain, Secure};
 use super::handler::Handler;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
-use super::service::{self, Worker};
-use super::websocket::upgrade::{limit_writes, upgrade};
+use super::service::Worker;
+use super::tls::files::Tls;
+use super::transport::limit_writes;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::session::Inbox;
@@ -41,6 +38,8 @@ pub struct Server {
     pub routes: Arc<Routes>,
     /// The limits of the HTTP side.
     pub config: Config,
+    /// What TLS is spoken with. None: clients speak plain HTTP.
+    pub tls: Option<Tls>,
     /// Commands for the hub.
     pub orders: Orders,
     /// Replies to HTTP requests.
@@ -74,6 +73,7 @@ impl Server {
             bus,
             routes,
             config,
+            tls,
             orders,
             replies,
             mut shutdown,
@@ -106,9 +106,16 @@ impl Server {
             handler,
             replies: Rc::clone(&replies),
             end_of_turn: Rc::clone(&end_of_turn),
+            secure: tls.is_some(),
         };
         spawn_local(replies.hand_out());
-        let accepting = accept(listener, worker, Arc::clone(&connections), shutdown.clone());
+        let accepting = listen(
+            listener,
+            worker,
+            tls,
+            Arc::clone(&connections),
+            shutdown.clone(),
+        );
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
         // replaced.
@@ -139,45 +146,38 @@ impl Server {
     }
 }
 
-/// Accepts connections and drives each in a task of its own, which holds one of `permits`. Returns
-/// at shutdown.
-async fn accept(
+/// Serves what comes to the listener, over TLS or without it. Returns at shutdown.
+async fn listen(
     listener: TcpListener,
     worker: Worker,
+    tls: Option<Tls>,
     permits: Arc<Semaphore>,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let upgrades = worker.clone();
-    let signal = shutdown.clone();
-    let config = Arc::clone(&worker.config);
-    let app = move || {
-        let worker = worker.clone();
-        App::new().default_service(web::to(move |request, body| {
-            service::answer(worker.clone(), request, body)
-        }))
-    };
-    let connections = HttpService::build()
-        .keep_alive(config.keep_alive)
-        .client_request_timeout(config.head_timeout)
-        .tcp_nodelay(true)
-        .local_addr(address)
-        .graceful_shutdown_signal(move || {
-            let mut signal = signal.clone();
-            async move {
-                signal.wait().await;
-            }
-        })
-        .upgrade(fn_service(move |(request, framed)| {
-            upgrade(&upgrades, &request, framed);
-            std::future::ready(Ok::<_, actix_web::Error>(()))
-        }))
-        .finish(map_config(app(), |()| AppConfig::default()));
-    let service = ServiceFactory::<(TcpStream, Protocol, Option<_>)>::new_service(&connections, ())
-        .await
-        .map_err(|()| io::Error::other("the HTTP service did not start"))?;
-    let service = Rc::new(service);
+    let write_timeout = worker.config.write_timeout;
+    if let Some(tls) = tls {
+        let secure = Secure::new(worker, tls, address, shutdown.clone()).await?;
+        let serve = |accepted| secure.serve(accepted);
+        accept(listener, write_timeout, permits, shutdown, serve).await;
+    } else {
+        let plain = Plain::new(&worker, address, &shutdown).await?;
+        let serve = |accepted| plain.serve(accepted);
+        accept(listener, write_timeout, permits, shutdown, serve).await;
+    }
+    Ok(())
+}
+
+/// Accepts connections and serves each in a task of its own, which holds one of `permits`. Returns at
+/// shutdown.
+async fn accept<F: Future<Output = ()> + 'static>(
+    listener: tokio::net::TcpListener,
+    write_timeout: Duration,
+    permits: Arc<Semaphore>,
+    mut shutdown: Shutdown,
+    serve: impl Fn(Accepted) -> F,
+) {
     let mut told = None;
     loop {
         let accepted = async {
@@ -186,20 +186,20 @@ async fn accept(
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            _ = shutdown.wait() => return Ok(()),
+            _ = shutdown.wait() => return,
             accepted = accepted => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 // Every frame is written at once and whole: there is nothing to wait for.
                 let _ = stream.set_nodelay(true);
-                limit_writes(&stream, Some(config.write_timeout));
-                let service = Rc::clone(&service);
-                spawn_local(async move {
-                    let _permit = permit;
-                    // A connection that breaks off is the client's affair.
-                    let _ = service.call((stream, Protocol::Http1, Some(peer))).await;
-                });
+                limit_writes(&stream, Some(write_timeout));
+                let Ok(permit) = permit else { return };
+                spawn_local(serve(Accepted {
+                    stream,
+                    peer,
+                    permit,
+                }));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

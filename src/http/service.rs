@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
+use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{StatusCode, Version};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::timeout;
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
     pub end_of_turn: Rc<EndOfTurn>,
+    /// Clients speak TLS.
+    pub secure: bool,
 }
 
 /// Answers one HTTP request.
@@ -52,7 +55,7 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
         endpoint, values, ..
     } = found;
     let wants_request = worker.routes.http[endpoint.0 as usize].wants_request;
-    let request = wants_request.then(|| Request::new(request.head(), body));
+    let request = wants_request.then(|| Request::new(request.head(), worker.secure, body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -71,7 +74,9 @@ async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<B
     let limit = config.max_body_bytes;
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
-    if announced.is_none() && !headers.contains_key(header::TRANSFER_ENCODING) {
+    // HTTP/2 has frames for a body, and need not announce it.
+    let is_framed = request.version() == Version::HTTP_2;
+    if announced.is_none() && !is_framed && !headers.contains_key(header::TRANSFER_ENCODING) {
         return Ok(Bytes::new());
     }
     let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -86,12 +91,18 @@ async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<B
     };
     match read {
         Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if is_of_connection_limit(&error) => Err(too_busy()),
         Ok(Err(_)) => Err(Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
         )),
         Err(_) => Err(too_large(limit)),
     }
+}
+
+/// The bodies of this one's connection take all the memory that a connection may have.
+fn is_of_connection_limit(error: &actix_web::Error) -> bool {
+    matches!(error.as_error(), Some(PayloadError::Overflow))
 }
 
 fn not_found(path: &str) -> Response {

@@ -14,6 +14,9 @@ static LINES: Lines = Lines(Mutex::new(None));
 /// The process's logger is set once.
 static ONCE: Once = Once::new();
 
+/// Who warns of what clients do: a log that they can fill is of no use.
+const OF_CLIENTS: &str = "h2::";
+
 struct Lines(Mutex<Option<EventBox>>);
 
 /// From now on log lines go into `events`.
@@ -42,7 +45,7 @@ pub(super) fn tell(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
+        metadata.level() <= Level::Warn && !metadata.target().starts_with(OF_CLIENTS)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -30,6 +30,7 @@ mod response;
 mod router;
 mod subscription;
 mod threads;
+mod tls;
 mod visit;
 mod waits;
 mod websocket;
@@ -54,6 +55,8 @@ mod _core {
     use super::router::Router;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
+    #[pymodule_export]
+    use super::tls::Tls;
     #[pymodule_export]
     use super::visit::Session;
     #[pymodule_export]

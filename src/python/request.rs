@@ -224,6 +224,22 @@ impl Request {
         self.head.client()
     }
 
+    /// "https" if the request came over TLS, else "http".
+    #[getter]
+    fn scheme(&self) -> &'static str {
+        if self.head.http.secure {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    /// The version of HTTP: "1.0", "1.1" or "2".
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        self.head.http.version.as_str()
+    }
+
     /// Yours: kept as long as the request.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {

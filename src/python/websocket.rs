@@ -375,6 +375,12 @@ impl WebSocket {
         self.head.client()
     }
 
+    /// "wss" if the connection has TLS, else "ws".
+    #[getter]
+    fn scheme(&self) -> &'static str {
+        if self.head.http.secure { "wss" } else { "ws" }
+    }
+
     /// Yours: kept as long as the connection.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {

@@ -21,6 +21,7 @@ use super::outcome::Host;
 use super::remote::Remote;
 use super::router::{Endpoints, Kinds, Router};
 use super::threads::Threads;
+use super::tls::Tls;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::shutdown::{self, Trigger};
 use crate::actors::topic::Topic;
@@ -93,12 +94,14 @@ struct State {
 #[pymethods]
 impl Worker {
     #[new]
-    #[pyo3(signature = (router, bus, listener, *, threads, debug, on_error))]
+    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
+    #[pyo3(signature = (router, bus, listener, *, tls=None, threads, debug, on_error))]
     fn new(
         py: Python<'_>,
         router: &Router,
         bus: &Bus,
         listener: RawFd,
+        tls: Option<Bound<'_, Tls>>,
         threads: usize,
         debug: bool,
         on_error: Py<PyAny>,
@@ -113,6 +116,7 @@ impl Worker {
             bus: bus.clone(),
             routes: http_routes,
             config: Config::default(),
+            tls: tls.map(|tls| tls.get().0.clone()),
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,

@@ -1,20 +1,11 @@
 //! From an upgrade request on an HTTP connection to a session on the bare socket.
 
-use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_http::header::SEC_WEBSOCKET_EXTENSIONS;
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
 use bytes::Bytes;
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::timeout;
 
 use super::codec::Decoder;
 use super::extension::{Agreement, agree_on_deflate};
@@ -23,20 +14,26 @@ use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
 use crate::actors::hub::{Ask, Open, Opening, Seat, Tell};
 use crate::actors::outbox::Source;
-use crate::actors::outlet::{Outlet, Writer};
+use crate::actors::outlet::Outlet;
 use crate::actors::session::{Route, Session};
+use crate::http::farewell;
 use crate::http::handler::Call;
 use crate::http::path::Values;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
+use crate::http::transport::{Transport, limit_writes};
 
 /// An HTTP connection whose request asks for an upgrade.
-pub(in crate::http) type Framed = actix_codec::Framed<TcpStream, h1::Codec>;
+pub(in crate::http) type Framed<T> = actix_codec::Framed<T, h1::Codec>;
 
 /// Checks the request and sends it to the hub, or refuses it. Never waits.
-pub(in crate::http) fn upgrade(worker: &Worker, request: &HttpRequest, framed: Framed) {
+pub(in crate::http) fn upgrade<T: Transport>(
+    worker: &Worker,
+    request: &HttpRequest,
+    framed: Framed<T>,
+) {
     let parts = framed.into_parts();
     let client = Client {
         stream: parts.io,
@@ -52,8 +49,8 @@ pub(in crate::http) fn upgrade(worker: &Worker, request: &HttpRequest, framed: F
 }
 
 /// A client on its socket, not answered yet.
-struct Client {
-    stream: TcpStream,
+struct Client<T> {
+    stream: T,
     /// Frames that came together with the handshake.
     early: Vec<u8>,
     /// Responses to earlier requests of this connection that were not written yet.
@@ -116,7 +113,7 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
 }
 
 impl Checked<'_> {
-    fn open(self, worker: &Worker, head: &RequestHead, client: Client) -> Open {
+    fn open<T: Transport>(self, worker: &Worker, head: &RequestHead, client: Client<T>) -> Open {
         let Self {
             endpoint,
             settings,
@@ -130,7 +127,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, Bytes::new())),
+            request: Some(Request::new(head, worker.secure, Bytes::new())),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {
@@ -160,38 +157,17 @@ impl Checked<'_> {
     }
 }
 
-impl Client {
-    /// Answers with a plain response and closes, in a small task of its own. What the client still
-    /// sends is read: a socket dropped with unread input is reset, and takes the answer with it.
+impl<T: Transport> Client<T> {
+    /// Answers with a plain response and closes.
     fn refuse(self, refusal: &Refusal) {
-        let Self {
-            mut stream, unsent, ..
-        } = self;
-        let mut answer = unsent;
+        let mut answer = self.unsent;
         refusal.write(&mut answer);
-        let answered = async move {
-            // A client that has gone does not miss the answer.
-            if stream.write_all(&answer).await.is_err() || stream.shutdown().await.is_err() {
-                return;
-            }
-            let mut ignored = [0; 1024];
-            while matches!(stream.read(&mut ignored).await, Ok(1..)) {}
-        };
-        tokio::task::spawn_local(timeout(LINGER, answered));
+        farewell::answer_and_close(self.stream, answer);
     }
 }
 
-/// A refused client has this long to read the answer.
-const LINGER: Duration = Duration::from_secs(5);
-
-/// A peer that takes nothing of what is sent for this long is cut off by the kernel.
-pub(in crate::http) fn limit_writes(stream: &TcpStream, timeout: Option<Duration>) {
-    // A connection that is gone already needs no limit.
-    let _ = SockRef::from(stream).set_tcp_user_timeout(timeout);
-}
-
-struct Handshake {
-    client: Client,
+struct Handshake<T> {
+    client: Client<T>,
     upgrade: Upgrade,
     deflate: Option<Agreement>,
     /// The one of the endpoint's that the client prefers.
@@ -200,7 +176,7 @@ struct Handshake {
     watched: bool,
 }
 
-impl Opening for Handshake {
+impl<T: Transport> Opening for Handshake<T> {
     fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet> {
         let Self {
             client:
@@ -226,8 +202,8 @@ impl Opening for Handshake {
             .and_then(|name| Subprotocol::new(name).ok())
             .or(subprotocol);
         // A session has a limit of its own for that, or none.
-        limit_writes(&stream, None);
-        let (reader, writer) = stream.into_split();
+        limit_writes(stream.socket(), None);
+        let (reader, writer) = stream.split();
         let end_of_turn = Rc::clone(&shared.end_of_turn);
         let mut decoder = Decoder::new(limits.max_message_size);
         let mut encoding = Encoding::Plain;
@@ -259,38 +235,5 @@ impl Opening for Handshake {
     fn reject(self: Box<Self>, status: u16, reason: &str) {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         self.client.refuse(&Refusal::new(status, reason.to_owned()));
-    }
-}
-
-impl Writer for OwnedWriteHalf {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write(self, bytes)
-    }
-
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write_vectored(self, slices)
-    }
-
-    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_write_ready(context)
-    }
-
-    fn finish(&self) {
-        // A connection that is gone already needs no farewell.
-        let _ = SockRef::from(self.as_ref()).shutdown(Shutdown::Write);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::tcp::OwnedReadHalf;
-
-    use super::*;
-
-    #[test]
-    fn a_session_and_its_task_are_four_cache_lines() {
-        // Tokio aligns a task to two cache lines, and adds about a hundred bytes to what it runs.
-        type Open = Session<OwnedReadHalf, Decoder>;
-        assert!(size_of::<Open>() <= 144, "{}", size_of::<Open>());
     }
 }

@@ -9,6 +9,7 @@ use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
 use fanbus::actors::session::SessionKey;
 
+use super::setup;
 use crate::support::DEADLINE;
 use crate::support::client::{Client, End, frame, opcode};
 use crate::support::handler::Seen;
@@ -17,7 +18,7 @@ use crate::support::worker::{Setup, TestBus, Worker};
 #[test]
 fn a_close_is_echoed_then_the_connection_ends_and_the_handler_knows_the_code() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     for code in [1000, 1001, 3000, 4999] {
         let mut client = Client::open(worker.address, "/handler/usual");
         client.close(code);
@@ -34,7 +35,7 @@ fn a_close_is_echoed_then_the_connection_ends_and_the_handler_knows_the_code() {
 #[test]
 fn what_was_sent_before_a_close_comes_before_it() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/handler/usual");
     client.text("say-times 3 last words");
     client.text("close 4000");
@@ -65,10 +66,7 @@ fn what_came_before_a_violation_is_answered_before_the_close() {
         answer_timeout: 2 * DEADLINE,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut client = Client::open(worker.address, "/handler/deaf");
     client.send_bytes(&one_right_one_wrong());
@@ -91,7 +89,7 @@ fn what_came_before_a_violation_is_answered_before_the_close() {
 #[test]
 fn a_handler_that_does_not_answer_does_not_keep_a_violation_open() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/handler/deaf");
     client.send_bytes(&one_right_one_wrong());
     client.expect_close(1002);
@@ -105,10 +103,7 @@ fn slow_client(bus: &TestBus) -> (Worker, Client) {
         close_timeout: 2 * DEADLINE,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut client = Client::connect_narrow(worker.address).opened("/handler/usual");
     client.text(&format!("say-times 60 {}", "x".repeat(10_000)));
@@ -152,7 +147,7 @@ fn a_goodbye_that_crosses_the_servers_own_does_not_cut_it_short() {
 #[test]
 fn only_the_first_close_counts_and_nothing_comes_behind_it() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/handler/usual");
     let mut bytes = frame(true, opcode::CLOSE, &1000_u16.to_be_bytes());
     bytes.extend(frame(true, opcode::TEXT, b"say too late"));
@@ -166,7 +161,7 @@ fn only_the_first_close_counts_and_nothing_comes_behind_it() {
 #[test]
 fn an_end_without_a_close_frame_is_1006_to_the_handler() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let ends: [fn(Client); 3] = [Client::reset, drop, |mut client| {
         client.half_close();
         assert_eq!(client.end(), End::Finished);
@@ -185,10 +180,7 @@ fn a_client_that_never_answers_the_close_is_cut_off() {
         max_connections: Some(1),
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut deaf = Client::open(worker.address, "/handler/usual");
     deaf.text("close 1000");
@@ -208,10 +200,7 @@ fn a_slow_reader_gets_the_close_frame_as_long_as_it_goes_on_reading() {
         close_timeout: Duration::from_millis(400),
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let text = "x".repeat(10_000);
     let mut client = Client::connect_narrow(worker.address).opened("/handler/usual");

@@ -7,6 +7,7 @@ use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::Overflow;
 use fanbus::ipc::BusOptions;
 
+use super::setup;
 use crate::support::client::{Client, frame, opcode};
 use crate::support::deflate;
 use crate::support::handler::publish;
@@ -16,7 +17,7 @@ fn with(bus: &TestBus, limits: Limits) -> Worker {
     let setup = Setup {
         limits,
         compression: true,
-        ..Setup::default()
+        ..setup()
     };
     Worker::with(bus.name(), setup)
 }
@@ -38,7 +39,7 @@ fn text(number: usize, words: usize) -> String {
 #[test]
 fn only_routes_that_compress_answer_and_only_clients_that_offer() {
     let bus = TestBus::new();
-    let plain = Worker::start(&bus);
+    let plain = Worker::with(bus.name(), setup());
     let deflating = start(&bus);
     let offer = deflate::handshake("/echo");
     let without = crate::support::client::handshake("/echo");

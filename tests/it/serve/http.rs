@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanbus::http::config::Config;
 use fanbus::http::response::Response;
 
+use super::setup;
 use crate::support::client::{Client, End};
 use crate::support::handler::Seen;
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -14,20 +15,14 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn with(config: Config) -> (TestBus, Worker) {
     let bus = TestBus::new();
-    let worker = Worker::with(
-        bus.name(),
-        Setup {
-            config,
-            ..Setup::default()
-        },
-    );
+    let worker = Worker::with(bus.name(), Setup { config, ..setup() });
     (bus, worker)
 }
 
 #[test]
 fn what_is_not_served_is_refused_with_the_right_status() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     for (request, status) in [("GET /none", 404), ("POST /", 405), ("GET /", 200)] {
         client.send_bytes(format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
@@ -41,7 +36,7 @@ fn what_is_not_served_is_refused_with_the_right_status() {
 #[test]
 fn head_is_the_head_of_get() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     client.send_bytes(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = client.head();
@@ -56,7 +51,7 @@ fn head_is_the_head_of_get() {
 #[test]
 fn requests_may_be_pipelined_and_cut_anywhere() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     let post = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345";
     let chunked = b"POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -132,7 +127,7 @@ fn a_body_that_does_not_come_is_answered_with_408() {
 #[test]
 fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_else() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let held = |seen: &Seen| match seen {
         Seen::Held(key) => Some(*key),
         _ => None,
@@ -163,7 +158,7 @@ fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_els
 #[test]
 fn a_handler_with_too_much_to_do_is_not_given_more() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     worker.has_room.store(false, SeqCst);
     let mut client = Client::connect(worker.address);
     client.send_bytes(GET);

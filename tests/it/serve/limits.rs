@@ -5,6 +5,7 @@ use std::time::Duration;
 use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::{FRAME_OVERHEAD, Overflow};
 
+use super::setup;
 use crate::support::client::{Client, End, frame, header, opcode};
 use crate::support::handler::{Seen, publish};
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -13,13 +14,7 @@ const ROUTES: [&str; 3] = ["/echo", "/relay/room", "/handler/deaf"];
 
 fn with(limits: Limits) -> (TestBus, Worker) {
     let bus = TestBus::new();
-    let worker = Worker::with(
-        bus.name(),
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
+    let worker = Worker::with(bus.name(), Setup { limits, ..setup() });
     (bus, worker)
 }
 

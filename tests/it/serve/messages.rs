@@ -1,12 +1,13 @@
 //! Messages there and back on one worker: echo, relay, the handler's own topics.
 
+use super::setup;
 use crate::support::client::{Client, frame, handshake, opcode};
 use crate::support::worker::{TestBus, Worker};
 
 #[test]
 fn an_echo_has_the_prefix_and_keeps_text_and_binary_apart() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/echo");
     for payload in [String::new(), "hi".to_owned(), "x".repeat(70_000)] {
         for opcode in [opcode::TEXT, opcode::BINARY] {
@@ -21,7 +22,7 @@ fn an_echo_has_the_prefix_and_keeps_text_and_binary_apart() {
 #[test]
 fn frames_may_be_cut_and_joined_in_any_way() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/echo");
     let mut bytes = frame(true, opcode::TEXT, b"one");
     bytes.extend(frame(false, opcode::TEXT, b"tw"));
@@ -45,7 +46,7 @@ fn frames_may_be_cut_and_joined_in_any_way() {
 #[test]
 fn frames_that_come_together_with_the_handshake_count() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     for path in ["/echo", "/relay/early", "/handler/usual"] {
         let mut client = Client::connect(worker.address);
         let mut bytes = handshake(path).into_bytes();
@@ -59,7 +60,7 @@ fn frames_that_come_together_with_the_handshake_count() {
 #[test]
 fn a_relay_reaches_everybody_in_its_room_the_sender_too_and_nobody_else() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut here = [(); 3].map(|()| Client::open(worker.address, "/relay/here"));
     let mut there = Client::open(worker.address, "/relay/there");
     here[0].text("hello");
@@ -73,7 +74,7 @@ fn a_relay_reaches_everybody_in_its_room_the_sender_too_and_nobody_else() {
 #[test]
 fn the_sender_alone_is_left_out_when_it_wants_to_be() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut sender = Client::open(worker.address, "/handler/usual");
     let mut other = Client::open(worker.address, "/handler/usual");
     for client in [&mut sender, &mut other] {
@@ -92,7 +93,7 @@ fn the_sender_alone_is_left_out_when_it_wants_to_be() {
 #[test]
 fn a_session_on_two_topics_sees_both_in_the_order_of_the_bus() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut both = Client::open(worker.address, "/handler/usual");
     let mut one = Client::open(worker.address, "/handler/usual");
     for (client, topic) in [(&mut both, "a"), (&mut one, "b")] {
@@ -116,7 +117,7 @@ fn a_session_on_two_topics_sees_both_in_the_order_of_the_bus() {
 #[test]
 fn after_unsubscribing_nothing_more_comes_and_subscribing_twice_delivers_once() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/handler/usual");
     for _ in 0..2 {
         client.text("subscribe news");

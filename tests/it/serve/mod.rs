@@ -7,10 +7,19 @@ mod http;
 mod limits;
 mod messages;
 mod opening;
+mod over_tls;
 mod pace;
 mod pressure;
 mod shutdown;
 mod stalled;
 mod subscribing;
+mod tls;
 mod watching;
 mod workers;
+
+use crate::support::worker::Setup;
+
+/// The usual worker of these tests: on plain TCP.
+fn setup() -> Setup {
+    Setup::default()
+}

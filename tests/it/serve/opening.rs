@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
 
+use super::setup;
 use crate::support::client::{Client, End, frame, handshake, opcode};
 use crate::support::eventually;
 use crate::support::handler::{Seen, asked};
@@ -13,13 +14,7 @@ use crate::support::worker::{Setup, TestBus, Worker};
 
 fn with(limits: Limits) -> (TestBus, Worker) {
     let bus = TestBus::new();
-    let worker = Worker::with(
-        bus.name(),
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
+    let worker = Worker::with(bus.name(), Setup { limits, ..setup() });
     (bus, worker)
 }
 
@@ -53,7 +48,7 @@ fn opens_again(worker: &Worker, path: &str) {
 #[test]
 fn a_refused_handshake_says_why_and_the_connection_ends() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let good = handshake("/echo");
     let cases = [
         (good.replace("/echo", "/nowhere"), 404),
@@ -81,7 +76,7 @@ fn a_refused_handshake_says_why_and_the_connection_ends() {
 #[test]
 fn an_upgrade_to_something_else_is_an_ordinary_request() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     client.send_bytes(
         b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n\
@@ -94,7 +89,7 @@ fn an_upgrade_to_something_else_is_an_ordinary_request() {
 #[test]
 fn a_plain_request_to_a_websocket_is_told_to_upgrade() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     client.send_bytes(b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.answer().status, 426);
@@ -103,7 +98,7 @@ fn a_plain_request_to_a_websocket_is_told_to_upgrade() {
 #[test]
 fn a_refused_client_may_go_on_sending_while_it_reads_the_answer() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     let mut bytes = handshake("/nowhere").into_bytes();
     bytes.extend(frame(true, opcode::BINARY, &vec![0; 200_000]));
@@ -120,7 +115,7 @@ fn a_refused_client_may_go_on_sending_while_it_reads_the_answer() {
 #[test]
 fn requests_in_front_of_an_upgrade_are_answered_first() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
     let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     client.send_bytes(format!("{get}{get}{}", handshake("/echo")).as_bytes());
@@ -181,7 +176,7 @@ fn a_handler_that_never_answers_costs_the_client_a_504_and_is_told() {
 #[test]
 fn accepting_twice_is_accepting_once_and_then_it_cannot_be_refused() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut client = Client::open(worker.address, "/handler/twice");
     client.text("say in");
     assert_eq!(client.message(), "in");
@@ -208,7 +203,7 @@ fn a_client_that_leaves_before_it_was_accepted_leaves_nothing_behind() {
 #[test]
 fn clients_are_not_queued_for_a_handler_that_has_too_much_to_do() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     worker.has_room.store(false, SeqCst);
     assert_eq!(
         Client::refused(worker.address, "/handler/usual").status,

@@ -4,6 +4,7 @@ use std::thread;
 
 use fanbus::actors::limits::Limits;
 
+use super::setup;
 use crate::support::client::{Client, frame, opcode};
 use crate::support::handler::publish;
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -17,10 +18,7 @@ fn relays_cannot_publish_faster_than_their_own_worker_reads() {
         max_queue_bytes: 1 << 30,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut listener = Client::open(worker.address, "/relay/all");
     let senders = [(); 3].map(|()| Client::open(worker.address, "/relay/all"));
@@ -48,10 +46,7 @@ fn large_messages_of_many_relays_do_not_overrun_their_own_worker() {
         max_queue_bytes: 1 << 30,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut listener = Client::open(worker.address, "/relay/all");
     let message = frame(true, opcode::BINARY, &vec![7; largest]);
@@ -70,7 +65,7 @@ fn large_messages_of_many_relays_do_not_overrun_their_own_worker() {
 #[test]
 fn a_client_that_floods_does_not_starve_the_others() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let floods = ["/echo", "/handler/deaf"].map(|path| {
         let mut client = Client::open(worker.address, path);
         let mut reader = client.sender();
@@ -105,10 +100,7 @@ fn an_echo_client_that_does_not_read_stops_being_read_from() {
         max_queue_bytes: 100_000,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut client = Client::connect_narrow(worker.address).opened("/echo");
     let mut sender = client.sender();
@@ -135,10 +127,7 @@ fn a_burst_on_the_bus_does_not_keep_sockets_from_being_read() {
         max_queue_bytes: 1 << 30,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut listeners = [(); 5].map(|()| Client::open(worker.address, "/relay/room"));
     let mut echo = Client::open(worker.address, "/echo");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use fanbus::http::config::Config;
 use fanbus::http::response::Response;
 
+use super::setup;
 use crate::support::client::{Client, End, handshake};
 use crate::support::handler::{Seen, asked};
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -18,7 +19,7 @@ const LONG: Duration = DEADLINE.saturating_mul(2);
 #[test]
 fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let paths = ["/echo", "/relay/room", "/handler/usual"];
     let mut clients = paths.map(|path| Client::open(worker.address, path));
     let mut usual = Client::open(worker.address, "/handler/usual");
@@ -39,7 +40,7 @@ fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
 #[test]
 fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut idle = Client::connect(worker.address);
     idle.send_bytes(GET);
     assert_eq!(idle.answer().status, 200);
@@ -52,7 +53,7 @@ fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
 #[test]
 fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut held = Client::connect(worker.address);
     held.send_bytes(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let key = worker.saw("the request", |seen| match seen {
@@ -87,7 +88,7 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
 #[test]
 fn a_client_that_waits_to_be_let_in_is_sent_away_and_its_handler_told() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut waits = Client::connect(worker.address);
     waits.send_bytes(handshake("/handler/silent").as_bytes());
     worker.saw("the question", asked);
@@ -105,10 +106,7 @@ fn a_worker_with_all_places_taken_hears_of_its_end() {
         max_connections: 1,
         ..Config::default()
     };
-    let setup = Setup {
-        config,
-        ..Setup::default()
-    };
+    let setup = Setup { config, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     let mut only = Client::connect(worker.address);
     only.send_bytes(GET);
@@ -121,7 +119,7 @@ fn a_worker_with_all_places_taken_hears_of_its_end() {
 #[test]
 fn whoever_does_not_answer_is_cut_off_when_the_grace_time_is_over() {
     let bus = TestBus::new();
-    let worker = Worker::start(&bus);
+    let worker = Worker::with(bus.name(), setup());
     let mut deaf = Client::open(worker.address, "/echo");
     let mut held = Client::connect(worker.address);
     held.send_bytes(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanbus::actors::limits::Limits;
 use fanbus::ipc::BusOptions;
 
+use super::setup;
 use crate::support::client::{Client, End, frame, opcode};
 use crate::support::handler::publish;
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -19,10 +20,7 @@ fn with(timeout: Option<Duration>) -> (TestBus, Worker) {
         max_queue_bytes: 1 << 30,
         ..Limits::default()
     };
-    let setup = Setup {
-        limits,
-        ..Setup::default()
-    };
+    let setup = Setup { limits, ..setup() };
     let worker = Worker::with(bus.name(), setup);
     (bus, worker)
 }

@@ -1,14 +1,15 @@
 //! A client that speaks HTTP and WebSocket byte by byte over a plain socket, so that it can also do
 //! what no decent client does. Every wait has a deadline.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 use super::deflate;
+use super::stream::Stream;
 
 /// The opcodes of RFC 6455, section 5.2.
 pub mod opcode {
@@ -21,7 +22,7 @@ pub mod opcode {
 }
 
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// What came and was not looked at yet.
     input: Vec<u8>,
     /// How much of `input` was looked at.
@@ -54,12 +55,14 @@ pub enum End {
     Finished,
     /// The peer threw the connection away.
     Reset,
+    /// TLS has ended without its farewell.
+    Torn,
 }
 
 impl Client {
     /// A TCP connection.
     pub fn connect(address: SocketAddr) -> Self {
-        Self::from_stream(TcpStream::connect(address).expect("somebody listens"))
+        Self::on(TcpStream::connect(address).expect("somebody listens"))
     }
 
     /// A TCP connection that takes only little before its reader does: a slow network.
@@ -69,13 +72,29 @@ impl Client {
         let buffer = socket.set_recv_buffer_size(128 * 1024);
         buffer.expect("a small buffer");
         socket.connect(&address.into()).expect("somebody listens");
-        Self::from_stream(socket.into())
+        Self::on(socket.into())
     }
 
-    fn from_stream(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("a TCP socket");
-        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
-        stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
+    /// A connection to a worker, with TLS if that is what it speaks.
+    fn on(socket: TcpStream) -> Self {
+        socket.set_nodelay(true).expect("a TCP socket");
+        socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        socket.set_write_timeout(Some(DEADLINE)).expect("not zero");
+        Self::in_protocol(socket, b"http/1.1")
+    }
+
+    /// A connection to a worker with TLS, to speak HTTP/2.
+    pub fn connect_http2(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("somebody listens");
+        socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        Self::in_protocol(socket, b"h2")
+    }
+
+    fn in_protocol(socket: TcpStream, protocol: &[u8]) -> Self {
+        Self::from_stream(Stream::new(socket, protocol))
+    }
+
+    fn from_stream(stream: Stream) -> Self {
         let (input, taken) = (Vec::new(), 0);
         Self {
             stream,
@@ -138,7 +157,7 @@ impl Client {
 
     /// A second hand on the same connection, to send while the first one reads.
     pub fn sender(&self) -> Self {
-        Self::from_stream(self.stream.try_clone().expect("a descriptor"))
+        Self::from_stream(self.stream.another())
     }
 
     #[track_caller]
@@ -168,15 +187,13 @@ impl Client {
 
     /// The writing side ends; reading goes on.
     pub fn half_close(&self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("it is connected");
+        self.stream.end_writing();
     }
 
     /// Throws the connection away: the server sees a reset.
     pub fn reset(self) {
         let abrupt = Some(Duration::ZERO);
-        SockRef::from(&self.stream)
+        SockRef::from(self.stream.socket())
             .set_linger(abrupt)
             .expect("a TCP socket");
     }
@@ -318,6 +335,8 @@ impl Client {
                 self.input.extend_from_slice(&chunk[..count]);
                 Ok(())
             }
+            // Over TLS: the end without its farewell, which might be anybody's.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(End::Torn),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(End::Reset),
             Err(error) => panic!("nothing came in time: {error}"),
         }

@@ -6,9 +6,11 @@
     reason = "a test binary exports nothing: `pub` is for the other files"
 )]
 
+pub mod certificates;
 pub mod client;
 pub mod deflate;
 pub mod handler;
+pub mod stream;
 pub mod worker;
 
 use std::time::{Duration, Instant};

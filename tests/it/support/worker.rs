@@ -18,6 +18,7 @@ use fanbus::http::replies::ReplyBox;
 use fanbus::http::router::{EndpointId, Router};
 use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
 use fanbus::http::server::Server;
+use fanbus::http::tls::files::Tls;
 use fanbus::http::websocket::origin::Origins;
 use fanbus::ipc::{Bus, BusOptions};
 use socket2::SockRef;
@@ -25,6 +26,7 @@ use socket2::SockRef;
 use super::DEADLINE;
 use super::handler::Scripted;
 pub use super::handler::Seen;
+use super::stream;
 
 /// The HTTP endpoints.
 pub mod http {
@@ -81,6 +83,8 @@ pub struct Setup {
     pub compression: bool,
     /// User code is told of the sessions of turbo routes.
     pub watched: bool,
+    /// Clients speak TLS; [`Client`](super::client::Client) knows.
+    pub tls: Option<Tls>,
     /// Called first on the worker's I/O thread.
     pub on_thread: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -116,6 +120,9 @@ impl Worker {
         let buffer = SockRef::from(&listener).set_send_buffer_size(64 * 1024);
         buffer.expect("a small buffer");
         let address = listener.local_addr().expect("it is bound");
+        if setup.tls.is_some() {
+            stream::speak_tls_to(address);
+        }
         let (trigger, shutdown) = shutdown::signal();
         let orders = Arc::new(Mailbox::new(usize::MAX, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(usize::MAX, TaskSignal::default()));
@@ -129,6 +136,7 @@ impl Worker {
             bus: bus.clone(),
             routes: Arc::new(routes(&setup)),
             config: setup.config,
+            tls: setup.tls,
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
@@ -208,6 +216,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        stream::speak_plainly_to(self.address);
         self.trigger.pull(Duration::from_millis(100));
         let ended = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {

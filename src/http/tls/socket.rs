@@ -1,0 +1,381 @@
+//! A session's TLS connection: one state, a half that reads and a half that writes.
+//!
+//! Neither half ever waits for the other. What is written is encrypted a chunk at a time, and the next
+//! chunk only when the kernel has taken the last one; so a client that does not read costs one chunk
+//! besides what its outbox may hold, wherever in a record it stopped.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConnection;
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::actors::outlet::Writer;
+use crate::http::transport::{Transport, end_writing};
+
+/// Bytes that are encrypted before the kernel has to take them: two records. More would make a client
+/// that does not read dearer, less would cost more system calls for one that does.
+const CHUNK: usize = 32 * 1024;
+
+/// Slices that are encrypted together.
+const SLICES: usize = 64;
+
+struct Shared {
+    socket: TcpStream,
+    state: RefCell<State>,
+}
+
+struct State {
+    tls: ServerConnection,
+    /// The last byte that was encrypted was not reported as taken. See [`TlsWriter`].
+    held_back: bool,
+    /// The close alert is on its way; the writing side ends behind it.
+    finishing: bool,
+}
+
+/// The half that a session reads from.
+pub struct TlsReader(Rc<Shared>);
+
+/// The half that an outlet writes to.
+///
+/// Whoever writes here must be told of what the kernel has not taken yet, or nobody would come back to
+/// flush it, and no limit would see it. So as long as there is such a rest, the last byte of it is
+/// reported as not taken: its frame waits in the outbox, which has seen its beginning and never
+/// forgets it then. When it is given again, it is not encrypted again.
+pub struct TlsWriter(Rc<Shared>);
+
+impl std::fmt::Debug for TlsReader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TlsReader").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TlsWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TlsWriter").finish_non_exhaustive()
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    type Reader = TlsReader;
+    type Writer = TlsWriter;
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+
+    fn split(self) -> (TlsReader, TlsWriter) {
+        let (socket, tls) = self.into_inner();
+        let state = RefCell::new(State {
+            tls,
+            held_back: false,
+            finishing: false,
+        });
+        let shared = Rc::new(Shared { socket, state });
+        (TlsReader(Rc::clone(&shared)), TlsWriter(shared))
+    }
+}
+
+impl Drop for Shared {
+    /// The farewell of a session that has ended without one, if there is room for it.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        state.tls.send_close_notify();
+        // A connection that is gone already needs no farewell.
+        let _ = state.flush(&self.socket);
+    }
+}
+
+impl State {
+    /// Gives the kernel what is encrypted already. False when it does not take all of it.
+    fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut Raw(socket)) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Encrypts and sends what the kernel takes of the slices.
+    fn write(&mut self, socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.flush(socket)? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        // It is with the kernel now, and is what the slices begin with.
+        let mut taken = usize::from(std::mem::take(&mut self.held_back));
+        loop {
+            let chunk = part(slices, taken);
+            if chunk.is_empty() {
+                return Ok(taken);
+            }
+            match self.tls.writer().write_vectored(&chunk)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                count => taken += count,
+            }
+            if !self.flush(socket)? {
+                self.held_back = true;
+                taken -= 1;
+                return match taken {
+                    0 => Err(ErrorKind::WouldBlock.into()),
+                    _ => Ok(taken),
+                };
+            }
+        }
+    }
+
+    /// Ends the writing side, if the close alert is with the kernel. True when nothing is left to do.
+    fn finish(&mut self, socket: &TcpStream) -> bool {
+        if self.finishing && self.flush(socket).unwrap_or(true) {
+            self.finishing = false;
+            end_writing(socket);
+        }
+        !self.finishing
+    }
+}
+
+/// What follows the first `skip` bytes of the slices, up to a chunk of it.
+fn part<'s>(slices: &'s [IoSlice<'_>], mut skip: usize) -> SmallVec<[IoSlice<'s>; SLICES]> {
+    let mut part = SmallVec::new();
+    let mut room = CHUNK;
+    for slice in slices {
+        if skip >= slice.len() {
+            skip -= slice.len();
+            continue;
+        }
+        let bytes = &slice[std::mem::take(&mut skip)..];
+        let bytes = &bytes[..bytes.len().min(room)];
+        part.push(IoSlice::new(bytes));
+        room -= bytes.len();
+        if room == 0 || part.len() == SLICES {
+            break;
+        }
+    }
+    part
+}
+
+impl Writer for TlsWriter {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Shared { socket, state } = &*self.0;
+        state.borrow_mut().write(socket, slices)
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.socket.poll_write_ready(context)
+    }
+
+    /// What does not go out at once is sent by the reading half.
+    fn finish(&self) {
+        let Shared { socket, state } = &*self.0;
+        let state = &mut *state.borrow_mut();
+        state.tls.send_close_notify();
+        state.finishing = true;
+        state.finish(socket);
+    }
+}
+
+impl AsyncRead for TlsReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Shared { socket, state } = &*self.0;
+        let state = &mut *state.borrow_mut();
+        loop {
+            match state.tls.reader().read(buffer.initialize_unfilled()) {
+                Ok(count) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // The end without TLS's own farewell. A WebSocket has a farewell of its own, by which
+                // who reads knows whether something is missing.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            match state.tls.read_tls(&mut Raw(socket)) {
+                Ok(_) => {
+                    let processed = state.tls.process_new_packets();
+                    // What TLS answers by itself: new keys, alerts. A rest of it goes out before
+                    // whatever is written next; of a broken socket the next read tells.
+                    let _ = state.flush(socket);
+                    if let Err(error) = processed {
+                        return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, error)));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    while !state.finish(socket) {
+                        match socket.poll_write_ready(context) {
+                            Poll::Ready(ready) => ready?,
+                            Poll::Pending => break,
+                        }
+                    }
+                    ready!(socket.poll_read_ready(context))?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// The socket as rustls wants it: what is not ready is `WouldBlock`.
+struct Raw<'s>(&'s TcpStream);
+
+impl Read for Raw<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::generate_simple_self_signed;
+    use rustls::crypto::ring;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+
+    use super::*;
+
+    /// A session's halves with little room below them, and its client.
+    async fn pair() -> (TlsReader, TlsWriter, client::TlsStream<TcpStream>) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring has all")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("they fit");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has all")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let small = SockRef::from(&listener).set_send_buffer_size(16 * 1024);
+        small.expect("a small buffer");
+        let address = listener.local_addr().expect("it is bound");
+        let accepted = async {
+            let (stream, _) = listener.accept().await?;
+            TlsAcceptor::from(Arc::new(server)).accept(stream).await
+        };
+        let connected = async {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("localhost").expect("a name");
+            let connector = TlsConnector::from(Arc::new(client));
+            connector.connect(name, stream).await
+        };
+        let (accepted, connected) = tokio::join!(accepted, connected);
+        let (reader, writer) = accepted.expect("a handshake").split();
+        (reader, writer, connected.expect("a handshake"))
+    }
+
+    /// What is written here is never the same for long.
+    fn text(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_has_not_taken_is_never_reported_as_taken_whole() {
+        let (_reader, writer, mut client) = pair().await;
+        let text = text(3_000_000);
+        let sends = async {
+            let (mut sent, mut waits, mut sizes) = (0, 0, [1, 2, 7, 20_000, 70_000].iter().cycle());
+            while sent < text.len() {
+                let size = *sizes.next().expect("it goes round");
+                // In slices, as an outbox has them, of which the first was begun before.
+                let rest = &text[sent..text.len().min(sent + size)];
+                let (first, second) = rest.split_at(rest.len() / 3);
+                let slices = [IoSlice::new(first), IoSlice::new(second)];
+                let taken = writer.try_write_vectored(&slices);
+                let owes = writer.0.state.borrow().tls.wants_write();
+                match taken {
+                    Ok(count) => {
+                        assert!(!owes || count < rest.len(), "nobody would come back for it");
+                        sent += count;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        assert!(owes, "it waits for something");
+                        waits += 1;
+                        let ready = std::future::poll_fn(|task| writer.poll_writable(task));
+                        ready.await.expect("it is open");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            writer.finish();
+            waits
+        };
+        let reads = async {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.map(|_| received)
+        };
+        let (waits, received) = tokio::join!(sends, reads);
+        assert!(waits > 0, "there was always room: this has tested nothing");
+        // To its end, which TLS says by a farewell.
+        assert!(received.expect("the whole text") == text);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_costs_one_chunk() {
+        let (_reader, writer, client) = pair().await;
+        let text = text(8_000_000);
+        let mut taken = 0;
+        while let Ok(count) = writer.try_write(&text[taken..]) {
+            taken += count;
+        }
+        assert!(taken < text.len(), "the kernel has taken all");
+        let state = &mut *writer.0.state.borrow_mut();
+        assert!(state.held_back);
+        let mut encrypted = Vec::new();
+        while state.tls.wants_write() {
+            state.tls.write_tls(&mut encrypted).expect("memory");
+        }
+        // With what TLS puts around records.
+        assert!(encrypted.len() <= CHUNK + 256, "{}", encrypted.len());
+        drop(client);
+    }
+}

@@ -1,0 +1,150 @@
+//! What only TLS has: the handshake, and HTTP/2, byte by byte.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use fanbus::http::config::Config;
+
+use crate::support::client::{Client, End};
+use crate::support::worker::{Setup, TestBus, Worker};
+use crate::support::{DEADLINE, certificates, eventually};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// How HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+mod kind {
+    pub(super) const HEADERS: u8 = 1;
+    pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const GOAWAY: u8 = 7;
+}
+
+fn with(config: Config) -> (TestBus, Worker) {
+    let bus = TestBus::new();
+    let setup = Setup {
+        config,
+        tls: Some(certificates::tls()),
+        ..Setup::default()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    (bus, worker)
+}
+
+/// The first thing that a client says.
+fn client_hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    let mut client = certificates::client(b"http/1.1");
+    client.write_tls(&mut hello).expect("memory takes all");
+    hello
+}
+
+#[test]
+fn a_client_that_stops_in_the_handshake_gives_its_place_to_the_next() {
+    let (_bus, worker) = with(Config {
+        max_connections: 1,
+        handshake_timeout: Duration::from_millis(300),
+        ..Config::default()
+    });
+    let hello = client_hello();
+    for said in [&hello[..0], &hello[..1], &hello[..hello.len() / 2], &hello] {
+        let mut stuck = TcpStream::connect(worker.address).expect("somebody listens");
+        stuck.write_all(said).expect("room");
+        let mut next = Client::connect(worker.address);
+        next.send_bytes(GET);
+        assert_eq!(next.answer().body, b"hello\n");
+        drop(next);
+        stuck.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        // The server has spoken its part, and ended.
+        stuck.read_to_end(&mut Vec::new()).expect("the end");
+    }
+}
+
+#[test]
+fn a_client_in_the_handshake_does_not_keep_a_worker_from_ending() {
+    let long = Duration::from_secs(3600);
+    let (_bus, worker) = with(Config {
+        handshake_timeout: long,
+        ..Config::default()
+    });
+    let mut silent = TcpStream::connect(worker.address).expect("somebody listens");
+    // Behind it in the queue: so the silent one is accepted when this is answered.
+    let mut other = Client::connect(worker.address);
+    other.send_bytes(GET);
+    assert_eq!(other.answer().body, b"hello\n");
+    worker.shut_down(long);
+    eventually("the worker's end", || worker.has_ended());
+    silent.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    silent.read_to_end(&mut Vec::new()).expect("the end");
+}
+
+#[test]
+fn plain_http_is_answered_in_plain_http() {
+    let (_bus, worker) = with(Config::default());
+    let mut plain = TcpStream::connect(worker.address).expect("somebody listens");
+    plain.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    plain.write_all(GET).expect("room");
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).expect("all of it");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("https://"), "{answer}");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Reads frames until one of this kind comes, and returns its stream.
+#[track_caller]
+fn until(client: &mut Client, wanted: u8) -> u32 {
+    loop {
+        let head = client.bytes(9);
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        client.bytes(len as usize);
+        if head[3] == wanted {
+            return u32::from_be_bytes(head[5..].try_into().expect("four bytes"));
+        }
+    }
+}
+
+#[test]
+fn an_idle_connection_of_http2_is_told_goodbye_and_ended() {
+    let (_bus, worker) = with(Config {
+        max_connections: 1,
+        keep_alive: Duration::from_millis(300),
+        ..Config::default()
+    });
+    let mut idle = Client::connect_http2(worker.address);
+    idle.send_bytes(&[PREFACE, &frame(kind::SETTINGS, 0, 0, b"")].concat());
+    until(&mut idle, kind::SETTINGS);
+    assert_eq!(until(&mut idle, kind::GOAWAY), 0);
+    // It answers no ping; its place is free all the same.
+    let mut next = Client::connect(worker.address);
+    next.send_bytes(GET);
+    assert_eq!(next.answer().body, b"hello\n");
+    assert_ne!(idle.end(), End::Reset);
+}
+
+#[test]
+fn a_response_whose_client_opens_no_window_is_given_up() {
+    let (_bus, worker) = with(Config {
+        write_timeout: Duration::from_millis(300),
+        ..Config::default()
+    });
+    let mut stingy = Client::connect_http2(worker.address);
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    let settings = frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    // :method GET, :scheme https, :authority a, :path /big (RFC 7541, appendix A).
+    let head = b"\x82\x87\x01\x01a\x04\x04/big";
+    let request = frame(kind::HEADERS, 0x5, 1, head);
+    stingy.send_bytes(&[PREFACE, &settings, &request].concat());
+    assert_eq!(until(&mut stingy, kind::HEADERS), 1);
+    assert_eq!(until(&mut stingy, kind::RST_STREAM), 1);
+}

@@ -1,0 +1,308 @@
+"""HTTP/2: requests as everybody sends them, and clients that mean harm."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+import httpx
+import pytest
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, PingFrame
+
+from certificates import Certificates
+from conftest import StartServer
+from running import DEADLINE_S, Server, wait_for
+
+MOST_STREAMS = 100
+MOST_BODY = 16 * 1024 * 1024
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+def secure(server: StartServer, certificates: Certificates) -> Iterator[Server]:
+    """One worker of tests/apps/secure.py, and nothing on its stderr behind the banner."""
+    one = server("secure", environment=certificates.environment())
+    pids, before = one.worker_pids(), one.log()
+    yield one
+    assert one.log() == before, "clients cannot fill the log"
+    assert one.worker_pids() == pids
+
+
+class Connection:
+    """A client that decides frame by frame what it sends, and when it reads."""
+
+    def __init__(self, server: Server, certificates: Certificates) -> None:
+        self.port = server.port
+        raw = socket.create_connection(("127.0.0.1", server.port), DEADLINE_S)
+        context = certificates.trusted(protocols=("h2",))
+        self.socket = context.wrap_socket(raw, server_hostname="localhost")
+        assert self.socket.selected_alpn_protocol() == "h2"
+        configuration = h2.config.H2Configuration(
+            client_side=True, header_encoding=None, validate_outbound_headers=False
+        )
+        self.h2 = h2.connection.H2Connection(configuration)
+        self.h2.initiate_connection()
+        self.flush()
+        self.ended = False
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    def flush(self) -> None:
+        self.socket.sendall(self.h2.data_to_send())
+
+    def request(self, path: str, *, method: str = "GET", end: bool = True) -> int:
+        """Asks; the stream's number."""
+        stream: int = self.h2.get_next_available_stream_id()
+        authority = f"localhost:{self.port}"
+        head = {":method": method, ":path": path, ":scheme": "https", ":authority": authority}
+        self.h2.send_headers(stream, list(head.items()), end_stream=end)
+        return stream
+
+    def events(self) -> list[h2.events.Event]:
+        """What the next bytes bring; none at the end of the connection."""
+        try:
+            received = self.socket.recv(65536)
+        except (ConnectionResetError, ssl.SSLEOFError):
+            received = b""
+        self.ended = not received
+        events: list[h2.events.Event] = self.h2.receive_data(received) if received else []
+        return events
+
+    def frames(self) -> Iterator[Frame]:
+        """All that comes, as it came: for what a connection does that `h2` takes for closed."""
+        received = b""
+        while True:
+            while len(received) >= 9:
+                frame, length = Frame.parse_frame_header(memoryview(received[:9]))
+                if len(received) < 9 + length:
+                    break
+                frame.parse_body(memoryview(received[9 : 9 + length]))
+                received = received[9 + length :]
+                if isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+                    self.socket.sendall(PingFrame(0, frame.opaque_data, flags=["ACK"]).serialize())
+                yield frame
+            try:
+                chunk = self.socket.recv(65536)
+            except (ConnectionResetError, ssl.SSLEOFError):
+                return
+            if not chunk:
+                return
+            received += chunk
+
+    def until(self, kind: type[h2.events.Event], stream: int | None = None) -> h2.events.Event:
+        """The next event of its kind, on the stream."""
+        while True:
+            for event in self.events():
+                if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
+                    return event
+            assert not self.ended, f"the connection ended before {kind}"
+
+    def answer(self, stream: int) -> tuple[int, bytes]:
+        """Status and body of a response."""
+        status, body = 0, b""
+        while True:
+            for event in self.events():
+                if getattr(event, "stream_id", None) != stream:
+                    continue
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data
+                    self.h2.acknowledge_received_data(event.flow_controlled_length, stream)
+                elif isinstance(event, h2.events.StreamReset):
+                    raise AssertionError(f"stream {stream} was reset: {event.error_code}")
+                elif isinstance(event, h2.events.StreamEnded):
+                    return status, body
+            self.flush()
+            assert not self.ended, "the connection ended before the answer"
+
+
+def is_served(server: Server, certificates: Certificates) -> None:
+    with Connection(server, certificates) as client:
+        stream = client.request("/who")
+        client.flush()
+        assert client.answer(stream)[0] == 200
+
+
+def test_requests_of_every_kind(secure: Server, certificates: Certificates) -> None:
+    context = certificates.trusted()
+    with httpx.Client(
+        http2=True,
+        verify=context,
+        trust_env=False,
+        timeout=DEADLINE_S,
+        base_url=f"https://localhost:{secure.port}",
+    ) as client:
+        answer = client.get("/who")
+        assert answer.http_version == "HTTP/2"
+        assert answer.json() == {"scheme": "https", "version": "2"}
+        assert "date" in answer.headers
+        assert client.head("/who").content == b""
+        assert len(client.get("/large").content) == 1_000_000
+        host = f"localhost:{secure.port}"
+        for length in (0, 1, 100_000, MOST_BODY):
+            sent = client.post("/length", content=b"x" * length)
+            assert sent.json() == {"length": length, "host": host}
+            # Without an announcement of its length.
+            sent = client.post("/length", content=iter([b"x" * length]))
+            assert sent.json() == {"length": length, "host": host}
+        assert client.get("/nothing").status_code == 404
+        assert client.get("/length").status_code == 405
+        assert client.get("/turbo").status_code == 426, "WebSockets are for HTTP/1.1"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_too_large_is_413(
+    secure: Server, certificates: Certificates, tmp_path: Path, announced: bool
+) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * (MOST_BODY + 1))
+    command = ["curl", "--silent", "--http2", "--cacert", str(certificates.authorities)]
+    command += ["--output", "-", "--write-out", " %{http_code}", "--request", "POST"]
+    # Of what comes through a pipe, curl does not know the length.
+    command += ["--upload-file", str(body) if announced else "-"]
+    with body.open("rb") as pipe:
+        cat = subprocess.Popen(["cat"], stdin=pipe, stdout=subprocess.PIPE)
+        answer = subprocess.run(
+            [*command, f"https://localhost:{secure.port}/length"],
+            stdin=cat.stdout,
+            capture_output=True,
+            timeout=DEADLINE_S,
+        )
+        assert cat.stdout is not None
+        cat.stdout.close()
+        cat.wait(DEADLINE_S)
+    assert answer.stdout.endswith(b" 413"), answer
+    # A client that looks at the response only when it has sent all.
+    with httpx.Client(http2=True, verify=certificates.trusted(), trust_env=False) as client:
+        url = f"https://localhost:{secure.port}/length"
+        content = iter([body.read_bytes()]) if announced else body.read_bytes()
+        assert client.post(url, content=content, timeout=DEADLINE_S).status_code == 413
+        assert client.post(url, content=b"x").status_code == 200
+
+
+def test_many_requests_at_a_time_on_one_connection(
+    secure: Server, certificates: Certificates
+) -> None:
+    with Connection(secure, certificates) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        most = client.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS]
+        assert most == MOST_STREAMS
+        streams = {client.request("/who") for _ in range(MOST_STREAMS)}
+        client.flush()
+        while streams:
+            for event in client.events():
+                if isinstance(event, h2.events.StreamEnded):
+                    streams.discard(event.stream_id)
+            client.flush()
+            assert not client.ended
+
+
+def test_streams_that_are_reset_at_once_end_the_connection(
+    secure: Server, certificates: Certificates
+) -> None:
+    """CVE-2023-44487."""
+    with Connection(secure, certificates) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        try:
+            # None of them can be answered: its body never comes.
+            for _ in range(5000):
+                stream = client.request("/length", method="POST", end=False)
+                client.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+                client.flush()
+            while not client.ended:
+                client.events()
+        except (ConnectionError, ssl.SSLError):
+            pass
+        except h2.exceptions.ProtocolError:
+            pass  # it has been told to go away
+    is_served(secure, certificates)
+
+
+def test_a_client_that_opens_no_window_delays_nobody(
+    secure: Server, certificates: Certificates
+) -> None:
+    with Connection(secure, certificates) as stingy:
+        streams = [stingy.request("/large") for _ in range(50)]
+        stingy.flush()
+        # All are answered, and wait for the window that was used up by the first.
+        stingy.until(h2.events.ResponseReceived, streams[-1])
+        is_served(secure, certificates)
+
+
+def test_a_head_too_large_is_refused(secure: Server, certificates: Certificates) -> None:
+    with Connection(secure, certificates) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        stream = client.h2.get_next_available_stream_id()
+        head = [(":method", "GET"), (":path", "/who"), (":scheme", "https"), (":authority", "a")]
+        head += [(f"x-{number}", "y" * 4000) for number in range(20)]
+        client.h2.send_headers(stream, head, end_stream=True)
+        client.flush()
+        assert client.answer(stream)[0] == 431
+    is_served(secure, certificates)
+
+
+def test_at_shutdown_requests_in_flight_are_answered_and_the_connection_ends(
+    server: StartServer, certificates: Certificates
+) -> None:
+    one = server("secure", environment=certificates.environment())
+    with Connection(one, certificates) as client, Connection(one, certificates) as idle:
+        for each in (client, idle):
+            each.until(h2.events.RemoteSettingsChanged)
+        stream = client.request("/length", method="POST", end=False)
+        client.h2.send_data(stream, b"half")
+        client.flush()
+        one.process.terminate()
+        goodbyes = [
+            next(frame for frame in each.frames() if isinstance(frame, GoAwayFrame))
+            for each in (client, idle)
+        ]
+        assert all(goodbyes)
+        # What is in flight may go on.
+        client.h2.send_data(stream, b"half", end_stream=True)
+        client.flush()
+        data = b"".join(frame.data for frame in client.frames() if isinstance(frame, DataFrame))
+        assert data.replace(b" ", b"").startswith(b'{"length":8,')
+        assert not any(isinstance(frame, DataFrame) for frame in idle.frames())
+    assert one.wait() == 0
+
+
+def test_a_stream_of_nonsense_ends_the_connection(
+    secure: Server, certificates: Certificates
+) -> None:
+    context = certificates.trusted(protocols=("h2",))
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n" * 10, b"\xff" * 10_000):
+        raw = socket.create_connection(("127.0.0.1", secure.port), DEADLINE_S)
+        with context.wrap_socket(raw, server_hostname="localhost") as client:
+            client.sendall(nonsense)
+
+            def is_over(client: ssl.SSLSocket = client) -> bool:
+                try:
+                    return not client.recv(65536)
+                except (ConnectionResetError, ssl.SSLError):
+                    return True
+
+            wait_for(is_over, "the end")
+    is_served(secure, certificates)
