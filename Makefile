@@ -24,8 +24,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A package of its own, so that the peers stay out of Fanbus's lock file.
 BENCH_BUS := --manifest-path benches/bus/Cargo.toml --target-dir target/bench-bus
-# The same, for what counts instructions.
-COST := --manifest-path benches/cost/Cargo.toml --target-dir target/cost
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 # The address sanitizer and libFuzzer's hooks are not in stable Rust yet, but its compiler has them.
@@ -86,7 +84,7 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 
 .PHONY: cost
 cost: $(VENV)/ok-valgrind ## instructions of the paths of a message, compared with benches/cost/figures.md (ONLY=turn, UPDATE=1)
-	cargo build --locked --release $(COST)
+	cd benches/cost && cargo build --locked --release
 	$(PYTHON) benches/cost/count.py --only "$(ONLY)" $(if $(UPDATE),--update)
 
 .PHONY: fuzz

@@ -23,8 +23,9 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE / "figures.md"
 PROGRAM = HERE.parent.parent / "target/cost/release/fanbus-cost"
 
-# How often a turn is walked in the two runs whose difference counts.
-TURNS = (50, 250)
+# How often each length of a turn is walked. The least counts: what comes on top is not the turn's,
+# such as the ticks of a worker's clocks, for which a busy machine leaves time.
+REPEATS = 2
 
 # Runs behind a committed figure: its spread is what they differ by.
 UPDATE_RUNS = 3
@@ -37,8 +38,8 @@ HEAD = """\
 
 Instructions in user space, counted by callgrind; written by `make cost UPDATE=1`, compared by
 `make cost`. The spread is what the runs of the update differed by, largest less smallest. A path
-may change by {tolerance:.0%}, or by {spreads} times its spread if that is more. docs/benchmarks.md
-says how it is counted.
+may change by {tolerance:.0%}, or by {spreads} times its spread if that is more.
+docs/benchmarks.md says how it is counted.
 
 {made}
 
@@ -96,11 +97,11 @@ def cpu() -> str:
 def counted(only: str, runs: int) -> dict[str, Figure]:
     """All paths, walked so many times."""
     results: dict[str, list[float]] = {}
-    turns = [name for name in run_program("turns").splitlines() if only in name]
+    turns = [(name, int(few), int(many)) for name, few, many in map(cut, lines_of("turns"))]
     for number in range(runs):
         sys.stderr.write(f"walking, {number + 1} of {runs}\n")
         found = walked(only)
-        found.update((name, turned(name)) for name in turns)
+        found.update((turn[0], turned(*turn)) for turn in turns if only in turn[0])
         for name, instructions in found.items():
             results.setdefault(name, []).append(instructions)
     return {name: figure(values) for name, values in results.items()}
@@ -133,10 +134,14 @@ def cut(line: str) -> list[str]:
     return line.split("\t")
 
 
-def turned(name: str) -> float:
+def lines_of(*arguments: str) -> list[str]:
+    return run_program(*arguments).splitlines()
+
+
+def turned(name: str, few: int, many: int) -> float:
     """A turn: instructions of the I/O thread for each, by the difference of two lengths."""
-    few, many = (of_io_thread(name, count) for count in TURNS)
-    return (many - few) / (TURNS[1] - TURNS[0])
+    least = [min(of_io_thread(name, count) for _ in range(REPEATS)) for count in (few, many)]
+    return (least[1] - least[0]) / (many - few)
 
 
 def of_io_thread(name: str, count: int) -> int:

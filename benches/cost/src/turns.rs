@@ -34,11 +34,15 @@ const fn relay(clients: usize, deflates: bool) -> Turn {
     Turn::Relay { clients, deflates }
 }
 
-/// Prints the names.
+/// Prints the names, and the two lengths that each is walked for: fewer steps where each has more to do.
 #[expect(clippy::print_stdout, reason = "the names are the output")]
 pub(crate) fn list() {
-    for (name, _) in TURNS {
-        println!("{name}");
+    for (name, turn) in TURNS {
+        let (few, many) = match turn {
+            Turn::Relay { clients: 100, .. } => (10, 110),
+            _ => (50, 350),
+        };
+        println!("{name}\t{few}\t{many}");
     }
 }
 
