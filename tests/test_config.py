@@ -9,8 +9,9 @@ import pytest
 
 from fanbus import WebSocketConfig
 from fanbus.banner import Counts, render, url
-from fanbus.config import MAX_WORKERS, Settings, usable_cores
+from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
+from fanbus.options.sources import resolve
 from fanbus.supervisor import Slot
 
 
@@ -88,17 +89,19 @@ def test_lists_are_taken_for_tuples() -> None:
     assert config.origins == ("https://example.org:8443",)
 
 
-def settings(**options: Any) -> Settings:
-    """Settings as `run` makes them, on Linux with an empty environment."""
-    given: dict[str, Any] = {
-        "host": "127.0.0.1",
-        "port": 5000,
-        "workers": None,
-        "debug": False,
-        "on_linux": True,
-        "environment": {},
-    }
-    return Settings.of(**(given | options))
+def settings(
+    environment: dict[str, str] | None = None, *, on_linux: bool = True, **given: Any
+) -> Settings:
+    """Settings as `app.run(**given)` makes them in an empty directory."""
+    environment = environment or {}
+    values = resolve(
+        OPTIONS, given=given, origin="app.run", environment=environment, file=("fanbus.toml", {})
+    )
+    return Settings.of(
+        {name: found.value for name, found in values.items()},
+        on_linux=on_linux,
+        single_process="FANBUS_SINGLE_PROCESS" in environment,
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,13 +114,7 @@ def test_the_size_of_the_bus_is_written_as_people_write_it(
     assert settings(bus_size=given).bus_size == bytes_
 
 
-def test_the_size_of_the_bus_may_come_from_the_environment_and_an_argument_wins() -> None:
-    environment = {"FANBUS_BUS_SIZE": "1M"}
-    assert settings(environment=environment).bus_size == 1 << 20
-    assert settings(environment=environment, bus_size="2M").bus_size == 2 << 20
-
-
-@pytest.mark.parametrize("given", ["huge", "3M", "64M", "1K", "-1", 0.5, True])
+@pytest.mark.parametrize("given", ["huge", "3M", "64M", "1K", "-1", 0.5, True, 0])
 def test_a_size_that_the_bus_cannot_have_is_told(given: Any) -> None:
     with pytest.raises(StartError, match="bus_size=") as raised:
         settings(bus_size=given)
@@ -128,8 +125,8 @@ def test_the_size_of_the_history_is_an_option_and_a_variable() -> None:
     assert settings().history_size == 8 << 20
     assert settings(history_size="1G").history_size == 1 << 30
     environment = {"FANBUS_HISTORY_SIZE": "256K"}
-    assert settings(environment=environment).history_size == 256 << 10
-    assert settings(environment=environment, history_size=1 << 20).history_size == 1 << 20
+    assert settings(environment).history_size == 256 << 10
+    assert settings(environment, history_size=1 << 20).history_size == 1 << 20
     for impossible in ("64K", "9G", "much", -1):
         with pytest.raises(StartError, match=r"^history_size=") as raised:
             settings(history_size=impossible)
@@ -142,19 +139,20 @@ def test_without_a_number_there_is_one_worker_per_usable_core() -> None:
 
 def test_web_concurrency_counts_unless_workers_are_given() -> None:
     environment = {"WEB_CONCURRENCY": "3"}
-    assert settings(environment=environment).workers == 3
-    assert settings(environment=environment, workers=2).workers == 2
+    assert settings(environment).workers == 3
+    assert settings(environment, workers=2).workers == 2
+    assert settings({**environment, "FANBUS_WORKERS": "4"}).workers == 4
 
 
-def test_debug_means_one_worker() -> None:
+def test_debug_and_reload_mean_one_worker() -> None:
     assert settings(debug=True, workers=4).workers == 1
+    assert settings(reload=True, workers=4).workers == 1
 
 
 def test_one_process_where_workers_are_not_to_be_had() -> None:
     assert settings(on_linux=False, workers=4).single_process
-    forced = settings(environment={"FANBUS_SINGLE_PROCESS": "1"}, workers=4)
+    forced = settings({"FANBUS_SINGLE_PROCESS": "1"}, workers=4)
     assert (forced.single_process, forced.workers) == (True, 1)
-    assert not settings(environment={"FANBUS_SINGLE_PROCESS": "0"}).single_process
 
 
 @pytest.mark.parametrize(
@@ -163,13 +161,15 @@ def test_one_process_where_workers_are_not_to_be_had() -> None:
         ({"port": 65536}, "port=65536"),
         ({"port": -1}, "port=-1"),
         ({"port": "5000"}, "port='5000'"),
-        ({"port": None}, "port=None"),
         ({"workers": 0}, "workers=0"),
         ({"workers": 1000}, "workers=1000"),
         ({"workers": 0, "debug": True}, "workers=0"),
         ({"workers": "2"}, "workers='2'"),
         ({"host": ""}, "host=''"),
-        ({"host": None}, "host=None"),
+        ({"host": 1}, "host=1"),
+        ({"debug": "yes"}, "debug='yes'"),
+        ({"prot": 1}, "prot= is not an option. Did you mean port?"),
+        ({"uds": "a.sock", "fd": 3}, "uds and fd are both given"),
         ({"environment": {"WEB_CONCURRENCY": "many"}}, "WEB_CONCURRENCY=many"),
         ({"environment": {"WEB_CONCURRENCY": "0"}}, "WEB_CONCURRENCY=0"),
         ({"environment": {"FANBUS_LOOP": "trio"}}, "FANBUS_LOOP=trio"),
@@ -244,6 +244,7 @@ def test_the_files_of_tls_may_be_in_the_environment_and_the_password_is_not_show
     }
     found = settings(environment=environment, ssl_certfile=Path("b.pem"))
     # Workers look for them later, wherever the process is then.
+    found = found.anchored()
     assert found.ssl_certfile == str(Path.cwd() / "b.pem")
     assert found.ssl_keyfile == "/keys/a.key"
     assert found.ssl_keyfile_password == "correct horse"

@@ -197,7 +197,9 @@ def pip_is_told_what_it_needs(block: Block, start: Start) -> None:
     metadata = (ROOT / "pyproject.toml").read_text()
     assert 'build-backend = "maturin"' in metadata
     assert 'requires-python = ">=3.10"' in metadata
-    assert "\ndependencies = []\n" in metadata
+    wanted = re.search(r"^dependencies = \[(.*)\]$", metadata, re.MULTILINE)
+    assert wanted is not None
+    assert re.fullmatch(r'"tomli>=[\d.]+; python_version < \'3.11\'"', wanted[1])
 
 
 @proves("README.md: limits = WebSocketConfig(")
@@ -641,3 +643,60 @@ def the_command_takes_the_same_files(block: Block, start: Start) -> None:
 def self_signed(folder: str) -> None:
     """The files of the first block."""
     subprocess.run(shlex.split(SELF_SIGNED), cwd=folder, check=True, capture_output=True)
+
+
+# docs/howto/configuration.md
+
+OPTIONS = "docs/howto/configuration.md"
+
+
+def in_force(words: list[str], directory: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The options that are no defaults, as `fanbus config` has them, with their sources."""
+    done = subprocess.run(
+        [sys.executable, *words, "--json"],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    return {
+        name: f"{one['value']} by {one['source']}"
+        for name, one in found.items()
+        if one["source"] != "default"
+    }
+
+
+@proves(f"{OPTIONS}: fanbus run chat:app --port 8000 --workers 4 --access-log")
+def the_command_line_says_how_to_run(block: Block, start: Start) -> None:
+    words = command(block.text.replace("run chat:app", "config"))
+    with TemporaryDirectory() as directory:
+        assert in_force(words, Path(directory), {}) == {
+            "port": "8000 by command line",
+            "workers": "4 by command line",
+            "access_log": "True by command line",
+        }
+
+
+@proves(f"{OPTIONS}: # fanbus.toml")
+def a_file_says_how_to_run(block: Block, start: Start) -> None:
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "fanbus.toml").write_text(block.text)
+        assert in_force(command("fanbus config"), Path(directory), {}) == {
+            "port": "8000 by fanbus.toml",
+            "workers": "4 by fanbus.toml",
+            "access_log": "True by fanbus.toml",
+            "timeout_graceful_shutdown": "60.0 by fanbus.toml",
+            "forwarded_allow_ips": "['10.0.0.0/8'] by fanbus.toml",
+        }
+
+
+@proves(f"{OPTIONS}: FANBUS_PORT=9000 fanbus config --workers 2")
+def a_variable_and_the_command_line_are_told_apart(block: Block, start: Start) -> None:
+    variable, _, line = block.text.partition(" ")
+    name, _, value = variable.partition("=")
+    with TemporaryDirectory() as directory:
+        assert in_force(command(line), Path(directory), {name: value}) == {
+            "port": "9000 by FANBUS_PORT",
+            "workers": "2 by command line",
+        }

@@ -149,7 +149,7 @@ def test_a_bad_host_is_told_in_one_sentence(tmp_path: Path, host: str, said: str
     [
         ("app.run(port=99999)", "port=99999"),
         ("app.run(workers=0)", "workers=0"),
-        ("app.run(host=None)", "host=None"),
+        ("app.run(host=7)", "host=7"),
     ],
 )
 def test_an_impossible_value_ends_with_status_2(tmp_path: Path, run: str, said: str) -> None:

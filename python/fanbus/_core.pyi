@@ -2,11 +2,12 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer
 
 __all__ = [
+    "AccessLog",
     "Bell",
     "Bus",
     "MultiDict",
@@ -29,15 +30,35 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+_AccessNote: TypeAlias = tuple[
+    str, float, float, tuple[str, int] | None, bool, str, str, str, int, int | None, str, str
+]
+"""What ("request", "opened", "closed"), when (seconds since 1970), how long (seconds), client,
+secure, method, target, version, status, bytes, referer, agent."""
+
 __version__: str
 
-def bind_listeners(host: str, port: int, count: int, backlog: int) -> tuple[int, list[int]]:
+def bind_listeners(
+    host: str, port: int, count: int, backlog: int, *, shared: bool = False
+) -> tuple[int, list[int]]:
     """Binds `count` SO_REUSEPORT listeners on one port; returns the port and the descriptors.
 
     The descriptors are close-on-exec. Port 0 picks one. The first listener is bound exclusively,
-    so that a port in use is an error even against another SO_REUSEPORT server.
+    so that a port in use is an error even against another SO_REUSEPORT server, unless it is to be
+    `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+@final
+class AccessLog:
+    """The queue between a worker's I/O thread and the thread that writes its access log."""
+
+    def __new__(cls) -> AccessLog: ...
+    def take(self, limit_s: float) -> tuple[list[_AccessNote], int]:
+        """What was done since the last call, and how many notes were lost. Waits for the first
+        one, without the GIL, for at most `limit_s`."""
+    def end(self) -> None:
+        """Ends a `take` that waits."""
 
 @final
 class Bus:
@@ -255,7 +276,15 @@ class Worker:
         threads: int,
         debug: bool,
         on_error: Callable[[str, BaseException], None],
-    ) -> Worker: ...
+        keep_alive: float = 30.0,
+        limit_concurrency: int | None = None,
+        proxies: Sequence[str] | None = None,
+        access_log: AccessLog | None = None,
+        root_path: str = "",
+    ) -> Worker:
+        """`keep_alive` in seconds. `proxies`: those whose X-Forwarded headers are believed; None:
+        nobody's. ValueError if one of them is no address or network."""
+
     def start(self, loop: AbstractEventLoop) -> None: ...
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
@@ -371,7 +400,10 @@ class WebSocket:
         """Address and port of the other end of the connection."""
     @property
     def scheme(self) -> str:
-        """ "wss" if the connection has TLS, else "ws"."""
+        """wss if the client speaks TLS, to the server or to a trusted proxy; else ws."""
+    @property
+    def root_path(self) -> str:
+        """Where a proxy shows the application, as `--root-path` says: it goes before every link."""
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the connection."""
@@ -454,10 +486,13 @@ class Request:
         """Address and port of the other end of the connection."""
     @property
     def scheme(self) -> str:
-        """ "https" if the request came over TLS, else "http"."""
+        """https if the request came over TLS, to the server or to a trusted proxy; else http."""
     @property
     def http_version(self) -> str:
         """The version of HTTP: "1.0", "1.1" or "2"."""
+    @property
+    def root_path(self) -> str:
+        """Where a proxy shows the application, as `--root-path` says: it goes before every link."""
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the request."""

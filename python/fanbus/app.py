@@ -20,11 +20,13 @@ from fanbus.history import History, Kept
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
+
+    from typing_extensions import Unpack
 
     from fanbus.banner import Counts
     from fanbus.hooks import Hook, Hooks
+    from fanbus.options.keywords import Keywords
 
 __all__ = ["Fanbus"]
 
@@ -299,27 +301,16 @@ class Fanbus:
         return worker.publish(topic, message)
 
     def run(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 5000,
-        *,
-        workers: int | None = None,
-        debug: bool = False,
-        bus_size: int | str | None = None,
-        history_size: int | str | None = None,
-        ssl_certfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile_password: str | None = None,
-        ssl_ca_certs: str | os.PathLike[str] | None = None,
+        self, host: str | None = None, port: int | None = None, **options: Unpack[Keywords]
     ) -> None:
         """Serves until SIGINT (Ctrl+C) or SIGTERM, then finishes what is in flight and returns.
 
-        `host`: 127.0.0.1 is this machine only, 0.0.0.0 every interface. `port`: 0 picks a free
-        one. `workers`: processes; None means one per core that this process may use, or
-        WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in public.
-        `bus_size`: memory for each worker's newest messages, as in "16M"; None means 8 MiB, or
-        FANBUS_BUS_SIZE. A message may have a quarter of it. `history_size`: memory for what
-        `topic` keeps; None means 8 MiB, or FANBUS_HISTORY_SIZE.
+        `host`: 127.0.0.1, the default, is this machine only, 0.0.0.0 every interface. `port`: 5000;
+        0 picks a free one. `workers`: processes; by default one per core that this process may
+        use, or WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in
+        public. All other options are those of `fanbus run`, with underscores
+        (docs/howto/configuration.md). What is not given, or None, comes from the environment
+        (FANBUS_PORT), from fanbus.toml, or is the default.
 
         `ssl_certfile`: serve https and wss, with the certificate in this PEM file (behind it those
         that lead to its issuer). `ssl_keyfile`: its private key, if that is in a file of its own.
@@ -334,19 +325,7 @@ class Fanbus:
 
         if server.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
-        server.run(
-            self,
-            host=host,
-            port=port,
-            workers=workers,
-            debug=debug,
-            bus_size=bus_size,
-            history_size=history_size,
-            ssl_certfile=ssl_certfile,
-            ssl_keyfile=ssl_keyfile,
-            ssl_keyfile_password=ssl_keyfile_password,
-            ssl_ca_certs=ssl_ca_certs,
-        )
+        server.run_with(self, {"host": host, "port": port, **options})
 
     def _counts(self) -> Counts:
         from fanbus.banner import Counts

@@ -43,11 +43,14 @@ def render(
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
     everywhere = settings.host in _EVERY_INTERFACE
     secure = settings.ssl_certfile is not None
-    lines = [
-        f"Fanbus v{_core.__version__}",
-        url("127.0.0.1" if everywhere else settings.host, port, secure=secure),
-    ]
-    if everywhere:
+    lines = [f"Fanbus v{_core.__version__}"]
+    if settings.uds is not None:
+        lines.append(f"unix:{settings.uds}")
+    elif not port:
+        lines.append("the Unix socket that it was given")
+    else:
+        lines.append(url("127.0.0.1" if everywhere else settings.host, port, secure=secure))
+    if everywhere and settings.uds is None and port:
         if network:
             lines.append(url(network, port, secure=secure))
         lines.append(f"(every interface, {settings.host} port {port})")

@@ -6,22 +6,23 @@ import argparse
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fanbus import _core, server
+from fanbus import _core, server, surroundings
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
-from fanbus.config import MAX_WORKERS
+from fanbus.config import OPTIONS
 from fanbus.exceptions import StartError
+from fanbus.options import arguments, report
 from fanbus.worker import STARTING_FAILED
 
 __all__ = ["load", "main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(words)
     try:
         return int(options.run(options))
     except StartError as error:
@@ -30,25 +31,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    app = load(options.app, options.app_dir)
-    app.run(
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        debug=options.debug,
-        bus_size=options.bus_size,
-        history_size=options.history_size,
-        ssl_certfile=options.ssl_certfile,
-        ssl_keyfile=options.ssl_keyfile,
-        ssl_keyfile_password=options.ssl_keyfile_password,
-        ssl_ca_certs=options.ssl_ca_certs,
-    )
+    settings, values = server.settle(arguments.given(options, OPTIONS), origin="command line")
+    surroundings.enter(settings)
+    app = load(options.app, settings.app_dir, factory=settings.factory)
+    server.serve(app, settings, values)
     return 0
 
 
-def load(target: str, directory: str = ".") -> Fanbus:
+def _config(options: argparse.Namespace) -> int:
+    settings, values = server.settle(arguments.given(options, OPTIONS), origin="command line")
+    if options.markdown:
+        sys.stdout.write(report.as_markdown(OPTIONS))
+        return 0
+    shown = report.as_json if options.json else report.as_text
+    sys.stdout.write(shown(OPTIONS, settings, values))
+    return 0
+
+
+def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     """The application that `module:app` names; `app` may be left out.
 
+    With `factory` it names a function without parameters that returns the application.
     StartError, status 2, if there is no such thing; status 3, with the traceback, if the module
     raises while it is imported.
     """
@@ -78,6 +81,8 @@ def load(target: str, directory: str = ".") -> Fanbus:
     found: object = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
+    if factory and callable(found) and not isinstance(found, Fanbus):
+        found = _made(target, found)
     if not isinstance(found, Fanbus):
         candidates = [name for name, value in vars(module).items() if isinstance(value, Fanbus)]
         hint = f" Did you mean {module_name}:{candidates[0]}?" if candidates else ""
@@ -86,60 +91,53 @@ def load(target: str, directory: str = ".") -> Fanbus:
     return found
 
 
+def _made(target: str, factory: Callable[[], object]) -> Fanbus:
+    try:
+        with server.importing():
+            made = factory()
+    except Exception:  # noqa: BLE001 - whatever the user's function raises
+        raise StartError(_boot_failure(target), status=STARTING_FAILED) from None
+    if not isinstance(made, Fanbus):
+        raise StartError(
+            f"{target} returned a {type(made).__name__}, not a Fanbus: --factory names a function "
+            "that returns the application.",
+            status=2,
+        )
+    return made
+
+
 def _boot_failure(target: str) -> str:
     return f"{target} cannot be imported.\n{traceback.format_exc().strip()}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         prog="fanbus", description="Real-time web applications in Python, on all cores."
     )
     parser.add_argument("--version", action="version", version=f"fanbus {_core.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="serve an application", description="Serve APP.")
+    run = commands.add_parser(
+        "run",
+        help="serve an application",
+        description="Serve APP.",
+        epilog="Each option may also stand in the environment (--log-level as FANBUS_LOG_LEVEL) "
+        "and in fanbus.toml, or in [tool.fanbus] of pyproject.toml (as log_level). The command "
+        "line counts before the environment, and that before the file.",
+    )
     run.add_argument("app", metavar="APP", help="module:app, as in chat:app for app in chat.py")
-    run.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every interface"
-    )
-    run.add_argument("--port", type=int, default=5000, help="port; 0 picks a free one")
-    run.add_argument(
-        "-w",
-        "--workers",
-        type=int,
-        help=f"processes, 1 to {MAX_WORKERS} (default: one per core, or WEB_CONCURRENCY)",
-    )
-    run.add_argument(
-        "--bus-size",
-        metavar="SIZE",
-        help="memory for a worker's newest messages, as in 16M (default: FANBUS_BUS_SIZE, or 8M)",
-    )
-    run.add_argument(
-        "--history-size",
-        metavar="SIZE",
-        help="memory for what app.topic keeps (default: FANBUS_HISTORY_SIZE, or 8M)",
-    )
-    run.add_argument(
-        "--ssl-certfile",
-        metavar="FILE",
-        help="serve https and wss with this certificate (PEM; default: FANBUS_SSL_CERTFILE)",
-    )
-    run.add_argument(
-        "--ssl-keyfile",
-        metavar="FILE",
-        help="its private key (PEM; default: FANBUS_SSL_KEYFILE, or in the certificate's file)",
-    )
-    run.add_argument(
-        "--ssl-keyfile-password",
-        metavar="PASSWORD",
-        help="of an encrypted key; others can see it here: better FANBUS_SSL_KEYFILE_PASSWORD",
-    )
-    run.add_argument(
-        "--ssl-ca-certs",
-        metavar="FILE",
-        help="clients must have a certificate of one of these (PEM; default: FANBUS_SSL_CA_CERTS)",
-    )
-    run.add_argument("--debug", action="store_true", help="one worker, tracebacks in responses")
-    run.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is looked for")
+    arguments.add_to(run, OPTIONS)
     run.set_defaults(run=_run)
+    config = commands.add_parser(
+        "config",
+        help="show the options that are in force",
+        description="Show each option of `fanbus run`, its value, and where that came from.",
+    )
+    form = config.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument(
+        "--markdown", action="store_true", help="all options, as the documentation has them"
+    )
+    arguments.add_to(config, OPTIONS)
+    config.set_defaults(run=_config)
     bus_commands.add_to(commands)
     return parser

@@ -1,168 +1,326 @@
 """How a server runs: one frozen object, checked once, passed down.
 
+`Settings` is the one table of options. The command line, the environment, `fanbus.toml`, the
+keywords of `app.run`, `fanbus config` and docs/howto/configuration.md are all made from it.
 A value that cannot work is a StartError with exit status 2, in a sentence that names the option.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fanbus.exceptions import StartError
+from fanbus.options.kinds import Choice, Flag, Names, Networks, Seconds, Size, Text, Whole
+from fanbus.options.option import Option, option, options_of
 
-__all__ = ["MAX_WORKERS", "Settings", "usable_cores"]
+__all__ = ["MAX_WORKERS", "OPTIONS", "Settings", "usable_cores"]
 
 # The bus has 64 members: the workers, the supervisor, and some room for programs that publish
 # from outside.
 MAX_WORKERS = 56
 
-# The largest ring is what the log's offsets can still tell apart (docs/bus.md).
-_BUS_SIZES = tuple(2**power for power in range(16, 26))
+_DAY = 86_400.0
+_LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 
-_HISTORY_SIZES = range(128 * 2**10, 8 * 2**30 + 1)
-
-_LOOPS = ("auto", "asyncio", "uvloop")
+_PLACE = "Where it listens"
+_WORK = "Processes and threads"
+_RELOAD = "While developing"
+_LOGS = "Logs"
+_PROXY = "Behind a proxy"
+_LIMITS = "Limits and times"
+_TLS = "TLS"
+_HOUSE = "The process and its surroundings"
+_BUS = "The bus"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `run` was asked for, with every default filled in."""
+    """What a server was asked for, with every default filled in."""
 
-    host: str
-    """Address or name to listen on."""
+    host: str = option(
+        "127.0.0.1",
+        Text("ADDRESS", 'a host: "127.0.0.1" (this machine only) or "0.0.0.0" (every interface)'),
+        "address to listen on; 0.0.0.0 is every interface",
+        group=_PLACE,
+    )
+    port: int = option(5000, Whole(0, 65535), "port; 0 picks a free one", group=_PLACE)
+    uds: str | None = option(
+        None,
+        Text("PATH", "the path of a socket, at most 107 bytes", r"[^\0]{1,107}"),
+        "listen on this Unix socket instead of a port",
+        group=_PLACE,
+    )
+    fd: int | None = option(
+        None,
+        Whole(0, 2**20),
+        "listen on this inherited descriptor, as systemd passes it from 3 on",
+        group=_PLACE,
+    )
+    backlog: int = option(
+        2048,
+        Whole(1, 65535),
+        "connections that may wait in each worker's accept queue; the kernel's somaxconn caps it",
+        group=_PLACE,
+    )
+    reuse_port: bool = option(
+        False, Flag(), "share the port with other servers that do so, too", group=_PLACE
+    )
 
-    port: int
-    """0 to 65535; 0 picks a free one."""
+    workers: int = option(
+        0,
+        Whole(1, MAX_WORKERS),
+        "processes",
+        group=_WORK,
+        short="-w",
+        unset="one per usable core",
+        also=("WEB_CONCURRENCY",),
+    )
+    threads: int = option(
+        40,
+        Whole(1, 1000),
+        "threads that synchronous handlers of one worker may use at a time",
+        group=_WORK,
+    )
+    loop: str = option(
+        "auto",
+        Choice(("auto", "asyncio", "uvloop")),
+        "event loop; auto is uvloop if it is installed",
+        group=_WORK,
+    )
 
-    workers: int
-    """Worker processes, 1 to MAX_WORKERS."""
+    debug: bool = option(
+        False, Flag(), "one worker, and tracebacks in responses; never in public", group=_RELOAD
+    )
+    reload: bool = option(
+        False, Flag(), "one worker, which starts anew when a file changes", group=_RELOAD
+    )
+    reload_dir: tuple[str, ...] = option(
+        (),
+        Names("DIR"),
+        "watch this directory (repeatable)",
+        group=_RELOAD,
+        unset="the working directory",
+    )
+    reload_include: tuple[str, ...] = option(
+        (),
+        Names("PATTERN"),
+        "watch files of this pattern (repeatable)",
+        group=_RELOAD,
+        unset="*.py",
+    )
+    reload_exclude: tuple[str, ...] = option(
+        (), Names("PATTERN"), "do not watch files of this pattern (repeatable)", group=_RELOAD
+    )
 
-    debug: bool
-    """Tracebacks in responses, one worker."""
+    log_level: str = option(
+        "info",
+        Choice(_LOG_LEVELS),
+        f"least level that is logged: {', '.join(_LOG_LEVELS)}",
+        group=_LOGS,
+    )
+    log_format: str = option(
+        "auto",
+        Choice(("auto", "color", "plain", "json")),
+        "form of the lines; auto has colours on a terminal and is plain elsewhere",
+        group=_LOGS,
+    )
+    log_config: str | None = option(
+        None,
+        Text("FILE", "the name of a file that ends with .json, .toml, .yaml, .ini or .conf"),
+        "configuration for Python's logging, which then decides instead of all that is here",
+        group=_LOGS,
+    )
+    access_log: bool = option(False, Flag(), "log each request and WebSocket", group=_LOGS)
+    access_log_format: str = option(
+        '%(h)s "%(r)s" %(s)s %(b)s %(M)sms',
+        Text("FORMAT"),
+        "a line of the access log, in gunicorn's atoms",
+        group=_LOGS,
+    )
+    access_log_file: str | None = option(
+        None, Text("FILE"), "append the access log to this file", group=_LOGS, unset="stderr"
+    )
+
+    proxy_headers: bool = option(
+        False,
+        Flag(),
+        "believe X-Forwarded-For and X-Forwarded-Proto of --forwarded-allow-ips",
+        group=_PROXY,
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1"),
+        Networks(),
+        "addresses and networks of trusted proxies (repeatable); * is everybody",
+        group=_PROXY,
+        also=("FORWARDED_ALLOW_IPS",),
+    )
+    root_path: str = option(
+        "",
+        Text(
+            "PATH",
+            "a path that begins with / and does not end with it, or nothing",
+            r"(/[^?#]*[^?#/])?",
+        ),
+        "where a proxy shows the application, as in /chat",
+        group=_PROXY,
+    )
+
+    limit_concurrency: int | None = option(
+        None,
+        Whole(1, 1_000_000),
+        "requests that one worker handles at a time; further ones get 503",
+        group=_LIMITS,
+        unset="no limit",
+    )
+    limit_max_requests: int | None = option(
+        None,
+        Whole(1, 10**12),
+        "requests after which a worker is replaced",
+        group=_LIMITS,
+        unset="never",
+    )
+    limit_max_requests_jitter: int = option(
+        0, Whole(0, 10**12), "at random, up to so many requests more", group=_LIMITS
+    )
+    workers_lifetime: float | None = option(
+        None,
+        Seconds(1, 365 * _DAY),
+        "age at which a worker is replaced",
+        group=_LIMITS,
+        unset="never",
+    )
+    workers_lifetime_jitter: float = option(
+        0.0, Seconds(0, 365 * _DAY), "at random, up to so much longer", group=_LIMITS
+    )
+    workers_max_rss: int | None = option(
+        None,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory (RSS) at which a worker is replaced",
+        group=_LIMITS,
+        unset="never",
+    )
+    timeout_keep_alive: float = option(
+        30.0,
+        Seconds(0.1, _DAY),
+        "a connection without a request for this long is closed",
+        group=_LIMITS,
+    )
+    timeout_graceful_shutdown: float = option(
+        10.0,
+        Seconds(0, _DAY),
+        "what is in flight at the end may take this long; then it is cut off",
+        group=_LIMITS,
+    )
+    timeout_worker: float = option(
+        60.0,
+        Seconds(0, _DAY),
+        "a worker that does not answer for this long is replaced; 0: never",
+        group=_LIMITS,
+    )
+    timeout_worker_boot: float = option(
+        0.0,
+        Seconds(0, _DAY),
+        "a worker that is not ready after this long has failed; 0: it may take any time",
+        group=_LIMITS,
+    )
+
+    ssl_certfile: str | None = option(None, Text("FILE"), "certificate chain (PEM)", group=_TLS)
+    ssl_keyfile: str | None = option(None, Text("FILE"), "its private key (PEM)", group=_TLS)
+    ssl_keyfile_password: str | None = option(
+        None, Text("PASSWORD"), "password of the private key", group=_TLS, secret=True
+    )
+    ssl_ca_certs: str | None = option(
+        None, Text("FILE"), "clients must have a certificate of one of these (PEM)", group=_TLS
+    )
+
+    app_dir: str = option(
+        ".", Text("DIR"), "where the application's module is looked for", group=_HOUSE
+    )
+    factory: bool = option(
+        False, Flag(), "APP is a function that returns the application", group=_HOUSE
+    )
+    chdir: str | None = option(
+        None, Text("DIR"), "directory to go to before the application is imported", group=_HOUSE
+    )
+    env_file: str | None = option(
+        None, Text("FILE"), "environment variables for the application", group=_HOUSE
+    )
+    pid_file: str | None = option(
+        None, Text("FILE"), "file for the process ID, removed at the end", group=_HOUSE
+    )
+    user: str | None = option(
+        None, Text("NAME"), "user to become once the sockets are bound", group=_HOUSE
+    )
+    group: str | None = option(
+        None, Text("NAME"), "group to become", group=_HOUSE, unset="the user's own"
+    )
+
+    bus_name: str | None = option(
+        None,
+        Text(
+            "NAME",
+            "letters, digits, dots, dashes and underscores, at most 100, not a dot at first",
+            r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}",
+        ),
+        "name of the bus",
+        group=_BUS,
+        unset="the application's name and the port, as in chat-5000",
+    )
+    bus_size: int = option(
+        8 * 2**20,
+        # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
+        Size(tuple(2**power for power in range(16, 26)), "a power of two from 64K to 32M"),
+        "memory for each worker's newest messages, as in 16M; a message may have a quarter of it",
+        group=_BUS,
+    )
+    history_size: int = option(
+        8 * 2**20,
+        Size(range(128 * 2**10, 8 * 2**30 + 1), "a size from 128K to 8G"),
+        "memory for what app.topic keeps; when it is full, the oldest go",
+        group=_BUS,
+    )
 
     single_process: bool = False
     """Serve in this process, without a supervisor (FANBUS_SINGLE_PROCESS=1, and not on Linux)."""
 
-    loop: str = "auto"
-    """Event loop: auto, asyncio or uvloop (FANBUS_LOOP). auto is uvloop if it is installed."""
-
-    bus_size: int = 8 * 1024 * 1024
-    """Bytes of each process's ring on the bus, a power of two (FANBUS_BUS_SIZE). A message may have
-    a quarter of it."""
-
-    history_size: int = 8 * 1024 * 1024
-    """Bytes for what `app.topic(..., history=...)` keeps, of all topics together
-    (FANBUS_HISTORY_SIZE). When it is full, the oldest go."""
-
-    backlog: int = 2048
-    """Connections that may wait in each worker's accept queue; the kernel's somaxconn caps it."""
-
-    threads: int = 40
-    """Threads that synchronous handlers of one worker may use at a time."""
-
-    shutdown_grace_s: float = 10.0
-    """How long requests in flight may take at the end. Then the worker goes."""
-
-    ssl_certfile: str | None = None
-    """PEM file with the server's certificate and those of its issuers. None: plain HTTP."""
-
-    ssl_keyfile: str | None = None
-    """PEM file with the certificate's private key. None: it is in `ssl_certfile`."""
-
-    ssl_keyfile_password: str | None = field(default=None, repr=False)
-    """What the private key is encrypted with, if it is."""
-
-    ssl_ca_certs: str | None = None
-    """PEM file with the authorities of which every client must have a certificate. None: clients
-    need none."""
-
     def __post_init__(self) -> None:
-        if not isinstance(self.host, str) or not self.host:
+        places = [name for name in ("uds", "fd") if getattr(self, name) is not None]
+        if len(places) > 1:
             raise StartError(
-                f'host={self.host!r} is not a host. Use "127.0.0.1" (this machine only) or '
-                '"0.0.0.0" (every interface).',
-                status=2,
+                "uds and fd are both given: a server listens on one of them.", status=2
             )
-        _check_whole("port", self.port, 0, 65535)
-        _check_whole("workers", self.workers, 1, MAX_WORKERS)
-        if self.bus_size not in _BUS_SIZES:
-            raise StartError(
-                f"bus_size={self.bus_size} is not possible: it is a power of two from 64K to 32M.",
-                status=2,
-            )
-        if self.history_size not in _HISTORY_SIZES:
-            raise StartError(
-                f"history_size={self.history_size} is not possible: it is a size from 128K to 8G.",
-                status=2,
-            )
-        for option in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
-            if getattr(self, option) is not None and self.ssl_certfile is None:
+        for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
+            if getattr(self, name) is not None and self.ssl_certfile is None:
                 raise StartError(
-                    f"{option} is for TLS, which needs a certificate: give ssl_certfile too.",
+                    f"{name} is for TLS, which needs a certificate: give ssl_certfile too.",
                     status=2,
                 )
-        if self.loop not in _LOOPS:
-            raise StartError(
-                f"FANBUS_LOOP={self.loop} is not an event loop. Use {', '.join(_LOOPS)}.", status=2
-            )
 
     @classmethod
-    def of(
-        cls,
-        *,
-        host: str,
-        port: int,
-        workers: int | None,
-        debug: bool,
-        on_linux: bool,
-        bus_size: int | str | None = None,
-        history_size: int | str | None = None,
-        ssl_certfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile_password: str | None = None,
-        ssl_ca_certs: str | os.PathLike[str] | None = None,
-        environment: Mapping[str, str] = os.environ,
-    ) -> Settings:
-        """Fills in what was left out: from the environment, else from the machine."""
-        single_process = not on_linux or environment.get("FANBUS_SINGLE_PROCESS", "") in (
-            "1",
-            "true",
-            "yes",
-        )
-        if workers is not None:
-            _check_whole("workers", workers, 1, MAX_WORKERS)
-        elif "WEB_CONCURRENCY" in environment:
-            workers = _web_concurrency(environment["WEB_CONCURRENCY"])
-        if debug or single_process:
+    def of(cls, values: dict[str, Any], *, on_linux: bool, single_process: bool) -> Settings:
+        """Fills in what depends on the machine. `values` are checked, and keyed by field."""
+        single = single_process or not on_linux
+        workers = values.get("workers") or min(usable_cores(), MAX_WORKERS)
+        if single or values.get("debug") or values.get("reload"):
             workers = 1
-        elif workers is None:
-            workers = min(usable_cores(), MAX_WORKERS)
-        return cls(
-            host=host,
-            port=port,
-            workers=workers,
-            debug=bool(debug),
-            single_process=single_process,
-            bus_size=_size(
-                "bus_size", bus_size or environment.get("FANBUS_BUS_SIZE"), cls.bus_size
-            ),
-            history_size=_size(
-                "history_size",
-                history_size or environment.get("FANBUS_HISTORY_SIZE"),
-                cls.history_size,
-            ),
-            loop=environment.get("FANBUS_LOOP", "auto"),
-            ssl_certfile=_path("ssl_certfile", ssl_certfile, environment),
-            ssl_keyfile=_path("ssl_keyfile", ssl_keyfile, environment),
-            ssl_keyfile_password=ssl_keyfile_password
-            or environment.get("FANBUS_SSL_KEYFILE_PASSWORD")
-            or None,
-            ssl_ca_certs=_path("ssl_ca_certs", ssl_ca_certs, environment),
-        )
+        return cls(**{**values, "workers": workers, "single_process": single})
+
+    def anchored(self) -> Settings:
+        """The same, with files that are looked for again later named from the root: the application
+        may go elsewhere meanwhile.
+        """
+        names = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "pid_file")
+        found = {name: getattr(self, name) for name in names}
+        anchored: dict[str, Any] = {
+            name: str(Path(at).absolute()) for name, at in found.items() if at
+        }
+        return replace(self, **anchored)
+
+
+OPTIONS: tuple[Option, ...] = options_of(Settings)
 
 
 def usable_cores() -> int:
@@ -170,49 +328,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_whole(option: str, value: Any, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise StartError(
-            f"{option}={value!r} is not possible: it is a whole number from {least} to {most}.",
-            status=2,
-        )
-
-
-def _path(
-    option: str, value: str | os.PathLike[str] | None, environment: Mapping[str, str]
-) -> str | None:
-    """A file, made absolute: workers look for it again when they start."""
-    if value is None:
-        value = environment.get(f"FANBUS_{option.upper()}") or None
-    return None if value is None else str(Path(value).absolute())
-
-
-def _size(option: str, value: int | str | None, default: int) -> int:
-    """Bytes: a number, or text such as 512K or 16M."""
-    if value is None or value == "":
-        return default
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)(i?B)?", str(value), re.IGNORECASE)
-    if match is None:
-        raise StartError(
-            f"{option}={value} is not a size. Write bytes, or a number with K, M or G, as in 16M.",
-            status=2,
-        )
-    return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2].upper()]
-
-
-def _web_concurrency(text: str) -> int:
-    try:
-        workers = int(text)
-    except ValueError:
-        workers = 0
-    if not 1 <= workers <= MAX_WORKERS:
-        raise StartError(
-            f"WEB_CONCURRENCY={text} is not possible: it is the number of workers, a whole number "
-            f"from 1 to {MAX_WORKERS}.",
-            status=2,
-        )
-    return workers

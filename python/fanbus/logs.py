@@ -1,33 +1,86 @@
-"""The logger `fanbus`, with a handler of its own for programs that configure no logging."""
+"""The loggers `fanbus` and `fanbus.access`, for programs that configure no logging of their own.
+
+Every line says who wrote it: the supervisor or a worker, and its process ID.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
+import logging.config
+import os
 import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-__all__ = ["configure", "log_error", "logger"]
+from fanbus.exceptions import StartError
+from fanbus.options import files
+
+if TYPE_CHECKING:
+    from fanbus.config import Settings
+
+__all__ = ["access", "configure", "log_error", "logger", "on_one_line", "reopen", "set_role"]
 
 logger = logging.getLogger("fanbus")
+access = logging.getLogger("fanbus.access")
+
+_COLORS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "1;31", "DEBUG": "2"}
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+# Which process of the server this is, as lines name it.
+_role = "main"
 
 
-def configure() -> None:
-    """Shows what Fanbus logs on stderr, from INFO on.
+def configure(settings: Settings) -> None:
+    """Shows what Fanbus logs, as the settings say.
 
-    Does nothing if the program has given `fanbus` or the root logger a handler: then its own
-    configuration decides.
+    With `log_config` that file decides of everything. Else what the program has configured stays:
+    a handler of `fanbus`, or of the root logger, gets the lines instead of stderr.
+    StartError if a file cannot be used.
     """
-    if logger.handlers or logging.getLogger().handlers:
+    if settings.log_config is not None:
+        _configure_from(Path(settings.log_config))
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter(
-            "%(asctime)s [%(process)d] %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
-        )
-    )
-    logger.addHandler(handler)
-    logger.propagate = False
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
+    if logger.level == logging.NOTSET or settings.log_level != "info":
+        logger.setLevel(settings.log_level.upper())
+    form = _formatter(settings.log_format, sys.stderr)
+    if not (_own_handlers(logger) or logging.getLogger().handlers):
+        _replace(logger, logging.StreamHandler(sys.stderr), form)
+    if settings.access_log:
+        access.setLevel(logging.INFO)
+    if settings.access_log_file is not None:
+        path = Path(settings.access_log_file).absolute()
+        try:
+            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise StartError(
+                f"access_log_file={path} cannot be written: {error.strerror}."
+            ) from None
+        kind = settings.log_format if settings.log_format == "json" else "plain"
+        _replace(access, handler, _formatter(kind, None))
+
+
+def set_role(role: str) -> None:
+    """How lines of this process name it from here on, as in `worker 2`."""
+    global _role
+    _role = role
+
+
+def reopen() -> None:
+    """Opens the files of all loggers anew, for a program that moves logs away (logrotate)."""
+    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for one in loggers:
+        for handler in getattr(one, "handlers", ()):
+            if isinstance(handler, logging.FileHandler):
+                handler.acquire()
+                try:
+                    if handler.stream is not None:  # else it opens with its first line
+                        handler.stream.close()
+                        handler.stream = handler._open()
+                finally:
+                    handler.release()
 
 
 def log_error(where: str, error: BaseException) -> None:
@@ -35,5 +88,122 @@ def log_error(where: str, error: BaseException) -> None:
 
     `where` has a path in it that a client chose: it is kept on its line.
     """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in where)
-    logger.error("%s", line, exc_info=(type(error), error, error.__traceback__))
+    logger.error("%s", on_one_line(where), exc_info=(type(error), error, error.__traceback__))
+
+
+def on_one_line(text: str) -> str:
+    """The text, with escapes for all that would move the cursor or begin a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Plain(logging.Formatter):
+    """Time, process, level, message."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s [%(role)s %(process)d] %(levelname)s %(message)s", datefmt=_TIME
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.role = _role
+        return super().format(record)
+
+
+class _Color(_Plain):
+    """The same, and levels stand out."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        code = _COLORS.get(record.levelname)
+        text = super().formatMessage(record)
+        level = f" {record.levelname} "
+        return text.replace(level, f" \x1b[{code}m{record.levelname}\x1b[0m ", 1) if code else text
+
+
+class _Json(logging.Formatter):
+    """One object per line; an access line has its parts as well."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, tz=timezone.utc)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "role": _role,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "access", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+def _formatter(kind: str, stream: TextIO | None) -> logging.Formatter:
+    if kind == "json":
+        return _Json()
+    if kind == "auto":
+        is_terminal = stream is not None and stream.isatty()
+        kind = "color" if is_terminal and not os.environ.get("NO_COLOR") else "plain"
+    return _Color() if kind == "color" else _Plain()
+
+
+def _own_handlers(one: logging.Logger) -> list[logging.Handler]:
+    """Those that the program has added, not an earlier `configure`."""
+    return [handler for handler in one.handlers if not hasattr(handler, "_of_fanbus")]
+
+
+def _replace(one: logging.Logger, handler: logging.Handler, form: logging.Formatter) -> None:
+    for old in [old for old in one.handlers if hasattr(old, "_of_fanbus")]:
+        one.removeHandler(old)
+        old.close()
+    handler.setFormatter(form)
+    handler._of_fanbus = True  # type: ignore[attr-defined]
+    one.addHandler(handler)
+    one.propagate = False
+
+
+def _configure_from(path: Path) -> None:
+    """As uvicorn has it: .json, .toml and .yaml are for dictConfig, all else is for fileConfig."""
+    try:
+        table = _table(path)
+        if table is None:
+            if not path.is_file():
+                raise FileNotFoundError(2, os.strerror(2))
+            logging.config.fileConfig(path, disable_existing_loggers=False)
+        else:
+            logging.config.dictConfig({"disable_existing_loggers": False, **table})
+    except StartError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever logging.config makes of a file
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        raise StartError(
+            f"log_config={path} cannot be used: {on_one_line(reason)}{on_one_line(cause)}.",
+            status=2,
+        ) from None
+
+
+def _table(path: Path) -> dict[str, Any] | None:
+    """None: it is an ini file."""
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        found: Any = files.load(path)
+        if found is None:
+            raise FileNotFoundError(2, os.strerror(2))
+    elif suffix == ".json":
+        found = json.loads(path.read_text(encoding="utf-8"))
+    elif suffix in (".yaml", ".yml"):
+        try:
+            yaml: Any = importlib.import_module("yaml")
+        except ImportError:
+            raise StartError(
+                f"log_config={path} needs PyYAML: pip install pyyaml, or write TOML.", status=2
+            ) from None
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    else:
+        return None
+    if not isinstance(found, dict):
+        raise TypeError("it is a table, as logging.config.dictConfig wants it")
+    return found

@@ -5,19 +5,25 @@ Knows what can go wrong before the first request, and says it in a sentence.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs
-from fanbus.config import Settings
-from fanbus.exceptions import StartError
+from fanbus import _core, logs, surroundings
+from fanbus.access import compile_format
+from fanbus.config import OPTIONS, Settings
+from fanbus.exceptions import BusError, StartError
+from fanbus.listeners import open_listeners, remove_socket
+from fanbus.options import files
+from fanbus.options.sources import Value, resolve
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -30,7 +36,9 @@ __all__ = [
     "open_bus",
     "open_listeners",
     "open_tls",
-    "run",
+    "run_with",
+    "serve",
+    "settle",
 ]
 
 _importing: ContextVar[bool] = ContextVar("_importing", default=False)
@@ -51,56 +59,66 @@ def is_importing() -> bool:
     return _importing.get()
 
 
-def run(
-    app: Fanbus,
-    *,
-    host: str,
-    port: int,
-    workers: int | None,
-    debug: bool,
-    bus_size: int | str | None = None,
-    history_size: int | str | None = None,
-    ssl_certfile: str | os.PathLike[str] | None = None,
-    ssl_keyfile: str | os.PathLike[str] | None = None,
-    ssl_keyfile_password: str | None = None,
-    ssl_ca_certs: str | os.PathLike[str] | None = None,
-) -> None:
-    """Serves `app` until it is told to end. What hinders the start ends the process instead."""
-    logs.configure()
+def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str, Value]]:
+    """The settings in force, and where each value came from. StartError for what cannot be."""
+    values = resolve(
+        OPTIONS,
+        given=given,
+        origin=origin,
+        environment=os.environ,
+        file=files.read(Path.cwd()),
+    )
+    settings = Settings.of(
+        {name: found.value for name, found in values.items()},
+        on_linux=sys.platform == "linux",
+        single_process=os.environ.get("FANBUS_SINGLE_PROCESS", "") in ("1", "true", "yes"),
+    )
+    return settings, values
+
+
+def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
+    """`app.run`: what hinders the start ends the process, with a sentence."""
     try:
-        settings = Settings.of(
-            host=host,
-            port=port,
-            workers=workers,
-            debug=debug,
-            bus_size=bus_size,
-            history_size=history_size,
-            ssl_certfile=ssl_certfile,
-            ssl_keyfile=ssl_keyfile,
-            ssl_keyfile_password=ssl_keyfile_password,
-            ssl_ca_certs=ssl_ca_certs,
-            on_linux=sys.platform == "linux",
-        )
-        if threading.current_thread() is not threading.main_thread():
-            raise StartError(
-                "run() works in the main thread only, because signals arrive there. "
-                "Start Fanbus from the main thread."
-            )
-        if debug and workers is not None and workers > 1:
-            logs.logger.info("debug=True: one worker instead of %d.", workers)
-        if settings.single_process:
-            from fanbus.single import serve
-
-            _announce_single_process()
-            serve(app, settings)
-        else:
-            from fanbus.supervisor import Supervisor
-
-            Supervisor(app, settings).run()
+        for name in ("app_dir", "factory"):
+            if given.get(name) is not None:
+                raise StartError(
+                    f"{name} is an option of `fanbus run`: app.run has its application.", status=2
+                )
+        settings, values = settle(given, origin="app.run")
+        surroundings.enter(settings)
+        serve(app, settings, values)
     except StartError as error:
         sys.stderr.write(f"fanbus: {error}\n")
         sys.stderr.flush()
         raise SystemExit(error.status) from None
+
+
+def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
+    """Serves `app` until it is told to end. StartError for what hinders the start."""
+    settings = settings.anchored()
+    logs.configure(settings)
+    compile_format(settings.access_log_format)  # says what is wrong before the first fork
+    if threading.current_thread() is not threading.main_thread():
+        raise StartError(
+            "run() works in the main thread only, because signals arrive there. "
+            "Start Fanbus from the main thread."
+        )
+    asked = values["workers"].value
+    if settings.debug and asked > 1:
+        logs.logger.info("debug=True: one worker instead of %d.", asked)
+    with surroundings.pid_file(settings.pid_file):
+        try:
+            if settings.single_process:
+                from fanbus import single
+
+                _announce_single_process()
+                single.serve(app, settings)
+            else:
+                from fanbus.supervisor import Supervisor
+
+                Supervisor(app, settings).run()
+        finally:
+            remove_socket(settings)
 
 
 def open_tls(settings: Settings) -> _core.Tls | None:
@@ -125,44 +143,16 @@ def check_tls(settings: Settings) -> None:
         logs.logger.warning("%s", warning)
 
 
-def open_listeners(settings: Settings) -> tuple[int, list[int]]:
-    """One listener per worker, all on one port. Returns the port and the file descriptors."""
-    host, port = settings.host, settings.port
-    try:
-        return _core.bind_listeners(host, port, settings.workers, settings.backlog)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(
-                f"Port {port} on {host} is in use by another program. Stop that one, or choose "
-                f"another port (port={port + 1 if port < 65535 else 5000})."
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise StartError(
-                f"This user may not listen on port {port} of {host}. Choose a port from 1024 on, "
-                "or give the program the capability CAP_NET_BIND_SERVICE."
-            ) from None
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise StartError(
-                f"No interface of this machine has the address {host}. Use 127.0.0.1 (this "
-                "machine only) or 0.0.0.0 (every interface)."
-            ) from None
-        if error.errno == errno.EMFILE:
-            raise StartError(
-                f"Too few file descriptors for {settings.workers} workers. Raise the limit with "
-                "`ulimit -n`."
-            ) from None
-        reason = error.strerror or str(error)
-        raise StartError(
-            f'Cannot listen on "{host}", port {port}: {reason.rstrip(".")}. Use 127.0.0.1 (this '
-            "machine only), 0.0.0.0 (every interface), or a name that this machine can resolve."
-        ) from None
-
-
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
-    """The server's bus, named after the application and its port, with the application's rules."""
+    """The server's bus, with the application's rules.
+
+    It is named after the application and its place, unless the settings have a name. The process
+    becomes `user` first, to whom the bus then belongs.
+    """
+    surroundings.become(settings)
     try:
         bus = _core.Bus.open(
-            f"{app.name}-{port}",
+            settings.bus_name or f"{app.name}-{_place(settings, port)}",
             ring_bytes=settings.bus_size,
             history_bytes=settings.history_size,
         )
@@ -174,9 +164,24 @@ def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
         raise StartError(text) from None
 
 
-def leave_bus(app: Fanbus, bus: _core.Bus) -> None:
-    """The end of a server. Its bus goes, unless the application keeps some of it."""
-    if not any(rule.history for rule in app._kept):
+def _place(settings: Settings, port: int) -> str:
+    """What tells this server from others of the same application, also after a restart."""
+    if settings.uds is None:
+        return str(port) if port else f"fd{settings.fd or 3}"
+    path = os.path.realpath(settings.uds)
+    return f"uds-{zlib.crc32(os.fsencode(path)):08x}"
+
+
+def leave_bus(app: Fanbus, bus: _core.Bus, settings: Settings) -> None:
+    """The end of a server. Its bus goes, unless the application keeps some of it, or other servers
+    that may have the same one are still on it."""
+    keeps = any(rule.history for rule in app._kept)
+    if not keeps and (settings.reuse_port or settings.bus_name is not None):
+        bus.close()
+        with contextlib.suppress(BusError):  # it is in use
+            _core.remove_bus(bus.name)
+        return
+    if not keeps:
         bus.remove()
     bus.close()
 

@@ -31,4 +31,4 @@ def serve(app: Fanbus, settings: Settings) -> None:
             on_ready=lambda: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
-        leave_bus(app, bus)
+        leave_bus(app, bus, settings)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, banner, worker
+from fanbus import _core, banner, logs, worker
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
 from fanbus.server import check_tls, leave_bus, open_bus, open_listeners
@@ -96,6 +96,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Returns after a clean end. StartError if the server cannot start."""
+        logs.set_role("supervisor")
         check_tls(self._settings)
         self._port, listeners = open_listeners(self._settings)
         self._slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
@@ -179,6 +180,7 @@ class Supervisor:
             if other is not slot:
                 os.close(other.listener)
         self._selector.close()
+        logs.set_role(f"worker {slot.index}")
         worker.main(
             self._app,
             self._settings,
@@ -255,7 +257,7 @@ class Supervisor:
         if self._kill_at is not None:
             self._kill_all()
             return
-        grace = self._settings.shutdown_grace_s + _KILL_AFTER_GRACE_S
+        grace = self._settings.timeout_graceful_shutdown + _KILL_AFTER_GRACE_S
         self._kill_at = time.monotonic() + grace
         for slot in self._slots:
             os.close(slot.listener)  # the worker's copy is the last: when it stops, nobody waits
@@ -286,7 +288,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            leave_bus(self._app, self._bus)
+            leave_bus(self._app, self._bus, self._settings)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core
+from fanbus import _core, access
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
 from fanbus.server import open_tls
@@ -69,6 +69,7 @@ def serve(
     """
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
+    log = contextlib.ExitStack()  # after the fork: it has a thread
     try:
         core = _core.Worker(
             app._router,
@@ -78,12 +79,17 @@ def serve(
             threads=settings.threads,
             debug=settings.debug,
             on_error=log_error,
+            keep_alive=settings.timeout_keep_alive,
+            limit_concurrency=settings.limit_concurrency,
+            proxies=settings.forwarded_allow_ips if settings.proxy_headers else None,
+            access_log=log.enter_context(access.writing(settings)),
+            root_path=settings.root_path,
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
         core.start(loop)
         loop.add_reader(core.fileno(), core.drain)
-        ending = _Ending(loop, core, settings.shutdown_grace_s)
+        ending = _Ending(loop, core, settings.timeout_graceful_shutdown)
         for number in end_on:
             loop.add_signal_handler(number, ending.begin)
         on_ready()
@@ -93,6 +99,7 @@ def serve(
         _finish_hooks(loop, app)
         _finish(loop)  # what handlers do at last may still publish
         app._worker = None
+        log.close()
 
 
 class _Ending:

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use actix_http::RequestHead;
+
+use super::access::AccessLog;
+use super::proxies::{Origin, Proxies};
+
 /// See each field.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,6 +28,23 @@ pub struct Config {
     pub max_connections: usize,
     /// WebSockets of this worker, over all routes (503 above it).
     pub max_websockets: usize,
+    /// Requests that user code handles at once (503 above it).
+    pub max_requests: usize,
+    /// Whose `X-Forwarded-` headers are believed. None: nobody's.
+    pub proxies: Option<Proxies>,
+    /// Where is noted what was done. None: nowhere.
+    pub access: Option<AccessLog>,
+}
+
+impl Config {
+    /// Where a request comes from. `secure`: the connection has TLS.
+    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
+        let peer = head.peer_addr;
+        match &self.proxies {
+            Some(proxies) => proxies.origin(head, secure),
+            None => Origin { peer, secure },
+        }
+    }
 }
 
 impl Default for Config {
@@ -36,6 +58,9 @@ impl Default for Config {
             max_body_bytes: 16 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,
+            max_requests: usize::MAX,
+            proxies: None,
+            access: None,
         }
     }
 }

@@ -27,7 +27,8 @@ use crate::actors::shutdown::Shutdown;
 /// What a connection was accepted as.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
+    /// None on a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
     /// Held as long as the connection speaks HTTP, or tries to.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -55,7 +56,7 @@ impl<S: Http1<TcpStream>> Plain<S> {
             let _permit = accepted.permit;
             let (stream, peer) = (accepted.stream, accepted.peer);
             // A connection that breaks off is the client's affair.
-            let _ = http1.call((stream, Protocol::Http1, Some(peer))).await;
+            let _ = http1.call((stream, Protocol::Http1, peer)).await;
         }
     }
 }
@@ -112,7 +113,7 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
             if chose_http2(&stream) {
                 Box::pin(http2::serve(stream, peer, &*http2, config, shutdown)).await;
             } else {
-                let _ = http1.call((stream, Protocol::Http1, Some(peer))).await;
+                let _ = http1.call((stream, Protocol::Http1, peer)).await;
             }
         }
     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use actix_http::RequestHead;
 use actix_http::header::HeaderName;
 
+use super::proxies::Origin;
 use super::websocket::handshake::Headers;
 
 /// See the module's documentation.
@@ -16,7 +17,7 @@ pub struct Head {
     /// A line for path and query, and one for each header, as in `name:value`. No part of them can
     /// hold the end of a line.
     lines: Box<[u8]>,
-    /// The other end of the TCP connection: a proxy, if there is one.
+    /// Who asks: the other end of the connection, or whom a trusted proxy names.
     pub peer: Option<SocketAddr>,
     /// It came over TLS.
     pub secure: bool,
@@ -57,8 +58,8 @@ impl From<actix_http::Version> for Version {
 }
 
 impl Head {
-    /// Copies what user code may ask for. `secure`: it came over TLS.
-    pub fn new(head: &RequestHead, secure: bool) -> Self {
+    /// Copies what user code may ask for.
+    pub fn new(head: &RequestHead, origin: Origin) -> Self {
         let path = head.uri.path();
         let query = head.uri.query().unwrap_or_default();
         let header_lens = head.headers().iter();
@@ -78,8 +79,8 @@ impl Head {
         debug_assert_eq!(lines.len(), len, "nothing is copied again, or left over");
         Self {
             lines: lines.into_boxed_slice(),
-            peer: head.peer_addr,
-            secure,
+            peer: origin.peer,
+            secure: origin.secure,
             version: head.version.into(),
         }
     }
@@ -138,7 +139,11 @@ mod tests {
             map.append(name.clone(), value);
         }
         *head.headers_mut() = map;
-        Head::new(&head, false)
+        let origin = Origin {
+            peer: None,
+            secure: false,
+        };
+        Head::new(&head, origin)
     }
 
     #[test]

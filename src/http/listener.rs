@@ -4,16 +4,26 @@
 //! worker's replacement finds the connections that waited for its predecessor.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpStream;
 
 /// Binds `count` listeners to `address`; port 0 picks a free one for all of them.
 ///
-/// The first is bound without `SO_REUSEPORT`, so that a port on which anybody listens is an error,
-/// even if that is a server like this one. Only then is the port opened to the others.
-pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> io::Result<Vec<TcpListener>> {
+/// Unless the port is to be `shared` with other servers of the same user, the first is bound without
+/// `SO_REUSEPORT`, so that a port on which anybody listens is an error, even if that is a server
+/// like this one. Only then is the port opened to the others.
+pub fn bind(
+    address: SocketAddr,
+    count: usize,
+    backlog: i32,
+    shared: bool,
+) -> io::Result<Vec<TcpListener>> {
     let first = socket(address)?;
+    first.set_reuse_port(shared)?;
     first.bind(&address.into())?;
     first.listen(backlog)?;
     first.set_reuse_port(true)?;
@@ -41,10 +51,55 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A worker's listener on its runtime: TCP, or a Unix socket that was handed over in the same way.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listener {
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        if SockRef::from(&listener).domain()? == Domain::UNIX {
+            let listener = UnixListener::from(OwnedFd::from(listener));
+            return tokio::net::UnixListener::from_std(listener).map(Self::Unix);
+        }
+        tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// A Unix socket has none: any address without a port stands for it.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Unix(_) => Ok((Ipv4Addr::UNSPECIFIED, 0).into()),
+        }
+    }
+
+    /// The next connection, and who it is from; nobody has an address on a Unix socket.
+    ///
+    /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
+    /// shutting down are the same calls on both. Only what is asked of TCP fails there (no delay,
+    /// user time-out), and nobody depends on its success.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((stream, Some(peer)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                Ok((TcpStream::from_std(stream)?, None))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -54,7 +109,7 @@ mod tests {
 
     #[test]
     fn all_listeners_share_one_port_and_connections_spread_over_them() {
-        let listeners = bind(loopback(0), 4, 64).expect("a free port");
+        let listeners = bind(loopback(0), 4, 64, false).expect("a free port");
         let address = listeners[0].local_addr().expect("it is bound");
         assert!(
             listeners
@@ -75,11 +130,20 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_refused_even_to_a_server_of_the_same_kind() {
-        let listeners = bind(loopback(0), 2, 64).expect("a free port");
+        let listeners = bind(loopback(0), 2, 64, false).expect("a free port");
         let address = listeners[0].local_addr().expect("it is bound");
-        let error = bind(address, 2, 64).expect_err("the port is in use");
+        let error = bind(address, 2, 64, false).expect_err("the port is in use");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         drop(listeners);
-        bind(address, 2, 64).expect("the port is free again");
+        bind(address, 2, 64, false).expect("the port is free again");
+    }
+
+    #[test]
+    fn a_port_is_shared_if_both_want_it() {
+        let listeners = bind(loopback(0), 1, 64, true).expect("a free port");
+        let address = listeners[0].local_addr().expect("it is bound");
+        bind(address, 1, 64, true).expect("both want it");
+        let error = bind(address, 1, 64, false).expect_err("this one does not");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
     }
 }

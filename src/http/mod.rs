@@ -1,5 +1,6 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
+pub mod access;
 pub mod config;
 mod connections;
 mod farewell;
@@ -8,6 +9,7 @@ pub mod head;
 mod http2;
 pub mod listener;
 pub mod path;
+pub mod proxies;
 pub mod replies;
 pub mod request;
 pub mod response;

@@ -4,6 +4,7 @@ use actix_http::{Method, RequestHead};
 use bytes::Bytes;
 
 use super::head::Head;
+use super::proxies::Origin;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -17,11 +18,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Copies what user code may ask for. `secure`: it came over TLS.
-    pub fn new(head: &RequestHead, secure: bool, body: Bytes) -> Self {
+    /// Copies what user code may ask for.
+    pub fn new(head: &RequestHead, origin: Origin, body: Bytes) -> Self {
         Self {
             method: head.method.clone(),
-            head: Head::new(head, secure),
+            head: Head::new(head, origin),
             body,
         }
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::config::Config;
 use super::connections::{Accepted, Plain, Secure};
 use super::handler::Handler;
+use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
@@ -154,7 +155,7 @@ async fn listen(
     permits: Arc<Semaphore>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = Listener::new(listener)?;
     let address = listener.local_addr()?;
     let write_timeout = worker.config.write_timeout;
     if let Some(tls) = tls {
@@ -172,7 +173,7 @@ async fn listen(
 /// Accepts connections and serves each in a task of its own, which holds one of `permits`. Returns at
 /// shutdown.
 async fn accept<F: Future<Output = ()> + 'static>(
-    listener: tokio::net::TcpListener,
+    listener: Listener,
     write_timeout: Duration,
     permits: Arc<Semaphore>,
     mut shutdown: Shutdown,

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::body::MessageBody;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{StatusCode, Version};
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::config::Config;
 use super::handler::{Call, Handler};
+use super::proxies::Origin;
 use super::replies::Replies;
 use super::request::Request;
 use super::response::Response;
@@ -34,8 +36,24 @@ pub(super) struct Worker {
     pub secure: bool,
 }
 
-/// Answers one HTTP request.
+/// Answers one HTTP request, and notes it if there is an access log.
 pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) -> HttpResponse {
+    let origin = worker.config.origin(request.head(), worker.secure);
+    let access = worker.config.access.as_ref();
+    let begun = access.map(|access| access.begin(request.head(), origin));
+    let response = reply(worker, request, origin, body).await;
+    if let Some(begun) = begun {
+        begun.answered(response.status().as_u16(), response.body().size());
+    }
+    response
+}
+
+async fn reply(
+    worker: Worker,
+    request: HttpRequest,
+    origin: Origin,
+    body: Payload,
+) -> HttpResponse {
     let found = match worker.routes.router.http(request.method(), request.path()) {
         Outcome::Found(found) => found,
         Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
@@ -44,18 +62,22 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
         Outcome::NotFound => return not_found(request.path()).into_http(),
         Outcome::MethodNotAllowed { allow } => return method_not_allowed(&allow).into_http(),
     };
-    if !worker.handler.has_room() {
+    let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
+    if is_busy() || !worker.handler.has_room() {
         return too_busy().into_http();
     }
     let body = match read(&request, body, &worker.config).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
+    if is_busy() {
+        return too_busy().into_http(); // others have come while its body did
+    }
     let Found {
         endpoint, values, ..
     } = found;
     let wants_request = worker.routes.http[endpoint.0 as usize].wants_request;
-    let request = wants_request.then(|| Request::new(request.head(), worker.secure, body));
+    let request = wants_request.then(|| Request::new(request.head(), origin, body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {

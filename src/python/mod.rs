@@ -10,6 +10,7 @@
     reason = "pyo3 hands a method its arguments by value"
 )]
 
+mod access;
 mod awaitables;
 mod bus;
 mod crash;
@@ -43,6 +44,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::access::AccessLog;
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_http::Method;
 use actix_http::header::COOKIE;
@@ -20,6 +20,20 @@ use crate::http::head::Head as Http;
 use crate::http::path::Value;
 use crate::http::request::Request as Whole;
 use crate::http::websocket::handshake::Headers;
+
+/// Where a proxy shows the application: one for the process, which serves one application.
+static ROOT_PATH: RwLock<String> = RwLock::new(String::new());
+
+/// See [`Request::root_path`].
+pub(super) fn set_root_path(path: String) {
+    *ROOT_PATH.write().unwrap_or_else(PoisonError::into_inner) = path;
+}
+
+/// See [`Request::root_path`].
+pub(super) fn root_path() -> String {
+    let path = ROOT_PATH.read().unwrap_or_else(PoisonError::into_inner);
+    path.clone()
+}
 
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
@@ -224,7 +238,7 @@ impl Request {
         self.head.client()
     }
 
-    /// "https" if the request came over TLS, else "http".
+    /// "https" if the request came over TLS, to the server or to a trusted proxy; else "http".
     #[getter]
     fn scheme(&self) -> &'static str {
         if self.head.http.secure {
@@ -238,6 +252,13 @@ impl Request {
     #[getter]
     fn http_version(&self) -> &'static str {
         self.head.http.version.as_str()
+    }
+
+    /// Where a proxy shows the application, as `--root-path` says: it goes before every link.
+    #[getter]
+    #[expect(clippy::unused_self, reason = "Python asks an object")]
+    fn root_path(&self) -> String {
+        root_path()
     }
 
     /// Yours: kept as long as the request.

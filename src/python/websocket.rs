@@ -375,10 +375,17 @@ impl WebSocket {
         self.head.client()
     }
 
-    /// "wss" if the connection has TLS, else "ws".
+    /// "wss" if the client speaks TLS, to the server or to a trusted proxy; else "ws".
     #[getter]
     fn scheme(&self) -> &'static str {
         if self.head.http.secure { "wss" } else { "ws" }
+    }
+
+    /// Where a proxy shows the application, as `--root-path` says: it goes before every link.
+    #[getter]
+    #[expect(clippy::unused_self, reason = "Python asks an object")]
+    fn root_path(&self) -> String {
+        super::request::root_path()
     }
 
     /// Yours: kept as long as the connection.

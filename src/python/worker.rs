@@ -9,6 +9,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::access::AccessLog;
 use super::bus::Bus;
 use super::crash;
 use super::errors::value_error;
@@ -19,6 +20,7 @@ use super::logs;
 use super::message::Message;
 use super::outcome::Host;
 use super::remote::Remote;
+use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::threads::Threads;
 use super::tls::Tls;
@@ -28,6 +30,7 @@ use crate::actors::topic::Topic;
 use crate::http::config::Config;
 use crate::http::handler::Handler;
 use crate::http::listener;
+use crate::http::proxies::Proxies;
 use crate::http::server::Server;
 
 /// Events that may wait for Python before sessions stop reading and requests get 503.
@@ -39,13 +42,16 @@ const UNBOUNDED: usize = usize::MAX;
 /// Binds `count` `SO_REUSEPORT` listeners on one port; returns the port and the descriptors.
 ///
 /// The descriptors are close-on-exec. Port 0 picks one. The first listener is bound exclusively,
-/// so that a port in use is an error even against another `SO_REUSEPORT` server.
+/// so that a port in use is an error even against another `SO_REUSEPORT` server, unless it is to be
+/// `shared`.
 #[pyfunction]
+#[pyo3(signature = (host, port, count, backlog, *, shared = false))]
 pub(super) fn bind_listeners(
     host: &str,
     port: u16,
     count: usize,
     backlog: i32,
+    shared: bool,
 ) -> PyResult<(u16, Vec<RawFd>)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut addresses = (host, port)
@@ -54,7 +60,7 @@ pub(super) fn bind_listeners(
     let address = addresses
         .next()
         .ok_or_else(|| PyOSError::new_err((libc::ENOENT, format!("{host} has no address"))))?;
-    let listeners = listener::bind(address, count, backlog).map_err(os_error)?;
+    let listeners = listener::bind(address, count, backlog, shared).map_err(os_error)?;
     let port = listeners[0].local_addr()?.port();
     Ok((
         port,
@@ -95,7 +101,10 @@ struct State {
 impl Worker {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
-    #[pyo3(signature = (router, bus, listener, *, tls=None, threads, debug, on_error))]
+    #[pyo3(signature = (
+        router, bus, listener, *, tls = None, threads, debug, on_error, keep_alive = 30.0,
+        limit_concurrency = None, proxies = None, access_log = None, root_path = "",
+    ))]
     fn new(
         py: Python<'_>,
         router: &Router,
@@ -105,7 +114,25 @@ impl Worker {
         threads: usize,
         debug: bool,
         on_error: Py<PyAny>,
+        keep_alive: f64,
+        limit_concurrency: Option<usize>,
+        proxies: Option<Vec<String>>,
+        access_log: Option<PyRef<'_, AccessLog>>,
+        root_path: &str,
     ) -> PyResult<Self> {
+        let keep_alive = Duration::try_from_secs_f64(keep_alive)
+            .map_err(|_| PyValueError::new_err("keep_alive is a number of seconds, 0 or more."))?;
+        let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
+        let proxies = proxies
+            .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
+        let config = Config {
+            keep_alive,
+            max_requests: limit_concurrency.unwrap_or(usize::MAX),
+            proxies,
+            access: access_log.map(|log| log.put.clone()),
+            ..Config::default()
+        };
+        request::set_root_path(root_path.to_owned());
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
@@ -115,7 +142,7 @@ impl Worker {
             listener: duplicate(listener)?,
             bus: bus.clone(),
             routes: http_routes,
-            config: Config::default(),
+            config,
             tls: tls.map(|tls| tls.get().0.clone()),
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),

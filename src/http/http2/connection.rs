@@ -45,7 +45,7 @@ const MOST_WAITING_BYTES: usize = 64 * 1024;
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
 pub(in crate::http) async fn serve<T, S, B>(
     stream: T,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     service: &S,
     config: Arc<Config>,
     mut shutdown: Shutdown,

@@ -85,7 +85,7 @@ impl Drop for Kept {
 /// None: nothing that a request may be.
 pub(super) fn request(
     request: http::Request<RecvStream>,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     bodies: &Bodies,
 ) -> Option<Converted> {
     let (parts, stream) = request.into_parts();
@@ -107,7 +107,7 @@ pub(super) fn request(
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
     head.uri = Uri::try_from(parts.uri.to_string()).ok()?;
     head.version = Version::HTTP_2;
-    head.peer_addr = Some(peer);
+    head.peer_addr = peer;
     for (name, value) in &parts.headers {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
         head.headers

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use actix_http::body::BodySize;
 use actix_http::header::SEC_WEBSOCKET_EXTENSIONS;
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
@@ -16,9 +17,11 @@ use crate::actors::hub::{Ask, Open, Opening, Seat, Tell};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Route, Session};
+use crate::http::access::Begun;
 use crate::http::farewell;
 use crate::http::handler::Call;
 use crate::http::path::Values;
+use crate::http::proxies::Origin;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
@@ -35,21 +38,27 @@ pub(in crate::http) fn upgrade<T: Transport>(
     framed: Framed<T>,
 ) {
     let parts = framed.into_parts();
+    let origin = worker.config.origin(request.head(), worker.secure);
+    let access = worker.config.access.as_ref();
     let client = Client {
+        begun: access.map(|access| Box::new(access.begin(request.head(), origin))),
         stream: parts.io,
         early: parts.read_buf.to_vec(),
         unsent: parts.write_buf.to_vec(),
     };
     match check(worker, request.head()) {
-        Ok(checked) => worker
-            .end_of_turn
-            .open(checked.open(worker, request.head(), client)),
+        Ok(checked) => {
+            let open = checked.open(worker, request.head(), origin, client);
+            worker.end_of_turn.open(open);
+        }
         Err(refusal) => client.refuse(&refusal),
     }
 }
 
 /// A client on its socket, not answered yet.
 struct Client<T> {
+    /// For the access log, if there is one.
+    begun: Option<Box<Begun>>,
     stream: T,
     /// Frames that came together with the handshake.
     early: Vec<u8>,
@@ -113,7 +122,13 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
 }
 
 impl Checked<'_> {
-    fn open<T: Transport>(self, worker: &Worker, head: &RequestHead, client: Client<T>) -> Open {
+    fn open<T: Transport>(
+        self,
+        worker: &Worker,
+        head: &RequestHead,
+        origin: Origin,
+        client: Client<T>,
+    ) -> Open {
         let Self {
             endpoint,
             settings,
@@ -127,7 +142,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, worker.secure, Bytes::new())),
+            request: Some(Request::new(head, origin, Bytes::new())),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {
@@ -160,6 +175,9 @@ impl Checked<'_> {
 impl<T: Transport> Client<T> {
     /// Answers with a plain response and closes.
     fn refuse(self, refusal: &Refusal) {
+        if let Some(begun) = self.begun {
+            begun.answered(refusal.status.as_u16(), BodySize::Stream);
+        }
         let mut answer = self.unsent;
         refusal.write(&mut answer);
         farewell::answer_and_close(self.stream, answer);
@@ -181,6 +199,7 @@ impl<T: Transport> Opening for Handshake<T> {
         let Self {
             client:
                 Client {
+                    begun,
                     stream,
                     early,
                     unsent,
@@ -228,7 +247,15 @@ impl<T: Transport> Opening for Handshake<T> {
         let sending = Rc::clone(&outlet);
         let session = Session::new(shared, reader, decoder, route, sending, limits, early);
         let session = if watched { session.watched() } else { session };
-        tokio::task::spawn_local(session);
+        if let Some(begun) = begun {
+            let open = begun.opened();
+            tokio::task::spawn_local(async move {
+                session.await;
+                drop(open);
+            });
+        } else {
+            tokio::task::spawn_local(session);
+        }
         outlet
     }
 

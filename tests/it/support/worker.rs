@@ -113,7 +113,7 @@ impl Worker {
     }
 
     pub fn with(bus: &str, setup: Setup) -> Self {
-        let listener = listener::bind(([127, 0, 0, 1], 0).into(), 1, 1024)
+        let listener = listener::bind(([127, 0, 0, 1], 0).into(), 1, 1024, false)
             .expect("a free port")
             .remove(0);
         // Inherited by what it accepts: a client that does not read is noticed soon.

@@ -1,0 +1,46 @@
+"""The options in a file: `fanbus.toml`, else the table `[tool.fanbus]` of `pyproject.toml`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fanbus.exceptions import StartError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["load", "read"]
+
+
+def read(directory: Path) -> tuple[str, dict[str, Any]]:
+    """What the directory's file says, and how the file is called in messages. Empty if none is.
+
+    If there is a `fanbus.toml`, it alone counts. StartError if the file cannot be read.
+    """
+    own = directory / "fanbus.toml"
+    table = load(own)
+    if table is not None:
+        return own.name, table
+    project = load(directory / "pyproject.toml")
+    name = "[tool.fanbus] of pyproject.toml"
+    tools = (project or {}).get("tool", {})
+    section = tools.get("fanbus", {}) if isinstance(tools, dict) else {}
+    if not isinstance(section, dict):
+        raise StartError(f"{name} is a table of options, not {section!r}.", status=2)
+    return name, section
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """The file's table; None if there is no file. StartError if it is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StartError(f"{path.name} cannot be read: {error.strerror}.", status=2) from None
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise StartError(f"{path.name} is not TOML: {error}.", status=2) from None

@@ -1,0 +1,232 @@
+//! Who really asks, when a proxy stands in front: the client's address and scheme.
+//!
+//! What `X-Forwarded-For` says is only as good as who wrote it. So it is read from its end, where the
+//! proxy that is connected has written, as far as each writer is trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use actix_http::RequestHead;
+use actix_http::header::{HeaderMap, HeaderName};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The proxies that are believed. Who is connected through a Unix socket is: the file's mode says
+/// who may.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    everybody: bool,
+    networks: Vec<(IpAddr, u8)>,
+}
+
+/// Where a request comes from.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The client's address. The port is 0 if a proxy did not tell it.
+    pub peer: Option<SocketAddr>,
+    /// The client speaks TLS, to us or to the proxy.
+    pub secure: bool,
+}
+
+impl Proxies {
+    /// From addresses and networks, such as `10.0.0.0/8`; `*` is everybody. The error is the text
+    /// that is none.
+    pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, String> {
+        let mut proxies = Self::default();
+        for text in texts.iter().map(AsRef::as_ref) {
+            if text == "*" {
+                proxies.everybody = true;
+            } else {
+                let network = network(text).ok_or_else(|| text.to_owned())?;
+                proxies.networks.push(network);
+            }
+        }
+        Ok(proxies)
+    }
+
+    /// Where a request comes from. `secure`: the connection has TLS.
+    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
+        let peer = head.peer_addr;
+        let direct = Origin { peer, secure };
+        if peer.is_some_and(|peer| !self.trust(peer.ip())) {
+            return direct;
+        }
+        Origin {
+            peer: self.client(head.headers()).or(peer),
+            secure: scheme(head.headers()).unwrap_or(secure),
+        }
+    }
+
+    fn trust(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.everybody
+            || self
+                .networks
+                .iter()
+                .any(|(network, prefix)| contains(*network, *prefix, address))
+    }
+
+    /// The first from the end that is no trusted proxy, or the farthest one there is. What stands
+    /// before something that is no address is not believed.
+    fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
+        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).collect();
+        let mut farthest = None;
+        for line in lines.iter().rev() {
+            for text in line.to_str().ok()?.rsplit(',') {
+                let Some(address) = address(text.trim()) else {
+                    return farthest;
+                };
+                farthest = Some(address);
+                if !self.trust(address.ip()) {
+                    return farthest;
+                }
+            }
+        }
+        farthest
+    }
+}
+
+/// What the nearest proxy says of the scheme.
+fn scheme(headers: &HeaderMap) -> Option<bool> {
+    let line = headers.get_all(FORWARDED_PROTO).last()?.to_str().ok()?;
+    let last = line.rsplit(',').next()?.trim();
+    match () {
+        () if ["https", "wss"]
+            .iter()
+            .any(|it| last.eq_ignore_ascii_case(it)) =>
+        {
+            Some(true)
+        }
+        () if ["http", "ws"]
+            .iter()
+            .any(|it| last.eq_ignore_ascii_case(it)) =>
+        {
+            Some(false)
+        }
+        () => None,
+    }
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+fn address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let bare = bare.unwrap_or(text).parse::<IpAddr>();
+    let address = bare.map(|ip| SocketAddr::new(ip, 0)).ok();
+    address.or_else(|| text.parse().ok())
+}
+
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = if text.contains('/') {
+        prefix.parse().ok().filter(|prefix| *prefix <= most)?
+    } else {
+        most
+    };
+    Some((address, prefix))
+}
+
+fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let other = network.to_bits() ^ address.to_bits();
+            other.checked_shr(32 - u32::from(prefix)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let other = network.to_bits() ^ address.to_bits();
+            other.checked_shr(128 - u32::from(prefix)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::header::HeaderValue;
+
+    use super::*;
+
+    fn origin(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
+        let mut head = RequestHead::default();
+        head.peer_addr = peer.map(|peer| SocketAddr::new(peer.parse().expect("an address"), 9));
+        for line in lines {
+            head.headers_mut()
+                .append(FORWARDED_FOR, HeaderValue::from_static(line));
+        }
+        let proxies = Proxies::parse(trusted).expect("good networks");
+        let found = proxies.origin(&head, false).peer;
+        found.map_or_else(String::new, |found| found.to_string())
+    }
+
+    #[test]
+    fn only_trusted_writers_are_believed() {
+        let local = &["127.0.0.1", "10.0.0.0/8"];
+        let from = |peer, lines: &[&'static str]| origin(Some(peer), lines, local);
+        assert_eq!(from("192.0.2.9", &["198.51.100.1"]), "192.0.2.9:9");
+        assert_eq!(from("127.0.0.1", &["198.51.100.1"]), "198.51.100.1:0");
+        assert_eq!(
+            from("::ffff:127.0.0.1", &["198.51.100.1"]),
+            "198.51.100.1:0"
+        );
+        assert_eq!(
+            from("127.0.0.1", &["6.6.6.6, 198.51.100.1"]),
+            "198.51.100.1:0"
+        );
+        assert_eq!(
+            from("127.0.0.1", &["6.6.6.6, 198.51.100.1, 10.1.2.3"]),
+            "198.51.100.1:0"
+        );
+        assert_eq!(
+            from("127.0.0.1", &["6.6.6.6", "198.51.100.1"]),
+            "198.51.100.1:0"
+        );
+        assert_eq!(from("127.0.0.1", &["10.1.2.3"]), "10.1.2.3:0");
+        assert_eq!(from("127.0.0.1", &[]), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_belief() {
+        let from = |line| origin(Some("127.0.0.1"), &[line], &["127.0.0.1", "10.0.0.0/8"]);
+        assert_eq!(from("6.6.6.6, what?"), "127.0.0.1:9");
+        assert_eq!(from("6.6.6.6, what?, 10.0.0.1"), "10.0.0.1:0");
+        assert_eq!(from(",,,"), "127.0.0.1:9");
+        assert_eq!(from("[2001:db8::1]:80"), "[2001:db8::1]:80");
+        assert_eq!(from("[2001:db8::1]"), "[2001:db8::1]:0");
+        assert_eq!(from("198.51.100.1:4711"), "198.51.100.1:4711");
+    }
+
+    #[test]
+    fn everybody_and_unix_sockets() {
+        assert_eq!(
+            origin(Some("192.0.2.9"), &["1.1.1.1, 2.2.2.2"], &["*"]),
+            "1.1.1.1:0"
+        );
+        assert_eq!(origin(None, &["1.1.1.1"], &[]), "1.1.1.1:0");
+        assert_eq!(origin(None, &[], &[]), "");
+    }
+
+    #[test]
+    fn networks_have_their_size() {
+        assert!(Proxies::parse(&["10.0.0.0/33"]).is_err());
+        assert!(Proxies::parse(&["ten"]).is_err());
+        assert!(Proxies::parse(&["10.0.0.1/"]).is_err());
+        let all = Proxies::parse(&["0.0.0.0/0", "2001:db8::/32"]).expect("good");
+        assert!(all.trust([9, 9, 9, 9].into()));
+        assert!(all.trust("2001:db8:1::1".parse().expect("good")));
+        assert!(!all.trust("2001:db9::1".parse().expect("good")));
+    }
+
+    #[test]
+    fn the_scheme_is_what_the_nearest_proxy_says() {
+        let of = |line| {
+            let mut headers = HeaderMap::new();
+            headers.append(FORWARDED_PROTO, HeaderValue::from_static(line));
+            scheme(&headers)
+        };
+        assert_eq!(of("https"), Some(true));
+        assert_eq!(of("http, HTTPS"), Some(true));
+        assert_eq!(of("ws"), Some(false));
+        assert_eq!(of("gopher"), None);
+    }
+}
