@@ -46,11 +46,21 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser $(VENV)/ok-strace node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-strace $(VENV)/ok-nginx node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory single
+
+.PHONY: single
+single: $(VENV)/ok-debug ## the core of the Python tests, served by one process with threads
+	FANBUS_SINGLE_PROCESS=1 $(BIN)/python -m pytest -q tests/test_http.py tests/test_websocket.py \
+		tests/test_isolation.py tests/test_request_limits.py
+
+.PHONY: versions
+versions: ## the core of the Python tests under each Python from 3.10 to 3.14 that is here (VERSIONS="3.10 3.13")
+	tests/on-each-python
 
 .PHONY: loom
 loom: ## the bus under the model checker: every order of its loads and stores (a minute)
@@ -185,6 +195,11 @@ $(VENV)/ok-strace: | $(VENV)/ok-maturin
 # Counts instructions.
 $(VENV)/ok-valgrind: | $(VENV)/ok-maturin
 	@command -v valgrind > /dev/null || tests/install-debian valgrind
+	@touch $@
+
+# Stands in front of a server in a test.
+$(VENV)/ok-nginx: | $(VENV)/ok-maturin
+	@PATH="$$PATH:/usr/sbin" command -v nginx > /dev/null || tests/install-debian nginx
 	@touch $@
 
 # iceoryx2 reads C headers while it is built.

@@ -2,7 +2,7 @@
 
     .venv/bin/python benches/compression.py [--rounds 5] [--seconds 4] [--subscribers 1000]
 
-Needs `make .venv/ok-release` and `cargo bench --bench load --no-run`. All load goes to 127.0.0.1.
+Needs `make .venv/ok-release`. All load goes to 127.0.0.1.
 Prints the table of docs/benchmarks.md; what each run printed is kept in benches/raw/.
 """
 
@@ -13,9 +13,9 @@ import statistics
 import sys
 from typing import Any
 
-from figures import CPU, Row, column, fanbus, keep, measure, newest
+from figures import CPU, Row, column, fanbus, keep, measure
 
-WIRE = "wire"
+WIRE = "wire_bytes_per_unit"
 SIZES = (128, 1024, 4096, 16384)
 WORKERS = 2
 
@@ -26,7 +26,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--subscribers", type=int, default=1000)
     options = parser.parse_args()
-    load = newest("load")
     results: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for number in range(options.rounds):
         for size in SIZES:
@@ -38,7 +37,7 @@ def main() -> None:
             plain = Row(name, "fanout", "/relay", None, common)
             deflated = Row(name, "fanout", "/relay/deflating", None, (*common, "--compressed"))
             pair = [
-                measure(load, row, options.seconds, row.path, fanbus(WORKERS))
+                measure(row, options.seconds, row.path, fanbus(WORKERS))
                 for row in (plain, deflated)
             ]
             results.setdefault(name, []).append((pair[0], pair[1]))

@@ -2,8 +2,8 @@
 
     .venv/bin/python benches/figures.py [--rounds 5] [--seconds 4] [--only echo]
 
-Needs `make .venv/ok-release` and `cargo bench --no-run`. All load goes to 127.0.0.1. What each
-run printed is kept in benches/raw/, with the date.
+Needs `make .venv/ok-release`. All load goes to 127.0.0.1, and is that of `fanbus bench`; the
+floor is `fanbus bench server`. What each run printed is kept in benches/raw/, with the date.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FANBUS_PORT, FLOOR_PORT = 5310, 5311
-CPU = "server_cpu_per_unit_us"
+CPU = "server.cpu_us_per_unit"
+COMMAND = [sys.executable, "-m", "fanbus", "bench"]
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
-    load, floor = newest("load"), newest("floor")
     chosen = [row for row in ROWS if options.only in row.name]
     results: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
     for number in range(options.rounds):
         for row in chosen:
-            ours = measure(load, row, options.seconds, row.path, fanbus(row.workers))
+            ours = measure(row, options.seconds, row.path, fanbus(row.workers))
             least = None
             if row.floor is not None:
-                least = measure(load, row, options.seconds, row.floor, bare(floor))
+                least = measure(row, options.seconds, row.floor, floor())
             results.setdefault(row.name, []).append((ours, least))
             sys.stderr.write(f"round {number + 1}: {row.name}: {column([ours], CPU)[0]:.3g} us\n")
     keep(results)
     show(results)
-
-
-def newest(bench: str) -> Path:
-    built = (ROOT / "target/release/deps").glob(f"{bench}-*")
-    return max((path for path in built if path.suffix == ""), key=lambda path: path.stat().st_mtime)
 
 
 @contextlib.contextmanager
@@ -133,12 +128,11 @@ def fanbus(workers: int) -> contextlib.AbstractContextManager[tuple[int, int]]:
     return server([sys.executable, app, str(FANBUS_PORT), str(workers)], FANBUS_PORT)
 
 
-def bare(floor: Path) -> contextlib.AbstractContextManager[tuple[int, int]]:
-    return server([str(floor), "--port", str(FLOOR_PORT)], FLOOR_PORT)
+def floor() -> contextlib.AbstractContextManager[tuple[int, int]]:
+    return server([*COMMAND, "server", "--port", str(FLOOR_PORT)], FLOOR_PORT)
 
 
 def measure(
-    load: Path,
     row: Row,
     seconds: int,
     path: str,
@@ -146,12 +140,13 @@ def measure(
 ) -> dict[str, Any]:
     scheme = "http" if row.mode == "http" else "ws"
     with started as (pid, port):
-        command = [str(load), row.mode, "--url", f"{scheme}://127.0.0.1:{port}{path}"]
+        command = [*COMMAND, row.mode, f"{scheme}://127.0.0.1:{port}{path}"]
         command += ["--pid", str(pid), "--seconds", str(seconds), "--json", *row.options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        sys.stderr.write(f"{' '.join(command[1:])}: status {done.returncode}\n{done.stderr}\n")
+        sys.stderr.write(f"{' '.join(command[3:])}: status {done.returncode}\n{done.stderr}\n")
     result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    result.pop("distribution_us", None)
     return result
 
 
@@ -171,11 +166,13 @@ def show(results: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]])
     for name, rounds in results.items():
         ours = [run for run, _ in rounds]
         floor = [run for _, run in rounds if run is not None]
-        what = "pss_per_connection_kib" if name.startswith("idle") else CPU
+        what = "idle.pss_per_connection_kib" if name.startswith("idle") else CPU
         mine, least = column(ours, what), column(floor, what)
         middle, bottom = statistics.median(mine), statistics.median(least)
         rate = statistics.median(column(ours, "per_second"))
-        latency = [statistics.median(column(ours, key)) for key in ("p50_us", "p99_us")]
+        latency = [
+            statistics.median(column(ours, key)) for key in ("latency_us.p50", "latency_us.p99")
+        ]
         print(
             f"| {name} | {middle:.3g} | {min(mine):.3g} to {max(mine):.3g} | {bottom:.3g} "
             f"| {middle / bottom if bottom else 0:.2f} | {rate:,.0f} "
@@ -184,13 +181,14 @@ def show(results: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]])
 
 
 def column(runs: list[dict[str, Any]], what: str) -> list[float]:
-    """One figure of every run; its key may end with the unit."""
-    found = [
-        float(value)
-        for run in runs
-        for key, value in run.items()
-        if key == what or key.startswith(f"{what}_")
-    ]
+    """One figure of every run that has it, by its path."""
+    found = []
+    for run in runs:
+        value: Any = run
+        for name in what.split("."):
+            value = (value or {}).get(name)
+        if value is not None:
+            found.append(float(value))
     return found or [0.0]
 
 

@@ -13,10 +13,13 @@
 //!
 //! ```text
 //! ipc  <-  actors  <-  http  <-  python (the only pyo3)  <-  python/fanbus (the package)
+//! bench (the load client: knows none of them)  <-  python
 //! ```
 
 #[cfg(not(loom))]
 pub mod actors;
+#[cfg(not(loom))]
+pub mod bench;
 #[cfg(not(loom))]
 pub mod http;
 pub mod ipc;

@@ -13,8 +13,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use fanbus::actors::session::SessionKey;
+use fanbus::bench::{self, Floor, Mode, Options, Progress};
 use support::client::{Client, opcode};
 use support::handler::publish;
 use support::worker::{Setup, TestBus, Worker};
@@ -215,4 +217,43 @@ fn a_deflated_message_is_paid_for_once() {
     assert!(sessions.iter().all(|session| session.deflated > 0));
     // For the deflated frame, and for the turn's frames side by side.
     check(taken, MOST + DEFLATED * MESSAGES);
+}
+
+/// The load client is not what a server waits for, however much comes.
+#[test]
+fn the_load_client_takes_nothing_for_a_message() {
+    let floor = Floor::listen(0).expect("a free port");
+    let address = format!("127.0.0.1:{}", floor.port().expect("it listens"));
+    // Ends with the process: nothing else stops a server that only a signal ends.
+    std::thread::spawn(move || floor.serve());
+    for (mode, url) in [
+        (Mode::Http, format!("http://{address}/")),
+        (Mode::Echo, format!("ws://{address}/echo")),
+        (Mode::Fanout, format!("ws://{address}/relay")),
+    ] {
+        let mut options = Options::new(mode, &url);
+        options.connections = 8;
+        options.warmup = Duration::from_millis(300);
+        options.measure = Duration::from_secs(1);
+        let count: &'static AtomicUsize = Box::leak(Box::default());
+        let (mut first, mut last) = (None, (0, 0));
+        COUNT.set(Some(count));
+        let measured = bench::run(&options, &mut |progress: Progress| {
+            if progress.phase == "measuring" && progress.units > 0 {
+                last = (progress.units, count.load(Relaxed));
+                first.get_or_insert(last);
+            }
+            true
+        });
+        COUNT.set(None);
+        assert!(measured.expect("the floor serves").is_complete, "{mode:?}");
+        let first = first.expect("it was told of progress");
+        assert!(first.1 > 0, "nothing is counted at all");
+        assert!(
+            last.0 - first.0 >= 200,
+            "{mode:?}: {} units",
+            last.0 - first.0
+        );
+        check(last.1 - first.1, MOST);
+    }
 }

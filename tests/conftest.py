@@ -9,6 +9,8 @@ from typing import Protocol
 
 import pytest
 
+from benching import Unreliable
+from outside import Program
 from running import Server
 
 _servers = pytest.StashKey[list[Server]]()
@@ -54,6 +56,21 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
     yield start
     for one in started:
         one.destroy()
+
+
+@pytest.fixture(scope="module")
+def unreliable() -> Iterator[Unreliable]:
+    """A server of another make that does wrong on purpose."""
+    with Unreliable() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def floor() -> Iterator[str]:
+    """The address of `fanbus bench server`."""
+    with Program("-m", "fanbus", "bench", "server") as program:
+        program.wait_to_say("\n")
+        yield program.said().strip()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -90,7 +90,8 @@ class Server:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("FANBUS_") and name != "WEB_CONCURRENCY"
+            if name == "FANBUS_SINGLE_PROCESS"  # `make single`
+            or not (name.startswith("FANBUS_") or name == "WEB_CONCURRENCY")
         }
         with stderr.open("wb") as output:
             self.process = subprocess.Popen(

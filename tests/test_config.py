@@ -12,7 +12,7 @@ from fanbus.banner import Counts, render, url
 from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
 from fanbus.options.sources import resolve
-from fanbus.supervisor import Slot
+from fanbus.slots import Slot
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:

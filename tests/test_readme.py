@@ -14,8 +14,8 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -519,6 +519,148 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
         with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
             program.wait_to_say("order 11\n")
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
+
+
+# docs/howto/routing.md
+
+
+@proves('docs/howto/routing.md: app = Fanbus("shop")')
+def routes_are_served_below_the_prefixes(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with server.http() as http:
+        url = http.get("/").json()["orders"]
+        assert url == "/api/orders/7?lang=en"
+        assert http.get(url).json() == {"number": 7}
+        assert http.get("/api/orders/x").status_code == 404
+        noted = http.put("/api/orders/7/notes/a/b.txt").json()
+        assert noted == {"number": 7, "path": "a/b.txt"}
+        assert http.get("/api/orders/7/").headers["location"] == "/api/orders/7"
+    with join(server, "/api/orders/7/live") as one, join(server, "/api/orders/7/live") as two:
+        two.send("two is here")
+        hear_until(two, "two is here")
+        one.send("sent")
+        assert hear_until(two, "sent") == "sent"
+
+
+# docs/howto/requests.md
+
+
+@proves('docs/howto/requests.md: app = Fanbus("requests")')
+def requests_are_read(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        headers = {"Accept-Language": "de", "Cookie": "seen=1"}
+        assert http.get("/search?word=a&word=b&page=2", headers=headers).json() == {
+            "words": ["a", "b"],
+            "page": 2,
+            "language": "de",
+            "seen": True,
+            "client": "127.0.0.1",
+        }
+        assert http.post("/numbers", json=[1, 2, 3]).json() == {"sum": 6}
+        assert http.post("/numbers", content=b"{").status_code == 400
+        picture = {"picture": ("a.png", b"x" * 20_000_000, "image/png")}
+        answer = http.post("/avatar/ann", data={"text": "me"}, files=picture).json()
+        assert answer == {"text": "me", "type": "image/png", "bytes": 20_000_000}
+        assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
+
+
+# docs/howto/responses.md
+
+
+@proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')
+def responses_are_sent(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        answer = http.get("/json")
+        assert (answer.status_code, answer.json()) == (201, {"a dict": ["or a list"]})
+        assert answer.headers["x-thing"].startswith("status and headers")
+        login = http.get("/login")
+        assert (login.status_code, login.headers["location"]) == (303, "/json")
+        assert login.cookies["session"] == "abc"
+        assert http.get("/countdown").text == "3\n2\n1\n"
+        rows = http.get("/rows.csv")
+        assert rows.headers["content-type"] == "text/csv"
+        assert rows.text.splitlines()[-1] == "99999,9999800001"
+        sources = [
+            http.get(path, headers={"Accept-Encoding": "gzip"})
+            for path in ("/source", "/static/printed.py")
+        ]
+        for source in sources:
+            assert source.text == block.text
+            assert source.headers["content-encoding"] == "gzip"
+        assert sources[1].headers["cache-control"] == "public, max-age=3600"
+        tag = http.get("/version").headers["etag"]
+        assert http.get("/version", headers={"If-None-Match": tag}).status_code == 304
+# docs/howto/bench.md
+
+BENCH = "docs/howto/bench.md"
+
+
+@contextmanager
+def floor() -> Iterator[tuple[str, int]]:
+    """What the load client can be measured with: its host and port, and its process."""
+    with Program("-m", "fanbus", "bench", "server") as program:
+        program.wait_to_say("http://")
+        wait_for(lambda: program.said().endswith("\n"), "its port")
+        yield program.said().strip().removeprefix("http://"), program.process.pid
+
+
+def measured(block: Block) -> str:
+    """What the command of a block says, which ends well."""
+    with floor() as (address, pid):
+        line = block.text.replace("127.0.0.1:5000", address).replace("$SERVER_PID", str(pid))
+        with Program(*command(line)) as program:
+            assert program.wait() == 0, program.said(1) + program.said(2)
+            return program.said()
+
+
+@proves(
+    f"{BENCH}: fanbus bench echo ws://127.0.0.1:5000/echo "
+    "--connections 8 --in-flight 16 --seconds 2"
+)
+def the_closed_loop_finds_how_much_it_can_do(block: Block, start: Start) -> None:
+    said = measured(block)
+    assert re.search(r"^in flight +16 \(closed loop\)$", said, re.MULTILINE)
+    assert re.search(r"^per second +[\d,]+$", said, re.MULTILINE)
+
+
+@proves(
+    f"{BENCH}: fanbus bench fanout ws://127.0.0.1:5000/relay "
+    "--subscribers 50 --publishers 2 --rate 100 --seconds 2"
+)
+def the_open_loop_finds_how_long_people_wait(block: Block, start: Start) -> None:
+    said = measured(block)
+    assert re.search(r"^rate +100 per second \(open loop\)$", said, re.MULTILINE)
+    assert re.search(r"^delivered +15,600$", said, re.MULTILINE), "300 messages to 52 connections"
+
+
+@proves(f'{BENCH}: fanbus bench http http://127.0.0.1:5000/ --pid "$SERVER_PID" --seconds 2 --json')
+def the_process_says_what_it_costs(block: Block, start: Start) -> None:
+    found = json.loads(measured(block))
+    assert found["server"]["processes"] == 1
+    assert found["server"]["pss_mib"] > 0
+
+
+@proves(f"{BENCH}: fanbus bench self-test --seconds 0.2")
+def the_driver_is_measured_too(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(2)
+        assert "handshakes" in program.said()
+
+
+# docs/howto/tuning.md
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus tune web:app --app-dir tests/apps --path /text "
+    "--workers 1-2 --threads 1,40 --rounds 2 --seconds 0.3"
+)
+def the_best_number_of_workers_is_named(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(1) + program.said(2)
+        said = program.said()
+    assert re.search(r"^per second +1 thr\. +40 thr\.$", said, re.MULTILINE)
+    assert re.search(r"^  2 work\. +[\d,]+ +[\d,]+$", said, re.MULTILINE)
+    assert "Best: " in said
 
 
 # docs/conformance.md

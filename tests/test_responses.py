@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,3 +97,29 @@ def test_cookies_are_written_as_asked() -> None:
 def test_a_cookie_cannot_end_early(name: str, value: str) -> None:
     with pytest.raises(ValueError, match="cookie"):
         Response("").set_cookie(name, value)
+
+
+def test_what_json_has_no_word_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "orjson", None)  # as if it were not installed
+    with pytest.raises(TypeError, match=r"datetime is not JSON serializable.*install orjson"):
+        Response.json({"at": datetime(2030, 1, 1)})
+    with pytest.raises(ValueError, match="JSON has no NaN"):
+        Response({"a": float("nan")})
+
+
+def test_orjson_says_what_json_has_no_word_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dumps(value: Any) -> bytes:
+        return f'"{value.isoformat()}"'.encode()
+
+    monkeypatch.setitem(sys.modules, "orjson", SimpleNamespace(dumps=dumps))
+    assert Response({"at": [datetime(2030, 1, 1)]}).body == b'{"at":["2030-01-01T00:00:00"]}'
+
+
+def test_a_generator_or_a_path_is_kept_as_it_is(tmp_path: Path) -> None:
+    pieces = iter(["a"])
+    assert Response(pieces).body is pieces
+    (tmp_path / "a.css").write_text("")
+    response = Response.file(tmp_path / "a.css")
+    assert (response.body, response.content_type) == (tmp_path / "a.css", None)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        Response.file(tmp_path)

@@ -400,6 +400,14 @@ def test_one_process_serves_where_it_is_asked_for(server: StartServer) -> None:
         assert raw.message() == "hello"
 
 
+def test_one_process_says_that_it_does_not_reload(server: StartServer) -> None:
+    one = server("rooms", environment={"FANBUS_SINGLE_PROCESS": "1"})
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("A single process does not reload")
+    with one.http() as http:
+        assert http.get("/pid").json() == {"pid": one.pid}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_process_ends_in_order(server: StartServer, number: signal.Signals) -> None:
     one = server("rooms", environment={"FANBUS_SINGLE_PROCESS": "1"})

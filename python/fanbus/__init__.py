@@ -8,9 +8,11 @@ from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
+from fanbus.forms import Form, Upload
 from fanbus.history import History
 from fanbus.requests import Request
 from fanbus.responses import Response
+from fanbus.routing import Router
 from fanbus.websocket import WebSocket, WebSocketConfig
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "BusError",
     "Fanbus",
     "FanbusError",
+    "Form",
     "HTTPError",
     "History",
     "Lagged",
@@ -25,8 +28,10 @@ __all__ = [
     "Replay",
     "Request",
     "Response",
+    "Router",
     "Session",
     "Subscription",
+    "Upload",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketConfig",

@@ -4,28 +4,34 @@ from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Required
 
 __all__ = [
     "AccessLog",
     "Bell",
     "Bus",
     "MultiDict",
+    "Part",
     "Record",
     "Replay",
     "Request",
     "Router",
     "Session",
+    "Sink",
     "Subscription",
     "Tls",
     "WebSocket",
     "Worker",
     "__version__",
+    "bench",
+    "bench_server",
     "bind_listeners",
     "buses",
+    "chart",
     "check_pattern",
     "inspect_bus",
     "remove_bus",
+    "to_json",
 ]
 
 _T = TypeVar("_T")
@@ -47,6 +53,64 @@ def bind_listeners(
     so that a port in use is an error even against another SO_REUSEPORT server, unless it is to be
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
+    """
+
+@type_check_only
+class BenchSettings(TypedDict, total=False):
+    """What `bench` measures. What is left out is as `fanbus bench MODE --help` says."""
+
+    mode: Required[str]
+    url: Required[str]
+    publish_url: str | None
+    pid: int | None
+    seconds: float
+    warmup: float
+    patience: float
+    connections: int
+    publishers: int
+    in_flight: int
+    rate: float | None
+    bytes: int
+    binary: bool
+    records: bool
+    compressed: bool
+    prefix: str
+    hello: list[str]
+    subprotocol: str | None
+    headers: list[tuple[str, str]]
+    method: str
+    body: bytes
+    ca_file: str | None
+    insecure: bool
+
+def bench(
+    settings: BenchSettings, on_progress: Callable[[str, float, int], object]
+) -> dict[str, Any]:
+    """Measures a server, and returns the figures; docs/howto/bench.md names them.
+
+    Without the GIL. `on_progress` gets the phase, how much of it is done (0 to 1), and the units so
+    far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
+    raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
+    """
+
+def bench_server(port: int, on_listening: Callable[[int], object], with_parent: bool) -> None:
+    """Serves `/echo`, a relay and HTTP on 127.0.0.1 until a signal ends the process.
+
+    `on_listening` gets the port, which is a free one for 0. `with_parent`: the process ends when
+    its parent does. OSError if the port cannot be had.
+    """
+
+def chart(
+    title: str,
+    x_title: str,
+    x_names: Sequence[str],
+    y_title: str,
+    y_is_logarithmic: bool,
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+) -> str:
+    """Named curves as the text of an SVG file. `x_names` are those of 0, 1, ...; none: the numbers.
+
+    ValueError if there is nothing to draw.
     """
 
 @final
@@ -164,6 +228,9 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def to_json(value: Any) -> bytes:
+    """JSON, as handlers' dicts are sent. TypeError, ValueError for what it cannot say."""
+
 @final
 class Record:
     """A message as it was published."""
@@ -225,9 +292,10 @@ class Router:
     `arguments` is what a handler is called with, in order: the name of a path parameter, or None
     for the request or the WebSocket. Each `add_` raises ValueError, with a sentence, for a bad
     path, an unknown converter, an argument that the path lacks, and a conflict (names both).
+    `place` is how errors name the handler.
     """
 
-    def __new__(cls) -> Router: ...
+    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -236,6 +304,8 @@ class Router:
         *,
         asynchronous: bool,
         arguments: Sequence[str | None],
+        place: str,
+        max_body_size: int | None,
     ) -> None: ...
     def add_websocket(
         self,
@@ -244,6 +314,7 @@ class Router:
         *,
         arguments: Sequence[str | None],
         config: Any,
+        place: str,
     ) -> None: ...
     def add_turbo(
         self,
@@ -256,11 +327,32 @@ class Router:
         asynchronous: bool,
         arguments: Sequence[str | None],
         hooks: Any,
+        place: str,
     ) -> None:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
+    def add_folder(
+        self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
+    ) -> None:
+        """Serves a folder of files at two paths, the second with a parameter for the rest."""
     def path_parameters(self, path: str) -> list[str]: ...
+    def url(self, path: str, values: dict[str, str]) -> str:
+        """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
+
+@final
+class Sink:
+    """Where the pieces of a streamed response go. Any thread."""
+
+    def write(self, piece: str | bytes) -> bool:
+        """Hands over a piece. False: wait for room, or nobody takes anything any more."""
+    def is_full(self) -> bool:
+        """Must whoever writes wait for room?"""
+    def is_over(self) -> bool:
+        """Nobody takes anything any more."""
+    def end(self, failed: bool) -> None:
+        """Nothing more comes. `failed`: although more should have come; the connection is broken
+        off."""
 
 @final
 class Worker:
@@ -290,6 +382,9 @@ class Worker:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
     def publish(self, topic: str, message: str | Buffer) -> int: ...
+    def pulse(self) -> tuple[int, int]:
+        """How often the I/O thread has come round, ten times a second if it is well; and how many
+        requests have come, handshakes among them."""
     def shut_down(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
 
@@ -337,6 +432,25 @@ class MultiDict:
     def pairs(self) -> list[tuple[str, str]]:
         """Every name and value, in the order in which they came."""
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Part:
+    """A file of a form: in memory while it is small, else on disk. `fanbus.Upload` reads it."""
+
+    @property
+    def filename(self) -> str:
+        """The name that the client gives it."""
+    @property
+    def content_type(self) -> str | None:
+        """`Content-Type`, as the client says."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+    @property
+    def in_memory(self) -> bool:
+        """It can be read without waiting for a disk."""
+    def read_at(self, offset: int, most: int) -> bytes:
+        """Up to `most` bytes from `offset` on; fewer only at the end."""
 
 @final
 class Session:
@@ -456,8 +570,9 @@ class WebSocket:
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
-    `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
-    an asynchronous one.
+    `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
+    await in an asynchronous one. A multipart form is for `form` only; the others raise HTTPError
+    415 for it.
     """
 
     @property
@@ -502,3 +617,6 @@ class Request:
         """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""
+    def form(self) -> Any:
+        """The fields and files of a form, as `fanbus.Form`. HTTPError 415 if the body is none, 400
+        if its text is not UTF-8."""

@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from fanbus import _core
 from fanbus.exceptions import FanbusError, RouteError
-from fanbus.handlers import examine, location
+from fanbus.handlers import location
 from fanbus.history import History, Kept
-from fanbus.websocket import WebSocketConfig
+from fanbus.routes import Kind, Names, Route
+from fanbus.routing import Decorators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from typing_extensions import Unpack
 
     from fanbus.banner import Counts
-    from fanbus.hooks import Hook, Hooks
+    from fanbus.hooks import Hooks
     from fanbus.options.keywords import Keywords
 
 __all__ = ["Fanbus"]
 
-# The user's function, given back unchanged, so that decorators can be stacked.
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-_METHOD = re.compile(r"[A-Z][A-Z-]*")
 _BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class Fanbus:
+class Fanbus(Decorators):
     """A web application.
 
     ```python
@@ -51,9 +45,22 @@ class Fanbus:
     ```
     """
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        redirect_slashes: bool = True,
+        compression: bool = False,
+    ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
+
+        `redirect_slashes`: an HTTP request that misses a route only by its trailing slash is sent
+        there with 307, which keeps method and body. False: it gets 404.
+
+        `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
+        zstd, brotli or gzip to clients that take it; not what is streamed, and not what has a
+        Content-Encoding or `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -62,187 +69,35 @@ class Fanbus:
                 f"Fanbus({name!r}): the name is a text that is not empty, as in Fanbus('chat')."
             )
         self.name = _readable_name(name)
-        self._router = _core.Router()
+        self._router = _core.Router(redirect_slashes=redirect_slashes, compression=compression)
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
         self._kept: list[Kept] = []
         self._hooks: list[Hooks] = []
-        self._http = self._websockets = self._turbo = 0
+        self._names = Names(self._router.path_parameters)
+        self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
 
-    def route(
-        self, path: str, *, methods: Iterable[str] = ("GET",)
-    ) -> Callable[[_Function], _Function]:
-        """Serves HTTP requests to a path, by default GET (which answers HEAD too).
+    def url_for(self, name: str, /, **values: Any) -> str:
+        """The path of a route, with its parameters filled in and percent-encoded.
 
-        `path` may have parameters: `/users/{user_id}`, `/users/{user_id:int}` or
-        `/users/<int:user_id>`. The handler takes those it wants by name, and the request as a
-        parameter called `request` or annotated as `Request`. It may be `async def` or `def`; a
-        `def` runs on a thread and may block. It returns dict or list (JSON), str (text), bytes
-        or a `Response`.
+        `name` is the route's `name=`, else its function's, with the names of the routers around it
+        before it, as in `admin.user`. Values that the path has no parameter for become the query; a
+        list becomes several values of one name, None is left out.
 
-        Raises RouteError if the path or the handler's signature cannot work.
+        `app.url_for("user", user_id=3, page=2)` is `/users/3?page=2`. Raises RouteError if no route
+        has the name, if several have it that these values fit, or if a value is missing or cannot
+        stand in the path.
         """
-        _check_path(path, "route")
-        if isinstance(methods, str):
-            raise RouteError(f'methods={methods!r} is one text: write methods=["{methods}"].')
-        verbs = [_verb(method, path) for method in methods]
-        if not verbs:
-            raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
-
-        def decorate(function: _Function) -> _Function:
-            where = self._where(function)
-            with _named(where):
-                handler = examine(
-                    function,
-                    subject="request",
-                    path=path,
-                    path_parameters=self._router.path_parameters(path),
-                )
-                self._router.add_http(
-                    verbs,
-                    path,
-                    handler.call,
-                    asynchronous=handler.asynchronous,
-                    arguments=handler.arguments,
-                )
-            self._http += 1
-            return function
-
-        return decorate
-
-    def get(self, path: str) -> Callable[[_Function], _Function]:
-        """`route` for GET and HEAD."""
-        return self.route(path, methods=("GET",))
-
-    def post(self, path: str) -> Callable[[_Function], _Function]:
-        """`route` for POST."""
-        return self.route(path, methods=("POST",))
-
-    def put(self, path: str) -> Callable[[_Function], _Function]:
-        """`route` for PUT."""
-        return self.route(path, methods=("PUT",))
-
-    def patch(self, path: str) -> Callable[[_Function], _Function]:
-        """`route` for PATCH."""
-        return self.route(path, methods=("PATCH",))
-
-    def delete(self, path: str) -> Callable[[_Function], _Function]:
-        """`route` for DELETE."""
-        return self.route(path, methods=("DELETE",))
-
-    def websocket(
-        self, path: str, *, config: WebSocketConfig | None = None
-    ) -> Callable[[_Function], _Function]:
-        """Serves WebSockets on a path: the handler is called once per connection.
-
-        It is `async def`, and takes the `WebSocket` as a parameter called `ws` or `websocket`, or
-        annotated as such, and path parameters by name. When it returns, the connection is closed
-        with 1000; when it raises, with 1011.
-
-        Raises RouteError if the path or the handler's signature cannot work.
-        """
-        _check_path(path, "websocket")
-        config = _checked_config(config, path)
-
-        def decorate(function: _Function) -> _Function:
-            where = self._where(function)
-            with _named(where):
-                handler = examine(
-                    function,
-                    subject="websocket",
-                    path=path,
-                    path_parameters=self._router.path_parameters(path),
-                )
-                if not handler.asynchronous:
-                    raise RouteError(
-                        f"WebSocket handler {where} must be async: write "
-                        f"`async def {getattr(function, '__name__', 'handler')}(ws): ...`."
-                    )
-                if None not in handler.arguments:
-                    raise RouteError(
-                        f"WebSocket handler {where} does not take the WebSocket. Add a parameter "
-                        "called ws, or annotate one as WebSocket."
-                    )
-                self._router.add_websocket(
-                    path, handler.call, arguments=handler.arguments, config=config
-                )
-            self._websockets += 1
-            return function
-
-        return decorate
-
-    def turbo_websocket(
-        self,
-        path: str,
-        *,
-        response_prefix: str | None = None,
-        broadcast: str | None = None,
-        config: WebSocketConfig | None = None,
-        on_open: Hook | None = None,
-        on_close: Hook | None = None,
-    ) -> Callable[[_Function], _Function]:
-        """Serves WebSockets on a path without Python: what a client sends is answered in Rust.
-
-        Exactly one of the two says how. `response_prefix="Echo: "` sends each message back with
-        the prefix before it. `broadcast="room:{room}"` publishes it to the topic, with path
-        parameters filled in, and subscribes every client to it.
-
-        The function is not called, unless it has parameters (the request, path parameters): then
-        it is asked once per connection, and refuses it by returning False or raising HTTPError.
-
-        `on_open(session)` and `on_close(session)` are told of each session, once each and in this
-        order, also when the client vanishes. They may be `async def`, or `def`, which runs on a
-        thread and may block; no frame waits for them. The session has `id`, `path`, `path_params`,
-        `query`, `headers`, `client`, and, once it is over, `close_code` and `close_reason`. What
-        they raise is logged.
-
-        Raises RouteError if the path, the topic or the signature cannot work.
-        """
-        _check_path(path, "turbo_websocket")
-        config = _checked_config(config, path)
-        if (response_prefix is None) == (broadcast is None):
-            given = "neither" if broadcast is None else "both"
-            raise RouteError(
-                f'The turbo route "{path}" has {given} of response_prefix and broadcast. Give it '
-                'one: response_prefix="" to echo, or broadcast="topic" to relay to everybody.'
-            )
-        for option, value in (("response_prefix", response_prefix), ("broadcast", broadcast)):
-            if value is not None and not isinstance(value, str):
-                raise RouteError(f'The turbo route "{path}": {option} is a text, not {value!r}.')
-
-        for option, hook in (("on_open", on_open), ("on_close", on_close)):
-            if hook is not None and not callable(hook):
-                raise RouteError(
-                    f'The turbo route "{path}": {option} is a function that takes the session, '
-                    f"not {hook!r}."
-                )
-
-        def decorate(function: _Function) -> _Function:
-            where = self._where(function)
-            hooks = _hooks(on_open, on_close)
-            with _named(where):
-                handler = examine(
-                    function,
-                    subject="request",
-                    path=path,
-                    path_parameters=self._router.path_parameters(path),
-                )
-                self._router.add_turbo(
-                    path,
-                    response_prefix=response_prefix,
-                    broadcast=broadcast,
-                    config=config,
-                    admit=handler.call if handler.arguments else None,
-                    asynchronous=handler.asynchronous,
-                    arguments=handler.arguments,
-                    hooks=hooks,
-                )
-            if hooks is not None:
-                self._hooks.append(hooks)
-            self._turbo += 1
-            return function
-
-        return decorate
+        path, names = self._names.find(name, values)
+        texts = {key: str(value) for key, value in values.items() if key in names}
+        rest = {
+            key: value for key, value in values.items() if key not in names and value is not None
+        }
+        try:
+            url = self._router.url(path, texts)
+        except ValueError as error:
+            raise RouteError(f"url_for({name!r}): {error}") from None
+        return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
 
     def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
         """Keeps what is published to a topic, for those who come later.
@@ -330,16 +185,20 @@ class Fanbus:
     def _counts(self) -> Counts:
         from fanbus.banner import Counts
 
-        return Counts(http=self._http, websocket=self._websockets, turbo=self._turbo)
+        return Counts(**self._declared)
 
-    def _where(self, function: Callable[..., Any]) -> str:
-        """The handler's place; RouteError if it comes too late."""
-        where = location(function)
+    def _declare(self, route: Route) -> None:
         if self._worker is not None:
             raise RouteError(
-                f"Handler {where} was added while the server runs. Routes are declared before run."
+                f"Handler {location(route.function)} was added while the server runs. Routes are "
+                "declared before run."
             )
-        return where
+        self._names.check(route)
+        hooks = route.register(self._router)
+        self._names.add(route)
+        if hooks is not None:
+            self._hooks.append(hooks)
+        self._declared[route.kind] += 1
 
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
@@ -351,50 +210,3 @@ def _readable_name(name: str) -> str:
         main = getattr(sys.modules.get("__main__"), "__file__", None)
         name = Path(main).stem if main else "app"
     return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:100] or "app"
-
-
-def _check_path(path: Any, decorator: str) -> None:
-    if callable(path):
-        raise RouteError(
-            f"@app.{decorator} on {location(path)} has no path: "
-            f'write @app.{decorator}("/{getattr(path, "__name__", "path")}").'
-        )
-    if not isinstance(path, str):
-        raise RouteError(f'@app.{decorator}: the path is a text such as "/", not {path!r}.')
-
-
-def _verb(method: Any, path: str) -> str:
-    if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()):
-        raise RouteError(f'The route "{path}": {method!r} is not an HTTP method such as "POST".')
-    return method.upper()
-
-
-def _hooks(on_open: Hook | None, on_close: Hook | None) -> Hooks | None:
-    if on_open is None and on_close is None:
-        return None
-    from fanbus.hooks import Hooks  # brings asyncio, which only a server needs
-
-    return Hooks(on_open, on_close)
-
-
-def _checked_config(config: Any, path: str) -> WebSocketConfig:
-    if config is None:
-        return WebSocketConfig()
-    if not isinstance(config, WebSocketConfig):
-        raise RouteError(
-            f'The route "{path}": config is a WebSocketConfig, not {type(config).__name__}. '
-            "Write config=WebSocketConfig(max_message_size=65536)."
-        )
-    return config
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """What the router refuses becomes an error that names the handler."""
-    try:
-        yield
-    except RouteError:
-        raise
-    except ValueError as error:
-        text = str(error)
-        raise RouteError(text if where in text else f"Handler {where}: {text}") from None

@@ -12,6 +12,8 @@ from pathlib import Path
 from fanbus import _core, server, surroundings
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
+from fanbus.bench import options as bench_options
+from fanbus.bench import tune_options
 from fanbus.config import OPTIONS
 from fanbus.exceptions import StartError
 from fanbus.options import arguments, report
@@ -110,6 +112,17 @@ def _boot_failure(target: str) -> str:
     return f"{target} cannot be imported.\n{traceback.format_exc().strip()}"
 
 
+def _bench(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of the performance lab, which a server has no use for until it is asked for."""
+
+    def run(options: argparse.Namespace) -> int:
+        module = importlib.import_module("fanbus.bench.command")
+        status: int = getattr(module, name)(options)
+        return status
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = arguments.Parser(
         prog="fanbus", description="Real-time web applications in Python, on all cores."
@@ -140,4 +153,6 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_to(config, OPTIONS)
     config.set_defaults(run=_config)
     bus_commands.add_to(commands)
+    bench_options.add_to(commands, *(_bench(name) for name in ("measure", "self_test", "serve")))
+    tune_options.add_to(commands, _bench("tune"))
     return parser

@@ -16,11 +16,14 @@ from fanbus.exceptions import StartError
 from fanbus.options.kinds import Choice, Flag, Names, Networks, Seconds, Size, Text, Whole
 from fanbus.options.option import Option, option, options_of
 
-__all__ = ["MAX_WORKERS", "OPTIONS", "Settings", "usable_cores"]
+__all__ = ["MAX_THREADS", "MAX_WORKERS", "OPTIONS", "Settings", "usable_cores"]
 
 # The bus has 64 members: the workers, the supervisor, and some room for programs that publish
 # from outside.
 MAX_WORKERS = 56
+
+# More would only wait for each other: they share one lock of Python in each worker.
+MAX_THREADS = 1000
 
 _DAY = 86_400.0
 _LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
@@ -80,7 +83,7 @@ class Settings:
     )
     threads: int = option(
         40,
-        Whole(1, 1000),
+        Whole(1, MAX_THREADS),
         "threads that synchronous handlers of one worker may use at a time",
         group=_WORK,
     )

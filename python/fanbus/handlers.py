@@ -90,7 +90,9 @@ def examine(
         sources.update({name: name for name in path_parameters if name not in given})
 
     by_keyword = [name for name in sources if name not in in_order]
-    asynchronous = _is_async(function)
+    # What an asynchronous generator makes is streamed; it awaits what it asks of the request.
+    streams = subject == "request" and inspect.isasyncgenfunction(inspect.unwrap(function))
+    asynchronous = streams or _is_async(function)
     call = function
     if asynchronous and not is_async_itself(function):
         call = _awaiting(call)

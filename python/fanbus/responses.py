@@ -5,13 +5,20 @@ The Rust half reads `body`, `status` and `headers`, and nothing else.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime
+from hashlib import sha256
 from http import HTTPStatus
-from typing import Any, Literal
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
+
+from fanbus._core import to_json
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 __all__ = ["Response"]
 
@@ -35,18 +42,28 @@ class Response:
         return Response("<h1>Hello</h1>", content_type="text/html; charset=utf-8")
     ```
 
-    The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), or None.
+    The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), None, or an
+    iterator of str or bytes, asynchronous or not, which is sent piece by piece: it is asked for
+    more as the client takes what is there, and closed when the client goes.
     """
 
     __slots__ = ("body", "headers", "status")
 
-    body: bytes
+    body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
+    """A path is that of a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
 
     def __init__(
         self,
-        body: str | bytes | dict[Any, Any] | list[Any] | None = None,
+        body: str
+        | bytes
+        | dict[Any, Any]
+        | list[Any]
+        | Iterator[str | bytes]
+        | AsyncIterator[str | bytes]
+        | PurePath
+        | None = None,
         status: int = HTTPStatus.OK,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content_type: str | None = None,
@@ -54,18 +71,24 @@ class Response:
         """Raises TypeError for a body of another type, ValueError for a bad status or header."""
         if not 200 <= status <= 599:
             raise ValueError(f"A response needs a status from 200 to 599, not {status!r}.")
+        encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
+        natural_type: str | None
         if isinstance(body, str):
             encoded, natural_type = body.encode(), "text/plain; charset=utf-8"
         elif isinstance(body, (bytes, bytearray, memoryview)):
             encoded, natural_type = bytes(body), "application/octet-stream"
         elif isinstance(body, (dict, list)):
-            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-            encoded, natural_type = text.encode(), "application/json"
+            encoded, natural_type = to_json(body), "application/json"
         elif body is None:
             encoded, natural_type = b"", None
+        elif isinstance(body, (Iterator, AsyncIterator)):
+            encoded, natural_type = body, "text/plain; charset=utf-8"
+        elif isinstance(body, PurePath):
+            encoded, natural_type = body, None
         else:
             raise TypeError(
-                f"A response body is str, bytes, dict, list or None, not {type(body).__name__}."
+                "A response body is str, bytes, dict, list, None, a generator or a path, not "
+                f"{type(body).__name__}."
             )
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         self.body = encoded
@@ -78,8 +101,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
         """Any JSON value, also a str, a number or None."""
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return cls(text, status, content_type="application/json")
+        return cls(to_json(value), status, content_type="application/json")
 
     @classmethod
     def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:
@@ -92,6 +114,49 @@ class Response:
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(f"A redirect has a status of 301, 302, 303, 307 or 308, not {status}.")
         return cls(None, status, {"location": quote(location, safe=":/%#?=@[]!$&'()*+,;~")})
+
+    @classmethod
+    def file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        download: str | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> Response:
+        """A file, read and sent in Rust, with ETag, Last-Modified, ranges and 304.
+
+        `download` is the name under which a browser saves it, instead of showing it. `content_type`
+        is by default that of the file's ending. The path is yours: one that comes from a client
+        must not get here unchecked, for which there is `app.static`.
+
+        Raises FileNotFoundError if there is no such file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "There is no such file", str(path))
+        response = cls(path.absolute(), headers=headers, content_type=content_type)
+        if download is not None:
+            plain = download.encode("ascii", "replace").decode()
+            plain = "".join("_" if character in '"\\?/' else character for character in plain)
+            value = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(download, safe='')}"
+            response.headers.append(_header("content-disposition", value))
+        return response
+
+    def set_etag(self, tag: str | None = None, *, weak: bool = False) -> None:
+        """Names this version of the body, so that a client that has it is answered with 304.
+
+        `tag` is by default made of the body. `weak`: another version with this tag may differ in
+        details. Raises ValueError for a tag with quotes or other than visible ASCII characters, and
+        if there is none for a body that is not known yet.
+        """
+        if tag is None:
+            if not isinstance(self.body, bytes):
+                raise ValueError("Only a body of bytes has an ETag of its own: give one.")
+            tag = sha256(self.body).hexdigest()[:32]
+        if any(character == '"' or not 0x21 <= ord(character) < 0x7F for character in tag):
+            raise ValueError(f"The ETag {tag!r} has a character that cannot be in it.")
+        self._replace("etag", f'W/"{tag}"' if weak else f'"{tag}"')
 
     @property
     def content_type(self) -> str | None:

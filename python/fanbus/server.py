@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs, surroundings
+from fanbus import _core, logs, origin, probe, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import BusError, StartError
@@ -103,10 +103,12 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
             "run() works in the main thread only, because signals arrive there. "
             "Start Fanbus from the main thread."
         )
+    check_tls(settings)
+    probe.answer()
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
-    with surroundings.pid_file(settings.pid_file):
+    with surroundings.pid_file(_own_pid_file(settings)):
         try:
             if settings.single_process:
                 from fanbus import single
@@ -141,6 +143,15 @@ def check_tls(settings: Settings) -> None:
     tls = open_tls(settings)
     for warning in tls.warnings if tls else ():
         logs.logger.warning("%s", warning)
+
+
+def _own_pid_file(settings: Settings) -> str | None:
+    """None if a life of this process before a reload has written it, and then became a user who may
+    not. The number in it is still right."""
+    name = settings.pid_file
+    if origin.STATE is not None and name is not None and not os.access(name, os.W_OK):
+        return None
+    return name
 
 
 def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:

@@ -7,7 +7,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from fanbus import banner, worker
-from fanbus.server import check_tls, leave_bus, open_bus, open_listeners
+from fanbus.logs import logger
+from fanbus.server import leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -18,7 +19,8 @@ __all__ = ["serve"]
 
 def serve(app: Fanbus, settings: Settings) -> None:
     """Serves in this process until SIGINT or SIGTERM."""
-    check_tls(settings)
+    if settings.reload:
+        logger.warning("A single process does not reload: start it again when a file changes.")
     port, (listener,) = open_listeners(settings)
     bus = open_bus(app, settings, port)
     try:
@@ -28,7 +30,12 @@ def serve(app: Fanbus, settings: Settings) -> None:
             bus,
             listener,
             end_on=(signal.SIGINT, signal.SIGTERM),
-            on_ready=lambda: banner.show(settings, port, app._counts(), os.getpid()),
+            also={signal.SIGHUP: _cannot_reload},
+            on_ready=lambda *_: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
         leave_bus(app, bus, settings)
+
+
+def _cannot_reload() -> None:
+    logger.warning("A single process does not reload: start it again for new code.")

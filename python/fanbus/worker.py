@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import faulthandler
 import logging
 import os
+import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, access
+from fanbus import _core, access, logs, origin
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
 from fanbus.server import open_tls
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CRASHED",
+    "ENOUGH",
     "FAILED",
     "HANDLED",
+    "IO_IS_STUCK",
     "READY",
     "STARTING_FAILED",
     "main",
@@ -43,14 +46,33 @@ CRASHED = 1
 # First byte of a worker's report to the supervisor; after FAILED follows the traceback.
 READY = b"+"
 FAILED = b"-"
+# Then signs of life, one at a time. The last one comes once.
+ALIVE = b"."
+IO_IS_STUCK = b"i"
+ENOUGH = b"r"
+
+# Between two signs of life, at most; a quarter of `timeout_worker` if that is less.
+_BEAT_S = 1.0
+# The I/O thread comes round ten times a second. Silent for so long, it is stuck.
+_IO_REST_S = 1.0
 
 # The last line of defence, after Rust's own grace time is over.
 _EXTRA_GRACE_S = 1.0
 
 # What the supervisor handles, and a worker must not inherit.
-HANDLED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGCHLD})
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+HANDLED = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+    }
+)
+# Of these, a worker leaves to the system what they do to it.
+_USUAL = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
 def serve(
@@ -60,12 +82,13 @@ def serve(
     listener: int,
     *,
     end_on: Iterable[signal.Signals],
-    on_ready: Callable[[], None],
+    on_ready: Callable[[_core.Worker, asyncio.AbstractEventLoop], None],
+    also: Mapping[signal.Signals, Callable[[], None]] | None = None,
 ) -> None:
     """Serves until one of the signals comes, and everything in flight is finished.
 
-    A second signal ends it at once. `listener` is closed here. `on_ready` is called when
-    connections are being accepted.
+    A second signal ends it at once. `also` says what to do on others. `listener` is closed here.
+    `on_ready` is called when connections are being accepted.
     """
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
@@ -92,7 +115,9 @@ def serve(
         ending = _Ending(loop, core, settings.timeout_graceful_shutdown)
         for number in end_on:
             loop.add_signal_handler(number, ending.begin)
-        on_ready()
+        for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
+            loop.add_signal_handler(number, action)
+        on_ready(core, loop)
         loop.run_forever()
         loop.remove_reader(core.fileno())
     finally:
@@ -176,15 +201,18 @@ def main(
     listener: int,
     bus_name: str,
     report: int,
+    trace: int,
     supervisor_pid: int,
 ) -> NoReturn:
     """The life of a worker process, from right after the fork to its end.
 
-    `report` is the writing end of a pipe to the supervisor. Signals are still blocked here, and
-    only Python's own handlers of the supervisor stand.
+    `report` is the writing end of a pipe to the supervisor. The stacks of all threads go to `trace`
+    if a fault, or the supervisor with SIGABRT, kills the process. Signals are still blocked here,
+    and only Python's own handlers of the supervisor stand.
     """
     status = CRASHED
     try:
+        faulthandler.enable(file=trace, all_threads=True)
         status = _live(app, settings, listener, bus_name, report, supervisor_pid)
     except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
         logger.critical("The worker crashed.", exc_info=True)
@@ -208,11 +236,11 @@ def _live(
     _die_with(supervisor_pid)
     ready = False
 
-    def on_ready() -> None:
+    def on_ready(core: _core.Worker, loop: asyncio.AbstractEventLoop) -> None:
         nonlocal ready
         ready = True
         os.write(report, READY)
-        os.close(report)
+        _Heart(core, loop, settings, report).beat()
 
     try:
         bus = _core.Bus.open(bus_name)
@@ -231,20 +259,58 @@ def _reset_signals() -> None:
     """A worker ends by SIGTERM; Ctrl+C reaches it too, but the supervisor decides."""
     signal.set_wakeup_fd(-1)
     # A handler that does nothing, instead of SIG_IGN, which programs that handlers start inherit.
-    signal.signal(signal.SIGINT, _do_nothing)
-    for number in HANDLED - {signal.SIGINT}:
+    for number in HANDLED - _USUAL:
+        signal.signal(number, _do_nothing)
+    for number in _USUAL:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
-    """For Ctrl+C."""
+    """For Ctrl+C, a terminal that hangs up, and what is meant for the supervisor."""
+
+
+class _Heart:
+    """Tells the supervisor that both threads turn: Python's, which runs this, and Rust's."""
+
+    def __init__(
+        self, core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings, report: int
+    ) -> None:
+        os.set_blocking(report, False)
+        self._loop = loop
+        self._core = core
+        self._report = report
+        self._interval_s = min(_BEAT_S, (settings.timeout_worker or 4 * _BEAT_S) / 4)
+        self._io_beats = -1
+        self._io_seen_at = loop.time()
+        self._most_requests = settings.limit_max_requests
+        if self._most_requests is not None:
+            # Not the generator of the application, which is the same in all children.
+            jitter = random.Random(os.getpid()).randint(0, settings.limit_max_requests_jitter)  # noqa: S311
+            self._most_requests += jitter
+
+    def beat(self) -> None:
+        """Now, and from now on."""
+        beats, requests = self._core.pulse()
+        now = self._loop.time()
+        if beats != self._io_beats:
+            self._io_beats, self._io_seen_at = beats, now
+        # A sign that says so counts as none; the supervisor has its own clock for silence.
+        is_stuck = now - self._io_seen_at > _IO_REST_S
+        self._say(IO_IS_STUCK if is_stuck else ALIVE)
+        if self._most_requests is not None and requests >= self._most_requests:
+            self._most_requests = None
+            self._say(ENOUGH)
+        self._loop.call_later(self._interval_s, self.beat)
+
+    def _say(self, sign: bytes) -> None:
+        # Nobody reads any more, or the pipe is full of what was not read yet: no news either way.
+        with contextlib.suppress(OSError):
+            os.write(self._report, sign)
 
 
 def _die_with(supervisor_pid: int) -> None:
     """Has the kernel kill this process when the supervisor dies, whatever killed it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    origin.die_with_parent()
     if os.getppid() != supervisor_pid:  # it died before the line above
         os._exit(CRASHED)

@@ -14,6 +14,7 @@ pub mod outbox;
 pub mod outlet;
 pub mod pace;
 pub mod publish;
+pub mod pulse;
 pub mod session;
 pub mod shutdown;
 pub mod topic;

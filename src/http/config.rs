@@ -16,8 +16,11 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
-    /// A client has this long to send the whole body of a request (408 above it).
+    /// A client has this long to send the whole body of a request (408 above it), and longer if much
+    /// of it has come.
     pub body_timeout: Duration,
+    /// A second more of it for each so many bytes that have come.
+    pub body_bytes_per_second: usize,
     /// A client that takes nothing of its response for this long is cut off. Sessions have their
     /// own limit.
     pub write_timeout: Duration,
@@ -54,6 +57,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
+            body_bytes_per_second: 64 << 10,
             write_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
             max_connections: 16_384,

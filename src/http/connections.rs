@@ -13,7 +13,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::http2;
@@ -56,7 +56,7 @@ impl<S: Http1<TcpStream>> Plain<S> {
             let _permit = accepted.permit;
             let (stream, peer) = (accepted.stream, accepted.peer);
             // A connection that breaks off is the client's affair.
-            let _ = http1.call((stream, Protocol::Http1, peer)).await;
+            let _ = service::on_connection(http1.call((stream, Protocol::Http1, peer))).await;
         }
     }
 }
@@ -113,7 +113,7 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
             if chose_http2(&stream) {
                 Box::pin(http2::serve(stream, peer, &*http2, config, shutdown)).await;
             } else {
-                let _ = http1.call((stream, Protocol::Http1, peer)).await;
+                let _ = service::on_connection(http1.call((stream, Protocol::Http1, peer))).await;
             }
         }
     }
@@ -184,20 +184,35 @@ async fn http1<T: Transport>(
         .keep_alive(worker.config.keep_alive)
         .client_request_timeout(worker.config.head_timeout)
         .tcp_nodelay(true)
+        // A client that has closed is gone: else a response that waits for something to happen would
+        // not learn of it before it writes.
+        .h1_allow_half_closed(false)
         .local_addr(address)
-        .graceful_shutdown_signal(move || {
-            let mut signal = signal.clone();
-            async move {
-                signal.wait().await;
-            }
-        })
+        .graceful_shutdown_signal(move || linger(signal.clone()))
         .upgrade(fn_service(move |(request, framed)| {
+            upgrades.pulse.count_request();
             upgrade::<T>(&upgrades, &request, framed);
             std::future::ready(Ok::<_, actix_web::Error>(()))
         }))
         .finish(map_config(application(worker), |()| AppConfig::default()));
     let service = ServiceFactory::<(T, Protocol, Option<_>)>::new_service(&connections, ());
     Ok(Rc::new(service.await.map_err(|()| not_started())?))
+}
+
+/// At the end, a connection on which no request is running is kept for so long, at most half of the
+/// grace time. A request that was on its way is answered, with `Connection: close`, instead of cut off.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The same for a connection that has not brought any request yet: it was opened in order to.
+const LINGER_FOR_THE_FIRST: Duration = Duration::from_secs(2);
+
+async fn linger(mut shutdown: Shutdown) {
+    let grace = shutdown.wait().await;
+    let begun = Instant::now();
+    sleep(LINGER.min(grace / 2)).await;
+    if !service::has_asked() {
+        sleep_until(begun + LINGER_FOR_THE_FIRST.min(grace / 2)).await;
+    }
 }
 
 fn not_started() -> io::Error {

@@ -94,6 +94,29 @@ impl Listener {
             }
         }
     }
+
+    /// The end of accepting: what is left is a queue to be emptied.
+    pub(super) fn into_queue(self) -> io::Result<Queue> {
+        let socket = match self {
+            Self::Tcp(listener) => Socket::from(listener.into_std()?),
+            Self::Unix(listener) => Socket::from(OwnedFd::from(listener.into_std()?)),
+        };
+        Ok(Queue(socket))
+    }
+}
+
+/// What waits in the accept queue of a listener that accepts no more.
+#[derive(Debug)]
+pub(super) struct Queue(Socket);
+
+impl Queue {
+    /// The next connection, as [`Listener::accept`] gives it. `WouldBlock` if there is none.
+    pub(super) fn take(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (stream, peer) = self.0.accept()?;
+        stream.set_nonblocking(true)?;
+        let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+        Ok((TcpStream::from_std(stream)?, peer.as_socket()))
+    }
 }
 
 #[cfg(test)]

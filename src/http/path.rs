@@ -7,8 +7,33 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
+};
 use smallvec::SmallVec;
+
+/// What a value is written into a URL without escapes: the unreserved characters (RFC 3986, 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The same for the rest of a path.
+const SEGMENTS: &AsciiSet = &SEGMENT.remove(b'/');
+
+/// What is escaped in a route's own text. The percent sign is not: what is left of it is an escape.
+const TEXT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// The converters and their names, for error messages.
 const CONVERTERS: &str = "str, int, float, path, uuid";
@@ -108,11 +133,36 @@ pub enum PathError {
     },
 }
 
+/// Why a path cannot be made of these values.
+#[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum UrlError {
+    /// A parameter has no value.
+    #[error("The path {path:?} needs a value for {name:?}.")]
+    Missing {
+        /// The path.
+        path: String,
+        /// The parameter.
+        name: String,
+    },
+    /// The path would not match itself with this value.
+    #[error("{value:?} cannot be {name:?} in the path {path:?}: no request could have it there.")]
+    Unfit {
+        /// The path.
+        path: String,
+        /// The parameter.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+}
+
 /// A route's path, parsed.
 #[derive(Clone, Debug)]
 pub struct PathTemplate {
     /// As the user wrote it.
     source: String,
+    /// The text before each parameter, and what follows the last, as a URL has it.
+    texts: Vec<String>,
     /// In the syntax of `matchit`.
     pattern: String,
     /// The same without the parameters' names.
@@ -136,6 +186,7 @@ impl PathTemplate {
         }
         let mut template = Self {
             source: path(),
+            texts: Vec::new(),
             pattern: String::new(),
             shape: String::new(),
             parameters: Vec::new(),
@@ -176,6 +227,8 @@ impl PathTemplate {
         }
         // A path of the user's is UTF-8; only odd escapes in it might not be. Those match nothing.
         let text = normalize(text).unwrap_or(Cow::Borrowed(text));
+        self.texts
+            .push(utf8_percent_encode(&text, TEXT).to_string());
         let text = text.replace('{', "{{").replace('}', "}}");
         self.pattern.push_str(&text);
         self.shape.push_str(&text);
@@ -231,6 +284,46 @@ impl PathTemplate {
         self.parameters
             .iter()
             .map(|parameter| parameter.name.as_str())
+    }
+
+    /// The path with its parameters filled in, percent-encoded. A request for it matches this path and
+    /// has the same values.
+    pub fn url<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Result<String, UrlError> {
+        let mut url = String::new();
+        let (last, before) = self
+            .texts
+            .split_last()
+            .expect("a path has at least its end");
+        for (text, Parameter { name, converter }) in before.iter().zip(&self.parameters) {
+            let Some(value) = value(name) else {
+                return Err(UrlError::Missing {
+                    path: self.source.clone(),
+                    name: name.clone(),
+                });
+            };
+            let encoded = match converter {
+                Converter::Path => SEGMENTS,
+                _ => SEGMENT,
+            };
+            let encoded = utf8_percent_encode(value, encoded).to_string();
+            url.push_str(text);
+            url.push_str(&encoded);
+            // Clients take dots for steps in the tree, encoded or not, and never send them.
+            let is_step = |segment: &str| matches!(segment, "." | "..");
+            let normal = normalize(&encoded).unwrap_or_default();
+            if value.is_empty()
+                || value.split('/').any(is_step)
+                || converter.convert(&normal).is_none()
+            {
+                return Err(UrlError::Unfit {
+                    path: self.source.clone(),
+                    name: name.clone(),
+                    value: value.to_owned(),
+                });
+            }
+        }
+        url.push_str(last);
+        Ok(url)
     }
 
     /// The path in the syntax of `matchit`.

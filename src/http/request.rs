@@ -3,6 +3,7 @@
 use actix_http::{Method, RequestHead};
 use bytes::Bytes;
 
+use super::form::Part;
 use super::head::Head;
 use super::proxies::Origin;
 
@@ -14,12 +15,21 @@ pub struct Request {
     /// Path, query, headers, and who sent them.
     pub head: Head,
     /// The whole body.
-    pub body: Bytes,
+    pub body: Body,
+}
+
+/// A body, as far as it is understood before user code asks.
+#[derive(Debug)]
+pub enum Body {
+    /// As it came.
+    Bytes(Bytes),
+    /// A multipart form, taken apart.
+    Form(Vec<Part>),
 }
 
 impl Request {
     /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, origin: Origin, body: Bytes) -> Self {
+    pub fn new(head: &RequestHead, origin: Origin, body: Body) -> Self {
         Self {
             method: head.method.clone(),
             head: Head::new(head, origin),

@@ -1,8 +1,12 @@
 //! What user code answers an HTTP request with.
 
+use std::path::PathBuf;
+
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, http::StatusCode};
 use bytes::Bytes;
+
+use super::flow::Flow;
 
 /// A whole response.
 #[derive(Debug)]
@@ -14,7 +18,18 @@ pub struct Response {
     /// Headers besides it. Several values of one name are sent as several lines.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
+}
+
+/// What a response has to say.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Bytes(Bytes),
+    /// What user code makes while it is sent.
+    Flow(Flow),
+    /// A file, or as much of it as the client asks for.
+    File(PathBuf),
 }
 
 /// `Content-Type` of plain text.
@@ -33,7 +48,7 @@ impl Response {
             status,
             content_type,
             headers,
-            body: body.into(),
+            body: Body::Bytes(body.into()),
         }
     }
 
@@ -44,7 +59,7 @@ impl Response {
         self
     }
 
-    /// As actix-web sends it.
+    /// As actix-web sends it. A file is not for here: see [`super::sending`].
     pub fn into_http(self) -> HttpResponse {
         let mut builder = HttpResponse::build(self.status);
         if let Some(content_type) = self.content_type {
@@ -53,6 +68,10 @@ impl Response {
         for header in self.headers {
             builder.append_header(header);
         }
-        builder.body(self.body)
+        match self.body {
+            Body::Bytes(bytes) => builder.body(bytes),
+            Body::Flow(flow) => builder.body(flow),
+            Body::File(_) => builder.finish(),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Which endpoint answers a request: by path and method for HTTP, by path for a WebSocket.
 //!
-//! Paths are matched exactly, trailing slash included; text beats a parameter. It knows nothing
-//! of endpoints but their numbers.
+//! Paths are matched exactly, trailing slash included; text beats a parameter. A request that misses
+//! an HTTP route only by its trailing slash is told where the route is. It knows nothing of endpoints
+//! but their numbers.
 
 use std::collections::HashMap;
 
@@ -54,6 +55,11 @@ pub enum Outcome<'r> {
         /// The methods, as in `GET, HEAD`.
         allow: String,
     },
+    /// The path exists with a trailing slash, or without the one that it has here.
+    Elsewhere {
+        /// That path, percent-encoded as it came.
+        path: String,
+    },
     /// 404.
     NotFound,
 }
@@ -96,7 +102,10 @@ impl Router {
     /// Finds who answers a request. `path` is as it came, percent-encoded and without the query.
     /// HEAD is answered by GET's endpoint, unless it has its own.
     pub fn http(&self, method: &Method, path: &str) -> Outcome<'_> {
-        self.http.find(method, path)
+        match self.http.find(method, path) {
+            Outcome::NotFound => self.http.find_elsewhere(method, path),
+            outcome => outcome,
+        }
     }
 
     /// Finds who answers a WebSocket's handshake.
@@ -234,6 +243,24 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Looks again, with another trailing slash.
+    fn find_elsewhere(&self, method: &Method, path: &str) -> Outcome<'_> {
+        // What begins with two slashes would send the client to another host.
+        if path.starts_with("//") || !path.starts_with('/') {
+            return Outcome::NotFound;
+        }
+        let other = match path.strip_suffix('/') {
+            Some(shorter) => shorter.to_owned(),
+            None => format!("{path}/"),
+        };
+        match self.find(method, &other) {
+            Outcome::Found(_) => Outcome::Elsewhere { path: other },
+            _ => Outcome::NotFound,
+        }
+    }
+}
+
 impl Route {
     fn conflict(&self, path: &str) -> RouteError {
         RouteError::Conflict {
@@ -244,11 +271,14 @@ impl Route {
     }
 }
 
-/// The `Allow` header for these methods. Where there is GET, there is HEAD.
+/// The `Allow` header for these methods. Where there is GET, there is HEAD, and OPTIONS is everywhere.
 fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
     let mut names: Vec<&str> = methods.map(Method::as_str).collect();
     if names.contains(&"GET") {
         names.push("HEAD");
+    }
+    if !names.is_empty() {
+        names.push("OPTIONS");
     }
     names.sort_unstable();
     names.dedup();

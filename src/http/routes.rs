@@ -1,7 +1,9 @@
 //! An application's routes with what the worker must know of each endpoint.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::folder::Folder;
 use super::router::Router;
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
@@ -17,6 +19,10 @@ pub struct Routes {
     pub http: Vec<HttpEndpoint>,
     /// WebSocket endpoints by number.
     pub websockets: Vec<WebSocketEndpoint>,
+    /// A request that misses an HTTP route only by its trailing slash is sent there (307); else 404.
+    pub redirect_slashes: bool,
+    /// Responses are compressed for clients that take it.
+    pub compression: bool,
 }
 
 /// What the worker must know of an HTTP endpoint.
@@ -24,6 +30,10 @@ pub struct Routes {
 pub struct HttpEndpoint {
     /// The handler looks at the request: it is copied for it.
     pub wants_request: bool,
+    /// Largest body, in bytes; None: the server's limit.
+    pub max_body_bytes: Option<usize>,
+    /// Its requests are answered with files, and nobody is called.
+    pub folder: Option<Arc<Folder>>,
 }
 
 /// What the worker must know of a WebSocket endpoint.

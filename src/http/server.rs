@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
+use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
@@ -20,12 +21,13 @@ use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
 use super::tls::files::Tls;
-use super::transport::limit_writes;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
+use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::Shutdown;
 use crate::actors::watch::{Sleeper, Watch};
+use crate::actors::wheel::TICK;
 use crate::ipc::Bus;
 
 /// What a worker serves, and with what.
@@ -47,6 +49,8 @@ pub struct Server {
     pub replies: ReplyBox,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// Signs of life.
+    pub pulse: Arc<Pulse>,
 }
 
 /// While descriptors or memory have run out, the log is told once in this time.
@@ -55,6 +59,9 @@ const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Threads that may wait for a disk at a time; what else wants to, waits for one of them.
+const DISK_THREADS: usize = 8;
+
 impl Server {
     /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
@@ -62,6 +69,7 @@ impl Server {
         let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(DISK_THREADS)
             .on_thread_park(move || parks.before_park())
             .on_thread_unpark(move || unparks.after_unpark())
             .build_local(LocalOptions::default())?;
@@ -78,6 +86,7 @@ impl Server {
             orders,
             replies,
             mut shutdown,
+            pulse,
         } = self;
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let most_connections = config.max_connections;
@@ -108,8 +117,16 @@ impl Server {
             replies: Rc::clone(&replies),
             end_of_turn: Rc::clone(&end_of_turn),
             secure: tls.is_some(),
+            shutdown: shutdown.clone(),
+            pulse: Arc::clone(&pulse),
         };
         spawn_local(replies.hand_out());
+        spawn_local(async move {
+            loop {
+                pulse.beat();
+                sleep(TICK).await;
+            }
+        });
         let accepting = listen(
             listener,
             worker,
@@ -147,7 +164,8 @@ impl Server {
     }
 }
 
-/// Serves what comes to the listener, over TLS or without it. Returns at shutdown.
+/// Serves what comes to the listener, over TLS or without it. Returns at shutdown, when it has taken
+/// in what waited.
 async fn listen(
     listener: TcpListener,
     worker: Worker,
@@ -155,30 +173,38 @@ async fn listen(
     permits: Arc<Semaphore>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
+    let socket = SockRef::from(&listener);
+    // What is accepted inherits both, without a system call. A Unix socket knows neither. Every frame is
+    // written at once and whole: there is nothing to wait for.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_user_timeout(Some(worker.config.write_timeout));
     let listener = Listener::new(listener)?;
     let address = listener.local_addr()?;
-    let write_timeout = worker.config.write_timeout;
     if let Some(tls) = tls {
         let secure = Secure::new(worker, tls, address, shutdown.clone()).await?;
         let serve = |accepted| secure.serve(accepted);
-        accept(listener, write_timeout, permits, shutdown, serve).await;
+        accept(listener, permits, shutdown, serve).await
     } else {
         let plain = Plain::new(&worker, address, &shutdown).await?;
         let serve = |accepted| plain.serve(accepted);
-        accept(listener, write_timeout, permits, shutdown, serve).await;
+        accept(listener, permits, shutdown, serve).await
     }
-    Ok(())
 }
 
-/// Accepts connections and serves each in a task of its own, which holds one of `permits`. Returns at
-/// shutdown.
+/// Accepts connections and serves each in a task of its own, which holds one of `permits`.
 async fn accept<F: Future<Output = ()> + 'static>(
     listener: Listener,
-    write_timeout: Duration,
     permits: Arc<Semaphore>,
     mut shutdown: Shutdown,
     serve: impl Fn(Accepted) -> F,
-) {
+) -> io::Result<()> {
+    let drive = |stream, peer, permit| {
+        spawn_local(serve(Accepted {
+            stream,
+            peer,
+            permit,
+        }));
+    };
     let mut told = None;
     loop {
         let accepted = async {
@@ -187,21 +213,12 @@ async fn accept<F: Future<Output = ()> + 'static>(
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            _ = shutdown.wait() => return,
+            _ = shutdown.wait() => break,
             accepted = accepted => accepted,
         };
+        let permit = permit.map_err(io::Error::other)?;
         match accepted {
-            Ok((stream, peer)) => {
-                // Every frame is written at once and whole: there is nothing to wait for.
-                let _ = stream.set_nodelay(true);
-                limit_writes(&stream, Some(write_timeout));
-                let Ok(permit) = permit else { return };
-                spawn_local(serve(Accepted {
-                    stream,
-                    peer,
-                    permit,
-                }));
-            }
+            Ok((stream, peer)) => drive(stream, peer, permit),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
@@ -212,6 +229,17 @@ async fn accept<F: Future<Output = ()> + 'static>(
             }
         }
     }
+    // What waits in the queue has been told that it is connected: if this was the last descriptor of
+    // the listener, closing it would reset them all. A client that connects in between is cut off.
+    let queue = listener.into_queue()?;
+    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+        match queue.take() {
+            Ok((stream, peer)) => drive(stream, peer, permit),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// The client went away before it was accepted; the listener is well.

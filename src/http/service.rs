@@ -1,26 +1,31 @@
 //! From a request's head to its endpoint, and back with the answer.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
-use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{StatusCode, Version};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use tokio::time::timeout;
 
 use super::config::Config;
+use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::incoming::{Bounds, Incoming, Refusal};
 use super::proxies::Origin;
 use super::replies::Replies;
-use super::request::Request;
+use super::request::{Body, Request};
 use super::response::Response;
 use super::router::{Found, Outcome};
-use super::routes::Routes;
+use super::routes::{HttpEndpoint, Routes};
+use super::sending;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
+use crate::actors::pulse::Pulse;
+use crate::actors::shutdown::Shutdown;
 
 /// What all connections of one worker share.
 #[derive(Clone)]
@@ -34,14 +39,40 @@ pub(super) struct Worker {
     pub end_of_turn: Rc<EndOfTurn>,
     /// Clients speak TLS.
     pub secure: bool,
+    pub shutdown: Shutdown,
+    pub pulse: Arc<Pulse>,
 }
 
-/// Answers one HTTP request, and notes it if there is an access log.
+tokio::task_local! {
+    /// Whether the connection that this task drives has brought a request.
+    static ASKED: Cell<bool>;
+}
+
+/// Drives a connection, and remembers for [`has_asked`].
+pub(super) fn on_connection<F: Future>(connection: F) -> impl Future<Output = F::Output> {
+    ASKED.scope(Cell::new(false), connection)
+}
+
+/// Whether this task's connection has brought a request.
+pub(super) fn has_asked() -> bool {
+    ASKED.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Answers one HTTP request, and notes it if there is an access log. While the worker ends, the
+/// connection ends with the answer.
 pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) -> HttpResponse {
+    worker.pulse.count_request();
+    let _ = ASKED.try_with(|asked| asked.set(true));
+    let shutdown = worker.shutdown.clone();
     let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
     let begun = access.map(|access| access.begin(request.head(), origin));
-    let response = reply(worker, request, origin, body).await;
+    let mut response = reply(worker, request, origin, body).await;
+    if shutdown.is_triggered() {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
     if let Some(begun) = begun {
         begun.answered(response.status().as_u16(), response.body().size());
     }
@@ -56,28 +87,46 @@ async fn reply(
 ) -> HttpResponse {
     let found = match worker.routes.router.http(request.method(), request.path()) {
         Outcome::Found(found) => found,
+        Outcome::Elsewhere { path } => return moved(&request, &path, &worker.routes),
+        // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
+        Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
+            return HttpResponse::NoContent().finish();
+        }
         Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
             return upgrade_required().into_http();
         }
         Outcome::NotFound => return not_found(request.path()).into_http(),
+        Outcome::MethodNotAllowed { allow } if request.method() == Method::OPTIONS => {
+            return HttpResponse::NoContent()
+                .insert_header((header::ALLOW, allow))
+                .finish();
+        }
         Outcome::MethodNotAllowed { allow } => return method_not_allowed(&allow).into_http(),
     };
+    let Found {
+        endpoint, values, ..
+    } = found;
+    let known = &worker.routes.http[endpoint.0 as usize];
+    let compression = worker.routes.compression;
+    if let Some(folder) = &known.folder {
+        let response = folder.answer(values.first(), &request).await;
+        return sending::finish(response, &request, compression);
+    }
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
     if is_busy() || !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = match read(&request, body, &worker.config).await {
+    let body = match read(&request, body, known, &worker.config).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_http(),
     };
     if is_busy() {
         return too_busy().into_http(); // others have come while its body did
     }
-    let Found {
-        endpoint, values, ..
-    } = found;
-    let wants_request = worker.routes.http[endpoint.0 as usize].wants_request;
-    let request = wants_request.then(|| Request::new(request.head(), origin, body));
+    let http_request = request;
+    let request = known
+        .wants_request
+        .then(|| Request::new(http_request.head(), origin, body));
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -88,43 +137,110 @@ async fn reply(
         reply.key,
     );
     worker.end_of_turn.request();
-    reply.await.into_http()
+    let response = reply.await;
+    if sending::is_plain(&response) && !compression {
+        return response.into_http();
+    }
+    sending::send(response, &http_request, compression).await
 }
 
 /// The whole body, if it keeps the limit. An announced length is checked before anything is read.
-async fn read(request: &HttpRequest, body: Payload, config: &Config) -> Result<Bytes, Response> {
-    let limit = config.max_body_bytes;
+async fn read(
+    request: &HttpRequest,
+    body: Payload,
+    endpoint: &HttpEndpoint,
+    config: &Config,
+) -> Result<Body, Response> {
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
     // HTTP/2 has frames for a body, and need not announce it.
     let is_framed = request.version() == Version::HTTP_2;
     if announced.is_none() && !is_framed && !headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(Bytes::new());
+        return Ok(Body::Bytes(Bytes::new()));
     }
+    let limit = endpoint.max_body_bytes.unwrap_or(config.max_body_bytes);
     let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let Ok(read) = timeout(config.body_timeout, body.to_bytes_limited(limit)).await else {
-        return Err(Response::sentence(
+    let bounds = Bounds {
+        bytes: limit,
+        time: config.body_timeout,
+        bytes_per_second: config.body_bytes_per_second,
+    };
+    let body = Incoming::new(body, bounds);
+    if endpoint.wants_request && form::is_form(headers) {
+        let parts = form::read(headers, body).await;
+        return parts
+            .map(Body::Form)
+            .map_err(|error| bad_form(error, limit));
+    }
+    let whole = body.whole().await;
+    whole.map(Body::Bytes).map_err(|why| bad_body(why, limit))
+}
+
+fn bad_body(why: Refusal, limit: usize) -> Response {
+    match why {
+        Refusal::TooLarge => too_large(limit),
+        Refusal::TooSlow => Response::sentence(
             StatusCode::REQUEST_TIMEOUT,
             "The request's body did not come in time.",
-        ));
-    };
-    match read {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_of_connection_limit(&error) => Err(too_busy()),
-        Ok(Err(_)) => Err(Response::sentence(
+        ),
+        Refusal::Crowded => too_busy(),
+        Refusal::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
-        )),
-        Err(_) => Err(too_large(limit)),
+        ),
     }
 }
 
-/// The bodies of this one's connection take all the memory that a connection may have.
-fn is_of_connection_limit(error: &actix_web::Error) -> bool {
-    matches!(error.as_error(), Some(PayloadError::Overflow))
+fn bad_form(error: FormError, limit: usize) -> Response {
+    let (status, sentence) = match error {
+        FormError::Refused(why) => return bad_body(why, limit),
+        FormError::Malformed(why) => (
+            StatusCode::BAD_REQUEST,
+            format!("The form is malformed: {}.", why.trim_end_matches('.')),
+        ),
+        FormError::TooManyParts => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The form has more than {} parts.", form::MAX_PARTS),
+        ),
+        FormError::TextTooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "The form's fields are larger than the {} bytes that are taken here.",
+                form::MAX_MEMORY_BYTES
+            ),
+        ),
+        FormError::Disk(error) => {
+            log::error!(
+                "cannot keep an upload in {}: {error}",
+                std::env::temp_dir().display()
+            );
+            (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "The server has no room for this upload.".to_owned(),
+            )
+        }
+    };
+    Response::sentence(status, sentence)
+}
+
+/// To the same route with its own trailing slash, with the same method and body. Not for ever: what
+/// is here tomorrow is not known.
+fn moved(request: &HttpRequest, path: &str, routes: &Routes) -> HttpResponse {
+    if !routes.redirect_slashes {
+        return not_found(request.path()).into_http();
+    }
+    let query = request.uri().query();
+    let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let sentence = format!("This is served at {location}");
+    match HeaderValue::try_from(location) {
+        Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
+            .with_header(header::LOCATION, location)
+            .into_http(),
+        Err(_) => not_found(request.path()).into_http(),
+    }
 }
 
 fn not_found(path: &str) -> Response {

@@ -108,6 +108,8 @@ impl EventLoop {
                 },
                 Event::Opened { call, session } => self.visits.opened(py, host, call, session),
                 Event::Room { session } => self.room(py, session),
+                Event::StreamRoom { stream } => host.streams.room(py, stream),
+                Event::StreamOver { stream } => host.streams.over(py, stream),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };

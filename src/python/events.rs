@@ -1,5 +1,6 @@
 //! What happened on the I/O thread, for Python's event loop, in batches.
 
+use super::stream::StreamKey;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::Batch;
@@ -38,6 +39,10 @@ pub(super) enum Event {
     },
     /// A handler that waits may send again.
     Room { session: SessionKey },
+    /// A streamed response has room again.
+    StreamRoom { stream: StreamKey },
+    /// Nobody takes anything of a streamed response any more.
+    StreamOver { stream: StreamKey },
     /// Something for the log.
     Log { level: Level, line: String },
     /// The I/O thread has ended.

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Nesting deeper than this is refused, as Python's own encoder does with its recursion limit.
 const MOST_LEVELS: usize = 512;
@@ -36,12 +36,32 @@ fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyR
     } else if let Ok(tuple) = value.cast::<PyTuple>() {
         write_items(tuple.iter(), out, level)?;
     } else {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "Object of type {kind} is not JSON serializable"
-        )));
+        return write_other(value, out);
     }
     Ok(())
+}
+
+/// What plain JSON has no word for, as dates, UUIDs and dataclasses: orjson has, if it is installed.
+fn write_other(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    let py = value.py();
+    let kind = value.get_type().name()?;
+    let Ok(orjson) = py.import("orjson") else {
+        return Err(PyTypeError::new_err(format!(
+            "Object of type {kind} is not JSON serializable. Turn it into dict, list, str or a number; \
+             or install orjson, which knows dates, UUIDs, enums and dataclasses"
+        )));
+    };
+    let written = orjson.getattr("dumps")?.call1((value,))?;
+    out.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
+    Ok(())
+}
+
+/// `_core.to_json`: the same for Python.
+#[pyfunction]
+pub(super) fn to_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let mut out = Vec::with_capacity(64);
+    write(value, &mut out)?;
+    Ok(PyBytes::new(value.py(), &out))
 }
 
 fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, level: usize) -> PyResult<()> {

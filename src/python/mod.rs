@@ -12,11 +12,13 @@
 
 mod access;
 mod awaitables;
+mod bench;
 mod bus;
 mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod form;
 mod handler;
 mod history;
 mod json;
@@ -29,6 +31,7 @@ mod remote;
 mod request;
 mod response;
 mod router;
+mod stream;
 mod subscription;
 mod threads;
 mod tls;
@@ -47,15 +50,23 @@ mod _core {
     #[pymodule_export]
     use super::access::AccessLog;
     #[pymodule_export]
+    use super::bench::{bench, bench_server, chart};
+    #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
+    use super::form::Part;
+    #[pymodule_export]
     use super::history::Replay;
+    #[pymodule_export]
+    use super::json::to_json;
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
     use super::router::Router;
+    #[pymodule_export]
+    use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
     #[pymodule_export]

@@ -9,17 +9,19 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 
 use super::errors::{Refused, WebSocketClosed};
+use super::handler::EventBox;
 use super::remote::Remote;
 use super::request::Request;
-use super::response;
+use super::response::{self, Made};
 use super::router::{Endpoint, Endpoints};
+use super::stream::Streams;
 use super::threads::Job;
 use super::websocket::WebSocket;
 use crate::actors::hub::Command;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
-use crate::http::response::Response;
+use crate::http::response::{Body, Response};
 use crate::http::router::EndpointId;
 
 /// What handlers run in: the application's functions, the loop, and the way back to the worker.
@@ -33,6 +35,7 @@ pub(super) struct Host {
     on_error: Py<PyAny>,
     /// Clients see tracebacks.
     debug: bool,
+    pub streams: Streams,
     running: Mutex<Sessions>,
 }
 
@@ -53,6 +56,7 @@ impl Host {
         event_loop: Py<PyAny>,
         on_error: Py<PyAny>,
         debug: bool,
+        events: EventBox,
     ) -> PyResult<Arc<Self>> {
         let create_task = event_loop.getattr(py, "create_task")?;
         let running = Mutex::default();
@@ -63,6 +67,7 @@ impl Host {
             create_task,
             on_error,
             debug,
+            streams: Streams::new(events),
             running,
         }))
     }
@@ -196,8 +201,25 @@ impl Host {
     ) {
         let response = result
             .and_then(|value| response::from_python(&value))
+            .and_then(|made| self.complete(py, made, label))
             .unwrap_or_else(|error| self.error_response(py, label, error));
         self.remote.reply(reply, response);
+    }
+
+    /// Begins to send what a handler streams.
+    fn complete(&self, py: Python<'_>, made: Made, label: &str) -> PyResult<Response> {
+        let Made {
+            mut response,
+            iterator,
+        } = made;
+        if let Some(iterator) = iterator {
+            let (on_loop, on_error) = (&self.event_loop, &self.on_error);
+            let flow = self
+                .streams
+                .start(iterator.bind(py), on_loop, on_error, label)?;
+            response.body = Body::Flow(flow);
+        }
+        Ok(response)
     }
 
     fn error_response(&self, py: Python<'_>, label: &str, error: PyErr) -> Response {

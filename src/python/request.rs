@@ -4,21 +4,23 @@ use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_http::Method;
-use actix_http::header::COOKIE;
+use actix_http::header::{CONTENT_TYPE, COOKIE};
 use bytes::Bytes;
 
 use percent_encoding::percent_decode;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::awaitables::Ready;
 use super::errors::HTTPError;
+use super::form;
 use super::multidict::MultiDict;
 use super::router::{Endpoint, to_python};
+use crate::http::form::{MAX_PARTS, Part};
 use crate::http::head::Head as Http;
 use crate::http::path::Value;
-use crate::http::request::Request as Whole;
+use crate::http::request as http;
 use crate::http::websocket::handshake::Headers;
 
 /// Where a proxy shows the application: one for the process, which serves one application.
@@ -149,27 +151,40 @@ impl Head {
 
 /// One HTTP request. Handlers get it; it is never constructed by hand.
 ///
-/// `json`, `text` and `bytes` give the value in a synchronous handler, and something to await in
-/// an asynchronous one.
+/// `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
+/// await in an asynchronous one. A multipart form is for `form` only.
 #[pyclass(frozen, weakref, module = "fanbus._core")]
 pub(super) struct Request {
     method: Method,
     head: Head,
-    body: Bytes,
+    body: Whole,
     asynchronous: bool,
     state: PyOnceLock<Py<PyDict>>,
+    form: PyOnceLock<Py<PyAny>>,
+}
+
+/// The body, as far as it is understood before Python asks.
+enum Whole {
+    Bytes(Bytes),
+    /// A multipart form.
+    Form(Box<[Arc<Part>]>),
 }
 
 impl Request {
     /// For the function behind `endpoint`.
-    pub(super) fn new(request: Whole, endpoint: &Endpoint, values: &[Value]) -> Self {
-        let Whole { method, head, body } = request;
+    pub(super) fn new(request: http::Request, endpoint: &Endpoint, values: &[Value]) -> Self {
+        let http::Request { method, head, body } = request;
+        let body = match body {
+            http::Body::Bytes(bytes) => Whole::Bytes(bytes),
+            http::Body::Form(parts) => Whole::Form(parts.into_iter().map(Arc::new).collect()),
+        };
         Self {
             method,
             head: Head::new(head, &endpoint.names, values.into()),
             body,
             asynchronous: endpoint.asynchronous,
             state: PyOnceLock::new(),
+            form: PyOnceLock::new(),
         }
     }
 
@@ -182,8 +197,51 @@ impl Request {
         Ok(value)
     }
 
+    fn body(&self) -> PyResult<&Bytes> {
+        match &self.body {
+            Whole::Bytes(bytes) => Ok(bytes),
+            Whole::Form(_) => Err(HTTPError::new_err((
+                415,
+                "The body is a multipart form, which is taken apart as it comes. The application \
+                 reads it with request.form().",
+            ))),
+        }
+    }
+
+    /// Names and values of a form, in its order: str, or `Part`.
+    fn form_pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let pairs = PyList::empty(py);
+        match &self.body {
+            Whole::Form(parts) => {
+                for part in parts {
+                    pairs.append(form::pair(py, part)?)?;
+                }
+            }
+            Whole::Bytes(bytes) => {
+                let kind = self.head.http.values(&CONTENT_TYPE).next();
+                if !bytes.is_empty() && !kind.is_some_and(is_urlencoded) {
+                    return Err(HTTPError::new_err((
+                        415,
+                        "The body is no form: its Content-Type is application/x-www-form-urlencoded \
+                         or multipart/form-data.",
+                    )));
+                }
+                // One more than there may be, so that it is known that there are too many.
+                let fields = form_urlencoded::parse(bytes).take(MAX_PARTS + 1);
+                for (at, (name, value)) in fields.enumerate() {
+                    if at == MAX_PARTS {
+                        let detail = format!("The form has more than {MAX_PARTS} fields.");
+                        return Err(HTTPError::new_err((413, detail)));
+                    }
+                    pairs.append((name, value))?;
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
     fn body_text(&self) -> PyResult<&str> {
-        std::str::from_utf8(&self.body)
+        std::str::from_utf8(self.body()?)
             .map_err(|_| HTTPError::new_err((400, "The body is not valid UTF-8.")))
     }
 }
@@ -290,10 +348,27 @@ impl Request {
 
     /// The body.
     fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.give(PyBytes::new(py, &self.body).into_any())
+        self.give(PyBytes::new(py, self.body()?).into_any())
+    }
+
+    /// The fields and files of a form. `HTTPError` 415 if the body is none, 400 if its text is not
+    /// UTF-8.
+    fn form<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let form = self.form.get_or_try_init(py, || {
+            let pairs = self.form_pairs(py)?;
+            let form = py.import("fanbus.forms")?.getattr("Form")?;
+            form.call1((pairs, self.asynchronous)).map(Bound::unbind)
+        })?;
+        self.give(form.bind(py).clone())
     }
 
     fn __repr__(&self) -> String {
         format!("<Request {} {}>", self.method(), self.path())
     }
+}
+
+fn is_urlencoded(content_type: &[u8]) -> bool {
+    const FORM: &[u8] = b"application/x-www-form-urlencoded";
+    let kind = content_type.get(..FORM.len());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }

@@ -2,27 +2,42 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::json;
-use crate::http::response::{JSON, Response, TEXT};
+use crate::http::response::{Body, JSON, Response, TEXT};
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// A response, and what its body is yet to be made of.
+pub(super) struct Made {
+    pub response: Response,
+    /// Gives the pieces of the body, if it is streamed.
+    pub iterator: Option<Py<PyAny>>,
+}
+
+impl From<Response> for Made {
+    fn from(response: Response) -> Self {
+        Self {
+            response,
+            iterator: None,
+        }
+    }
+}
+
 /// Understands dict and list (JSON), str (text), bytes, None (204), `Response`, and Flask's tuples
-/// `(body, status)` and `(body, status, headers)`.
-pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Response> {
+/// `(body, status)` and `(body, status, headers)`. A generator is streamed as text.
+pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     if let Ok(tuple) = value.cast::<PyTuple>() {
         return from_tuple(tuple);
     }
     if let Some((content_type, body)) = plain_body(value)? {
-        return Ok(response(StatusCode::OK, Some(content_type), body));
+        return Ok(response(StatusCode::OK, Some(content_type), body).into());
     }
     if value.is_none() {
-        return Ok(response(StatusCode::NO_CONTENT, None, Vec::new()));
+        return Ok(response(StatusCode::NO_CONTENT, None, Vec::new()).into());
     }
     from_object(value)
 }
@@ -43,14 +58,15 @@ fn plain_body(value: &Bound<'_, PyAny>) -> PyResult<Option<(HeaderValue, Vec<u8>
     Ok(None)
 }
 
-fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Response> {
+fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
     if !(2..=3).contains(&tuple.len()) {
         return Err(PyTypeError::new_err(
             "A handler may return (body, status) or (body, status, headers); this tuple has \
              another length. For a JSON array return a list.",
         ));
     }
-    let mut response = from_python(&tuple.get_item(0)?)?;
+    let mut made = from_python(&tuple.get_item(0)?)?;
+    let response = &mut made.response;
     response.status = status(&tuple.get_item(1)?)?;
     if tuple.len() == 3 {
         let headers = tuple.get_item(2)?;
@@ -58,23 +74,43 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Response> {
             Ok(dict) => dict.items().into_any(),
             Err(_) => headers,
         };
-        add_headers(&mut response, &pairs)?;
+        add_headers(response, &pairs)?;
     }
-    Ok(response)
+    Ok(made)
 }
 
-/// A `fanbus.Response`, or anything with `body`, `status` and `headers`.
-fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Response> {
+/// A `fanbus.Response`, anything with `body`, `status` and `headers`, or an iterator. A body is bytes, an
+/// iterator, or the path of a file.
+fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     let Ok(body) = value.getattr("body") else {
+        if is_iterator(value)? {
+            let response = response(StatusCode::OK, Some(TEXT), Vec::new());
+            let iterator = Some(value.clone().unbind());
+            return Ok(Made { response, iterator });
+        }
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "A handler returns dict, list, str, bytes, None or Response, not {kind}."
+            "A handler returns dict, list, str, bytes, None, Response or a generator, not {kind}."
         )));
     };
-    let body = body.cast::<PyBytes>()?.as_bytes().to_vec();
-    let mut response = response(status(&value.getattr("status")?)?, None, body);
-    add_headers(&mut response, &value.getattr("headers")?)?;
-    Ok(response)
+    let mut made = Made::from(response(
+        status(&value.getattr("status")?)?,
+        None,
+        Vec::new(),
+    ));
+    if let Ok(bytes) = body.cast::<PyBytes>() {
+        made.response.body = Body::Bytes(bytes.as_bytes().to_vec().into());
+    } else if is_iterator(&body)? {
+        made.iterator = Some(body.unbind());
+    } else {
+        made.response.body = Body::File(body.extract()?);
+    }
+    add_headers(&mut made.response, &value.getattr("headers")?)?;
+    Ok(made)
+}
+
+fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.hasattr("__next__")? || value.hasattr("__anext__")?)
 }
 
 fn status(value: &Bound<'_, PyAny>) -> PyResult<StatusCode> {
@@ -105,6 +141,6 @@ fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Vec<u8>
         status,
         content_type,
         headers: Vec::new(),
-        body: Bytes::from(body),
+        body: Body::Bytes(body.into()),
     }
 }

@@ -1,9 +1,12 @@
 //! `_core.Router`: routes with the Python functions behind them, made before the fork.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_http::Method;
+use actix_http::header::HeaderValue;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -11,6 +14,7 @@ use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
+use crate::http::folder::Folder;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
@@ -154,9 +158,9 @@ pub(super) struct Router(Mutex<Inside>);
 struct Inside {
     routes: Routes,
     endpoints: Endpoints,
-    /// Names of what is registered, for errors; one per endpoint of each kind.
-    http_labels: Vec<String>,
-    websocket_labels: Vec<String>,
+    /// Where what is registered was written, for errors; one per endpoint of each kind.
+    http_places: Vec<String>,
+    websocket_places: Vec<String>,
 }
 
 impl Router {
@@ -209,12 +213,68 @@ impl Router {
 #[pymethods]
 impl Router {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    #[pyo3(signature = (*, redirect_slashes, compression))]
+    fn new(redirect_slashes: bool, compression: bool) -> Self {
+        let routes = Routes {
+            redirect_slashes,
+            compression,
+            ..Routes::default()
+        };
+        Self(Mutex::new(Inside {
+            routes,
+            ..Inside::default()
+        }))
     }
 
-    /// Registers an HTTP handler.
-    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments))]
+    /// Registers a folder of files: both paths, the second with a parameter for the rest.
+    #[pyo3(signature = (paths, root, *, cache_control, place))]
+    fn add_folder(
+        &self,
+        py: Python<'_>,
+        paths: [String; 2],
+        root: PathBuf,
+        cache_control: Option<&str>,
+        place: String,
+    ) -> PyResult<()> {
+        let cache_control = cache_control
+            .map(HeaderValue::from_str)
+            .transpose()
+            .map_err(value_error)?;
+        let folder = Arc::new(Folder {
+            root,
+            cache_control,
+        });
+        let inside = &mut *self.inside();
+        for path in paths {
+            let template = PathTemplate::parse(&path).map_err(value_error)?;
+            let names = template.names().map(str::to_owned).collect();
+            let id = EndpointId(inside.endpoints.http.len() as u32);
+            let added = inside.routes.router.add_http(&[Method::GET], &path, id);
+            added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
+            inside.routes.http.push(HttpEndpoint {
+                wants_request: false,
+                max_body_bytes: None,
+                folder: Some(Arc::clone(&folder)),
+            });
+            inside.endpoints.http.push(Endpoint {
+                callable: py.None(), // never called
+                asynchronous: false,
+                runs_sessions: false,
+                max_topics: 0,
+                arguments: Vec::new(),
+                names,
+            });
+            inside.http_places.push(place.clone());
+        }
+        Ok(())
+    }
+
+    /// Registers an HTTP handler. `place` is how errors name it.
+    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments, place, max_body_size))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called from one place"
+    )]
     fn add_http(
         &self,
         methods: Vec<String>,
@@ -222,6 +282,8 @@ impl Router {
         handler: Bound<'_, PyAny>,
         asynchronous: bool,
         arguments: Vec<Option<String>>,
+        place: String,
+        max_body_size: Option<usize>,
     ) -> PyResult<()> {
         let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
         let methods = methods
@@ -231,23 +293,26 @@ impl Router {
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.http.len() as u32);
         let added = inside.routes.router.add_http(&methods, path, id);
-        added.map_err(|error| conflict(&error, &label(&handler), &inside.http_labels))?;
+        added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
+            max_body_bytes: max_body_size,
+            folder: None,
         });
         inside.endpoints.http.push(endpoint);
-        inside.http_labels.push(label(&handler));
+        inside.http_places.push(place);
         Ok(())
     }
 
     /// Registers a WebSocket handler, which is asynchronous.
-    #[pyo3(signature = (path, handler, *, arguments, config))]
+    #[pyo3(signature = (path, handler, *, arguments, config, place))]
     fn add_websocket(
         &self,
         path: &str,
         handler: Bound<'_, PyAny>,
         arguments: Vec<Option<String>>,
         config: &Bound<'_, PyAny>,
+        place: String,
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
@@ -257,14 +322,14 @@ impl Router {
             Behaviour::Handler,
             Some(endpoint),
             None,
-            &label(&handler),
+            place,
             config,
         )
     }
 
     /// Registers a route that is served in Rust. `admit` is asked once per connection.
     /// `hooks` are told of each session.
-    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks))]
+    #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks, place))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called from one place"
@@ -279,6 +344,7 @@ impl Router {
         asynchronous: bool,
         arguments: Vec<Option<String>>,
         hooks: Option<Py<PyAny>>,
+        place: String,
     ) -> PyResult<()> {
         let behaviour = match (response_prefix, broadcast) {
             (Some(prefix), None) => Behaviour::Echo(prefix),
@@ -297,10 +363,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        let label = admit
-            .as_ref()
-            .map_or_else(|| "a turbo route".to_owned(), label);
-        self.add_socket(path, behaviour, endpoint, hooks, &label, config)
+        self.add_socket(path, behaviour, endpoint, hooks, place, config)
     }
 
     /// Names of the parameters in a path, in its order.
@@ -308,6 +371,14 @@ impl Router {
     fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
         Ok(template.names().map(str::to_owned).collect())
+    }
+
+    /// The path with its parameters filled in, percent-encoded.
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn url(&self, path: &str, values: HashMap<String, String>) -> PyResult<String> {
+        let template = PathTemplate::parse(path).map_err(value_error)?;
+        let url = template.url(|name| values.get(name).map(String::as_str));
+        url.map_err(value_error)
     }
 
     fn __len__(&self) -> usize {
@@ -323,7 +394,7 @@ impl Router {
         behaviour: Behaviour,
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
-        label: &str,
+        place: String,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let mut settings = settings(config, behaviour, endpoint.is_some())?;
@@ -333,11 +404,11 @@ impl Router {
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.websockets.len() as u32);
         let added = inside.routes.router.add_websocket(path, id);
-        added.map_err(|error| conflict(&error, label, &inside.websocket_labels))?;
+        added.map_err(|error| conflict(&error, &place, &inside.websocket_places))?;
         inside.routes.websockets.push(settings);
         inside.endpoints.websockets.push(endpoint);
         inside.endpoints.hooks.push(hooks);
-        inside.websocket_labels.push(label.to_owned());
+        inside.websocket_places.push(place);
         Ok(())
     }
 }
@@ -380,7 +451,7 @@ fn method(name: &str) -> PyResult<Method> {
 }
 
 /// A conflict names both handlers; other errors say enough themselves.
-fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
+fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     let RouteError::Conflict {
         endpoint: Some(other),
         ..
@@ -388,9 +459,9 @@ fn conflict(error: &RouteError, label: &str, labels: &[String]) -> PyErr {
     else {
         return value_error(error);
     };
-    let other = &labels[other.0 as usize];
+    let other = &places[other.0 as usize];
     value_error(format!(
-        "{error} The first is for {other}, the second for {label}."
+        "{error} The first is for {other}, the second for {place}."
     ))
 }
 

@@ -25,6 +25,7 @@ use super::router::{Endpoints, Kinds, Router};
 use super::threads::Threads;
 use super::tls::Tls;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
+use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::{self, Trigger};
 use crate::actors::topic::Topic;
 use crate::http::config::Config;
@@ -85,6 +86,7 @@ pub(super) struct Worker {
     endpoints: Arc<Endpoints>,
     threads: Arc<Threads>,
     trigger: Trigger,
+    pulse: Arc<Pulse>,
     debug: bool,
     on_error: Py<PyAny>,
     state: Mutex<State>,
@@ -138,6 +140,7 @@ impl Worker {
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
+        let pulse = Arc::new(Pulse::default());
         let server = Server {
             listener: duplicate(listener)?,
             bus: bus.clone(),
@@ -147,6 +150,7 @@ impl Worker {
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
+            pulse: Arc::clone(&pulse),
         };
         let state = State {
             io: Some((server, kinds)),
@@ -158,6 +162,7 @@ impl Worker {
             endpoints,
             threads: Threads::new(threads),
             trigger,
+            pulse,
             debug,
             on_error,
             state: Mutex::new(state),
@@ -174,7 +179,8 @@ impl Worker {
         };
         let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
-        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug)?;
+        let events = Arc::clone(&self.events);
+        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug, events)?;
         let runs = Arc::clone(&host);
         self.threads
             .run_with(Arc::new(move |py, job| runs.run(py, job)));
@@ -222,6 +228,12 @@ impl Worker {
         let topic = Topic::new(topic).map_err(value_error)?;
         self.remote
             .publish(&topic, &Message::new(message, "publish")?, 0)
+    }
+
+    /// How often the I/O thread has come round, ten times a second if it is well; and how many
+    /// requests have come, handshakes among them.
+    fn pulse(&self) -> (u64, u64) {
+        (self.pulse.beats(), self.pulse.requests())
     }
 
     /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.

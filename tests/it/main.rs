@@ -1,5 +1,6 @@
 //! All Rust integration tests, in one binary.
 
+mod bench;
 mod bus;
 mod codec;
 mod codec_model;

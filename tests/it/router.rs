@@ -3,6 +3,7 @@
 use actix_http::Method;
 use fanbus::http::path::{PathTemplate, Value};
 use fanbus::http::router::{EndpointId, Outcome, RouteError, Router};
+use proptest::prelude::{prop_assert, prop_assert_eq, prop_assume, proptest};
 
 fn get(paths: &[&str]) -> Router {
     let mut router = Router::new();
@@ -19,6 +20,7 @@ fn ask(router: &Router, method: &Method, path: &str) -> Result<(u32, Vec<Value>)
     match router.http(method, path) {
         Outcome::Found(found) => Ok((found.endpoint.0, found.values.into_vec())),
         Outcome::MethodNotAllowed { allow } => Err(format!("405 {allow}")),
+        Outcome::Elsewhere { path } => Err(format!("307 {path}")),
         Outcome::NotFound => Err("404".to_owned()),
     }
 }
@@ -58,19 +60,34 @@ fn text_beats_a_parameter_and_a_parameter_beats_nothing() {
     assert_eq!(ask("/users/me"), Ok((3, vec![])));
     assert_eq!(ask("/users/mel"), Ok((2, vec![text("mel")])));
     assert_eq!(ask("/users/me/posts"), Ok((4, vec![text("me")])));
-    assert_eq!(ask("/users/"), Err("404".to_owned()));
+    assert_eq!(ask("/users/"), Err("307 /users".to_owned()));
     assert_eq!(ask("/users/a/b"), Err("404".to_owned()));
     assert_eq!(ask(""), Err("404".to_owned()));
 }
 
 #[test]
-fn a_trailing_slash_is_another_path() {
-    let router = get(&["/a/", "/b", "/c/{x}/"]);
-    for (path, found) in [("/a/", true), ("/a", false), ("/b", true), ("/b/", false)] {
-        assert_eq!(ask(&router, &Method::GET, path).is_ok(), found, "{path}");
+fn who_misses_a_path_by_its_trailing_slash_is_told_where_it_is() {
+    let mut router = get(&["/a", "/b/", "/c", "/c/", "/n/{id:int}"]);
+    router
+        .add_http(&[Method::POST], "/p", EndpointId(9))
+        .expect("another path");
+    let ask = |path| ask(&router, &Method::GET, path).map(|(id, _)| id);
+    assert_eq!(ask("/a/"), Err("307 /a".to_owned()));
+    assert_eq!(ask("/b"), Err("307 /b/".to_owned()));
+    assert_eq!((ask("/c"), ask("/c/")), (Ok(2), Ok(3)));
+    assert_eq!(ask("/n/7/"), Err("307 /n/7".to_owned()));
+    for nowhere in ["/n/x/", "/n/", "/a//", "//a/", "/p/", "/n", "//", "*"] {
+        assert_eq!(ask(nowhere), Err("404".to_owned()), "{nowhere}");
     }
-    assert!(ask(&router, &Method::GET, "/c/1/").is_ok());
-    assert!(ask(&router, &Method::GET, "/c/1").is_err());
+}
+
+#[test]
+fn a_websocket_is_not_sent_elsewhere() {
+    let mut router = Router::new();
+    router
+        .add_websocket("/chat", EndpointId(0))
+        .expect("a path");
+    assert!(router.websocket("/chat/").is_none());
 }
 
 #[test]
@@ -204,9 +221,12 @@ fn head_is_answered_by_get_and_other_methods_are_told_what_is_allowed() {
     assert_eq!(ask(Method::PUT, "/a"), Ok(7));
     assert_eq!(
         ask(Method::PATCH, "/a"),
-        Err("405 GET, HEAD, POST, PUT".to_owned())
+        Err("405 GET, HEAD, OPTIONS, POST, PUT".to_owned())
     );
-    assert_eq!(ask(Method::HEAD, "/b"), Err("405 DELETE".to_owned()));
+    assert_eq!(
+        ask(Method::HEAD, "/b"),
+        Err("405 DELETE, OPTIONS".to_owned())
+    );
     assert_eq!(ask(Method::PATCH, "/c"), Err("404".to_owned()));
 }
 
@@ -219,7 +239,10 @@ fn methods_of_one_path_may_name_and_type_their_parameters_differently() {
     let ask = |method, path| ask(&router, &method, path);
     assert_eq!(ask(Method::GET, "/users/5"), Ok((0, vec![Value::Int(5)])));
     assert_eq!(ask(Method::PUT, "/users/5"), Ok((1, vec![text("5")])));
-    assert_eq!(ask(Method::GET, "/users/x"), Err("405 PUT".to_owned()));
+    assert_eq!(
+        ask(Method::GET, "/users/x"),
+        Err("405 OPTIONS, PUT".to_owned())
+    );
     let Outcome::Found(found) = router.http(&Method::PUT, "/users/5") else {
         panic!("found")
     };
@@ -318,4 +341,79 @@ fn a_conflict_names_both_paths() {
         ),
         "{conflict:?}"
     );
+}
+
+#[test]
+fn a_url_is_one_that_its_path_matches_with_the_same_values() {
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let cases: &[Case] = &[
+        ("/", &[], "/"),
+        ("/café/{id:int}/x", &[("id", "7")], "/caf%C3%A9/7/x"),
+        (
+            "/names/<name>",
+            &[("name", "a/b c%?#ü+")],
+            "/names/a%2Fb%20c%25%3F%23%C3%BC%2B",
+        ),
+        ("/f/{rest:path}", &[("rest", "a/b c.txt")], "/f/a/b%20c.txt"),
+        ("/r/{x:float}", &[("x", "0.5")], "/r/0.5"),
+        ("/100%25/a%2Fb", &[], "/100%25/a%2Fb"),
+    ];
+    for (path, given, expected) in cases {
+        let template = PathTemplate::parse(path).expect(path);
+        let value = |name: &str| {
+            given
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, it)| *it)
+        };
+        let url = template.url(value).expect(path);
+        assert_eq!(url, *expected);
+        let back = values(path, &url).expect(path);
+        let back: Vec<String> = back.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            back,
+            given
+                .iter()
+                .map(|(_, it)| (*it).to_owned())
+                .collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn values_that_no_request_could_have_make_no_url() {
+    let url = |path, value| PathTemplate::parse(path).expect(path).url(|_| value);
+    for (path, value) in [
+        ("/{id:int}", "-1"),
+        ("/{id:int}", "x"),
+        ("/{x:float}", "inf"),
+        ("/{id:uuid}", "1"),
+        ("/{name}", ""),
+        ("/{name}", ".."),
+        ("/{rest:path}", "a/../b"),
+        ("/{rest:path}", ""),
+    ] {
+        let error = url(path, Some(value)).expect_err(path).to_string();
+        assert!(
+            error.contains(path) && error.contains("cannot be"),
+            "{error}"
+        );
+    }
+    let missing = url("/{name}", None).expect_err("no value").to_string();
+    assert_eq!(missing, "The path \"/{name}\" needs a value for \"name\".");
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_back_out_of_its_url(text in "\\PC{1,20}") {
+        prop_assume!(!matches!(text.as_str(), "." | ".."));
+        let template = PathTemplate::parse("/a/{text}/b").expect("a good path");
+        let url = template.url(|_| Some(&text)).expect("one segment may be any text");
+        prop_assert!(url.is_ascii());
+        prop_assert_eq!(values("/a/{text}/b", &url), Some(vec![Value::Str(text)]));
+    }
 }

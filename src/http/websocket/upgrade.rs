@@ -22,7 +22,7 @@ use crate::http::farewell;
 use crate::http::handler::Call;
 use crate::http::path::Values;
 use crate::http::proxies::Origin;
-use crate::http::request::Request;
+use crate::http::request::{Body, Request};
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
@@ -142,7 +142,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, origin, Bytes::new())),
+            request: Some(Request::new(head, origin, Body::Bytes(Bytes::new()))),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {

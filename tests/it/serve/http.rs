@@ -29,7 +29,7 @@ fn what_is_not_served_is_refused_with_the_right_status() {
         let answer = client.answer();
         assert_eq!(answer.status, status, "{request}");
         let allow = answer.header("allow");
-        assert_eq!(allow, (status == 405).then_some("GET, HEAD"));
+        assert_eq!(allow, (status == 405).then_some("GET, HEAD, OPTIONS"));
     }
 }
 
@@ -122,6 +122,25 @@ fn a_body_that_does_not_come_is_answered_with_408() {
     client.send_bytes(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
     assert_eq!(client.answer().status, 408);
     assert_eq!(client.end(), End::Finished);
+}
+
+#[test]
+fn a_body_that_comes_steadily_may_take_longer() {
+    let (_bus, worker) = with(Config {
+        body_timeout: Duration::from_millis(200),
+        body_bytes_per_second: 1,
+        ..Config::default()
+    });
+    let head = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 61\r\n\r\n";
+    let mut steady = Client::connect(worker.address);
+    steady.send_bytes(head);
+    steady.send_bytes(&[b'x'; 60]);
+    // It began later, and its time is over: so would be that of the first, had nothing come.
+    let mut silent = Client::connect(worker.address);
+    silent.send_bytes(head);
+    assert_eq!(silent.answer().status, 408);
+    steady.send_bytes(b"x");
+    assert_eq!(steady.answer().body, b"61\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 
 use actix_http::StatusCode;
+use bytes::Bytes;
 use fanbus::actors::frame::{Kind, message_header};
 use fanbus::actors::hub::{Command, Orders};
 use fanbus::actors::link::Link;
@@ -15,6 +16,7 @@ use fanbus::actors::session::{Inbox, SessionKey};
 use fanbus::actors::topic::Topic;
 use fanbus::http::handler::{Call, Handler};
 use fanbus::http::replies::{ReplyBox, ReplyKey};
+use fanbus::http::request::Body;
 use fanbus::http::response::Response;
 use fanbus::ipc::{Bus, Draft};
 
@@ -212,7 +214,10 @@ impl Inbox for Scripted {
 
 impl Handler for Scripted {
     fn request(&self, call: Call, reply: ReplyKey) {
-        let body = call.request.map(|request| request.body).unwrap_or_default();
+        let body = match call.request.map(|request| request.body) {
+            Some(Body::Bytes(body)) => body,
+            _ => Bytes::new(),
+        };
         let response = match call.endpoint {
             http::HELLO => Response::sentence(StatusCode::OK, "hello"),
             http::BODY => Response::sentence(StatusCode::OK, body.len().to_string()),

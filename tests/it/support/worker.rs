@@ -140,6 +140,7 @@ impl Worker {
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
+            pulse: Arc::default(),
         };
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let (room, its_watches) = (Arc::clone(&has_room), Arc::clone(&watches));
@@ -262,10 +263,14 @@ fn routes(setup: &Setup) -> Routes {
     }
     let endpoint = HttpEndpoint {
         wants_request: true,
+        max_body_bytes: None,
+        folder: None,
     };
     Routes {
         router,
         http: vec![endpoint; 4],
         websockets: endpoints,
+        redirect_slashes: true,
+        compression: false,
     }
 }

@@ -1,0 +1,89 @@
+"""`fanbus bench`: from parsed options to an exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from fanbus import _core
+from fanbus.bench import options as command_line
+from fanbus.bench import tune as tuning
+from fanbus.bench.picture import latency_curve
+from fanbus.bench.progress import Progress
+from fanbus.bench.selftest import measure_driver
+from fanbus.bench.table import driver_table, show
+from fanbus.exceptions import StartError
+
+__all__ = ["measure", "self_test", "serve", "tune"]
+
+_NOT_COMPLETE = 1
+_NOT_MEASURED = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def measure(options: Namespace) -> int:
+    """One of the modes."""
+    try:
+        with Progress(is_quiet=options.quiet) as progress:
+            figures = _core.bench(command_line.settings(options), progress.tell)
+    except KeyboardInterrupt:
+        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
+        return _INTERRUPTED
+    except (ValueError, OSError) as error:
+        raise StartError(str(error), status=_NOT_MEASURED) from None
+    sys.stdout.write(json.dumps(figures) + "\n" if options.json else show(figures))
+    if options.plot is not None:
+        _write(options.plot, latency_curve([figures]))
+    return 0 if figures["complete"] else _NOT_COMPLETE
+
+
+def self_test(options: Namespace) -> int:
+    """What the driver can do, measured against the server below."""
+    try:
+        with Progress(is_quiet=options.quiet) as progress:
+            rows = measure_driver(options.seconds, progress.tell)
+    except KeyboardInterrupt:
+        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
+        return _INTERRUPTED
+    except (ValueError, OSError) as error:
+        raise StartError(str(error), status=_NOT_MEASURED) from None
+    sys.stdout.write(json.dumps(rows) + "\n" if options.json else driver_table(rows))
+    return 0 if all(row["complete"] for row in rows.values()) else _NOT_COMPLETE
+
+
+def tune(options: Namespace) -> int:
+    """The best number of workers and threads for an application."""
+    try:
+        return tuning.tune(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
+        return _INTERRUPTED
+
+
+def serve(options: Namespace) -> int:
+    """The server that promises nothing."""
+    # No Python runs while it serves: a signal has to end it by itself.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def listening(port: int) -> None:
+        sys.stdout.write(f"http://127.0.0.1:{port}\n")
+        sys.stdout.flush()
+
+    try:
+        _core.bench_server(options.port, listening, options.with_parent)
+    except (OverflowError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"Cannot listen on port {options.port}: {reason}.", status=2) from None
+    return 0
+
+
+def _write(path: str, picture: str | None) -> None:
+    if picture is None:
+        raise StartError("There is no latency to draw.", status=_NOT_MEASURED)
+    try:
+        Path(path).write_text(picture)
+    except OSError as error:
+        raise StartError(f"--plot {path}: {error.strerror}.", status=_NOT_MEASURED) from None

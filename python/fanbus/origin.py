@@ -1,0 +1,67 @@
+"""How this process was started, noted before an application's code could change any of it.
+
+Imported with the package. A supervisor that reloads starts the same command again: once as a probe,
+which only imports the application, and then in its own place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+__all__ = ["ENVIRONMENT", "PROBE", "STATE", "WORKING_DIRECTORY", "command", "die_with_parent"]
+
+_PROBE = "FANBUS_INTERNAL_PROBE"
+_STATE = "FANBUS_INTERNAL_STATE"
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _take_number(name: str) -> int | None:
+    """A descriptor from the environment. Taken out, so that the application's children do not
+    believe that it is meant for them."""
+    text = os.environ.pop(name, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a text, for chdir
+    except FileNotFoundError:
+        return None
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent dies, whatever killed that one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+PROBE = _take_number(_PROBE)
+"""Where to say that the application has been imported, if that is all this process is for."""
+
+STATE = _take_number(_STATE)
+"""The state of the supervisor that this process was before, if it was one."""
+
+ENVIRONMENT = dict(os.environ)
+WORKING_DIRECTORY = _working_directory()
+
+if PROBE is not None:
+    die_with_parent()
+
+
+def command() -> list[str]:
+    """The command line that started this process, with the interpreter that is running."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def environment(*, probe: int | None = None, state: int | None = None) -> dict[str, str]:
+    """The environment of the start, for a probe or for a supervisor's next life."""
+    new = dict(ENVIRONMENT)
+    if probe is not None:
+        new[_PROBE] = str(probe)
+    if state is not None:
+        new[_STATE] = str(state)
+    return new

@@ -1,0 +1,370 @@
+"""The decorators that declare routes, and routers that can be included under a prefix.
+
+An application and a router have the same decorators. A router keeps what is declared on it, and
+hands it on to whoever has included it, whether that was before or after.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fanbus.exceptions import RouteError
+from fanbus.handlers import location
+from fanbus.routes import FolderRoute, HttpRoute, Route, TurboRoute, WebSocketRoute
+from fanbus.websocket import WebSocketConfig
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from fanbus.hooks import Hook
+
+__all__ = ["Decorators", "Router"]
+
+# The user's function, given back unchanged, so that decorators can be stacked.
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_METHOD = re.compile(r"[A-Z][A-Z-]*")
+_BODY_SIZES = range(2**40 + 1)
+
+
+class Decorators(ABC):
+    """What declares routes."""
+
+    @abstractmethod
+    def _declare(self, route: Route) -> None:
+        """Takes a route in. RouteError if it cannot work."""
+
+    def route(
+        self,
+        path: str,
+        *,
+        methods: Iterable[str] = ("GET",),
+        name: str | None = None,
+        max_body_size: int | None = None,
+    ) -> Callable[[_Function], _Function]:
+        """Serves HTTP requests to a path, by default GET (which answers HEAD too).
+
+        `path` may have parameters: `/users/{user_id}`, `/users/{user_id:int}` or
+        `/users/<int:user_id>`. The handler takes those it wants by name, and the request as a
+        parameter called `request` or annotated as `Request`. It may be `async def` or `def`; a
+        `def` runs on a thread and may block. It returns dict or list (JSON), str (text), bytes
+        or a `Response`, or is a generator, whose pieces are sent as they come.
+
+        OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
+        `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
+        request may have (413 above it, before the handler is called); None: 16 MiB. A multipart
+        form takes memory for 1 MiB of it at most, and the disk for the rest.
+
+        Raises RouteError if the path or the handler's signature cannot work.
+        """
+        _check_path(path, "route")
+        if isinstance(methods, str):
+            raise RouteError(f'methods={methods!r} is one text: write methods=["{methods}"].')
+        verbs = [_verb(method, path) for method in methods]
+        if not verbs:
+            raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
+        if max_body_size is not None and (
+            not isinstance(max_body_size, int)
+            or isinstance(max_body_size, bool)
+            or max_body_size not in _BODY_SIZES
+        ):
+            raise RouteError(
+                f'The route "{path}": max_body_size={max_body_size!r} is not possible: it is a '
+                "whole number of bytes, from 0 to 1 TiB."
+            )
+
+        def decorate(function: _Function) -> _Function:
+            self._declare(HttpRoute(path, *_named(function, name), tuple(verbs), max_body_size))
+            return function
+
+        return decorate
+
+    def get(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+        """`route` for GET and HEAD."""
+        return self.route(path, methods=("GET",), name=name)
+
+    def post(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
+        """`route` for POST."""
+        return self.route(path, methods=("POST",), name=name, max_body_size=max_body_size)
+
+    def put(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
+        """`route` for PUT."""
+        return self.route(path, methods=("PUT",), name=name, max_body_size=max_body_size)
+
+    def patch(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
+        """`route` for PATCH."""
+        return self.route(path, methods=("PATCH",), name=name, max_body_size=max_body_size)
+
+    def delete(
+        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+    ) -> Callable[[_Function], _Function]:
+        """`route` for DELETE."""
+        return self.route(path, methods=("DELETE",), name=name, max_body_size=max_body_size)
+
+    def websocket(
+        self, path: str, *, config: WebSocketConfig | None = None, name: str | None = None
+    ) -> Callable[[_Function], _Function]:
+        """Serves WebSockets on a path: the handler is called once per connection.
+
+        It is `async def`, and takes the `WebSocket` as a parameter called `ws` or `websocket`, or
+        annotated as such, and path parameters by name. When it returns, the connection is closed
+        with 1000; when it raises, with 1011.
+
+        Raises RouteError if the path or the handler's signature cannot work.
+        """
+        _check_path(path, "websocket")
+        config = _checked_config(config, path)
+
+        def decorate(function: _Function) -> _Function:
+            self._declare(WebSocketRoute(path, *_named(function, name), config))
+            return function
+
+        return decorate
+
+    def turbo_websocket(
+        self,
+        path: str,
+        *,
+        response_prefix: str | None = None,
+        broadcast: str | None = None,
+        config: WebSocketConfig | None = None,
+        on_open: Hook | None = None,
+        on_close: Hook | None = None,
+        name: str | None = None,
+    ) -> Callable[[_Function], _Function]:
+        """Serves WebSockets on a path without Python: what a client sends is answered in Rust.
+
+        Exactly one of the two says how. `response_prefix="Echo: "` sends each message back with
+        the prefix before it. `broadcast="room:{room}"` publishes it to the topic, with path
+        parameters filled in, and subscribes every client to it.
+
+        The function is not called, unless it has parameters (the request, path parameters): then
+        it is asked once per connection, and refuses it by returning False or raising HTTPError.
+
+        `on_open(session)` and `on_close(session)` are told of each session, once each and in this
+        order, also when the client vanishes. They may be `async def`, or `def`, which runs on a
+        thread and may block; no frame waits for them. The session has `id`, `path`, `path_params`,
+        `query`, `headers`, `client`, and, once it is over, `close_code` and `close_reason`. What
+        they raise is logged.
+
+        Raises RouteError if the path, the topic or the signature cannot work.
+        """
+        _check_path(path, "turbo_websocket")
+        config = _checked_config(config, path)
+        if (response_prefix is None) == (broadcast is None):
+            given = "neither" if broadcast is None else "both"
+            raise RouteError(
+                f'The turbo route "{path}" has {given} of response_prefix and broadcast. Give it '
+                'one: response_prefix="" to echo, or broadcast="topic" to relay to everybody.'
+            )
+        for option, value in (("response_prefix", response_prefix), ("broadcast", broadcast)):
+            if value is not None and not isinstance(value, str):
+                raise RouteError(f'The turbo route "{path}": {option} is a text, not {value!r}.')
+
+        for option, hook in (("on_open", on_open), ("on_close", on_close)):
+            if hook is not None and not callable(hook):
+                raise RouteError(
+                    f'The turbo route "{path}": {option} is a function that takes the session, '
+                    f"not {hook!r}."
+                )
+
+        def decorate(function: _Function) -> _Function:
+            self._declare(
+                TurboRoute(
+                    path,
+                    *_named(function, name),
+                    response_prefix,
+                    broadcast,
+                    config,
+                    on_open,
+                    on_close,
+                )
+            )
+            return function
+
+        return decorate
+
+    def static(
+        self,
+        path: str,
+        folder: str | PathLike[str],
+        *,
+        max_age: int | None = None,
+        name: str = "static",
+    ) -> None:
+        """Serves the files of a folder below a path, in Rust, with ETag, Last-Modified, ranges and
+        304.
+
+        `app.static("/static", "assets")` serves `assets/css/a.css` at `/static/css/a.css`. A
+        relative folder is looked for beside the file that this is written in. A path that ends with
+        a slash serves the `index.html` there. Nothing outside of the folder is served, whatever the
+        path or a link in the folder says, and nothing whose name begins with a dot, but for
+        `.well-known`.
+
+        `max_age`: seconds for which clients need not ask again; None: they decide. `url_for(name,
+        path="css/a.css")` makes the URL of a file.
+
+        Raises RouteError if there is no such folder, or for a path that does not begin with a
+        slash.
+        """
+        caller = sys._getframe(1)
+        root = Path(caller.f_code.co_filename).parent / Path(folder)
+        written_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        _check_path(path, "static")
+        if not root.is_dir():
+            raise RouteError(f'static("{path}", ...) at {written_at}: {root} is not a folder.')
+        if max_age is not None and (not isinstance(max_age, int) or max_age < 0):
+            raise RouteError(
+                f'static("{path}", ...) at {written_at}: max_age={max_age!r} is not a number of '
+                "seconds."
+            )
+        self._declare(
+            FolderRoute(
+                f"{path.rstrip('/')}/{{path:path}}",
+                _nobody,
+                name,
+                name != "static",
+                str(root.absolute()),
+                None if max_age is None else f"public, max-age={max_age}",
+                written_at,
+            )
+        )
+
+    def include(self, router: Router, *, prefix: str = "", name: str | None = None) -> None:
+        """Serves the routes of a router, each at `prefix` and its own path.
+
+        The prefix may have parameters, as in `/rooms/{room}`, which handlers take like their own.
+        It comes before the router's own prefix. `name`, by default the router's, comes before the
+        names of its routes. A router may be included several times, under different prefixes.
+
+        Raises RouteError if the prefix or one of the routes cannot work.
+        """
+        if not isinstance(router, Router):
+            raise RouteError(
+                f"include takes a Router, not {type(router).__name__}: include(Router())."
+            )
+        router._include_in(_Place(self, _checked_prefix(prefix), name or router.name))
+
+
+class Router(Decorators):
+    """Routes that are declared apart from the application, and included in it.
+
+    ```python
+    rooms = Router(prefix="/rooms/{room}", name="rooms")
+
+    @rooms.get("/people")
+    def people(room: str): ...
+
+    app.include(rooms, prefix="/api")  # serves /api/rooms/{room}/people
+    ```
+    """
+
+    def __init__(self, *, prefix: str = "", name: str | None = None) -> None:
+        """`prefix` comes before the paths of all its routes. `name`, and a dot, comes before their
+        names in `url_for`.
+
+        Raises RouteError for a prefix that does not begin with a slash, or ends with one.
+        """
+        self.prefix = _checked_prefix(prefix)
+        self.name = name
+        self._routes: list[Route] = []
+        self._places: list[_Place] = []
+
+    def _declare(self, route: Route) -> None:
+        route = route.below(self.prefix, None)
+        for place in self._places:
+            place.declare(route)
+        self._routes.append(route)
+
+    def _include_in(self, place: _Place) -> None:
+        if place.parent is self or (
+            isinstance(place.parent, Router) and place.parent._is_below(self)
+        ):
+            raise RouteError(f"The router {self!r} cannot be included in itself.")
+        for route in self._routes:
+            place.declare(route)
+        self._places.append(place)
+
+    def _is_below(self, other: Router) -> bool:
+        """Whether it is included in the other one, or in what is."""
+        parents = [place.parent for place in self._places if isinstance(place.parent, Router)]
+        return any(parent is other or parent._is_below(other) for parent in parents)
+
+    def __repr__(self) -> str:
+        return f"<Router {self.name or self.prefix or '/'}: {len(self._routes)} routes>"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a router is included."""
+
+    parent: Decorators
+    prefix: str
+    name: str | None
+
+    def declare(self, route: Route) -> None:
+        self.parent._declare(route.below(self.prefix, self.name))
+
+
+def _nobody() -> None:
+    """The function behind a folder."""
+
+
+def _named(function: Callable[..., Any], name: str | None) -> tuple[Callable[..., Any], str, bool]:
+    """The function, the route's name, and whether it was given."""
+    if name is None:
+        plain = getattr(function, "__name__", None) or type(function).__name__
+        return function, plain, False
+    if not isinstance(name, str) or not name:
+        raise RouteError(f"Handler {location(function)}: name={name!r} is not a name.")
+    return function, name, True
+
+
+def _checked_prefix(prefix: Any) -> str:
+    if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
+        raise RouteError(f'The prefix {prefix!r} is a text that begins with a slash, as in "/api".')
+    if prefix.endswith("/"):
+        raise RouteError(
+            f"The prefix {prefix!r} ends with a slash, and so would have two before each path. "
+            "Leave it out."
+        )
+    return prefix
+
+
+def _check_path(path: Any, decorator: str) -> None:
+    if callable(path):
+        raise RouteError(
+            f"@app.{decorator} on {location(path)} has no path: "
+            f'write @app.{decorator}("/{getattr(path, "__name__", "path")}").'
+        )
+    if not isinstance(path, str):
+        raise RouteError(f'@app.{decorator}: the path is a text such as "/", not {path!r}.')
+
+
+def _verb(method: Any, path: str) -> str:
+    if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()):
+        raise RouteError(f'The route "{path}": {method!r} is not an HTTP method such as "POST".')
+    return method.upper()
+
+
+def _checked_config(config: Any, path: str) -> WebSocketConfig:
+    if config is None:
+        return WebSocketConfig()
+    if not isinstance(config, WebSocketConfig):
+        raise RouteError(
+            f'The route "{path}": config is a WebSocketConfig, not {type(config).__name__}. '
+            "Write config=WebSocketConfig(max_message_size=65536)."
+        )
+    return config

@@ -1,0 +1,181 @@
+"""What makes the pieces of a streamed response: an iterator, or an asynchronous one.
+
+It is asked for more only while the client takes what is there (64 KiB may wait). When the client is
+gone, an asynchronous generator is cancelled where it waits, and any other is closed before its next
+piece: their `finally` runs. An iterator that fails breaks the connection off, so that the client
+knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from fanbus._core import Sink
+
+__all__ = ["start"]
+
+# Synchronous iterators that may be asked at a time in one worker; further ones wait.
+_THREADS = 40
+
+OnError = Callable[[str, BaseException], object]
+
+
+class Producer(Protocol):
+    """What a stream in Rust knows of who makes it. Called on the event loop."""
+
+    def room(self) -> None:
+        """There is room again."""
+
+    def over(self) -> None:
+        """Nobody takes anything any more. Called once, at the end of every stream."""
+
+
+def start(
+    iterator: Iterator[Any] | AsyncIterator[Any],
+    sink: Sink,
+    loop: asyncio.AbstractEventLoop,
+    on_error: OnError,
+    label: str,
+) -> Producer:
+    """Begins to fill `sink`. Any thread."""
+    producer: _Awaited | _Asked
+    if isinstance(iterator, AsyncIterator):
+        producer = _Awaited(iterator, sink, on_error, label)
+    else:
+        producer = _Asked(iterator, sink, on_error, label)
+    loop.call_soon_threadsafe(producer.begin)
+    return producer
+
+
+class _Awaited:
+    """Asks an asynchronous iterator, in a task of its own."""
+
+    def __init__(
+        self, iterator: AsyncIterator[Any], sink: Sink, on_error: OnError, label: str
+    ) -> None:
+        self._iterator = iterator
+        self._sink = sink
+        self._on_error = on_error
+        self._label = label
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def room(self) -> None:
+        self._room.set()
+
+    def over(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        failed = True
+        try:
+            async for piece in self._iterator:
+                if self._sink.write(piece):
+                    continue
+                if self._sink.is_over():
+                    break
+                while self._sink.is_full():
+                    self._room.clear()
+                    await self._room.wait()
+            failed = False
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            self._on_error(self._label, error)
+        finally:
+            self._sink.end(failed)
+            await self._close()
+
+    async def _close(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            self._on_error(self._label, error)
+
+
+class _Asked:
+    """Asks an iterator, on a thread as long as there is room. Its own state is the event loop's."""
+
+    _pool: ThreadPoolExecutor | None = None
+
+    def __init__(self, iterator: Iterator[Any], sink: Sink, on_error: OnError, label: str) -> None:
+        self._iterator = iterator
+        self._sink = sink
+        self._on_error = on_error
+        self._label = label
+        self._is_running = False
+        self._is_over = False
+        self._is_at_its_end = False
+
+    def begin(self) -> None:
+        if not self._is_over:  # it may have come before this
+            self._run(self._ask)
+
+    def room(self) -> None:
+        if not (self._is_running or self._is_over or self._is_at_its_end):
+            self._run(self._ask)
+
+    def over(self) -> None:
+        self._is_over = True
+        if not self._is_running and not self._is_at_its_end:
+            self._run(self._close)
+
+    def _run(self, work: Callable[[], bool]) -> None:
+        if _Asked._pool is None:  # made in the worker: threads do not survive a fork
+            _Asked._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fanbus-stream")
+        self._is_running = True
+        loop = asyncio.get_running_loop()
+        future = _Asked._pool.submit(work)
+        future.add_done_callback(lambda done: _tell(loop, self._done, done))
+
+    def _done(self, future: Future[bool]) -> None:
+        self._is_running = False
+        self._is_at_its_end = future.result()
+        if self._is_at_its_end:
+            return
+        if self._is_over:
+            self._run(self._close)
+        elif not self._sink.is_full():  # room was made, and told, while the thread was busy
+            self._run(self._ask)
+
+    def _ask(self) -> bool:
+        """On a thread: whether nothing more comes."""
+        try:
+            for piece in self._iterator:
+                if not self._sink.write(piece):
+                    return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            self._sink.end(True)
+            self._on_error(self._label, error)
+        else:
+            self._sink.end(False)
+        return True
+
+    def _close(self) -> bool:
+        """On a thread: runs what a generator has in its `finally`."""
+        try:
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
+                close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            self._on_error(self._label, error)
+        return True
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    callback: Callable[[Future[bool]], None],
+    future: Future[bool],
+) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, future)
+    except RuntimeError:  # the worker has ended meanwhile
+        return

@@ -1,0 +1,241 @@
+//! Mode `echo`: what one sends comes back to the same connection.
+
+use std::time::{Duration, Instant};
+
+use super::error::Outcome;
+use super::frame::Template;
+use super::ledger::Receiver;
+use super::meter::Meter;
+use super::options::Options;
+use super::pace::Pace;
+use super::report::{Account, Report, report};
+use super::sockets::Sockets;
+use super::stamp::Stamp;
+use super::target::Target;
+use super::watch::Pulse;
+
+/// When nothing has come for this long, what is in flight is lost, and the closed loop goes on
+/// without it.
+pub(super) const STALL: Duration = Duration::from_secs(1);
+
+/// A connection's messages.
+#[derive(Clone)]
+struct Line {
+    sent: u64,
+    /// What was given up in stalls.
+    lost: u64,
+    receiver: Receiver,
+}
+
+impl Line {
+    fn in_flight(&self) -> u64 {
+        let done = self.lost + self.receiver.arrived();
+        self.sent.saturating_sub(done)
+    }
+}
+
+struct Echo<'o> {
+    options: &'o Options,
+    sockets: Sockets,
+    template: Template,
+    run: u32,
+    pace: Pace,
+    lines: Vec<Line>,
+    /// In all lines.
+    sent: u64,
+    arrived: u64,
+    wrong: u64,
+    foreign: u64,
+    stalls: u64,
+    /// Whose turn it is in the open loop.
+    next: usize,
+}
+
+pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
+    let target = Target::resolve(&options.url, ["ws", "wss"], options, pulse)?;
+    let mut sockets = Sockets::new(options)?;
+    sockets.open(&target, options, options.connections, pulse)?;
+    let mut meter = Meter::new(options, options.connections)?;
+    let line = Line {
+        sent: 0,
+        lost: 0,
+        receiver: Receiver::new(1),
+    };
+    let mut echo = Echo {
+        options,
+        sockets,
+        template: Template::new(options),
+        run: Stamp::new_run(),
+        pace: Pace::new(options.rate, meter.end()),
+        lines: vec![line; options.connections],
+        sent: 0,
+        arrived: 0,
+        wrong: 0,
+        foreign: 0,
+        stalls: 0,
+        next: 0,
+    };
+    echo.measure(&mut meter, pulse)?;
+    let account = echo.account();
+    echo.sockets.leave()?;
+    Ok(report(options, &account, &meter, "echoes", None))
+}
+
+impl Echo<'_> {
+    fn measure(&mut self, meter: &mut Meter, pulse: &mut Pulse<'_>) -> Outcome<()> {
+        let mut end = None;
+        meter.restart();
+        self.refill(meter)?;
+        let mut heard = Instant::now();
+        loop {
+            let goes_on = meter.goes_on(self.sockets.pool.slept, pulse)?;
+            let timeout = self.send_due(meter)?;
+            if self.turn(timeout, meter)? {
+                heard = Instant::now();
+            } else if goes_on && !self.pace.is_open() && heard.elapsed() >= STALL {
+                self.stalls += 1;
+                heard = Instant::now();
+                for line in &mut self.lines {
+                    line.lost += line.in_flight();
+                }
+                self.refill(meter)?;
+            }
+            if !goes_on {
+                // What is still on its way may arrive.
+                let end = *end.get_or_insert_with(|| Instant::now() + self.options.patience);
+                let has_sent_all = self.pace.in_all().is_none_or(|due| self.sent >= due);
+                let has_all = has_sent_all && self.arrived >= self.sent;
+                if has_all || self.is_over() || Instant::now() >= end {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// No connection is left.
+    fn is_over(&self) -> bool {
+        (0..self.lines.len()).all(|index| !self.sockets.pool.is_open(index))
+    }
+
+    /// Takes what comes, and answers it with the next message in the closed loop. Returns whether
+    /// anything came.
+    fn turn(&mut self, timeout: Duration, meter: &mut Meter) -> Outcome<bool> {
+        let prefix = self.options.prefix.as_bytes();
+        let len = prefix.len() + self.options.bytes;
+        // Messages of one read came together, and the clock is not free.
+        let mut last = (usize::MAX, 0);
+        self.sockets.turn(timeout, |index, message, unsent| {
+            if last.0 != index {
+                last = (index, meter.now_ns());
+            }
+            let line = &mut self.lines[index];
+            let stamp = message.strip_prefix(prefix).and_then(Stamp::decode);
+            let is_ours = |stamp: &Stamp| stamp.run == self.run && stamp.number < line.sent;
+            let Some(stamp) = stamp.filter(is_ours) else {
+                self.foreign += 1;
+                return;
+            };
+            self.wrong += u64::from(message.len() != len);
+            if !line.receiver.take(stamp.number) {
+                return;
+            }
+            self.arrived += 1;
+            meter.count(index, stamp.time_ns, last.1);
+            if !self.pace.is_open()
+                && line.in_flight() < self.options.in_flight as u64
+                && let Some(time_ns) = self.pace.due(self.sent, last.1)
+            {
+                let (run, number) = (self.run, line.sent);
+                let stamp = Stamp {
+                    run,
+                    number,
+                    time_ns,
+                };
+                self.template.write(stamp, unsent);
+                line.sent += 1;
+                self.sent += 1;
+            }
+        })?;
+        Ok(last.0 != usize::MAX)
+    }
+
+    /// Sends what is due in the open loop, and returns how long to wait for the next.
+    fn send_due(&mut self, meter: &Meter) -> Outcome<Duration> {
+        let mut now_ns = meter.now_ns();
+        while self.pace.is_open()
+            && let Some(time_ns) = self.pace.due(self.sent, now_ns)
+            && let Some(index) = self.next_with_room()
+        {
+            self.write(index, time_ns);
+            self.sockets.flush(index)?;
+            now_ns = meter.now_ns();
+        }
+        Ok(self.pace.wait(self.sent, now_ns))
+    }
+
+    /// The next connection that can take a message, in turn.
+    fn next_with_room(&mut self) -> Option<usize> {
+        for _ in 0..self.lines.len() {
+            let index = self.next;
+            self.next = (index + 1) % self.lines.len();
+            if self.sockets.outgoing(index).is_some() {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// In the closed loop: sends until each connection has its messages in flight.
+    fn refill(&mut self, meter: &Meter) -> Outcome<()> {
+        if self.pace.is_open() {
+            return Ok(());
+        }
+        for index in 0..self.lines.len() {
+            while self.lines[index].in_flight() < self.options.in_flight as u64
+                && self.write(index, meter.now_ns())
+            {}
+            self.sockets.flush(index)?;
+        }
+        Ok(())
+    }
+
+    /// False if the connection takes no more.
+    fn write(&mut self, index: usize, time_ns: u64) -> bool {
+        let Some(unsent) = self.sockets.outgoing(index) else {
+            return false;
+        };
+        let line = &mut self.lines[index];
+        let (run, number) = (self.run, line.sent);
+        let stamp = Stamp {
+            run,
+            number,
+            time_ns,
+        };
+        self.template.write(stamp, unsent);
+        line.sent += 1;
+        self.sent += 1;
+        true
+    }
+
+    fn account(&self) -> Account {
+        let sum = |what: fn(&Line) -> u64| self.lines.iter().map(what).sum::<u64>();
+        let incoming = &self.sockets.incoming;
+        let wire = self.sockets.pool.received as f64 / incoming.messages.max(1) as f64;
+        let in_all = self.pace.in_all();
+        Account {
+            sent: self.sent,
+            delivered: self.arrived,
+            missing: sum(|line| line.receiver.missing(line.sent)),
+            gaps: Some(sum(|line| line.receiver.gaps)),
+            late: Some(sum(|line| line.receiver.late)),
+            duplicates: Some(sum(|line| line.receiver.duplicates)),
+            wrong: self.wrong,
+            unsent: in_all.map_or(0, |due| due.saturating_sub(self.sent)),
+            foreign: Some(self.foreign),
+            stalls: Some(self.stalls),
+            closed: incoming.closed.clone(),
+            wire_bytes_per_unit: Some(wire),
+            ..Account::default()
+        }
+    }
+}

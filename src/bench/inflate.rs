@@ -1,0 +1,42 @@
+//! permessage-deflate (RFC 7692): what the server has deflated, inflated again.
+
+use flate2::{Decompress, FlushDecompress};
+
+use super::error::{BenchError, Outcome};
+
+/// What the server leaves out at the end of a message.
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// One for all connections: messages stand for themselves.
+pub(super) struct Inflater {
+    decompressor: Decompress,
+    message: Vec<u8>,
+}
+
+impl Inflater {
+    /// For messages of at most `most_bytes`.
+    pub(super) fn new(most_bytes: usize) -> Self {
+        Self {
+            decompressor: Decompress::new(false),
+            message: Vec::with_capacity(most_bytes + 1),
+        }
+    }
+
+    pub(super) fn inflate(&mut self, deflated: &[u8]) -> Outcome<&[u8]> {
+        self.decompressor.reset(false);
+        self.message.clear();
+        for part in [deflated, &TAIL] {
+            self.decompressor
+                .decompress_vec(part, &mut self.message, FlushDecompress::Sync)
+                .map_err(|error| {
+                    BenchError::Server(format!("The server sent what does not inflate: {error}."))
+                })?;
+        }
+        if self.decompressor.total_in() != (deflated.len() + TAIL.len()) as u64 {
+            return Err(BenchError::Server(
+                "The server sent a deflated message that is longer than any here.".to_owned(),
+            ));
+        }
+        Ok(&self.message)
+    }
+}

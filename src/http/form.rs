@@ -1,0 +1,203 @@
+//! Multipart forms (RFC 7578), taken apart while they come.
+//!
+//! Small parts stay in memory. What goes beyond that is written to one file for each request, which has
+//! no name: it is gone with the last part that refers to it, whatever ends the process.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_http::header::{CONTENT_TYPE, HeaderMap};
+use actix_multipart::{Field, Multipart, MultipartError};
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::task::spawn_blocking;
+
+use super::incoming::{Incoming, Refusal};
+
+/// What is written to the file at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The parts of a form that are text, or small files, may have so much memory together.
+pub(super) const MAX_MEMORY_BYTES: usize = 1 << 20;
+
+/// Parts that a form may have.
+pub const MAX_PARTS: usize = 1000;
+
+/// A part of a form: a field's text, or a file.
+#[derive(Debug)]
+pub struct Part {
+    /// The field's name.
+    pub name: String,
+    /// The file's name on the client's machine, as the client says. None: the part is no file.
+    pub filename: Option<String>,
+    /// `Content-Type`, as the client says.
+    pub content_type: Option<String>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Memory(Bytes),
+    /// A range of the request's file.
+    File {
+        file: Arc<File>,
+        begin: u64,
+        len: u64,
+    },
+}
+
+impl Part {
+    /// Bytes of its content.
+    pub fn size(&self) -> u64 {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File { len, .. } => *len,
+        }
+    }
+
+    /// The content, if it is in memory. Always that of a part that is no file.
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Some(bytes),
+            Content::File { .. } => None,
+        }
+    }
+
+    /// Up to `most` bytes of the content from `offset` on; fewer only at its end.
+    pub fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+        let left = self.size().saturating_sub(offset);
+        let len = left.min(most as u64) as usize;
+        match &self.content {
+            Content::Memory(_) if len == 0 => Ok(Bytes::new()),
+            Content::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),
+            Content::File { file, begin, .. } => {
+                let mut read = vec![0; len];
+                file.read_exact_at(&mut read, begin + offset)?;
+                Ok(read.into())
+            }
+        }
+    }
+}
+
+/// Why a form is not taken.
+#[derive(Debug)]
+pub(super) enum FormError {
+    Refused(Refusal),
+    /// It has more than [`MAX_PARTS`].
+    TooManyParts,
+    /// Its texts are larger than [`MAX_MEMORY_BYTES`].
+    TextTooLarge,
+    /// It is not written as its `Content-Type` says. A clause for people.
+    Malformed(String),
+    /// Its file cannot be written.
+    Disk(io::Error),
+}
+
+/// Does the request announce a multipart form?
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    let kind = headers.get(CONTENT_TYPE);
+    kind.and_then(|kind| kind.as_bytes().get(..FORM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
+}
+
+/// Reads a form to its end.
+pub(super) async fn read(headers: &HeaderMap, body: Incoming) -> Result<Vec<Part>, FormError> {
+    let why = body.why();
+    let error = |error: MultipartError| told(&why, &error);
+    let mut form = Multipart::new(headers, body);
+    let mut reader = Reader::default();
+    let mut parts = Vec::new();
+    while let Some(field) = poll_fn(|task| Pin::new(&mut form).poll_next(task)).await {
+        if parts.len() == MAX_PARTS {
+            return Err(FormError::TooManyParts);
+        }
+        parts.push(reader.part(field.map_err(error)?, &why).await?);
+    }
+    Ok(parts)
+}
+
+fn told(why: &Rc<Cell<Option<Refusal>>>, error: &MultipartError) -> FormError {
+    match why.get() {
+        Some(refusal) => FormError::Refused(refusal),
+        None => FormError::Malformed(error.to_string()),
+    }
+}
+
+/// What is known of a request's parts so far.
+#[derive(Default)]
+struct Reader {
+    memory_bytes: usize,
+    /// None as long as everything is in memory.
+    file: Option<Arc<File>>,
+    file_bytes: u64,
+}
+
+impl Reader {
+    async fn part(
+        &mut self,
+        mut field: Field,
+        why: &Rc<Cell<Option<Refusal>>>,
+    ) -> Result<Part, FormError> {
+        let named = field.content_disposition();
+        let filename = named.and_then(|named| named.get_filename().map(str::to_owned));
+        let name = field.name().unwrap_or_default().to_owned();
+        let content_type = field.content_type().map(ToString::to_string);
+        let begin = self.file_bytes;
+        let mut held: Vec<u8> = Vec::new();
+        let mut is_in_file = false;
+        while let Some(piece) = poll_fn(|task| Pin::new(&mut field).poll_next(task)).await {
+            let piece = piece.map_err(|error| told(why, &error))?;
+            if !is_in_file && self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES {
+                if filename.is_none() {
+                    return Err(FormError::TextTooLarge);
+                }
+                is_in_file = true;
+            }
+            held.extend_from_slice(&piece);
+            if is_in_file && held.len() >= PIECE_BYTES {
+                held = self.write(held).await?;
+            }
+        }
+        let content = if is_in_file {
+            self.write(held).await?;
+            let file = self.file.clone().expect("it has been written to");
+            let len = self.file_bytes - begin;
+            Content::File { file, begin, len }
+        } else {
+            self.memory_bytes += held.len();
+            Content::Memory(held.into())
+        };
+        Ok(Part {
+            name,
+            filename,
+            content_type,
+            content,
+        })
+    }
+
+    /// Appends to the file, on a thread that may wait for the disk. Gives the buffer back, empty.
+    async fn write(&mut self, mut bytes: Vec<u8>) -> Result<Vec<u8>, FormError> {
+        let (file, offset, len) = (self.file.clone(), self.file_bytes, bytes.len() as u64);
+        let write = move || {
+            let file = file.map_or_else(|| tempfile::tempfile().map(Arc::new), Ok)?;
+            file.write_all_at(&bytes, offset)?;
+            bytes.clear();
+            Ok((file, bytes))
+        };
+        let written: io::Result<_> = spawn_blocking(write)
+            .await
+            .map_err(io::Error::other)
+            .flatten();
+        let (file, bytes) = written.map_err(FormError::Disk)?;
+        self.file = Some(file);
+        self.file_bytes += len;
+        Ok(bytes)
+    }
+}

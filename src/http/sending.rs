@@ -1,0 +1,224 @@
+//! The last of a response that is more than bytes: files and their ranges, conditional requests
+//! (RFC 9110, section 13), and compression.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use actix_files::NamedFile;
+use actix_http::Method;
+use actix_http::body::{self, BodySize, BoxBody, MessageBody};
+use actix_http::encoding::Encoder;
+use actix_http::header::{self, ContentEncoding, HeaderMap, HeaderValue};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    AcceptEncoding, Encoding, EntityTag, Header, HttpDate, IfModifiedSince, IfNoneMatch,
+};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::response::{Body, Response};
+
+/// Bodies below this hardly shrink, and fit a packet as they are.
+const SMALLEST: u64 = 1024;
+
+/// What is spoken, the preferred one first: the quickest of those that shrink as well.
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::zstd(),
+    Encoding::brotli(),
+    Encoding::gzip(),
+    Encoding::identity(),
+];
+
+/// Is there nothing to look at but the response itself?
+pub(super) fn is_plain(response: &Response) -> bool {
+    let is_validator = |name: &_| *name == header::ETAG || *name == header::LAST_MODIFIED;
+    let mut names = response.headers.iter().map(|(name, _)| name);
+    matches!(response.body, Body::Bytes(_)) && !names.any(is_validator)
+}
+
+/// The response to this request.
+pub(super) async fn send(
+    response: Response,
+    request: &HttpRequest,
+    compression: bool,
+) -> HttpResponse {
+    let is_flow = matches!(response.body, Body::Flow(_));
+    let response = match response {
+        Response {
+            body: Body::File(path),
+            status,
+            content_type,
+            headers,
+        } => {
+            let mut sent = file(path, status, content_type, request).await;
+            for (name, value) in headers {
+                sent.headers_mut().append(name, value);
+            }
+            sent
+        }
+        // Nobody reads the body: it would be made in vain, and without an end.
+        Response {
+            body: Body::Flow(_),
+            status,
+            content_type,
+            headers,
+        } if *request.method() == Method::HEAD => {
+            let response = Response {
+                status,
+                content_type,
+                headers,
+                body: Body::Bytes(Bytes::new()),
+            };
+            response
+                .into_http()
+                .set_body(BoxBody::new(body::None::new()))
+        }
+        response if is_known_already(&response, request) => not_modified(response),
+        response => response.into_http(),
+    };
+    finish(response, request, compression && !is_flow)
+}
+
+/// What is left to do for a response that is made already.
+pub(super) fn finish(
+    response: HttpResponse,
+    request: &HttpRequest,
+    compression: bool,
+) -> HttpResponse {
+    if compression {
+        return compress(response, request);
+    }
+    response
+}
+
+/// A file as it is named. What it is called has been checked by whoever names it.
+async fn file(
+    path: PathBuf,
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    request: &HttpRequest,
+) -> HttpResponse {
+    let opened = spawn_blocking(move || NamedFile::open(path)).await;
+    match opened.map_err(std::io::Error::other).flatten() {
+        Ok(file) => {
+            let mut response = named(file, content_type, request);
+            if response.status() == StatusCode::OK {
+                *response.status_mut() = status;
+            }
+            response
+        }
+        Err(error) => {
+            log::error!("{}: cannot open the file: {error}", request.path());
+            Response::sentence(StatusCode::NOT_FOUND, "The file is not there.").into_http()
+        }
+    }
+}
+
+/// An open file, or as much of it as the request asks for.
+pub(super) fn named(
+    file: NamedFile,
+    content_type: Option<HeaderValue>,
+    request: &HttpRequest,
+) -> HttpResponse {
+    let mut response = file.disable_content_disposition().into_response(request);
+    if let Some(content_type) = content_type
+        && response.headers().contains_key(header::CONTENT_TYPE)
+    {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// Has the client said that it has this response?
+fn is_known_already(response: &Response, request: &HttpRequest) -> bool {
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !asks || response.status != StatusCode::OK {
+        return false;
+    }
+    let value = |wanted| {
+        let mut headers = response.headers.iter();
+        let found = headers.find(|(name, _)| *name == wanted);
+        found.and_then(|(_, value)| value.to_str().ok())
+    };
+    if request.headers().contains_key(header::IF_NONE_MATCH) {
+        let tag = value(header::ETAG).and_then(|tag| EntityTag::from_str(tag).ok());
+        return match (IfNoneMatch::parse(request), tag) {
+            (Ok(IfNoneMatch::Any), _) => true,
+            (Ok(IfNoneMatch::Items(known)), Some(tag)) => known.iter().any(|it| it.weak_eq(&tag)),
+            _ => false,
+        };
+    }
+    let changed = value(header::LAST_MODIFIED).and_then(|date| HttpDate::from_str(date).ok());
+    match (IfModifiedSince::parse(request), changed) {
+        (Ok(since), Some(changed)) => changed <= since.0,
+        _ => false,
+    }
+}
+
+/// 304, with the headers that the response would have, but for those of its body.
+fn not_modified(response: Response) -> HttpResponse {
+    let response = Response {
+        status: StatusCode::NOT_MODIFIED,
+        content_type: None,
+        body: Body::Bytes(Bytes::new()),
+        ..response
+    };
+    response.into_http()
+}
+
+/// Compresses what shrinks, if the client takes it.
+fn compress(mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
+    let is_whole = matches!(
+        response.status().as_u16(),
+        200 | 201 | 203 | 400..=499 | 500..=599
+    );
+    let size = match response.body().size() {
+        BodySize::Sized(size) => size,
+        BodySize::None | BodySize::Stream => 0,
+    };
+    if !is_whole || size < SMALLEST || !may_be_compressed(response.headers()) {
+        return response;
+    }
+    let accepted = AcceptEncoding::parse(request).ok();
+    let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
+    let encoding = match chosen {
+        Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => encoding,
+        _ => {
+            // What others get differs: a cache must know.
+            let vary = HeaderValue::from_static("accept-encoding");
+            response.headers_mut().append(header::VARY, vary);
+            return response;
+        }
+    };
+    let tag = response.headers().get(header::ETAG);
+    let tag = tag.and_then(|tag| EntityTag::from_str(tag.to_str().ok()?).ok());
+    if let Some(tag) = tag {
+        // The bytes are others now (RFC 9110, section 8.8.3.3).
+        let tag = EntityTag::new_weak(tag.tag().to_owned());
+        if let Ok(tag) = HeaderValue::try_from(tag.to_string()) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+    }
+    response.headers_mut().remove(header::ACCEPT_RANGES);
+    response.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body)))
+}
+
+/// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
+fn may_be_compressed(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let asks_not_to = text(header::CACHE_CONTROL).is_some_and(|it| it.contains("no-transform"));
+    if asks_not_to || headers.contains_key(header::CONTENT_ENCODING) {
+        return false;
+    }
+    let Some(kind) = text(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = kind.to_ascii_lowercase();
+    kind.starts_with("text/") && kind != "text/event-stream"
+        || ["json", "javascript", "xml", "wasm", "manifest"]
+            .iter()
+            .any(|end| kind.ends_with(end))
+}

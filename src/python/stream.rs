@@ -1,0 +1,137 @@
+//! `_core.Sink`: where a generator's pieces go, and who is told that there is room, or nobody left.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::events::Event;
+use super::handler::EventBox;
+use crate::http::flow::{Flow, Source, Watcher, flow};
+
+/// Names a stream in its worker.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub(super) struct StreamKey(u64);
+
+/// The producers of the streams that are being sent: objects of `fanbus.streaming`.
+pub(super) struct Streams {
+    events: EventBox,
+    next: AtomicU64,
+    producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
+}
+
+impl Streams {
+    pub(super) fn new(events: EventBox) -> Self {
+        Self {
+            events,
+            next: AtomicU64::new(0),
+            producers: Mutex::default(),
+        }
+    }
+
+    fn producers(
+        &self,
+    ) -> MutexGuard<'_, HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>> {
+        self.producers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Any thread: begins to send what an iterator gives.
+    pub(super) fn start(
+        &self,
+        iterator: &Bound<'_, PyAny>,
+        event_loop: &Py<PyAny>,
+        on_error: &Py<PyAny>,
+        label: &str,
+    ) -> PyResult<Flow> {
+        let py = iterator.py();
+        let key = StreamKey(self.next.fetch_add(1, Relaxed));
+        let events = EventBox::clone(&self.events);
+        let (source, flow) = flow(Box::new(Told { key, events }));
+        let arguments = (
+            iterator,
+            Py::new(py, Sink(source))?,
+            event_loop,
+            on_error,
+            label,
+        );
+        let producer = py
+            .import("fanbus.streaming")?
+            .getattr("start")?
+            .call1(arguments)?;
+        self.producers().insert(key, producer.unbind());
+        Ok(flow)
+    }
+
+    /// Event loop: a stream has room again.
+    pub(super) fn room(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
+        let producer = self.producers().get(&key).map(|it| it.clone_ref(py));
+        producer.map_or(Ok(()), |it| it.call_method0(py, "room").map(drop))
+    }
+
+    /// Event loop: a stream is over.
+    pub(super) fn over(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
+        let producer = self.producers().remove(&key);
+        producer.map_or(Ok(()), |it| it.call_method0(py, "over").map(drop))
+    }
+}
+
+/// Posts what happens to a stream to the event loop.
+struct Told {
+    key: StreamKey,
+    events: EventBox,
+}
+
+impl Watcher for Told {
+    fn room(&self) {
+        let event = Event::StreamRoom { stream: self.key };
+        self.events.post(|events| events.list.push(event));
+    }
+
+    fn over(&self) {
+        let event = Event::StreamOver { stream: self.key };
+        self.events.post(|events| events.list.push(event));
+    }
+}
+
+/// Where the pieces of a response go. Any thread.
+#[pyclass(frozen, module = "fanbus._core")]
+pub(super) struct Sink(Source);
+
+#[pymethods]
+impl Sink {
+    /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
+    fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
+            Bytes::copy_from_slice(bytes.as_bytes())
+        } else if let Ok(text) = piece.cast::<PyString>() {
+            Bytes::copy_from_slice(text.to_str()?.as_bytes())
+        } else {
+            let kind = piece.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "A streamed response is made of str or bytes, not {kind}."
+            )));
+        };
+        Ok(self.0.write(bytes))
+    }
+
+    /// Must whoever writes wait for room?
+    fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    /// Nobody takes anything any more.
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
+    /// Nothing more comes. `failed`: although more should have come; the connection is broken off.
+    fn end(&self, failed: bool) {
+        self.0.end(failed);
+    }
+}

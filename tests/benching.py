@@ -1,0 +1,71 @@
+"""`fanbus bench` as the tests run it, and the server that does wrong on purpose."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from outside import Service
+from running import DEADLINE_S
+
+TESTS = Path(__file__).parent
+QUICK = ("--warmup", "0.1", "--seconds", "0.4")
+
+
+class Unreliable(Service):
+    """tests/unreliable.py, with its port."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__(str(TESTS / "unreliable.py"), *arguments)
+        self.port = 0
+
+    def wait_until_ready(self) -> None:
+        self.wait_to_say("port ")
+        found = re.search(r"port (\d+)\n", self.said())
+        assert found is not None
+        self.port = int(found[1])
+
+    def url(self, path: str, scheme: str = "ws") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}{path}"
+
+    def wait(self) -> int:
+        super().wait()
+        return 0
+
+
+def bench(*arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs the command, which is expected to end by itself."""
+    command = [sys.executable, "-m", "fanbus", "bench", *arguments]
+    if shell:
+        command = ["sh", "-c", f'{shell}; exec "$@"', "sh", *command]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=False
+    )
+
+
+def figures(*arguments: str, status: int = 0) -> dict[str, Any]:
+    """What it measured, if it ended with this status."""
+    done = bench(*arguments, "--json")
+    assert done.returncode == status, done.stderr + done.stdout
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["complete"] is (status == 0)
+    assert bool(found["faults"]) is (status != 0)
+    return found
+
+
+def faults(found: dict[str, Any]) -> str:
+    return " ".join(found["faults"])
+
+
+def refused(*arguments: str, said: str, shell: str = "") -> None:
+    """It ends with status 2 and one sentence, which says this."""
+    done = bench(*arguments, *QUICK, shell=shell)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
