@@ -590,6 +590,8 @@ def responses_are_sent(block: Block, start: Start) -> None:
         assert sources[1].headers["cache-control"] == "public, max-age=3600"
         tag = http.get("/version").headers["etag"]
         assert http.get("/version", headers={"If-None-Match": tag}).status_code == 304
+
+
 # docs/howto/bench.md
 
 BENCH = "docs/howto/bench.md"
