@@ -291,6 +291,38 @@ def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> No
     one.wait_for_log(f"(PID {before}) ended with status 0")
 
 
+def test_a_signal_that_comes_before_the_loop_runs_is_not_forgotten(
+    server: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.py"
+    early = """
+import os, pathlib, signal
+import fanbus.worker
+
+make = fanbus.worker.new_event_loop
+
+def early(kind):
+    class Early(type(make(kind))):
+        def run_forever(self):
+            if not (first := pathlib.Path(__file__).with_name("first")).exists():
+                first.touch()
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().run_forever()
+    return Early()
+
+fanbus.worker.new_event_loop = early
+"""
+    path.write_text(
+        app_source("import os; app.run(port=int(os.environ['PORT']), workers=1)", early)
+    )
+    one = server(path)
+    one.wait_for_log("was killed by SIGTERM; replaced at once")
+    (before,) = one.worker_pids()
+    with one.http() as http:
+        assert http.get("/").text == "hello"
+    assert one.worker_pids() == [before]
+
+
 # The end
 
 

@@ -48,7 +48,7 @@ impl Parting {
     }
 }
 
-/// Numbers without an order that anybody sees: SplitMix64, by Guy Steele, Doug Lea and Christine Flood.
+/// Numbers without an order that anybody sees: `SplitMix64`, by Steele, Lea and Flood (2014).
 #[derive(Debug)]
 struct Chance(u64);
 
