@@ -33,6 +33,8 @@ pub(super) struct Host {
     create_task: Py<PyAny>,
     /// Gets what nobody caught.
     on_error: Py<PyAny>,
+    /// Gets what is to be done after a response.
+    after: Py<PyAny>,
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
@@ -55,6 +57,7 @@ impl Host {
         endpoints: Arc<Endpoints>,
         event_loop: Py<PyAny>,
         on_error: Py<PyAny>,
+        after: Py<PyAny>,
         debug: bool,
         events: EventBox,
     ) -> PyResult<Arc<Self>> {
@@ -66,6 +69,7 @@ impl Host {
             event_loop,
             create_task,
             on_error,
+            after,
             debug,
             streams: Streams::new(events),
             running,
@@ -94,18 +98,21 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
-        let started = call_http(py, endpoint, call).and_then(|made| self.start_task(py, &made));
+        let (made, request) = call_http(py, endpoint, call);
+        let started = made.and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
                 let done = Answered {
                     reply,
                     host: Arc::clone(self),
                     label,
+                    request,
                 };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
             Err(error) => {
                 self.answer(py, reply, &label, Err(error));
+                self.go_on(py, &label, request.as_ref());
                 Ok(())
             }
         }
@@ -140,8 +147,9 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
-                let result = call_http(py, endpoint, call);
+                let (result, request) = call_http(py, endpoint, call);
                 self.answer(py, reply, &label, result);
+                self.go_on(py, &label, request.as_ref());
             }
             Job::Admit { call, session } => {
                 let (result, label) = self.call_admission(py, call);
@@ -204,6 +212,20 @@ impl Host {
             .and_then(|made| self.complete(py, made, label))
             .unwrap_or_else(|error| self.error_response(py, label, error));
         self.remote.reply(reply, response);
+    }
+
+    /// Hands over what the handler wants to be done after its response.
+    fn go_on(&self, py: Python<'_>, label: &str, request: Option<&Py<Request>>) {
+        let Some(request) = request else {
+            return;
+        };
+        let tasks = request.get().take_after();
+        if tasks.is_empty() {
+            return;
+        }
+        if let Err(error) = self.after.call1(py, (label, tasks)) {
+            self.report(py, label, error);
+        }
     }
 
     /// Begins to send what a handler streams.
@@ -273,14 +295,26 @@ impl Host {
     }
 }
 
-fn call_http<'py>(py: Python<'py>, endpoint: &Endpoint, call: Call) -> PyResult<Bound<'py, PyAny>> {
+/// What the function gives, and the request, if it takes that.
+fn call_http<'py>(
+    py: Python<'py>,
+    endpoint: &Endpoint,
+    call: Call,
+) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
     } = call;
-    let subject = request
-        .map(|request| Bound::new(py, Request::new(request, endpoint, &values)))
-        .transpose()?;
-    endpoint.call(py, &values, subject.map(Bound::into_any))
+    let Some(request) = request else {
+        return (endpoint.call(py, &values, None), None);
+    };
+    match Bound::new(py, Request::new(request, endpoint, &values)) {
+        Ok(subject) => {
+            let request = subject.clone().unbind();
+            let result = endpoint.call(py, &values, Some(subject.into_any()));
+            (result, Some(request))
+        }
+        Err(error) => (Err(error), None),
+    }
 }
 
 fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
@@ -314,13 +348,16 @@ pub(super) struct Answered {
     reply: ReplyKey,
     host: Arc<Host>,
     label: String,
+    request: Option<Py<Request>>,
 }
 
 #[pymethods]
 impl Answered {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let result = task.call_method0("result");
-        self.host.answer(task.py(), self.reply, &self.label, result);
+        let (host, py) = (&self.host, task.py());
+        host.answer(py, self.reply, &self.label, result);
+        host.go_on(py, &self.label, self.request.as_ref());
     }
 }
 
