@@ -141,4 +141,4 @@ def test_what_cannot_be_called_at_the_start_is_refused() -> None:
     with pytest.raises(FanbusError, match="without parentheses"):
         app.on_startup(None)  # type: ignore[type-var]
     with pytest.raises(FanbusError, match="has parameters"):
-        app.on_shutdown(lambda request: request)  # type: ignore[misc]
+        app.on_shutdown(lambda request: request)  # type: ignore[type-var]

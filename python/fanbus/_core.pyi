@@ -308,9 +308,7 @@ class Router:
         max_body_size: int | None,
     ) -> int:
         """The number of the endpoint, for `surround`."""
-    def surround(
-        self, endpoint: int, handler: Callable[..., Any], asynchronous: bool
-    ) -> None:
+    def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:
         """Has a function called instead of an endpoint's: with the request first, and then with
         what that one takes of the path."""
     def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
@@ -396,8 +394,8 @@ class Worker:
         root_path: str = "",
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
-        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded headers are believed; None:
-        nobody's. ValueError if one of them is no address or network."""
+        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
+        headers are believed; None: nobody's. ValueError if one of them is no address or network."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
     def fileno(self) -> int:
@@ -633,7 +631,9 @@ class Request:
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the request."""
-    def after_response(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+    def after_response(
+        self, function: Callable[..., Any], /, *arguments: Any, **named: Any
+    ) -> None:
         """Calls the function, in this worker, when the response has been handed over.
 
         Sync (on a thread) or async; those of a request one after the other, whatever becomes of the

@@ -271,9 +271,7 @@ class Fanbus(Decorators):
             return  # `fanbus run module:app` runs it, with its own options
         server.run_with(self, {"host": host, "port": port, **options})
 
-    def _add_callback(
-        self, decorator: str, function: Any, to: list[Callable[[], Any]]
-    ) -> None:
+    def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
         if not callable(function):
             raise FanbusError(
                 f"@app.{decorator} takes a function: write it without parentheses above the "

@@ -53,9 +53,7 @@ class Around:
     by_class: dict[type[BaseException], ErrorHandler] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.middleware or self.before or self.after or self.by_status or self.by_class
-        )
+        return bool(self.middleware or self.before or self.after or self.by_status or self.by_class)
 
     def functions(self) -> list[Callable[..., Any]]:
         """All but the middleware."""
@@ -86,9 +84,9 @@ class Around:
         """FanbusError if there is one already, or if it cannot be called."""
         known: dict[Any, ErrorHandler]
         if isinstance(of, int) and not isinstance(of, bool) and 400 <= of <= 599:
-            known = self.by_status  # type: ignore[assignment] # statuses are keys, too
+            known = self.by_status
         elif isinstance(of, type) and issubclass(of, Exception):
-            known = self.by_class  # type: ignore[assignment]
+            known = self.by_class
         else:
             raise FanbusError(
                 f"errorhandler({of!r}): it takes a status from 400 to 599 or a class of "
@@ -176,7 +174,7 @@ def synchronous_call(handler: Handler, hooked: Hooked) -> Callable[..., Any]:
                 if early is not None:
                     return as_response(early)
             return as_response(call(*order(request, values)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to its handler
             found = hooked.handler_of(error)
             if found is None:
                 return _refusal(error)
@@ -216,7 +214,7 @@ def asynchronous_call(handler: Handler, hooked: Hooked, pool: Pool) -> Callable[
             if handler_is_async:
                 return as_response(await call(*order(request, values)))
             return as_response(await pool.run(call, *order(request, values)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to its handler
             return await refuse(request, error)
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -255,7 +253,7 @@ def asynchronous_call(handler: Handler, hooked: Hooked, pool: Pool) -> Callable[
 
         try:
             return await after_this(0)(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to its handler
             return await refuse(request, error)
 
     return around

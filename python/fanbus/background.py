@@ -36,7 +36,9 @@ class Background:
         try:
             self._loop.call_soon_threadsafe(self._begin, label, tasks)
         except RuntimeError:  # the loop is closed
-            logger.error("%d functions after %s were not called: the worker ends.", *_of(tasks, label))
+            logger.error(
+                "%d functions after %s were not called: the worker ends.", *_of(tasks, label)
+            )
 
     def finish(self, limit_s: float) -> None:
         """Waits for all, within the time; then those that run are cancelled, and it is logged."""

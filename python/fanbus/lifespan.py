@@ -50,7 +50,7 @@ class Running:
             loop.run_until_complete(self._beginning)
         except asyncio.CancelledError:
             return False
-        except (Exception, SystemExit):
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it is told
             # The traceback is all there is to tell: it is told once, by who ends the server.
             raise StartError(
                 f"The application cannot start:\n{traceback.format_exc().rstrip()}",

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from fanbus.around import Around
     from fanbus.hooks import Hook, Hooks
 
-__all__ = ["FolderRoute", "HttpRoute", "Kind", "Names", "Route", "Served", "TurboRoute", "WebSocketRoute"]
+__all__ = [
+    "FolderRoute",
+    "HttpRoute",
+    "Kind",
+    "Names",
+    "Route",
+    "Served",
+    "TurboRoute",
+    "WebSocketRoute",
+]
 
 Kind = Literal["http", "websocket", "turbo"]
 

@@ -291,16 +291,14 @@ class Decorators(ABC):
         self._change().add_after(function)
         return function
 
-    def errorhandler(
-        self, of: int | type[Exception]
-    ) -> Callable[[_Function], _Function]:
+    def errorhandler(self, of: int | type[Exception]) -> Callable[[_Function], _Function]:
         """Has a function answer errors: of a status (404), or of a class of exceptions.
 
         `function(error)` or `function(request, error)`, sync or async. What it returns is the
         response, with the error's status unless it names one. `errorhandler(404)` of the
         application answers what no route serves, 405 the same. An HTTPError goes to its status,
-        then its class; other exceptions to the nearest class, then to 500. `errorhandler(Exception)`
-        gets no HTTPError. A router's come before the application's.
+        then its class; other exceptions to the nearest class, then to 500, and
+        `errorhandler(Exception)` gets no HTTPError. A router's come before the application's.
 
         Raises FanbusError for another status or class, and if there is one already.
         """

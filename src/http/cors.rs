@@ -244,7 +244,7 @@ mod tests {
             ("https://example.com/", "is not an origin"),
             ("example.com", "is not an origin"),
         ] {
-            let error = Cors::new(wishes(&[wrong])).unwrap_err().to_string();
+            let error = Cors::new(wishes(&[wrong])).expect_err(wrong).to_string();
             assert!(error.contains(why), "{wrong}: {error}");
         }
         assert!(Cors::new(wishes(&["http://localhost:3000", "https://example.com"])).is_ok());
@@ -277,7 +277,7 @@ mod tests {
             },
         ];
         for wrong in all {
-            let error = Cors::new(wrong).unwrap_err();
+            let error = Cors::new(wrong).expect_err("browsers would refuse it");
             assert!(matches!(error, CorsError::EverythingWithCredentials(_)));
         }
     }

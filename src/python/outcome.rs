@@ -31,14 +31,19 @@ pub(super) struct Host {
     pub event_loop: Py<PyAny>,
     /// `loop.create_task`, looked up once.
     create_task: Py<PyAny>,
-    /// Gets what nobody caught.
-    on_error: Py<PyAny>,
-    /// Gets what is to be done after a response.
-    after: Py<PyAny>,
+    told: Told,
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
     running: Mutex<Sessions>,
+}
+
+/// Python's functions that hear of what handlers do.
+pub(super) struct Told {
+    /// Gets what nobody caught.
+    pub on_error: Py<PyAny>,
+    /// Gets what is to be done after a response.
+    pub after: Py<PyAny>,
 }
 
 /// The WebSockets whose handlers run.
@@ -56,8 +61,7 @@ impl Host {
         remote: Arc<Remote>,
         endpoints: Arc<Endpoints>,
         event_loop: Py<PyAny>,
-        on_error: Py<PyAny>,
-        after: Py<PyAny>,
+        told: Told,
         debug: bool,
         events: EventBox,
     ) -> PyResult<Arc<Self>> {
@@ -68,8 +72,7 @@ impl Host {
             endpoints,
             event_loop,
             create_task,
-            on_error,
-            after,
+            told,
             debug,
             streams: Streams::new(events),
             running,
@@ -161,7 +164,7 @@ impl Host {
     /// Tells the application's log of an error that nobody caught.
     pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
         let value = error.into_value(py);
-        if let Err(error) = self.on_error.call1(py, (place, value)) {
+        if let Err(error) = self.told.on_error.call1(py, (place, value)) {
             // The log itself failed: Python's last resort still prints it.
             error.write_unraisable(py, None);
         }
@@ -223,7 +226,7 @@ impl Host {
         if tasks.is_empty() {
             return;
         }
-        if let Err(error) = self.after.call1(py, (label, tasks)) {
+        if let Err(error) = self.told.after.call1(py, (label, tasks)) {
             self.report(py, label, error);
         }
     }
@@ -235,7 +238,7 @@ impl Host {
             iterator,
         } = made;
         if let Some(iterator) = iterator {
-            let (on_loop, on_error) = (&self.event_loop, &self.on_error);
+            let (on_loop, on_error) = (&self.event_loop, &self.told.on_error);
             let flow = self
                 .streams
                 .start(iterator.bind(py), on_loop, on_error, label)?;

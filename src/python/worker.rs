@@ -18,7 +18,7 @@ use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
 use super::logs;
 use super::message::Message;
-use super::outcome::Host;
+use super::outcome::{self, Host};
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
@@ -183,10 +183,11 @@ impl Worker {
         let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let events = Arc::clone(&self.events);
-        let after = self.after.clone_ref(py);
-        let host = Host::new(
-            py, remote, endpoints, r#loop, on_error, after, self.debug, events,
-        )?;
+        let told = outcome::Told {
+            on_error,
+            after: self.after.clone_ref(py),
+        };
+        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, events)?;
         let runs = Arc::clone(&host);
         self.threads
             .run_with(Arc::new(move |py, job| runs.run(py, job)));

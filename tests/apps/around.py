@@ -19,7 +19,7 @@ def trace(request: Request, what: str) -> None:
     request.state.setdefault("trace", []).append(what)
 
 
-class Teapot(Exception):
+class Teapot(Exception):  # noqa: N818 - a fact
     pass
 
 

@@ -16,9 +16,9 @@ def say(what: str) -> None:
     main = threading.current_thread() is threading.main_thread()
     sys.stderr.write(f"{what} in {os.getpid()}{'' if main else ', elsewhere'}\n")
     sys.stderr.flush()
-    if FAILS == what:
+    if what == FAILS:
         raise LookupError(f"no {what}")
-    if FAILS == f"exit at {what}":
+    if f"exit at {what}" == FAILS:
         sys.exit("no way")
 
 
