@@ -521,6 +521,53 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
 
 
+# docs/howto/around.md
+
+
+@proves("docs/howto/around.md: @asynccontextmanager")
+def what_is_around_handlers_does_what_it_says(block: Block, start: Start) -> None:
+    server = start(block.text)
+    page = {"origin": "https://example.com"}
+    with server.http() as http, Bus.open(f"around-{server.port}") as bus:
+        mail = bus.subscribe("mail")
+        answer = http.get("/divide/1/2", headers=page)
+        assert answer.json() == {"result": 0.5}
+        assert answer.headers["server-timing"].startswith("app;dur=")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["access-control-allow-origin"] == page["origin"]
+        answer = http.get("/divide/1/0")
+        assert (answer.status_code, answer.json()) == (400, {"error": "divided by zero"})
+        answer = http.get("/nowhere")
+        assert (answer.status_code, answer.json()["path"]) == (404, "/nowhere")
+        assert "server-timing" in answer.headers
+        assert http.post("/admin/users/grace").status_code == 401
+        with_key = {"x-key": "secret"}
+        assert http.post("/admin/users/ada", headers=with_key).status_code == 409
+        assert http.post("/admin/users/grace", headers=with_key).status_code == 201
+        record = mail.receive(timeout=30)
+        assert record is not None
+        assert record.message == "Welcome, grace"
+
+
+# docs/howto/testing.md
+
+
+@proves("docs/howto/testing.md: # shouting.py")
+@proves("docs/howto/testing.md: # test_shouting.py")
+def the_tests_of_the_application_pass(block: Block, start: Start) -> None:
+    """Both blocks, wherever the text begins, as a project of their own."""
+    application, tests = (each.text for each in BLOCKS if each.document == "docs/howto/testing.md")
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "shouting.py").write_text(application)
+        (Path(folder) / "test_shouting.py").write_text(tests)
+        words = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*words, "--rootdir", folder, folder], cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "3 passed" in done.stdout
+
+
 # docs/howto/routing.md
 
 

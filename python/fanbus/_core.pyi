@@ -306,7 +306,25 @@ class Router:
         arguments: Sequence[str | None],
         place: str,
         max_body_size: int | None,
-    ) -> None: ...
+    ) -> int:
+        """The number of the endpoint, for `surround`."""
+    def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:
+        """Has a function called instead of an endpoint's: with the request first, and then with
+        what that one takes of the path."""
+    def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
+        """Has a function called with the request, the status (404, 405) and the methods that the
+        path has, instead of answering so."""
+    def set_cors(
+        self,
+        *,
+        origins: Sequence[str],
+        credentials: bool,
+        methods: Sequence[str],
+        headers: Sequence[str] | None,
+        expose: Sequence[str],
+        max_age: int,
+    ) -> None:
+        """What pages of other origins may do. ValueError, a sentence, for what cannot be."""
     def add_websocket(
         self,
         path: str,
@@ -368,14 +386,16 @@ class Worker:
         threads: int,
         debug: bool,
         on_error: Callable[[str, BaseException], None],
+        after: Callable[[str, list[Any]], None],
         keep_alive: float = 30.0,
         limit_concurrency: int | None = None,
         proxies: Sequence[str] | None = None,
         access_log: AccessLog | None = None,
         root_path: str = "",
     ) -> Worker:
-        """`keep_alive` in seconds. `proxies`: those whose X-Forwarded headers are believed; None:
-        nobody's. ValueError if one of them is no address or network."""
+        """`after` gets the functions that are to be called after a response, each with its
+        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
+        headers are believed; None: nobody's. ValueError if one of them is no address or network."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
     def fileno(self) -> int:
@@ -611,6 +631,14 @@ class Request:
     @property
     def state(self) -> dict[str, Any]:
         """Yours: kept as long as the request."""
+    def after_response(
+        self, function: Callable[..., Any], /, *arguments: Any, **named: Any
+    ) -> None:
+        """Calls the function, in this worker, when the response has been handed over.
+
+        Sync (on a thread) or async; those of a request one after the other, whatever becomes of the
+        handler. What they raise is logged. At the worker's end they are waited for, for
+        `timeout_graceful_shutdown`. RuntimeError after the handler has returned, and above 100."""
     def json(self) -> Any:
         """The body, parsed. HTTPError 400 if it is not JSON."""
     def text(self) -> Any:

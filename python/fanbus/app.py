@@ -6,17 +6,22 @@ from it and share it from then on.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import re
 import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
+from fanbus.around import Around, missed, surrounded
 from fanbus.exceptions import FanbusError, RouteError
-from fanbus.handlers import location
+from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
-from fanbus.routes import Kind, Names, Route
+from fanbus.routes import Kind, Names, Route, Served
 from fanbus.routing import Decorators
 
 if TYPE_CHECKING:
@@ -24,9 +29,14 @@ if TYPE_CHECKING:
 
     from fanbus.banner import Counts
     from fanbus.hooks import Hooks
+    from fanbus.lifespan import Running
     from fanbus.options.keywords import Keywords
+    from fanbus.pool import Pool
 
 __all__ = ["Fanbus"]
+
+# The user's function, given back unchanged, so that decorators can be stacked.
+_Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
 _BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -51,6 +61,7 @@ class Fanbus(Decorators):
         *,
         redirect_slashes: bool = True,
         compression: bool = False,
+        lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -61,6 +72,10 @@ class Fanbus(Decorators):
         `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
         zstd, brotli or gzip to clients that take it; not what is streamed, and not what has a
         Content-Encoding or `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
+
+        `lifespan`: a function that takes the application and gives an asynchronous context manager,
+        as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
+        request and leaves it after its last one. A dict that it yields goes into `app.state`.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -68,7 +83,21 @@ class Fanbus(Decorators):
             raise FanbusError(
                 f"Fanbus({name!r}): the name is a text that is not empty, as in Fanbus('chat')."
             )
+        if lifespan is not None and not is_manager_factory(lifespan):
+            raise FanbusError(
+                "lifespan is a function that takes the application and gives an asynchronous "
+                "context manager: decorate it with @contextlib.asynccontextmanager, as in "
+                "`async def lifespan(app): ...; yield; ...`."
+            )
         self.name = _readable_name(name)
+        self._around = Around()
+        self._served: list[Served] = []
+        self._has_cors = False
+        self.state: dict[str, Any] = {}
+        """Yours: what the handlers of one worker share. Each worker has its own."""
+        self._lifespan = lifespan
+        self._on_startup: list[Callable[[], Any]] = []
+        self._on_shutdown: list[Callable[[], Any]] = []
         self._router = _core.Router(redirect_slashes=redirect_slashes, compression=compression)
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
@@ -98,6 +127,66 @@ class Fanbus(Decorators):
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
         return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
+
+    def on_startup(self, function: _Callback) -> _Callback:
+        """Has the function called in each worker before its first request; a decorator.
+
+        It takes nothing, and may be `async def`. Both run on the event loop, in the main thread;
+        several run in their order. If one raises, the worker cannot start: the server ends with
+        status 3 and the traceback. `timeout_worker_boot` limits the time.
+        """
+        self._add_callback("on_startup", function, self._on_startup)
+        return function
+
+    def on_shutdown(self, function: _Callback) -> _Callback:
+        """Has the function called in each worker after its last request; a decorator.
+
+        It takes nothing, and may be `async def`. Several run in their order, and then `lifespan`
+        ends. They have what is left of `timeout_graceful_shutdown`, and at least one second. What
+        they raise is logged. Not called if the worker could not start, or is killed.
+        """
+        self._add_callback("on_shutdown", function, self._on_shutdown)
+        return function
+
+    def cors(
+        self,
+        *,
+        origins: str | Iterable[str],
+        methods: str | Iterable[str] = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"),
+        headers: str | Iterable[str] | None = None,
+        expose: str | Iterable[str] = (),
+        credentials: bool = False,
+        max_age: int = 600,
+    ) -> None:
+        """Lets pages of other origins read what is answered here (CORS, the Fetch standard).
+
+        `origins`: `"*"` for all, or a list of origins as browsers write them, such as
+        `["https://example.com", "http://localhost:3000"]`. `methods` and `headers`: what their
+        requests may have; None: every header that they ask for. `expose`: headers of answers that
+        they may read. `credentials`: requests may bring cookies; then nothing may be `"*"`.
+        `max_age`: seconds for which a browser need not ask again.
+
+        It holds for everything that is answered over HTTP: handlers, files, streams, errors.
+        Preflights are answered in Rust. (WebSockets: `WebSocketConfig(origins=)`.)
+
+        Raises FanbusError for what browsers would refuse, and for a second call.
+        """
+        if self._has_cors:
+            raise FanbusError("app.cors was called twice: one call says all.")
+        if not isinstance(max_age, int) or not 0 <= max_age < 2**31:
+            raise FanbusError(f"cors: max_age={max_age!r} is not a number of seconds, 0 or more.")
+        try:
+            self._router.set_cors(
+                origins=_texts("origins", origins),
+                credentials=bool(credentials),
+                methods=_texts("methods", methods),
+                headers=None if headers is None else _texts("headers", headers),
+                expose=_texts("expose", expose),
+                max_age=max_age,
+            )
+        except ValueError as error:
+            raise FanbusError(f"cors: {error}") from None
+        self._has_cors = True
 
     def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
         """Keeps what is published to a topic, for those who come later.
@@ -182,6 +271,54 @@ class Fanbus(Decorators):
             return  # `fanbus run module:app` runs it, with its own options
         server.run_with(self, {"host": host, "port": port, **options})
 
+    def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
+        if not callable(function):
+            raise FanbusError(
+                f"@app.{decorator} takes a function: write it without parentheses above the "
+                f"function, as in `@app.{decorator}`."
+            )
+        with contextlib.suppress(ValueError):  # no signature to be seen
+            try:
+                inspect.signature(function).bind()
+            except TypeError:
+                raise FanbusError(
+                    f"{location(function)} is called by @app.{decorator} with nothing, but has "
+                    "parameters without a default. Leave them out."
+                ) from None
+        if self._worker is not None:
+            raise FanbusError(
+                f"{location(function)} was added by @app.{decorator} while the server runs. "
+                "Declare it before run."
+            )
+        to.append(function)
+
+    def _change(self) -> Around:
+        if self._worker is not None:
+            raise FanbusError(
+                "What is around handlers is declared before run, and not while the server runs."
+            )
+        return self._around
+
+    def _seal(self, pool: Pool) -> None:
+        """Puts around each handler what was declared. In the worker, once it is known."""
+        if self._around:
+            arguments = (None, "status", "allow")
+            handler = Handler(missed, asynchronous=False, arguments=arguments)
+            call, is_async = surrounded(handler, (self._around,), pool)
+            self._router.set_fallback(call, is_async)
+        for served in self._served:
+            arounds = tuple(each for each in (self._around, *served.arounds) if each)
+            if arounds:
+                call, is_async = surrounded(served.handler, arounds, pool)
+                self._router.surround(served.endpoint, call, is_async)
+
+    def _begins(self) -> Running:
+        """What a worker starts before its first request."""
+        from fanbus.lifespan import Running  # brings asyncio, which only a server needs
+
+        manager = None if self._lifespan is None else self._lifespan(self)
+        return Running(self.state, manager, self._on_startup, self._on_shutdown)
+
     def _counts(self) -> Counts:
         from fanbus.banner import Counts
 
@@ -194,14 +331,40 @@ class Fanbus(Decorators):
                 "declared before run."
             )
         self._names.check(route)
-        hooks = route.register(self._router)
+        registered = route.register(self._router)
         self._names.add(route)
-        if hooks is not None:
-            self._hooks.append(hooks)
+        if isinstance(registered, Served):
+            self._served.append(registered)
+        elif registered is not None:
+            self._hooks.append(registered)
         self._declared[route.kind] += 1
 
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
+
+
+def _texts(option: str, given: str | Iterable[str]) -> list[str]:
+    """A list of texts; one alone is a list of one."""
+    texts = [given] if isinstance(given, str) else list(given)
+    if not all(isinstance(each, str) for each in texts):
+        raise FanbusError(f"cors: {option}={given!r} is a list of texts.")
+    if option in ("origins", "methods") and not texts:
+        raise FanbusError(f"cors: {option} is empty: nothing would be allowed.")
+    return texts
+
+
+def is_manager_factory(lifespan: Any) -> bool:
+    """Whether it can be called to give a context manager, as far as it can be seen."""
+    try:
+        inspect.signature(lifespan).bind(None)
+    except (TypeError, ValueError):
+        return False
+    bare = (
+        inspect.isasyncgenfunction,
+        inspect.isgeneratorfunction,
+        inspect.iscoroutinefunction,
+    )
+    return not any(is_bare(lifespan) for is_bare in bare)
 
 
 def _readable_name(name: str) -> str:

@@ -21,7 +21,16 @@ from fanbus.options import files
 if TYPE_CHECKING:
     from fanbus.config import Settings
 
-__all__ = ["access", "configure", "log_error", "logger", "on_one_line", "reopen", "set_role"]
+__all__ = [
+    "access",
+    "configure",
+    "log_error",
+    "logger",
+    "on_one_line",
+    "reopen",
+    "set_role",
+    "to_stderr",
+]
 
 logger = logging.getLogger("fanbus")
 access = logging.getLogger("fanbus.access")
@@ -60,6 +69,12 @@ def configure(settings: Settings) -> None:
             ) from None
         kind = settings.log_format if settings.log_format == "json" else "plain"
         _replace(access, handler, _formatter(kind, None))
+
+
+def to_stderr(settings: Settings) -> None:
+    """Shows what Fanbus logs on stderr, whatever the program has configured."""
+    logger.setLevel(settings.log_level.upper())
+    _replace(logger, logging.StreamHandler(sys.stderr), _formatter(settings.log_format, sys.stderr))
 
 
 def set_role(role: str) -> None:

@@ -20,7 +20,7 @@ from fanbus._core import to_json
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["Response"]
+__all__ = ["Response", "as_response"]
 
 _FORBIDDEN_IN_HEADERS = "\r\n\0"
 
@@ -217,3 +217,39 @@ class Response:
     def _replace(self, name: str, value: str) -> None:
         self.headers = [pair for pair in self.headers if pair[0].lower() != name]
         self.headers.append(_header(name, value))
+
+
+def as_response(value: Any) -> Response:
+    """What a handler returned, as the Rust half would understand it. TypeError if it would not."""
+    if isinstance(value, Response):
+        return value
+    if isinstance(value, tuple):
+        if not 2 <= len(value) <= 3:
+            raise TypeError(
+                "A handler may return (body, status) or (body, status, headers); this tuple has "
+                "another length. For a JSON array return a list."
+            )
+        response = as_response(value[0])
+        if not 200 <= value[1] <= 599:
+            raise ValueError(f"{value[1]} is no status of a response.")
+        response.status = int(value[1])
+        if len(value) == 3:
+            headers = value[2].items() if isinstance(value[2], Mapping) else value[2]
+            for name, text in headers:
+                if name.lower() == "content-type":
+                    response._replace("content-type", text)
+                else:
+                    response.headers.append(_header(name, text))
+        return response
+    if value is None:
+        return Response(None, HTTPStatus.NO_CONTENT)
+    if isinstance(value, (str, bytes, dict, list, Iterator, AsyncIterator)):
+        return Response(value)
+    if all(hasattr(value, name) for name in ("body", "status", "headers")):
+        response = Response(None, value.status, value.headers)
+        response.body = value.body
+        return response
+    raise TypeError(
+        "A handler returns dict, list, str, bytes, None, Response or a generator, not "
+        f"{type(value).__name__}."
+    )

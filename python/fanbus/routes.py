@@ -9,18 +9,28 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from fanbus import _core
 from fanbus.exceptions import RouteError
-from fanbus.handlers import examine, location
+from fanbus.handlers import Handler, examine, location
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
+    from fanbus.around import Around
     from fanbus.hooks import Hook, Hooks
 
-__all__ = ["FolderRoute", "HttpRoute", "Kind", "Names", "Route", "TurboRoute", "WebSocketRoute"]
+__all__ = [
+    "FolderRoute",
+    "HttpRoute",
+    "Kind",
+    "Names",
+    "Route",
+    "Served",
+    "TurboRoute",
+    "WebSocketRoute",
+]
 
 Kind = Literal["http", "websocket", "turbo"]
 
@@ -37,6 +47,8 @@ class Route:
     """For `url_for`."""
     is_named: bool
     """The name was given; otherwise it is the function's, which several may have."""
+    arounds: tuple[Around, ...] = field(default=(), kw_only=True)
+    """What the routers around it have around their handlers, the outermost first."""
 
     kind: ClassVar[Kind]
 
@@ -45,19 +57,32 @@ class Route:
         full = f"{name}.{self.name}" if name else self.name
         return replace(self, path=prefix + self.path, name=full)
 
+    def within(self: _Self, around: Around) -> _Self:
+        """The same route with something more around it."""
+        return replace(self, arounds=(around, *self.arounds))
+
     @property
     def place(self) -> str:
         """How errors name it."""
         return location(self.function)
 
-    def register(self, router: _core.Router) -> Hooks | None:
+    def register(self, router: _core.Router) -> Hooks | Served | None:
         """Hands it over to Rust. RouteError, with the place of the function, if it cannot work."""
         where = self.place
         with _named(where):
             return self._register(router, where)
 
     @abstractmethod
-    def _register(self, router: _core.Router, where: str) -> Hooks | None: ...
+    def _register(self, router: _core.Router, where: str) -> Hooks | Served | None: ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """An HTTP handler as Rust calls it, and what is around it."""
+
+    endpoint: int
+    handler: Handler
+    arounds: tuple[Around, ...]
 
 
 @dataclass(frozen=True)
@@ -68,14 +93,14 @@ class HttpRoute(Route):
     max_body_size: int | None
     kind = "http"
 
-    def _register(self, router: _core.Router, where: str) -> Hooks | None:
+    def _register(self, router: _core.Router, where: str) -> Served:
         handler = examine(
             self.function,
             subject="request",
             path=self.path,
             path_parameters=router.path_parameters(self.path),
         )
-        router.add_http(
+        endpoint = router.add_http(
             self.methods,
             self.path,
             handler.call,
@@ -84,7 +109,7 @@ class HttpRoute(Route):
             place=where,
             max_body_size=self.max_body_size,
         )
-        return None
+        return Served(endpoint, handler, self.arounds)
 
 
 @dataclass(frozen=True)

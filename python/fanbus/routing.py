@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fanbus.around import Around
 from fanbus.exceptions import RouteError
 from fanbus.handlers import location
 from fanbus.routes import FolderRoute, HttpRoute, Route, TurboRoute, WebSocketRoute
@@ -34,7 +35,9 @@ _BODY_SIZES = range(2**40 + 1)
 
 
 class Decorators(ABC):
-    """What declares routes."""
+    """What declares routes, and what is around their handlers."""
+
+    _around: Around
 
     @abstractmethod
     def _declare(self, route: Route) -> None:
@@ -242,6 +245,74 @@ class Decorators(ABC):
             )
         )
 
+    def middleware(self, function: _Function) -> _Function:
+        """Puts an asynchronous function around the HTTP handlers; a decorator.
+
+        ```python
+        @app.middleware
+        async def timed(request, call_next):
+            response = await call_next(request)  # a Response, whatever the handler returned
+            response.headers.append(("x-by", "fanbus"))
+            return response
+        ```
+
+        It may answer without `call_next`. What a handler raises and no `errorhandler` takes comes
+        out of `call_next`, but an HTTPError is a response there. The first one is the outermost,
+        and the application's are around a router's. A synchronous handler in it runs on a thread.
+
+        It sees what is answered in Python, and with the application's also 404 and 405; not static
+        files, automatic OPTIONS, redirects, and what is refused before a handler is called (413).
+
+        Raises FanbusError if it is not `async def` with two parameters.
+        """
+        self._change().add_middleware(function)
+        return function
+
+    def before_request(self, function: _Function) -> _Function:
+        """Has `function(request)` called before the HTTP handlers; a decorator.
+
+        Sync or async. What it returns, if not None, is the response, and the handler is not called.
+        The application's come before a router's, each in their order.
+
+        Raises FanbusError if it cannot be called with a request.
+        """
+        self._change().add_before(function)
+        return function
+
+    def after_request(self, function: _Function) -> _Function:
+        """Has `function(request, response)` called after the HTTP handlers; a decorator.
+
+        Sync or async. It may change the response, or return another one. It is called for what
+        handlers, `before_request`, HTTPError and error handlers answer, but not for an error that
+        nobody handles. In reverse order: the last one first, a router's before the application's.
+
+        Raises FanbusError if it cannot be called with a request and a response.
+        """
+        self._change().add_after(function)
+        return function
+
+    def errorhandler(self, of: int | type[Exception]) -> Callable[[_Function], _Function]:
+        """Has a function answer errors: of a status (404), or of a class of exceptions.
+
+        `function(error)` or `function(request, error)`, sync or async. What it returns is the
+        response, with the error's status unless it names one. `errorhandler(404)` of the
+        application answers what no route serves, 405 the same. An HTTPError goes to its status,
+        then its class; other exceptions to the nearest class, then to 500, and
+        `errorhandler(Exception)` gets no HTTPError. A router's come before the application's.
+
+        Raises FanbusError for another status or class, and if there is one already.
+        """
+
+        def decorate(function: _Function) -> _Function:
+            self._change().add_error_handler(of, function)
+            return function
+
+        return decorate
+
+    def _change(self) -> Around:
+        """What is around the handlers, to be added to."""
+        return self._around
+
     def include(self, router: Router, *, prefix: str = "", name: str | None = None) -> None:
         """Serves the routes of a router, each at `prefix` and its own path.
 
@@ -279,11 +350,12 @@ class Router(Decorators):
         """
         self.prefix = _checked_prefix(prefix)
         self.name = name
+        self._around = Around()
         self._routes: list[Route] = []
         self._places: list[_Place] = []
 
     def _declare(self, route: Route) -> None:
-        route = route.below(self.prefix, None)
+        route = route.below(self.prefix, None).within(self._around)
         for place in self._places:
             place.declare(route)
         self._routes.append(route)

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-# A worker ends itself when its grace time is over; this is for one that cannot.
-_KILL_AFTER_GRACE_S = 2.0
+# A worker ends itself when its grace time is over, and what hooks and the application do at the end
+# has had its second each; this is for one that cannot.
+_KILL_AFTER_GRACE_S = 5.0
 # A worker that was told to write its stacks and die has done so by then, or never will.
 _ABORT_S = 2.0
 # Old workers that finish what they have, at a time. The bus has room for so many more members.
@@ -68,8 +69,16 @@ class Supervisor:
     reopens log files.
     """
 
-    def __init__(self, app: Fanbus | None, settings: Settings) -> None:
-        """`app` is None for a caretaker, which starts no workers."""
+    def __init__(
+        self,
+        app: Fanbus | None,
+        settings: Settings,
+        *,
+        on_ready: Callable[[int], None] | None = None,
+    ) -> None:
+        """`app` is None for a caretaker, which starts no workers. `on_ready` gets the port, instead of
+        the banner that says it.
+        """
         self._app = app
         self._settings = settings
         self._pid = os.getpid()
@@ -78,6 +87,7 @@ class Supervisor:
         """Slots that were given up, until their processes have ended."""
         self._selector = selectors.DefaultSelector()
         self._port = settings.port
+        self._on_ready = on_ready
         self._bus: _core.Bus | None = None
         self._up = False
         self._failure: str | None = None
@@ -337,7 +347,10 @@ class Supervisor:
             and all(one.current and one.current.is_ready for one in self._slots)
         ):
             self._up = True
-            banner.show(self._settings, self._port, self._app._counts(), self._pid)
+            if self._on_ready is not None:
+                self._on_ready(self._port)
+            else:
+                banner.show(self._settings, self._port, self._app._counts(), self._pid)
             self._notifier.ready(self._status())
 
     def _tell_to_end(self, slot: Slot, process: Process) -> None:

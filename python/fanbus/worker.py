@@ -14,17 +14,20 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core, access, logs, origin
+from fanbus.background import Background
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
+from fanbus.pool import Pool
 from fanbus.server import open_tls
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.lifespan import Running
 
 __all__ = [
     "CRASHED",
@@ -84,16 +87,23 @@ def serve(
     end_on: Iterable[signal.Signals],
     on_ready: Callable[[_core.Worker, asyncio.AbstractEventLoop], None],
     also: Mapping[signal.Signals, Callable[[], None]] | None = None,
+    on_end: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None] | None = None,
 ) -> None:
     """Serves until one of the signals comes, and everything in flight is finished.
 
     A second signal ends it at once. `also` says what to do on others. `listener` is closed here.
-    `on_ready` is called when connections are being accepted.
+    `on_ready` is called when connections are being accepted. `on_end` is given what begins the end,
+    to be called on the loop: for who serves in a thread, where no signals arrive.
     """
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
+    running: Running | None = None
+    ending: _Ending | None = None
+    pool = Pool(settings.threads)
+    background = Background(loop, pool)
     try:
+        app._seal(pool)
         core = _core.Worker(
             app._router,
             bus,
@@ -102,6 +112,7 @@ def serve(
             threads=settings.threads,
             debug=settings.debug,
             on_error=log_error,
+            after=background.start,
             keep_alive=settings.timeout_keep_alive,
             limit_concurrency=settings.limit_concurrency,
             proxies=settings.forwarded_allow_ips if settings.proxy_headers else None,
@@ -110,58 +121,97 @@ def serve(
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
-        ending = _Ending(loop, core, settings.timeout_graceful_shutdown)
+        running = app._begins()
+        ending = _Ending(loop, core, running, settings.timeout_graceful_shutdown)
+        way_out, application = ending, running
 
-        def begin() -> None:
+        async def begin() -> None:
+            if on_end is not None:
+                on_end(loop, way_out.begin)
             for number in end_on:
-                loop.add_signal_handler(number, ending.begin)
-            for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
-                loop.add_signal_handler(number, action)
+                loop.add_signal_handler(number, way_out.begin)
+            if end_on:
+                for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
+                    loop.add_signal_handler(number, action)
+            if not await application.begin():  # connections wait in the accept queue meanwhile
+                loop.stop()
+                return
             core.start(loop)
             loop.add_reader(core.fileno(), core.drain)
+            way_out.has_started()
             on_ready(core, loop)
 
         _run(loop, begin)
         loop.remove_reader(core.fileno())
     finally:
+        background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
         _finish_hooks(loop, app)
+        if running is not None and ending is not None:
+            running.end(loop, ending.rest_s())
         _finish(loop)  # what handlers do at last may still publish
+        pool.close()
         app._worker = None
         log.close()
 
 
-def _run(loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+def _run(loop: asyncio.AbstractEventLoop, begin: Callable[[], Awaitable[None]]) -> None:
     """Runs the loop until it is stopped. `begin` is the first thing in it, because uvloop forgets a
     signal that comes while it has a handler and does not run yet."""
     failures: list[BaseException] = []
 
-    def first() -> None:
+    async def first() -> None:
         try:
-            begin()
+            await begin()
         except BaseException as error:  # noqa: BLE001 - the loop would only log it
             failures.append(error)
             loop.stop()
 
-    loop.call_soon(first)
+    beginning = loop.create_task(first())
     loop.run_forever()
-    if failures:
+    if beginning.done() and failures:  # a second signal may have come before
         raise failures[0]
 
 
 class _Ending:
     """The way out: the first call begins it, the second one cuts it short."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, core: _core.Worker, grace_s: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        core: _core.Worker,
+        running: Running,
+        grace_s: float,
+    ) -> None:
         self._loop = loop
         self._core = core
+        self._running = running
         self._grace_s = grace_s
-        self._begun = False
+        self._serves = False
+        self._end_by: float | None = None
+        """When the time for what is in flight is over. None: nobody has asked for the end."""
 
     def begin(self) -> None:
-        if self._begun:
+        if self._end_by is not None:
             self._loop.stop()
             return
-        self._begun = True
+        self._end_by = self._loop.time() + self._grace_s
+        if self._running.cancel():
+            return
+        if self._serves:
+            self._shut_down()
+
+    def has_started(self) -> None:
+        """Connections are accepted from here on. A signal may have come just before."""
+        self._serves = True
+        if self._end_by is not None:
+            self._shut_down()
+
+    def rest_s(self) -> float:
+        """The time that is left for the application's own end, from now on."""
+        rest = 0.0 if self._end_by is None else self._end_by - self._loop.time()
+        return max(rest, _EXTRA_GRACE_S)
+
+    def _shut_down(self) -> None:
         self._loop.call_later(self._grace_s + _EXTRA_GRACE_S, self._loop.stop)
         self._core.shut_down(self._grace_s, self._loop.stop)
 

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod config;
 mod connections;
+pub mod cors;
 mod farewell;
 pub mod flow;
 pub mod folder;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::cors::Cors;
 use super::folder::Folder;
-use super::router::Router;
+use super::router::{EndpointId, Router};
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
 use crate::actors::limits::Limits;
@@ -23,6 +24,11 @@ pub struct Routes {
     pub redirect_slashes: bool,
     /// Responses are compressed for clients that take it.
     pub compression: bool,
+    /// What pages of other origins may do. None: what browsers let them.
+    pub cors: Option<Arc<Cors>>,
+    /// Who answers what would be 404 or 405, with the status and the methods that the path has as its
+    /// values. None: nobody is called.
+    pub fallback: Option<EndpointId>,
 }
 
 /// What the worker must know of an HTTP endpoint.

@@ -15,6 +15,7 @@ use super::config::Config;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
 use super::incoming::{Bounds, Incoming, Refusal};
+use super::path::{Value, Values};
 use super::proxies::Origin;
 use super::replies::Replies;
 use super::request::{Body, Request};
@@ -67,7 +68,16 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
     let begun = access.map(|access| access.begin(request.head(), origin));
-    let mut response = reply(worker, request, origin, body).await;
+    let crossing = worker.routes.cors.as_ref();
+    let crossing = crossing.map(|cors| cors.of(request.headers()));
+    let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
+    let mut response = match preflight {
+        Some(response) => response,
+        None => reply(worker, request, origin, body).await,
+    };
+    if let Some(crossing) = crossing {
+        crossing.mark(response.headers_mut());
+    }
     if shutdown.is_triggered() {
         response
             .head_mut()
@@ -85,8 +95,15 @@ async fn reply(
     origin: Origin,
     body: Payload,
 ) -> HttpResponse {
-    let found = match worker.routes.router.http(request.method(), request.path()) {
-        Outcome::Found(found) => found,
+    let missed = |status: u16, allow: String| {
+        let values = Values::from([Value::Int(status.into()), Value::Str(allow)]);
+        worker.routes.fallback.map(|endpoint| (endpoint, values))
+    };
+    let mut is_missed = false;
+    let (endpoint, values) = match worker.routes.router.http(request.method(), request.path()) {
+        Outcome::Found(Found {
+            endpoint, values, ..
+        }) => (endpoint, values),
         Outcome::Elsewhere { path } => return moved(&request, &path, &worker.routes),
         // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
         Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
@@ -95,17 +112,26 @@ async fn reply(
         Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
             return upgrade_required().into_http();
         }
-        Outcome::NotFound => return not_found(request.path()).into_http(),
+        Outcome::NotFound => match missed(404, String::new()) {
+            Some(fallback) => {
+                is_missed = true;
+                fallback
+            }
+            None => return not_found(request.path()).into_http(),
+        },
         Outcome::MethodNotAllowed { allow } if request.method() == Method::OPTIONS => {
             return HttpResponse::NoContent()
                 .insert_header((header::ALLOW, allow))
                 .finish();
         }
-        Outcome::MethodNotAllowed { allow } => return method_not_allowed(&allow).into_http(),
+        Outcome::MethodNotAllowed { allow } => match missed(405, allow.clone()) {
+            Some(fallback) => {
+                is_missed = true;
+                fallback
+            }
+            None => return method_not_allowed(&allow).into_http(),
+        },
     };
-    let Found {
-        endpoint, values, ..
-    } = found;
     let known = &worker.routes.http[endpoint.0 as usize];
     let compression = worker.routes.compression;
     if let Some(folder) = &known.folder {
@@ -116,9 +142,13 @@ async fn reply(
     if is_busy() || !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = match read(&request, body, known, &worker.config).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into_http(),
+    let body = if is_missed {
+        Body::Bytes(Bytes::new()) // nobody asked for it
+    } else {
+        match read(&request, body, known, &worker.config).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal.into_http(),
+        }
     };
     if is_busy() {
         return too_busy().into_http(); // others have come while its body did

@@ -31,12 +31,19 @@ pub(super) struct Host {
     pub event_loop: Py<PyAny>,
     /// `loop.create_task`, looked up once.
     create_task: Py<PyAny>,
-    /// Gets what nobody caught.
-    on_error: Py<PyAny>,
+    told: Told,
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
     running: Mutex<Sessions>,
+}
+
+/// Python's functions that hear of what handlers do.
+pub(super) struct Told {
+    /// Gets what nobody caught.
+    pub on_error: Py<PyAny>,
+    /// Gets what is to be done after a response.
+    pub after: Py<PyAny>,
 }
 
 /// The WebSockets whose handlers run.
@@ -54,7 +61,7 @@ impl Host {
         remote: Arc<Remote>,
         endpoints: Arc<Endpoints>,
         event_loop: Py<PyAny>,
-        on_error: Py<PyAny>,
+        told: Told,
         debug: bool,
         events: EventBox,
     ) -> PyResult<Arc<Self>> {
@@ -65,7 +72,7 @@ impl Host {
             endpoints,
             event_loop,
             create_task,
-            on_error,
+            told,
             debug,
             streams: Streams::new(events),
             running,
@@ -94,18 +101,21 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
-        let started = call_http(py, endpoint, call).and_then(|made| self.start_task(py, &made));
+        let (made, request) = call_http(py, endpoint, call);
+        let started = made.and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
                 let done = Answered {
                     reply,
                     host: Arc::clone(self),
                     label,
+                    request,
                 };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
             Err(error) => {
                 self.answer(py, reply, &label, Err(error));
+                self.go_on(py, &label, request.as_ref());
                 Ok(())
             }
         }
@@ -140,8 +150,9 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
-                let result = call_http(py, endpoint, call);
+                let (result, request) = call_http(py, endpoint, call);
                 self.answer(py, reply, &label, result);
+                self.go_on(py, &label, request.as_ref());
             }
             Job::Admit { call, session } => {
                 let (result, label) = self.call_admission(py, call);
@@ -153,7 +164,7 @@ impl Host {
     /// Tells the application's log of an error that nobody caught.
     pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
         let value = error.into_value(py);
-        if let Err(error) = self.on_error.call1(py, (place, value)) {
+        if let Err(error) = self.told.on_error.call1(py, (place, value)) {
             // The log itself failed: Python's last resort still prints it.
             error.write_unraisable(py, None);
         }
@@ -206,6 +217,20 @@ impl Host {
         self.remote.reply(reply, response);
     }
 
+    /// Hands over what the handler wants to be done after its response.
+    fn go_on(&self, py: Python<'_>, label: &str, request: Option<&Py<Request>>) {
+        let Some(request) = request else {
+            return;
+        };
+        let tasks = request.get().take_after();
+        if tasks.is_empty() {
+            return;
+        }
+        if let Err(error) = self.told.after.call1(py, (label, tasks)) {
+            self.report(py, label, error);
+        }
+    }
+
     /// Begins to send what a handler streams.
     fn complete(&self, py: Python<'_>, made: Made, label: &str) -> PyResult<Response> {
         let Made {
@@ -213,7 +238,7 @@ impl Host {
             iterator,
         } = made;
         if let Some(iterator) = iterator {
-            let (on_loop, on_error) = (&self.event_loop, &self.on_error);
+            let (on_loop, on_error) = (&self.event_loop, &self.told.on_error);
             let flow = self
                 .streams
                 .start(iterator.bind(py), on_loop, on_error, label)?;
@@ -273,14 +298,26 @@ impl Host {
     }
 }
 
-fn call_http<'py>(py: Python<'py>, endpoint: &Endpoint, call: Call) -> PyResult<Bound<'py, PyAny>> {
+/// What the function gives, and the request, if it takes that.
+fn call_http<'py>(
+    py: Python<'py>,
+    endpoint: &Endpoint,
+    call: Call,
+) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
     } = call;
-    let subject = request
-        .map(|request| Bound::new(py, Request::new(request, endpoint, &values)))
-        .transpose()?;
-    endpoint.call(py, &values, subject.map(Bound::into_any))
+    let Some(request) = request else {
+        return (endpoint.call(py, &values, None), None);
+    };
+    match Bound::new(py, Request::new(request, endpoint, &values)) {
+        Ok(subject) => {
+            let request = subject.clone().unbind();
+            let result = endpoint.call(py, &values, Some(subject.into_any()));
+            (result, Some(request))
+        }
+        Err(error) => (Err(error), None),
+    }
 }
 
 fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
@@ -314,13 +351,16 @@ pub(super) struct Answered {
     reply: ReplyKey,
     host: Arc<Host>,
     label: String,
+    request: Option<Py<Request>>,
 }
 
 #[pymethods]
 impl Answered {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let result = task.call_method0("result");
-        self.host.answer(task.py(), self.reply, &self.label, result);
+        let (host, py) = (&self.host, task.py());
+        host.answer(py, self.reply, &self.label, result);
+        host.go_on(py, &self.label, self.request.as_ref());
     }
 }
 

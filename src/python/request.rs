@@ -1,16 +1,18 @@
 //! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
 
 use std::borrow::Cow;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 
 use actix_http::Method;
 use actix_http::header::{CONTENT_TYPE, COOKIE};
 use bytes::Bytes;
 
 use percent_encoding::percent_decode;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::awaitables::Ready;
 use super::errors::HTTPError;
@@ -22,6 +24,9 @@ use crate::http::head::Head as Http;
 use crate::http::path::Value;
 use crate::http::request as http;
 use crate::http::websocket::handshake::Headers;
+
+/// Functions that one request may have called after its response.
+const MOST_TASKS: usize = 100;
 
 /// Where a proxy shows the application: one for the process, which serves one application.
 static ROOT_PATH: RwLock<String> = RwLock::new(String::new());
@@ -158,10 +163,25 @@ pub(super) struct Request {
     method: Method,
     head: Head,
     body: Whole,
-    asynchronous: bool,
+    /// The thread whose callers await what they ask for: that of the event loop. None: nobody does.
+    /// A synchronous function that an asynchronous one has called on another thread gets the values.
+    loop_thread: Option<ThreadId>,
     state: PyOnceLock<Py<PyDict>>,
-    form: PyOnceLock<Py<PyAny>>,
+    /// As a synchronous function reads it, and as an asynchronous one does.
+    forms: [PyOnceLock<Py<PyAny>>; 2],
+    after: Mutex<After>,
 }
+
+/// What is to be done after the response.
+enum After {
+    /// Function, arguments and named arguments, in the order in which they were given.
+    Open(Vec<Task>),
+    /// The response has been given already.
+    Over,
+}
+
+/// A function with what it is called with.
+pub(super) type Task = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
 /// The body, as far as it is understood before Python asks.
 enum Whole {
@@ -182,15 +202,32 @@ impl Request {
             method,
             head: Head::new(head, &endpoint.names, values.into()),
             body,
-            asynchronous: endpoint.asynchronous,
+            // It is made where an asynchronous function is called.
+            loop_thread: endpoint.asynchronous.then(|| thread::current().id()),
             state: PyOnceLock::new(),
-            form: PyOnceLock::new(),
+            forms: [PyOnceLock::new(), PyOnceLock::new()],
+            after: Mutex::new(After::Open(Vec::new())),
+        }
+    }
+
+    /// Does who asks await what it gets?
+    fn is_awaited(&self) -> bool {
+        self.loop_thread
+            .is_some_and(|expected| expected == thread::current().id())
+    }
+
+    /// The response is given: what is to be done after it. Later ones are refused.
+    pub(super) fn take_after(&self) -> Vec<Task> {
+        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *after, After::Over) {
+            After::Open(tasks) => tasks,
+            After::Over => Vec::new(),
         }
     }
 
     /// The value, or what gives it when it is awaited.
     fn give<'py>(&self, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.asynchronous {
+        if self.is_awaited() {
             let py = value.py();
             return Ok(Bound::new(py, Ready::value(value.unbind()))?.into_any());
         }
@@ -326,6 +363,40 @@ impl Request {
         state.bind(py).clone()
     }
 
+    /// Calls the function, in this worker, when the response has been handed over.
+    #[pyo3(signature = (function, /, *arguments, **named))]
+    fn after_response(
+        &self,
+        function: Bound<'_, PyAny>,
+        arguments: Bound<'_, PyTuple>,
+        named: Option<Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        if !function.is_callable() {
+            return Err(PyTypeError::new_err(
+                "after_response takes a function, and what it is called with: write \
+                 request.after_response(function, 1, 2), without calling it.",
+            ));
+        }
+        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        let After::Open(tasks) = &mut *after else {
+            return Err(PyRuntimeError::new_err(
+                "The response has been handed over already: call after_response before the handler \
+                 returns.",
+            ));
+        };
+        if tasks.len() >= MOST_TASKS {
+            return Err(PyRuntimeError::new_err(format!(
+                "A request may have {MOST_TASKS} functions called after its response."
+            )));
+        }
+        tasks.push((
+            function.unbind(),
+            arguments.unbind(),
+            named.map(Bound::unbind),
+        ));
+        Ok(())
+    }
+
     /// The body, parsed. `HTTPError` 400 if it is not JSON.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let text = self.body_text()?;
@@ -354,10 +425,11 @@ impl Request {
     /// The fields and files of a form. `HTTPError` 415 if the body is none, 400 if its text is not
     /// UTF-8.
     fn form<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let form = self.form.get_or_try_init(py, || {
+        let is_awaited = self.is_awaited();
+        let form = self.forms[usize::from(is_awaited)].get_or_try_init(py, || {
             let pairs = self.form_pairs(py)?;
             let form = py.import("fanbus.forms")?.getattr("Form")?;
-            form.call1((pairs, self.asynchronous)).map(Bound::unbind)
+            form.call1((pairs, is_awaited)).map(Bound::unbind)
         })?;
         self.give(form.bind(py).clone())
     }

@@ -14,6 +14,7 @@ use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
+use crate::http::cors::{Cors, Wishes};
 use crate::http::folder::Folder;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
@@ -284,7 +285,7 @@ impl Router {
         arguments: Vec<Option<String>>,
         place: String,
         max_body_size: Option<usize>,
-    ) -> PyResult<()> {
+    ) -> PyResult<u32> {
         let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
         let methods = methods
             .iter()
@@ -301,6 +302,82 @@ impl Router {
         });
         inside.endpoints.http.push(endpoint);
         inside.http_places.push(place);
+        Ok(id.0)
+    }
+
+    /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
+    /// always takes the request, and takes it first.
+    fn surround(
+        &self,
+        endpoint: u32,
+        handler: Bound<'_, PyAny>,
+        asynchronous: bool,
+    ) -> PyResult<()> {
+        let inside = &mut *self.inside();
+        let at = endpoint as usize;
+        let (Some(known), Some(old)) = (
+            inside.routes.http.get_mut(at),
+            inside.endpoints.http.get_mut(at),
+        ) else {
+            return Err(value_error(format!("There is no endpoint {endpoint}.")));
+        };
+        known.wants_request = true;
+        old.callable = handler.unbind();
+        old.asynchronous = asynchronous;
+        old.arguments
+            .retain(|argument| !matches!(argument, Argument::Subject));
+        old.arguments.insert(0, Argument::Subject);
+        Ok(())
+    }
+
+    /// Has a function called with the request, the status (404, 405) and the methods that the path has,
+    /// instead of answering so.
+    fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
+        let inside = &mut *self.inside();
+        if let Some(EndpointId(at)) = inside.routes.fallback {
+            let old = &mut inside.endpoints.http[at as usize];
+            old.callable = handler.unbind();
+            old.asynchronous = asynchronous;
+            return;
+        }
+        let id = EndpointId(inside.endpoints.http.len() as u32);
+        inside.routes.http.push(HttpEndpoint {
+            wants_request: true,
+            max_body_bytes: None,
+            folder: None,
+        });
+        inside.endpoints.http.push(Endpoint {
+            callable: handler.unbind(),
+            asynchronous,
+            runs_sessions: false,
+            max_topics: 0,
+            arguments: vec![Argument::Subject, Argument::Value(0), Argument::Value(1)],
+            names: Arc::default(), // the path has no parameters
+        });
+        inside.http_places.push("the fallback".to_owned());
+        inside.routes.fallback = Some(id);
+    }
+
+    /// What pages of other origins may do.
+    #[pyo3(signature = (*, origins, credentials, methods, headers, expose, max_age))]
+    fn set_cors(
+        &self,
+        origins: Vec<String>,
+        credentials: bool,
+        methods: Vec<String>,
+        headers: Option<Vec<String>>,
+        expose: Vec<String>,
+        max_age: u32,
+    ) -> PyResult<()> {
+        let cors = Cors::new(Wishes {
+            origins,
+            credentials,
+            methods,
+            headers,
+            expose,
+            max_age,
+        });
+        self.inside().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
 use super::logs;
 use super::message::Message;
-use super::outcome::Host;
+use super::outcome::{self, Host};
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
@@ -89,6 +89,7 @@ pub(super) struct Worker {
     pulse: Arc<Pulse>,
     debug: bool,
     on_error: Py<PyAny>,
+    after: Py<PyAny>,
     state: Mutex<State>,
 }
 
@@ -104,7 +105,7 @@ impl Worker {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
-        router, bus, listener, *, tls = None, threads, debug, on_error, keep_alive = 30.0,
+        router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
         limit_concurrency = None, proxies = None, access_log = None, root_path = "",
     ))]
     fn new(
@@ -116,6 +117,7 @@ impl Worker {
         threads: usize,
         debug: bool,
         on_error: Py<PyAny>,
+        after: Py<PyAny>,
         keep_alive: f64,
         limit_concurrency: Option<usize>,
         proxies: Option<Vec<String>>,
@@ -165,6 +167,7 @@ impl Worker {
             pulse,
             debug,
             on_error,
+            after,
             state: Mutex::new(state),
         })
     }
@@ -180,7 +183,11 @@ impl Worker {
         let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let events = Arc::clone(&self.events);
-        let host = Host::new(py, remote, endpoints, r#loop, on_error, self.debug, events)?;
+        let told = outcome::Told {
+            on_error,
+            after: self.after.clone_ref(py),
+        };
+        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, events)?;
         let runs = Arc::clone(&host);
         self.threads
             .run_with(Arc::new(move |py, job| runs.run(py, job)));

@@ -272,5 +272,7 @@ fn routes(setup: &Setup) -> Routes {
         websockets: endpoints,
         redirect_slashes: true,
         compression: false,
+        cors: None,
+        fallback: None,
     }
 }

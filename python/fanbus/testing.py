@@ -1,0 +1,359 @@
+"""Clients for the tests of an application: `TestClient`, in this process, and `TestServer`, with
+real workers.
+
+Both serve on a free port of 127.0.0.1, with the sockets, limits and threads that a server has. They
+need httpx and websockets: `pip install 'fanbus[testing]'`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
+
+from fanbus import _core, worker
+from fanbus.app import Fanbus
+from fanbus.config import Settings
+from fanbus.exceptions import FanbusError, StartError
+from fanbus.listeners import open_listeners
+
+try:
+    import httpx
+    from websockets.sync.client import ClientConnection, connect
+except ImportError as error:
+    raise ImportError(
+        f"fanbus.testing needs httpx and websockets ({error}): pip install 'fanbus[testing]'."
+    ) from None
+
+__all__ = ["TestClient", "TestServer"]
+
+_PATIENCE_S = 30.0
+_HOST = "127.0.0.1"
+_Self = TypeVar("_Self", bound="_Client")
+
+
+class _Client(httpx.Client):
+    """An `httpx.Client` for one server, which opens WebSockets too."""
+
+    def __init__(self, app: Fanbus, **options: Any) -> None:
+        if not isinstance(app, Fanbus):
+            raise FanbusError(f"{type(self).__name__} takes a Fanbus, not {type(app).__name__}.")
+        options = {"timeout": _PATIENCE_S, "trust_env": False, **options}
+        super().__init__(**options)
+        self.app = app
+        self.port = 0
+        """Where the server listens, while it does."""
+
+    def websocket_connect(
+        self, path: str, **options: Any
+    ) -> AbstractContextManager[ClientConnection]:
+        """Opens a WebSocket, with the client's cookies and headers, for `with`.
+
+        `with client.websocket_connect("/ws") as ws:` gives a connection of the library websockets:
+        `ws.send`, `ws.recv`, `ws.close`, `for message in ws`. `options` are those of
+        `websockets.sync.client.connect`, such as `subprotocols` and `additional_headers`.
+        A handshake that is refused raises `websockets.exceptions.InvalidStatus`.
+        """
+        self._check()
+        own = self.build_request("GET", path, headers=options.pop("additional_headers", None))
+        skipped = ("host", "accept", "accept-encoding", "connection", "user-agent")
+        headers = [pair for pair in own.headers.multi_items() if pair[0] not in skipped]
+        url = str(own.url.copy_with(scheme="ws"))
+        connection: AbstractContextManager[ClientConnection] = connect(
+            url, **{"additional_headers": headers, "proxy": None, **options}
+        )
+        return connection
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """As `httpx.Client.send`. FanbusError outside of `with`."""
+        self._check()
+        return super().send(request, **options)
+
+    def __enter__(self: _Self) -> _Self:
+        self.port = self._start()
+        self.base_url = httpx.URL(f"http://{_HOST}:{self.port}")
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self.port = 0
+            self._stop()
+
+    def _check(self) -> None:
+        if not self.port:
+            name = type(self).__name__
+            raise FanbusError(
+                f"The server of this {name} does not run: write `with {name}(app) as client:`."
+            )
+
+    def _start(self) -> int:
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        raise NotImplementedError
+
+
+class TestClient(_Client):
+    """Serves an application in this process, and asks it.
+
+    ```python
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 200
+        with client.websocket_connect("/ws/echo") as ws:
+            ws.send("hello")
+            assert ws.recv() == "Echo: hello"
+    ```
+
+    It is an `httpx.Client`, with all its methods and options. The server is one worker, on threads
+    of its own: tests can look at the application's objects, patch them, and stop in a debugger.
+    `on_startup` and the like run at the beginning and the end of `with`, on the server's thread.
+    There may be several at a time; those of one application share its server, but not the cookies.
+
+    An error in a handler is answered with 500, and logged to `fanbus` (pytest shows it). A start
+    that fails raises StartError.
+    """
+
+    __test__ = False  # it is no test, whatever its name says
+
+    def __init__(self, app: Fanbus, **options: Any) -> None:
+        """`options` are those of `httpx.Client`."""
+        super().__init__(app, **options)
+        self._server: _InThread | None = None
+
+    def _start(self) -> int:
+        self._server = _InThread.of(self.app)
+        return self._server.port
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.leave()
+            self._server = None
+
+
+class TestServer(_Client):
+    """Serves an application with real workers, in processes of their own, and asks it.
+
+    ```python
+    with TestServer(app, workers=3) as server:
+        connect = server.websocket_connect
+        with connect("/rooms/a") as one, connect("/rooms/a") as two:
+            one.send("hello")
+            assert two.recv() == "hello"  # whichever workers have them
+    ```
+
+    It is an `httpx.Client` that opens a new connection for each request, so that all workers are
+    met. The workers are forked from this process, as `app.run` does it: they have the application
+    as it is now, and what they change in their memory does not come back. Linux only.
+    """
+
+    __test__ = False
+
+    def __init__(self, app: Fanbus, *, workers: int = 2, **options: Any) -> None:
+        """`options` are those of `httpx.Client`."""
+        limits = httpx.Limits(max_keepalive_connections=0)
+        super().__init__(app, **{"limits": limits, **options})
+        self.workers = workers
+        self.pid = 0
+        """The supervisor's, while it runs."""
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def log(self) -> str:
+        """What the server has said so far on stdout and stderr."""
+        if self._folder is None:
+            return ""
+        return Path(self._folder.name, "log").read_text(errors="replace")
+
+    def _start(self) -> int:
+        if sys.platform != "linux":
+            raise FanbusError("TestServer needs Linux, as several workers do. Use TestClient.")
+        if self.app._worker is not None:
+            raise FanbusError(
+                "A TestClient serves this application in this process, whose threads are not "
+                "inherited: end it before the TestServer begins."
+            )
+        settings = Settings.of(
+            {"host": _HOST, "port": 0, "workers": self.workers},
+            on_linux=True,
+            single_process=False,
+        )
+        self._folder = TemporaryDirectory(prefix="fanbus-test-")
+        reading, writing = os.pipe()
+        with warnings.catch_warnings():
+            # The child begins anew, and takes nothing that another thread of this one may hold.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reading)
+            _become_server(self.app, settings, Path(self._folder.name, "log"), writing)
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            port = told.readline()  # its end: the process is gone, or says no more
+        if not port:
+            status = self._wait()
+            text = self.log().strip()
+            self._clean()
+            raise StartError(text or f"The server ended with status {status}.", status=status)
+        return int(port)
+
+    def _stop(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGTERM)
+            status = self._wait()
+            text = self.log()
+            self._clean()
+            if status:
+                raise FanbusError(f"The server ended with status {status}:\n{text}")
+
+    def _wait(self) -> int:
+        end = time.monotonic() + _PATIENCE_S
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = 0
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                end += _PATIENCE_S
+            time.sleep(0.005)
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+class _InThread:
+    """A worker in a thread of this process, shared by the clients of its application."""
+
+    _all: ClassVar[WeakKeyDictionary[Fanbus, _InThread]] = WeakKeyDictionary()
+    _lock = threading.Lock()
+
+    @classmethod
+    def of(cls, app: Fanbus) -> _InThread:
+        """The one that serves `app`, for one client more."""
+        with cls._lock:
+            found = cls._all.get(app)
+            if found is None:
+                if app._worker is not None:
+                    raise FanbusError("The application runs already, and not in a TestClient.")
+                found = cls(app)
+                cls._all[app] = found
+            found._clients += 1
+            return found
+
+    def __init__(self, app: Fanbus) -> None:
+        self._app = app
+        self._clients = 0
+        self._settings = Settings.of(
+            {"host": _HOST, "port": 0, "workers": 1, "timeout_graceful_shutdown": 5.0},
+            on_linux=sys.platform == "linux",
+            single_process=True,
+        )
+        self.port, (self._listener,) = open_listeners(self._settings)
+        self._begun = threading.Event()
+        self._failure: BaseException | None = None
+        self._end: Callable[[], None] = lambda: None
+        # A daemon: a test that fails in the middle must not keep the program from its end.
+        self._thread = threading.Thread(target=self._run, name="fanbus-test", daemon=True)
+        self._thread.start()
+        self._begun.wait()
+        self._raise_failure()
+
+    def leave(self) -> None:
+        """One client less; the last one ends it."""
+        with self._lock:
+            self._clients -= 1
+            if self._clients:
+                return
+            del self._all[self._app]
+            self._end()
+            self._thread.join()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """What went wrong in the thread, which has ended by it."""
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            bus = _core.Bus.open(f"{self._app.name}-test-{os.getpid()}-{self.port}")
+            try:
+                for rule in self._app._kept:
+                    bus.retain(rule.pattern, rule.history, rule.seconds)
+                worker.serve(
+                    self._app,
+                    self._settings,
+                    bus,
+                    self._listener,
+                    end_on=(),
+                    on_ready=self._is_ready,
+                    on_end=self._take_end,
+                )
+            finally:
+                self._app._bus = None
+                bus.remove()
+                bus.close()
+        except BaseException as error:  # noqa: BLE001 - the test gets it
+            self._failure = error
+        finally:
+            self._begun.set()
+
+    def _take_end(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+        def begin() -> None:
+            loop.call_soon_threadsafe(end)
+
+        self._end = begin
+
+    def _is_ready(self, _core: _core.Worker, _loop: asyncio.AbstractEventLoop) -> None:
+        self._begun.set()
+
+
+def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> None:
+    """The life of the process between the test and the workers. Does not return."""
+    status = 1
+    try:
+        from fanbus import logs, origin
+        from fanbus.supervisor import Supervisor
+
+        origin.die_with_parent()
+        os.setpgid(0, 0)  # Ctrl+C is for the test
+        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(written, descriptor)
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        logs.to_stderr(settings)
+
+        def on_ready(port: int) -> None:
+            os.write(report, f"{port}\n".encode())
+
+        Supervisor(app, settings, on_ready=on_ready).run()
+        status = 0
+    except StartError as error:
+        status = error.status
+        sys.stderr.write(f"{error}\n")
+    except BaseException:  # noqa: BLE001 - nothing may run on into the test
+        traceback.print_exc()
+    finally:
+        os._exit(status)

@@ -1,0 +1,296 @@
+//! Which pages of other origins may read what is answered here, and what they may ask for: the CORS
+//! protocol of the Fetch standard, <https://fetch.spec.whatwg.org/#http-cors-protocol>.
+//!
+//! It protects the users of browsers only: any other client reads what it likes.
+
+use std::sync::Arc;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::response::Response;
+use super::websocket::origin::{InvalidOrigin, Origins};
+
+/// What a preflight's answer depends on.
+const VARY_OF_PREFLIGHTS: HeaderValue = HeaderValue::from_static(
+    "origin, access-control-request-method, access-control-request-headers",
+);
+const VARY: HeaderValue = HeaderValue::from_static("origin");
+const EVERYBODY: HeaderValue = HeaderValue::from_static("*");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// See the module's documentation. Made once, and checked by [`Cors::new`].
+#[derive(Clone, Debug)]
+pub struct Cors {
+    /// None: pages of every origin may read, without cookies.
+    origins: Option<Vec<String>>,
+    /// Requests may bring cookies and the like, and their answers be read.
+    credentials: bool,
+    /// What a preflight is told of methods.
+    methods: HeaderValue,
+    /// What a preflight is told of headers. None: it may send those that it asks for.
+    headers: Option<HeaderValue>,
+    /// Headers of answers that pages may read, besides those that they always may.
+    expose: Option<HeaderValue>,
+    /// Seconds for which a browser need not ask again.
+    max_age: HeaderValue,
+}
+
+/// What an application wants of it, not checked yet.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Origins as browsers write them, or only `*`.
+    pub origins: Vec<String>,
+    /// See [`Cors`].
+    pub credentials: bool,
+    /// Methods, or only `*`.
+    pub methods: Vec<String>,
+    /// Headers, or only `*`; None: all that are asked for.
+    pub headers: Option<Vec<String>>,
+    /// Headers, or only `*`.
+    pub expose: Vec<String>,
+    /// In seconds.
+    pub max_age: u32,
+}
+
+/// Why it cannot be as it was wished.
+#[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum CorsError {
+    /// No browser would send it.
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
+    /// The origin of pages without one, which every stranger can have.
+    #[error(
+        "The origin \"null\" is that of every sandboxed page, of whomever: to admit it is to admit \
+         everybody. Leave it out, or write origins=\"*\" without credentials."
+    )]
+    Null,
+    /// Browsers leave the scheme's own port out.
+    #[error(
+        "No browser sends the origin {0:?}: it leaves out the port that the scheme has anyway."
+    )]
+    OwnPort(String),
+    /// The Fetch standard forbids it.
+    #[error(
+        "{0}=\"*\" cannot stand beside credentials=True: browsers refuse the answer (Fetch \
+         standard, \"CORS protocol and credentials\"). List what is allowed."
+    )]
+    EverythingWithCredentials(&'static str),
+    /// It cannot be in a header.
+    #[error("{1:?} in {0} is no name that a header could have in it.")]
+    Name(&'static str, String),
+}
+
+impl Cors {
+    /// Checks what is wished for.
+    pub fn new(wishes: Wishes) -> Result<Self, CorsError> {
+        let Wishes {
+            origins,
+            credentials,
+            methods,
+            headers,
+            expose,
+            max_age,
+        } = wishes;
+        let origins = match Origins::new(Some(origins))? {
+            Origins::Any => None,
+            Origins::Listed(list) => Some(list),
+            Origins::Same => Some(Vec::new()),
+        };
+        for origin in origins.iter().flatten() {
+            if origin == "null" {
+                return Err(CorsError::Null);
+            }
+            let lower = origin.to_ascii_lowercase();
+            let (http, https) = (lower.starts_with("http:"), lower.starts_with("https:"));
+            if http && lower.ends_with(":80") || https && lower.ends_with(":443") {
+                return Err(CorsError::OwnPort(origin.clone()));
+            }
+        }
+        if credentials && origins.is_none() {
+            return Err(CorsError::EverythingWithCredentials("origins"));
+        }
+        let list = |option, names: &[String]| {
+            let everything = names.iter().any(|name| name == "*");
+            if everything && credentials {
+                return Err(CorsError::EverythingWithCredentials(option));
+            }
+            let wrong = names.iter().find(|name| !is_token(name));
+            match wrong {
+                Some(name) => Err(CorsError::Name(option, name.clone())),
+                None => Ok(HeaderValue::try_from(names.join(", ")).expect("tokens are visible")),
+            }
+        };
+        let methods = list("methods", &methods)?;
+        let headers = headers.map(|names| list("headers", &names)).transpose()?;
+        let expose = Some(list("expose", &expose)?).filter(|value| !value.is_empty());
+        Ok(Self {
+            origins,
+            credentials,
+            methods,
+            headers,
+            expose,
+            max_age: HeaderValue::from(max_age),
+        })
+    }
+
+    /// What a request's origin may have of its answer. Kept until that is there.
+    pub(super) fn of(self: &Arc<Self>, headers: &HeaderMap) -> Crossing {
+        let mut values = headers.get_all(header::ORIGIN);
+        let origin = values.next().filter(|_| values.next().is_none());
+        let allowed = match &self.origins {
+            None => Some(EVERYBODY),
+            Some(list) => origin
+                .filter(|origin| {
+                    let origin = origin.as_bytes();
+                    list.iter()
+                        .any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin))
+                })
+                .cloned(),
+        };
+        Crossing {
+            cors: Arc::clone(self),
+            allowed,
+        }
+    }
+}
+
+/// A request under the rules of [`Cors`].
+pub(super) struct Crossing {
+    cors: Arc<Cors>,
+    /// The value of `Access-Control-Allow-Origin`. None: the page may not read the answer.
+    allowed: Option<HeaderValue>,
+}
+
+impl Crossing {
+    /// The answer, if the request asks whether another one may be sent.
+    pub(super) fn preflight(&self, request: &HttpRequest) -> Option<HttpResponse> {
+        let asks = request.headers();
+        if *request.method() != Method::OPTIONS
+            || !asks.contains_key(header::ORIGIN)
+            || !asks.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        {
+            return None;
+        }
+        if self.allowed.is_none() {
+            let sentence = "Pages of this origin may not ask here.";
+            return Some(Response::sentence(StatusCode::FORBIDDEN, sentence).into_http());
+        }
+        let mut response = HttpResponse::NoContent().finish();
+        let cors = &self.cors;
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
+        let wanted = || {
+            let wanted = asks.get(header::ACCESS_CONTROL_REQUEST_HEADERS)?;
+            let text = wanted.to_str().ok()?;
+            let is_list = text.split(',').all(|name| is_token(name.trim()));
+            is_list.then(|| wanted.clone())
+        };
+        if let Some(allowed) = cors.headers.clone().or_else(wanted) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
+        headers.append(header::VARY, VARY_OF_PREFLIGHTS);
+        Some(response)
+    }
+
+    /// Says in the answer who may read it. What the application has said itself stands.
+    pub(super) fn mark(self, headers: &mut HeaderMap) {
+        if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            return;
+        }
+        let is_preflight = headers.contains_key(header::ACCESS_CONTROL_MAX_AGE);
+        if self.cors.origins.is_some() && !is_preflight {
+            headers.append(header::VARY, VARY);
+        }
+        let Some(allowed) = self.allowed else {
+            return;
+        };
+        let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        if self.cors.credentials {
+            set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+        }
+        if let Some(expose) = self.cors.expose.clone().filter(|_| !is_preflight) {
+            set(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose);
+        }
+    }
+}
+
+/// A name in the sense of RFC 9110, section 5.6.2.
+fn is_token(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(origins: &[&str]) -> Wishes {
+        Wishes {
+            origins: origins.iter().map(ToString::to_string).collect(),
+            ..Wishes::default()
+        }
+    }
+
+    #[test]
+    fn what_no_browser_would_take_is_refused() {
+        for (wrong, why) in [
+            ("null", "sandboxed"),
+            ("https://example.com:443", "leaves out the port"),
+            ("http://example.com:80", "leaves out the port"),
+            ("https://example.com/", "is not an origin"),
+            ("example.com", "is not an origin"),
+        ] {
+            let error = Cors::new(wishes(&[wrong])).expect_err(wrong).to_string();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+        assert!(Cors::new(wishes(&["http://localhost:3000", "https://example.com"])).is_ok());
+    }
+
+    #[test]
+    fn everything_does_not_go_with_credentials() {
+        let star = || vec!["*".to_owned()];
+        let listed = Wishes {
+            credentials: true,
+            ..wishes(&["https://example.com"])
+        };
+        assert!(Cors::new(listed.clone()).is_ok());
+        let all = [
+            Wishes {
+                origins: star(),
+                ..listed.clone()
+            },
+            Wishes {
+                methods: star(),
+                ..listed.clone()
+            },
+            Wishes {
+                headers: Some(star()),
+                ..listed.clone()
+            },
+            Wishes {
+                expose: star(),
+                ..listed
+            },
+        ];
+        for wrong in all {
+            let error = Cors::new(wrong).expect_err("browsers would refuse it");
+            assert!(matches!(error, CorsError::EverythingWithCredentials(_)));
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_header() {
+        let wrong = Wishes {
+            methods: vec!["GET\r\nX: y".to_owned()],
+            ..wishes(&["*"])
+        };
+        assert!(matches!(
+            Cors::new(wrong),
+            Err(CorsError::Name("methods", _))
+        ));
+    }
+}
