@@ -66,6 +66,10 @@ class HttpRoute(Route):
 
     methods: tuple[str, ...]
     max_body_size: int | None
+    is_turbo: bool = False
+    """Its answers are kept."""
+    cache_ttl: float | None = None
+    """For so many seconds; None: as long as the worker lives."""
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Hooks | None:
@@ -83,6 +87,8 @@ class HttpRoute(Route):
             arguments=handler.arguments,
             place=where,
             max_body_size=self.max_body_size,
+            turbo=self.is_turbo,
+            cache_ttl=self.cache_ttl,
         )
         return None
 

@@ -27,6 +27,7 @@ pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat, Tel
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
+use super::event::Position;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
 use super::session::{Control, Inbox, SessionKey, Shared};
@@ -106,6 +107,7 @@ impl Hub {
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
+        let turn = Turn::new(bus.epoch());
         Self {
             pace: Pace::new(bus.clone()),
             bus,
@@ -118,7 +120,7 @@ impl Hub {
             topics: Topics::default(),
             wheel: Wheel::default(),
             ticked: Instant::now(),
-            turn: Turn::default(),
+            turn,
             commands: Commands::default(),
             watch,
             most_sessions,
@@ -139,6 +141,9 @@ impl Hub {
         self.end_of_turn.begin(task.waker());
         for open in self.end_of_turn.take_openings() {
             self.open(open);
+        }
+        for listen in self.end_of_turn.take_listens() {
+            self.listen(listen);
         }
         self.orders.signal().register(task.waker());
         let mut commands = std::mem::take(&mut self.commands);
@@ -192,7 +197,11 @@ impl Hub {
 
     /// Does what is due for a session, and remembers to look again.
     fn look_at(&mut self, key: SessionKey, now: Instant) {
-        match self.registry.look_at(key, now) {
+        let position = Position {
+            epoch: self.bus.epoch(),
+            next: self.subscriber.offset(),
+        };
+        match self.registry.look_at(key, now, position) {
             Due::In(delay) => self.wheel.insert(key, delay),
             Due::Never => {}
             Due::NotAnswered => self.give_up(key, 504, "The application did not answer in time."),
