@@ -43,7 +43,8 @@ class Stream:
 
     def block(self) -> Event | None:
         """The next block; None if it has no data, and so is no event."""
-        kind, data = "message", []
+        kind = "message"
+        data: list[str] = []
         for line in self._lines:
             if not line:
                 return Event(self.id, kind, "\n".join(data)) if data else None
@@ -240,19 +241,22 @@ def test_a_worker_that_ends_ends_its_streams_in_order(server: StartServer) -> No
 def test_streams_share_a_connection_of_http2(server: StartServer, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     one = server("events", environment=certificates.environment())
-    with httpx.Client(
-        http2=True,
-        verify=certificates.trusted(),
-        trust_env=False,
-        timeout=DEADLINE_S,
-        base_url=f"https://localhost:{one.port}",
-    ) as http:
-        with listen(http, "/few") as few, listen(http, "/events/t") as other:
-            assert few.response.http_version == "HTTP/2"
-            publish(http, "few", "one")
-            publish(http, "t", "two")
-            assert (few.next().data, other.next().data) == ("one", "two")
-            assert http.get("/few").status_code == 503
+    with (
+        httpx.Client(
+            http2=True,
+            verify=certificates.trusted(),
+            trust_env=False,
+            timeout=DEADLINE_S,
+            base_url=f"https://localhost:{one.port}",
+        ) as http,
+        listen(http, "/few") as few,
+        listen(http, "/events/t") as other,
+    ):
+        assert few.response.http_version == "HTTP/2"
+        publish(http, "few", "one")
+        publish(http, "t", "two")
+        assert (few.next().data, other.next().data) == ("one", "two")
+        assert http.get("/few").status_code == 503
 
 
 def test_a_stream_that_its_client_resets_is_over(server: StartServer, tmp_path: Path) -> None:

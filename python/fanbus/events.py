@@ -24,11 +24,11 @@ class EventStream:
         return EventStream("news")
     ```
 
-    A message of text is an event's `data`; its lines end with a line feed, whatever they ended with.
-    One of bytes comes in base64, as an event called `binary`. Each has an id: a client that comes
-    back gives the last one in `Last-Event-ID`, as EventSource does by itself, and gets what was
-    published meanwhile, nothing twice. If some of that is not kept any more (`app.topic(history=)`),
-    or takes more than half of `max_queue_bytes`, an event called `gap` comes first.
+    A message of text is an event's `data`; its lines end with a line feed, whatever they ended
+    with. One of bytes comes in base64, as an event called `binary`. Each has an id: a client that
+    comes back gives the last one in `Last-Event-ID`, as EventSource does, and gets what was
+    published meanwhile, nothing twice. If some of that is not kept any more (see `app.topic`), or
+    takes more than half of `max_queue_bytes`, an event called `gap` comes first.
 
     Behind it: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """

@@ -126,8 +126,9 @@ class Decorators(ABC):
         answered with 304.
 
         Not kept are answers with a status of 500 or more, with `Set-Cookie`, `Vary`, or a
-        `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB. A
-        worker keeps 4096 answers, and 16 MiB; above that, those that were asked for longest ago go.
+        `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB.
+        A worker keeps 4096 answers, and 16 MiB; above that, those that were asked for longest ago
+        go.
 
         Raises RouteError if the path, the time or the signature cannot work.
         """

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::str::{self, FromStr};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -68,7 +68,7 @@ impl FromStr for Position {
 pub fn event(frame: &[u8], epoch: u64, offset: u64) -> Bytes {
     let mut out = Vec::with_capacity(frame.len() + 64);
     let next = offset + 1;
-    write!(out, "id: {}\n", Position { epoch, next }).expect("a vector takes all");
+    writeln!(out, "id: {}", Position { epoch, next }).expect("a vector takes all");
     match frame::message_of(frame) {
         Some((Kind::Text, payload)) => lines(payload, &mut out),
         Some((Kind::Binary, payload)) => {
@@ -164,7 +164,7 @@ mod tests {
     use crate::ipc::PastRecord;
 
     fn text(bytes: &Bytes) -> &str {
-        str::from_utf8(bytes).expect("text")
+        std::str::from_utf8(bytes).expect("text")
     }
 
     #[test]
