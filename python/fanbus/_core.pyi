@@ -31,6 +31,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "remove_bus",
+    "root_path",
     "to_json",
 ]
 
