@@ -272,7 +272,7 @@ impl Hub {
 
     /// Why nobody more can come in there now, if so.
     fn refusal(&self, endpoint: Endpoint, limits: &Limits) -> Option<&'static str> {
-        if self.closing_until.is_some() {
+        if self.parting.is_some() {
             return Some(super::RESTARTING);
         }
         if self.registry.len() >= self.most_sessions {
