@@ -11,6 +11,7 @@ import fanbus
 PUBLIC = {
     "Bus",
     "BusError",
+    "EventStream",
     "Fanbus",
     "FanbusError",
     "Form",

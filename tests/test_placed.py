@@ -125,6 +125,11 @@ def test_a_proxy_is_believed_only_if_it_is_trusted(run: Run) -> None:
     found = trusting.get(**headers).json()
     assert (found["client"], found["scheme"]) == (["198.51.100.7", 0], "https")
     assert found["root_path"] == "/chat"
+    for one, root in ((plain, ""), (trusting, "/chat")):
+        moved = httpx.get(f"http://127.0.0.1:{one.port}/below?a=b", trust_env=False)
+        assert (moved.status_code, moved.headers["location"]) == (307, f"{root}/below/?a=b")
+        below = httpx.get(f"http://127.0.0.1:{one.port}/below/", trust_env=False)
+        assert below.text == f"{root}/any/a/b?page=2"
     address = f"ws://127.0.0.1:{trusting.port}/ws"
     with connect(address, additional_headers={"X-Forwarded-Proto": "https"}) as ws:
         assert ws.recv(DEADLINE_S) == "wss /chat"

@@ -611,7 +611,37 @@ def requests_are_read(block: Block, start: Start) -> None:
         assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
 
 
+# docs/howto/events.md
+
+
+@proves('docs/howto/events.md: app = Fanbus("events")')
+def a_page_listens(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        for number in range(12):
+            http.post("/news", content=f"message {number}")
+        with http.stream("GET", "/news") as stream:
+            lines = stream.iter_lines()
+
+            def data() -> str:
+                return next(line for line in lines if line.startswith("data: "))
+
+            assert [data() for _ in range(10)] == [f"data: message {n}" for n in range(2, 12)]
+            http.post("/news", content="and on")
+            assert data() == "data: and on"
+
+
 # docs/howto/responses.md
+
+
+@proves('docs/howto/responses.md: app = Fanbus("turbo")')
+def answers_are_kept(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        prices = {http.get("/prices/eur").text for _ in range(3)}
+        assert len(prices) == 1
+        assert http.get("/prices/usd").json()["currency"] == "usd"
+        about = http.get("/about")
+        known = http.get("/about", headers={"If-None-Match": about.headers["etag"]})
+        assert (about.text, known.status_code) == ("A shop.", 304)
 
 
 @proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')

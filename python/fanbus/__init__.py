@@ -7,6 +7,7 @@ published message to the clients of every worker.
 from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
+from fanbus.events import EventStream
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
 from fanbus.forms import Form, Upload
 from fanbus.history import History
@@ -21,6 +22,7 @@ _guard()
 __all__ = [
     "Bus",
     "BusError",
+    "EventStream",
     "Fanbus",
     "FanbusError",
     "Form",

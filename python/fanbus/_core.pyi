@@ -31,6 +31,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "remove_bus",
+    "root_path",
     "to_json",
 ]
 
@@ -228,6 +229,9 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def root_path() -> str:
+    """Where a proxy shows the application that this process serves; nothing before it serves."""
+
 def to_json(value: Any) -> bytes:
     """JSON, as handlers' dicts are sent. TypeError, ValueError for what it cannot say."""
 
@@ -306,6 +310,8 @@ class Router:
         arguments: Sequence[str | None],
         place: str,
         max_body_size: int | None,
+        turbo: bool = False,
+        cache_ttl: float | None = None,
     ) -> int:
         """The number of the endpoint, for `surround`."""
     def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:

@@ -107,7 +107,8 @@ class Fanbus(Decorators):
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
 
     def url_for(self, name: str, /, **values: Any) -> str:
-        """The path of a route, with its parameters filled in and percent-encoded.
+        """The path of a route, with its parameters filled in and percent-encoded. In a server with
+        `--root-path`, that comes before it.
 
         `name` is the route's `name=`, else its function's, with the names of the routers around it
         before it, as in `admin.user`. Values that the path has no parameter for become the query; a
@@ -123,7 +124,7 @@ class Fanbus(Decorators):
             key: value for key, value in values.items() if key not in names and value is not None
         }
         try:
-            url = self._router.url(path, texts)
+            url = _core.root_path() + self._router.url(path, texts)
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
         return f"{url}?{urlencode(rest, doseq=True)}" if rest else url

@@ -91,6 +91,10 @@ class HttpRoute(Route):
 
     methods: tuple[str, ...]
     max_body_size: int | None
+    is_turbo: bool = False
+    """Its answers are kept."""
+    cache_ttl: float | None = None
+    """For so many seconds; None: as long as the worker lives."""
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Served:
@@ -108,6 +112,8 @@ class HttpRoute(Route):
             arguments=handler.arguments,
             place=where,
             max_body_size=self.max_body_size,
+            turbo=self.is_turbo,
+            cache_ttl=self.cache_ttl,
         )
         return Served(endpoint, handler, self.arounds)
 

@@ -32,6 +32,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _BODY_SIZES = range(2**40 + 1)
+_MOST_TTL_S = 10 * 366 * 86_400
 
 
 class Decorators(ABC):
@@ -115,6 +116,46 @@ class Decorators(ABC):
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
         return self.route(path, methods=("DELETE",), name=name, max_body_size=max_body_size)
+
+    def turbo_route(
+        self, path: str, *, cache_ttl: float | None = None, name: str | None = None
+    ) -> Callable[[_Function], _Function]:
+        """Serves GET and HEAD with answers that are kept in Rust, and asks the function seldom.
+
+        It is asked once for each path and query, in each worker, and its answer given to everybody
+        for `cache_ttl` seconds (None: as long as the worker lives); who comes while it is asked
+        waits for the same answer. So it must not look at what differs from client to client, as
+        headers and cookies do. The answer gets an ETag if it has none: a client that has it is
+        answered with 304.
+
+        Not kept are answers with a status of 500 or more, with `Set-Cookie`, `Vary`, or a
+        `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB.
+        A worker keeps 4096 answers, and 16 MiB; above that, those that were asked for longest ago
+        go.
+
+        Raises RouteError if the path, the time or the signature cannot work.
+        """
+        _check_path(path, "turbo_route")
+        if cache_ttl is not None and (
+            isinstance(cache_ttl, bool)
+            or not isinstance(cache_ttl, (int, float))
+            or not 0 < cache_ttl <= _MOST_TTL_S
+        ):
+            raise RouteError(
+                f'The route "{path}": cache_ttl={cache_ttl!r} is not possible: it is a number of '
+                "seconds above 0, or None for answers that do not change."
+            )
+
+        def decorate(function: _Function) -> _Function:
+            ttl = None if cache_ttl is None else float(cache_ttl)
+            self._declare(
+                HttpRoute(
+                    path, *_named(function, name), ("GET",), None, is_turbo=True, cache_ttl=ttl
+                )
+            )
+            return function
+
+        return decorate
 
     def websocket(
         self, path: str, *, config: WebSocketConfig | None = None, name: str | None = None

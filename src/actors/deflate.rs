@@ -21,6 +21,8 @@ pub enum Encoding {
     Plain,
     /// Deflated, where that makes them smaller. Nothing refers further back than the window.
     Deflated(Window),
+    /// As events of an event stream: see [`super::event`].
+    Events,
 }
 
 /// How far back a deflated message may refer: 2^9 to 2^15 bytes (RFC 7692, section 7.1.2.1). A client

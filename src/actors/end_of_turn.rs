@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
 use super::hub::Open;
+use super::listening::Listen;
 use super::session::SessionKey;
 
 /// What sessions leave for the end of the turn, when the hub does it once for all of them.
@@ -21,6 +22,8 @@ pub struct EndOfTurn {
     closing: RefCell<Vec<SessionKey>>,
     /// Clients that ask to come in.
     openings: RefCell<Vec<Open>>,
+    /// Clients that ask to listen.
+    listens: RefCell<Vec<Listen>>,
     /// Sessions that the hub has.
     sessions: Cell<usize>,
     /// What relays have published and the hub has not read yet.
@@ -116,7 +119,7 @@ impl EndOfTurn {
 
     /// Sessions of this worker, with the clients that ask to come in.
     pub fn sessions(&self) -> usize {
-        self.sessions.get() + self.openings.borrow().len()
+        self.sessions.get() + self.openings.borrow().len() + self.listens.borrow().len()
     }
 
     /// A close frame was sent to the client of `session`, which has a limited time to answer.
@@ -148,6 +151,17 @@ impl EndOfTurn {
     /// Hub: the clients that ask to come in.
     pub fn take_openings(&self) -> Vec<Open> {
         self.openings.take()
+    }
+
+    /// A client asks to listen.
+    pub fn listen(&self, listen: Listen) {
+        self.listens.borrow_mut().push(listen);
+        self.request();
+    }
+
+    /// Hub: the clients that ask to listen.
+    pub fn take_listens(&self) -> Vec<Listen> {
+        self.listens.take()
     }
 
     /// Hub: the sessions that have begun to close.

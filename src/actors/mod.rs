@@ -5,10 +5,12 @@
 
 pub mod deflate;
 pub mod end_of_turn;
+pub mod event;
 pub mod frame;
 pub mod hub;
 pub mod limits;
 pub mod link;
+pub mod listening;
 pub mod mailbox;
 pub mod outbox;
 pub mod outlet;

@@ -201,6 +201,17 @@ impl Outbox {
         handlers
     }
 
+    /// Takes out the oldest frame, whole. Only where none is ever begun.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        debug_assert!(!self.begun, "nobody writes parts of frames here");
+        let first = self.queue.pop_front()?;
+        self.bytes -= first.frame.len();
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_FRAMES {
+            self.queue = VecDeque::new();
+        }
+        Some(first.frame)
+    }
+
     /// The bytes that wait, oldest first, for one vectored write.
     pub fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>, most: usize) {
         let mut skip = self.written;

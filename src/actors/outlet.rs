@@ -16,6 +16,8 @@ use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
 use super::end_of_turn::EndOfTurn;
+use super::event::{self, Position};
+use super::frame;
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
@@ -168,7 +170,8 @@ impl Outlet {
             return Ok(());
         }
         let mut taken = self.write_now(&mut sending, bytes);
-        if taken == bytes.len() || sending.broken {
+        let waits = encoding == Encoding::Events;
+        if (taken == bytes.len() && !waits) || sending.broken {
             return Ok(());
         }
         for &index in indexes {
@@ -191,6 +194,9 @@ impl Outlet {
     /// Tells the session something, and wakes its task.
     pub fn tell(&self, control: Control) {
         let mut sending = self.sending.borrow_mut();
+        if self.encoding == Encoding::Events {
+            return sending.end_events(&control);
+        }
         sending.controls.push(control);
         sending.wake();
     }
@@ -259,6 +265,36 @@ impl Outlet {
     /// When a close frame was sent or queued.
     pub fn closed_since(&self) -> Option<Instant> {
         self.sending.borrow().closed
+    }
+
+    /// Asks the client whether it is there. `position`: everything before it has been delivered.
+    pub fn ping(&self, position: Position) {
+        match self.encoding {
+            Encoding::Events => self.send(&event::ping(position), Source::Session),
+            Encoding::Plain | Encoding::Deflated(_) => {
+                self.send(&frame::ping(b""), Source::Session);
+            }
+        }
+    }
+
+    /// Of an event stream: takes out what has waited longest. None when the stream has come to its end;
+    /// an error when something was missed. The task that polls is woken when there is more.
+    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let mut sending = self.sending.borrow_mut();
+        if sending.broken {
+            return Poll::Ready(Some(Err(ErrorKind::BrokenPipe.into())));
+        }
+        if let Some(piece) = sending.outbox.pop() {
+            let now = Instant::now();
+            self.last_progress.set(now);
+            self.heard(now); // no need to say that the stream is alive
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        if sending.closed.is_some() {
+            return Poll::Ready(None);
+        }
+        sending.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Ends the writing side: the peer reads to the end and sees it.
@@ -359,6 +395,21 @@ impl Outlet {
 }
 
 impl Sending {
+    /// An event stream has no task that could be told, and no close frame: who is to be closed gets
+    /// what waits, or is cut off. What waits for a client that does not read is gone at once.
+    fn end_events(&mut self, control: &Control) {
+        match control {
+            Control::Close { forget: false, .. } => {}
+            Control::Close { forget: true, .. } | Control::Abort => {
+                self.outbox.forget_all();
+                self.broken = true;
+            }
+            Control::Resume => return,
+        }
+        self.closed.get_or_insert_with(Instant::now);
+        self.wake();
+    }
+
     /// Wakes the session's task: there is something to flush or to do, or the socket broke.
     fn wake(&self) {
         if let Some(waker) = &self.waker {

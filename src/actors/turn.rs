@@ -6,7 +6,8 @@
 //!
 //! The first session that takes deflated messages has a record deflated, for all such sessions of
 //! the worker: there are two encodings of a record at most. A client with a smaller window gets that
-//! one too, if the message is no longer than its window; else the plain one.
+//! one too, if the message is no longer than its window; else the plain one. The first event stream has
+//! it written as an event, for all streams of the worker.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
+use super::event;
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -26,6 +28,8 @@ pub const MOST_RECORDS: usize = 1024;
 pub struct Turn {
     /// The frames, one behind the other.
     pub arena: Vec<u8>,
+    /// The life of the bus that all offsets belong to.
+    epoch: u64,
     records: Vec<Record>,
 }
 
@@ -39,6 +43,8 @@ struct Record {
     shared: OnceCell<Bytes>,
     /// The frame, deflated. None inside: that would not make it smaller.
     deflated: OnceCell<Option<Bytes>>,
+    /// The message as an event.
+    event: OnceCell<Bytes>,
 }
 
 /// Frames as they go to a socket, one behind the other.
@@ -54,6 +60,14 @@ pub struct Run<'a> {
 pub type Index = u32;
 
 impl Turn {
+    /// Without records. All offsets belong to this life of the bus.
+    pub fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            ..Self::default()
+        }
+    }
+
     /// Forgets the records; keeps the arena's memory unless one huge message made it large.
     pub fn clear(&mut self) {
         self.arena.clear();
@@ -75,7 +89,7 @@ impl Turn {
         left_out: u64,
     ) -> Index {
         debug_assert!(frame.end <= self.arena.len(), "the frame is in the arena");
-        let (shared, deflated) = (OnceCell::new(), OnceCell::new());
+        let (shared, deflated, event) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         self.records.push(Record {
             frame,
             topic_hash,
@@ -83,6 +97,7 @@ impl Turn {
             left_out,
             shared,
             deflated,
+            event,
         });
         self.records.len() as Index - 1
     }
@@ -117,6 +132,9 @@ impl Turn {
 
     /// The frame as bytes that live longer than the turn, made once.
     pub fn shared(&self, index: Index, encoding: Encoding) -> Bytes {
+        if encoding == Encoding::Events {
+            return self.event(index).clone();
+        }
         if let Some(deflated) = self.deflated(index, encoding) {
             return deflated.clone();
         }
@@ -126,7 +144,7 @@ impl Turn {
     }
 
     /// The frames of `indexes`, one behind the other: a slice of the arena when they lie side by
-    /// side there, else a copy in `scratch`.
+    /// side there, else a copy in `scratch`. Of events it is empty: they wait one by one.
     pub fn run<'a>(
         &'a self,
         indexes: &[Index],
@@ -136,6 +154,7 @@ impl Turn {
         let bytes = match encoding {
             Encoding::Plain => self.slice(indexes),
             Encoding::Deflated(_) => None,
+            Encoding::Events => Some(&[][..]),
         };
         let bytes = bytes.unwrap_or_else(|| {
             scratch.clear();
@@ -159,10 +178,20 @@ impl Turn {
     }
 
     fn frame(&self, index: Index, encoding: Encoding) -> &[u8] {
+        if encoding == Encoding::Events {
+            return self.event(index);
+        }
         match self.deflated(index, encoding) {
             Some(deflated) => deflated,
             None => &self.arena[self.records[index as usize].frame.clone()],
         }
+    }
+
+    /// The message as an event. Written once, by the first who asks.
+    fn event(&self, index: Index) -> &Bytes {
+        let record = &self.records[index as usize];
+        let write = || event::event(&self.arena[record.frame.clone()], self.epoch, record.offset);
+        record.event.get_or_init(write)
     }
 
     /// The deflated frame, if this encoding has one. Deflated once, by the first who asks.
@@ -225,6 +254,27 @@ mod tests {
         assert!(!turn.is_for(index, 41, 102));
         assert!(turn.leaves_somebody_out(&[0, 1]) && !turn.leaves_somebody_out(&[0]));
     }
+
+    #[test]
+    fn a_record_is_written_as_an_event_once() {
+        let mut turn = turn(&["\u{1}\u{2}hi"]);
+        turn.arena[0] |= 0x80; // FIN, which is no character
+        turn.epoch = 9;
+        assert!(
+            turn.run(&[0], Encoding::Events, &mut Vec::new())
+                .bytes
+                .is_empty()
+        );
+        let (first, second) = (
+            turn.shared(0, Encoding::Events),
+            turn.shared(0, Encoding::Events),
+        );
+        assert_eq!(first, "id: 9-100\ndata: hi\n\n");
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_eq!(turn.frame_len(0, Encoding::Events), first.len());
+        assert_eq!(turn.shared(0, PLAIN), b"\x81\x02hi"[..]);
+    }
+
     #[test]
     fn a_record_is_deflated_once_and_only_where_that_is_asked_for_and_helps() {
         let large = format!("\u{1}\u{7e}\u{1}\0{}", "x".repeat(256));

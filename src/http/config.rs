@@ -35,6 +35,8 @@ pub struct Config {
     pub max_requests: usize,
     /// Whose `X-Forwarded-` headers are believed. None: nobody's.
     pub proxies: Option<Proxies>,
+    /// Where a proxy shows the application, as in `/chat`: it goes before paths that clients are sent to.
+    pub root_path: String,
     /// Where is noted what was done. None: nowhere.
     pub access: Option<AccessLog>,
 }
@@ -64,6 +66,7 @@ impl Default for Config {
             max_websockets: 65_536,
             max_requests: usize::MAX,
             proxies: None,
+            root_path: String::new(),
             access: None,
         }
     }

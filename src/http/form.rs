@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
 
-use super::incoming::{Incoming, Refusal};
+use super::incoming::{Incoming, Refusal, Share};
 
 /// What is written to the file at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -107,12 +107,19 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }
 
-/// Reads a form to its end.
-pub(super) async fn read(headers: &HeaderMap, body: Incoming) -> Result<Vec<Part>, FormError> {
+/// Reads a form to its end. `share` is told of what goes to the disk.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Incoming,
+    share: Option<Share>,
+) -> Result<Vec<Part>, FormError> {
     let why = body.why();
     let error = |error: MultipartError| told(&why, &error);
     let mut form = Multipart::new(headers, body);
-    let mut reader = Reader::default();
+    let mut reader = Reader {
+        share,
+        ..Reader::default()
+    };
     let mut parts = Vec::new();
     while let Some(field) = poll_fn(|task| Pin::new(&mut form).poll_next(task)).await {
         if parts.len() == MAX_PARTS {
@@ -137,6 +144,8 @@ struct Reader {
     /// None as long as everything is in memory.
     file: Option<Arc<File>>,
     file_bytes: u64,
+    /// None: nobody counts what the bodies of a connection hold.
+    share: Option<Share>,
 }
 
 impl Reader {
@@ -198,6 +207,9 @@ impl Reader {
         let (file, bytes) = written.map_err(FormError::Disk)?;
         self.file = Some(file);
         self.file_bytes += len;
+        if let Some(share) = &self.share {
+            share.release(len as usize);
+        }
         Ok(bytes)
     }
 }

@@ -26,6 +26,22 @@ pub(super) enum Refusal {
     Broken,
 }
 
+/// A request's share in what its connection's bodies hold; among the request's extensions.
+#[derive(Clone)]
+pub(super) struct Share(Rc<dyn Fn(usize)>);
+
+impl Share {
+    /// `release` is told of bytes that are not held any more.
+    pub(super) fn new(release: impl Fn(usize) + 'static) -> Self {
+        Self(Rc::new(release))
+    }
+
+    /// So many bytes have gone elsewhere before the request is answered.
+    pub(super) fn release(&self, bytes: usize) {
+        (self.0)(bytes);
+    }
+}
+
 /// What the time and the size of a body are held to.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Bounds {

@@ -1,9 +1,11 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod access;
+pub(crate) mod cache;
 pub mod config;
 mod connections;
 pub mod cors;
+pub mod events;
 mod farewell;
 pub mod flow;
 pub mod folder;

@@ -6,6 +6,7 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, http::StatusCode};
 use bytes::Bytes;
 
+use super::events::EventStream;
 use super::flow::Flow;
 
 /// A whole response.
@@ -30,6 +31,8 @@ pub enum Body {
     Flow(Flow),
     /// A file, or as much of it as the client asks for.
     File(PathBuf),
+    /// What is published to a topic, from now on.
+    Events(Box<EventStream>),
 }
 
 /// `Content-Type` of plain text.
@@ -59,7 +62,8 @@ impl Response {
         self
     }
 
-    /// As actix-web sends it. A file is not for here: see [`super::sending`].
+    /// As actix-web sends it. Files and event streams are not for here: see [`super::sending`] and
+    /// [`super::events`].
     pub fn into_http(self) -> HttpResponse {
         let mut builder = HttpResponse::build(self.status);
         if let Some(content_type) = self.content_type {
@@ -71,7 +75,7 @@ impl Response {
         match self.body {
             Body::Bytes(bytes) => builder.body(bytes),
             Body::Flow(flow) => builder.body(flow),
-            Body::File(_) => builder.finish(),
+            Body::File(_) | Body::Events(_) => builder.finish(),
         }
     }
 }

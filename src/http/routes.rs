@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cors::Cors;
 use super::folder::Folder;
@@ -40,6 +41,15 @@ pub struct HttpEndpoint {
     pub max_body_bytes: Option<usize>,
     /// Its requests are answered with files, and nobody is called.
     pub folder: Option<Arc<Folder>>,
+    /// What user code has answered is kept, and given to the next who ask for the same.
+    pub turbo: Option<Turbo>,
+}
+
+/// How the answers of a turbo route are kept.
+#[derive(Copy, Clone, Debug)]
+pub struct Turbo {
+    /// For so long. None: as long as the worker lives.
+    pub ttl: Option<Duration>,
 }
 
 /// What the worker must know of a WebSocket endpoint.

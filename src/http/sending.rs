@@ -59,7 +59,7 @@ pub(super) async fn send(
         }
         // Nobody reads the body: it would be made in vain, and without an end.
         Response {
-            body: Body::Flow(_),
+            body: Body::Flow(_) | Body::Events(_),
             status,
             content_type,
             headers,

@@ -96,7 +96,7 @@ impl Server {
         let watch = Watch::new(sleeper)?;
         let (lives, hub_is_gone) = oneshot::channel();
         Hub::new(
-            bus,
+            bus.clone(),
             inbox,
             Arc::clone(&orders),
             Rc::clone(&end_of_turn),
@@ -116,6 +116,8 @@ impl Server {
             handler,
             replies: Rc::clone(&replies),
             end_of_turn: Rc::clone(&end_of_turn),
+            bus,
+            cache: Rc::default(),
             secure: tls.is_some(),
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),

@@ -9,17 +9,19 @@ use actix_web::body::MessageBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::web::{Bytes, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
+use super::cache::{Cache, Found as Kept};
 use super::config::Config;
+use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
-use super::incoming::{Bounds, Incoming, Refusal};
+use super::incoming::{Bounds, Incoming, Refusal, Share};
 use super::path::{Value, Values};
 use super::proxies::Origin;
 use super::replies::Replies;
 use super::request::{Body, Request};
-use super::response::Response;
+use super::response::{Body as ResponseBody, Response};
 use super::router::{Found, Outcome};
 use super::routes::{HttpEndpoint, Routes};
 use super::sending;
@@ -27,6 +29,7 @@ use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
+use crate::ipc::Bus;
 
 /// What all connections of one worker share.
 #[derive(Clone)]
@@ -38,6 +41,10 @@ pub(super) struct Worker {
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
     pub end_of_turn: Rc<EndOfTurn>,
+    /// This worker's membership.
+    pub bus: Bus,
+    /// What turbo routes have answered.
+    pub cache: Rc<Cache>,
     /// Clients speak TLS.
     pub secure: bool,
     pub shutdown: Shutdown,
@@ -104,7 +111,7 @@ async fn reply(
         Outcome::Found(Found {
             endpoint, values, ..
         }) => (endpoint, values),
-        Outcome::Elsewhere { path } => return moved(&request, &path, &worker.routes),
+        Outcome::Elsewhere { path } => return moved(&request, &path, &worker),
         // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
         Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
             return HttpResponse::NoContent().finish();
@@ -138,12 +145,19 @@ async fn reply(
         let response = folder.answer(values.first(), &request).await;
         return sending::finish(response, &request, compression);
     }
+    let asking = match &known.turbo {
+        None => None,
+        Some(turbo) => match worker.cache.find(endpoint, &request).await {
+            Kept::Known(response) => return sending::send(response, &request, compression).await,
+            Kept::Asking(asking) => Some((asking, turbo.ttl)),
+        },
+    };
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
     if is_busy() || !worker.handler.has_room() {
         return too_busy().into_http();
     }
-    let body = if is_missed {
-        Body::Bytes(Bytes::new()) // nobody asked for it
+    let body = if is_missed || asking.is_some() {
+        Body::Bytes(Bytes::new()) // what comes with it is not what is asked for
     } else {
         match read(&request, body, known, &worker.config).await {
             Ok(body) => body,
@@ -154,9 +168,12 @@ async fn reply(
         return too_busy().into_http(); // others have come while its body did
     }
     let http_request = request;
-    let request = known
+    let mut request = known
         .wants_request
         .then(|| Request::new(http_request.head(), origin, body));
+    if let (Some(_), Some(request)) = (&asking, &mut request) {
+        request.method = Method::GET; // the answer is GET's, whoever asks first
+    }
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
@@ -167,7 +184,15 @@ async fn reply(
         reply.key,
     );
     worker.end_of_turn.request();
-    let response = reply.await;
+    let mut response = reply.await;
+    if let Some((asking, ttl)) = asking {
+        asking.keep(&mut response, ttl);
+    }
+    if *http_request.method() != Method::HEAD
+        && let ResponseBody::Events(_) = response.body
+    {
+        return events::answer(&worker, endpoint, response, &http_request).await;
+    }
     if sending::is_plain(&response) && !compression {
         return response.into_http();
     }
@@ -200,7 +225,8 @@ async fn read(
     };
     let body = Incoming::new(body, bounds);
     if endpoint.wants_request && form::is_form(headers) {
-        let parts = form::read(headers, body).await;
+        let share = request.extensions().get::<Share>().cloned();
+        let parts = form::read(headers, body, share).await;
         return parts
             .map(Body::Form)
             .map_err(|error| bad_form(error, limit));
@@ -258,12 +284,13 @@ fn bad_form(error: FormError, limit: usize) -> Response {
 
 /// To the same route with its own trailing slash, with the same method and body. Not for ever: what
 /// is here tomorrow is not known.
-fn moved(request: &HttpRequest, path: &str, routes: &Routes) -> HttpResponse {
-    if !routes.redirect_slashes {
+fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
+    if !worker.routes.redirect_slashes {
         return not_found(request.path()).into_http();
     }
     let query = request.uri().query();
-    let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let path = format!("{}{path}", worker.config.root_path);
+    let location = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
     let sentence = format!("This is served at {location}");
     match HeaderValue::try_from(location) {
         Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
@@ -298,7 +325,7 @@ fn upgrade_required() -> Response {
     )
 }
 
-fn too_busy() -> Response {
+pub(super) fn too_busy() -> Response {
     Response::sentence(
         StatusCode::SERVICE_UNAVAILABLE,
         "The server is busy. Try again in a moment.",

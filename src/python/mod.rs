@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
-    use super::request::Request;
+    use super::request::{Request, root_path};
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

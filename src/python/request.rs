@@ -36,7 +36,8 @@ pub(super) fn set_root_path(path: String) {
     *ROOT_PATH.write().unwrap_or_else(PoisonError::into_inner) = path;
 }
 
-/// See [`Request::root_path`].
+/// Where a proxy shows the application that this process serves; nothing before it serves.
+#[pyfunction]
 pub(super) fn root_path() -> String {
     let path = ROOT_PATH.read().unwrap_or_else(PoisonError::into_inner);
     path.clone()

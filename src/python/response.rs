@@ -1,12 +1,18 @@
 //! What a handler returned, as an HTTP response.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use super::errors::value_error;
 use super::json;
+use crate::actors::limits::Limits;
+use crate::actors::topic::Topic;
+use crate::http::events::EventStream;
 use crate::http::response::{Body, JSON, Response, TEXT};
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -88,9 +94,13 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             let iterator = Some(value.clone().unbind());
             return Ok(Made { response, iterator });
         }
+        if is_event_stream(value)? {
+            return event_stream(value);
+        }
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "A handler returns dict, list, str, bytes, None, Response or a generator, not {kind}."
+            "A handler returns dict, list, str, bytes, None, Response, EventStream or a generator, not \
+             {kind}."
         )));
     };
     let mut made = Made::from(response(
@@ -105,6 +115,36 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     } else {
         made.response.body = Body::File(body.extract()?);
     }
+    add_headers(&mut made.response, &value.getattr("headers")?)?;
+    Ok(made)
+}
+
+fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let module = value.py().import("fanbus.events")?;
+    value.is_instance(&module.getattr("EventStream")?)
+}
+
+/// A `fanbus.EventStream`, which has checked its fields but for the topic.
+fn event_stream(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+    let topic: String = value.getattr("topic")?.extract()?;
+    let seconds = |name: &str| -> PyResult<Duration> {
+        let seconds: f64 = value.getattr(name)?.extract()?;
+        Duration::try_from_secs_f64(seconds).map_err(value_error)
+    };
+    let stream = EventStream {
+        topic: Topic::new(&topic).map_err(value_error)?,
+        last: value.getattr("last")?.extract()?,
+        last_event_id: value.getattr("last_event_id")?.extract()?,
+        retry_ms: seconds("retry")?.as_millis() as u64,
+        limits: Limits {
+            heartbeat_interval: Some(seconds("ping_interval")?),
+            max_queue_bytes: value.getattr("max_queue_bytes")?.extract()?,
+            max_connections: value.getattr("max_connections")?.extract()?,
+            ..Limits::default()
+        },
+    };
+    let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
+    made.response.body = Body::Events(Box::new(stream));
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
 }

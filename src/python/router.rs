@@ -18,7 +18,7 @@ use crate::http::cors::{Cors, Wishes};
 use crate::http::folder::Folder;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
-use crate::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
+use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 use crate::http::websocket::origin::Origins;
 use crate::http::websocket::subprotocol::Subprotocol;
 
@@ -256,6 +256,7 @@ impl Router {
                 wants_request: false,
                 max_body_bytes: None,
                 folder: Some(Arc::clone(&folder)),
+                turbo: None,
             });
             inside.endpoints.http.push(Endpoint {
                 callable: py.None(), // never called
@@ -271,7 +272,11 @@ impl Router {
     }
 
     /// Registers an HTTP handler. `place` is how errors name it.
-    #[pyo3(signature = (methods, path, handler, *, asynchronous, arguments, place, max_body_size))]
+    /// `turbo`: its answers are kept, for `cache_ttl` seconds.
+    #[pyo3(signature = (
+        methods, path, handler, *, asynchronous, arguments, place, max_body_size, turbo = false,
+        cache_ttl = None,
+    ))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called from one place"
@@ -285,7 +290,11 @@ impl Router {
         arguments: Vec<Option<String>>,
         place: String,
         max_body_size: Option<usize>,
+        turbo: bool,
+        cache_ttl: Option<f64>,
     ) -> PyResult<u32> {
+        let ttl = cache_ttl.map(Duration::try_from_secs_f64).transpose();
+        let ttl = ttl.map_err(value_error)?;
         let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
         let methods = methods
             .iter()
@@ -299,6 +308,7 @@ impl Router {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
             folder: None,
+            turbo: turbo.then_some(Turbo { ttl }),
         });
         inside.endpoints.http.push(endpoint);
         inside.http_places.push(place);
@@ -345,6 +355,7 @@ impl Router {
             wants_request: true,
             max_body_bytes: None,
             folder: None,
+            turbo: None,
         });
         inside.endpoints.http.push(Endpoint {
             callable: handler.unbind(),

@@ -133,6 +133,7 @@ impl Worker {
             keep_alive,
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
             proxies,
+            root_path: root_path.to_owned(),
             access: access_log.map(|log| log.put.clone()),
             ..Config::default()
         };

@@ -27,6 +27,11 @@ def place(request: Request) -> dict[str, Any]:
     }
 
 
+@app.get("/below/")
+def below() -> str:
+    return app.url_for("anything", rest="a/b", page=2)
+
+
 @app.get("/hold")
 def hold() -> str:
     go_on.wait(60)

@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::registry::Member;
-use crate::actors::frame;
-use crate::actors::outbox::Source;
+use crate::actors::event::Position;
 use crate::actors::session::{Control, SessionKey};
 
 /// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
@@ -26,8 +25,9 @@ fn spread(interval: Duration, key: SessionKey) -> Duration {
 }
 
 impl Member {
-    /// Pings, silence, and the wait for a close frame's answer. Returns when to look again.
-    pub(super) fn look_at(&mut self, now: Instant) -> Option<Duration> {
+    /// Pings, silence, and the wait for a close frame's answer. Returns when to look again. `position`:
+    /// everything before it has been delivered.
+    pub(super) fn look_at(&mut self, now: Instant, position: Position) -> Option<Duration> {
         let close_timeout = self.limits.close_timeout;
         if let Some((closed, progress)) = self
             .outlet
@@ -71,7 +71,7 @@ impl Member {
             let wait = if since_ping >= interval {
                 // Behind frames that wait, a ping would only wait as well.
                 if self.outlet.stuck_since().is_none() {
-                    self.outlet.send(&frame::ping(b""), Source::Session);
+                    self.outlet.ping(position);
                 }
                 self.pinged = Some(now);
                 interval
@@ -94,15 +94,18 @@ mod tests {
 
     use smallvec::SmallVec;
 
+    use super::super::registry::Endpoint;
     use super::*;
     use crate::actors::deflate::Encoding;
     use crate::actors::end_of_turn::EndOfTurn;
+    use crate::actors::frame;
     use crate::actors::limits::Limits;
     use crate::actors::link::Link;
     use crate::actors::outlet::{Outlet, Writer};
     use crate::actors::wheel::{TICK, Wheel};
 
     const COUNT: usize = 5000;
+    const NOWHERE: Position = Position { epoch: 0, next: 0 };
 
     /// Ticks of the default interval.
     const INTERVAL: usize = 250;
@@ -142,7 +145,7 @@ mod tests {
         Member {
             outlet,
             limits,
-            endpoint: 0,
+            endpoint: Endpoint::WebSocket(0),
             topics: SmallVec::new(),
             touched: Vec::new(),
             pinged: None,
@@ -157,7 +160,10 @@ mod tests {
             .collect();
         let mut wheel = Wheel::default();
         for (index, member) in members.iter_mut().enumerate() {
-            wheel.insert(index, member.look_at(start).expect("it has deadlines"));
+            wheel.insert(
+                index,
+                member.look_at(start, NOWHERE).expect("it has deadlines"),
+            );
         }
         let mut last = vec![0; COUNT];
         let mut rounds = vec![0; COUNT];
@@ -168,7 +174,9 @@ mod tests {
             wheel.advance(&mut due);
             for index in due.drain(..) {
                 let asked = pings.get();
-                let next = members[index].look_at(now).expect("it has deadlines");
+                let next = members[index]
+                    .look_at(now, NOWHERE)
+                    .expect("it has deadlines");
                 wheel.insert(index, next);
                 if pings.get() > asked {
                     let waited = tick - last[index];

@@ -103,6 +103,10 @@ impl Hub {
             if plain && from <= first {
                 let run = match outlet.encoding() {
                     Encoding::Plain => run,
+                    encoding @ Encoding::Events => Run {
+                        bytes: &[],
+                        encoding,
+                    },
                     encoding @ Encoding::Deflated(_) if encoding == usual => Run {
                         bytes: &deflated,
                         encoding,

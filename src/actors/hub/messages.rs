@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 use actix::{Context, Handler, Message};
 
 use super::Hub;
+use super::registry::Endpoint;
+use crate::actors::deflate::Encoding;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
+use crate::actors::listening::{Asked, Listen, Listening};
 use crate::actors::mailbox::Batch;
+use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
 use crate::actors::topic::Topic;
@@ -152,6 +156,9 @@ pub struct Commands {
     bytes: Vec<u8>,
 }
 
+/// What clients are told that user code has no time for.
+const BUSY: &str = "The server is busy. Try again in a moment.";
+
 /// Bytes of sends whose memory a batch keeps.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -237,35 +244,20 @@ impl Hub {
 
     /// Gives a client a place, and lets it in or asks its handler.
     pub(super) fn open(&mut self, open: Open) {
-        if self.parting.is_some() {
-            open.opening.reject(503, super::RESTARTING);
-            return;
-        }
-        if (open.ask.is_some() || open.watch.is_some()) && !self.inbox.has_room() {
-            open.opening
-                .reject(503, "The server is busy. Try again in a moment.");
-            return;
-        }
-        if self.registry.len() >= self.most_sessions {
-            open.opening
-                .reject(503, "Too many connections to this server. Try again later.");
-            return;
-        }
-        let most = open.limits.max_connections;
-        if most.is_some_and(|most| self.registry.sessions_of(open.endpoint) >= most) {
-            open.opening.reject(
-                503,
-                "Too many connections to this address. Try again later.",
-            );
+        let endpoint = Endpoint::WebSocket(open.endpoint);
+        let asks = open.ask.is_some() || open.watch.is_some();
+        let busy = (asks && !self.inbox.has_room()).then_some(BUSY);
+        if let Some(reason) = self.refusal(endpoint, &open.limits).or(busy) {
+            open.opening.reject(503, reason);
             return;
         }
         let Open {
             opening,
             route,
             limits,
-            endpoint,
             ask,
             watch,
+            ..
         } = open;
         let entered = self.registry.enter(opening, route, limits, endpoint, watch);
         let (key, link) = entered;
@@ -276,6 +268,61 @@ impl Hub {
             }
             None => self.accept(key, None),
         }
+    }
+
+    /// Why nobody more can come in there now, if so.
+    fn refusal(&self, endpoint: Endpoint, limits: &Limits) -> Option<&'static str> {
+        if self.parting.is_some() {
+            return Some(super::RESTARTING);
+        }
+        if self.registry.len() >= self.most_sessions {
+            return Some("Too many connections to this server. Try again later.");
+        }
+        let most = limits.max_connections?;
+        (self.registry.sessions_of(endpoint) >= most)
+            .then_some("Too many connections to this address. Try again later.")
+    }
+
+    /// Begins an event stream, or says why not.
+    pub(super) fn listen(&mut self, listen: Listen) {
+        let Listen {
+            topic,
+            from,
+            beginning,
+            limits,
+            endpoint,
+            answer,
+        } = listen;
+        if answer.is_closed() {
+            return; // the client has gone
+        }
+        let endpoint = Endpoint::Events(endpoint);
+        if let Some(reason) = self.refusal(endpoint, &limits) {
+            // If it has gone meanwhile, it does not miss the answer.
+            let _ = answer.send(Err(reason));
+            return;
+        }
+        let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
+        let end_of_turn = Rc::clone(&self.end_of_turn);
+        let (key, outlet) = self.registry.seat(limits, endpoint, |key, limits| {
+            let link = Arc::new(Link::new(limits.max_queue_bytes));
+            let writer = Box::new(Asked);
+            let encoding = Encoding::Events;
+            Rc::new(Outlet::new(
+                writer,
+                key,
+                encoding,
+                limits,
+                link,
+                end_of_turn,
+            ))
+        });
+        // It says nothing, and is not expected to.
+        outlet.listen(false);
+        outlet.send(&beginning, Source::Session);
+        let _ = answer.send(Ok(Listening::new(outlet, shared)));
+        self.subscribe(key, topic.hand_over(), from);
+        self.look_at(key, Instant::now());
     }
 
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {

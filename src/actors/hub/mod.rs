@@ -29,6 +29,7 @@ use self::parting::Parting;
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
+use super::event::Position;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
 use super::session::{Control, Inbox, SessionKey, Shared};
@@ -108,6 +109,7 @@ impl Hub {
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
+        let turn = Turn::new(bus.epoch());
         Self {
             pace: Pace::new(bus.clone()),
             bus,
@@ -120,7 +122,7 @@ impl Hub {
             topics: Topics::default(),
             wheel: Wheel::default(),
             ticked: Instant::now(),
-            turn: Turn::default(),
+            turn,
             commands: Commands::default(),
             watch,
             most_sessions,
@@ -141,6 +143,9 @@ impl Hub {
         self.end_of_turn.begin(task.waker());
         for open in self.end_of_turn.take_openings() {
             self.open(open);
+        }
+        for listen in self.end_of_turn.take_listens() {
+            self.listen(listen);
         }
         self.orders.signal().register(task.waker());
         let mut commands = std::mem::take(&mut self.commands);
@@ -194,7 +199,11 @@ impl Hub {
 
     /// Does what is due for a session, and remembers to look again.
     fn look_at(&mut self, key: SessionKey, now: Instant) {
-        match self.registry.look_at(key, now) {
+        let position = Position {
+            epoch: self.bus.epoch(),
+            next: self.subscriber.offset(),
+        };
+        match self.registry.look_at(key, now, position) {
             Due::In(delay) => self.wheel.insert(key, delay),
             Due::Never => {}
             Due::NotAnswered => self.give_up(key, 504, "The application did not answer in time."),

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::messages::{Opening, Seat, Tell};
 use super::topics::TopicId;
+use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::outlet::Outlet;
@@ -27,14 +28,22 @@ pub(super) enum Due {
     NotAnswered,
 }
 
+/// What a session was opened at, by its number among those of its kind.
+#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Endpoint {
+    WebSocket(u32),
+    /// An HTTP endpoint, which has answered with an event stream.
+    Events(u32),
+}
+
 /// All sessions, by place.
 #[derive(Default)]
 pub(super) struct Registry {
     places: Vec<Place>,
     free: Vec<u32>,
     taken: usize,
-    /// Sessions of each WebSocket endpoint.
-    per_endpoint: HashMap<u32, usize>,
+    /// Sessions of each endpoint.
+    per_endpoint: HashMap<Endpoint, usize>,
 }
 
 struct Place {
@@ -54,7 +63,7 @@ struct Waiting {
     route: Route,
     limits: Rc<Limits>,
     link: Arc<Link>,
-    endpoint: u32,
+    endpoint: Endpoint,
     since: Instant,
     watch: Option<Tell>,
 }
@@ -63,7 +72,7 @@ struct Waiting {
 pub(super) struct Member {
     pub(super) outlet: Rc<Outlet>,
     pub(super) limits: Rc<Limits>,
-    pub(super) endpoint: u32,
+    pub(super) endpoint: Endpoint,
     /// Topics it is subscribed to.
     pub(super) topics: SmallVec<[TopicId; 2]>,
     /// Topics of the running turn, when there are several of them, and the offset from which on
@@ -80,7 +89,7 @@ impl Registry {
     }
 
     /// Sessions of one endpoint, open and opening.
-    pub(super) fn sessions_of(&self, endpoint: u32) -> usize {
+    pub(super) fn sessions_of(&self, endpoint: Endpoint) -> usize {
         self.per_endpoint.get(&endpoint).copied().unwrap_or(0)
     }
 
@@ -90,9 +99,47 @@ impl Registry {
         opening: Box<dyn Opening>,
         route: Route,
         limits: Rc<Limits>,
-        endpoint: u32,
+        endpoint: Endpoint,
         watch: Option<Tell>,
     ) -> (SessionKey, Arc<Link>) {
+        let link = Arc::new(Link::new(limits.max_queue_bytes));
+        let waiting = Waiting {
+            opening,
+            route,
+            limits,
+            link: Arc::clone(&link),
+            endpoint,
+            since: Instant::now(),
+            watch,
+        };
+        let key = self.take_place(endpoint);
+        self.places[key.slot()].state = State::Opening(waiting);
+        (key, link)
+    }
+
+    /// Gives an event stream a place, with the outlet that is made for it.
+    pub(super) fn seat(
+        &mut self,
+        limits: Rc<Limits>,
+        endpoint: Endpoint,
+        outlet: impl FnOnce(SessionKey, &Limits) -> Rc<Outlet>,
+    ) -> (SessionKey, Rc<Outlet>) {
+        let key = self.take_place(endpoint);
+        let outlet = outlet(key, &limits);
+        let member = Member {
+            outlet: Rc::clone(&outlet),
+            limits,
+            endpoint,
+            topics: SmallVec::new(),
+            touched: Vec::new(),
+            pinged: None,
+        };
+        self.places[key.slot()].state = State::Open(member);
+        (key, outlet)
+    }
+
+    /// Takes a free place, which is to be filled at once.
+    fn take_place(&mut self, endpoint: Endpoint) -> SessionKey {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place {
                 generation: 0,
@@ -100,24 +147,12 @@ impl Registry {
             });
             self.places.len() as u32 - 1
         });
-        let link = Arc::new(Link::new(limits.max_queue_bytes));
-        let since = Instant::now();
         let place = &mut self.places[slot as usize];
         // After 2^32 uses of one place the keys repeat; 0 is left out.
         place.generation = place.generation.wrapping_add(1).max(1);
-        let waiting = Waiting {
-            opening,
-            route,
-            limits,
-            link: Arc::clone(&link),
-            endpoint,
-            since,
-            watch,
-        };
-        place.state = State::Opening(waiting);
         self.taken += 1;
         *self.per_endpoint.entry(endpoint).or_default() += 1;
-        (SessionKey::new(slot, place.generation), link)
+        SessionKey::new(slot, place.generation)
     }
 
     /// The topic that a waiting client's relay publishes to.
@@ -258,9 +293,9 @@ impl Registry {
     }
 
     /// Does what is due for a session, and says when to look again.
-    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant) -> Due {
+    pub(super) fn look_at(&mut self, key: SessionKey, now: Instant, position: Position) -> Due {
         match self.place(key).map(|place| &mut place.state) {
-            Some(State::Open(member)) => member.look_at(now).map_or(Due::Never, Due::In),
+            Some(State::Open(member)) => member.look_at(now, position).map_or(Due::Never, Due::In),
             Some(State::Opening(waiting)) => {
                 let waited = now.saturating_duration_since(waiting.since);
                 let left = waiting.limits.open_timeout.saturating_sub(waited);
@@ -280,7 +315,7 @@ impl Registry {
         (current == key && !matches!(place.state, State::Free)).then_some(place)
     }
 
-    fn release(&mut self, key: SessionKey, endpoint: u32) {
+    fn release(&mut self, key: SessionKey, endpoint: Endpoint) {
         self.taken -= 1;
         self.free.push(key.slot() as u32);
         if let Some(count) = self.per_endpoint.get_mut(&endpoint) {

@@ -11,13 +11,14 @@ use std::task::{Context, Poll, ready};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{HOST, HeaderName, HeaderValue};
-use actix_http::{BoxedPayloadStream, Method, Payload, Request, Uri, Version};
+use actix_http::{BoxedPayloadStream, HttpMessage as _, Method, Payload, Request, Uri, Version};
 use bytes::Bytes;
 use futures_core::Stream;
 use h2::{Reason, RecvStream};
 use tokio::time::timeout;
 
 use crate::http::farewell::LINGER;
+use crate::http::incoming::Share;
 
 /// What the bodies of one connection's requests hold together, up to a limit. Above it a request gets
 /// 503: one connection must not hold as much as a hundred may.
@@ -32,6 +33,13 @@ impl Bodies {
     pub(super) fn new(most: usize) -> Self {
         let held = Rc::default();
         Self { held, most }
+    }
+
+    /// A request holds so much less.
+    fn release(&self, own: &Own, bytes: usize) {
+        let bytes = bytes.min(own.held.get());
+        own.held.set(own.held.get() - bytes);
+        self.held.set(self.held.get() - bytes);
     }
 }
 
@@ -77,8 +85,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let held = &self.bodies.held;
-        held.set(held.get() - self.own.held.get());
+        self.bodies.release(&self.own, usize::MAX);
     }
 }
 
@@ -103,6 +110,9 @@ pub(super) fn request(
         Payload::Stream { payload }
     };
     let mut converted = Request::with_payload(payload);
+    let share = (bodies.clone(), Rc::clone(&own));
+    let share = Share::new(move |bytes| share.0.release(&share.1, bytes));
+    converted.extensions_mut().insert(share);
     let head = converted.head_mut();
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
     head.uri = Uri::try_from(parts.uri.to_string()).ok()?;

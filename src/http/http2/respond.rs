@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use actix_http::Response;
@@ -47,7 +48,18 @@ pub(super) async fn respond<B: MessageBody>(
         return;
     }
     let mut body = pin!(body);
-    while let Some(chunk) = poll_fn(|task| body.as_mut().poll_next(task)).await {
+    loop {
+        // A client that wants no more says so at any time, and must not be waited for until there is more.
+        let next = poll_fn(|task| match body.as_mut().poll_next(task) {
+            Poll::Pending => stream.poll_reset(task).map(|_| None),
+            Poll::Ready(next) => Poll::Ready(Some(next)),
+        });
+        let Some(next) = next.await else {
+            return;
+        };
+        let Some(chunk) = next else {
+            break;
+        };
         let sent = match chunk {
             Ok(chunk) => send(&mut stream, chunk, patience).await,
             Err(_) => Err(Reason::INTERNAL_ERROR),

@@ -265,6 +265,7 @@ fn routes(setup: &Setup) -> Routes {
         wants_request: true,
         max_body_bytes: None,
         folder: None,
+        turbo: None,
     };
     Routes {
         router,

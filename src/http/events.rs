@@ -1,0 +1,189 @@
+//! An event stream (Server-Sent Events) as a response: from the hub to the client, without user code.
+//!
+//! A client that comes back says with `Last-Event-ID` what it has had. Between that and what is
+//! delivered from now on there is neither a hole nor anything twice; where there must be a hole, because
+//! the bus has forgotten, the client is told.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::body::{BodySize, MessageBody};
+use actix_http::header::HeaderName;
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::response::Response;
+use super::router::EndpointId;
+use super::service::{Worker, too_busy};
+use crate::actors::event::{Beginning, Position};
+use crate::actors::limits::Limits;
+use crate::actors::listening::{Interest, Listen, Listening};
+use crate::actors::topic::Topic;
+use crate::ipc::{Bus, Reach};
+
+/// What user code wants a client to get.
+#[derive(Clone, Debug)]
+pub struct EventStream {
+    /// What is published to this topic.
+    pub topic: Topic,
+    /// So many of its newest messages before, for a client that is new.
+    pub last: Option<usize>,
+    /// What the client has had, if it does not say so itself in `Last-Event-ID`.
+    pub last_event_id: Option<String>,
+    /// How long the client waits before it comes back, in milliseconds.
+    pub retry_ms: u64,
+    /// Of these: the interval of pings, the bytes that may wait, the time in which nothing can be sent,
+    /// and how many streams there may be.
+    pub limits: Limits,
+}
+
+/// The share of a client's budget that a replay may take: the rest is for what comes meanwhile.
+const REPLAY_SHARE: usize = 2;
+
+/// Longer ones are not ours, and are not looked at.
+const MOST_ID_BYTES: usize = 64;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The response to this request, whose body is a stream.
+pub(super) async fn answer(
+    worker: &Worker,
+    endpoint: EndpointId,
+    mut response: Response,
+    request: &HttpRequest,
+) -> HttpResponse {
+    let empty = super::response::Body::Bytes(Bytes::new());
+    let stream = match std::mem::replace(&mut response.body, empty) {
+        super::response::Body::Events(stream) => *stream,
+        _ => return response.into_http(),
+    };
+    match open(worker, endpoint, stream, request).await {
+        Ok(body) => response
+            .into_http()
+            .set_body(actix_http::body::BoxBody::new(body)),
+        Err(refusal) => refusal.into_http(),
+    }
+}
+
+async fn open(
+    worker: &Worker,
+    endpoint: EndpointId,
+    stream: EventStream,
+    request: &HttpRequest,
+) -> Result<Body, Response> {
+    let EventStream {
+        topic,
+        last,
+        last_event_id,
+        retry_ms,
+        limits,
+    } = stream;
+    let bus = worker.bus.clone();
+    let id = request.headers().get(LAST_EVENT_ID);
+    let id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let id = id.or(last_event_id).filter(|id| !id.is_empty());
+    let reach = match &id {
+        Some(id) => Some(Reach::From(behind(id, bus.epoch()))),
+        None => last.map(Reach::Last),
+    };
+    // First the interest, then the end of the bus: whatever is published from here on either lies
+    // behind `from` or wakes us.
+    let interest = Interest::new(bus.clone(), topic.clone());
+    let from = bus.end();
+    let beginning = Beginning {
+        retry_ms,
+        position: Position {
+            epoch: bus.epoch(),
+            next: from,
+        },
+    };
+    let most = limits.max_queue_bytes / REPLAY_SHARE;
+    let beginning = match reach {
+        None => beginning.alone(),
+        Some(reach) => {
+            // Not on this thread, which others wait for.
+            let read = move || replay(&bus, &topic, reach, &beginning, most, id.is_some());
+            spawn_blocking(read).await.map_err(|_| too_busy())?
+        }
+    };
+    let (answer, answered) = oneshot::channel();
+    worker.end_of_turn.listen(Listen {
+        topic: interest,
+        from,
+        beginning,
+        limits: Rc::new(limits),
+        endpoint: endpoint.0,
+        answer,
+    });
+    match answered.await {
+        Ok(Ok(listening)) => Ok(Body(listening)),
+        Ok(Err(reason)) => Err(Response::sentence(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        Err(_) => Err(too_busy()), // the hub has ended, and the worker with it
+    }
+}
+
+/// The offset behind what the client has had. All of it is behind what is of another life of the bus,
+/// or was never given by us.
+fn behind(id: &str, epoch: u64) -> u64 {
+    let position = Some(id).filter(|id| id.len() <= MOST_ID_BYTES);
+    let position = position.and_then(|id| id.parse::<Position>().ok());
+    position
+        .filter(|position| position.epoch == epoch)
+        .map_or(u64::MAX, |position| position.next)
+}
+
+fn replay(
+    bus: &Bus,
+    topic: &Topic,
+    reach: Reach,
+    beginning: &Beginning,
+    most: usize,
+    tells: bool,
+) -> Bytes {
+    let past = bus.past(topic.as_str(), reach, beginning.position.next, most);
+    beginning.with(&past, most, tells)
+}
+
+/// The stream, as the connection asks for it.
+struct Body(Listening);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Body").field(&self.0).finish()
+    }
+}
+
+impl MessageBody for Body {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, io::Error>>> {
+        self.0.poll_next(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_another_life_or_of_nobody_has_everything_before_it() {
+        assert_eq!(behind("7-41", 7), 42);
+        assert_eq!(behind("7--1", 7), 0);
+        for id in ["6-41", "41", "x", &format!("7-{}1", "0".repeat(80))] {
+            assert_eq!(behind(id, 7), u64::MAX, "{id}");
+        }
+    }
+}
