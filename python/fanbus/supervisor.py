@@ -76,8 +76,8 @@ class Supervisor:
         *,
         on_ready: Callable[[int], None] | None = None,
     ) -> None:
-        """`app` is None for a caretaker, which starts no workers. `on_ready` gets the port,
-        instead of the banner that says it.
+        """`app` is None for a caretaker, which starts no workers. `on_ready` gets the port, instead
+        of the banner that says it.
         """
         self._app = app
         self._settings = settings
