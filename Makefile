@@ -89,6 +89,11 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
 		--markdown target/bench-bus/figures.md $(ARGS)
 
+.PHONY: compare
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (ARGS="--rounds 3 --seconds 2": 20 minutes; ARGS=--help)
+	PYTHON=$(PYTHON) benches/compare/install
+	$(BIN)/python -m benches.compare $(ARGS)
+
 .PHONY: fuzz
 fuzz: target/tools/bin/cargo-fuzz ## the bus, the frame codec and the handshake under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
 	@for target in $$($(FUZZ) list); do \
