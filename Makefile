@@ -16,6 +16,8 @@ PORT ?= 5000
 WORKERS ?=
 # Sections of the Autobahn suite that are left out, such as 12,13 (compression) for a quick run.
 EXCLUDE ?=
+# Paths of `make cost` whose names contain this.
+ONLY ?=
 MARKDOWN ?=
 
 VENV := .venv
@@ -86,6 +88,7 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
 	cargo test --locked --release $(BENCH_BUS)
 	cargo build --locked --release $(BENCH_BUS)
+	target/bench-bus/release/fanbus-bench-log
 	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
 		--markdown target/bench-bus/figures.md $(ARGS)
 
@@ -93,6 +96,11 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (ARGS="--rounds 3 --seconds 2": 20 minutes; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
+
+.PHONY: cost
+cost: $(VENV)/ok-valgrind ## instructions of the paths of a message, compared with benches/cost/figures.md (ONLY=turn, UPDATE=1)
+	cd benches/cost && cargo build --locked --release
+	$(PYTHON) benches/cost/count.py --only "$(ONLY)" $(if $(UPDATE),--update)
 
 .PHONY: fuzz
 fuzz: target/tools/bin/cargo-fuzz ## the bus, the frame codec and the handshake under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
@@ -117,6 +125,7 @@ lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and th
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features python -- -D warnings
 	cargo fmt --check --manifest-path benches/bus/Cargo.toml
+	cargo fmt --check --manifest-path benches/cost/Cargo.toml
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -126,6 +135,7 @@ lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and th
 format: $(VENV)/ok-dev ## put all code into its form
 	cargo fmt
 	cargo fmt --manifest-path benches/bus/Cargo.toml
+	cargo fmt --manifest-path benches/cost/Cargo.toml
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -185,6 +195,11 @@ $(VENV)/ok-browser: | $(VENV)/ok-dev
 # Counts the system calls of the bus.
 $(VENV)/ok-strace: | $(VENV)/ok-maturin
 	@command -v strace > /dev/null || tests/install-debian strace
+	@touch $@
+
+# Counts instructions.
+$(VENV)/ok-valgrind: | $(VENV)/ok-maturin
+	@command -v valgrind > /dev/null || tests/install-debian valgrind
 	@touch $@
 
 # Stands in front of a server in a test.

@@ -89,6 +89,9 @@ def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> st
     missing = sum(column(runs, at("missing")))
     due = missing + sum(column(runs, at("delivered")))
     told = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
+    orders = max(column(runs, at("orders")), default=0)
+    if orders > 1:
+        told += f"; {orders:.0f} different orders"
     failed = len([run for run in runs if "failed" in run])
     if failed:
         told += f"; {failed} of {len(runs)} runs failed: {why_not(runs)}"

@@ -120,7 +120,7 @@ impl Sockets {
                 &mut |message, _| is_greeted |= message.starts_with(greeting),
             )?;
             state.is_greeted = is_greeted;
-            Ok(state.readiness(next))
+            Ok(state.readiness(&next))
         })
     }
 
@@ -181,8 +181,8 @@ impl Sockets {
 impl State {
     /// While connections are opened, one is ready when it is upgraded and greeted: whichever comes
     /// last, and once.
-    fn readiness(&mut self, next: Next) -> Next {
-        let taken = match next {
+    fn readiness(&mut self, next: &Next) -> Next {
+        let taken = match *next {
             Next::Go(taken) | Next::Ready(taken) => taken,
             Next::End => return Next::End,
         };

@@ -75,6 +75,13 @@ impl Run {
         all as f64 / 1e3 / self.received().max(1) as f64
     }
 
+    /// User and system time of the producers per message, without what they spent on waiting for readers.
+    pub(crate) fn publish_ns(&self) -> f64 {
+        let spent = |it: &Sent| it.cpu_ns.saturating_sub(it.waiting_ns);
+        let messages: u64 = self.sent.iter().map(|it| it.messages).sum();
+        self.sent.iter().map(spent).sum::<u64>() as f64 / messages.max(1) as f64
+    }
+
     fn account(&self) -> Account {
         let sent = self.sent.iter().map(|it| it.messages).sum();
         let sum = |of: fn(&Received) -> u64| self.received.iter().map(of).sum();
@@ -218,6 +225,7 @@ struct Round {
     p999_us: Option<f64>,
     per_second: f64,
     cpu_us: f64,
+    publish_ns: f64,
     #[serde(flatten)]
     account: Account,
 }
@@ -231,6 +239,7 @@ fn round(case: Case, run: &Run) -> Round {
         p999_us: latency(0.999),
         per_second: run.per_second(),
         cpu_us: run.cpu_us(),
+        publish_ns: run.publish_ns(),
         account: run.account(),
     }
 }
@@ -266,6 +275,21 @@ mod tests {
         let run = run(&[(1000, 50), (2000, 49), (9000, 1)]);
         let at = |part| format!("{}", run.latency_us(part));
         assert_eq!([0.5, 0.51, 0.99, 0.999].map(at), ["1", "2", "2", "9"]);
+    }
+
+    #[test]
+    fn waiting_for_readers_is_no_part_of_a_publish() {
+        let sent = |messages, cpu_ns, waiting_ns| Sent {
+            messages,
+            begin_ns: 0,
+            cpu_ns,
+            waiting_ns,
+        };
+        let run = Run {
+            sent: vec![sent(10, 1000, 500), sent(30, 700, 0)],
+            received: Vec::new(),
+        };
+        assert_eq!(format!("{}", run.publish_ns()), "30");
     }
 
     #[test]

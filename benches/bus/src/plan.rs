@@ -71,6 +71,14 @@ pub(crate) struct Case {
 const SIZES: [usize; 5] = [64, 128, 1 << 10, 64 << 10, 1 << 20];
 const CROWDS: [(usize, usize); 5] = [(1, 1), (2, 2), (4, 4), (1, 4), (4, 1)];
 
+/// The rows that show what producers cost each other, beside those of one and four above.
+const PRODUCERS: [usize; 4] = [2, 8, 16, 32];
+/// Bytes of their messages.
+pub(crate) const CONTENDED_BYTES: usize = 128;
+
+/// What all rings of a run take together at most.
+const ALL_RINGS_BYTES: usize = 64 << 20;
+
 /// All rows, in the order of the tables.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -85,6 +93,10 @@ pub(crate) fn cases() -> Vec<Case> {
     add(Work::AsleepApart, &[128, 1 << 10, 64 << 10]);
     for (producers, readers) in CROWDS {
         add(Work::Throughput { producers, readers }, &SIZES);
+    }
+    for producers in PRODUCERS {
+        let readers = 1;
+        add(Work::Throughput { producers, readers }, &[CONTENDED_BYTES]);
     }
     cases
 }
@@ -119,9 +131,20 @@ impl Case {
         format!("{}, {}", self.work.name(), size_name(self.bytes))
     }
 
-    /// A broker needs a CPU while the other two are taken by a producer and a reader that spin.
+    /// A broker needs a CPU while the other two are taken by a producer and a reader that spin. What
+    /// producers cost each other is a question about Fanbus's log.
     pub(crate) fn has(self, contender: Contender) -> bool {
+        if self.work.producers() > 4 || (self.work.producers(), self.work.readers()) == (2, 1) {
+            return contender == Contender::Fanbus;
+        }
         self.work != Work::Busy || !contender.has_broker()
+    }
+
+    /// Bytes of each of Fanbus's rings: what was wished for, or less if there are many.
+    pub(crate) fn ring_bytes(self, wish: usize) -> usize {
+        let members = self.work.producers() + self.work.readers();
+        let most = (ALL_RINGS_BYTES / members + 1).next_power_of_two() / 2;
+        if members > 8 { wish.min(most) } else { wish }
     }
 
     /// What a reader does while there is nothing: whatever gets the transport furthest.

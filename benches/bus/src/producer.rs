@@ -28,6 +28,7 @@ impl UsePublisher for Producing<'_> {
             window: &mut window,
             producer: task.number as u32,
             number: 0,
+            waiting_ns: 0,
         };
         match task.pace {
             Pace::Spinning {
@@ -51,13 +52,15 @@ impl UsePublisher for Producing<'_> {
             Pace::Flat { for_ns } => flat(&mut stream, begin_ns + for_ns)?,
         }
         let messages = stream.number;
+        let (cpu_ns, waiting_ns) = (cpu_ns() - cpu, stream.waiting_ns);
         stream.wait_for_room()?;
         stream.publish(true, now_ns())?;
         stream.publisher.flush()?;
         let sent = Sent {
             messages,
             begin_ns,
-            cpu_ns: cpu_ns() - cpu,
+            cpu_ns,
+            waiting_ns,
         };
         // Stays until everybody has everything: some transports take with them what was not read.
         child::say(&serde_json::to_string(&sent)?);
@@ -72,6 +75,8 @@ struct Stream<'a, P> {
     message: Vec<u8>,
     producer: u32,
     number: u64,
+    /// CPU that went into waiting for room.
+    waiting_ns: u64,
 }
 
 impl<P: Publish> Stream<'_, P> {
@@ -82,11 +87,13 @@ impl<P: Publish> Stream<'_, P> {
             return Ok(false);
         }
         self.publisher.flush()?;
+        let before = cpu_ns();
         while !self.window.is_open(self.number) {
             if !self.window.refresh()? {
                 thread::yield_now();
             }
         }
+        self.waiting_ns += cpu_ns() - before;
         Ok(true)
     }
 

@@ -183,8 +183,8 @@ impl Setting<'_> {
             folder: folder.to_owned(),
             name: self.name.clone(),
             broker: self.broker.clone(),
-            window: self.case.window(self.ring_bytes),
-            ring_bytes: self.ring_bytes,
+            window: self.case.window(self.case.ring_bytes(self.ring_bytes)),
+            ring_bytes: self.case.ring_bytes(self.ring_bytes),
         }
     }
 

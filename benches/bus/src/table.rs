@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::figures::{Figures, Run};
 use crate::options::Options;
-use crate::plan::{Case, Contender, Work};
+use crate::plan::{CONTENDED_BYTES, Case, Contender, Work};
 use crate::{Outcome, clock};
 
 /// Where and when it was measured.
@@ -121,6 +121,7 @@ pub(crate) fn markdown(header: &Header, figures: &Figures) -> String {
             Some(format!("{}{times}", amount(rate)))
         });
     }
+    producers(&mut text, figures);
     bars(&mut text, figures);
     accounts(&mut text, figures);
     text
@@ -154,6 +155,29 @@ fn times(contender: Contender, ratio: Option<f64>) -> String {
     match ratio {
         Some(ratio) if contender != Contender::Fanbus => format!(" ({}×)", digits(ratio)),
         _ => String::new(),
+    }
+}
+
+/// What a publish costs its producer, when there are so many that publish to one reader.
+fn producers(text: &mut String, figures: &Figures) {
+    let is_asked = |case: &Case| {
+        let is_flat = matches!(case.work, Work::Throughput { .. });
+        is_flat && case.work.readers() == 1 && case.bytes == CONTENDED_BYTES
+    };
+    let mut cases: Vec<_> = figures.cases().into_iter().filter(is_asked).collect();
+    cases.sort_by_key(|case| case.work.producers());
+    let mut rows = String::new();
+    for case in cases {
+        let median = |of: fn(&Run) -> f64| figures.median(case, Contender::Fanbus, of);
+        if let (Some(cost), Some(rate)) = (median(Run::publish_ns), median(Run::per_second)) {
+            let (count, cost, rate) = (case.work.producers(), digits(cost), amount(rate));
+            let _ = writeln!(rows, "| {count} | {cost} | {rate} |");
+        }
+    }
+    if !rows.is_empty() {
+        *text += "\n**Fanbus, so many producers and one reader, 128 B**\n\n";
+        *text += "| producers | CPU ns per publish | published per second |\n|---|---|---|\n";
+        *text += &rows;
     }
 }
 

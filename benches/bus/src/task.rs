@@ -67,6 +67,8 @@ pub(crate) struct Sent {
     pub(crate) messages: u64,
     pub(crate) begin_ns: u64,
     pub(crate) cpu_ns: u64,
+    /// How much of `cpu_ns` went into waiting for readers.
+    pub(crate) waiting_ns: u64,
 }
 
 /// What a reader got.

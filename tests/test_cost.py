@@ -1,0 +1,77 @@
+"""`make cost` says which paths cost more than they did, or less."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from scripts import script
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def count() -> ModuleType:
+    return script("benches/cost/count.py")
+
+
+def test_what_is_written_down_is_read_again(count: ModuleType) -> None:
+    figures = {"turn: echo": count.Figure(2936.0, 0.0123), "publish, 64 B": count.Figure(1e6, 0.0)}
+    made, again = count.read(count.written("rustc 1.95.0; valgrind-3.19.0; x86_64, a CPU", figures))
+    assert made == "rustc 1.95.0; valgrind-3.19.0; x86_64, a CPU"
+    assert again == figures
+
+
+def test_the_committed_figures_are_of_every_path(count: ModuleType) -> None:
+    made, figures = count.read((ROOT / "benches/cost/figures.md").read_text())
+    assert made.startswith("rustc ")
+    turns = (ROOT / "benches/cost/src/turns.rs").read_text()
+    names = re.findall(r'"(turn: [^"]+)"', turns)
+    assert len(names) >= 5
+    assert set(names) == {name for name in figures if name.startswith("turn: ")}
+    assert all(figure.instructions > 0 for figure in figures.values())
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "said"),
+    [
+        (1004.0, 0, "+0.40%"),
+        (1030.0, 1, "more"),
+        (970.0, 1, "less"),
+    ],
+)
+def test_a_change_beyond_the_tolerance_is_told(
+    count: ModuleType, capsys: pytest.CaptureFixture[str], now: float, status: int, said: str
+) -> None:
+    before = {"path": count.Figure(1000.0, 0.001)}
+    after = {"path": count.Figure(now, 0.0)}
+    assert count.show(before, after, is_whole=True, counts=True) == status
+    assert said in capsys.readouterr().out
+
+
+def test_a_noisy_path_may_change_by_more(count: ModuleType) -> None:
+    before = {"path": count.Figure(1000.0, 0.02)}
+    after = {"path": count.Figure(1030.0, 0.0)}
+    assert count.show(before, after, is_whole=True, counts=True) == 0
+
+
+def test_paths_that_are_new_or_gone_are_told(
+    count: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = {"old": count.Figure(1.0, 0.0)}, {"new": count.Figure(1.0, 0.0)}
+    assert count.show(old, new, is_whole=True, counts=True) == 1
+    said = capsys.readouterr().out
+    assert "gone" in said
+    assert "new" in said
+    assert count.show(old, {}, is_whole=False, counts=True) == 0, "the others were not asked for"
+
+
+def test_callgrinds_dumps_are_told_apart(count: ModuleType, tmp_path: Path) -> None:
+    for name, part, thread, total in [("1-01", 1, 1, 5), ("2-01", 2, 1, 7), ("2-02", 2, 2, 9)]:
+        text = f"part: {part}\nthread: {thread}\nfn=(1)\n1 2\ntotals: {total}\n"
+        (tmp_path / f"out.{name}").write_text(text)
+    (tmp_path / "out").write_text("")
+    assert count.totals(tmp_path) == {(1, 1): 5, (2, 1): 7, (2, 2): 9}
