@@ -216,8 +216,8 @@ def settings(options: Namespace) -> BenchSettings:
     """What `_core.bench` is to measure. What was not said is left to its defaults."""
     names = (
         "mode url publish_url pid seconds warmup patience connections publishers in_flight rate "
-        "bytes binary records compressed prefix envelope hello greeting subprotocol headers method body ca_file "
-        "insecure"
+        "bytes binary records compressed prefix envelope hello greeting subprotocol headers method "
+        "body ca_file insecure"
     )
     given = vars(options)
     chosen = {name: given[name] for name in names.split() if given.get(name) is not None}
