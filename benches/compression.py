@@ -14,6 +14,7 @@ import sys
 
 from .compare.keeping import head, keep_json, raw
 from .compare.measuring import Run, Times, measure
+from .compare.serving import end_in_order
 from .compare.tables import at, column, pick
 from .compare.work import FANBUS, Entry, Row
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--subscribers", type=int, default=1000)
     options = parser.parse_args()
+    end_in_order()
     times = Times(options.seconds, 1.0)
     results: dict[str, list[tuple[Run, Run]]] = {}
     rows: list[Row] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benching import QUICK
-from running import DEADLINE_S
+from running import DEADLINE_S, wait_for
 
 ROOT = Path(__file__).parent.parent
 ONCE = ("--rounds", "1", *QUICK)
@@ -67,6 +68,24 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "granian: ERROR: No matching distribution / found" in done.stdout
     assert "| Robyn | robyn is not installed: run benches/compare/install |" in done.stdout
+
+
+def test_a_comparison_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benches.compare", "--out", str(tmp_path)]
+    command += ["--systems", "floor", "--rows", "16 in flight", "--rounds", "1", "--seconds", "600"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            # The server, and the load client.
+            wait_for(lambda: len(children(process.pid)) == 2, "a run")
+            begun = children(process.pid)
+        finally:
+            process.terminate()
+        assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun), "their end")
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_a_name_that_nothing_has_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .keeping import head, keep, keep_json, raw
 from .measuring import Run, Times, measure
+from .serving import end_in_order
 from .systems import BY_NAME, HOME, SYSTEMS
 from .tables import Results, value, why_not
 from .work import Row, choose
@@ -60,6 +61,7 @@ def main() -> int:
         for row in rows:
             print(f"{row.name}: {'; '.join(entry.name for entry in row.entries)}")
         return 0
+    end_in_order()
     times = Times(options.seconds, options.warmup)
     system = head(rows, options.rounds, options.seconds)
     try:

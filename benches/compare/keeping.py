@@ -33,8 +33,18 @@ def head(rows: Iterable[Row], rounds: int, seconds: float) -> dict[str, Any]:
         "load_average": os.getloadavg(),
         "rounds": rounds,
         "seconds": seconds,
-        "versions": {**versions, "Fanbus": fanbus.__version__, "floor": "fanbus bench server"},
+        "versions": {
+            **versions,
+            "Fanbus": f"{fanbus.__version__}{build()}",
+            "floor": "fanbus bench server",
+        },
     }
+
+
+def build() -> str:
+    """The Makefile marks what was built. An unoptimised Fanbus is measured by mistake."""
+    is_debug = (ROOT / ".venv/ok-debug").exists()
+    return ", a debug build: its figures are good for nothing" if is_debug else ""
 
 
 def processor() -> str:
