@@ -56,7 +56,8 @@ test: $(VENV)/ok-browser $(VENV)/ok-strace $(VENV)/ok-nginx node_modules/ok ## a
 .PHONY: single
 single: $(VENV)/ok-debug ## the core of the Python tests, served by one process with threads
 	FANBUS_SINGLE_PROCESS=1 $(BIN)/python -m pytest -q tests/test_http.py tests/test_websocket.py \
-		tests/test_isolation.py tests/test_request_limits.py
+		tests/test_isolation.py tests/test_request_limits.py tests/test_hooks.py tests/test_history.py \
+		tests/test_compression.py tests/test_tls.py tests/test_hostile.py
 
 .PHONY: versions
 versions: ## the core of the Python tests under each Python from 3.10 to 3.14 that is here (VERSIONS="3.10 3.13")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from benching import Unreliable
 from outside import Program
+from placing import Run, Running
 from running import Server
 
 _servers = pytest.StashKey[list[Server]]()
@@ -58,6 +61,28 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
         one.destroy()
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """`run("--uds", "x.sock")`: one worker on a free port, unless the words say otherwise."""
+    started: list[Running] = []
+
+    def start(*words: str, wait: bool = True, **popen: Any) -> Running:
+        if not {"--port", "--uds", "--fd"} & set(words):
+            words = ("--port", "0", *words)
+        if not {"--workers", "-w"} & set(words):
+            words = ("-w", "1", *words)
+        one = Running(tmp_path, len(started), words, **popen)
+        started.append(one)
+        return one.ready() if wait else one
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            assert one.end() == 0, one.log()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
 def unreliable() -> Iterator[Unreliable]:
     """A server of another make that does wrong on purpose."""
@@ -86,3 +111,29 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"With CI=true nothing is skipped: {report.longrepr}"
     return report
+
+
+_left_out = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "supervised(why): needs several workers, and is left out of `make single`"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a single process, leaves out what cannot be there, and says why in the summary."""
+    if os.environ.get("FANBUS_SINGLE_PROCESS") != "1":
+        return
+    marked = [(item, item.get_closest_marker("supervised")) for item in items]
+    config.stash[_left_out] = [f"{item.nodeid}: {mark.args[0]}" for item, mark in marked if mark]
+    config.hook.pytest_deselected(items=[item for item, mark in marked if mark])
+    items[:] = [item for item, mark in marked if not mark]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(_left_out, []):
+        terminalreporter.write_line(f"Not in a single process: {line}")

@@ -93,6 +93,7 @@ class Server:
             if name == "FANBUS_SINGLE_PROCESS"  # `make single`
             or not (name.startswith("FANBUS_") or name == "WEB_CONCURRENCY")
         }
+        self._is_single = {**inherited, **environment}.get("FANBUS_SINGLE_PROCESS") == "1"
         with stderr.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, str(path), *arguments],
@@ -116,6 +117,11 @@ class Server:
     def pid(self) -> int:
         """The supervisor's."""
         return self.process.pid
+
+    @property
+    def processes(self) -> int:
+        """How many of them serve."""
+        return 1 if self._is_single else self.workers
 
     @property
     def segment(self) -> Path:
@@ -144,8 +150,8 @@ class Server:
         wait_for(lambda: text in self.log(), f"{text!r} on stderr")
 
     def worker_pids(self) -> list[int]:
-        """The living workers."""
-        return children(self.pid)
+        """The living workers. A single process is its own."""
+        return [self.pid] if self._is_single else children(self.pid)
 
     def http(self) -> httpx.Client:
         """A client that opens a new connection for each request, so that all workers are met."""

@@ -136,6 +136,7 @@ def test_relays_and_other_processes_are_kept_too(server: StartServer) -> None:
     assert heard == ["from a relay", b"\x00\xff", "from a script"]
 
 
+@pytest.mark.supervised("it kills workers, and waits for others in their place")
 def test_history_outlives_workers_and_the_server(server: StartServer) -> None:
     kept = server("kept", workers=2)
     publish(kept, "room:a", *texts(range(50)))

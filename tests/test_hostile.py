@@ -89,7 +89,7 @@ def footprints(server: Server) -> list[Footprint]:
 def tidied(server: Server) -> list[Footprint]:
     """What each worker holds when it has given back what it does not use."""
     waiting = set(server.worker_pids())
-    assert len(waiting) == WORKERS
+    assert len(waiting) == server.processes
 
     def all_met() -> bool:
         with server.http() as http:

@@ -222,3 +222,9 @@ def test_the_documentation_has_the_table() -> None:
     page = (Path(__file__).parent.parent / "docs/howto/configuration.md").read_text()
     tables = page[page.index("### ") :]
     assert tables == as_markdown(OPTIONS), "put in what `fanbus config --markdown` prints"
+
+
+def test_settings_outlive_a_reload_as_json() -> None:
+    values = {option.name: sample(option)[1] for option in OPTIONS if option.name != "fd"}
+    for settings in (Settings(), Settings(**values), Settings(fd=7)):
+        assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings

@@ -9,115 +9,17 @@ import pwd
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import pytest
 from websockets.sync.client import connect, unix_connect
 
-from running import APPS, DEADLINE_S, children, wait_for
-
-
-class Running:
-    """A server that `fanbus run` was asked for."""
-
-    def __init__(self, directory: Path, number: int, words: tuple[str, ...], **popen: Any) -> None:
-        self.stderr = directory / f"stderr-{number}"
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("FANBUS_")
-        }
-        environment |= popen.pop("environment", {})
-        prefix = popen.pop("prefix", ())
-        name = "placed:make" if "--factory" in words else "placed:app"
-        target = [name, "--app-dir", str(APPS)]
-        with self.stderr.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "fanbus", "run", *target, *words],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                **popen,
-            )
-
-    def log(self) -> str:
-        return self.stderr.read_text(errors="replace")
-
-    def ready(self) -> Running:
-        def is_up() -> bool:
-            assert self.process.poll() is None, self.log()
-            return "Ctrl+C ends it." in self.log()
-
-        wait_for(is_up, "the banner")
-        return self
-
-    @property
-    def port(self) -> int:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.log())
-        assert found is not None
-        return int(found[1])
-
-    def get(self, path: str = "/place", **headers: str) -> httpx.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(url, headers=named, timeout=DEADLINE_S, trust_env=False)
-
-    def wait_for_log(self, text: str) -> str:
-        """The line that has it."""
-        wait_for(lambda: text in self.log(), f"{text!r} on stderr")
-        return next(line for line in self.log().splitlines() if text in line)
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
-
-
-class Run(Protocol):
-    def __call__(self, *words: str, wait: bool = True, **popen: Any) -> Running: ...
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """`run("--uds", "x.sock")`: one worker on a free port, unless the words say otherwise."""
-    started: list[Running] = []
-
-    def start(*words: str, wait: bool = True, **popen: Any) -> Running:
-        if not {"--port", "--uds", "--fd"} & set(words):
-            words = ("--port", "0", *words)
-        if not {"--workers", "-w"} & set(words):
-            words = ("-w", "1", *words)
-        one = Running(tmp_path, len(started), words, **popen)
-        started.append(one)
-        return one.ready() if wait else one
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            assert one.end() == 0, one.log()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(one.process.pid, signal.SIGKILL)
-
-
-def over(path: Path, target: str = "/place", **headers: str) -> dict[str, Any]:
-    """An answer over a Unix socket."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=DEADLINE_S) as client:
-        found: dict[str, Any] = client.get(f"http://server{target}", headers=named).json()
-        return found
-
-
-def refused(one: Running, said: str, status: int = 1) -> None:
-    assert one.process.wait(DEADLINE_S) == status, one.log()
-    assert said in one.log()
-    assert "Traceback" not in one.log()
-
+from placing import Run, over, refused
+from running import DEADLINE_S, children, wait_for
 
 # Where it listens.
 
@@ -373,12 +275,17 @@ def test_requests_and_websockets_have_their_lines_with_worker_and_pid(run: Run) 
     one.get("/nowhere")
     with connect(f"ws://127.0.0.1:{one.port}/ws") as ws:
         ws.recv(DEADLINE_S)
+        ws.close(4321)
+    with connect(f"ws://127.0.0.1:{one.port}/ws") as ws:
+        ws.recv(DEADLINE_S)
+        ws.socket.shutdown(socket.SHUT_RDWR)
     line = one.wait_for_log('"GET /any/x?y=1 HTTP/1.1" 200 1 ')
     (worker,) = children(one.process.pid)
     assert f"[worker 1 {worker}] INFO 127.0.0.1 " in line
     one.wait_for_log('"GET /nowhere HTTP/1.1" 404')
     one.wait_for_log('"WebSocket /ws opened" 101')
-    one.wait_for_log('"WebSocket /ws closed"')
+    one.wait_for_log('"WebSocket /ws closed" 4321 - ')
+    one.wait_for_log('"WebSocket /ws closed" 1006 - ')
 
 
 def test_what_was_asked_right_before_the_end_is_in_the_log(run: Run) -> None:
@@ -446,6 +353,10 @@ def test_json_lines_have_their_parts(run: Run) -> None:
     expected = ["fanbus.access", "worker 1", worker, "info", "request", "GET", "/any/x", 200, "me"]
     assert [line[part] for part in parts] == expected
     assert line["time"].endswith("Z")
+    with connect(f"ws://127.0.0.1:{one.port}/ws") as ws:
+        ws.recv(DEADLINE_S)
+    closed = json.loads(one.wait_for_log('"closed"'))
+    assert (closed["close_code"], closed["status"]) == (1000, None)
 
 
 @pytest.mark.parametrize("form", ["plain", "json", "color"])

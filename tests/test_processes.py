@@ -17,6 +17,9 @@ import pytest
 
 from conftest import StartServer
 from fanbus import steering
+from fanbus.config import Settings
+from fanbus.health import outlived
+from fanbus.slots import Process
 from rawsocket import RawSocket
 from running import DEADLINE_S, Server, is_alive, wait_for
 
@@ -179,6 +182,32 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(server: StartServer) ->
         one.wait_for_log("MiB of memory; replacing it")
         wait_for(lambda: not is_alive(before), "the end of the fat one")
         assert http.get("/").json()["pid"] != before
+
+
+def test_workers_of_one_age_are_not_replaced_at_one_time() -> None:
+    settings = Settings(workers_lifetime=100, workers_lifetime_jitter=100)
+
+    def replaced_at(pid: int) -> int:
+        process = Process(pid, 0, None, -1, 0.0, 0.0)
+        return next(age for age in range(300) if outlived(process, settings, age))
+
+    ages = [replaced_at(pid) for pid in range(1000, 1100)]
+    assert min(ages) >= 100
+    assert max(ages) <= 201
+    assert len(set(ages)) > 30
+
+
+def test_the_jitter_of_the_number_of_requests_differs_between_workers(server: StartServer) -> None:
+    """Both get many requests; with the same limit they would reach it one right after the other."""
+    environment = {
+        "FANBUS_LIMIT_MAX_REQUESTS": "5",
+        "FANBUS_LIMIT_MAX_REQUESTS_JITTER": "100000000",
+    }
+    one = server("changing", workers=2, environment=environment)
+    before = one.worker_pids()
+    for _ in range(5):
+        assert pids_that_answer(one) <= set(before)
+    assert "has served its number of requests" not in one.log()
 
 
 # More and fewer

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -209,6 +209,114 @@ def test_code_that_does_not_start_changes_nothing(
     wait_for_version(one, "3")
 
 
+ONLY_IN_THE_PROBE = """
+import fanbus.origin
+if fanbus.origin.PROBE is None:
+    {what}
+"""
+
+
+def only_in_the_probe(what: str) -> str:
+    """Code that the probe finds well, and that breaks when it is read once more."""
+    return ONLY_IN_THE_PROBE.format(what=what)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raise RuntimeError('broken in between')", "RuntimeError: broken in between"),
+        ("raise SystemExit(7)", "It ended before the server was there"),
+        ("os.environ['FANBUS_WORKERS'] = 'many'; app.run()", "FANBUS_WORKERS"),
+        ("import fanbus.supervisor; fanbus.supervisor.Orphans = None", "TypeError"),
+    ],
+)
+def test_code_that_breaks_after_the_probe_leaves_the_old_workers(
+    server: StartServer, changing: Changing, what: str, said: str
+) -> None:
+    one = server(changing.path, workers=2)
+    before = one.worker_pids()
+    changing.write("2", extra=only_in_the_probe(what))
+    with Load(one) as load:
+        one.send_signal(signal.SIGHUP)
+        one.wait_for_log("The new code broke after it had been tried; the old workers stay.")
+        wait_for(lambda: load.answers > 20, "answers")
+        assert said in one.log()
+        assert one.worker_pids() == before
+        assert versions(one) == {"1"}
+        one.send_signal(signal.SIGTTIN)
+        one.wait_for_log("no further worker until the new code starts")
+        # Again, as broken as before: nothing is lost by it.
+        one.send_signal(signal.SIGHUP)
+        wait_for(lambda: one.log().count("after it had been tried") == 2, "the second try")
+        changing.write("3")
+        one.send_signal(signal.SIGHUP)
+        wait_for_version(one, "3")
+    assert load.failures == []
+    wait_for(lambda: len(one.worker_pids()) == 2, "the end of the old workers")
+    one.send_signal(signal.SIGTTIN)
+    wait_for(lambda: len(one.worker_pids()) == 3, "a worker more, as ever")
+    one.send_signal(signal.SIGTERM)
+    assert one.wait() == 0
+
+
+def test_without_code_the_old_workers_are_ended_in_order_and_nothing_is_left(
+    server: StartServer, changing: Changing, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    one = server(changing.path, workers=2, environment={"FANBUS_PID_FILE": str(pid_file)})
+    changing.write("2", extra=only_in_the_probe("raise RuntimeError('broken in between')"))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("The new code broke after it had been tried")
+    assert pid_file.read_text() == f"{one.pid}\n"
+    with RawSocket(one.port) as raw:
+        raw.write(b"GET /slow/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert versions(one) == {"1"}
+        one.send_signal(signal.SIGTERM)
+        assert raw.answer().status == 200
+    assert one.wait() == 0
+    assert not pid_file.exists()
+    assert one.segment.exists(), "the application keeps its history"
+
+
+def test_without_code_a_dead_worker_has_the_new_code_tried_again(
+    server: StartServer, changing: Changing
+) -> None:
+    one = server(changing.path, workers=2)
+    before = one.worker_pids()
+    broken = "if not os.path.exists(__file__ + '.well'): raise RuntimeError('broken in between')"
+    changing.write("2", extra=only_in_the_probe(broken))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("The new code broke after it had been tried")
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: one.log().count("after it had been tried") >= 3, "two more tries")
+    assert is_alive(before[1]), "nobody ends the other one for it"
+    Path(f"{changing.path}.well").touch()
+    wait_for_version(one, "2")
+    wait_for(lambda: len(now := one.worker_pids()) == 2 and before[1] not in now, "new workers")
+
+
+def test_without_code_a_changed_file_is_tried(server: StartServer, changing: Changing) -> None:
+    one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
+    changing.write("2", extra=only_in_the_probe("raise RuntimeError('broken in between')"))
+    one.wait_for_log("The new code broke after it had been tried")
+    assert versions(one) == {"1"}
+    changing.write("3")
+    wait_for_version(one, "3")
+
+
+def test_new_code_that_hangs_after_the_probe_gives_way_to_the_old(
+    server: StartServer, changing: Changing
+) -> None:
+    one = server(changing.path, workers=1, environment={"FANBUS_TIMEOUT_WORKER_BOOT": "3"})
+    changing.write("2", extra=only_in_the_probe("import threading; threading.Event().wait()"))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("It has not come to app.run() within 3 s.")
+    assert versions(one) == {"1"}
+    changing.write("3")
+    one.send_signal(signal.SIGHUP)
+    wait_for_version(one, "3")
+
+
 def test_a_worker_that_cannot_start_leaves_the_old_ones(
     server: StartServer, changing: Changing
 ) -> None:
@@ -275,13 +383,35 @@ def test_two_hups_at_once_end_with_the_last_code(server: StartServer, changing: 
     wait_for(lambda: len(one.worker_pids()) == 2, "two workers")
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 0.1, 0.3, 0.6, 1.0])
+# Places in a reload; each is come to once, and stays behind from then on.
+PLACES: dict[str, Callable[[Server, list[int]], bool]] = {
+    "at once": lambda _one, _old: True,
+    "a probe runs": lambda one, _old: "Reloading." in one.log(),
+    "the code is read": lambda one, _old: "read anew" in one.log(),
+    "a new worker boots": lambda one, old: (
+        "read anew" in one.log() and bool(set(one.worker_pids()) - set(old))
+    ),
+    "an old worker has gone": lambda one, old: bool(set(old) - set(one.worker_pids())),
+    "all is done": lambda one, _old: "Reloaded: " in one.log(),
+}
+# What a probe says goes to the supervisor, and is no line of the log if it is well.
+READ_ANEW = "import sys; sys.stderr.write('read anew\\n')"
+
+
+def hang_up_until(one: Server, changing: Changing, place: str) -> None:
+    """A reload, as far as that place."""
+    old = one.worker_pids()
+    changing.write("2", extra=READ_ANEW)
+    one.send_signal(signal.SIGHUP)
+    wait_for(lambda: PLACES[place](one, old), place)
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_term_during_a_hup_ends_everything_with_status_0(
-    server: StartServer, changing: Changing, pause_s: float
+    server: StartServer, changing: Changing, place: str
 ) -> None:
     one = server(changing.path, workers=2)
-    one.send_signal(signal.SIGHUP)
-    time.sleep(pause_s)  # a place in the reload, not a time to wait: each one must do
+    hang_up_until(one, changing, place)
     one.send_signal(signal.SIGTERM)
     assert one.wait() == 0
     assert children(one.pid) == []
@@ -299,30 +429,60 @@ def test_hup_during_term_does_not_keep_it_alive(server: StartServer, changing: C
     assert one.wait() == 0
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("place", PLACES)
 def test_when_the_supervisor_is_killed_in_a_hup_all_workers_go(
-    server: StartServer, changing: Changing, pause_s: float
+    server: StartServer, changing: Changing, place: str
 ) -> None:
     one = server(changing.path, workers=2)
-    one.send_signal(signal.SIGHUP)
-    time.sleep(pause_s)  # a place in the reload, as above
+    hang_up_until(one, changing, place)
     pids = children(one.pid)
     one.send_signal(signal.SIGKILL)
     one.wait()
     wait_for(lambda: not any(is_alive(pid) for pid in pids), "no process of it", deadline_s=2)
     two = server(changing.path, workers=2, environment={"PORT": str(one.port)})
-    assert versions(two) == {"1"}
+    assert versions(two) == {"2"}
 
 
-def test_a_worker_that_dies_in_a_hup_is_replaced(server: StartServer, changing: Changing) -> None:
+GATE = """
+while not os.path.exists(__file__ + ".open"):
+    time.sleep(0.01)
+"""
+
+
+def test_workers_that_die_while_new_code_is_tried_are_replaced(
+    server: StartServer, changing: Changing
+) -> None:
     one = server(changing.path, workers=2)
     old = one.worker_pids()
-    changing.write("2", extra="import time; time.sleep(0.5)")
+    changing.write("2", extra=GATE)
     one.send_signal(signal.SIGHUP)
+    one.wait_for_log("Reloading.")
     for pid in old:
         os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: one.log().count("replaced at once") == 2, "the end of the old workers")
+    assert versions(one) == {"1"}, "the probe still waits, and the old code goes on"
+    Path(f"{changing.path}.open").touch()
     wait_for_version(one, "2")
     wait_for(lambda: len(one.worker_pids()) == 2, "two workers")
+
+
+def test_workers_that_die_while_new_code_is_read_are_replaced(
+    server: StartServer, changing: Changing
+) -> None:
+    one = server(changing.path, workers=2)
+    old = one.worker_pids()
+    gate = f"exec({READ_ANEW + GATE!r})"
+    changing.write("2", extra=only_in_the_probe(gate))
+    one.send_signal(signal.SIGHUP)
+    one.wait_for_log("read anew")
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    with RawSocket(one.port) as raw:  # nobody serves now, and nobody is refused
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        Path(f"{changing.path}.open").touch()
+        assert raw.answer().status == 200
+    wait_for_version(one, "2")
+    wait_for(lambda: len(now := one.worker_pids()) == 2 and not set(now) & set(old), "two workers")
 
 
 def test_a_changed_number_of_workers_counts_and_a_changed_port_waits(
@@ -348,7 +508,9 @@ def test_a_changed_number_of_workers_counts_and_a_changed_port_waits(
 
 def test_twenty_hups_under_load_and_nobody_notices(server: StartServer, changing: Changing) -> None:
     """No request fails, and no client misses a message that it could have had."""
-    one = server(changing.path, workers=2)
+    # Old workers close their clients over half of this time.
+    environment = {"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "4"}
+    one = server(changing.path, workers=2, environment=environment)
     clients = 500
     published: list[str] = []
     listeners = [Listener(one.port) for _ in range(clients)]

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import StartServer
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, is_alive, wait_for
+from running import DEADLINE_S, Server, children, is_alive, wait_for
 
 
 def run_app(
@@ -271,12 +271,56 @@ def test_every_worker_may_die_at_once(server: StartServer) -> None:
         assert http.get("/pid").status_code == 200
 
 
+def test_a_crash_loop_backs_off_and_ends_when_a_worker_lives(server: StartServer) -> None:
+    one = server("rooms", workers=1)
+    for deaths in range(1, 5):
+        (pid,) = wait_for(one.worker_pids, "a worker")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda n=deaths: one.log().count("was killed by SIGKILL") == n, "its burial")  # type: ignore[misc]
+    assert one.log().count("replaced at once") == 3
+    assert one.log().count("next start in 0.25 s") == 1
+    with one.http() as http:
+        assert http.get("/pid").status_code == 200
+
+
 def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> None:
     one = server("rooms", workers=1)
     (before,) = one.worker_pids()
     os.kill(before, signal.SIGTERM)
     wait_for(lambda: (now := one.worker_pids()) and before not in now, "a new worker")
     one.wait_for_log(f"(PID {before}) ended with status 0")
+
+
+def test_a_signal_that_comes_before_the_loop_runs_is_not_forgotten(
+    server: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.py"
+    early = """
+import os, pathlib, signal
+import fanbus.worker
+
+make = fanbus.worker.new_event_loop
+
+def early(kind):
+    class Early(type(make(kind))):
+        def run_forever(self):
+            if not (first := pathlib.Path(__file__).with_name("first")).exists():
+                first.touch()
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().run_forever()
+    return Early()
+
+fanbus.worker.new_event_loop = early
+"""
+    path.write_text(
+        app_source("import os; app.run(port=int(os.environ['PORT']), workers=1)", early)
+    )
+    one = server(path)
+    one.wait_for_log("was killed by SIGTERM; replaced at once")
+    (before,) = one.worker_pids()
+    with one.http() as http:
+        assert http.get("/").text == "hello"
+    assert one.worker_pids() == [before]
 
 
 # The end
@@ -387,7 +431,7 @@ def test_after_a_kill_the_next_server_starts_on_the_same_port(server: StartServe
 
 def test_one_process_serves_where_it_is_asked_for(server: StartServer) -> None:
     one = server("rooms", workers=4, environment={"FANBUS_SINGLE_PROCESS": "1"})
-    assert one.worker_pids() == []
+    assert children(one.pid) == []
     assert one.log().startswith(
         "[fanbus] Starting on Linux (single process).\n"
         "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"

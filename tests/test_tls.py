@@ -157,6 +157,7 @@ def serial_number(port: int, certificates: Certificates) -> str:
         return str(certificate["serialNumber"])
 
 
+@pytest.mark.supervised("it kills a worker, and waits for another in its place")
 def test_a_new_worker_reads_the_files_anew(server: StartServer, certificates: Certificates) -> None:
     one = server("secure", environment=certificates.environment())
     old = serial_number(one.port, certificates)

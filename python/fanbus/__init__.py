@@ -10,10 +10,13 @@ from fanbus.bus import Bus, Record, Subscription
 from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
 from fanbus.forms import Form, Upload
 from fanbus.history import History
+from fanbus.rebirth import guard as _guard
 from fanbus.requests import Request
 from fanbus.responses import Response
 from fanbus.routing import Router
 from fanbus.websocket import WebSocket, WebSocketConfig
+
+_guard()
 
 __all__ = [
     "Bus",

@@ -39,6 +39,8 @@ class Note(NamedTuple):
     target: str
     version: str
     status: int
+    """Of the answer; of a WebSocket that was closed, its close code."""
+
     bytes: int | None
     referer: str
     agent: str
@@ -109,7 +111,8 @@ def _fields(note: Note) -> dict[str, Any]:
         "target": note.target,
         "scheme": _scheme(note),
         "protocol": note.version,
-        "status": note.status,
+        "status": None if note.what == "closed" else note.status,
+        "close_code": note.status if note.what == "closed" else None,
         "bytes": note.bytes,
         "seconds": round(note.took, 6),
         "referer": note.referer or None,

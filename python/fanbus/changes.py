@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,12 @@ class Changes:
     """Watches the directories of the application's modules, and those of `reload_dir` with all
     that is in them. Without `reload_dir`, the working directory is one."""
 
-    def __init__(self, settings: Settings, *, since: float | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, since: float | None = None, known: Iterable[str] = ()
+    ) -> None:
         """`since` (time.time) is when the code that runs was read; what has changed since then
-        counts, too. StartError if the machine allows no watch."""
+        counts, too. `known` are directories of modules of a life before.
+        StartError if the machine allows no watch."""
         self._included = (*_ALWAYS, *settings.reload_include)
         self._excluded = tuple(settings.reload_exclude)
         self._directories: dict[int, Path] = {}
@@ -54,7 +57,7 @@ class Changes:
             roots = [Path(name).resolve() for name in settings.reload_dir]
             for root in roots or [Path(origin.WORKING_DIRECTORY or ".").resolve()]:
                 self._watch_tree(root)
-            for directory in _directories_of_modules():
+            for directory in _directories_of_modules() | set(map(Path, known)):
                 self._watch(directory)
         except BaseException:
             self.close()
@@ -64,6 +67,10 @@ class Changes:
     def fileno(self) -> int:
         """Readable when `read` may have something."""
         return int(self._inotify)
+
+    def directories(self) -> list[str]:
+        """What is watched."""
+        return [str(directory) for directory in self._directories.values()]
 
     def has_changed(self) -> bool:
         """Whether something had changed before the watch began."""

@@ -8,7 +8,7 @@ A value that cannot work is a StartError with exit status 2, in a sentence that 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +321,19 @@ class Settings:
             name: str(Path(at).absolute()) for name, at in found.items() if at
         }
         return replace(self, **anchored)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the supervisor's next life."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Settings:
+        """What `to_json` gave, after it was JSON, which has no tuples."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in saved.items()
+        }
+        return cls(**fields)
 
 
 OPTIONS: tuple[Option, ...] = options_of(Settings)

@@ -11,11 +11,21 @@ import os
 import signal
 import sys
 
-__all__ = ["ENVIRONMENT", "PROBE", "STATE", "WORKING_DIRECTORY", "command", "die_with_parent"]
+__all__ = [
+    "ENVIRONMENT",
+    "PROBE",
+    "STATE",
+    "WORKING_DIRECTORY",
+    "adopt",
+    "command",
+    "die_with_parent",
+]
 
 _PROBE = "FANBUS_INTERNAL_PROBE"
 _STATE = "FANBUS_INTERNAL_STATE"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# sd_listen_fds(3): what systemd has handed over, the first life has taken.
+_OF_THE_START = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def _take_number(name: str) -> int | None:
@@ -52,14 +62,24 @@ if PROBE is not None:
     die_with_parent()
 
 
+_command = [sys.executable, *sys.orig_argv[1:]]
+
+
 def command() -> list[str]:
     """The command line that started this process, with the interpreter that is running."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    return list(_command)
+
+
+def adopt(command: list[str]) -> None:
+    """This process was started by another command than the server, in whose place it is."""
+    _command[:] = command
 
 
 def environment(*, probe: int | None = None, state: int | None = None) -> dict[str, str]:
     """The environment of the start, for a probe or for a supervisor's next life."""
     new = dict(ENVIRONMENT)
+    for name in _OF_THE_START:
+        new.pop(name, None)
     if probe is not None:
         new[_PROBE] = str(probe)
     if state is not None:

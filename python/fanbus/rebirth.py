@@ -2,34 +2,106 @@
 
 What it holds is handed over by number (listeners, reports), what it knows in a memory file. Signals
 stay blocked over the exec, so that none of them meets a process without handlers.
+
+The new code was tried by a probe, and may break all the same, because it is read once more. Until
+the new life stands (`settled`), whatever ends it starts the caretaker instead, which goes on with
+the old workers (`fanbus.caretaker`).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from fanbus import origin
 
-__all__ = ["inherited", "start_anew"]
+__all__ = ["fall_back", "guard", "inherited", "is_guarded", "settled", "start_anew", "wrong_script"]
+
+
+@dataclass
+class _Before:
+    """The life before this one."""
+
+    saved: int
+    """Its memory file."""
+
+    state: dict[str, Any]
+    is_guarded: bool
+    """Whether the caretaker takes over if this life ends."""
+
+
+_before: _Before | None = None
+
+
+def guard() -> None:
+    """Is called when the package is imported, which is before the application's code runs."""
+    global _before
+    if origin.STATE is None:
+        return
+    saved, origin.STATE = origin.STATE, None
+    with os.fdopen(os.dup(saved), "rb") as file:
+        file.seek(0)
+        state: dict[str, Any] = json.load(file)
+    if state["pid"] != os.getpid():  # a child of the application's has it by mistake
+        os.close(saved)
+        return
+    for number in (*state["descriptors"], saved):
+        os.set_inheritable(number, False)
+    _before = _Before(saved, state, is_guarded="why" not in state)
+    if not _before.is_guarded:  # this is the caretaker
+        return
+    sys.excepthook = _on_exception
+    atexit.register(_at_exit)
+    if state["limit_s"]:
+        # The first signal that counts is not handled before the code has been read.
+        signal.signal(signal.SIGALRM, _too_late)
+        signal.setitimer(signal.ITIMER_REAL, state["limit_s"])
 
 
 def inherited() -> dict[str, Any] | None:
     """The state of this process's life before. None if this is its first."""
-    if origin.STATE is None:
-        return None
-    descriptor, origin.STATE = origin.STATE, None
-    with os.fdopen(descriptor, "rb") as file:
-        state: dict[str, Any] = json.load(file)
-    if state["pid"] != os.getpid():  # a child of the application's has it by mistake
-        return None
-    for number in state["descriptors"]:
-        os.set_inheritable(number, False)
-    return state
+    return None if _before is None else _before.state
+
+
+def is_guarded() -> bool:
+    """Whether there are workers of the life before, and nobody else who would look after them."""
+    return _before is not None and _before.is_guarded and _before.state["pid"] == os.getpid()
+
+
+def settled() -> None:
+    """The new life stands, and looks after the workers itself from here on."""
+    global _before
+    if _before is None:
+        return
+    if _before.is_guarded:
+        _disarm()
+    os.close(_before.saved)
+    _before = None
+
+
+def fall_back(why: str) -> None:
+    """Starts the caretaker in place of this life. Returns if there is nothing to take care of."""
+    if not is_guarded():
+        return
+    assert _before is not None
+    saved, state = _before.saved, _before.state
+    _disarm()
+    _before.is_guarded = False
+    signal.pthread_sigmask(signal.SIG_BLOCK, state["signals"])
+    os.ftruncate(saved, 0)
+    os.lseek(saved, 0, os.SEEK_SET)
+    command = [sys.executable, "-m", "fanbus.caretaker"]
+    _execute(command, saved, {**state, "why": why}, state["descriptors"])
 
 
 def start_anew(state: dict[str, Any], descriptors: Iterable[int]) -> NoReturn:
@@ -40,20 +112,71 @@ def start_anew(state: dict[str, Any], descriptors: Iterable[int]) -> NoReturn:
     kept = list(descriptors)
     saved = os.memfd_create("fanbus-supervisor")
     try:
-        with os.fdopen(saved, "wb", closefd=False) as file:
-            file.write(json.dumps({**state, "pid": os.getpid(), "descriptors": kept}).encode())
-        os.lseek(saved, 0, os.SEEK_SET)
-        for number in (*kept, saved):
-            os.set_inheritable(number, True)
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-        if origin.WORKING_DIRECTORY is not None:
-            os.chdir(origin.WORKING_DIRECTORY)
-        command = origin.command()
-        os.execve(command[0], command, origin.environment(state=saved))  # noqa: S606 - our own
+        state = {**state, "pid": os.getpid(), "command": origin.command(), "descriptors": kept}
+        _execute(origin.command(), saved, state, kept)
     finally:  # only if it did not work
         os.close(saved)
         for number in kept:
             os.set_inheritable(number, False)
+
+
+def wrong_script() -> str:
+    """Why the script that this process runs cannot be read any more; empty if it can.
+
+    An error of syntax there is the one that Python finds before `guard` has been called.
+    """
+    main = sys.modules.get("__main__")
+    name = getattr(main, "__file__", None)
+    if name is None or getattr(main, "__spec__", None) is not None:  # python -c, python -m
+        return ""
+    path = Path(origin.WORKING_DIRECTORY or ".", name)
+    if path.suffix != ".py":
+        return ""
+    try:
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError) as error:
+        return "".join(traceback.format_exception_only(type(error), error)).strip()
+    return ""
+
+
+def _execute(
+    command: list[str], saved: int, state: dict[str, Any], descriptors: Iterable[int]
+) -> NoReturn:
+    with os.fdopen(saved, "wb", closefd=False) as file:
+        file.write(json.dumps(state).encode())
+    os.lseek(saved, 0, os.SEEK_SET)
+    for number in (*descriptors, saved):
+        os.set_inheritable(number, True)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    if origin.WORKING_DIRECTORY is not None:
+        os.chdir(origin.WORKING_DIRECTORY)
+    os.execve(command[0], command, origin.environment(state=saved))  # noqa: S606 - our own
+
+
+def _disarm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if signal.getsignal(signal.SIGALRM) is _too_late:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if sys.excepthook is _on_exception:
+        sys.excepthook = sys.__excepthook__
+    atexit.unregister(_at_exit)
+
+
+def _on_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    fall_back("".join(traceback.format_exception(kind, error, trace)).strip())
+    sys.__excepthook__(kind, error, trace)
+
+
+def _at_exit() -> None:
+    fall_back("It ended before the server was there. What it said stands above.")
+
+
+def _too_late(_number: int, frame: FrameType | None) -> None:
+    assert _before is not None
+    stack = "".join(traceback.format_stack(frame)).rstrip()
+    fall_back(f"It has not come to app.run() within {_before.state['limit_s']:g} s.\n{stack}")

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs, origin, probe, surroundings
+from fanbus import _core, logs, probe, rebirth, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import BusError, StartError
@@ -32,10 +32,13 @@ __all__ = [
     "check_tls",
     "importing",
     "is_importing",
+    "keeps_history",
     "leave_bus",
     "open_bus",
     "open_listeners",
     "open_tls",
+    "own_pid_file",
+    "remove_socket",
     "run_with",
     "serve",
     "settle",
@@ -108,7 +111,7 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
-    with surroundings.pid_file(_own_pid_file(settings)):
+    with surroundings.pid_file(own_pid_file(settings)):
         try:
             if settings.single_process:
                 from fanbus import single
@@ -145,11 +148,11 @@ def check_tls(settings: Settings) -> None:
         logs.logger.warning("%s", warning)
 
 
-def _own_pid_file(settings: Settings) -> str | None:
+def own_pid_file(settings: Settings) -> str | None:
     """None if a life of this process before a reload has written it, and then became a user who may
     not. The number in it is still right."""
     name = settings.pid_file
-    if origin.STATE is not None and name is not None and not os.access(name, os.W_OK):
+    if rebirth.inherited() is not None and name is not None and not os.access(name, os.W_OK):
         return None
     return name
 
@@ -183,10 +186,14 @@ def _place(settings: Settings, port: int) -> str:
     return f"uds-{zlib.crc32(os.fsencode(path)):08x}"
 
 
-def leave_bus(app: Fanbus, bus: _core.Bus, settings: Settings) -> None:
+def keeps_history(app: Fanbus) -> bool:
+    """Whether the bus of `app` outlives the server."""
+    return any(rule.history for rule in app._kept)
+
+
+def leave_bus(bus: _core.Bus, settings: Settings, *, keeps: bool) -> None:
     """The end of a server. Its bus goes, unless the application keeps some of it, or other servers
     that may have the same one are still on it."""
-    keeps = any(rule.history for rule in app._kept)
     if not keeps and (settings.reuse_port or settings.bus_name is not None):
         bus.close()
         with contextlib.suppress(BusError):  # it is in use

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fanbus import banner, worker
 from fanbus.logs import logger
-from fanbus.server import leave_bus, open_bus, open_listeners
+from fanbus.server import keeps_history, leave_bus, open_bus, open_listeners
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -34,7 +34,7 @@ def serve(app: Fanbus, settings: Settings) -> None:
             on_ready=lambda *_: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
-        leave_bus(app, bus, settings)
+        leave_bus(bus, settings, keeps=keeps_history(app))
 
 
 def _cannot_reload() -> None:

@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from fanbus.logs import logger
 from fanbus.notify import Notifier
 from fanbus.orphans import Orphans
 from fanbus.probe import Probe
-from fanbus.server import leave_bus, open_bus
+from fanbus.server import keeps_history, leave_bus, open_bus
 from fanbus.slots import Process, Slot
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Supervisor:
     reopens log files.
     """
 
-    def __init__(self, app: Fanbus, settings: Settings) -> None:
+    def __init__(self, app: Fanbus | None, settings: Settings) -> None:
+        """`app` is None for a caretaker, which starts no workers."""
         self._app = app
         self._settings = settings
         self._pid = os.getpid()
@@ -103,24 +105,59 @@ class Supervisor:
             self._slots = [Slot(index, listener) for index, listener in enumerate(bound, 1)]
         else:
             self._resume(state)
-        self._bus = open_bus(self._app, self._settings, self._port)
+        with self._or_the_caretaker():
+            self._bus = self._open_bus()
         with self._signals():  # also while leaving: a second Ctrl+C leaves nothing behind
             try:
-                self._orphans = Orphans(self._children())
-                _warn_of_threads()
-                if self._settings.reload or self._settings.debug:
-                    self._changes = Changes(self._settings, since=self._changed_since)
-                    self._selector.register(self._changes, selectors.EVENT_READ, self._on_change)
-                # The workers share what is there now; a collection would copy it into each.
-                gc.collect()
-                gc.freeze()
-                if state is not None:
-                    self._adapt_to_settings(state)
+                with self._or_the_caretaker():
+                    self._prepare(state)
+                rebirth.settled()
                 self._watch()
             finally:
                 self._leave()
         if self._failure is not None:
             raise StartError(self._failure, status=worker.STARTING_FAILED)
+
+    def _prepare(self, state: dict[str, Any] | None) -> None:
+        self._orphans = Orphans(self._children())
+        _warn_of_threads()
+        if self._settings.reload or self._settings.debug:
+            known = state["directories"] if state is not None else ()
+            self._changes = Changes(self._settings, since=self._changed_since, known=known)
+            self._selector.register(self._changes, selectors.EVENT_READ, self._on_change)
+        # The workers share what is there now; a collection would copy it into each.
+        gc.collect()
+        gc.freeze()
+        self._begin(state)
+
+    def _begin(self, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self._adapt_to_settings(state)
+
+    @contextmanager
+    def _or_the_caretaker(self) -> Iterator[None]:
+        """If a life after a reload cannot begin, the caretaker does, and the workers stay."""
+        try:
+            yield
+        except Exception as error:
+            if rebirth.is_guarded():
+                signal.pthread_sigmask(signal.SIG_BLOCK, worker.HANDLED)
+                self._on_signal()
+                if self._end_by is None:
+                    told = isinstance(error, StartError)
+                    rebirth.fall_back(str(error) if told else traceback.format_exc().strip())
+            raise
+
+    def _open_bus(self) -> _core.Bus:
+        assert self._app is not None
+        return open_bus(self._app, self._settings, self._port)
+
+    def _leave_bus(self, bus: _core.Bus) -> None:
+        leave_bus(bus, self._settings, keeps=self._keeps_history())
+
+    def _keeps_history(self) -> bool:
+        assert self._app is not None
+        return keeps_history(self._app)
 
     # The loop: it sleeps until a signal, a report, or the next thing that is due.
 
@@ -176,9 +213,7 @@ class Supervisor:
             is_due = slot.start_at is None or slot.start_at <= now
             if slot.current is None and is_due:
                 slot.current = self._start(slot)
-        if self._steered_until is not None and now >= self._steered_until:
-            self._steered_until = None
-            self._close_retired()
+        self._give_up_steered(now)
         if any(slot.next for slot in self._slots):
             return  # one after the other
         if sum(len(slot.leaving) for slot in self._all_slots()) >= _MOST_LEAVING:
@@ -200,6 +235,11 @@ class Supervisor:
                 return
         if self._is_rolling:
             self._end_rolling_if_done()
+
+    def _give_up_steered(self, now: float) -> None:
+        if self._steered_until is not None and now >= self._steered_until:
+            self._steered_until = None
+            self._close_retired()
 
     def _start(self, slot: Slot) -> Process | None:
         """A new process for the slot. None if there can be none now; it is tried again."""
@@ -240,6 +280,7 @@ class Supervisor:
 
     def _become_worker(self, slot: Slot, report: int, trace: int) -> NoReturn:
         assert self._bus is not None
+        assert self._app is not None
         for other in self._all_slots():
             if other is not slot and other.listener >= 0:
                 os.close(other.listener)
@@ -290,7 +331,11 @@ class Supervisor:
             old, slot.current, slot.next = slot.current, process, None
             if old is not None:
                 self._tell_to_end(slot, old)
-        if not self._up and all(one.current and one.current.is_ready for one in self._slots):
+        if (
+            self._app is not None
+            and not self._up
+            and all(one.current and one.current.is_ready for one in self._slots)
+        ):
             self._up = True
             banner.show(self._settings, self._port, self._app._counts(), self._pid)
             self._notifier.ready(self._status())
@@ -359,9 +404,12 @@ class Supervisor:
             slot.index,
             process.pid,
             _manner(exit_code),
-            f"next start in {pause:.2g} s" if pause else "replaced at once",
+            self._what_follows(pause),
             f" Its threads were:\n{stacks}" if stacks else "",
         )
+
+    def _what_follows(self, pause: float) -> str:
+        return f"next start in {pause:.2g} s" if pause else "replaced at once"
 
     # What is looked after.
 
@@ -451,9 +499,11 @@ class Supervisor:
         # Pending signals outlive the exec; what has been delivered is carried out before it.
         signal.pthread_sigmask(signal.SIG_BLOCK, worker.HANDLED)
         try:
-            if self._signals_from is not None:
-                self._on_signal()
+            self._on_signal()
             if self._end_by is not None or self._probe is not None:
+                return
+            if wrong := rebirth.wrong_script():
+                self._keep_old_code(wrong)
                 return
             slots = self._all_slots()
             held = [slot.listener for slot in slots if slot.listener >= 0]
@@ -474,6 +524,12 @@ class Supervisor:
             "retired": [slot.to_json() for slot in self._retired],
             "changed_since": since,
             "bus": self._bus.name if self._bus is not None else None,
+            # For the caretaker, if this has to be the last life with this code.
+            "settings": self._settings.to_json(),
+            "keeps_history": self._keeps_history(),
+            "directories": self._changes.directories() if self._changes is not None else [],
+            "limit_s": self._boot_limit(),
+            "signals": sorted(worker.HANDLED),
         }
 
     def _resume(self, state: dict[str, Any]) -> None:
@@ -613,7 +669,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            leave_bus(self._app, self._bus, self._settings)
+            self._leave_bus(self._bus)
 
     # Signals.
 
@@ -639,7 +695,8 @@ class Supervisor:
                     signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _on_signal(self) -> None:
-        assert self._signals_from is not None
+        if self._signals_from is None:
+            return
         try:
             received = self._signals_from.recv(4096)
         except BlockingIOError:

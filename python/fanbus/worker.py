@@ -110,21 +110,42 @@ def serve(
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
-        core.start(loop)
-        loop.add_reader(core.fileno(), core.drain)
         ending = _Ending(loop, core, settings.timeout_graceful_shutdown)
-        for number in end_on:
-            loop.add_signal_handler(number, ending.begin)
-        for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
-            loop.add_signal_handler(number, action)
-        on_ready(core, loop)
-        loop.run_forever()
+
+        def begin() -> None:
+            for number in end_on:
+                loop.add_signal_handler(number, ending.begin)
+            for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
+                loop.add_signal_handler(number, action)
+            core.start(loop)
+            loop.add_reader(core.fileno(), core.drain)
+            on_ready(core, loop)
+
+        _run(loop, begin)
         loop.remove_reader(core.fileno())
     finally:
         _finish_hooks(loop, app)
         _finish(loop)  # what handlers do at last may still publish
         app._worker = None
         log.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+    """Runs the loop until it is stopped. `begin` is the first thing in it, because uvloop forgets a
+    signal that comes while it has a handler and does not run yet."""
+    failures: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            begin()
+        except BaseException as error:  # noqa: BLE001 - the loop would only log it
+            failures.append(error)
+            loop.stop()
+
+    loop.call_soon(first)
+    loop.run_forever()
+    if failures:
+        raise failures[0]
 
 
 class _Ending:

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
@@ -175,6 +176,8 @@ pub struct Session<R, D> {
     ended: bool,
     /// Nobody is to be told of the end: nobody wants to know, or it has been told.
     told: bool,
+    /// The close code, once it is known.
+    code: Option<NonZeroU16>,
 }
 
 /// Why the session is to be closed, and when at the latest.
@@ -233,6 +236,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             failing: None,
             ended: false,
             told,
+            code: None,
         }
     }
 
@@ -491,8 +495,11 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.phase = Phase::Closing;
     }
 
-    /// Tells the handler, once, how the session ended.
+    /// Notes how the session ended, and tells the handler, once.
     fn tell_closed(&mut self, code: u16, reason: &str) {
+        if self.code.is_none() {
+            self.code = NonZeroU16::new(code);
+        }
         if !std::mem::replace(&mut self.told, true) {
             self.shared.inbox.closed(self.key(), code, reason);
             self.shared.end_of_turn.request();
@@ -515,15 +522,17 @@ fn refused(error: PublishError) -> Violation {
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D> {
-    type Output = ();
+    /// The close code: who closed first has chosen it. 1005 if there was none, 1006 if the connection
+    /// was lost.
+    type Output = u16;
 
-    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<u16> {
         let session = self.get_mut();
         if session.obey() {
             ready!(session.drive(task));
         }
         session.tell_closed(1006, "the connection was lost");
         session.shared.hub.do_send(Leave(session.key()));
-        Poll::Ready(())
+        Poll::Ready(session.code.map_or(1006, NonZeroU16::get))
     }
 }

@@ -21,6 +21,9 @@ const MOST_BYTES: usize = 4096;
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
 
+/// The close code of a WebSocket that ended without a farewell (RFC 6455, section 7.1.5).
+const CUT_OFF: u16 = 1006;
+
 /// What has been done.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum What {
@@ -49,7 +52,7 @@ pub struct Note {
     pub target: Box<str>,
     /// As in `HTTP/1.1`.
     pub version: &'static str,
-    /// Of the answer.
+    /// Of the answer; of a WebSocket that was closed, its close code.
     pub status: u16,
     /// Of the answer's body; None if they were not known when it began.
     pub bytes: Option<u64>,
@@ -160,6 +163,11 @@ impl Begun {
         };
     }
 
+    /// The WebSocket that it became was closed, with this code.
+    pub fn closed(mut self, code: u16) {
+        self.note.status = code;
+    }
+
     /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
     #[must_use]
     pub fn opened(mut self) -> Self {
@@ -168,6 +176,7 @@ impl Begun {
         self.note.took = self.began.elapsed();
         self.log.put(self.note.clone());
         self.note.what = What::Closed;
+        self.note.status = CUT_OFF;
         self.began = Instant::now();
         self
     }
@@ -221,6 +230,8 @@ mod tests {
         let (log, notes) = queue();
         drop(log.begin(&RequestHead::default(), DIRECT));
         drop(log.begin(&RequestHead::default(), DIRECT).opened());
+        let open = log.begin(&RequestHead::default(), DIRECT).opened();
+        open.closed(1001);
         log.end();
         let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
         let kinds: Vec<_> = taken.iter().map(|it| (it.what, it.status)).collect();
@@ -229,7 +240,9 @@ mod tests {
             [
                 (What::Request, CLIENT_GONE),
                 (What::Opened, 101),
-                (What::Closed, 101)
+                (What::Closed, CUT_OFF),
+                (What::Opened, 101),
+                (What::Closed, 1001)
             ]
         );
     }

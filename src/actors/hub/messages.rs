@@ -237,7 +237,7 @@ impl Hub {
 
     /// Gives a client a place, and lets it in or asks its handler.
     pub(super) fn open(&mut self, open: Open) {
-        if self.closing_until.is_some() {
+        if self.parting.is_some() {
             open.opening.reject(503, super::RESTARTING);
             return;
         }

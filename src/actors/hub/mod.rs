@@ -8,6 +8,7 @@
 mod deadlines;
 mod deliver;
 mod messages;
+mod parting;
 mod registry;
 mod topics;
 
@@ -24,6 +25,7 @@ use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
 pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat, Tell};
+use self::parting::Parting;
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
@@ -78,8 +80,8 @@ pub struct Hub {
     own_scratch: Vec<u8>,
     /// Dropped with the hub, so that the worker learns of it.
     _lives: oneshot::Sender<Infallible>,
-    /// Set while the worker ends: sessions are closed until this instant.
-    closing_until: Option<Instant>,
+    /// Set while the worker ends: which sessions are closed when.
+    parting: Option<Parting>,
 }
 
 impl fmt::Debug for Hub {
@@ -129,7 +131,7 @@ impl Hub {
             own: Vec::new(),
             own_scratch: Vec::new(),
             _lives: lives,
-            closing_until: None,
+            parting: None,
         }
     }
 
@@ -210,28 +212,26 @@ impl Hub {
 
     /// Closes every session, spread over `grace`, so that the clients do not all come back at once.
     fn shut_down(&mut self, grace: Duration) {
-        if self.closing_until.is_none() {
-            // Half of the time is for closing, the other half for the clients' answers.
-            self.closing_until = Some(Instant::now() + grace / 2);
+        if self.parting.is_none() {
             for key in self.registry.openings() {
                 self.give_up(key, 503, RESTARTING);
             }
-            self.close_some(Instant::now());
+            let now = Instant::now();
+            // Half of the time is for closing, the other half for the clients' answers.
+            self.parting = Some(Parting::new(now, grace / 2, self.registry.len()));
+            self.close_some(now);
         }
     }
 
-    /// While the worker ends: closes the share of the sessions that this tick is for.
+    /// While the worker ends: closes the sessions that this tick is for.
     fn close_some(&mut self, now: Instant) {
-        let Some(until) = self.closing_until else {
+        let Some(mut parting) = self.parting.take() else {
             return;
         };
-        let ticks = until.saturating_duration_since(now).as_nanos() / TICK.as_nanos() + 1;
-        let open = self.registry.open_sessions();
-        // A handful is closed at once: pacing is for crowds.
-        let share = open.len().div_ceil(ticks as usize).max(64);
-        for key in open.into_iter().take(share) {
+        for key in parting.due(now, self.registry.open_sessions()) {
             self.close(key, 1012, "the server restarts", false);
         }
+        self.parting = Some(parting);
     }
 
     fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {

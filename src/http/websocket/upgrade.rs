@@ -250,8 +250,7 @@ impl<T: Transport> Opening for Handshake<T> {
         if let Some(begun) = begun {
             let open = begun.opened();
             tokio::task::spawn_local(async move {
-                session.await;
-                drop(open);
+                open.closed(session.await);
             });
         } else {
             tokio::task::spawn_local(session);

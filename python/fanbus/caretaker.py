@@ -1,0 +1,107 @@
+"""A supervisor without an application: it goes on with the old workers when new code has broken.
+
+A reload reads the code twice, for a probe and for the supervisor's next life. If it breaks in
+between, this takes the place of the latter. It looks after the workers that are there, ends them in
+order, and starts none, because it has no code for them. SIGHUP tries the new code again, and so
+does the death of a worker, and, with `reload`, a file that changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from fanbus import _core, logs, origin, rebirth, surroundings
+from fanbus.config import Settings
+from fanbus.exceptions import StartError
+from fanbus.logs import logger
+from fanbus.server import leave_bus, own_pid_file, remove_socket
+from fanbus.supervisor import Supervisor
+
+__all__ = ["Caretaker", "main"]
+
+# While new code is being tried, a slot without a worker waits for that.
+_TRYING_S = 1.0
+
+
+class Caretaker(Supervisor):
+    """Looks after the workers of the supervisor whose place it has taken."""
+
+    def __init__(self, settings: Settings, state: dict[str, Any]) -> None:
+        super().__init__(None, settings)
+        self._state_before = state
+
+    def _begin(self, state: dict[str, Any] | None) -> None:
+        assert state is not None
+        self._generation = state["generation"]
+        self._is_rolling = False
+        why = state["why"]
+        logger.error(
+            "The new code broke after it had been tried; the old workers stay. SIGHUP tries it "
+            "again.\n%s",
+            why,
+        )
+        self._notifier.ready(f"{self._status()}; the last reload failed")
+
+    def _open_bus(self) -> _core.Bus:
+        name: str = self._state_before["bus"]
+        return _core.Bus.open(
+            name, ring_bytes=self._settings.bus_size, history_bytes=self._settings.history_size
+        )
+
+    def _leave_bus(self, bus: _core.Bus) -> None:
+        leave_bus(bus, self._settings, keeps=self._keeps_history())
+
+    def _keeps_history(self) -> bool:
+        return bool(self._state_before["keeps_history"])
+
+    def _start_due_workers(self) -> None:
+        """A slot without a worker is a reason to try the new code again."""
+        if self._end_by is not None:
+            return
+        now = time.monotonic()
+        self._give_up_steered(now)
+        empty = [slot for slot in self._slots if slot.current is None]
+        if self._probe is not None:
+            for slot in empty:
+                slot.start_at = max(slot.start_at or 0.0, now + _TRYING_S)
+        elif any(slot.start_at is None or slot.start_at <= now for slot in empty):
+            for slot in empty:  # each try counts as one that died, and so they become rarer
+                slot.started_at = now
+                slot.died(now)
+            self._reload()
+
+    def _what_follows(self, _pause: float) -> str:
+        return "there is no code to replace it with, so the new code is tried again"
+
+    def _add_worker(self) -> bool:
+        logger.warning("There can be no further worker until the new code starts.")
+        return False
+
+
+def main() -> None:
+    """Goes on where the supervisor of the same process has ended."""
+    state = rebirth.inherited()
+    if state is None or "why" not in state:
+        sys.stderr.write("fanbus: the caretaker is started by a supervisor. Use `fanbus run`.\n")
+        raise SystemExit(2)
+    origin.adopt(state["command"])
+    settings = Settings.from_json(state["settings"])
+    try:
+        logs.configure(settings)
+    except StartError:  # its file may be what has broken
+        logs.configure(replace(settings, log_config=None))
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_socket, settings)
+        try:
+            stack.enter_context(surroundings.pid_file(own_pid_file(settings)))
+        except StartError as error:
+            logger.warning("%s", error)
+        Caretaker(settings, state).run()
+
+
+if __name__ == "__main__":
+    main()
