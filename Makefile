@@ -93,6 +93,11 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
 		--markdown target/bench-bus/figures.md $(ARGS)
 
+.PHONY: compare
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (ARGS="--rounds 3 --seconds 2": 20 minutes; ARGS=--help)
+	PYTHON=$(PYTHON) benches/compare/install
+	$(BIN)/python -m benches.compare $(ARGS)
+
 .PHONY: cost
 cost: $(VENV)/ok-valgrind ## instructions of the paths of a message, compared with benches/cost/figures.md (ONLY=turn, UPDATE=1)
 	cd benches/cost && cargo build --locked --release

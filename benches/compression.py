@@ -1,6 +1,6 @@
 """Measures what permessage-deflate costs and saves: the same broadcast plain and deflated, in turn.
 
-    .venv/bin/python benches/compression.py [--rounds 5] [--seconds 4] [--subscribers 1000]
+    .venv/bin/python -m benches.compression [--rounds 5] [--seconds 4] [--subscribers 1000]
 
 Needs `make .venv/ok-release`. All load goes to 127.0.0.1.
 Prints the table of docs/benchmarks.md; what each run printed is kept in benches/raw/.
@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from typing import Any
 
-from figures import CPU, Row, column, fanbus, keep, measure
+from .compare.keeping import head, keep_json, raw
+from .compare.measuring import Run, Times, measure
+from .compare.serving import end_in_order
+from .compare.tables import at, column, pick
+from .compare.work import FANBUS, Entry, Row
 
+CPU = "server.cpu_us_per_unit"
 WIRE = "wire_bytes_per_unit"
 SIZES = (128, 1024, 4096, 16384)
 WORKERS = 2
@@ -26,28 +30,30 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--subscribers", type=int, default=1000)
     options = parser.parse_args()
-    results: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    end_in_order()
+    times = Times(options.seconds, 1.0)
+    results: dict[str, list[tuple[Run, Run]]] = {}
+    rows: list[Row] = []
     for number in range(options.rounds):
         for size in SIZES:
             name = f"{size} bytes"
-            common = ("--subscribers", str(options.subscribers), "--publishers", "1", "--records")
+            common = ("--subscribers", str(options.subscribers), "--publishers", "1")
             # With one message in flight every delivery is a write of its own. At a fixed rate, a
             # server that falls behind would join some, and look cheap.
-            common += ("--bytes", str(size), "--in-flight", "1")
-            plain = Row(name, "fanout", "/relay", None, common)
-            deflated = Row(name, "fanout", "/relay/deflating", None, (*common, "--compressed"))
-            pair = [
-                measure(row, options.seconds, row.path, fanbus(WORKERS))
-                for row in (plain, deflated)
-            ]
-            results.setdefault(name, []).append((pair[0], pair[1]))
-            cpu = " and ".join(f"{column([run], CPU)[0]:.3g}" for run in pair)
+            load = (*common, "--records", "--bytes", str(size), "--in-flight", "1")
+            plain = Entry(FANBUS, "/relay", "plain")
+            deflated = Entry(FANBUS, "/relay/deflating", "deflated", ("--compressed",))
+            row = Row(name, "fanout", (plain, deflated), load, WORKERS)
+            rows.append(row)
+            pair = measure(row, plain, times), measure(row, deflated, times)
+            results.setdefault(name, []).append(pair)
+            cpu = " and ".join(str(run.get("failed", pick(run, CPU))) for run in pair)
             sys.stderr.write(f"round {number + 1}: {name}: {cpu} us\n")
-    keep(results)
+    keep_json(raw(), head(rows, options.rounds, options.seconds), results)
     show(results)
 
 
-def show(results: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]) -> None:
+def show(results: dict[str, list[tuple[Run, Run]]]) -> None:
     """Medians; the ratio of CPU is the median of the rounds' ratios, with their spread."""
     print("| message | wire, bytes/delivery | ratio | CPU, us/delivery | ratio | spread | rounds |")
     print("|---|---|---|---|---|---|---|")
@@ -55,9 +61,14 @@ def show(results: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]) -> Non
         # A run in which nothing came for a second measures the machine, and says so in benches/raw.
         whole = [pair for pair in rounds if all(run.get("complete") for run in pair)]
         plain, deflated = ([pair[at] for pair in whole] for at in (0, 1))
-        wire = [statistics.median(column(runs, WIRE)) for runs in (plain, deflated)]
-        cpu = [statistics.median(column(runs, CPU)) for runs in (plain, deflated)]
-        pairs = zip(column(plain, CPU), column(deflated, CPU), strict=True)
+        if not whole:
+            print(f"| {name} | – | – | – | – | – | 0 of {len(rounds)} |")
+            continue
+        wires = [column(runs, at(WIRE)) for runs in (plain, deflated)]
+        cpus = [column(runs, at(CPU)) for runs in (plain, deflated)]
+        wire = [statistics.median(found) for found in wires]
+        cpu = [statistics.median(found) for found in cpus]
+        pairs = zip(*cpus, strict=True)
         ratios = [after / before for before, after in pairs if before]
         print(
             f"| {name} | {wire[0]:.0f} and {wire[1]:.0f} | {wire[1] / wire[0]:.2f} "

@@ -61,6 +61,19 @@ def test_an_echo_of_the_websockets_library(unreliable: Unreliable) -> None:
         assert found["sent"] == found["delivered"] > 0, load
 
 
+def test_a_protocol_in_json_has_its_greeting_and_its_envelope(unreliable: Unreliable) -> None:
+    load = ("--hello", "40", "--envelope", '42["say","{}"]', "-c", "4", "--in-flight", "3")
+    found = figures("echo", unreliable.url("/events/4"), *load, "--greeting", "40", *QUICK)
+    assert found["sent"] == found["delivered"] > 0
+    assert found["foreign"] == 0, "what comes without the envelope is the protocol's own"
+    # There nobody is greeted, and nobody may speak.
+    found = figures("echo", unreliable.url("/events/5"), *load, *QUICK, status=1)
+    assert found["closed"] == {"1002": 4}
+    refused = bench("echo", unreliable.url("/echo"), "--envelope", "42[]")
+    assert refused.returncode == 2
+    assert "'42[]' has no {} where the message is to stand" in refused.stderr
+
+
 def test_http_idle_and_handshakes(fanbus: Server) -> None:
     port, pid = fanbus.port, str(fanbus.pid)
     found = figures("handshake", f"ws://127.0.0.1:{port}/relay/a", "-c", "4", *QUICK)

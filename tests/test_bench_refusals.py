@@ -73,7 +73,7 @@ def test_a_server_that_is_too_busy_is_quoted(unreliable: Unreliable) -> None:
         (("http", "ws://127.0.0.1/"), "it begins with ws, not http or https"),
         (("http", "127.0.0.1"), "relative URL without a base"),
         (("http", "http://no-such-host.invalid/"), "There is no host no-such-host.invalid"),
-        (("echo", "ws://127.0.0.1/", "--bytes", "18"), "19 to 16777216 bytes, and not 18"),
+        (("echo", "ws://127.0.0.1/", "--bytes", "21"), "22 to 16777216 bytes, and not 21"),
         (("echo", "ws://127.0.0.1/", "--rate", "0"), "The rate is more than 0"),
         (("echo", "ws://127.0.0.1/", "-c", "0"), "The number of connections is 1 to"),
         (("http", "http://127.0.0.1/", "-H", "a b: c"), "is no header"),

@@ -3,13 +3,15 @@
     python tests/unreliable.py [CERTIFICATES]
 
 Prints its port, and `opened` for each connection. Paths: /echo; /echo/FAULT and /room/FAULT, where
-FAULT is one of those below; /busy closes with 1013. Faults hit messages by the number that
+FAULT is one of those below; /busy closes with 1013;
+/events/COUNT has a protocol of its own. Faults hit messages by the number that
 `fanbus bench` puts into them, so each of them happens a known number of times.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import ssl
 import sys
@@ -28,8 +30,9 @@ HELD, RELEASED = 20, 50
 
 
 def number_of(message: str) -> int:
-    """The number in a message of `fanbus bench`: six bytes of seven bits behind the run's four."""
-    return sum(ord(digit) << 7 * place for place, digit in enumerate(message[4:10]))
+    """The number in a message of `fanbus bench`: seven digits of six bits behind the run's five."""
+    digits = (ord(digit.replace("p", "\\")) - ord("0") for digit in message[5:12])
+    return sum(digit << 6 * place for place, digit in enumerate(digits))
 
 
 class Filter:
@@ -92,6 +95,8 @@ async def attend(ws: ServerConnection) -> None:
         say(said[0])
         async for message in ws:
             await ws.send(message)
+    elif kind == "events":
+        await events(ws, int(fault))
     elif kind == "echo":
         own = Filter(fault, is_victim=True)
         async for message in ws:
@@ -99,6 +104,33 @@ async def attend(ws: ServerConnection) -> None:
                 await ws.send(part)
     else:
         await share(ws, fault)
+
+
+waiting: list[ServerConnection] = []
+greeted: set[ServerConnection] = set()
+
+
+async def events(ws: ServerConnection, count: int) -> None:
+    """An echo of JSON arrays. Who speaks before so many have come and been greeted is sent away."""
+    await ws.send('0{"sid":"a"}')
+    assert await ws.recv() == "40"
+    waiting.append(ws)
+    if len(waiting) == count:
+        crowd = list(waiting)
+        waiting.clear()
+        for each in crowd:
+            # Who does not wait for the greeting has spoken by then.
+            await (await each.ping())
+        for each in crowd:
+            greeted.add(each)
+            await each.send("40{}")
+    async for message in ws:
+        if ws not in greeted:
+            await ws.close(1002)
+            return
+        name, text = json.loads(str(message).removeprefix("42"))
+        await ws.send("2")
+        await ws.send("42" + json.dumps([name, text], separators=(",", ":")))
 
 
 async def share(ws: ServerConnection, fault: str) -> None:
@@ -116,7 +148,7 @@ async def share(ws: ServerConnection, fault: str) -> None:
 
 def refuse(ws: ServerConnection, request: Request) -> Response | None:
     """Only these paths are WebSockets."""
-    if request.path.split("/")[1] in ("echo", "room", "busy", "hello"):
+    if request.path.split("/")[1] in ("echo", "room", "busy", "hello", "events"):
         return None
     return ws.respond(404, "no such path")
 

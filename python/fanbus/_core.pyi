@@ -76,6 +76,8 @@ class BenchSettings(TypedDict, total=False):
     records: bool
     compressed: bool
     prefix: str
+    envelope: tuple[str, str]
+    greeting: str
     hello: list[str]
     subprotocol: str | None
     headers: list[tuple[str, str]]

@@ -121,7 +121,7 @@ impl Echo<'_> {
     /// anything came.
     fn turn(&mut self, timeout: Duration, meter: &mut Meter) -> Outcome<bool> {
         let prefix = self.options.prefix.as_bytes();
-        let len = prefix.len() + self.options.bytes;
+        let envelope = &self.options.envelope;
         // Messages of one read came together, and the clock is not free.
         let mut last = (usize::MAX, 0);
         self.sockets.turn(timeout, |index, message, unsent| {
@@ -129,13 +129,19 @@ impl Echo<'_> {
                 last = (index, meter.now_ns());
             }
             let line = &mut self.lines[index];
-            let stamp = message.strip_prefix(prefix).and_then(Stamp::decode);
+            let told = message.strip_prefix(prefix);
+            let inner = told.map(|told| envelope.open(told));
+            if inner == Some(None) {
+                return;
+            }
+            let inner = inner.flatten();
+            let stamp = inner.and_then(Stamp::decode);
             let is_ours = |stamp: &Stamp| stamp.run == self.run && stamp.number < line.sent;
             let Some(stamp) = stamp.filter(is_ours) else {
                 self.foreign += 1;
                 return;
             };
-            self.wrong += u64::from(message.len() != len);
+            self.wrong += u64::from(inner.map(<[u8]>::len) != Some(self.options.bytes));
             if !line.receiver.take(stamp.number) {
                 return;
             }

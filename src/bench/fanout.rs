@@ -94,8 +94,11 @@ impl Crowd<'_> {
                 self.sockets.flush(publisher)?;
                 next = Instant::now() + PROBE_EVERY;
             }
+            let envelope = &self.options.envelope;
             self.sockets.turn(TICK, |index, message, _| {
-                let is_probe = Stamp::decode(message)
+                let is_probe = envelope
+                    .open(message)
+                    .and_then(Stamp::decode)
                     .is_some_and(|stamp| stamp.run == run && stamp.number == PROBE);
                 if let Some(is_reached) = is_reached.get_mut(index).filter(|_| is_probe) {
                     reached += usize::from(!*is_reached);
@@ -123,9 +126,13 @@ impl Crowd<'_> {
             // Messages of one read came together, and the clock is not free.
             let mut last = (usize::MAX, 0);
             let (run, bytes) = (self.run, self.options.bytes);
+            let envelope = &self.options.envelope;
             let (receivers, outstanding) = (&mut self.receivers, &mut self.outstanding);
             self.sockets.turn(timeout, |index, message, _| {
                 let Some(receiver) = receivers.get_mut(index) else {
+                    return;
+                };
+                let Some(message) = envelope.open(message) else {
                     return;
                 };
                 let stamp = Stamp::decode(message).filter(|stamp| stamp.run == run);

@@ -102,6 +102,8 @@ pub(super) fn write(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Template {
     frame: Vec<u8>,
     payload_at: usize,
+    /// Within the payload: behind what an envelope begins with.
+    stamp_at: usize,
 }
 
 impl Template {
@@ -111,6 +113,10 @@ impl Template {
             payload = records(options.bytes);
         }
         payload.resize(options.bytes, b'.');
+        let envelope = &options.envelope;
+        let stamp_at = envelope.before.len();
+        payload.splice(..0, envelope.before.bytes());
+        payload.extend_from_slice(envelope.after.as_bytes());
         let mut frame = Vec::new();
         write(
             if options.binary { BINARY } else { TEXT },
@@ -118,15 +124,21 @@ impl Template {
             &mut frame,
         );
         let payload_at = frame.len() - payload.len();
-        Self { frame, payload_at }
+        Self {
+            frame,
+            payload_at,
+            stamp_at,
+        }
     }
 
     /// Appends the message with this stamp.
     pub(super) fn write(&self, stamp: Stamp, out: &mut Vec<u8>) {
-        let at = out.len() + self.payload_at;
+        let at = out.len() + self.payload_at + self.stamp_at;
         out.extend_from_slice(&self.frame);
         let stamp = stamp.encode();
-        let masked = stamp.iter().zip(KEY.iter().cycle());
+        let masked = stamp
+            .iter()
+            .zip(KEY.iter().cycle().skip(self.stamp_at % KEY.len()));
         for (byte, (stamp, key)) in out[at..at + STAMP_BYTES].iter_mut().zip(masked) {
             *byte = stamp ^ key;
         }

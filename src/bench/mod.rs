@@ -8,6 +8,7 @@
 
 mod chart;
 mod echo;
+mod envelope;
 mod error;
 mod fanout;
 pub mod figures;
@@ -34,6 +35,7 @@ mod upgrade;
 mod watch;
 
 pub use chart::{Chart, Line};
+pub use envelope::Envelope;
 pub use error::BenchError;
 pub use floor::Floor;
 pub use options::{Mode, Options};

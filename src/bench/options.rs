@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::envelope::Envelope;
 use super::error::{BenchError, Outcome};
 use super::stamp::STAMP_BYTES;
 
@@ -96,8 +97,12 @@ pub struct Options {
     pub compressed: bool,
     /// What the server puts before the message that it echoes.
     pub prefix: String,
+    /// What stands around each message, in both directions.
+    pub envelope: Envelope,
     /// What each WebSocket sends first, in order.
     pub hello: Vec<String>,
+    /// What the message begins with that says that a WebSocket is ready. Empty: it is at once.
+    pub greeting: String,
     /// What each WebSocket asks for as its subprotocol.
     pub subprotocol: Option<String>,
     /// Further headers of every request.
@@ -136,7 +141,9 @@ impl Options {
             records: false,
             compressed: false,
             prefix: String::new(),
+            envelope: Envelope::default(),
             hello: Vec::new(),
+            greeting: String::new(),
             subprotocol: None,
             headers: Vec::new(),
             method: "GET".to_owned(),

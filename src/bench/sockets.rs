@@ -21,6 +21,7 @@ pub(super) struct Sockets {
     states: Vec<State>,
     upgrades: Vec<Upgrade>,
     hello: Vec<u8>,
+    greeting: Vec<u8>,
     pub(super) incoming: Incoming,
 }
 
@@ -47,6 +48,10 @@ struct State {
     /// The parts of a message whose end has not come, and whether they are deflated.
     parts: Vec<u8>,
     is_deflated: bool,
+    /// The server has said what it says first.
+    is_greeted: bool,
+    /// It is open for what it is for, and counted as such.
+    is_ready: bool,
 }
 
 impl Sockets {
@@ -55,12 +60,13 @@ impl Sockets {
         for text in &options.hello {
             frame::write(TEXT, text.as_bytes(), &mut hello);
         }
-        let max_bytes = options.bytes + options.prefix.len() + SPARE_BYTES;
+        let max_bytes = options.bytes + options.envelope.len() + options.prefix.len() + SPARE_BYTES;
         Ok(Self {
             pool: Pool::new()?,
             states: Vec::new(),
             upgrades: Vec::new(),
             hello,
+            greeting: options.greeting.as_bytes().to_vec(),
             incoming: Incoming {
                 inflater: Inflater::new(max_bytes),
                 max_bytes,
@@ -70,7 +76,8 @@ impl Sockets {
         })
     }
 
-    /// Opens further connections. Messages that come meanwhile are none of ours.
+    /// Opens further connections, and waits for their greetings. Messages that come meanwhile are
+    /// none of ours.
     pub(super) fn open(
         &mut self,
         target: &Target,
@@ -86,12 +93,15 @@ impl Sockets {
                 upgrade,
                 parts: Vec::new(),
                 is_deflated: false,
+                is_greeted: options.greeting.is_empty(),
+                is_ready: false,
             });
         let Self {
             pool,
             states,
             upgrades,
             hello,
+            greeting,
             incoming,
         } = self;
         pool.open(target, count, pulse, |index, happening, unsent| {
@@ -100,7 +110,17 @@ impl Sockets {
                 return Err(target.refusal(error.as_ref()));
             }
             let upgrade = &upgrades[state.upgrade];
-            state.turn(&happening, unsent, upgrade, hello, incoming, &mut |_, _| {})
+            let mut is_greeted = state.is_greeted;
+            let next = state.turn(
+                &happening,
+                unsent,
+                upgrade,
+                hello,
+                incoming,
+                &mut |message, _| is_greeted |= message.starts_with(greeting),
+            )?;
+            state.is_greeted = is_greeted;
+            Ok(state.readiness(&next))
         })
     }
 
@@ -139,6 +159,7 @@ impl Sockets {
             upgrades,
             hello,
             incoming,
+            ..
         } = self;
         pool.turn(timeout, |index, happening, unsent| {
             let state = &mut states[index];
@@ -158,6 +179,21 @@ impl Sockets {
 }
 
 impl State {
+    /// While connections are opened, one is ready when it is upgraded and greeted: whichever comes
+    /// last, and once.
+    fn readiness(&mut self, next: &Next) -> Next {
+        let taken = match *next {
+            Next::Go(taken) | Next::Ready(taken) => taken,
+            Next::End => return Next::End,
+        };
+        let is_open = self.phase != Phase::Upgrading;
+        if self.is_ready || !is_open || !self.is_greeted {
+            return Next::Go(taken);
+        }
+        self.is_ready = true;
+        Next::Ready(taken)
+    }
+
     fn turn(
         &mut self,
         happening: &Happening<'_>,

@@ -82,6 +82,11 @@ fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
             "records" => options.records = value.extract()?,
             "compressed" => options.compressed = value.extract()?,
             "prefix" => options.prefix = value.extract()?,
+            "greeting" => options.greeting = value.extract()?,
+            "envelope" => {
+                let (before, after) = value.extract()?;
+                options.envelope = engine::Envelope { before, after };
+            }
             "hello" => options.hello = value.extract()?,
             "subprotocol" => options.subprotocol = value.extract()?,
             "headers" => options.headers = value.extract()?,

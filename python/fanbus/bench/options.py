@@ -216,8 +216,8 @@ def settings(options: Namespace) -> BenchSettings:
     """What `_core.bench` is to measure. What was not said is left to its defaults."""
     names = (
         "mode url publish_url pid seconds warmup patience connections publishers in_flight rate "
-        "bytes binary records compressed prefix hello subprotocol headers method body ca_file "
-        "insecure"
+        "bytes binary records compressed prefix envelope hello greeting subprotocol headers method "
+        "body ca_file insecure"
     )
     given = vars(options)
     chosen = {name: given[name] for name in names.split() if given.get(name) is not None}
@@ -254,8 +254,15 @@ def _in_flight(parser: ArgumentParser, text: str) -> None:
 
 
 def _messages(parser: ArgumentParser) -> None:
-    parser.add_argument("--bytes", type=int, metavar="N", help="size of a message, from 19 [128]")
+    parser.add_argument("--bytes", type=int, metavar="N", help="size of a message, from 22 [128]")
     parser.add_argument("--binary", action="store_true", help="binary messages, not text")
+    parser.add_argument(
+        "--envelope",
+        metavar="TEXT",
+        type=_envelope,
+        help="what the server's protocol wants around each message, in both directions, with {} "
+        "in its place; what comes without it is not counted",
+    )
 
 
 def _websocket(parser: ArgumentParser, with_messages: bool = True) -> None:
@@ -273,6 +280,11 @@ def _hello(parser: ArgumentParser) -> None:
         action="append",
         metavar="TEXT",
         help="what each connection sends first; can be repeated, for several messages in order",
+    )
+    parser.add_argument(
+        "--greeting",
+        metavar="TEXT",
+        help="a connection is ready when a message has come that begins with this [at once]",
     )
 
 
@@ -302,6 +314,13 @@ def _common(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw the latencies")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def _envelope(text: str) -> tuple[str, str]:
+    before, place, after = text.partition("{}")
+    if not place:
+        raise ArgumentTypeError(f"{text!r} has no {{}} where the message is to stand")
+    return before, after
 
 
 def _header(text: str) -> tuple[str, str]:

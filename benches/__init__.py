@@ -1,0 +1,1 @@
+"""How Fanbus is measured: docs/benchmarks.md."""

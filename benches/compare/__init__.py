@@ -1,0 +1,1 @@
+"""Fanbus and its peers, side by side: `make compare`, or `python -m benches.compare --help`."""

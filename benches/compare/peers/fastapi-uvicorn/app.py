@@ -1,0 +1,51 @@
+"""FastAPI as its documentation has it: JSON, an echo, and the `ConnectionManager` of WebSockets."""
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+app = FastAPI()
+
+
+class ConnectionManager:
+    """A list in the memory of this process, as the documentation has it."""
+
+    def __init__(self) -> None:
+        self.active_connections: list[WebSocket] = []
+
+    async def connect(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        self.active_connections.append(websocket)
+
+    def disconnect(self, websocket: WebSocket) -> None:
+        self.active_connections.remove(websocket)
+
+    async def broadcast(self, message: str) -> None:
+        for connection in self.active_connections:
+            await connection.send_text(message)
+
+
+manager = ConnectionManager()
+
+
+@app.get("/")
+async def hello() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.websocket("/echo")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/room")
+async def room(websocket: WebSocket) -> None:
+    await manager.connect(websocket)
+    try:
+        while True:
+            await manager.broadcast(await websocket.receive_text())
+    except WebSocketDisconnect:
+        manager.disconnect(websocket)
