@@ -6,7 +6,6 @@ which only imports the application, and then in its own place.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -44,6 +43,8 @@ def _working_directory() -> str | None:
 
 def die_with_parent() -> None:
     """Has the kernel kill this process when its parent dies, whatever killed that one."""
+    import ctypes  # here, so that `import fanbus` stays quick
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
