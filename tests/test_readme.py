@@ -636,8 +636,8 @@ def a_page_listens(block: Block, start: Start) -> None:
 @proves('docs/howto/responses.md: app = Fanbus("turbo")')
 def answers_are_kept(block: Block, start: Start) -> None:
     with start(block.text).http() as http:
-        prices = {http.get("/prices/eur").text for _ in range(3)}
-        assert len(prices) == 1
+        prices = {http.get("/prices/eur").text for _ in range(20)}
+        assert len(prices) <= 2  # one in each worker
         assert http.get("/prices/usd").json()["currency"] == "usd"
         about = http.get("/about")
         known = http.get("/about", headers={"If-None-Match": about.headers["etag"]})
