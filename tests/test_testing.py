@@ -175,12 +175,13 @@ import os, signal
 from fanbus import Fanbus
 from fanbus.testing import TestServer
 with TestServer(Fanbus("orphan"), workers=1) as server:
-    print(server.pid, flush=True)
+    print(server.pid, server.base_url.port, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    pid = int(done.stdout)
+    pid, port = map(int, done.stdout.split())
     wait_for(lambda: not is_alive(pid), "the server's end")
+    assert not Path(f"/dev/shm/fanbus.orphan-{port}").exists()
 
 
 def test_without_its_libraries_it_says_what_to_install() -> None:

@@ -41,12 +41,12 @@ def _working_directory() -> str | None:
         return None
 
 
-def die_with_parent() -> None:
-    """Has the kernel kill this process when its parent dies, whatever killed that one."""
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Has the kernel send this process a signal when its parent dies, whatever killed that one."""
     import ctypes  # here, so that `import fanbus` stays quick
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 

@@ -336,7 +336,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
         from fanbus import logs, origin
         from fanbus.supervisor import Supervisor
 
-        origin.die_with_parent()
+        origin.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):
