@@ -42,13 +42,13 @@ fn worker_on(bus: &TestBus) -> Worker {
 
 /// Floods `path` from a thread of its own, which ends when everything was taken in.
 fn flood(worker: &Worker, path: &'static str) -> thread::JoinHandle<()> {
-    let mut client = Client::open(worker.address, path);
-    let mut reader = client.sender();
+    let mut reader = Client::open(worker.address, path);
+    let mut sender = reader.sender();
     thread::spawn(move || {
         thread::scope(|scope| {
             scope.spawn(|| while reader.next().is_ok() {});
-            client.send_bytes(&message(path).repeat(FLOOD));
-            client.close(1000);
+            sender.send_bytes(&message(path).repeat(FLOOD));
+            sender.close(1000);
         });
     })
 }

@@ -67,13 +67,13 @@ fn a_client_that_floods_does_not_starve_the_others() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let floods = ["/echo", "/handler/deaf"].map(|path| {
-        let mut client = Client::open(worker.address, path);
-        let mut reader = client.sender();
+        let mut reader = Client::open(worker.address, path);
+        let mut sender = reader.sender();
         // The other gets no answer, however long that takes.
         let gets_answers = path == "/echo";
         let reads = thread::spawn(move || while gets_answers && reader.next().is_ok() {});
         let chunk = frame(true, opcode::BINARY, b"flood").repeat(10_000);
-        let sends = thread::spawn(move || while client.try_send(&chunk) {});
+        let sends = thread::spawn(move || while sender.try_send(&chunk) {});
         (reads, sends)
     });
     let mut echo = Client::open(worker.address, "/echo");

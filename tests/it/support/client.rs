@@ -155,7 +155,8 @@ impl Client {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// A second hand on the same connection, to send while the first one reads.
+    /// A second hand on the same connection, to send while the first one reads. Only the first one
+    /// can read: it may hold messages that came with the answer to the handshake.
     pub fn sender(&self) -> Self {
         Self::from_stream(self.stream.another())
     }
