@@ -312,7 +312,7 @@ impl PathTemplate {
             let is_step = |segment: &str| matches!(segment, "." | "..");
             let normal = normalize(&encoded).unwrap_or_default();
             if value.is_empty()
-                || value.split('/').any(is_step)
+                || encoded.split('/').any(is_step)
                 || converter.convert(&normal).is_none()
             {
                 return Err(UrlError::Unfit {

@@ -358,6 +358,8 @@ fn a_url_is_one_that_its_path_matches_with_the_same_values() {
             &[("name", "a/b c%?#ü+")],
             "/names/a%2Fb%20c%25%3F%23%C3%BC%2B",
         ),
+        // One segment of this name is no step in the tree.
+        ("/names/<name>", &[("name", "../.")], "/names/..%2F."),
         ("/f/{rest:path}", &[("rest", "a/b c.txt")], "/f/a/b%20c.txt"),
         ("/r/{x:float}", &[("x", "0.5")], "/r/0.5"),
         ("/100%25/a%2Fb", &[], "/100%25/a%2Fb"),
