@@ -40,11 +40,10 @@ pub(super) struct Plain<S> {
 
 impl Plain<()> {
     pub(super) async fn new(
-        worker: &Worker,
+        worker: &Rc<Worker>,
         address: SocketAddr,
-        shutdown: &Shutdown,
     ) -> io::Result<Plain<impl Http1<TcpStream>>> {
-        let http1 = http1(worker, address, shutdown).await?;
+        let http1 = http1(worker, address).await?;
         Ok(Plain { http1 })
     }
 }
@@ -66,25 +65,22 @@ pub(super) struct Secure<S, A> {
     acceptor: Rc<Acceptor>,
     http1: Rc<S>,
     http2: Rc<A>,
-    worker: Worker,
-    shutdown: Shutdown,
+    worker: Rc<Worker>,
 }
 
 impl Secure<(), ()> {
     pub(super) async fn new(
-        worker: Worker,
+        worker: Rc<Worker>,
         tls: Tls,
         address: SocketAddr,
-        shutdown: Shutdown,
     ) -> io::Result<Secure<impl Http1<TlsStream<TcpStream>>, impl Application>> {
         let http2 = map_config(application(&worker), |()| AppConfig::default());
         let http2 = http2.new_service(()).await.map_err(|()| not_started())?;
         Ok(Secure {
             acceptor: Rc::new(Acceptor::new(tls, worker.config.handshake_timeout)),
-            http1: http1(&worker, address, &shutdown).await?,
+            http1: http1(&worker, address).await?,
             http2: Rc::new(http2),
             worker,
-            shutdown,
         })
     }
 }
@@ -94,7 +90,7 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
         let acceptor = Rc::clone(&self.acceptor);
         let (http1, http2) = (Rc::clone(&self.http1), Rc::clone(&self.http2));
         let config = Arc::clone(&self.worker.config);
-        let shutdown = self.shutdown.clone();
+        let shutdown = self.worker.shutdown.clone();
         async move {
             let _permit = accepted.permit;
             let peer = accepted.peer;
@@ -157,7 +153,7 @@ impl<S> Application for S where
 }
 
 fn application(
-    worker: &Worker,
+    worker: &Rc<Worker>,
 ) -> impl ServiceFactory<
     Request,
     Config = AppConfig,
@@ -167,19 +163,18 @@ fn application(
     Service: Application,
     Future: 'static,
 > + use<> {
-    let worker = worker.clone();
+    let worker = Rc::clone(worker);
     let app = App::new().default_service(web::to(move |request, body| {
-        service::answer(worker.clone(), request, body)
+        service::answer(Rc::clone(&worker), request, body)
     }));
     actix_service::IntoServiceFactory::into_factory(app)
 }
 
 async fn http1<T: Transport>(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     address: SocketAddr,
-    shutdown: &Shutdown,
 ) -> io::Result<Rc<impl Http1<T> + use<T>>> {
-    let (upgrades, signal) = (worker.clone(), shutdown.clone());
+    let (upgrades, signal) = (Rc::clone(worker), worker.shutdown.clone());
     let connections = HttpService::build()
         .keep_alive(worker.config.keep_alive)
         .client_request_timeout(worker.config.head_timeout)

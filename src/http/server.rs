@@ -109,7 +109,7 @@ impl Server {
             .websockets
             .iter()
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
-        let worker = Worker {
+        let worker = Rc::new(Worker {
             limits: limits.collect(),
             routes,
             config: Arc::new(config),
@@ -121,7 +121,7 @@ impl Server {
             secure: tls.is_some(),
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),
-        };
+        });
         spawn_local(replies.hand_out());
         spawn_local(async move {
             loop {
@@ -129,13 +129,7 @@ impl Server {
                 sleep(TICK).await;
             }
         });
-        let accepting = listen(
-            listener,
-            worker,
-            tls,
-            Arc::clone(&connections),
-            shutdown.clone(),
-        );
+        let accepting = listen(listener, worker, tls, Arc::clone(&connections));
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
         // replaced.
@@ -170,10 +164,9 @@ impl Server {
 /// in what waited.
 async fn listen(
     listener: TcpListener,
-    worker: Worker,
+    worker: Rc<Worker>,
     tls: Option<Tls>,
     permits: Arc<Semaphore>,
-    shutdown: Shutdown,
 ) -> io::Result<()> {
     let socket = SockRef::from(&listener);
     // What is accepted inherits both, without a system call. A Unix socket knows neither. Every frame is
@@ -182,12 +175,13 @@ async fn listen(
     let _ = socket.set_tcp_user_timeout(Some(worker.config.write_timeout));
     let listener = Listener::new(listener)?;
     let address = listener.local_addr()?;
+    let shutdown = worker.shutdown.clone();
     if let Some(tls) = tls {
-        let secure = Secure::new(worker, tls, address, shutdown.clone()).await?;
+        let secure = Secure::new(worker, tls, address).await?;
         let serve = |accepted| secure.serve(accepted);
         accept(listener, permits, shutdown, serve).await
     } else {
-        let plain = Plain::new(&worker, address, &shutdown).await?;
+        let plain = Plain::new(&worker, address).await?;
         let serve = |accepted| plain.serve(accepted);
         accept(listener, permits, shutdown, serve).await
     }

@@ -31,8 +31,7 @@ use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
 use crate::ipc::Bus;
 
-/// What all connections of one worker share.
-#[derive(Clone)]
+/// What all connections of one worker share. There is one, and no request copies it.
 pub(super) struct Worker {
     pub routes: Arc<Routes>,
     pub config: Arc<Config>,
@@ -47,7 +46,9 @@ pub(super) struct Worker {
     pub cache: Rc<Cache>,
     /// Clients speak TLS.
     pub secure: bool,
+    /// When to stop.
     pub shutdown: Shutdown,
+    /// Signs of life.
     pub pulse: Arc<Pulse>,
 }
 
@@ -68,10 +69,13 @@ pub(super) fn has_asked() -> bool {
 
 /// Answers one HTTP request, and notes it if there is an access log. While the worker ends, the
 /// connection ends with the answer.
-pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) -> HttpResponse {
+pub(super) async fn answer(
+    worker: Rc<Worker>,
+    request: HttpRequest,
+    body: Payload,
+) -> HttpResponse {
     worker.pulse.count_request();
     let _ = ASKED.try_with(|asked| asked.set(true));
-    let shutdown = worker.shutdown.clone();
     let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
     let begun = access.map(|access| access.begin(request.head(), origin));
@@ -80,12 +84,12 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
     let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
     let mut response = match preflight {
         Some(response) => response,
-        None => reply(worker, request, origin, body).await,
+        None => reply(&worker, request, origin, body).await,
     };
     if let Some(crossing) = crossing {
         crossing.mark(response.headers_mut());
     }
-    if shutdown.is_triggered() {
+    if worker.shutdown.is_triggered() {
         response
             .head_mut()
             .set_connection_type(ConnectionType::Close);
@@ -97,7 +101,7 @@ pub(super) async fn answer(worker: Worker, request: HttpRequest, body: Payload) 
 }
 
 async fn reply(
-    worker: Worker,
+    worker: &Worker,
     request: HttpRequest,
     origin: Origin,
     body: Payload,
@@ -111,7 +115,7 @@ async fn reply(
         Outcome::Found(Found {
             endpoint, values, ..
         }) => (endpoint, values),
-        Outcome::Elsewhere { path } => return moved(&request, &path, &worker),
+        Outcome::Elsewhere { path } => return moved(&request, &path, worker),
         // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
         Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
             return HttpResponse::NoContent().finish();
@@ -191,7 +195,7 @@ async fn reply(
     if *http_request.method() != Method::HEAD
         && let ResponseBody::Events(_) = response.body
     {
-        return events::answer(&worker, endpoint, response, &http_request).await;
+        return events::answer(worker, endpoint, response, &http_request).await;
     }
     if sending::is_plain(&response) && !compression {
         return response.into_http();
