@@ -32,6 +32,18 @@ impl Line {
         let done = self.lost + self.receiver.arrived();
         self.sent.saturating_sub(done)
     }
+
+    /// Writes the next message behind what is unsent.
+    fn write(&mut self, run: u32, time_ns: u64, template: &Template, unsent: &mut Vec<u8>) {
+        let number = self.sent;
+        let stamp = Stamp {
+            run,
+            number,
+            time_ns,
+        };
+        template.write(stamp, unsent);
+        self.sent += 1;
+    }
 }
 
 struct Echo<'o> {
@@ -151,14 +163,7 @@ impl Echo<'_> {
                 && line.in_flight() < self.options.in_flight as u64
                 && let Some(time_ns) = self.pace.due(self.sent, last.1)
             {
-                let (run, number) = (self.run, line.sent);
-                let stamp = Stamp {
-                    run,
-                    number,
-                    time_ns,
-                };
-                self.template.write(stamp, unsent);
-                line.sent += 1;
+                line.write(self.run, time_ns, &self.template, unsent);
                 self.sent += 1;
             }
         })?;
@@ -210,15 +215,7 @@ impl Echo<'_> {
         let Some(unsent) = self.sockets.outgoing(index) else {
             return false;
         };
-        let line = &mut self.lines[index];
-        let (run, number) = (self.run, line.sent);
-        let stamp = Stamp {
-            run,
-            number,
-            time_ns,
-        };
-        self.template.write(stamp, unsent);
-        line.sent += 1;
+        self.lines[index].write(self.run, time_ns, &self.template, unsent);
         self.sent += 1;
         true
     }

@@ -6,6 +6,8 @@ import json
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fanbus import _core
@@ -26,14 +28,8 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def measure(options: Namespace) -> int:
     """One of the modes."""
-    try:
-        with Progress(is_quiet=options.quiet) as progress:
-            figures = _core.bench(command_line.settings(options), progress.tell)
-    except KeyboardInterrupt:
-        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
-        return _INTERRUPTED
-    except (ValueError, OSError) as error:
-        raise StartError(str(error), status=_NOT_MEASURED) from None
+    with _measuring(options) as progress:
+        figures = _core.bench(command_line.settings(options), progress.tell)
     sys.stdout.write(json.dumps(figures) + "\n" if options.json else show(figures))
     if options.plot is not None:
         _write(options.plot, latency_curve([figures]))
@@ -42,25 +38,16 @@ def measure(options: Namespace) -> int:
 
 def self_test(options: Namespace) -> int:
     """What the driver can do, measured against the server below."""
-    try:
-        with Progress(is_quiet=options.quiet) as progress:
-            rows = measure_driver(options.seconds, progress.tell)
-    except KeyboardInterrupt:
-        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
-        return _INTERRUPTED
-    except (ValueError, OSError) as error:
-        raise StartError(str(error), status=_NOT_MEASURED) from None
+    with _measuring(options) as progress:
+        rows = measure_driver(options.seconds, progress.tell)
     sys.stdout.write(json.dumps(rows) + "\n" if options.json else driver_table(rows))
     return 0 if all(row["complete"] for row in rows.values()) else _NOT_COMPLETE
 
 
 def tune(options: Namespace) -> int:
     """The best number of workers and threads for an application."""
-    try:
+    with _interruptible():
         return tuning.tune(options)
-    except KeyboardInterrupt:
-        sys.stderr.write("fanbus: interrupted; nothing was measured.\n")
-        return _INTERRUPTED
 
 
 def serve(options: Namespace) -> int:
@@ -78,6 +65,26 @@ def serve(options: Namespace) -> int:
         reason = getattr(error, "strerror", None) or error
         raise StartError(f"Cannot listen on port {options.port}: {reason}.", status=2) from None
     return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl+C is told in a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StartError("interrupted; nothing was measured.", status=_INTERRUPTED) from None
+
+
+@contextmanager
+def _measuring(options: Namespace) -> Iterator[Progress]:
+    """Shows progress; what hinders the measurement is told in a sentence."""
+    with _interruptible():
+        try:
+            with Progress(is_quiet=options.quiet) as progress:
+                yield progress
+        except (ValueError, OSError) as error:
+            raise StartError(str(error), status=_NOT_MEASURED) from None
 
 
 def _write(path: str, picture: str | None) -> None:
