@@ -4,13 +4,11 @@
 
 #[path = "../../fuzz/fuzz_targets/scripts/codec.rs"]
 mod codec;
+#[path = "../../fuzz/fuzz_targets/scripts/corpus.rs"]
+mod corpus;
 #[path = "../../fuzz/fuzz_targets/scripts/handshake.rs"]
 mod handshake;
 
-use std::fs;
-use std::path::Path;
-
-use arbitrary::{Arbitrary, Unstructured};
 use fanbus::http::websocket::codec::Decoder;
 use proptest::collection::vec;
 use proptest::option;
@@ -19,6 +17,7 @@ use proptest::sample::Index;
 
 use self::codec::{Action, Script};
 pub(crate) use self::codec::{Outcome, decode as decode_with};
+use self::corpus::replay;
 
 /// A client's frame, masked with a key that depends on its length so that keys differ.
 pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
@@ -143,21 +142,6 @@ proptest! {
         let outcomes = decode_cut_everywhere(limit, &bytes);
         prop_assert_eq!(outcomes, codec::meaning(limit, &bytes));
     }
-}
-
-/// As libFuzzer's harness makes a script of the bytes of a file. Bytes that make none are passed by.
-fn replay<S: for<'a> Arbitrary<'a>>(target: &str, play: impl Fn(S)) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let files = fs::read_dir(folder.join(target)).expect("the corpus is part of the repository");
-    let mut played = 0;
-    for file in files {
-        let bytes = fs::read(file.expect("a readable folder").path()).expect("a script");
-        if let Ok(script) = S::arbitrary_take_rest(Unstructured::new(&bytes)) {
-            play(script);
-            played += 1;
-        }
-    }
-    assert!(played >= 20, "only {played} scripts in the corpus");
 }
 
 #[test]

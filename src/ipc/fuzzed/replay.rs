@@ -1,26 +1,10 @@
 //! The scripts that fuzzers found worth keeping, played without one.
 
-use std::fs;
-use std::path::Path;
+#[path = "../../../fuzz/fuzz_targets/scripts/corpus.rs"]
+mod corpus;
 
-use arbitrary::{Arbitrary, Unstructured};
-
+use self::corpus::replay;
 use super::{Opening, Script};
-
-/// As libFuzzer's harness makes a script of the bytes of a file. Bytes that make none are passed by.
-fn replay<S: for<'a> Arbitrary<'a>>(target: &str, play: impl Fn(S)) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let files = fs::read_dir(folder.join(target)).expect("the corpus is part of the repository");
-    let mut played = 0;
-    for file in files {
-        let bytes = fs::read(file.expect("a readable folder").path()).expect("a script");
-        if let Ok(script) = S::arbitrary_take_rest(Unstructured::new(&bytes)) {
-            play(script);
-            played += 1;
-        }
-    }
-    assert!(played >= 20, "only {played} scripts in the corpus");
-}
 
 #[test]
 fn the_scripts_that_a_fuzzer_kept_break_nothing() {
