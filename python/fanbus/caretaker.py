@@ -18,7 +18,7 @@ from fanbus import _core, logs, origin, rebirth, surroundings
 from fanbus.config import Settings
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
-from fanbus.server import leave_bus, own_pid_file, remove_socket
+from fanbus.server import own_pid_file, remove_socket
 from fanbus.supervisor import Supervisor
 
 __all__ = ["Caretaker", "main"]
@@ -51,9 +51,6 @@ class Caretaker(Supervisor):
         return _core.Bus.open(
             name, ring_bytes=self._settings.bus_size, history_bytes=self._settings.history_size
         )
-
-    def _leave_bus(self, bus: _core.Bus) -> None:
-        leave_bus(bus, self._settings, keeps=self._keeps_history())
 
     def _keeps_history(self) -> bool:
         return bool(self._state_before["keeps_history"])

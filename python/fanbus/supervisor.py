@@ -162,9 +162,6 @@ class Supervisor:
         assert self._app is not None
         return open_bus(self._app, self._settings, self._port)
 
-    def _leave_bus(self, bus: _core.Bus) -> None:
-        leave_bus(bus, self._settings, keeps=self._keeps_history())
-
     def _keeps_history(self) -> bool:
         assert self._app is not None
         return keeps_history(self._app)
@@ -357,7 +354,7 @@ class Supervisor:
         slot.leaving.append(process)
         grace = self._settings.timeout_graceful_shutdown + _KILL_AFTER_GRACE_S
         process.end_by = time.monotonic() + grace
-        os.kill(process.pid, signal.SIGTERM)  # not reaped yet, so the PID is still its own
+        self._signal(process, signal.SIGTERM)
 
     # Ends of processes.
 
@@ -436,7 +433,7 @@ class Supervisor:
             if process.end_by is not None and now >= process.end_by:
                 process.end_by = now + _KILL_AFTER_GRACE_S
                 logger.warning("PID %d has not ended in its time, and is killed.", process.pid)
-                os.kill(process.pid, signal.SIGKILL)
+                self._signal(process, signal.SIGKILL)
         if self._end_by is not None:
             return
         for slot in self._slots:
@@ -455,7 +452,7 @@ class Supervisor:
     def _look_at(self, slot: Slot, process: Process, now: float) -> None:
         if process.aborted_at is not None:
             if now - process.aborted_at > _ABORT_S:
-                os.kill(process.pid, signal.SIGKILL)
+                self._signal(process, signal.SIGKILL)
             return
         limit = self._settings.timeout_worker if process.is_ready else self._boot_limit()
         if not limit or now - process.heard_at <= limit:
@@ -470,7 +467,7 @@ class Supervisor:
             "Worker %d (PID %d) %s for %g s; ending it.", slot.index, process.pid, what, limit
         )
         process.aborted_at = now
-        os.kill(process.pid, signal.SIGABRT)  # faulthandler writes the stacks, then it dies
+        self._signal(process, signal.SIGABRT)  # faulthandler writes the stacks, then it dies
 
     def _boot_limit(self) -> float:
         return self._settings.timeout_worker_boot
@@ -682,7 +679,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            self._leave_bus(self._bus)
+            leave_bus(self._bus, self._settings, keeps=self._keeps_history())
 
     # Signals.
 
