@@ -117,9 +117,7 @@ def wrong(report: dict[str, list[Case]]) -> str:
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, list[Case]]:
     """The suite against a server of its own; its pages are kept in the folder."""
-    server = Server(APP, workers=1, environment={}, stderr=folder / "server.log")
-    try:
-        server.wait_until_ready()
+    with Server(APP, workers=1, environment={}, stderr=folder / "server.log") as server:
         url = f"ws://127.0.0.1:{server.port}"
         servers = [{"agent": agent, "url": url + path} for agent, path in AGENTS.items()]
         spec = {
@@ -136,8 +134,6 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, list[Case]]:
             check=True,
             timeout=RUN_AT_MOST_S,
         )
-    finally:
-        server.destroy()
     return read(folder / "index.json")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from benching import Unreliable
+from certificates import Certificates
 from outside import Program
 from placing import Run, Running
 from running import Server
@@ -59,6 +60,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
     yield start
     for one in started:
         one.destroy()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
 
 
 @pytest.fixture

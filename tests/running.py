@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 import httpx
@@ -70,7 +71,7 @@ def client_of(port: int, scheme: str = "http") -> httpx.Client:
 
 
 class Server:
-    """An application that runs in a process group of its own."""
+    """An application that runs in a process group of its own. `with` waits for it, and ends it."""
 
     def __init__(
         self,
@@ -109,6 +110,23 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
+
+    def __enter__(self) -> Server:
+        """Waits until it listens."""
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.destroy()
 
     def __str__(self) -> str:
         return f"{self.app} (PID {self.pid}, {self.workers} workers)"

@@ -21,12 +21,8 @@ def around(
 ) -> Iterator[Server]:
     stderr = tmp_path_factory.mktemp("around") / "stderr"
     environment = {"MIDDLEWARE": request.param}
-    server = Server("around", workers=1, environment=environment, stderr=stderr)
-    try:
-        server.wait_until_ready()
+    with Server("around", workers=1, environment=environment, stderr=stderr) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture
@@ -38,13 +34,11 @@ def http(around: Server) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def with_middleware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     stderr = tmp_path_factory.mktemp("with") / "stderr"
-    server = Server("around", workers=1, environment={"MIDDLEWARE": "1"}, stderr=stderr)
-    try:
-        server.wait_until_ready()
-        with server.http() as http:
-            yield http
-    finally:
-        server.destroy()
+    with (
+        Server("around", workers=1, environment={"MIDDLEWARE": "1"}, stderr=stderr) as server,
+        server.http() as http,
+    ):
+        yield http
 
 
 def test_all_of_it_is_called_in_its_order(with_middleware: httpx.Client) -> None:

@@ -17,14 +17,10 @@ BAD = ["", "x" * 256, "ä" * 128, "two\nlines", "\x00", "\x7f"]
 
 @pytest.fixture(scope="module")
 def publishing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(
+    with Server(
         "publishing", workers=1, environment={}, stderr=tmp_path_factory.mktemp("bus") / "stderr"
-    )
-    try:
-        server.wait_until_ready()
+    ) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def test_offsets_grow_with_every_message(publishing: Server) -> None:
@@ -64,13 +60,13 @@ def test_a_message_of_a_quarter_of_the_ring_passes_and_a_larger_one_is_refused(
 
 def test_a_smaller_bus_carries_smaller_messages(tmp_path: Path) -> None:
     environment = {"FANBUS_BUS_SIZE": "512K"}
-    server = Server("publishing", workers=2, environment=environment, stderr=tmp_path / "stderr")
-    try:
-        server.wait_until_ready()
-        with server.http() as http:
-            fits = http.post("/publish", json={"topic": "t", "bytes": 128 * 1024}).json()
-            assert "offset" in fits
-            refused = http.post("/publish", json={"topic": "t", "bytes": 130 * 1024}).json()
-            assert "--bus-size" in refused["refused"]
-    finally:
-        server.destroy()
+    with (
+        Server(
+            "publishing", workers=2, environment=environment, stderr=tmp_path / "stderr"
+        ) as server,
+        server.http() as http,
+    ):
+        fits = http.post("/publish", json={"topic": "t", "bytes": 128 * 1024}).json()
+        assert "offset" in fits
+        refused = http.post("/publish", json={"topic": "t", "bytes": 130 * 1024}).json()
+        assert "--bus-size" in refused["refused"]

@@ -29,12 +29,8 @@ CLIENTS_AT_A_DOOR = 20
 def compressed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
     stderr = tmp_path_factory.mktemp("compressed") / "stderr"
-    server = Server("compressed", workers=1, environment={}, stderr=stderr)
-    try:
-        server.wait_until_ready()
+    with Server("compressed", workers=1, environment={}, stderr=stderr) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def deflated(payload: bytes) -> bytes:

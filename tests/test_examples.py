@@ -41,12 +41,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def started(program: Path, stderr: Path) -> Generator[Server]:
-    server = Server(program, workers=2, environment={}, stderr=stderr)
-    try:
-        server.wait_until_ready()
+    with Server(program, workers=2, environment={}, stderr=stderr) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def notes(ws: ClientConnection, kind: str) -> Iterator[dict[str, Any]]:

@@ -28,13 +28,9 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     temporary = folder / "tmp"
     temporary.mkdir()
     environment = {"TMPDIR": str(temporary), "TARGET": str(folder / "saved")}
-    server = Server("forms", workers=1, environment=environment, stderr=folder / "stderr")
-    try:
-        server.wait_until_ready()
+    with Server("forms", workers=1, environment=environment, stderr=folder / "stderr") as server:
         yield server
         assert list(temporary.iterdir()) == [], "what lies there has no name"
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

@@ -23,14 +23,10 @@ KINDS = ("/sync/{}", "/async/{}", "/guarded/{}")
 @pytest.fixture(scope="module")
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
-    server = Server(
+    with Server(
         "hooked", workers=1, environment={}, stderr=tmp_path_factory.mktemp("hooked") / "stderr"
-    )
-    try:
-        server.wait_until_ready()
+    ) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def seen(server: Server, name: str, count: int) -> list[dict[str, Any]]:

@@ -45,14 +45,10 @@ def besieged(
     secure = request.param == "https"
     environment = Certificates(folder).environment() if secure else {}
     stderr = folder / "stderr"
-    server = Server("besieged", workers=WORKERS, environment=environment, stderr=stderr)
-    try:
-        server.wait_until_ready()
+    with Server("besieged", workers=WORKERS, environment=environment, stderr=stderr) as server:
         if secure:
             server.port = SecurePort(server.port)
         yield server
-    finally:
-        server.destroy()
 
 
 class Footprint(NamedTuple):

@@ -19,14 +19,10 @@ from running import Server
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
-    server = Server(
+    with Server(
         "web", workers=1, environment={}, stderr=tmp_path_factory.mktemp("web") / "stderr"
-    )
-    try:
-        server.wait_until_ready()
+    ) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

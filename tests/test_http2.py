@@ -27,11 +27,6 @@ MOST_BODY = 16 * 1024 * 1024
 
 
 @pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
-@pytest.fixture
 def secure(server: StartServer, certificates: Certificates) -> Iterator[Server]:
     """One worker of tests/apps/secure.py, and nothing on its stderr behind the banner."""
     one = server("secure", environment=certificates.environment())

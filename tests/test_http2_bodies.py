@@ -21,11 +21,6 @@ CONNECTION_BYTES = 32 * 1024 * 1024
 """What the bodies of one connection's requests may hold."""
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
 @contextmanager
 def one_connection(server: Server, certificates: Certificates) -> Iterator[httpx.Client]:
     with httpx.Client(

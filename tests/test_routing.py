@@ -19,12 +19,8 @@ from running import Server
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
     stderr = tmp_path_factory.mktemp("routed") / "stderr"
-    server = Server("routed", workers=1, environment={}, stderr=stderr)
-    try:
-        server.wait_until_ready()
+    with Server("routed", workers=1, environment={}, stderr=stderr) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

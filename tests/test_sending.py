@@ -36,22 +36,14 @@ def serve(folder: Path, **environment: str) -> Server:
 def sending(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    server = serve(tmp_path_factory.mktemp("sending"), COMPRESSION=request.param)
-    try:
-        server.wait_until_ready()
+    with serve(tmp_path_factory.mktemp("sending"), COMPRESSION=request.param) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture(scope="module")
 def compressing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = serve(tmp_path_factory.mktemp("compressing"), COMPRESSION="1")
-    try:
-        server.wait_until_ready()
+    with serve(tmp_path_factory.mktemp("compressing"), COMPRESSION="1") as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture
@@ -349,12 +341,8 @@ def test_what_would_not_gain_is_left_as_it_is(
 
 
 def test_without_the_option_nothing_is_compressed(tmp_path: Path) -> None:
-    server = serve(tmp_path)
-    try:
-        server.wait_until_ready()
+    with serve(tmp_path) as server:
         with server.http() as http:
             answer = http.get("/json/100000", headers={"Accept-Encoding": "gzip"})
         assert "content-encoding" not in answer.headers
         assert "vary" not in answer.headers
-    finally:
-        server.destroy()

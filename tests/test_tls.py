@@ -24,11 +24,6 @@ from running import APPS, DEADLINE_S, Server, wait_for
 
 
 @pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
-@pytest.fixture
 def secure(server: StartServer, certificates: Certificates) -> Iterator[Server]:
     """One worker of tests/apps/secure.py, and nothing on its stderr behind the banner."""
     one = server("secure", environment=certificates.environment())

@@ -33,14 +33,10 @@ OPCODES = [TEXT, BINARY]
 @pytest.fixture(scope="module")
 def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
-    server = Server(
+    with Server(
         "sockets", workers=1, environment={}, stderr=tmp_path_factory.mktemp("sockets") / "stderr"
-    )
-    try:
-        server.wait_until_ready()
+    ) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture
