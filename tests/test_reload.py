@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -53,8 +54,21 @@ def times_reloaded(one: Server) -> int:
     return one.log().count("Reloaded: ")
 
 
+def begins_to_answer(raw: RawSocket) -> bool:
+    """Whether something comes for a GET; False if the connection ends instead."""
+    try:
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return bool(raw.socket.recv(1, socket.MSG_PEEK))
+    except ConnectionError:
+        return False
+
+
 class Load:
-    """Requests without a pause, each on a connection of its own or on one that is kept."""
+    """Requests without a pause, each on a connection of its own or on one that is kept.
+
+    As clients do, it sends a GET once more if a connection that was kept ends before a byte of the
+    answer has come (RFC 9110, 9.2.2; RFC 9112, 9.3.1). Nothing else is tried again.
+    """
 
     def __init__(self, one: Server, threads: int = 2) -> None:
         self.answers = 0
@@ -80,9 +94,12 @@ class Load:
         raw: RawSocket | None = None
         while not self._stop.is_set():
             try:
+                if raw is not None and not begins_to_answer(raw):
+                    raw.socket.close()
+                    raw = None
                 if raw is None:
                     raw = RawSocket(port)
-                raw.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert begins_to_answer(raw), "a new connection ended without an answer"
                 answer = raw.answer()
                 assert answer.status == 200, answer
                 is_last = answer.headers.get("connection", "").lower() == "close"
@@ -347,6 +364,26 @@ def test_a_request_in_flight_ends_in_the_old_worker(
         answer = raw.answer()
     assert (answer.status, answer.body) == (200, b'{"version":"1"}')
     assert answer.headers["connection"] == "close"
+
+
+def test_a_connection_that_was_idle_is_answered_by_the_old_worker_and_then_closed(
+    server: StartServer, changing: Changing
+) -> None:
+    """A client that has kept it may send what it may not send twice."""
+    environment = {"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "60"}
+    one = server(changing.path, workers=1, environment=environment)
+    before = one.worker_pids()
+    with RawSocket(one.port) as kept:
+        kept.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.answer().headers.get("connection") != "close"
+        changing.write("2")
+        one.send_signal(signal.SIGHUP)
+        wait_for_version(one, "2")
+        kept.write(b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+        answer = kept.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert kept.ended()
+    wait_for(lambda: not set(before) & set(one.worker_pids()), "the end of the old worker")
 
 
 def test_websockets_are_closed_with_1012_and_the_bus_goes_on(

@@ -354,7 +354,7 @@ class Supervisor:
         slot.leaving.append(process)
         grace = self._settings.timeout_graceful_shutdown + _KILL_AFTER_GRACE_S
         process.end_by = time.monotonic() + grace
-        self._signal(process, signal.SIGTERM)
+        self._signal(process, worker.LEAVE if process.is_ready else signal.SIGTERM)
 
     # Ends of processes.
 

@@ -14,6 +14,7 @@ pub mod handler;
 pub mod head;
 mod http2;
 pub(crate) mod incoming;
+mod linger;
 pub mod listener;
 pub mod path;
 pub mod proxies;
