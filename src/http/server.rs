@@ -133,15 +133,13 @@ impl Server {
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
         // replaced.
-        let Ending { grace, .. } = tokio::select! {
+        tokio::select! {
             biased;
-            ending = shutdown.wait() => ending,
             _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
-            ended = accepting => {
-                ended.map_err(io::Error::other)??;
-                shutdown.wait().await
-            }
-        };
+            ended = accepting => ended.map_err(io::Error::other)??,
+        }
+        // Nobody listens here any more: who is sent away from now on does not come back to this worker.
+        let Ending { grace, .. } = shutdown.wait().await;
         let deadline = Instant::now() + grace;
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {

@@ -29,6 +29,8 @@ fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
     worker.shut_down(LONG);
     for client in &mut clients {
         client.expect_close(1012);
+        let again = TcpStream::connect(worker.address);
+        assert!(again.is_err(), "who is sent away does not come back here");
         client.close(1012);
         assert_eq!(client.end(), End::Finished);
     }
