@@ -68,7 +68,8 @@ _EXTRA_GRACE_S = 1.0
 # A client that keeps its connection may be about to ask. The end of a server waits for so long.
 _LINGER_S = 0.5
 
-# The supervisor's word that another worker has taken over, as nginx has it: nobody waits for the end.
+# The supervisor's word that another worker has taken over, as nginx has it: nobody waits for this
+# one's end.
 LEAVE = signal.SIGQUIT
 
 # What the supervisor handles, and a worker must not inherit.
