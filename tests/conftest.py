@@ -15,6 +15,7 @@ from benching import Unreliable
 from certificates import Certificates
 from outside import Program
 from placing import Run, Running
+from rewriting import Changing
 from running import Server
 
 _servers = pytest.StashKey[list[Server]]()
@@ -60,6 +61,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
     yield start
     for one in started:
         one.destroy()
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Changing:
+    return Changing(tmp_path)
 
 
 @pytest.fixture

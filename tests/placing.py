@@ -26,10 +26,11 @@ class Running:
         environment |= popen.pop("environment", {})
         prefix = popen.pop("prefix", ())
         name = "placed:make" if "--factory" in words else "placed:app"
-        target = [name, "--app-dir", str(APPS)]
+        target = popen.pop("target", (name, "--app-dir", str(APPS)))
+        program = popen.pop("program", ("-m", "fanbus", "run", *target, *words))
         with self.stderr.open("wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "fanbus", "run", *target, *words],
+                [*prefix, sys.executable, *program],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

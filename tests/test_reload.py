@@ -15,43 +15,8 @@ import pytest
 
 from conftest import StartServer
 from rawsocket import RawSocket
-from running import APPS, Server, children, is_alive, wait_for
-
-
-class Changing:
-    """A copy of tests/apps/changing.py that is rewritten while a server runs it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "changing.py"
-        self._source = (APPS / "changing.py").read_text()
-        self.write("1")
-
-    def write(self, version: str, *, extra: str = "") -> None:
-        """As editors do: the file is whole at each moment."""
-        text = self._source.replace('VERSION = "1"', f'VERSION = "{version}"\n{extra}')
-        new = self.path.with_suffix(".new")
-        new.write_text(text)
-        new.rename(self.path)
-
-
-@pytest.fixture
-def changing(tmp_path: Path) -> Changing:
-    return Changing(tmp_path)
-
-
-def versions(one: Server) -> set[str]:
-    """Of 20 answers, on as many connections."""
-    with one.http() as http:
-        return {http.get("/").json()["version"] for _ in range(20)}
-
-
-def wait_for_version(one: Server, version: str) -> None:
-    """Until nothing else answers."""
-    wait_for(lambda: versions(one) == {version}, f"version {version} everywhere")
-
-
-def times_reloaded(one: Server) -> int:
-    return one.log().count("Reloaded: ")
+from rewriting import Changing, times_reloaded, versions, wait_for_version
+from running import Server, children, is_alive, wait_for
 
 
 def begins_to_answer(raw: RawSocket) -> bool:
@@ -651,46 +616,3 @@ def test_workers_that_are_killed_in_a_loop_refuse_nobody(
             asker.join()
     assert refused == []
     assert len(broken) <= kills * len(askers), "each asker has one request in flight"
-
-
-# While developing
-
-
-def test_a_changed_file_reloads(server: StartServer, changing: Changing) -> None:
-    one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
-    assert versions(one) == {"1"}
-    changing.write("2")
-    wait_for_version(one, "2")
-    changing.write("3", extra="def broken(:")
-    one.wait_for_log("SyntaxError")
-    assert versions(one) == {"2"}
-    changing.write("4")
-    wait_for_version(one, "4")
-    assert len(one.worker_pids()) == 1
-
-
-def test_a_websocket_client_comes_back_after_a_change(
-    server: StartServer, changing: Changing
-) -> None:
-    one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
-    with RawSocket(one.port) as raw:
-        raw.open("/news")
-        raw.message()
-        changing.write("2")
-        assert raw.closed()[0] == 1012
-    with RawSocket(one.port) as again:
-        again.open("/news")
-        assert str(again.message()).startswith("* ")
-
-
-def test_other_files_do_not_reload(server: StartServer, changing: Changing) -> None:
-    one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
-    changing.path.with_name("data.txt").write_text("not source")
-    hidden = changing.path.with_name(".hidden")
-    hidden.mkdir()
-    (hidden / "module.py").write_text("")
-    # A change that counts comes after them: if they did, there would be a reload more.
-    changing.write("2")
-    wait_for_version(one, "2")
-    wait_for(lambda: times_reloaded(one) >= 1, "the end of the reload")
-    assert one.log().count(" has changed.") == one.log().count("changing.py has changed.")

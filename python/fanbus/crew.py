@@ -207,6 +207,17 @@ class Crew:
         process.end_by = time.monotonic() + grace
         self.send(process, worker.LEAVE if process.is_ready else signal.SIGTERM)
 
+    def dismiss_unready(self) -> None:
+        """Ends at once who does not serve yet; the slots may have others right away."""
+        for slot in self.slots:
+            for process in (slot.current, slot.next):
+                if process is not None and not process.is_ready:
+                    slot.leaving.append(process)
+                    self.send(process, signal.SIGKILL)
+            if slot.current is not None and not slot.current.is_ready:
+                slot.current = None
+            slot.next = slot.start_at = None
+
     def end_all(self) -> None:
         """All in order; no listener is kept, and so none is started any more."""
         for slot in self.all_slots():

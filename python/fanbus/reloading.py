@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import selectors
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fanbus.changes import Changes
 from fanbus.logs import logger
 from fanbus.probe import Probe
 
@@ -34,24 +32,7 @@ class Reloading:
         self._on_good = on_good
         self._on_bad = on_bad
         self._probe: Probe | None = None
-        self._changes: Changes | None = None
         self._is_over = False
-
-    def watch(
-        self, selector: selectors.BaseSelector, *, since: float | None, known: list[str]
-    ) -> None:
-        """Reloads when a file changes, from now on, or has changed `since`."""
-        self._changes = Changes(self._settings, since=since, known=known)
-        selector.register(self._changes, selectors.EVENT_READ, self._on_change)
-
-    def directories(self) -> list[str]:
-        """What is watched."""
-        return self._changes.directories() if self._changes is not None else []
-
-    def begin_if_changed(self) -> None:
-        """Reloads if a file had changed before the watch began."""
-        if self._changes is not None and self._changes.has_changed():
-            self.begin()
 
     def begin(self) -> None:
         """Asks whether the new code starts; `hear` has the answer."""
@@ -101,15 +82,3 @@ class Reloading:
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
-
-    def close(self) -> None:
-        """Ends it all; in a worker, too, which has nothing to do with it."""
-        if self._changes is not None:
-            self._changes.close()
-
-    def _on_change(self) -> None:
-        assert self._changes is not None
-        changed = self._changes.read()
-        if changed and not self._is_over:
-            logger.info("%s has changed.", changed)
-            self.begin()

@@ -9,9 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fanbus import worker
+__all__ = ["HANDLED", "Signals", "block", "has_terminal", "unblock"]
 
-__all__ = ["Signals", "block", "has_terminal", "unblock"]
+# What a supervisor handles, and a worker must not inherit.
+HANDLED = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+    }
+)
 
 
 class Signals:
@@ -28,7 +39,7 @@ class Signals:
             reading.setblocking(False)
             writing.setblocking(False)
             previous_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-            previous = {number: signal.signal(number, _only_wake) for number in worker.HANDLED}
+            previous = {number: signal.signal(number, _only_wake) for number in HANDLED}
             self._reading = reading
             unblock()  # a life before this one has left them blocked
             try:
@@ -51,12 +62,12 @@ class Signals:
 
 def block() -> None:
     """From here on they wait. They do so over an exec, too."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, worker.HANDLED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
 def unblock() -> None:
     """Ends `block`."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.HANDLED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def has_terminal() -> bool:

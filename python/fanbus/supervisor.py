@@ -23,11 +23,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core, banner, logs, rebirth, signals, worker
+from fanbus import _core, banner, logs, origin, rebirth, signals, spare, worker
+from fanbus.changes import Changes
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
+from fanbus.developing import Developing
 from fanbus.exceptions import StartError
 from fanbus.forking import manner, warn_of_threads
 from fanbus.health import LOOK_S, Vigil
+from fanbus.invocation import Invocation
 from fanbus.listeners import open_listeners
 from fanbus.logs import logger
 from fanbus.notify import Notifier
@@ -78,6 +81,7 @@ class Supervisor:
             on_good=self._start_anew,
             on_bad=self._keep_old_code,
         )
+        self._developing: Developing | None = None
         self._orphans: Orphans | None = None
         self._port = settings.port
         self._on_ready = on_ready
@@ -114,13 +118,26 @@ class Supervisor:
         self._orphans = Orphans(self._children())
         warn_of_threads()
         if self._settings.watches_files:
-            since = state["changed_since"] if state is not None else None
-            known = state["directories"] if state is not None else []
-            self._reloading.watch(self._selector, since=since, known=known)
+            self._developing = self._watch_files(state or {})
         # The workers share what is there now; a collection would copy it into each.
         gc.collect()
         gc.freeze()
         self._begin(state)
+
+    def _watch_files(self, state: dict[str, Any]) -> Developing:
+        assert self._bus is not None
+        since, known = state.get("changed_since"), state.get("directories", ())
+        return Developing(
+            Changes(self._settings, since=since, known=known),
+            self._selector,
+            self._crew,
+            self._rolling,
+            command=Invocation.parse(origin.command(), origin.ARGUMENTS) if self._app else None,
+            bus=self._bus.name,
+            terms=spare.terms(self._app, self._settings) if self._app else None,
+            on_begin=self._notifier.reloading,
+            reload=self._reloading.begin,
+        )
 
     def _begin(self, state: dict[str, Any] | None) -> None:
         if state is not None:
@@ -155,10 +172,13 @@ class Supervisor:
         for slot in self._crew.slots:
             if slot.current is None and slot.start_at is None:
                 slot.start_at = now
-        self._reloading.begin_if_changed()
+        if self._developing is not None:
+            self._developing.begin_if_changed()
         while True:
             if self._end_by is None:
                 self._start_due_workers(time.monotonic())
+                if self._developing is not None:
+                    self._developing.keep_ready()
             elif not any(self._crew.processes()):
                 return
             for key, _ in self._selector.select(self._timeout()):
@@ -186,7 +206,8 @@ class Supervisor:
         self._vigil.look(now, is_ending=self._end_by is not None)
 
     def _children(self) -> set[int]:
-        return self._crew.pids() | self._reloading.pids()
+        waiting = self._developing.pids() if self._developing is not None else set()
+        return self._crew.pids() | self._reloading.pids() | waiting
 
     # Workers come.
 
@@ -203,6 +224,10 @@ class Supervisor:
             self._notifier.ready(self._status())
 
     def _start(self, slot: Slot) -> None:
+        if self._developing is not None and self._developing.starts_workers():
+            self._developing.start(slot)
+            return
+
         def live(report: int, trace: int) -> NoReturn:
             self._become_worker(slot, report, trace)
 
@@ -211,7 +236,8 @@ class Supervisor:
     def _become_worker(self, slot: Slot, report: int, trace: int) -> NoReturn:
         assert self._bus is not None
         assert self._app is not None
-        self._reloading.close()
+        if self._developing is not None:
+            self._developing.close()
         self._selector.close()
         logs.set_role(f"worker {slot.index}")
         worker.main(
@@ -254,7 +280,7 @@ class Supervisor:
         slot, process = death.slot, death.process
         if process in slot.leaving:
             slot.leaving.remove(process)
-            if death.exit_code and self._end_by is None:
+            if death.exit_code and process.is_ready and self._end_by is None:
                 how = manner(death.exit_code)
                 logger.warning("Old worker %d (PID %d) %s.", slot.index, process.pid, how)
             return
@@ -311,6 +337,8 @@ class Supervisor:
             if wrong := rebirth.wrong_script():
                 self._keep_old_code(wrong)
                 return
+            if self._developing is not None:
+                self._developing.cancel()
             rebirth.start_anew(self._state(since), self._crew.descriptors())
         except OSError as error:
             self._keep_old_code(f"{sys.executable} cannot be executed: {error.strerror}.")
@@ -328,9 +356,9 @@ class Supervisor:
             # For the caretaker, if this has to be the last life with this code.
             "settings": self._settings.to_json(),
             "keeps_history": self._keeps_history(),
-            "directories": self._reloading.directories(),
+            "directories": self._developing.directories() if self._developing else [],
             "limit_s": self._settings.timeout_worker_boot,
-            "signals": sorted(worker.HANDLED),
+            "signals": sorted(signals.HANDLED),
         }
 
     def _resume(self, state: dict[str, Any]) -> None:
@@ -376,8 +404,13 @@ class Supervisor:
         self._notifier.stopping()
         grace = self._settings.timeout_graceful_shutdown + KILL_AFTER_GRACE_S
         self._end_by = time.monotonic() + grace
-        self._reloading.end()
+        self._want_no_new_code()
         self._crew.end_all()
+
+    def _want_no_new_code(self) -> None:
+        self._reloading.end()
+        if self._developing is not None:
+            self._developing.end()
 
     def _kill_all(self) -> None:
         left = sorted(self._crew.pids())
@@ -387,9 +420,10 @@ class Supervisor:
 
     def _leave(self) -> None:
         """Also after an error of our own: no worker, no listener and no segment stay."""
-        self._reloading.end()
+        self._want_no_new_code()
         self._crew.leave()
-        self._reloading.close()
+        if self._developing is not None:
+            self._developing.close()
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:

@@ -23,6 +23,7 @@ from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
 from fanbus.pool import Pool
 from fanbus.server import open_tls
+from fanbus.signals import HANDLED
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -33,7 +34,6 @@ __all__ = [
     "CRASHED",
     "ENOUGH",
     "FAILED",
-    "HANDLED",
     "IO_IS_STUCK",
     "LEAVE",
     "READY",
@@ -72,18 +72,6 @@ _LINGER_S = 0.5
 # one's end.
 LEAVE = signal.SIGQUIT
 
-# What the supervisor handles, and a worker must not inherit.
-HANDLED = frozenset(
-    {
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGCHLD,
-        signal.SIGHUP,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR1,
-    }
-)
 # Of these, a worker leaves to the system what they do to it.
 _USUAL = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
