@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+import segments
 from benching import Unreliable
 from certificates import Certificates
 from outside import Program
@@ -91,8 +90,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     for one in started:
         if one.process.poll() is None:
             assert one.end() == 0, one.log()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(one.process.pid, signal.SIGKILL)
+        one.destroy()
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +124,12 @@ def pytest_runtest_makereport(
 
 
 _left_out = pytest.StashKey[list[str]]()
+_before = pytest.StashKey[list[Path]]()
+_left_behind = pytest.StashKey[list[Path]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_before] = segments.all_of_ours()
     config.addinivalue_line(
         "markers", "supervised(why): needs several workers, and is left out of `make single`"
     )
@@ -144,8 +145,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item, mark in marked if not mark]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session in which memory is left behind has failed."""
+    session.config.stash[_left_behind] = left = segments.abandoned_since(
+        session.config.stash[_before]
+    )
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for segment in config.stash.get(_left_behind, []):
+        terminalreporter.write_line(f"ERROR: no test has removed {segment}")
     for line in config.stash.get(_left_out, []):
         terminalreporter.write_line(f"Not in a single process: {line}")

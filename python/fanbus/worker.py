@@ -40,6 +40,7 @@ __all__ = [
     "STARTING_FAILED",
     "die_with",
     "main",
+    "most_requests",
     "new_event_loop",
     "reset_signals",
     "serve",
@@ -364,6 +365,15 @@ def _do_nothing(_number: int, _frame: object) -> None:
     """For Ctrl+C, a terminal that hangs up, and what is meant for the supervisor."""
 
 
+def most_requests(settings: Settings, pid: int) -> int | None:
+    """After how many requests a process has served enough; None if there is no limit."""
+    if settings.limit_max_requests is None:
+        return None
+    # Not the generator of the application, which is the same in all children.
+    jitter = random.Random(pid).randint(0, settings.limit_max_requests_jitter)  # noqa: S311
+    return settings.limit_max_requests + jitter
+
+
 class _Heart:
     """Tells the supervisor that both threads turn: Python's, which runs this, and Rust's."""
 
@@ -377,11 +387,7 @@ class _Heart:
         self._interval_s = min(_BEAT_S, (settings.timeout_worker or 4 * _BEAT_S) / 4)
         self._io_beats = -1
         self._io_seen_at = loop.time()
-        self._most_requests = settings.limit_max_requests
-        if self._most_requests is not None:
-            # Not the generator of the application, which is the same in all children.
-            jitter = random.Random(os.getpid()).randint(0, settings.limit_max_requests_jitter)  # noqa: S311
-            self._most_requests += jitter
+        self._most_requests = most_requests(settings, os.getpid())
 
     def beat(self) -> None:
         """Now, and from now on."""
