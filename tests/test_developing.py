@@ -77,6 +77,43 @@ def test_other_files_do_not_reload(server: StartServer, changing: Changing) -> N
     assert one.log().count(" has changed.") == one.log().count("changing.py has changed.")
 
 
+def test_directories_and_patterns_say_what_counts(
+    server: StartServer,
+    changing: Changing,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    pages = tmp_path_factory.mktemp("pages")
+    environment = {
+        **RELOAD,
+        "FANBUS_RELOAD_DIR": str(pages),
+        "FANBUS_RELOAD_INCLUDE": "*.html",
+        "FANBUS_RELOAD_EXCLUDE": "*_test.py,drafts",
+    }
+    (pages / "drafts").mkdir()
+    one = server(changing.path, environment=environment)
+    reloads = 0
+
+    def counts(path: Path) -> None:
+        """One more reload, for this file; none for those that were written before."""
+        nonlocal reloads
+        reloads += 1
+        path.write_text("changed")
+        wait_for(lambda: times_reloaded(one) >= reloads, f"a reload for {path.name}")
+        changes = re.findall(r"INFO (\S+) has changed\.$", one.log(), re.MULTILINE)
+        assert changes[reloads - 1 :] == [str(path)]
+
+    counts(pages / "index.html")
+    for ignored in ("index.css", "index_test.py", "drafts/index.html"):
+        (pages / ignored).write_text("changed")
+    counts(pages / "module.py")
+    below = pages / "below"
+    below.mkdir()
+    counts(below / "index.html")
+    (below / "index.html").unlink()
+    wait_for(lambda: times_reloaded(one) == reloads + 1, "a reload for a file that has gone")
+
+
 def test_the_new_code_is_read_once_by_the_process_that_serves(
     server: StartServer, changing: Changing
 ) -> None:
