@@ -304,6 +304,19 @@ def test_the_end_leaves_no_process(
     assert "Traceback" not in one.log()
 
 
+def test_more_workers_are_reloaded_too(server: StartServer, changing: Changing) -> None:
+    one = server(changing.path, environment=RELOAD)
+    wait_for(lambda: len(children(one.pid)) == 2, "one that waits")
+    one.send_signal(signal.SIGTTIN)
+    one.wait_for_log("One worker more: 2 workers")
+    for count, version in enumerate("23", 1):
+        changing.write(version)
+        wait_for(lambda n=count: times_reloaded(one) == n, "the end of the reload")  # type: ignore[misc]
+        assert versions(one) == {version}
+    with one.http() as http:
+        assert len({http.get("/").json()["pid"] for _ in range(40)}) == 2
+
+
 def test_hup_works_as_without_reload(server: StartServer, changing: Changing) -> None:
     one = server(changing.path, environment=RELOAD)
     changing.write("2")

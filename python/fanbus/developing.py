@@ -26,7 +26,7 @@ __all__ = ["Developing"]
 
 
 class Developing:
-    """Watches files, and keeps a spare process for the one slot that there is."""
+    """Watches files, and keeps a spare process for the first slot, usually the only one."""
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Developing:
         """A new process for the slot, which reads the code as it is now."""
         assert self._command is not None
         self._forget_a_dead_one()
+        if self._spare is not None and self._spare.listener != slot.listener:
+            self.cancel()  # it waits for the first slot; SIGTTIN has made others
         spare, self._spare = self._spare, None
         try:
             spare = spare or Spare(self._command, slot.listener)
@@ -90,7 +92,7 @@ class Developing:
     def keep_ready(self) -> None:
         """Is called in each turn of the supervisor's loop: has a spare wait, unless a worker boots,
         which needs the processor more."""
-        (slot,) = self._crew.slots[:1]
+        slot = self._crew.slots[0]
         self._forget_a_dead_one()
         if self._spare is not None or not self._keeps_one or self._is_over:
             return

@@ -48,7 +48,7 @@ class Spare:
     def __init__(self, command: Invocation, listener: int) -> None:
         """Starts it, for the slot of this listener. OSError if there can be none."""
         self._command = command
-        self._listener = listener
+        self.listener = listener
         self.line, theirs = socket.socketpair()
         """Where it is called, and answers."""
         self.report, writing = os.pipe()

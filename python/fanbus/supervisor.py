@@ -298,8 +298,14 @@ class Supervisor:
                 self._failure = _failure(process)
             self._end()
             return
-        if cannot_start and was_next and process.generation == self._rolling.generation:
+        is_newest = was_next and process.generation == self._rolling.generation
+        if is_newest and cannot_start:
             self._stop_rolling(_failure(process))
+            return
+        stacks = f" Its threads were:\n{death.stacks}" if death.stacks else ""
+        if is_newest and not process.is_ready and self._developing is not None:
+            # The same code would do the same again; the next change is waited for.
+            self._stop_rolling(f"It {manner(death.exit_code)}.{stacks}")
             return
         if cannot_start:
             logger.error("Worker %d could not start. %s", slot.index, _failure(process))
@@ -309,7 +315,7 @@ class Supervisor:
             process.pid,
             manner(death.exit_code),
             self._what_follows(pause),
-            f" Its threads were:\n{death.stacks}" if death.stacks else "",
+            stacks,
         )
 
     def _what_follows(self, pause: float) -> str:

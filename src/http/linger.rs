@@ -17,7 +17,7 @@ use crate::actors::shutdown::{Ending, Shutdown};
 /// order to.
 const FOR_THE_FIRST: Duration = Duration::from_secs(2);
 
-/// How often is looked again after a client that has begun to send.
+/// How often is looked again after a client that has begun to send. Longer than a turn.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What is known of the connection that a task drives.
@@ -54,7 +54,8 @@ pub(super) fn asked() {
 pub(super) async fn over(mut shutdown: Shutdown) {
     let Ending { grace, linger } = shutdown.wait().await;
     let begun = Instant::now();
-    sleep(linger.min(grace / 2)).await;
+    // At least until nobody listens here any more: who connects anew shall not come here again.
+    sleep(linger.min(grace / 2).max(LOOK_AGAIN)).await;
     if !DRIVEN.with(|driven| driven.has_asked.get()) {
         sleep_until(begun + linger.max(FOR_THE_FIRST).min(grace / 2)).await;
     }

@@ -107,6 +107,24 @@ fn what_has_been_sent_when_the_end_begins_is_answered_by_a_worker_that_does_not_
 }
 
 #[test]
+fn whose_idle_connection_is_closed_does_not_come_back_here() {
+    for _ in 0..20 {
+        let bus = TestBus::new();
+        let worker = Worker::with(bus.name(), setup());
+        let mut kept = Client::connect(worker.address);
+        kept.send_bytes(GET);
+        assert_eq!(kept.answer().status, 200);
+        worker.end(Ending {
+            grace: LONG,
+            linger: Duration::ZERO,
+        });
+        assert_eq!(kept.end(), End::Finished);
+        assert!(TcpStream::connect(worker.address).is_err());
+        eventually("the end", || worker.has_ended());
+    }
+}
+
+#[test]
 fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
