@@ -113,28 +113,39 @@ class Crew:
         """A new process for the slot, in which `live` is called with the writing end of its report
         and with its trace: as `current` if there is none, else as `next`. False if there can be
         none now; the slot has its pause."""
-        reading, writing = os.pipe()
-        trace = os.memfd_create("fanbus-stacks")
+        with contextlib.ExitStack() as ours:
+            try:
+                reading, writing = os.pipe()
+                ours.callback(os.close, reading)
+                with os.fdopen(writing, "wb"):
+                    trace = os.memfd_create("fanbus-stacks")
+                    ours.callback(os.close, trace)
+                    pid = self._fork(slot, reading, lambda: live(writing, trace))
+            except OSError as error:
+                self.cannot_start(slot, error)
+                return False
+            ours.pop_all()  # they are the process's from here on
+        self.take_in(slot, Process.new(pid, generation, reading, trace))
+        return True
+
+    def _fork(self, slot: Slot, reading: int, live: Callable[[], NoReturn]) -> int:
         # Until the child has its own handlers, a signal to it would speak in the parent's name.
         signals.block()
         try:
             pid = fork()
-        except OSError as error:
-            for descriptor in (reading, writing, trace):
-                os.close(descriptor)
-            self.cannot_start(slot, error)
-            return False
-        else:
             if pid == 0:
-                os.close(reading)
-                self._let_go_of_others(slot)
-                live(writing, trace)
+                try:
+                    os.close(reading)
+                    self._let_go_of_others(slot)
+                    live()
+                except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
+                    logger.critical("The worker crashed.", exc_info=True)
+                finally:
+                    os._exit(worker.CRASHED)
+            return pid
         finally:
             if os.getpid() == self._pid:
                 signals.unblock()
-        os.close(writing)
-        self.take_in(slot, Process.new(pid, generation, reading, trace))
-        return True
 
     def cannot_start(self, slot: Slot, error: OSError) -> None:
         """No process could be made for the slot: it counts as one that died."""

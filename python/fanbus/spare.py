@@ -49,30 +49,33 @@ class Spare:
         """Starts it, for the slot of this listener. OSError if there can be none."""
         self._command = command
         self.listener = listener
-        self.line, theirs = socket.socketpair()
-        """Where it is called, and answers."""
-        self.report, writing = os.pipe()
-        self.trace = os.memfd_create("fanbus-stacks")
-        handed_over = (theirs.fileno(), listener, writing, self.trace)
-        numbers = map(str, (os.getpid(), *handed_over))
-        words = [*command.interpreter, "-m", "fanbus.spare", *numbers]
         self._has_ended = False
         self._said = bytearray()
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            self.line, line = socket.socketpair()
+            """Where it is called, and answers."""
+            ours.callback(self.line.close)
+            theirs.callback(line.close)
+            self.report, writing = os.pipe()
+            ours.callback(os.close, self.report)
+            theirs.callback(os.close, writing)
+            self.trace = os.memfd_create("fanbus-stacks")
+            ours.callback(os.close, self.trace)
+            self.pid = self._start((line.fileno(), listener, writing, self.trace))
+            ours.pop_all()
+
+    def _start(self, handed_over: tuple[int, ...]) -> int:
+        numbers = map(str, (os.getpid(), *handed_over))
+        words = [*self._command.interpreter, "-m", "fanbus.spare", *numbers]
         # It catches signals as soon as it can; what comes before then waits.
         signals.block()
         try:
-            self.pid = fork()
-            if self.pid == 0:
+            pid = fork()
+            if pid == 0:
                 _execute(words, handed_over)
-        except OSError:
-            os.close(self.report)
-            os.close(self.trace)
-            self.line.close()
-            raise
+            return pid
         finally:
             signals.unblock()
-            theirs.close()
-            os.close(writing)
 
     def call(self, role: str, bus_name: str, agreed: Any) -> None:
         """Has it become the worker. From here on the caller looks after its process, its report
