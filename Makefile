@@ -94,7 +94,7 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 		--markdown target/bench-bus/figures.md $(ARGS)
 
 .PHONY: compare
-compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (ARGS="--rounds 3 --seconds 2": 20 minutes; ARGS=--help)
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (20 minutes; ARGS=--publish puts the figures on the page; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
 
