@@ -7,8 +7,9 @@ use super::error::BenchError;
 
 const SIZE: (u32, u32) = (900, 540);
 
-/// Colours that are told apart by those who see fewer (M. Okabe and K. Ito).
-const COLOURS: [RGBColor; 7] = [
+/// Colours that are told apart by those who see fewer (M. Okabe and K. Ito), and four more for
+/// pictures of many lines (of P. Tol).
+const COLOURS: [RGBColor; 11] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -16,6 +17,10 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
+    RGBColor(136, 34, 85),
+    RGBColor(153, 153, 51),
+    RGBColor(51, 34, 136),
+    RGBColor(170, 170, 170),
 ];
 
 /// A named curve.
