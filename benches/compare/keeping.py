@@ -120,11 +120,17 @@ def pictures(found: Comparison) -> dict[str, str]:
     """Those that there are figures for, by the names of their files."""
     fanout = [row for row in found.rows if row.mode == "fanout"]
     drawn = {
-        "compare-work.svg": lines_of(
+        "compare-http.svg": lines_of(
             found,
-            [row for row in found.rows if row.mode in ("http", "echo", "handshake")],
-            lambda row: row.name.replace("WebSocket ", "").replace(" connections", ""),
-            ("one worker", "work", "server CPU for one, us", True),
+            [row for row in found.rows if row.mode == "http"],
+            lambda row: row.name.removeprefix("HTTP JSON, "),
+            ("HTTP, a small JSON document, 1 worker", "", "server CPU for a request, us", True),
+        ),
+        "compare-echo.svg": lines_of(
+            found,
+            [row for row in found.rows if row.mode == "echo"],
+            lambda row: row.name.rpartition(", ")[2],
+            ("WebSocket echo, 64 connections, 1 worker", "", "server CPU for an echo, us", True),
         ),
         "compare-broadcast.svg": lines_of(
             found,
@@ -143,7 +149,8 @@ def pictures(found: Comparison) -> dict[str, str]:
 
 
 PICTURE_NAMES = {
-    "compare-work.svg": "CPU of a request, an echo and a handshake, of each system",
+    "compare-http.svg": "CPU of a request with 64 and 8 connections, of each system",
+    "compare-echo.svg": "CPU of an echo with 1 and 16 in flight, of each system",
     "compare-broadcast.svg": "CPU of a delivery over the number of workers, of each system",
     "compare-delivered.svg": "What is delivered over the number of workers, of each system",
 }
