@@ -188,6 +188,7 @@ def test_a_name_that_nothing_has_is_refused(tmp_path: Path) -> None:
         (("--systems", "fanbus,nobody"), "no system is called 'nobody': there are Fanbus,"),
         (("--rows", "nowhere"), "no row has 'nowhere' in its name"),
         (("--rounds", "0"), "invalid number above 0"),
+        (("--document", "/nowhere.json"), "/nowhere.json is no file in benches/raw."),
     ):
         done = compare(tmp_path, *arguments)
         assert done.returncode == 2

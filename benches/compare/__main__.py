@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .comparison import Comparison
+from .document import RAW, ROOT
 from .keeping import head, is_debug, keep, publish, write_document
 from .measuring import Run, Times, measure
 from .serving import end_in_order
@@ -74,6 +75,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what would be measured, and end")
     options = parser.parse_args()
     if options.document is not None:
+        if options.document.resolve().parent != RAW or not options.document.exists():
+            parser.error(f"{options.document} is no file in {RAW.relative_to(ROOT)}.")
         write_document(options.document)
         return 0
     systems = [name.strip() for name in options.systems.split(",") if name.strip()]
