@@ -118,15 +118,16 @@ Let each connection follow a script: send, wait for what it expects, and repeat.
 _SCRIPT_EXAMPLES = """\
 a script:
   connect /rooms/lobby?name=bench
-  send {"id": "hello-$CLIENT", "text": "hello"}
-  expect hello-$CLIENT
+  send {"id": "($CLIENT)", "text": "hello"}
+  expect ($CLIENT)
   repeat
-    send {"id": "$CLIENT-$TURN", "text": "and again"}
-    expect $CLIENT-$TURN
+    send {"id": "($CLIENT of $TURN)", "text": "again"}
+    expect ($CLIENT of $TURN)
 
 What stands before repeat is done once, what stands below it over and over, without a pause.
 expect waits for a message that contains the text, and passes over all others. $CLIENT is the
-connection's number, $TURN counts how often it has come to the end. # begins a comment.
+connection's number, $TURN counts how often it has come to the end; put something around them,
+for 1 is in 11, too. # begins a comment.
 
 examples:
   fanbus bench script ws://127.0.0.1:5000 --script chat.script -c 100 --pid 4711

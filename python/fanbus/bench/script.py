@@ -3,11 +3,11 @@
 It is a text of lines, because that is what a conversation looks like:
 
     connect /rooms/lobby?name=bench
-    send {"id": "hello-$CLIENT", "text": "hello"}
-    expect hello-$CLIENT
+    send {"id": "($CLIENT)", "text": "hello"}
+    expect ($CLIENT)
     repeat
-      send {"id": "$CLIENT-$TURN", "text": "and again"}
-      expect $CLIENT-$TURN
+      send {"id": "($CLIENT of $TURN)", "text": "again"}
+      expect ($CLIENT of $TURN)
 """
 
 from __future__ import annotations
