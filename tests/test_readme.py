@@ -742,6 +742,24 @@ def the_best_number_of_workers_is_named(block: Block, start: Start) -> None:
     assert "Best: " in said
 
 
+@proves(
+    "docs/howto/tuning.md: fanbus tune rooms:app --app-dir tests/apps "
+    "--script tests/apps/room.script --workers 1-2 --threads 1 --rounds 2 --seconds 0.3"
+)
+def a_script_is_put_on_each_setting(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(1) + program.said(2)
+        assert "Best: " in program.said()
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus bench script ws://127.0.0.1:5000 "
+    "--script tests/apps/talk.script --connections 10 --seconds 1"
+)
+def a_script_is_put_on_any_server(block: Block, start: Start) -> None:
+    assert re.search(r"^turns +[\d,]+ in ", measured(block), re.MULTILINE)
+
+
 # docs/conformance.md
 
 

@@ -79,6 +79,7 @@ class BenchSettings(TypedDict, total=False):
     envelope: tuple[str, str]
     greeting: str
     hello: list[str]
+    script: tuple[list[tuple[str, str]], list[tuple[str, str]]]
     subprotocol: str | None
     headers: list[tuple[str, str]]
     method: str
