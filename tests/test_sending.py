@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +327,7 @@ def test_an_etag_is_weak_for_what_is_compressed(compressed: httpx.Client) -> Non
         ("/kind?cache-control=no-transform", {}),
         ("/kind?status=206", {}),
         ("/static/a.txt", {"Range": "bytes=0-5000"}),
-        ("/large/sync", {}),
+        ("/ticks", {}),
     ],
 )
 def test_what_would_not_gain_is_left_as_it_is(
@@ -338,6 +340,85 @@ def test_what_would_not_gain_is_left_as_it_is(
         answer = raw.answer(head_only=True)
     expected = "br" if "content-encoding=br" in path else None
     assert answer.headers.get("content-encoding") == expected
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_stream_is_compressed_and_no_piece_is_held_back(
+    compressed: httpx.Client, how: str, encoding: str
+) -> None:
+    compressed.get("/close")
+    headers = {"Accept-Encoding": encoding}
+    with compressed.stream("GET", f"/gate/{how}", headers=headers) as answer:
+        assert answer.headers["content-encoding"] == encoding
+        assert answer.headers["vary"] == "accept-encoding"
+        pieces = answer.iter_raw()
+        whole = b""
+        # Too short to be anything but text. The second one is made when the first is here.
+        while b"first" not in (gunzipped(whole) if encoding == "gzip" else whole):
+            whole += next(pieces)
+        compressed.get("/open")
+        whole += b"".join(pieces)
+    if encoding == "gzip":
+        assert gzip.decompress(whole) == b"firstsecond"
+    else:
+        assert b"second" in whole
+
+
+def gunzipped(begun: bytes) -> bytes:
+    return zlib.decompressobj(wbits=31).decompress(begun)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_large_stream_is_the_same_and_smaller(compressed: httpx.Client, how: str) -> None:
+    answer = compressed.get(f"/large/{how}", headers={"Accept-Encoding": "gzip"})
+    assert answer.content == b"".join(str(number % 10).encode() * 10_000 for number in range(400))
+    assert answer.num_bytes_downloaded < 200_000
+
+
+def test_the_head_of_a_stream_is_that_of_get(compressed: httpx.Client) -> None:
+    head = compressed.head("/endless/sync", headers={"Accept-Encoding": "gzip"})
+    assert (head.headers["content-encoding"], head.headers["vary"]) == ("gzip", "accept-encoding")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_generator_is_closed_when_the_client_of_its_compressed_stream_goes(
+    compressing: Server, compressed: httpx.Client, how: str
+) -> None:
+    before = made(compressed, how)
+    with RawSocket(compressing.port, receive_buffer=4096) as raw:
+        head = "Host: x\r\nAccept-Encoding: gzip\r\n\r\n"
+        raw.write(f"GET /endless/{how} HTTP/1.1\r\n{head}".encode())
+        assert raw.answer(head_only=True).headers["content-encoding"] == "gzip"
+    wait_for(lambda: len(made(compressed, how)) > len(before), "the generator to be closed")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_compressed_stream_that_fails_does_not_look_whole(
+    compressed: httpx.Client, how: str
+) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        compressed.get(f"/bug/{how}", headers={"Accept-Encoding": "gzip"})
+
+
+def test_what_is_above_the_limit_of_compressors_is_sent_as_it_is(
+    compressing: Server, compressed: httpx.Client
+) -> None:
+    ask = {"Accept-Encoding": "gzip"}
+    with ExitStack() as stack:
+        for _ in range(256):
+            raw = stack.enter_context(RawSocket(compressing.port))
+            raw.write(b"GET /waiting HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+            assert raw.answer(head_only=True).headers["content-encoding"] == "gzip"
+        plain = compressed.get("/json/5000", headers=ask)
+        assert plain.json() == {"value": "x" * 5000}
+        assert "content-encoding" not in plain.headers
+        assert plain.headers["vary"] == "accept-encoding"
+
+    def is_compressed() -> bool:
+        return "content-encoding" in compressed.get("/json/5000", headers=ask).headers
+
+    wait_for(is_compressed, "the place of one who has gone")
 
 
 def test_without_the_option_nothing_is_compressed(tmp_path: Path) -> None:

@@ -301,7 +301,9 @@ class Router:
     `place` is how errors name the handler.
     """
 
-    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
+    def __new__(
+        cls, *, redirect_slashes: bool, compression: bool, max_body_size: int | None
+    ) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -320,8 +322,8 @@ class Router:
         """Has a function called instead of an endpoint's: with the request first, and then with
         what that one takes of the path."""
     def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
-        """Has a function called with the request, the status (404, 405) and the methods that the
-        path has, instead of answering so."""
+        """Has a function called with the request, the status (404, 405), the sentence and the
+        methods that the path has, instead of answering so."""
     def set_cors(
         self,
         *,

@@ -274,6 +274,7 @@ fn routes(setup: &Setup) -> Routes {
         redirect_slashes: true,
         compression: false,
         cors: None,
+        max_body_bytes: None,
         fallback: None,
     }
 }
