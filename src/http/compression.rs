@@ -91,8 +91,10 @@ impl Compression {
         }
         response.map_body(|head, body| {
             let body = Encoder::response(encoding, head, body); // which says so in the head
-            let _place = place;
-            BoxBody::new(Compressed { body, _place })
+            BoxBody::new(Compressed {
+                body,
+                _place: place,
+            })
         })
     }
 }
@@ -100,7 +102,7 @@ impl Compression {
 /// What others get differs: a cache must know.
 const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-/// The bytes become others, and their ETag may not be a strong one any more (RFC 9110, section 8.8.3.3).
+/// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
 fn weaken(headers: &mut HeaderMap) {
     let tag = headers.get(header::ETAG);
     let tag = tag.and_then(|tag| EntityTag::from_str(tag.to_str().ok()?).ok());

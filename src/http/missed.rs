@@ -39,7 +39,7 @@ impl Missed {
     pub(super) fn into_values(self) -> Values {
         let status = Value::Int(self.status.as_u16().into());
         let texts = [self.sentence, self.allow].map(Value::Str);
-        Values::from_iter([status].into_iter().chain(texts))
+        [status].into_iter().chain(texts).collect()
     }
 
     /// If nobody does.
