@@ -318,9 +318,12 @@ class Router:
         cache_ttl: float | None = None,
     ) -> int:
         """The number of the endpoint, for `surround`."""
-    def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:
+    def surround(
+        self, endpoint: int, handler: Callable[..., Any], asynchronous: bool, *, keeps: bool
+    ) -> None:
         """Has a function called instead of an endpoint's: with the request first, and then with
-        what that one takes of the path."""
+        what that one takes of the path. Unless it `keeps`, it is called for each request, even on a
+        turbo route."""
     def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
         """Has a function called with the request, the status (404, 405), the sentence and the
         methods that the path has, instead of answering so."""

@@ -318,10 +318,23 @@ class Fanbus(Decorators):
             call, is_async = surrounded(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
-            arounds = tuple(each for each in (self._around, *served.arounds) if each)
+            arounds = self._arounds_of(served)
             if arounds:
                 call, is_async = surrounded(served.handler, arounds, pool)
-                self._router.surround(served.endpoint, call, is_async)
+                keeps = not any(around.sees_requests() for around in arounds)
+                self._router.surround(served.endpoint, call, is_async, keeps=keeps)
+
+    def _arounds_of(self, served: Served) -> tuple[Around, ...]:
+        return tuple(each for each in (self._around, *served.arounds) if each)
+
+    def _not_kept(self) -> list[str]:
+        """Paths of turbo routes whose answers are not kept, because of what is around them."""
+        return [
+            served.turbo_path
+            for served in self._served
+            if served.turbo_path is not None
+            and any(around.sees_requests() for around in self._arounds_of(served))
+        ]
 
     def _begins(self) -> Running:
         """What a worker starts before its first request."""

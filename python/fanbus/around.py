@@ -55,6 +55,10 @@ class Around:
     def __bool__(self) -> bool:
         return bool(self.middleware or self.before or self.after or self.by_status or self.by_class)
 
+    def sees_requests(self) -> bool:
+        """Whether something of it wants to see each request before it is answered."""
+        return bool(self.middleware or self.before)
+
     def functions(self) -> list[Callable[..., Any]]:
         """All but the middleware."""
         handlers = [*self.by_status.values(), *self.by_class.values()]

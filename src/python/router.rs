@@ -317,12 +317,15 @@ impl Router {
     }
 
     /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
-    /// always takes the request, and takes it first.
+    /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
+    /// answers were to be kept.
+    #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
     fn surround(
         &self,
         endpoint: u32,
         handler: Bound<'_, PyAny>,
         asynchronous: bool,
+        keeps: bool,
     ) -> PyResult<()> {
         let inside = &mut *self.inside();
         let at = endpoint as usize;
@@ -333,6 +336,7 @@ impl Router {
             return Err(value_error(format!("There is no endpoint {endpoint}.")));
         };
         known.wants_request = true;
+        known.turbo = known.turbo.filter(|_| keeps);
         old.callable = handler.unbind();
         old.asynchronous = asynchronous;
         old.arguments
