@@ -175,7 +175,7 @@ def test_ten_thousand_idle_clients_disturb_nobody_and_leave_nothing(
     besieged: Server,
     room_for_idle: int,
     capsys: pytest.CaptureFixture[str],
-    idle: Callable[[int, int], Iterator[None]],
+    idle: Callable[..., Iterator[None]],
 ) -> None:
     if besieged.scheme == "https":
         # Ten thousand handshakes would be a test of this machine.
