@@ -87,7 +87,7 @@ class Response:
         self.headers = header_lines(headers)
         content_type = content_type or (None if self.content_type else natural_type)
         if content_type:
-            self._replace("content-type", content_type)
+            self.set_header("content-type", content_type)
 
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
@@ -147,12 +147,21 @@ class Response:
             tag = sha256(self.body).hexdigest()[:32]
         if any(character == '"' or not 0x21 <= ord(character) < 0x7F for character in tag):
             raise ValueError(f"The ETag {tag!r} has a character that cannot be in it.")
-        self._replace("etag", f'W/"{tag}"' if weak else f'"{tag}"')
+        self.set_header("etag", f'W/"{tag}"' if weak else f'"{tag}"')
 
     @property
     def content_type(self) -> str | None:
         """The value of the Content-Type header."""
         return next((value for name, value in self.headers if name.lower() == "content-type"), None)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Gives a header this value, and no other. `headers.append((name, value))` adds one.
+
+        Raises ValueError if it would break out of its line.
+        """
+        line = header_line(name, value)
+        self.headers = [pair for pair in self.headers if pair[0].lower() != name.lower()]
+        self.headers.append(line)
 
     def set_cookie(
         self,
@@ -205,10 +214,6 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.content_type or 'without content type'}>"
 
-    def _replace(self, name: str, value: str) -> None:
-        self.headers = [pair for pair in self.headers if pair[0].lower() != name]
-        self.headers.append(header_line(name, value))
-
 
 def as_response(value: Any) -> Response:
     """What a handler returned, as the Rust half would understand it. TypeError if it would not."""
@@ -227,7 +232,7 @@ def as_response(value: Any) -> Response:
         if len(value) == 3:
             for name, text in header_lines(value[2]):
                 if name.lower() == "content-type":
-                    response._replace("content-type", text)
+                    response.set_header("content-type", text)
                 else:
                     response.headers.append((name, text))
         return response
