@@ -170,6 +170,53 @@ def test_a_file_is_sent_in_parts_and_not_twice(http: httpx.Client, path: str) ->
     assert (head.headers["content-length"], head.content) == ("10000", b"")
 
 
+@pytest.mark.parametrize("path", ["/file", "/static/a.txt"])
+@pytest.mark.parametrize(
+    ("asked", "status", "sent"),
+    [
+        ("bytes=-3", 206, "bytes 9997-9999/10000"),
+        ("bytes=9990-20000", 206, "bytes 9990-9999/10000"),
+        ("bytes=0-0", 206, "bytes 0-0/10000"),
+        ("bytes=5-2", 416, "bytes */10000"),
+        ("bytes=99999999999999999999-", 416, "bytes */10000"),
+        # What is not understood, or could only be answered in part, is answered as a whole.
+        ("lines=1-2", 200, None),
+        ("bytes=0-1,4-5", 200, None),
+        ("bytes=0-0, -1", 200, None),
+        ("bytes=" + ",".join(f"{at}-" for at in range(500)), 200, None),
+    ],
+)
+def test_a_range_is_what_is_sent_or_all_of_it(
+    http: httpx.Client, path: str, asked: str, status: int, sent: str | None
+) -> None:
+    answer = http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.headers.get("content-range")) == (status, sent)
+    if status == 206:
+        first, last = (sent or "").removeprefix("bytes ").partition("/")[0].split("-")
+        whole = b"0123456789" * 1000
+        assert answer.content == whole[int(first) : int(last) + 1]
+    elif status == 200:
+        assert len(answer.content) == 10_000
+
+
+@pytest.mark.parametrize("path", ["/file", "/static/a.txt"])
+def test_a_range_is_for_the_version_that_the_client_has(http: httpx.Client, path: str) -> None:
+    known = http.head(path).headers
+    for validator, status in (
+        (known["etag"], 206),
+        (known["last-modified"], 206),
+        ('"another"', 200),
+        (f"W/{known['etag']}", 200),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 200),
+        ("nonsense", 200),
+    ):
+        headers = {"Range": "bytes=0-1", "If-Range": validator}
+        assert http.get(path, headers=headers).status_code == status, validator
+    assert http.get(path, headers={"If-Match": '"another"'}).status_code == 412
+    old = {"If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert http.get(path, headers=old).status_code == 412
+
+
 def test_a_file_may_have_headers_and_a_name_to_be_saved_under(http: httpx.Client) -> None:
     answer = http.get("/file", params={"download": 'ü "x".txt'})
     assert answer.headers["x-thing"] == "yes"

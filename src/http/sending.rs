@@ -10,6 +10,7 @@ use actix_http::body::{self, BoxBody};
 use actix_http::header::{self, HeaderValue};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{EntityTag, Header, HttpDate, IfModifiedSince, IfNoneMatch};
+use actix_web::test::TestRequest;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -100,7 +101,14 @@ pub(super) fn named(
     content_type: Option<HeaderValue>,
     request: &HttpRequest,
 ) -> HttpResponse {
-    let mut response = file.disable_content_disposition().into_response(request);
+    let file = file.disable_content_disposition();
+    let ranges = request.headers().get(header::RANGE);
+    let are_several = ranges.is_some_and(|ranges| ranges.as_bytes().contains(&b','));
+    let mut response = if are_several {
+        file.into_response(&without_ranges(request))
+    } else {
+        file.into_response(request)
+    };
     if let Some(content_type) = content_type
         && response.headers().contains_key(header::CONTENT_TYPE)
     {
@@ -108,6 +116,19 @@ pub(super) fn named(
         headers.insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// Of several ranges a `NamedFile` would send the first alone, and a client that does not look twice
+/// would take that for all. To send the whole is always right (RFC 9110, section 14.2).
+fn without_ranges(request: &HttpRequest) -> HttpRequest {
+    // A request cannot be changed, and this is the one way to make one.
+    let mut other = TestRequest::default().method(request.method().clone());
+    for (name, value) in request.headers() {
+        if *name != header::RANGE {
+            other = other.append_header((name, value));
+        }
+    }
+    other.to_http_request()
 }
 
 /// Has the client said that it has this response?
