@@ -233,3 +233,18 @@ def test_both_have_names_in_their_router() -> None:
     app = Application().app
     assert app.url_for("inner.news", place="a b") == "/in/a%20b/news"
     assert app.url_for("inner.turbo", place="a", page=2) == "/in/a/turbo?page=2"
+
+
+@pytest.mark.parametrize("around", [(), ("after",), ("middleware",), ALL])
+def test_what_is_not_served_is_told_in_the_same_words_whoever_tells(
+    around: tuple[str, ...],
+) -> None:
+    with TestClient(Application(*around).app) as client:
+        missing = client.get("/in/%C3%BC/nothing")
+        assert (missing.status_code, "allow" in missing.headers) == (404, False)
+        assert missing.text == "Nothing is served at /in/%C3%BC/nothing\n"
+        other = client.put("/in/a/news")
+        assert (other.status_code, other.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert other.text == "This address answers only GET, HEAD, OPTIONS.\n"
+        for answer in (missing, other):
+            assert ("x-middleware" in answer.headers) is ("middleware" in around)

@@ -1,7 +1,8 @@
 //! Responses are compressed for clients that take it: zstd, brotli or gzip.
 //!
-//! Each that is on its way holds a compressor, with megabytes of memory, as long as its client takes to
-//! read it. So there is a limit to them; what comes above it is sent as it is.
+//! Each that is on its way holds a compressor, with up to 5 MiB of memory (brotli; zstd 3.4 MiB, gzip
+//! 0.6 MiB), as long as its client takes to read it. So there is a limit to them; what comes above it is
+//! sent as it is.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -21,7 +22,11 @@ use bytes::Bytes;
 const SMALLEST: u64 = 1024;
 
 /// Responses of one worker that are compressed at a time.
-const MOST: usize = 256;
+const MOST: usize = 128;
+
+/// A stream begins to be compressed only while fewer are: streams may stay for hours, and must not take
+/// all places.
+const MOST_WITH_STREAMS: usize = MOST / 2;
 
 /// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
 const TURN_BYTES: usize = 64 << 10;
@@ -50,7 +55,7 @@ impl Compression {
         if size < SMALLEST {
             return response;
         }
-        self.compress(response, request)
+        self.compress(response, request, MOST)
     }
 
     /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
@@ -60,10 +65,15 @@ impl Compression {
             BodySize::Stream => BoxBody::new(Turns { body, taken: 0 }),
             BodySize::None | BodySize::Sized(_) => body, // HEAD
         });
-        self.compress(response, request)
+        self.compress(response, request, MOST_WITH_STREAMS)
     }
 
-    fn compress(&self, mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
+    fn compress(
+        &self,
+        mut response: HttpResponse,
+        request: &HttpRequest,
+        most: usize,
+    ) -> HttpResponse {
         let status = response.status().as_u16();
         let is_whole = matches!(status, 200 | 201 | 203 | 400..=599);
         if !is_whole || !may_be_compressed(response.headers()) {
@@ -73,7 +83,7 @@ impl Compression {
         let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
         let known = match chosen {
             Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => {
-                Place::take(&self.places).map(|place| (encoding, place))
+                Place::take(&self.places, most).map(|place| (encoding, place))
             }
             _ => None,
         };
@@ -134,8 +144,8 @@ fn may_be_compressed(headers: &HeaderMap) -> bool {
 struct Place(Rc<Cell<usize>>);
 
 impl Place {
-    fn take(taken: &Rc<Cell<usize>>) -> Option<Self> {
-        if taken.get() >= MOST {
+    fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        if taken.get() >= most {
             return None;
         }
         taken.set(taken.get() + 1);
