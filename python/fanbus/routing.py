@@ -121,6 +121,9 @@ class Decorators(ABC):
         headers and cookies do. The answer gets an ETag if it has none: a client that has it is
         answered with 304.
 
+        `after_request` and `errorhandler` around it are asked as seldom. `before_request` and
+        middleware see each request: with one of them around it, nothing is kept.
+
         Not kept are answers with a status of 500 or more, with `Set-Cookie`, `Vary`, or a
         `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB.
         A worker keeps 4096 answers, and 16 MiB; above that, those that were asked for longest ago

@@ -39,6 +39,9 @@ const ENCODINGS: [Encoding; 4] = [
     Encoding::identity(),
 ];
 
+/// What others get differs: a cache must know.
+const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+
 /// The compressors of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Compression {
@@ -108,9 +111,6 @@ impl Compression {
         })
     }
 }
-
-/// What others get differs: a cache must know.
-const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
 fn weaken(headers: &mut HeaderMap) {

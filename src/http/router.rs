@@ -172,8 +172,13 @@ impl Table {
         if let Some(other) = others.iter().find(shares) {
             return Err(other.conflict(path));
         }
-        let is_new = |method: &Method| !others.iter().any(|other| other.serves(method));
-        let new: Vec<Method> = served_with(methods).filter(is_new).collect();
+        let mut new = Vec::new();
+        for method in served_with(methods) {
+            let is_there = others.iter().any(|other| other.serves(&method));
+            if !is_there && !new.contains(&method) {
+                new.push(method);
+            }
+        }
         let place = known.unwrap_or(self.resources.len());
         self.plant(&new, &route.template, place)?;
         if known.is_none() {
