@@ -2,6 +2,7 @@
 
 pub mod access;
 pub(crate) mod cache;
+mod compression;
 pub mod config;
 mod connections;
 pub mod cors;
@@ -15,6 +16,7 @@ pub mod head;
 mod http2;
 pub(crate) mod incoming;
 pub mod listener;
+mod missed;
 pub mod path;
 pub mod proxies;
 pub mod replies;
