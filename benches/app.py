@@ -21,6 +21,19 @@ async def asynchronous() -> dict[str, str]:
     return {"message": "Hello, World!"}
 
 
+LARGE = b"x" * (1 << 20)
+
+
+@app.get("/sync/large")
+def sync_large() -> bytes:
+    return LARGE
+
+
+@app.get("/async/large")
+async def asynchronous_large() -> bytes:
+    return LARGE
+
+
 @app.websocket("/echo", config=limits)
 async def echo(ws: WebSocket) -> None:
     async for message in ws:

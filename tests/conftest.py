@@ -146,11 +146,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A session in which memory is left behind has failed."""
-    session.config.stash[_left_behind] = left = segments.abandoned_since(
-        session.config.stash[_before]
-    )
-    if left:
+    """With CI=true, a session that leaves memory behind has failed; elsewhere others may have."""
+    left = segments.abandoned_since(session.config.stash[_before])
+    session.config.stash[_left_behind] = left
+    if left and os.environ.get("CI") == "true":
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -158,6 +157,6 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     for segment in config.stash.get(_left_behind, []):
-        terminalreporter.write_line(f"ERROR: no test has removed {segment}")
+        terminalreporter.write_line(f"Left behind since the start, and in use by nobody: {segment}")
     for line in config.stash.get(_left_out, []):
         terminalreporter.write_line(f"Not in a single process: {line}")

@@ -14,85 +14,22 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+import coming_from  # noqa: F401 - the proofs of its document
 from conftest import StartServer
 from fanbus import Bus, _core
 from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
+from printed import BLOCKS, DOCUMENTS, PROOFS, ROOT, TESTS, Block, Start, blocks, proves
 from running import Server, wait_for
-
-TESTS = Path(__file__).parent
-ROOT = TESTS.parent
-DOCUMENTS = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), *(ROOT / "examples").glob("**/*.md")]
-)
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURES = ("text", "")
-"""Languages of blocks that are pictures or output: there is nothing to run."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A code block as it is printed."""
-
-    document: str
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The document, and the first line after the imports that no other block of it has."""
-        others = [block.text.splitlines() for block in blocks(self.document) if block != self]
-        for line in self.text.splitlines():
-            if not line.strip() or line.startswith(("from ", "import ")):
-                continue
-            if all(line not in other for other in others):
-                return f"{self.document}: {line.strip()}"
-        raise AssertionError(f"No line of its own in a block of {self.document}:\n{self.text}")
-
-
-def blocks(document: str) -> list[Block]:
-    """The code blocks of a document, in order."""
-    text = (ROOT / document).read_text()
-    return [Block(document, language, code) for language, code in FENCE.findall(text)]
-
-
-BLOCKS = [
-    block
-    for path in DOCUMENTS
-    for block in blocks(str(path.relative_to(ROOT)))
-    if block.language not in PICTURES
-]
-
-
-class Start(Protocol):
-    """Serves a program: the text of a block, or a file that takes its port from PORT."""
-
-    def __call__(self, program: str | Path, environment: dict[str, str] = ...) -> Server: ...
-
-
-Proof = Callable[[Block, Start], None]
-PROOFS: dict[str, Proof] = {}
-
-
-def proves(name: str) -> Callable[[Proof], Proof]:
-    """Registers the proof of a block, by its name."""
-
-    def register(proof: Proof) -> Proof:
-        PROOFS[name] = proof
-        return proof
-
-    return register
 
 
 @pytest.fixture
@@ -740,6 +677,24 @@ def the_best_number_of_workers_is_named(block: Block, start: Start) -> None:
     assert re.search(r"^per second +1 thr\. +40 thr\.$", said, re.MULTILINE)
     assert re.search(r"^  2 work\. +[\d,]+ +[\d,]+$", said, re.MULTILINE)
     assert "Best: " in said
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus tune rooms:app --app-dir tests/apps "
+    "--script tests/apps/room.script --workers 1-2 --threads 1 --rounds 2 --seconds 0.3"
+)
+def a_script_is_put_on_each_setting(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(1) + program.said(2)
+        assert "Best: " in program.said()
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus bench script ws://127.0.0.1:5000 "
+    "--script tests/apps/talk.script --connections 10 --seconds 1"
+)
+def a_script_is_put_on_any_server(block: Block, start: Start) -> None:
+    assert re.search(r"^turns +[\d,]+ in ", measured(block), re.MULTILINE)
 
 
 # docs/conformance.md

@@ -54,6 +54,22 @@ def test_a_header_cannot_break_out_of_its_line(header: tuple[str, str]) -> None:
         Response("", headers=[header])
 
 
+def test_a_header_is_set_whatever_its_case_or_added_beside_others() -> None:
+    response = Response("x", headers=[("X-A", "1"), ("x-a", "2"), ("b", "3")])
+    response.set_header("x-A", "4")
+    assert response.headers == [
+        ("b", "3"),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("x-A", "4"),
+    ]
+    response.headers.append(("x-a", "5"))
+    response.set_header("Content-Type", "text/html")
+    assert response.content_type == "text/html"
+    with pytest.raises(ValueError, match="line break"):
+        response.set_header("x-a", "1\r\nb: 2")
+    assert ("x-a", "5") in response.headers, "what was there stays"
+
+
 def test_helpers_for_the_usual_kinds() -> None:
     assert Response.json(None).body == b"null"
     assert Response.json("text").content_type == "application/json"

@@ -79,6 +79,7 @@ class BenchSettings(TypedDict, total=False):
     envelope: tuple[str, str]
     greeting: str
     hello: list[str]
+    script: tuple[list[tuple[str, str]], list[tuple[str, str]]]
     subprotocol: str | None
     headers: list[tuple[str, str]]
     method: str
@@ -303,7 +304,9 @@ class Router:
     `place` is how errors name the handler.
     """
 
-    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
+    def __new__(
+        cls, *, redirect_slashes: bool, compression: bool, max_body_size: int | None
+    ) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -318,12 +321,15 @@ class Router:
         cache_ttl: float | None = None,
     ) -> int:
         """The number of the endpoint, for `surround`."""
-    def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:
+    def surround(
+        self, endpoint: int, handler: Callable[..., Any], asynchronous: bool, *, keeps: bool
+    ) -> None:
         """Has a function called instead of an endpoint's: with the request first, and then with
-        what that one takes of the path."""
+        what that one takes of the path. Unless it `keeps`, it is called for each request, even on a
+        turbo route."""
     def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
-        """Has a function called with the request, the status (404, 405) and the methods that the
-        path has, instead of answering so."""
+        """Has a function called with the request, the status (404, 405), the sentence and the
+        methods that the path has, instead of answering so."""
     def set_cors(
         self,
         *,
@@ -446,7 +452,8 @@ class MultiDict:
     case.
     """
 
-    def __getitem__(self, name: str, /) -> str: ...
+    def __getitem__(self, name: str, /) -> str:
+        """Raises MissingError, a KeyError that is answered with 400, if the name has not come."""
     def __contains__(self, name: object, /) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...

@@ -22,7 +22,7 @@ from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
 from fanbus.routes import Kind, Names, Route, Served
-from fanbus.routing import Decorators
+from fanbus.routing import Decorators, check_body_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,6 +61,7 @@ class Fanbus(Decorators):
         *,
         redirect_slashes: bool = True,
         compression: bool = False,
+        max_body_size: int | None = None,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
@@ -70,8 +71,12 @@ class Fanbus(Decorators):
         there with 307, which keeps method and body. False: it gets 404.
 
         `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
-        zstd, brotli or gzip to clients that take it; not what is streamed, and not what has a
-        Content-Encoding or `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
+        zstd, brotli or gzip to clients that take it, and so are streams, piece by piece; not event
+        streams, and not what has a Content-Encoding or `Cache-Control: no-transform`. (WebSockets:
+        `WebSocketConfig`.)
+
+        `max_body_size`: bytes that the body of a request may have, where its route does not say
+        (413 above it, before the handler is called); None: 16 MiB.
 
         `lifespan`: a function that takes the application and gives an asynchronous context manager,
         as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
@@ -89,6 +94,7 @@ class Fanbus(Decorators):
                 "context manager: decorate it with @contextlib.asynccontextmanager, as in "
                 "`async def lifespan(app): ...; yield; ...`."
             )
+        check_body_size(max_body_size, "Fanbus()")
         self.name = _readable_name(name)
         self._around = Around()
         self._served: list[Served] = []
@@ -98,7 +104,11 @@ class Fanbus(Decorators):
         self._lifespan = lifespan
         self._on_startup: list[Callable[[], Any]] = []
         self._on_shutdown: list[Callable[[], Any]] = []
-        self._router = _core.Router(redirect_slashes=redirect_slashes, compression=compression)
+        self._router = _core.Router(
+            redirect_slashes=redirect_slashes,
+            compression=compression,
+            max_body_size=max_body_size,
+        )
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
         self._kept: list[Kept] = []
@@ -303,15 +313,28 @@ class Fanbus(Decorators):
     def _seal(self, pool: Pool) -> None:
         """Puts around each handler what was declared. In the worker, once it is known."""
         if self._around:
-            arguments = (None, "status", "allow")
+            arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)
             call, is_async = surrounded(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
-            arounds = tuple(each for each in (self._around, *served.arounds) if each)
+            arounds = self._arounds_of(served)
             if arounds:
                 call, is_async = surrounded(served.handler, arounds, pool)
-                self._router.surround(served.endpoint, call, is_async)
+                keeps = not any(around.sees_requests() for around in arounds)
+                self._router.surround(served.endpoint, call, is_async, keeps=keeps)
+
+    def _arounds_of(self, served: Served) -> tuple[Around, ...]:
+        return tuple(each for each in (self._around, *served.arounds) if each)
+
+    def _not_kept(self) -> list[str]:
+        """Paths of turbo routes whose answers are not kept, because of what is around them."""
+        return [
+            served.turbo_path
+            for served in self._served
+            if served.turbo_path is not None
+            and any(around.sees_requests() for around in self._arounds_of(served))
+        ]
 
     def _begins(self) -> Running:
         """What a worker starts before its first request."""

@@ -10,6 +10,7 @@ __all__ = [
     "FanbusError",
     "HTTPError",
     "Lagged",
+    "MissingError",
     "RouteError",
     "StartError",
     "WebSocketClosed",
@@ -90,6 +91,16 @@ class HTTPError(FanbusError):
 
     def __str__(self) -> str:
         return f"{self.status} {self.detail}"
+
+
+class MissingError(HTTPError, KeyError):
+    """A name that is not in the query, the headers or the form, where a handler needs it: 400.
+
+    It is a KeyError too, for who wants to know.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, f'The request has no "{name}".')
 
 
 class WebSocketClosed(FanbusError):  # noqa: N818 - a fact, not always an error

@@ -83,6 +83,8 @@ class Served:
     endpoint: int
     handler: Handler
     arounds: tuple[Around, ...]
+    turbo_path: str | None
+    """Its path, if its answers are kept."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class HttpRoute(Route):
             turbo=self.is_turbo,
             cache_ttl=self.cache_ttl,
         )
-        return Served(endpoint, handler, self.arounds)
+        return Served(endpoint, handler, self.arounds, self.path if self.is_turbo else None)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fanbus.hooks import Hook
 
-__all__ = ["Decorators", "Router"]
+__all__ = ["Decorators", "Router", "check_body_size"]
 
 # The user's function, given back unchanged, so that decorators can be stacked.
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -62,8 +62,9 @@ class Decorators(ABC):
 
         OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
         `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
-        request may have (413 above it, before the handler is called); None: 16 MiB. A multipart
-        form takes memory for 1 MiB of it at most, and the disk for the rest.
+        request may have (413 above it, before the handler is called); None: that of the
+        application, 16 MiB by default. A multipart form takes memory for 1 MiB of it at most, and
+        the disk for the rest.
 
         Raises RouteError if the path or the handler's signature cannot work.
         """
@@ -73,15 +74,7 @@ class Decorators(ABC):
         verbs = [_verb(method, path) for method in methods]
         if not verbs:
             raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
-        if max_body_size is not None and (
-            not isinstance(max_body_size, int)
-            or isinstance(max_body_size, bool)
-            or max_body_size not in _BODY_SIZES
-        ):
-            raise RouteError(
-                f'The route "{path}": max_body_size={max_body_size!r} is not possible: it is a '
-                "whole number of bytes, from 0 to 1 TiB."
-            )
+        check_body_size(max_body_size, f'The route "{path}"')
 
         def decorate(function: _Function) -> _Function:
             self._declare(HttpRoute(path, *_named(function, name), tuple(verbs), max_body_size))
@@ -127,6 +120,9 @@ class Decorators(ABC):
         waits for the same answer. So it must not look at what differs from client to client, as
         headers and cookies do. The answer gets an ETag if it has none: a client that has it is
         answered with 304.
+
+        `after_request` and `errorhandler` around it are asked as seldom. `before_request` and
+        middleware see each request: with one of them around it, nothing is kept.
 
         Not kept are answers with a status of 500 or more, with `Set-Cookie`, `Vary`, or a
         `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB.
@@ -443,6 +439,16 @@ def _named(function: Callable[..., Any], name: str | None) -> tuple[Callable[...
     if not isinstance(name, str) or not name:
         raise RouteError(f"Handler {location(function)}: name={name!r} is not a name.")
     return function, name, True
+
+
+def check_body_size(size: Any, whose: str) -> None:
+    """RouteError if no body could have this size at most."""
+    is_number = isinstance(size, int) and not isinstance(size, bool)
+    if size is not None and not (is_number and size in _BODY_SIZES):
+        raise RouteError(
+            f"{whose}: max_body_size={size!r} is not possible: it is a whole number of bytes, from "
+            "0 to 1 TiB."
+        )
 
 
 def _checked_prefix(prefix: Any) -> str:

@@ -112,6 +112,12 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
+    for path in app._not_kept():
+        logs.logger.warning(
+            "The turbo route %s has middleware or before_request around it, which see each "
+            "request: its answers are not kept.",
+            path,
+        )
     with surroundings.pid_file(own_pid_file(settings)):
         try:
             if settings.single_process:

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub(crate) mod cache;
+mod compression;
 pub mod config;
 mod connections;
 pub mod cors;
@@ -16,6 +17,7 @@ mod http2;
 pub(crate) mod incoming;
 mod linger;
 pub mod listener;
+mod missed;
 pub mod path;
 pub mod proxies;
 pub mod replies;

@@ -10,6 +10,7 @@ use crate::http::response::Response;
 pyo3::import_exception!(fanbus.exceptions, BusError);
 pyo3::import_exception!(fanbus.exceptions, HTTPError);
 pyo3::import_exception!(fanbus.exceptions, Lagged);
+pyo3::import_exception!(fanbus.exceptions, MissingError);
 pyo3::import_exception!(fanbus.exceptions, WebSocketClosed);
 
 /// Turns any error whose text is a sentence into Python's `ValueError`.

@@ -86,7 +86,7 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
 }
 
 /// A `fanbus.Response`, anything with `body`, `status` and `headers`, or an iterator. A body is bytes, an
-/// iterator, or the path of a file.
+/// iterator, an event stream, or the path of a file.
 fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     let Ok(body) = value.getattr("body") else {
         if is_iterator(value)? {
@@ -95,7 +95,10 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             return Ok(Made { response, iterator });
         }
         if is_event_stream(value)? {
-            return event_stream(value);
+            let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
+            made.response.body = stream_of(value)?;
+            add_headers(&mut made.response, &value.getattr("headers")?)?;
+            return Ok(made);
         }
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
@@ -112,6 +115,8 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
         made.response.body = Body::Bytes(bytes.as_bytes().to_vec().into());
     } else if is_iterator(&body)? {
         made.iterator = Some(body.unbind());
+    } else if is_event_stream(&body)? {
+        made.response.body = stream_of(&body)?;
     } else {
         made.response.body = Body::File(body.extract()?);
     }
@@ -125,7 +130,7 @@ fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// A `fanbus.EventStream`, which has checked its fields but for the topic.
-fn event_stream(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
     let topic: String = value.getattr("topic")?.extract()?;
     let seconds = |name: &str| -> PyResult<Duration> {
         let seconds: f64 = value.getattr(name)?.extract()?;
@@ -143,10 +148,7 @@ fn event_stream(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             ..Limits::default()
         },
     };
-    let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
-    made.response.body = Body::Events(Box::new(stream));
-    add_headers(&mut made.response, &value.getattr("headers")?)?;
-    Ok(made)
+    Ok(Body::Events(Box::new(stream)))
 }
 
 fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -214,11 +214,12 @@ impl Router {
 #[pymethods]
 impl Router {
     #[new]
-    #[pyo3(signature = (*, redirect_slashes, compression))]
-    fn new(redirect_slashes: bool, compression: bool) -> Self {
+    #[pyo3(signature = (*, redirect_slashes, compression, max_body_size))]
+    fn new(redirect_slashes: bool, compression: bool, max_body_size: Option<usize>) -> Self {
         let routes = Routes {
             redirect_slashes,
             compression,
+            max_body_bytes: max_body_size,
             ..Routes::default()
         };
         Self(Mutex::new(Inside {
@@ -316,12 +317,15 @@ impl Router {
     }
 
     /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
-    /// always takes the request, and takes it first.
+    /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
+    /// answers were to be kept.
+    #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
     fn surround(
         &self,
         endpoint: u32,
         handler: Bound<'_, PyAny>,
         asynchronous: bool,
+        keeps: bool,
     ) -> PyResult<()> {
         let inside = &mut *self.inside();
         let at = endpoint as usize;
@@ -332,6 +336,7 @@ impl Router {
             return Err(value_error(format!("There is no endpoint {endpoint}.")));
         };
         known.wants_request = true;
+        known.turbo = known.turbo.filter(|_| keeps);
         old.callable = handler.unbind();
         old.asynchronous = asynchronous;
         old.arguments
@@ -340,8 +345,8 @@ impl Router {
         Ok(())
     }
 
-    /// Has a function called with the request, the status (404, 405) and the methods that the path has,
-    /// instead of answering so.
+    /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
+    /// path has, instead of answering so.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
         let inside = &mut *self.inside();
         if let Some(EndpointId(at)) = inside.routes.fallback {
@@ -362,7 +367,12 @@ impl Router {
             asynchronous,
             runs_sessions: false,
             max_topics: 0,
-            arguments: vec![Argument::Subject, Argument::Value(0), Argument::Value(1)],
+            arguments: vec![
+                Argument::Subject,
+                Argument::Value(0),
+                Argument::Value(1),
+                Argument::Value(2),
+            ],
             names: Arc::default(), // the path has no parameters
         });
         inside.http_places.push("the fallback".to_owned());
