@@ -280,6 +280,8 @@ def test_without_code_a_dead_worker_has_the_new_code_tried_again(
 def test_without_code_a_changed_file_is_tried(server: StartServer, changing: Changing) -> None:
     one = server(changing.path, workers=1, environment={"FANBUS_RELOAD": "true"})
     changing.write("2", extra=only_in_the_probe("raise RuntimeError('broken in between')"))
+    one.wait_for_log("A worker with the new code does not start; the old workers stay.")
+    one.send_signal(signal.SIGHUP)
     one.wait_for_log("The new code broke after it had been tried")
     assert versions(one) == {"1"}
     changing.write("3")
