@@ -21,6 +21,7 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
+from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
 from fanbus.routing import Decorators
 
@@ -62,6 +63,7 @@ class Fanbus(Decorators):
         redirect_slashes: bool = True,
         compression: bool = False,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+        openapi: bool | OpenAPI = False,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -76,6 +78,9 @@ class Fanbus(Decorators):
         `lifespan`: a function that takes the application and gives an asynchronous context manager,
         as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
         request and leaves it after its last one. A dict that it yields goes into `app.state`.
+
+        `openapi`: serve the OpenAPI document of the HTTP routes at `/openapi.json`, and a page that
+        shows it at `/docs`; `OpenAPI(...)` says more of it, and other paths.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -105,6 +110,12 @@ class Fanbus(Decorators):
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
+        self._openapi = OpenAPI.checked(openapi)
+        if self._openapi is not None:
+            from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
+
+            for route in routes(self._openapi, self.openapi):
+                self._declare(route)
 
     def url_for(self, name: str, /, **values: Any) -> str:
         """The path of a route, with its parameters filled in and percent-encoded. In a server with
@@ -128,6 +139,21 @@ class Fanbus(Decorators):
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
         return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of the HTTP routes that are declared so far. Yours to change.
+
+        Raises FanbusError if a type in an annotation has no schema.
+        """
+        from fanbus.openapi.document import document  # here, so that `import fanbus` stays quick
+
+        return document(
+            self.name,
+            self._served,
+            self._openapi or OpenAPI(),
+            parameters=self._router.path_parameters,
+            template=self._router.documented_path,
+        )
 
     def on_startup(self, function: _Callback) -> _Callback:
         """Has the function called in each worker before its first request; a decorator.
@@ -308,7 +334,7 @@ class Fanbus(Decorators):
             call, is_async = surrounded(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
-            arounds = tuple(each for each in (self._around, *served.arounds) if each)
+            arounds = tuple(each for each in (self._around, *served.route.arounds) if each)
             if arounds:
                 call, is_async = surrounded(served.handler, arounds, pool)
                 self._router.surround(served.endpoint, call, is_async)
