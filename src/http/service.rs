@@ -16,6 +16,7 @@ use super::config::Config;
 use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::host::has_possible_host;
 use super::incoming::{Bounds, Incoming, Refusal, Share};
 use super::path::{Value, Values};
 use super::proxies::Origin;
@@ -84,6 +85,7 @@ pub(super) async fn answer(
     let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
     let mut response = match preflight {
         Some(response) => response,
+        None if !has_possible_host(request.headers()) => impossible_host().into_http(),
         None => reply(&worker, request, origin, body).await,
     };
     if let Some(crossing) = crossing {
@@ -302,6 +304,11 @@ fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
             .into_http(),
         Err(_) => not_found(request.path()).into_http(),
     }
+}
+
+fn impossible_host() -> Response {
+    let sentence = "The Host of this request cannot be one.";
+    Response::sentence(StatusCode::BAD_REQUEST, sentence)
 }
 
 fn not_found(path: &str) -> Response {
