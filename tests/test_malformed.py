@@ -34,8 +34,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         with server.http() as http:
             assert http.get("/echo?a=b").json()["query"] == "a=b"
         log = server.log()
-        assert "Traceback" not in log
-        assert "panicked" not in log
+        for word in ("Traceback", "panicked", "ERROR"):  # nor do clients fill the log
+            assert word not in log
 
 
 def answers(port: int, sent: bytes) -> list[tuple[int, bytes]]:

@@ -148,6 +148,15 @@ def test_parameters_are_told_with_their_schemas(app: Fanbus) -> None:
     }
 
 
+def test_a_default_that_is_no_json_is_left_out(app: Fanbus) -> None:
+    @app.get("/")
+    def handler(most: float = float("inf"), other: int = object()) -> None:  # type: ignore[assignment]
+        ...
+
+    schemas = [each["schema"] for each in operation(app)["parameters"]]
+    assert schemas == [{"type": "number"}, {"type": "integer"}]
+
+
 def test_limits_may_come_from_other_libraries(app: Fanbus) -> None:
     @app.get("/")
     def handler(
@@ -435,6 +444,10 @@ def test_a_document_that_cannot_be_made_hinders_the_start(tmp_path: Path) -> Non
 
 
 def test_nothing_is_served_that_was_not_asked_for(app: Fanbus) -> None:
+    @app.get("/hidden", include_in_schema=False)
+    def hidden(n: int) -> None: ...
+
+    assert "components" not in app.openapi()
     with TestClient(app) as client:
         for path in ("/openapi.json", "/docs"):
             assert client.get(path).status_code == 404

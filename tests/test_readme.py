@@ -784,7 +784,8 @@ def the_chat_takes_its_host_and_its_port(block: Block, start: Start) -> None:
 
 @proves(f'{CHAT}: python -m websockets "ws://127.0.0.1:5000/rooms/lobby?name=Terminal"')
 def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
-    line = next(each.text.strip() for each in BLOCKS if each.language == "json")
+    printed = blocks(block.document)
+    line = next(each.text.strip() for each in printed if each.language == "json")
     server = start(ROOT / "examples" / "chat" / "app.py")
     with Terminal(block.text, server) as terminal:
         terminal.shows('"type": "joined", "name": "Terminal"')

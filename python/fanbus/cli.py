@@ -116,14 +116,14 @@ def _boot_failure(target: str) -> str:
 def _openapi(options: argparse.Namespace) -> int:
     app = load(options.app, options.app_dir, factory=options.factory)
     try:
-        text = json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+        document = json.dumps(app.openapi(), indent=2, ensure_ascii=False).encode() + b"\n"
     except FanbusError as error:
         raise StartError(str(error)) from None
     if options.output is None:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(document)  # UTF-8 wherever it goes
         return 0
     try:
-        Path(options.output).write_text(text, encoding="utf-8")
+        Path(options.output).write_bytes(document)
     except OSError as error:
         raise StartError(f"{options.output} cannot be written: {error.strerror}.") from None
     return 0

@@ -104,10 +104,9 @@ def document(
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, None] = {}
     ids: set[str] = set()
-    for each in served:
+    included = [each for each in served if each.route.described.is_included]
+    for each in included:
         route = each.route
-        if not route.described.is_included:
-            continue
         methods = [method.lower() for method in route.methods if method.lower() in _METHODS]
         for method in methods:
             operation = _operation(each, parameters(route.path), models)
@@ -116,7 +115,7 @@ def document(
             tags.update(dict.fromkeys(operation.get("tags", ())))
             paths.setdefault(template(route.path), {})[method] = operation
     components = models.fill()
-    if any(each.handler.inputs for each in served):
+    if any(each.handler.inputs for each in included):
         components[_REFUSAL] = _PROBLEMS
     made: dict[str, Any] = {
         "openapi": "3.1.1",
@@ -183,7 +182,7 @@ def _parameter(given: Input) -> dict[str, Any]:
         said["deprecated"] = True
     said["schema"] = dict(given.schema)
     if not given.is_required and given.default is not None:
-        with suppress(TypeError):  # an object that only the handler knows
+        with suppress(TypeError, ValueError):  # what JSON cannot say, only the handler knows
             said["schema"]["default"] = json.loads(to_json(given.default))
     return said
 
