@@ -140,6 +140,8 @@ WRONG = {
     "a Host with a space": b"GET /echo HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n",
     "a Host with a path": b"GET /echo HTTP/1.1\r\nHost: a/b\r\nConnection: close\r\n\r\n",
     "a Host with a user": b"GET /echo HTTP/1.1\r\nHost: a@b\r\nConnection: close\r\n\r\n",
+    "a target of another host": request(LAST, target=b"http://evil/echo", method=b"GET"),
+    "a target with a user": request(LAST, target=b"http://a@x/echo", method=b"GET"),
     "an unknown method": request(LAST, method=b"BREW"),
     "a tunnel": request(LAST, target=b"x:80", method=b"CONNECT"),
     "a path that is no UTF-8": request(LAST, target=b"/paths/%ff", method=b"GET"),
@@ -152,6 +154,7 @@ WRONG = {
 TAKEN = {
     # Odd, and allowed or harmless: what the handler gets is what stands there.
     "an absolute target": (b"http://x/echo?a=b", {"path": "/echo", "query": "a=b"}),
+    "an absolute target that shouts": (b"HTTP://X/echo?a=b", {"host": "x", "query": "a=b"}),
     "an escape that is none": (b"/echo?a=%zz%", {"pairs": [["a", "%zz%"]]}),
     "bytes that are no UTF-8": (b"/echo?a=%ff", {"pairs": [["a", "\ufffd"]]}),
     "a NUL": (b"/echo?a=%00", {"pairs": [["a", "\0"]]}),
@@ -197,7 +200,7 @@ def test_curl_is_answered_whatever_it_is_told_to_send(served: Server) -> None:
         (["-H", "Content-Length: -3", f"{site}/echo"], "400"),
         ([*(f"-HX-{number}: a" for number in range(200)), f"{site}/echo"], "431"),
         (["--http1.0", f"{site}/echo"], "200"),
-        (["--request-target", "echo", f"{site}/"], "404"),
+        (["--request-target", "echo", f"{site}/"], "400"),
         (["-X", "BREW", f"{site}/echo"], "405"),
         (["--path-as-is", f"{site}/paths/../../etc/passwd"], "200"),
         (["-d", "a=b", "-H", "Content-Type: multipart/form-data", f"{site}/users/a/1"], "405"),

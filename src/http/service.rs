@@ -85,7 +85,9 @@ pub(super) async fn answer(
     let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
     let mut response = match preflight {
         Some(response) => response,
-        None if !has_possible_host(request.headers()) => impossible_host().into_http(),
+        None if !has_possible_host(request.uri(), request.headers()) => {
+            impossible_host().into_http()
+        }
         None => reply(&worker, request, origin, body).await,
     };
     if let Some(crossing) = crossing {
@@ -307,7 +309,7 @@ fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
 }
 
 fn impossible_host() -> Response {
-    let sentence = "The Host of this request cannot be one.";
+    let sentence = "The Host of this request cannot be one, or is not that of its target.";
     Response::sentence(StatusCode::BAD_REQUEST, sentence)
 }
 
