@@ -147,7 +147,7 @@ build: $(VENV)/ok-maturin ## a wheel in dist/
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
-	rm -rf $(VENV) node_modules target build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) node_modules target build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/fanbus/*.so
 

@@ -739,7 +739,8 @@ def the_chat_takes_its_host_and_its_port(block: Block, start: Start) -> None:
 
 @proves(f'{CHAT}: python -m websockets "ws://127.0.0.1:5000/rooms/lobby?name=Terminal"')
 def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
-    line = next(each.text.strip() for each in BLOCKS if each.language == "json")
+    printed = blocks(block.document)
+    line = next(each.text.strip() for each in printed if each.language == "json")
     server = start(ROOT / "examples" / "chat" / "app.py")
     with Terminal(block.text, server) as terminal:
         terminal.shows('"type": "joined", "name": "Terminal"')
@@ -819,6 +820,62 @@ def the_command_takes_the_same_files(block: Block, start: Start) -> None:
 def self_signed(folder: str) -> None:
     """The files of the first block."""
     subprocess.run(shlex.split(SELF_SIGNED), cwd=folder, check=True, capture_output=True)
+
+
+# docs/howto/typed.md
+
+TYPED = "docs/howto/typed.md"
+SHOP = f'{TYPED}: app = Fanbus("shop", openapi=True)'
+
+
+@proves(SHOP)
+def a_shop_reads_what_its_annotations_say(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        for article in ("red shoes", "blue shoes", "a hat"):
+            order = {"article": article, "count": 2, "colour": "red"}
+            placed = http.post("/orders", json=order, headers={"X-Client": "me"})
+            assert placed.status_code == 201
+            assert http.get(f"/orders/{placed.json()['number']}").json() == order
+        found = "/orders?text=shoes&colours=red&colours=blue&since=2030-12-31"
+        assert found in block.text
+        assert [each["article"] for each in http.get(found).json()] == ["red shoes", "blue shoes"]
+        assert http.get("/orders?colours=blue").json() == []
+        assert http.get("/orders/99").status_code == 404
+        assert http.get("/orders?page=0").json()["detail"][0]["loc"] == ["query", "page"]
+        assert http.post("/orders", content=b"{}").status_code == 415
+        assert http.get("/openapi.json").json()["info"]["title"] == "shop"
+        assert http.get("/docs").status_code == 200
+
+
+@proves(f'{TYPED}: {{"detail": [')
+def the_shop_tells_what_is_wrong_so(block: Block, start: Start) -> None:
+    printed = json.loads(block.text)["detail"]
+    with start(next(each.text for each in BLOCKS if each.name == SHOP)).http() as http:
+        page = http.get("/orders?page=0").json()["detail"]
+        body = http.post("/orders", json={}).json()["detail"]
+    assert page + body == printed
+
+
+@proves(f'{TYPED}: app = Fanbus("told")')
+def an_error_handler_tells_it_in_its_own_way(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        assert http.get("/square?n=3").json() == {"square": 9}
+        answer = http.get("/square?n=x")
+    assert answer.status_code == 422
+    assert answer.json() == {"wrong": {"n": "must be a whole number"}}
+
+
+@proves(f"{TYPED}: fanbus openapi shop:app --output openapi.json")
+def the_command_writes_the_document(block: Block, start: Start) -> None:
+    with TemporaryDirectory() as directory:
+        shop = next(each.text for each in BLOCKS if each.name == SHOP)
+        (Path(directory) / "shop.py").write_text(shop)
+        told = subprocess.run(
+            [sys.executable, *command(block.text)], cwd=directory, check=True, capture_output=True
+        )
+        assert told.stdout == b""
+        document = json.loads((Path(directory) / "openapi.json").read_text())
+    assert list(document["paths"]) == ["/orders", "/orders/{number}"]
 
 
 # docs/howto/configuration.md

@@ -30,6 +30,7 @@ __all__ = [
     "chart",
     "check_pattern",
     "inspect_bus",
+    "json_body",
     "remove_bus",
     "root_path",
     "to_json",
@@ -234,6 +235,10 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def json_body(request: Request) -> bytes:
+    """The body of a request that should be JSON, for who decodes it; nobody awaits it. HTTPError
+    415 if there is one that says it is something else."""
+
 def root_path() -> str:
     """Where a proxy shows the application that this process serves; nothing before it serves."""
 
@@ -369,7 +374,10 @@ class Router:
         self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
     ) -> None:
         """Serves a folder of files at two paths, the second with a parameter for the rest."""
-    def path_parameters(self, path: str) -> list[str]: ...
+    def path_parameters(self, path: str) -> dict[str, str]:
+        """The parameters of a path, in its order: their names, and those of their converters."""
+    def documented_path(self, path: str) -> str:
+        """The path as a URL has it, with each parameter as `{name}`."""
     def url(self, path: str, values: dict[str, str]) -> str:
         """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...

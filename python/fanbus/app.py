@@ -21,6 +21,7 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
+from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
 from fanbus.routing import Decorators, check_body_size
 
@@ -63,6 +64,7 @@ class Fanbus(Decorators):
         compression: bool = False,
         max_body_size: int | None = None,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+        openapi: bool | OpenAPI = False,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -81,6 +83,9 @@ class Fanbus(Decorators):
         `lifespan`: a function that takes the application and gives an asynchronous context manager,
         as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
         request and leaves it after its last one. A dict that it yields goes into `app.state`.
+
+        `openapi`: serve the OpenAPI document of the HTTP routes at `/openapi.json`, and a page that
+        shows it at `/docs`; `OpenAPI(...)` says more of it, and other paths.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -115,6 +120,12 @@ class Fanbus(Decorators):
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
+        self._openapi = OpenAPI.checked(openapi)
+        if self._openapi is not None:
+            from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
+
+            for route in routes(self._openapi, self.openapi):
+                self._declare(route)
 
     def url_for(self, name: str, /, **values: Any) -> str:
         """The path of a route, with its parameters filled in and percent-encoded. In a server with
@@ -138,6 +149,21 @@ class Fanbus(Decorators):
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
         return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of the HTTP routes that are declared so far. Yours to change.
+
+        Raises FanbusError if a type in an annotation has no schema.
+        """
+        from fanbus.openapi.document import document  # here, so that `import fanbus` stays quick
+
+        return document(
+            self.name,
+            self._served,
+            self._openapi or OpenAPI(),
+            parameters=self._router.path_parameters,
+            template=self._router.documented_path,
+        )
 
     def on_startup(self, function: _Callback) -> _Callback:
         """Has the function called in each worker before its first request; a decorator.
@@ -325,14 +351,14 @@ class Fanbus(Decorators):
                 self._router.surround(served.endpoint, call, is_async, keeps=keeps)
 
     def _arounds_of(self, served: Served) -> tuple[Around, ...]:
-        return tuple(each for each in (self._around, *served.arounds) if each)
+        return tuple(each for each in (self._around, *served.route.arounds) if each)
 
     def _not_kept(self) -> list[str]:
         """Paths of turbo routes whose answers are not kept, because of what is around them."""
         return [
-            served.turbo_path
+            served.route.path
             for served in self._served
-            if served.turbo_path is not None
+            if served.route.is_turbo
             and any(around.sees_requests() for around in self._arounds_of(served))
         ]
 

@@ -248,7 +248,11 @@ def as_response(value: Any) -> Response:
         response = Response(None, value.status, value.headers)
         response.body = value.body
         return response
+    from fanbus.models import is_model  # here, so that `import fanbus` stays quick
+
+    if is_model(value):
+        return Response.json(value)
     raise TypeError(
-        "A handler returns dict, list, str, bytes, None, Response, EventStream or a generator, not "
-        f"{type(value).__name__}."
+        "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a "
+        f"generator, not {type(value).__name__}."
     )

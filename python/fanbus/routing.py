@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fanbus.around import Around
 from fanbus.exceptions import RouteError
 from fanbus.handlers import location
+from fanbus.openapi.description import Description
 from fanbus.routes import FolderRoute, HttpRoute, Route, TurboRoute, WebSocketRoute
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from typing_extensions import Unpack
+
     from fanbus.hooks import Hook
+    from fanbus.openapi.description import Described
 
 __all__ = ["Decorators", "Router", "check_body_size"]
 
@@ -51,20 +55,24 @@ class Decorators(ABC):
         methods: Iterable[str] = ("GET",),
         name: str | None = None,
         max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """Serves HTTP requests to a path, by default GET (which answers HEAD too).
 
         `path` may have parameters: `/users/{user_id}`, `/users/{user_id:int}` or
         `/users/<int:user_id>`. The handler takes those it wants by name, and the request as a
-        parameter called `request` or annotated as `Request`. It may be `async def` or `def`; a
-        `def` runs on a thread and may block. It returns dict or list (JSON), str (text), bytes
-        or a `Response`, or is a generator, whose pieces are sent as they come.
+        parameter called `request` or annotated as `Request`. What else has an annotation is read
+        out of the query, a header, a cookie or the JSON body, and checked (422). It may be
+        `async def` or `def`; a `def` runs on a thread and may block. It returns dict or list
+        (JSON), str (text), bytes, a model or a `Response`, or is a generator, whose pieces are sent
+        as they come.
 
         OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
         `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
         request may have (413 above it, before the handler is called); None: that of the
         application, 16 MiB by default. A multipart form takes memory for 1 MiB of it at most, and
-        the disk for the rest.
+        the disk for the rest. `described` is for the OpenAPI document: `tags`, `responses`,
+        `deprecated`, `include_in_schema`.
 
         Raises RouteError if the path or the handler's signature cannot work.
         """
@@ -76,42 +84,82 @@ class Decorators(ABC):
             raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
         check_body_size(max_body_size, f'The route "{path}"')
 
+        description = Description.checked(described, path)
+
         def decorate(function: _Function) -> _Function:
-            self._declare(HttpRoute(path, *_named(function, name), tuple(verbs), max_body_size))
+            named = _named(function, name)
+            self._declare(
+                HttpRoute(path, *named, tuple(verbs), max_body_size, described=description)
+            )
             return function
 
         return decorate
 
-    def get(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def get(
+        self, path: str, *, name: str | None = None, **described: Unpack[Described]
+    ) -> Callable[[_Function], _Function]:
         """`route` for GET and HEAD."""
-        return self.route(path, methods=("GET",), name=name)
+        return self.route(path, methods=("GET",), name=name, **described)
 
     def post(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
-        return self.route(path, methods=("POST",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("POST",), name=name, max_body_size=max_body_size, **described
+        )
 
     def put(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
-        return self.route(path, methods=("PUT",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("PUT",), name=name, max_body_size=max_body_size, **described
+        )
 
     def patch(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
-        return self.route(path, methods=("PATCH",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("PATCH",), name=name, max_body_size=max_body_size, **described
+        )
 
     def delete(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
-        return self.route(path, methods=("DELETE",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("DELETE",), name=name, max_body_size=max_body_size, **described
+        )
 
     def turbo_route(
-        self, path: str, *, cache_ttl: float | None = None, name: str | None = None
+        self,
+        path: str,
+        *,
+        cache_ttl: float | None = None,
+        name: str | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """Serves GET and HEAD with answers that are kept in Rust, and asks the function seldom.
 
@@ -142,13 +190,12 @@ class Decorators(ABC):
                 "seconds above 0, or None for answers that do not change."
             )
 
+        ttl = None if cache_ttl is None else float(cache_ttl)
+        description = Description.checked(described, path)
+
         def decorate(function: _Function) -> _Function:
-            ttl = None if cache_ttl is None else float(cache_ttl)
-            self._declare(
-                HttpRoute(
-                    path, *_named(function, name), ("GET",), None, is_turbo=True, cache_ttl=ttl
-                )
-            )
+            named = _named(function, name)
+            self._declare(HttpRoute(path, *named, ("GET",), None, True, ttl, description))
             return function
 
         return decorate

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
+mod host;
 mod http2;
 pub(crate) mod incoming;
 mod linger;

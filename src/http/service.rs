@@ -15,6 +15,7 @@ use super::config::Config;
 use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::host::has_possible_host;
 use super::incoming::{Bounds, Incoming, Refusal, Share};
 use super::linger;
 use super::missed::{self, Missed};
@@ -71,6 +72,9 @@ pub(super) async fn answer(
     let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
     let mut response = match preflight {
         Some(response) => response,
+        None if !has_possible_host(request.uri(), request.headers()) => {
+            impossible_host().into_http()
+        }
         None => reply(&worker, request, origin, body).await,
     };
     if let Some(crossing) = crossing {
@@ -281,6 +285,11 @@ fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
             .into_http(),
         Err(_) => Missed::path(request.path()).into_response().into_http(),
     }
+}
+
+fn impossible_host() -> Response {
+    let sentence = "The Host of this request cannot be one, or is not that of its target.";
+    Response::sentence(StatusCode::BAD_REQUEST, sentence)
 }
 
 pub(super) fn too_busy() -> Response {

@@ -85,10 +85,10 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
     Ok(made)
 }
 
-/// A `fanbus.Response`, anything with `body`, `status` and `headers`, or an iterator. A body is bytes, an
+/// A `fanbus.Response`, anything with `body`, `status` and `headers`, an iterator, or a model. A body is bytes, an
 /// iterator, an event stream, or the path of a file.
 fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
-    let Ok(body) = value.getattr("body") else {
+    if !is_response(value)? {
         if is_iterator(value)? {
             let response = response(StatusCode::OK, Some(TEXT), Vec::new());
             let iterator = Some(value.clone().unbind());
@@ -100,12 +100,9 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             add_headers(&mut made.response, &value.getattr("headers")?)?;
             return Ok(made);
         }
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "A handler returns dict, list, str, bytes, None, Response, EventStream or a generator, not \
-             {kind}."
-        )));
-    };
+        return model(value);
+    }
+    let body = value.getattr("body")?;
     let mut made = Made::from(response(
         status(&value.getattr("status")?)?,
         None,
@@ -122,6 +119,27 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
+}
+
+/// A model may have a field called `body`.
+fn is_response(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.hasattr("body")? && value.hasattr("status")? && value.hasattr("headers")?)
+}
+
+/// A struct of msgspec, a model of pydantic or a dataclass.
+fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+    let models = value.py().import("fanbus.models")?;
+    let is_model: bool = models.getattr("is_model")?.call1((value,))?.extract()?;
+    if !is_model {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a \
+             generator, not {kind}."
+        )));
+    }
+    let mut body = Vec::with_capacity(64);
+    json::write(value, &mut body)?;
+    Ok(response(StatusCode::OK, Some(JSON), body).into())
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_http::Method;
 use actix_http::header::HeaderValue;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::value_error;
 use crate::actors::limits::Limits;
@@ -447,7 +447,7 @@ impl Router {
         let behaviour = match (response_prefix, broadcast) {
             (Some(prefix), None) => Behaviour::Echo(prefix),
             (None, Some(topic)) => {
-                let names: Vec<String> = self.path_parameters(path)?;
+                let names: Vec<String> = names(path)?;
                 Behaviour::Relay(TopicTemplate::parse(topic, &names).map_err(value_error)?)
             }
             _ => {
@@ -464,11 +464,22 @@ impl Router {
         self.add_socket(path, behaviour, endpoint, hooks, place, config)
     }
 
-    /// Names of the parameters in a path, in its order.
+    /// The parameters of a path, in its order: their names, and those of their converters.
     #[expect(clippy::unused_self, reason = "a method in Python")]
-    fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
+    fn path_parameters<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
-        Ok(template.names().map(str::to_owned).collect())
+        let parameters = PyDict::new(py);
+        for (name, converter) in template.names().zip(template.converters()) {
+            parameters.set_item(name, converter.name())?;
+        }
+        Ok(parameters)
+    }
+
+    /// The path as a URL has it, with each parameter as `{name}`.
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn documented_path(&self, path: &str) -> PyResult<String> {
+        let template = PathTemplate::parse(path).map_err(value_error)?;
+        Ok(template.documented())
     }
 
     /// The path with its parameters filled in, percent-encoded.
@@ -497,7 +508,7 @@ impl Router {
     ) -> PyResult<()> {
         let mut settings = settings(config, behaviour, endpoint.is_some())?;
         settings.watched = hooks.is_some();
-        let names: Arc<[String]> = self.path_parameters(path)?.into();
+        let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.websockets.len() as u32);
@@ -509,6 +520,12 @@ impl Router {
         inside.websocket_places.push(place);
         Ok(())
     }
+}
+
+/// Names of the parameters in a path, in its order.
+fn names(path: &str) -> PyResult<Vec<String>> {
+    let template = PathTemplate::parse(path).map_err(value_error)?;
+    Ok(template.names().map(str::to_owned).collect())
 }
 
 fn endpoint(
