@@ -326,7 +326,8 @@ def _live(
     def on_ready(core: _core.Worker, loop: asyncio.AbstractEventLoop) -> None:
         nonlocal ready
         ready = True
-        os.write(report, READY)
+        with contextlib.suppress(BrokenPipeError):  # the supervisor has died; so will this process
+            os.write(report, READY)
         _Heart(core, loop, settings, report).beat()
 
     try:
