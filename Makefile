@@ -46,7 +46,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser $(VENV)/ok-strace $(VENV)/ok-nginx node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
@@ -206,6 +206,11 @@ $(VENV)/ok-valgrind: | $(VENV)/ok-maturin
 # Stands in front of a server in a test.
 $(VENV)/ok-nginx: | $(VENV)/ok-maturin
 	@PATH="$$PATH:/usr/sbin" command -v nginx > /dev/null || tests/install-debian nginx
+	@touch $@
+
+# Checks the units, and hands a socket over as it does at the start of a service.
+$(VENV)/ok-systemd: | $(VENV)/ok-maturin
+	@{ command -v systemd-analyze && command -v systemd-socket-activate; } > /dev/null || tests/install-debian systemd
 	@touch $@
 
 # iceoryx2 reads C headers while it is built.

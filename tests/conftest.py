@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+import segments
 from benching import Unreliable
 from certificates import Certificates
 from outside import Program
 from placing import Run, Running
+from rewriting import Changing
 from running import Server
 
 _servers = pytest.StashKey[list[Server]]()
@@ -63,6 +63,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
 
 
 @pytest.fixture
+def changing(tmp_path: Path) -> Changing:
+    return Changing(tmp_path)
+
+
+@pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path)
 
@@ -85,8 +90,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     for one in started:
         if one.process.poll() is None:
             assert one.end() == 0, one.log()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(one.process.pid, signal.SIGKILL)
+        one.destroy()
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +124,12 @@ def pytest_runtest_makereport(
 
 
 _left_out = pytest.StashKey[list[str]]()
+_before = pytest.StashKey[list[Path]]()
+_left_behind = pytest.StashKey[list[Path]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_before] = segments.all_of_ours()
     config.addinivalue_line(
         "markers", "supervised(why): needs several workers, and is left out of `make single`"
     )
@@ -138,8 +145,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item, mark in marked if not mark]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true, a session that leaves memory behind has failed; elsewhere others may have."""
+    left = segments.abandoned_since(session.config.stash[_before])
+    session.config.stash[_left_behind] = left
+    if left and os.environ.get("CI") == "true":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for segment in config.stash.get(_left_behind, []):
+        terminalreporter.write_line(f"Left behind since the start, and in use by nobody: {segment}")
     for line in config.stash.get(_left_out, []):
         terminalreporter.write_line(f"Not in a single process: {line}")

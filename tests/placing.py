@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import httpx
 
+import segments
 from running import APPS, DEADLINE_S, wait_for
 
 
@@ -26,10 +28,11 @@ class Running:
         environment |= popen.pop("environment", {})
         prefix = popen.pop("prefix", ())
         name = "placed:make" if "--factory" in words else "placed:app"
-        target = [name, "--app-dir", str(APPS)]
+        target = popen.pop("target", (name, "--app-dir", str(APPS)))
+        program = popen.pop("program", ("-m", "fanbus", "run", *target, *words))
         with self.stderr.open("wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "fanbus", "run", *target, *words],
+                [*prefix, sys.executable, *program],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -65,6 +68,14 @@ class Running:
         """The line that has it."""
         wait_for(lambda: text in self.log(), f"{text!r} on stderr")
         return next(line for line in self.log().splitlines() if text in line)
+
+    def destroy(self) -> None:
+        """Nothing of it stays: no process, and no bus that it keeps or that a kill left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+        if "http://127.0.0.1:" in self.log():
+            segments.remove_of_port(self.port)
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import httpx
 
+import segments
+
 APPS = Path(__file__).parent / "apps"
 DEADLINE_S = 30.0
 
@@ -196,6 +198,5 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
         # Of a server that was killed, or that keeps something for its next start.
-        for segment in Path("/dev/shm").glob(f"fanbus.*-{self.port}"):
-            segment.unlink(missing_ok=True)
+        segments.remove_of_port(self.port)
         assert in_order, f"{self} did not end on SIGTERM"

@@ -1,4 +1,4 @@
-"""What the server writes on stderr about handlers that raise."""
+"""What the server writes: about handlers that raise, and about requests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from conftest import StartServer
+from fanbus.access import Note, compile_format
 from fanbus.logs import reopen
 from people import join
 
@@ -57,3 +58,25 @@ def test_a_path_that_a_client_chose_cannot_forge_a_line_of_the_log(server: Start
     one.wait_for_log("ERROR WebSocket /rooms/hall\\n\\x1b[31mFORGED\\n")
     assert not any(line.startswith("FORGED") for line in one.log().splitlines())
     assert "\x1b" not in one.log()
+
+
+NOTE = Note(
+    "request", 0.0, 1.2345678, None, False, "GET", '/a"b?', "HTTP/1.1", 204, None, "", 'me "\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("", ""),
+        ("only words, 100 % of them", "only words, 100 % of them"),
+        ("%%(h)s %%%(s)s", "%(h)s %204"),
+        ("%(h)s|%(b)s|%(B)s|%(q)s|%(f)s", "-|-|0||-"),
+        ("%(r)s", 'GET /a\\"b? HTTP/1.1'),
+        ('"%(U)s" "%(a)s"', '"/a\\"b" "me \\"\\\\n"'),
+        ("%(T)s %(M)s %(D)s %(L)s", "1 1234 1234567 1.234568"),
+        ("%(m)s%(m)s", "GETGET"),
+    ],
+)
+def test_a_format_of_the_access_log_makes_one_line_of_whatever_comes(form: str, line: str) -> None:
+    assert compile_format(form)(NOTE) == line

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from fanbus import steering
 from fanbus.config import Settings
 from fanbus.health import outlived
 from fanbus.slots import Process
+from fanbus.worker import most_requests
 from rawsocket import RawSocket
 from running import DEADLINE_S, Server, is_alive, wait_for
 
@@ -197,17 +199,36 @@ def test_workers_of_one_age_are_not_replaced_at_one_time() -> None:
     assert len(set(ages)) > 30
 
 
-def test_the_jitter_of_the_number_of_requests_differs_between_workers(server: StartServer) -> None:
-    """Both get many requests; with the same limit they would reach it one right after the other."""
+def test_the_jitter_of_the_number_of_requests_spreads_workers_evenly() -> None:
+    """Neighbouring process IDs, as workers have them; each quarter of the range gets its share."""
+    settings = Settings(limit_max_requests=1000, limit_max_requests_jitter=99)
+    limits = [most_requests(settings, pid) or 0 for pid in range(5000, 5400)]
+    assert min(limits) >= 1000
+    assert max(limits) <= 1099
+    quarters = Counter((limit - 1000) // 25 for limit in limits)
+    assert sorted(quarters) == [0, 1, 2, 3]
+    assert all(60 <= count <= 140 for count in quarters.values())
+    assert limits == [most_requests(settings, pid) for pid in range(5000, 5400)]
+
+
+def test_a_worker_has_the_number_of_requests_that_its_process_id_gives_it(
+    server: StartServer,
+) -> None:
+    settings = Settings(limit_max_requests=20, limit_max_requests_jitter=100)
     environment = {
-        "FANBUS_LIMIT_MAX_REQUESTS": "5",
-        "FANBUS_LIMIT_MAX_REQUESTS_JITTER": "100000000",
+        "FANBUS_LIMIT_MAX_REQUESTS": str(settings.limit_max_requests),
+        "FANBUS_LIMIT_MAX_REQUESTS_JITTER": str(settings.limit_max_requests_jitter),
     }
-    one = server("changing", workers=2, environment=environment)
-    before = one.worker_pids()
-    for _ in range(5):
-        assert pids_that_answer(one) <= set(before)
-    assert "has served its number of requests" not in one.log()
+    one = server("changing", workers=1, environment=environment)
+    (pid,) = one.worker_pids()
+    most = most_requests(settings, pid)
+    assert most is not None
+    with one.http() as http:
+        for _ in range(most - 1):
+            assert http.get("/").json()["pid"] == pid
+        assert "has served its number of requests" not in one.log()
+        assert http.get("/").json()["pid"] == pid
+    one.wait_for_log(f"Worker 1 (PID {pid}) has served its number of requests; replacing it.")
 
 
 # More and fewer

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import segments
 from test_chat_browser import BROWSERS, ROOT, needed
 
 
@@ -39,6 +40,7 @@ def test_the_page_comes_back_to_the_new_code_and_picks_up_where_it_was(
         text=True,
         check=False,
     )
+    segments.remove_of_port(int(port))  # the chat keeps its history
     assert told.returncode == 0, told.stdout
     with capsys.disabled():
         sys.stdout.write(f"\n{option}: {told.stdout}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -281,6 +282,19 @@ def test_a_crash_loop_backs_off_and_ends_when_a_worker_lives(server: StartServer
     assert one.log().count("next start in 0.25 s") == 1
     with one.http() as http:
         assert http.get("/pid").status_code == 200
+
+
+def test_a_supervisor_without_descriptors_tries_again(server: StartServer) -> None:
+    one = server("rooms", workers=2)
+    before = one.worker_pids()
+    limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(before[0], signal.SIGKILL)
+    one.wait_for_log("Cannot fork worker 1: Too many open files. Next try in")
+    assert one.worker_pids() == before[1:], "the other one lives on"
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits)
+    wait_for(lambda: len(one.worker_pids()) == 2, "a new worker")
+    assert "Traceback" not in one.log()
 
 
 def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import selectors
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +26,7 @@ from rawsocket import (
     closing,
     encode,
 )
-from running import Server, wait_for
+from running import DEADLINE_S, Server, wait_for
 
 KINDS = ["/echo/{}", "/turbo/{}", "/relay/here/{}"]
 OPCODES = [TEXT, BINARY]
@@ -628,6 +630,30 @@ def test_the_end_of_the_server_is_told_with_1012(
         assert client.ended()
         client.socket.close()
     assert one.wait() == 0
+
+
+def test_a_crowd_is_sent_away_over_half_of_the_grace_time(server: StartServer) -> None:
+    """Or it would come back all at once: 64 go first, and chance decides when the others do."""
+    one = server("sockets", workers=1, environment={"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "8"})
+    clients = [RawSocket(one.port) for _ in range(200)]
+    for client in clients:
+        client.open("/echo")
+    ends: list[float] = []
+    one.send_signal(signal.SIGTERM)
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        while len(ends) < len(clients):
+            ready = selector.select(DEADLINE_S)
+            assert ready, "all of them are told"
+            for key, _ in ready:
+                assert key.data.closed()[0] == 1012
+                ends.append(time.monotonic())
+                selector.unregister(key.fileobj)
+                key.data.socket.close()
+    assert one.wait() == 0
+    # Not how quick it is, but that it takes its time.
+    assert ends[-1] - ends[0] > 1
 
 
 # A client that does not read

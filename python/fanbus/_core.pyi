@@ -429,8 +429,9 @@ class Worker:
     def pulse(self) -> tuple[int, int]:
         """How often the I/O thread has come round, ten times a second if it is well; and how many
         requests have come, handshakes among them."""
-    def shut_down(self, grace: float, on_stopped: Callable[[], None]) -> None:
-        """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
+    def shut_down(self, grace: float, linger: float, on_stopped: Callable[[], None]) -> None:
+        """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and
+        keeps connections without a request for `linger` seconds, at most half of `grace`.
 
         `on_stopped` is called from `drain` when nothing is left.
         """

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -36,8 +35,8 @@ class Caretaker(Supervisor):
 
     def _begin(self, state: dict[str, Any] | None) -> None:
         assert state is not None
-        self._generation = state["generation"]
-        self._is_rolling = False
+        self._rolling.generation = state["generation"]
+        self._rolling.stop()
         why = state["why"]
         logger.error(
             "The new code broke after it had been tried; the old workers stay. SIGHUP tries it "
@@ -55,21 +54,18 @@ class Caretaker(Supervisor):
     def _keeps_history(self) -> bool:
         return bool(self._state_before["keeps_history"])
 
-    def _start_due_workers(self) -> None:
+    def _start_due_workers(self, now: float) -> None:
         """A slot without a worker is a reason to try the new code again."""
-        if self._end_by is not None:
-            return
-        now = time.monotonic()
-        self._give_up_steered(now)
-        empty = [slot for slot in self._slots if slot.current is None]
-        if self._probe is not None:
+        self._crew.close_steered(now)
+        empty = [slot for slot in self._crew.slots if slot.current is None]
+        if self._reloading.is_open():
             for slot in empty:
                 slot.start_at = max(slot.start_at or 0.0, now + _TRYING_S)
         elif any(slot.start_at is None or slot.start_at <= now for slot in empty):
             for slot in empty:  # each try counts as one that died, and so they become rarer
                 slot.started_at = now
                 slot.died(now)
-            self._reload()
+            self._reloading.begin()
 
     def _what_follows(self, _pause: float) -> str:
         return "there is no code to replace it with, so the new code is tried again"

@@ -21,7 +21,7 @@ from fanbus.exceptions import StartError
 if TYPE_CHECKING:
     from fanbus.config import Settings
 
-__all__ = ["Changes"]
+__all__ = ["Changes", "directories_of_modules"]
 
 # inotify(7).
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
@@ -57,7 +57,7 @@ class Changes:
             roots = [Path(name).resolve() for name in settings.reload_dir]
             for root in roots or [Path(origin.WORKING_DIRECTORY or ".").resolve()]:
                 self._watch_tree(root)
-            for directory in _directories_of_modules() | set(map(Path, known)):
+            for directory in directories_of_modules() | set(map(Path, known)):
                 self._watch(directory)
         except BaseException:
             self.close()
@@ -71,6 +71,12 @@ class Changes:
     def directories(self) -> list[str]:
         """What is watched."""
         return [str(directory) for directory in self._directories.values()]
+
+    def watch_also(self, directories: Iterable[str]) -> None:
+        """Directories of modules that have been imported since."""
+        for directory in map(Path, directories):
+            if directory not in self._directories.values():
+                self._watch(directory)
 
     def has_changed(self) -> bool:
         """Whether something had changed before the watch began."""
@@ -170,7 +176,7 @@ class Changes:
 _PASSING = (2, 13, 20)  # ENOENT, EACCES, ENOTDIR
 
 
-def _directories_of_modules() -> set[Path]:
+def directories_of_modules() -> set[Path]:
     """Where the modules come from that are neither Python's own nor installed."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib")}
     installed.add(Path(__file__).resolve().parent)

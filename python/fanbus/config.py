@@ -311,6 +311,11 @@ class Settings:
             workers = 1
         return cls(**{**values, "workers": workers, "single_process": single})
 
+    @property
+    def watches_files(self) -> bool:
+        """Whether somebody is at work on the application, and a changed file means new code."""
+        return self.reload or self.debug
+
     def anchored(self) -> Settings:
         """The same, with files that are looked for again later named from the root: the application
         may go elsewhere meanwhile.

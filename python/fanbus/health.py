@@ -1,19 +1,86 @@
-"""When a worker has done enough, and what it takes of the memory."""
+"""Whether workers are well: signs of life, ends in time, age, and what they take of the memory."""
 
 from __future__ import annotations
 
 import random
 import re
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fanbus.crew import KILL_AFTER_GRACE_S, Crew
+from fanbus.logs import logger
+
 if TYPE_CHECKING:
     from fanbus.config import Settings
-    from fanbus.slots import Process
+    from fanbus.slots import Process, Slot
 
-__all__ = ["outlived", "own_memory"]
+__all__ = ["LOOK_S", "Vigil", "outlived", "own_memory"]
+
+# How often workers are looked at, at least.
+LOOK_S = 1.0
+# The supervisor's loop stood still for longer: it was stopped, and so, likely, were the workers.
+_WAS_STOPPED_S = 5.0
+# A worker that was told to write its stacks and die has done so by then, or never will.
+_ABORT_S = 2.0
 
 _SIZES = re.compile(r"^(VmRSS|RssShmem):\s+(\d+) kB$", re.MULTILINE)
+
+
+class Vigil:
+    """Looks after the workers of a crew."""
+
+    def __init__(self, settings: Settings, crew: Crew) -> None:
+        self._settings = settings
+        self._crew = crew
+        self._looked_at = self._aged_at = time.monotonic()
+
+    def look(self, now: float, *, is_ending: bool) -> None:
+        """Is called in each turn of the supervisor's loop. While the server ends, nobody needs to
+        be well."""
+        was_stopped = now - self._looked_at > _WAS_STOPPED_S
+        self._looked_at = now
+        for process in self._crew.processes():
+            if process.end_by is not None and now >= process.end_by:
+                process.end_by = now + KILL_AFTER_GRACE_S
+                logger.warning("PID %d has not ended in its time, and is killed.", process.pid)
+                self._crew.send(process, signal.SIGKILL)
+        if is_ending:
+            return
+        for slot in self._crew.slots:
+            for one in (slot.current, slot.next):
+                if one is not None:
+                    if was_stopped:
+                        one.heard_at = now
+                    self._hears_from(slot, one, now)
+        if now - self._aged_at >= LOOK_S:
+            self._aged_at = now
+            for slot in self._crew.slots:
+                current = slot.current
+                if current is not None and current.is_ready and current.renewal is None:
+                    current.renewal = outlived(current, self._settings, now)
+
+    def _hears_from(self, slot: Slot, process: Process, now: float) -> None:
+        if process.aborted_at is not None:
+            if now - process.aborted_at > _ABORT_S:
+                self._crew.send(process, signal.SIGKILL)
+            return
+        settings = self._settings
+        limit = settings.timeout_worker if process.is_ready else settings.timeout_worker_boot
+        if not limit or now - process.heard_at <= limit:
+            return
+        if not process.is_ready:
+            what = "is not ready"
+        elif process.io_is_stuck:
+            what = "has not answered: its I/O thread is stuck"
+        else:
+            what = "has not answered: its event loop is stuck"
+        logger.error(
+            "Worker %d (PID %d) %s for %g s; ending it.", slot.index, process.pid, what, limit
+        )
+        process.aborted_at = now
+        self._crew.send(process, signal.SIGABRT)  # faulthandler writes the stacks, then it dies
 
 
 def outlived(process: Process, settings: Settings, now: float) -> str | None:

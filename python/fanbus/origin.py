@@ -11,6 +11,7 @@ import signal
 import sys
 
 __all__ = [
+    "ARGUMENTS",
     "ENVIRONMENT",
     "PROBE",
     "STATE",
@@ -55,6 +56,9 @@ PROBE = _take_number(_PROBE)
 
 STATE = _take_number(_STATE)
 """The state of the supervisor that this process was before, if it was one."""
+
+ARGUMENTS = max(0, len(sys.argv) - 1)
+"""How many words at the end of the command are the program's own."""
 
 ENVIRONMENT = dict(os.environ)
 WORKING_DIRECTORY = _working_directory()

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs, probe, rebirth, surroundings
+from fanbus import _core, logs, probe, rebirth, spare, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import BusError, FanbusError, StartError
@@ -110,6 +110,7 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     check_tls(settings)
     check_document(app)
     probe.answer()
+    spare.serve_if_called(app, settings)
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)

@@ -7,6 +7,7 @@ replaced in order there are more: the next one boots and takes over, the old one
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,12 @@ class Process:
 
     aborted_at: float | None = None
     """It did not answer, and was told to write its stacks and die."""
+
+    @classmethod
+    def new(cls, pid: int, generation: int, report: int, trace: int) -> Process:
+        """One that has just been started."""
+        now = time.monotonic()
+        return cls(pid, generation, report, trace, now, now)
 
     def stacks(self) -> str:
         """What its threads were doing when it was killed by a fault; empty if it was not."""

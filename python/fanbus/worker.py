@@ -23,6 +23,7 @@ from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
 from fanbus.pool import Pool
 from fanbus.server import open_tls
+from fanbus.signals import HANDLED
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -33,12 +34,15 @@ __all__ = [
     "CRASHED",
     "ENOUGH",
     "FAILED",
-    "HANDLED",
     "IO_IS_STUCK",
+    "LEAVE",
     "READY",
     "STARTING_FAILED",
+    "die_with",
     "main",
+    "most_requests",
     "new_event_loop",
+    "reset_signals",
     "serve",
 ]
 
@@ -62,18 +66,13 @@ _IO_REST_S = 1.0
 # The last line of defence, after Rust's own grace time is over.
 _EXTRA_GRACE_S = 1.0
 
-# What the supervisor handles, and a worker must not inherit.
-HANDLED = frozenset(
-    {
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGCHLD,
-        signal.SIGHUP,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR1,
-    }
-)
+# A client that keeps its connection may be about to ask. The end of a server waits for so long.
+_LINGER_S = 0.5
+
+# The supervisor's word that another worker has taken over, as nginx has it: nobody waits for this
+# one's end.
+LEAVE = signal.SIGQUIT
+
 # Of these, a worker leaves to the system what they do to it.
 _USUAL = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
@@ -85,13 +84,15 @@ def serve(
     listener: int,
     *,
     end_on: Iterable[signal.Signals],
+    leave_on: Iterable[signal.Signals] = (),
     on_ready: Callable[[_core.Worker, asyncio.AbstractEventLoop], None],
     also: Mapping[signal.Signals, Callable[[], None]] | None = None,
     on_end: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None] | None = None,
 ) -> None:
     """Serves until one of the signals comes, and everything in flight is finished.
 
-    A second signal ends it at once. `also` says what to do on others. `listener` is closed here.
+    A second signal ends it at once. On one of `leave_on`, it takes its time for clients that have
+    kept a connection. `also` says what to do on others. `listener` is closed here.
     `on_ready` is called when connections are being accepted. `on_end` is given what begins the end,
     to be called on the loop: for who serves in a thread, where no signals arrive.
     """
@@ -122,7 +123,7 @@ def serve(
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
         running = app._begins()
-        ending = _Ending(loop, core, running, settings.timeout_graceful_shutdown)
+        ending = _Ending(loop, core, running, settings)
         way_out, application = ending, running
 
         async def begin() -> None:
@@ -130,6 +131,8 @@ def serve(
                 on_end(loop, way_out.begin)
             for number in end_on:
                 loop.add_signal_handler(number, way_out.begin)
+            for number in leave_on:
+                loop.add_signal_handler(number, way_out.leave)
             if end_on:
                 for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
                     loop.add_signal_handler(number, action)
@@ -180,21 +183,34 @@ class _Ending:
         loop: asyncio.AbstractEventLoop,
         core: _core.Worker,
         running: Running,
-        grace_s: float,
+        settings: Settings,
     ) -> None:
         self._loop = loop
         self._core = core
         self._running = running
-        self._grace_s = grace_s
+        self._grace_s = settings.timeout_graceful_shutdown
+        # Whoever changes the code wants no more answers of the old one.
+        self._lingers = not settings.watches_files
+        self._linger_s = 0.0
         self._serves = False
         self._end_by: float | None = None
         """When the time for what is in flight is over. None: nobody has asked for the end."""
 
     def begin(self) -> None:
+        """The end of the server."""
+        self._begin(_LINGER_S)
+
+    def leave(self) -> None:
+        """Another worker serves instead. What clients send on connections that they have kept is
+        answered for half of the grace time, as no farewell of HTTP/1 can keep them from it."""
+        self._begin(self._grace_s / 2)
+
+    def _begin(self, linger_s: float) -> None:
         if self._end_by is not None:
             self._loop.stop()
             return
         self._end_by = self._loop.time() + self._grace_s
+        self._linger_s = linger_s if self._lingers else 0.0
         if self._running.cancel():
             return
         if self._serves:
@@ -213,7 +229,7 @@ class _Ending:
 
     def _shut_down(self) -> None:
         self._loop.call_later(self._grace_s + _EXTRA_GRACE_S, self._loop.stop)
-        self._core.shut_down(self._grace_s, self._loop.stop)
+        self._core.shut_down(self._grace_s, self._linger_s, self._loop.stop)
 
 
 def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
@@ -303,19 +319,28 @@ def _live(
     report: int,
     supervisor_pid: int,
 ) -> int:
-    _reset_signals()
-    _die_with(supervisor_pid)
+    reset_signals()
+    die_with(supervisor_pid)
     ready = False
 
     def on_ready(core: _core.Worker, loop: asyncio.AbstractEventLoop) -> None:
         nonlocal ready
         ready = True
-        os.write(report, READY)
+        with contextlib.suppress(BrokenPipeError):  # the supervisor has died; so will this process
+            os.write(report, READY)
         _Heart(core, loop, settings, report).beat()
 
     try:
         bus = _core.Bus.open(bus_name)
-        serve(app, settings, bus, listener, end_on=(signal.SIGTERM,), on_ready=on_ready)
+        serve(
+            app,
+            settings,
+            bus,
+            listener,
+            end_on=(signal.SIGTERM,),
+            leave_on=(LEAVE,),
+            on_ready=on_ready,
+        )
         bus.close()
     except Exception as error:
         if ready:
@@ -326,7 +351,7 @@ def _live(
     return 0
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """A worker ends by SIGTERM; Ctrl+C reaches it too, but the supervisor decides."""
     signal.set_wakeup_fd(-1)
     # A handler that does nothing, instead of SIG_IGN, which programs that handlers start inherit.
@@ -339,6 +364,15 @@ def _reset_signals() -> None:
 
 def _do_nothing(_number: int, _frame: object) -> None:
     """For Ctrl+C, a terminal that hangs up, and what is meant for the supervisor."""
+
+
+def most_requests(settings: Settings, pid: int) -> int | None:
+    """After how many requests a process has served enough; None if there is no limit."""
+    if settings.limit_max_requests is None:
+        return None
+    # Not the generator of the application, which is the same in all children.
+    jitter = random.Random(pid).randint(0, settings.limit_max_requests_jitter)  # noqa: S311
+    return settings.limit_max_requests + jitter
 
 
 class _Heart:
@@ -354,11 +388,7 @@ class _Heart:
         self._interval_s = min(_BEAT_S, (settings.timeout_worker or 4 * _BEAT_S) / 4)
         self._io_beats = -1
         self._io_seen_at = loop.time()
-        self._most_requests = settings.limit_max_requests
-        if self._most_requests is not None:
-            # Not the generator of the application, which is the same in all children.
-            jitter = random.Random(os.getpid()).randint(0, settings.limit_max_requests_jitter)  # noqa: S311
-            self._most_requests += jitter
+        self._most_requests = most_requests(settings, os.getpid())
 
     def beat(self) -> None:
         """Now, and from now on."""
@@ -380,7 +410,7 @@ class _Heart:
             os.write(self._report, sign)
 
 
-def _die_with(supervisor_pid: int) -> None:
+def die_with(supervisor_pid: int) -> None:
     """Has the kernel kill this process when the supervisor dies, whatever killed it."""
     origin.die_with_parent()
     if os.getppid() != supervisor_pid:  # it died before the line above

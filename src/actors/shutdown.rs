@@ -4,13 +4,22 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+/// How a worker ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ending {
+    /// What is in flight has so long to finish.
+    pub grace: Duration,
+    /// A connection on which no request is running is kept for so long, at most half of `grace`.
+    pub linger: Duration,
+}
+
 /// Pulls the signal. Owned by whoever may end the worker.
 #[derive(Debug)]
-pub struct Trigger(watch::Sender<Option<Duration>>);
+pub struct Trigger(watch::Sender<Option<Ending>>);
 
 /// Waits for the signal. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Receiver<Option<Duration>>);
+pub struct Shutdown(watch::Receiver<Option<Ending>>);
 
 /// A signal and its first listener.
 pub fn signal() -> (Trigger, Shutdown) {
@@ -19,12 +28,12 @@ pub fn signal() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Begins the end: what is in flight has `grace` to finish. Only the first call counts.
-    pub fn pull(&self, grace: Duration) {
+    /// Begins the end. Only the first call counts.
+    pub fn pull(&self, ending: Ending) {
         self.0.send_if_modified(|state| {
             let first = state.is_none();
             if first {
-                *state = Some(grace);
+                *state = Some(ending);
             }
             first
         });
@@ -32,11 +41,10 @@ impl Trigger {
 }
 
 impl Shutdown {
-    /// Resolves when the signal has come, with the time that is left to finish in. Never resolves
-    /// when the trigger was dropped without a pull.
-    pub async fn wait(&mut self) -> Duration {
+    /// Resolves when the signal has come. Never resolves when the trigger was dropped without a pull.
+    pub async fn wait(&mut self) -> Ending {
         match self.0.wait_for(Option::is_some).await {
-            Ok(grace) => grace.expect("wait_for returns only when a grace time is set"),
+            Ok(ending) => ending.expect("wait_for returns only when it is set"),
             Err(_) => std::future::pending().await,
         }
     }
@@ -52,13 +60,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_late_listener_learns_of_it_and_the_first_grace_time_counts() {
+    async fn a_late_listener_learns_of_it_and_the_first_call_counts() {
         let (trigger, shutdown) = signal();
         assert!(!shutdown.is_triggered());
-        trigger.pull(Duration::from_secs(3));
-        trigger.pull(Duration::from_secs(9));
+        let within = |seconds| Ending {
+            grace: Duration::from_secs(seconds),
+            linger: Duration::ZERO,
+        };
+        trigger.pull(within(3));
+        trigger.pull(within(9));
         let mut late = shutdown.clone();
-        assert_eq!(late.wait().await, Duration::from_secs(3));
+        assert_eq!(late.wait().await, within(3));
         assert!(shutdown.is_triggered());
     }
 }

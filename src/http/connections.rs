@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,11 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::http2;
+use super::linger;
 use super::service::{self, Worker};
 use super::tls::accept::{Acceptor, chose_http2};
 use super::tls::files::Tls;
@@ -53,9 +55,7 @@ impl<S: Http1<TcpStream>> Plain<S> {
         let http1 = Rc::clone(&self.http1);
         async move {
             let _permit = accepted.permit;
-            let (stream, peer) = (accepted.stream, accepted.peer);
-            // A connection that breaks off is the client's affair.
-            let _ = service::on_connection(http1.call((stream, Protocol::Http1, peer))).await;
+            drive(&*http1, accepted.stream, accepted.peer).await;
         }
     }
 }
@@ -109,7 +109,7 @@ impl<S: Http1<TlsStream<TcpStream>>, A: Application> Secure<S, A> {
             if chose_http2(&stream) {
                 Box::pin(http2::serve(stream, peer, &*http2, config, shutdown)).await;
             } else {
-                let _ = service::on_connection(http1.call((stream, Protocol::Http1, peer))).await;
+                drive(&*http1, stream, peer).await;
             }
         }
     }
@@ -122,6 +122,13 @@ const LATE: Duration = Duration::from_secs(1);
 async fn shutdown_is_past(mut shutdown: Shutdown) {
     shutdown.wait().await;
     sleep(LATE).await;
+}
+
+/// Drives a connection to its end.
+async fn drive<T: Transport>(http1: &impl Http1<T>, stream: T, peer: Option<SocketAddr>) {
+    let socket = stream.socket().as_raw_fd();
+    // A connection that breaks off is the client's affair.
+    let _ = linger::on_connection(socket, http1.call((stream, Protocol::Http1, peer))).await;
 }
 
 /// Drives a connection that speaks HTTP/1.
@@ -183,7 +190,7 @@ async fn http1<T: Transport>(
         // not learn of it before it writes.
         .h1_allow_half_closed(false)
         .local_addr(address)
-        .graceful_shutdown_signal(move || linger(signal.clone()))
+        .graceful_shutdown_signal(move || linger::over(signal.clone()))
         .upgrade(fn_service(move |(request, framed)| {
             upgrades.pulse.count_request();
             upgrade::<T>(&upgrades, &request, framed);
@@ -192,22 +199,6 @@ async fn http1<T: Transport>(
         .finish(map_config(application(worker), |()| AppConfig::default()));
     let service = ServiceFactory::<(T, Protocol, Option<_>)>::new_service(&connections, ());
     Ok(Rc::new(service.await.map_err(|()| not_started())?))
-}
-
-/// At the end, a connection on which no request is running is kept for so long, at most half of the
-/// grace time. A request that was on its way is answered, with `Connection: close`, instead of cut off.
-const LINGER: Duration = Duration::from_millis(500);
-
-/// The same for a connection that has not brought any request yet: it was opened in order to.
-const LINGER_FOR_THE_FIRST: Duration = Duration::from_secs(2);
-
-async fn linger(mut shutdown: Shutdown) {
-    let grace = shutdown.wait().await;
-    let begun = Instant::now();
-    sleep(LINGER.min(grace / 2)).await;
-    if !service::has_asked() {
-        sleep_until(begun + LINGER_FOR_THE_FIRST.min(grace / 2)).await;
-    }
 }
 
 fn not_started() -> io::Error {

@@ -16,6 +16,7 @@ pub mod head;
 mod host;
 mod http2;
 pub(crate) mod incoming;
+mod linger;
 pub mod listener;
 mod missed;
 pub mod path;

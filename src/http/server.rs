@@ -26,7 +26,7 @@ use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
-use crate::actors::shutdown::Shutdown;
+use crate::actors::shutdown::{Ending, Shutdown};
 use crate::actors::watch::{Sleeper, Watch};
 use crate::actors::wheel::TICK;
 use crate::ipc::Bus;
@@ -135,15 +135,13 @@ impl Server {
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
         // replaced.
-        let grace = tokio::select! {
+        tokio::select! {
             biased;
-            grace = shutdown.wait() => grace,
             _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
-            ended = accepting => {
-                ended.map_err(io::Error::other)??;
-                shutdown.wait().await
-            }
-        };
+            ended = accepting => ended.map_err(io::Error::other)??,
+        }
+        // Nobody listens here any more: who is sent away from now on does not come back to this worker.
+        let Ending { grace, .. } = shutdown.wait().await;
         let deadline = Instant::now() + grace;
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {

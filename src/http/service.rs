@@ -1,7 +1,5 @@
 //! From a request's head to its endpoint, and back with the answer.
 
-use std::cell::Cell;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use super::form::{self, FormError};
 use super::handler::{Call, Handler};
 use super::host::has_possible_host;
 use super::incoming::{Bounds, Incoming, Refusal, Share};
+use super::linger;
 use super::missed::{self, Missed};
 use super::proxies::Origin;
 use super::replies::Replies;
@@ -56,21 +55,6 @@ pub(super) struct Worker {
     pub pulse: Arc<Pulse>,
 }
 
-tokio::task_local! {
-    /// Whether the connection that this task drives has brought a request.
-    static ASKED: Cell<bool>;
-}
-
-/// Drives a connection, and remembers for [`has_asked`].
-pub(super) fn on_connection<F: Future>(connection: F) -> impl Future<Output = F::Output> {
-    ASKED.scope(Cell::new(false), connection)
-}
-
-/// Whether this task's connection has brought a request.
-pub(super) fn has_asked() -> bool {
-    ASKED.try_with(Cell::get).unwrap_or(false)
-}
-
 /// Answers one HTTP request, and notes it if there is an access log. While the worker ends, the
 /// connection ends with the answer.
 pub(super) async fn answer(
@@ -79,7 +63,7 @@ pub(super) async fn answer(
     body: Payload,
 ) -> HttpResponse {
     worker.pulse.count_request();
-    let _ = ASKED.try_with(|asked| asked.set(true));
+    linger::asked();
     let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
     let begun = access.map(|access| access.begin(request.head(), origin));

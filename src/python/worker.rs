@@ -26,7 +26,7 @@ use super::threads::Threads;
 use super::tls::Tls;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
-use crate::actors::shutdown::{self, Trigger};
+use crate::actors::shutdown::{self, Ending, Trigger};
 use crate::actors::topic::Topic;
 use crate::http::config::Config;
 use crate::http::handler::Handler;
@@ -124,8 +124,7 @@ impl Worker {
         access_log: Option<PyRef<'_, AccessLog>>,
         root_path: &str,
     ) -> PyResult<Self> {
-        let keep_alive = Duration::try_from_secs_f64(keep_alive)
-            .map_err(|_| PyValueError::new_err("keep_alive is a number of seconds, 0 or more."))?;
+        let keep_alive = seconds("keep_alive", keep_alive)?;
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
         let proxies = proxies
             .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
@@ -244,19 +243,24 @@ impl Worker {
         (self.pulse.beats(), self.pulse.requests())
     }
 
-    /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds.
-    /// `on_stopped` is called from `drain` when nothing is left.
-    fn shut_down(&self, grace: f64, on_stopped: Py<PyAny>) -> PyResult<()> {
-        let grace = Duration::try_from_secs_f64(grace)
-            .map_err(|_| PyValueError::new_err("grace is a number of seconds, 0 or more."))?;
+    /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and keeps
+    /// connections without a request for `linger` seconds, at most half of `grace`. `on_stopped` is
+    /// called from `drain` when nothing is left.
+    fn shut_down(&self, grace: f64, linger: f64, on_stopped: Py<PyAny>) -> PyResult<()> {
+        let [grace, linger] = [seconds("grace", grace)?, seconds("linger", linger)?];
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(event_loop) = &state.event_loop else {
             return Err(PyRuntimeError::new_err("This worker has not been started."));
         };
         event_loop.on_stopped(on_stopped);
-        self.trigger.pull(grace);
+        self.trigger.pull(Ending { grace, linger });
         Ok(())
     }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} is a number of seconds, 0 or more.")))
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.

@@ -1,7 +1,9 @@
 //! The end of a worker: what is open is finished, and nothing keeps it from ending.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use fanbus::actors::shutdown::Ending;
 use fanbus::http::config::Config;
 use fanbus::http::response::Response;
 
@@ -27,6 +29,8 @@ fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
     worker.shut_down(LONG);
     for client in &mut clients {
         client.expect_close(1012);
+        let again = TcpStream::connect(worker.address);
+        assert!(again.is_err(), "who is sent away does not come back here");
         client.close(1012);
         assert_eq!(client.end(), End::Finished);
     }
@@ -48,6 +52,76 @@ fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
     worker.shut_down(LONG);
     eventually("the end", || worker.has_ended());
     assert_eq!(idle.end(), End::Finished);
+}
+
+#[test]
+fn a_worker_that_lingers_answers_connections_that_were_idle_and_then_closes_them() {
+    let bus = TestBus::new();
+    let worker = Worker::with(bus.name(), setup());
+    let mut kept = Client::connect(worker.address);
+    kept.send_bytes(GET);
+    assert_eq!(kept.answer().status, 200);
+    let mut silent = Client::connect(worker.address);
+    worker.end(Ending {
+        grace: LONG * 2,
+        linger: LONG,
+    });
+    eventually("the end of listening", || {
+        TcpStream::connect(worker.address).is_err()
+    });
+    // Nothing that a client may send again by itself (RFC 9110, 9.2.2).
+    let post = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
+    for client in [&mut kept, &mut silent] {
+        client.send_bytes(post);
+        let answer = client.answer();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(client.end(), End::Finished);
+    }
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn what_has_been_sent_when_the_end_begins_is_answered_by_a_worker_that_does_not_linger() {
+    for _ in 0..20 {
+        let bus = TestBus::new();
+        let worker = Worker::with(bus.name(), setup());
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect(worker.address)).collect();
+        for client in &mut clients {
+            client.send_bytes(GET);
+            assert_eq!(client.answer().status, 200);
+        }
+        for client in &mut clients {
+            client.send_bytes(GET);
+        }
+        worker.end(Ending {
+            grace: LONG,
+            linger: Duration::ZERO,
+        });
+        for client in &mut clients {
+            assert_eq!(client.answer().status, 200);
+            assert_eq!(client.end(), End::Finished);
+        }
+        eventually("the end", || worker.has_ended());
+    }
+}
+
+#[test]
+fn whose_idle_connection_is_closed_does_not_come_back_here() {
+    for _ in 0..20 {
+        let bus = TestBus::new();
+        let worker = Worker::with(bus.name(), setup());
+        let mut kept = Client::connect(worker.address);
+        kept.send_bytes(GET);
+        assert_eq!(kept.answer().status, 200);
+        worker.end(Ending {
+            grace: LONG,
+            linger: Duration::ZERO,
+        });
+        assert_eq!(kept.end(), End::Finished);
+        assert!(TcpStream::connect(worker.address).is_err());
+        eventually("the end", || worker.has_ended());
+    }
 }
 
 #[test]

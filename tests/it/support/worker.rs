@@ -10,7 +10,7 @@ use std::time::Duration;
 use fanbus::actors::hub::{Command, Orders};
 use fanbus::actors::limits::Limits;
 use fanbus::actors::mailbox::{Mailbox, TaskSignal};
-use fanbus::actors::shutdown::{self, Trigger};
+use fanbus::actors::shutdown::{self, Ending, Trigger};
 use fanbus::actors::topic::TopicTemplate;
 use fanbus::http::config::Config;
 use fanbus::http::listener;
@@ -210,8 +210,16 @@ impl Worker {
         })
     }
 
+    /// As a server does that ends: it does not wait long for what clients may still send.
     pub fn shut_down(&self, grace: Duration) {
-        self.trigger.pull(grace);
+        self.end(Ending {
+            grace,
+            linger: Duration::from_millis(500),
+        });
+    }
+
+    pub fn end(&self, ending: Ending) {
+        self.trigger.pull(ending);
     }
 
     /// Has its thread ended?
@@ -223,7 +231,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         stream::speak_plainly_to(self.address);
-        self.trigger.pull(Duration::from_millis(100));
+        self.shut_down(Duration::from_millis(100));
         let ended = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
             ended.expect("joined once").expect("it did not panic");
