@@ -7,15 +7,17 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from benching import Unreliable
-from certificates import Certificates
 from outside import Program
 from placing import Run, Running
 from running import Server
+
+if TYPE_CHECKING:
+    from certificates import Certificates
 
 _servers = pytest.StashKey[list[Server]]()
 
@@ -64,6 +66,9 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
+    # Here, because what it needs is not to be had for each Python that the tests run under.
+    from certificates import Certificates
+
     return Certificates(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Handlers are tasks of asyncio: what people do with asyncio works in them, with both event loops."""
+"""Handlers are tasks of asyncio: what people do with it works in them, with both event loops."""
 
 from __future__ import annotations
 

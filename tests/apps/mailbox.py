@@ -113,8 +113,8 @@ if sys.version_info >= (3, 11):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(receive())
                 tasks.create_task(fail())
-        except ExceptionGroup as errors:
-            kinds = [type(error).__name__ for error in errors.exceptions]
+        except Exception as errors:  # noqa: BLE001 - Python 3.10 knows no ExceptionGroup
+            kinds = [type(error).__name__ for error in getattr(errors, "exceptions", ())]
             await ws.send(f"{kinds}, cancelled: {failed.is_set()}")
         async for message in ws:
             await ws.send(message)
