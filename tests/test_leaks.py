@@ -216,7 +216,6 @@ def is_slack(before: dict[str, int], after: dict[str, int]) -> bool:
     )
 
 
-@pytest.mark.supervised("counts one process")
 @pytest.mark.parametrize(("do", "count"), [pytest.param(*each, id=name) for name, *each in ALL])
 def test_what_is_done_again_takes_no_more_memory(leaks: Server, do: Doing, count: int) -> None:
     grown: list[tuple[int, int]] = []
