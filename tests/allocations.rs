@@ -222,7 +222,7 @@ fn a_deflated_message_is_paid_for_once() {
 /// The load client is not what a server waits for, however much comes.
 #[test]
 fn the_load_client_takes_nothing_for_a_message() {
-    let floor = Floor::listen(0).expect("a free port");
+    let floor = Floor::listen(0, 1).expect("a free port");
     let address = format!("127.0.0.1:{}", floor.port().expect("it listens"));
     // Ends with the process: nothing else stops a server that only a signal ends.
     std::thread::spawn(move || floor.serve());

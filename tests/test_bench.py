@@ -44,6 +44,18 @@ def test_fanbus_delivers_everything_to_all_once_and_in_one_order(fanbus: Server,
     assert found["server"]["pss_mib"] > 1
 
 
+def test_the_floor_with_several_workers_delivers_everything_to_all_in_one_order() -> None:
+    with Program("-m", "fanbus", "bench", "server", "--workers", "3") as program:
+        program.wait_to_say("\n")
+        url = program.said().strip().replace("http", "ws", 1)
+        pid = str(program.process.pid)
+        found = figures("fanout", f"{url}/relay", "-c", "20", "--pid", pid, *QUICK)
+    assert found["sent"] * 24 == found["delivered"]
+    assert [found[name] for name in ("missing", "duplicates", "wrong", "stalls")] == [0] * 4
+    assert found["orders"] == 1
+    assert found["server"]["processes"] == 1, "its workers are threads"
+
+
 def test_publishers_may_be_elsewhere(fanbus: Server) -> None:
     url = f"ws://127.0.0.1:{fanbus.port}"
     found = figures(

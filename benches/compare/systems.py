@@ -120,7 +120,7 @@ _FANBUS = (sys.executable, "-m", "fanbus")
 
 SYSTEMS = (
     System("Fanbus", (sys.executable, str(ROOT / "benches/app.py"), "@PORT@", "@WORKERS@")),
-    System("floor", (*_FANBUS, "bench", "server", "--port", "@PORT@")),
+    System("floor", (*_FANBUS, "bench", "server", "--port", "@PORT@", "--workers", "@WORKERS@")),
     _peer(
         "Granian RSGI", "granian-rsgi", Package("python", "granian"), Package("python", "uvloop")
     ),

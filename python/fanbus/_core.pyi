@@ -96,7 +96,9 @@ def bench(
     raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
     """
 
-def bench_server(port: int, on_listening: Callable[[int], object], with_parent: bool) -> None:
+def bench_server(
+    port: int, workers: int, on_listening: Callable[[int], object], with_parent: bool
+) -> None:
     """Serves `/echo`, a relay and HTTP on 127.0.0.1 until a signal ends the process.
 
     `on_listening` gets the port, which is a free one for 0. `with_parent`: the process ends when

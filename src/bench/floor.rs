@@ -1,18 +1,24 @@
 //! The floor: a bare epoll server, to compare with in the same run, and to find out what the load
 //! client itself can do.
 //!
-//! One thread, no framework, no Python, no bus, and no limits: a client that does not read makes it
-//! keep all that was published. What it costs per message is what the kernel and the copying of
-//! bytes cost; a server that promises something pays that on top.
+//! No framework, no Python, no bus, and no limits: a client that does not read makes it keep all that
+//! was published. What it costs per message is what the kernel and the copying of bytes cost; a server
+//! that promises something pays that on top.
 //!
 //! `/echo`: every message of a WebSocket comes back. Any other WebSocket: every message goes to all
 //! of them. Any other request: a small JSON document.
+//!
+//! Each worker is a thread with sockets of its own. They share a list of messages behind a lock, which
+//! makes one order of them; who adds to it wakes the others, once per turn.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::places;
@@ -24,8 +30,14 @@ const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const BACKLOG: i32 = 4096;
 
+/// What all workers have read goes when there is so much of it.
+const LOG_BYTES: usize = 1024 * 1024;
+
 /// The listener's event; connections have their place in the list.
 const LISTENER: u64 = u64::MAX;
+
+/// The event of other workers' messages.
+const COMMON: u64 = u64::MAX - 1;
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Role {
@@ -47,6 +59,15 @@ struct Connection {
 /// A bare epoll server on 127.0.0.1.
 #[derive(Debug)]
 pub struct Floor {
+    workers: Vec<Worker>,
+}
+
+/// One thread's share of it.
+#[derive(Debug)]
+struct Worker {
+    /// Its place among the workers.
+    index: usize,
+    common: Arc<Common>,
     epoll: Epoll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
@@ -57,13 +78,98 @@ pub struct Floor {
     answer: Vec<u8>,
 }
 
+/// What the workers share.
+#[derive(Debug)]
+struct Common {
+    log: Mutex<Log>,
+    /// One for each worker: there is something new for it.
+    wakes: Vec<EventFd>,
+}
+
+/// Frames for everybody, in the one order.
+#[derive(Debug)]
+struct Log {
+    frames: Vec<u8>,
+    /// How much of it each worker has.
+    read: Vec<usize>,
+}
+
+impl Common {
+    fn new(workers: usize) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wakes = (0..workers).map(|_| EventFd::from_value_and_flags(0, flags));
+        Ok(Self {
+            log: Mutex::new(Log {
+                frames: Vec::new(),
+                read: vec![0; workers],
+            }),
+            wakes: wakes.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Adds what a worker brings, and makes of it what is new to this worker: its own and the others'.
+    fn exchange(&self, worker: usize, frames: &mut Vec<u8>) -> io::Result<()> {
+        let brings = !frames.is_empty();
+        {
+            let mut log = self.log.lock().expect("nobody panics with it");
+            log.frames.append(frames);
+            let end = log.frames.len();
+            let from = std::mem::replace(&mut log.read[worker], end);
+            frames.extend_from_slice(&log.frames[from..]);
+            let least = log.read.iter().copied().min().unwrap_or(end);
+            if least == end || least >= LOG_BYTES {
+                log.frames.drain(..least);
+                log.read.iter_mut().for_each(|read| *read -= least);
+            }
+        }
+        for (other, wake) in self.wakes.iter().enumerate() {
+            if brings && other != worker {
+                wake.write(1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Floor {
-    /// Listens on this port; 0 picks a free one.
-    pub fn listen(port: u16) -> io::Result<Self> {
+    /// Listens on this port with so many workers; port 0 picks a free one.
+    pub fn listen(port: u16, workers: usize) -> io::Result<Self> {
         places::allow_most_sockets()?;
+        let common = Arc::new(Common::new(workers)?);
+        let first = Worker::listen(0, port, &common)?;
+        let port = first.listener.local_addr()?.port();
+        let others = (1..workers).map(|index| Worker::listen(index, port, &common));
+        let workers = std::iter::once(Ok(first)).chain(others);
+        Ok(Self {
+            workers: workers.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.workers[0].listener.local_addr()?.port())
+    }
+
+    /// Serves until a signal ends the process.
+    pub fn serve(self) -> io::Result<()> {
+        let threads = self.workers.into_iter().map(|worker| {
+            thread::Builder::new()
+                .name("floor".to_owned())
+                .spawn(|| worker.serve())
+        });
+        let threads = threads.collect::<io::Result<Vec<_>>>()?;
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("a worker does not panic"))
+    }
+}
+
+impl Worker {
+    fn listen(index: usize, port: u16, common: &Arc<Common>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        socket.set_reuse_port(common.wakes.len() > 1)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         // What is accepted inherits it.
@@ -71,7 +177,11 @@ impl Floor {
         let listener = TcpListener::from(socket);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        let wake = &common.wakes[index];
+        epoll.add(wake, EpollEvent::new(EpollFlags::EPOLLIN, COMMON))?;
         Ok(Self {
+            index,
+            common: Arc::clone(common),
             epoll,
             listener,
             connections: Vec::new(),
@@ -81,13 +191,7 @@ impl Floor {
         })
     }
 
-    /// The port that it listens on.
-    pub fn port(&self) -> io::Result<u16> {
-        Ok(self.listener.local_addr()?.port())
-    }
-
-    /// Serves until a signal ends the process.
-    pub fn serve(mut self) -> io::Result<()> {
+    fn serve(mut self) -> io::Result<()> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -96,11 +200,17 @@ impl Floor {
                 count => count?,
             };
             for event in &events[..count] {
-                if event.data() == LISTENER {
-                    self.accept()?;
-                } else {
-                    self.turn(event.data() as usize, event.events(), &mut buffer);
+                match event.data() {
+                    LISTENER => self.accept()?,
+                    COMMON => {
+                        // What it counts means nothing beyond that it is there.
+                        let _ = self.common.wakes[self.index].read();
+                    }
+                    place => self.turn(place as usize, event.events(), &mut buffer),
                 }
+            }
+            if self.common.wakes.len() > 1 {
+                self.common.exchange(self.index, &mut self.arena)?;
             }
             self.relay();
         }

@@ -31,32 +31,52 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
 
 impl Transport for TcpStream {
     type Reader = OwnedReadHalf;
-    type Writer = OwnedWriteHalf;
+    type Writer = TcpWriter;
 
     fn socket(&self) -> &TcpStream {
         self
     }
 
-    fn split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        self.into_split()
+    fn split(self) -> (OwnedReadHalf, TcpWriter) {
+        let (reader, writer) = self.into_split();
+        (reader, TcpWriter(Some(writer)))
     }
 }
 
-impl Writer for OwnedWriteHalf {
+/// The writing half of a TCP connection. Dropped without [`Writer::finish`], it says nothing to the
+/// peer: the reading half goes with it, and the kernel's close is farewell enough.
+#[derive(Debug)]
+pub struct TcpWriter(Option<OwnedWriteHalf>);
+
+impl TcpWriter {
+    fn half(&self) -> &OwnedWriteHalf {
+        self.0.as_ref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for TcpWriter {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
+    }
+}
+
+impl Writer for TcpWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write(self, bytes)
+        self.half().try_write(bytes)
     }
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write_vectored(self, slices)
+        self.half().try_write_vectored(slices)
     }
 
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_write_ready(context)
+        self.half().as_ref().poll_write_ready(context)
     }
 
     fn finish(&self) {
-        end_writing(self.as_ref());
+        end_writing(self.half().as_ref());
     }
 }
 

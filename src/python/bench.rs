@@ -136,13 +136,14 @@ fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
 pub(super) fn bench_server(
     py: Python<'_>,
     port: u16,
+    workers: usize,
     on_listening: Py<PyAny>,
     with_parent: bool,
 ) -> PyResult<()> {
     if with_parent {
         set_pdeathsig(Signal::SIGTERM).map_err(|error| PyOSError::new_err(error.to_string()))?;
     }
-    let floor = Floor::listen(port)?;
+    let floor = Floor::listen(port, workers)?;
     on_listening.call1(py, (floor.port()?,))?;
     py.detach(|| floor.serve())?;
     Ok(())

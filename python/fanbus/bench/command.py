@@ -60,7 +60,7 @@ def serve(options: Namespace) -> int:
         sys.stdout.flush()
 
     try:
-        _core.bench_server(options.port, listening, options.with_parent)
+        _core.bench_server(options.port, options.workers, listening, options.with_parent)
     except (OverflowError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StartError(f"Cannot listen on port {options.port}: {reason}.", status=2) from None

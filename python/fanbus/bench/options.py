@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fanbus.bench.tune_options import positive
+
 if TYPE_CHECKING:
     from fanbus._core import BenchSettings
 
@@ -206,6 +208,13 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
         "Prints its address.",
     )
     floor.add_argument("--port", type=int, default=0, help="0 picks a free one [0]")
+    floor.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="threads that share the port, and what is for all [1]",
+    )
     floor.add_argument(
         "--with-parent", action="store_true", help="end when the parent process does"
     )

@@ -52,7 +52,7 @@ def add_to(commands: Any, run: Callable[[Namespace], int]) -> None:
     parser.add_argument(
         "--threads", type=_numbers(MAX_THREADS), default="1-5", metavar="N,N-N", help="[1-5]"
     )
-    parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="[3]")
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="[3]")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each [2]")
     parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="before each [0.5]")
     parser.add_argument("-c", "--connections", type=int, metavar="N", help="[64; fanout: 200]")
@@ -91,7 +91,8 @@ def _numbers(most: int) -> Callable[[str], list[int]]:
     return read
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Reads a number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
