@@ -99,14 +99,14 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 		--markdown target/bench-bus/figures.md $(ARGS)
 
 .PHONY: compare
-compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (ARGS="--rounds 3 --seconds 2": 20 minutes; ARGS=--help)
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (20 minutes; ARGS=--publish puts the figures on the page; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
 
 .PHONY: cost
-cost: $(VENV)/ok-valgrind ## instructions of the paths of a message, compared with benches/cost/figures.md (ONLY=turn, UPDATE=1)
+cost: $(VENV)/ok-valgrind $(VENV)/ok-release ## instructions of the paths of a message, compared with benches/cost/figures.md (ONLY=turn, UPDATE=1)
 	cd benches/cost && cargo build --locked --release
-	$(PYTHON) benches/cost/count.py --only "$(ONLY)" $(if $(UPDATE),--update)
+	$(BIN)/python -m benches.cost.count --only "$(ONLY)" $(if $(UPDATE),--update)
 
 .PHONY: fuzz
 fuzz: target/tools/bin/cargo-fuzz ## the bus, the frame codec and the handshake under a fuzzer, FUZZ_SECONDS=60 for each (builds for minutes at first)
@@ -152,7 +152,7 @@ build: $(VENV)/ok-maturin ## a wheel in dist/
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
-	rm -rf $(VENV) node_modules target build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) node_modules target build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/fanbus/*.so
 

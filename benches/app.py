@@ -30,6 +30,19 @@ def compute() -> dict[str, int]:
     return {"total": total}
 
 
+LARGE = b"x" * (1 << 20)
+
+
+@app.get("/sync/large")
+def sync_large() -> bytes:
+    return LARGE
+
+
+@app.get("/async/large")
+async def asynchronous_large() -> bytes:
+    return LARGE
+
+
 @app.websocket("/echo", config=limits)
 async def echo(ws: WebSocket) -> None:
     async for message in ws:

@@ -12,7 +12,8 @@ import argparse
 import statistics
 import sys
 
-from .compare.keeping import head, keep_json, raw
+from .compare.comparison import Comparison
+from .compare.keeping import head, new_file
 from .compare.measuring import Run, Times, measure
 from .compare.serving import end_in_order
 from .compare.tables import at, column, pick
@@ -33,7 +34,7 @@ def main() -> None:
     end_in_order()
     times = Times(options.seconds, 1.0)
     results: dict[str, list[tuple[Run, Run]]] = {}
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
     for number in range(options.rounds):
         for size in SIZES:
             name = f"{size} bytes"
@@ -44,13 +45,28 @@ def main() -> None:
             plain = Entry(FANBUS, "/relay", "plain")
             deflated = Entry(FANBUS, "/relay/deflating", "deflated", ("--compressed",))
             row = Row(name, "fanout", (plain, deflated), load, WORKERS)
-            rows.append(row)
+            rows[name] = row
             pair = measure(row, plain, times), measure(row, deflated, times)
             results.setdefault(name, []).append(pair)
             cpu = " and ".join(str(run.get("failed", pick(run, CPU))) for run in pair)
             sys.stderr.write(f"round {number + 1}: {name}: {cpu} us\n")
-    keep_json(raw(), head(rows, options.rounds, options.seconds), results)
+    keep(options, list(rows.values()), results)
     show(results)
+
+
+def keep(
+    options: argparse.Namespace, rows: list[Row], results: dict[str, list[tuple[Run, Run]]]
+) -> None:
+    """All runs, as those of the comparison are kept."""
+    kept: dict[str, dict[str, list[Run]]] = {
+        row.name: {
+            entry.name: [pair[place] for pair in results[row.name]]
+            for place, entry in enumerate(row.entries)
+        }
+        for row in rows
+    }
+    system = head(rows, options.rounds, options.seconds)
+    Comparison(system, rows, kept).write(new_file())
 
 
 def show(results: dict[str, list[tuple[Run, Run]]]) -> None:

@@ -1,20 +1,30 @@
 """A model of Fanbus on machines that nobody here has: 8, 32 and 64 workers, a million connections.
 
-    python3 benches/model.py [--plot docs/images/model.svg]
+    python3 -m benches.model [--document]
 
-It reads measured costs from model.json and prints the tables of docs/benchmarks.md ("Past this
-machine", with what is assumed and what is left out). Every figure that comes out is computed, none
-is measured.
+What things cost comes from the runs in benches/raw/ that docs/benchmarks.md has its figures of;
+model.json says which figure of them is what. Out come the tables of docs/benchmarks.md ("Past this
+machine", with what is assumed and what is left out): every figure in them is computed, none is
+measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from benches.compare.comparison import Comparison
+from benches.compare.document import DOCUMENT, PICTURES, RAW, Section, published
+from benches.compare.tables import at, median, short
+
+FIGURES = Path(__file__).resolve().parent / "model.json"
+SECTION = Section("benches.model")
+PICTURE = PICTURES / "model.svg"
 WORKERS = (8, 32, 64)
 CONNECTIONS = 1_000_000
 
@@ -34,18 +44,19 @@ HEARTBEAT_S = 25.0  # of WebSocketConfig; one ping and one pong for each client 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured. CPU in microseconds, memory in KiB or MiB as the names say."""
+    """What was measured. CPU in microseconds, memory in KiB or MB as the names say."""
 
     write_us: float
     receive_us: float
     python_us: float
     publish_us: float
+    together_us: float
     read_us: float
     wake_us: float
     session_turbo_kib: float
     session_python_kib: float
     socket_kib: float
-    worker_mib: float
+    worker_mb: float
 
 
 @dataclass(frozen=True)
@@ -95,23 +106,65 @@ class Busy:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--figures", type=Path, default=HERE / "model.json")
-    parser.add_argument("--plot", type=Path, help="draw what waking makes of idle time, as SVG")
+    parser.add_argument(
+        "--document", action="store_true", help="put the tables into docs/benchmarks.md, too"
+    )
     options = parser.parse_args()
-    costs = read(options.figures)
-    capacity(costs)
-    million(costs)
-    memory(costs)
-    if options.plot:
-        options.plot.write_text(plot(costs))
+    print(tables())
+    if options.document:
+        write_document()
 
 
-def read(path: Path) -> Costs:
-    figures = json.loads(path.read_text())
-    return Costs(**{name: float(figure["value"]) for name, figure in figures.items()})
+def write_document() -> None:
+    """Puts tables and picture where those of other costs were."""
+    SECTION.write(DOCUMENT, tables())
+    PICTURE.write_text(plot(read()))
 
 
-def published(load: Load, connections: float) -> float:
+def tables() -> str:
+    """All that docs/benchmarks.md has of the model's figures."""
+    costs = read()
+    parts = (sources(costs), capacity(costs), million(costs), memory(costs))
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def read() -> Costs:
+    figures = json.loads(FIGURES.read_text())
+    return Costs(**{name: cost(figure)[0] for name, figure in figures.items()})
+
+
+def cost(figure: Mapping[str, Any]) -> tuple[float, str]:
+    """What it is, and where it comes from."""
+    if "bus" in figure:
+        return of_bus(**figure["bus"]), f"{figure['bus']['case']}, in `{figure['bus']['file']}`"
+    if "compare" not in figure:
+        return float(figure["value"]), figure["from"]
+    path = published()
+    found = of_comparison(path, **figure["compare"])
+    if found is None:
+        return cost(figure["until_measured"])
+    if less := figure.get("less"):
+        found -= of_comparison(path, **less) or 0.0
+    row, entry = figure["compare"]["row"], figure["compare"]["entry"]
+    return found, f"{row}: {entry}, in `{path.name}`"
+
+
+def of_bus(file: str, case: str) -> float:
+    """CPU of all processes for each delivery of Fanbus's, in µs."""
+    runs = json.loads((RAW / file).read_text())["runs"]
+    rounds = next(
+        run["rounds"] for run in runs if (run["contender"], run["case"]) == ("Fanbus", case)
+    )
+    return statistics.median(float(each["cpu_us"]) for each in rounds)
+
+
+def of_comparison(path: Path, row: str, entry: str, figure: str) -> float | None:
+    """The median of a figure over the rounds; None if it was not measured."""
+    results = Comparison.read(path).results
+    return median(results.get(row, {}).get(entry, []), at(figure))
+
+
+def published_records(load: Load, connections: float) -> float:
     """Records on the bus in a second, of all workers."""
     return 1 / load.every_s if load.room is None else connections / load.every_s
 
@@ -127,7 +180,7 @@ def interested(load: Load, workers: int, connections: float) -> float:
 
 def busy(costs: Costs, load: Load, workers: int, connections: float) -> Busy:
     """What the time of each worker goes into; the work is spread evenly."""
-    records = published(load, connections)
+    records = published_records(load, connections)
     room = connections if load.room is None else load.room
     heard = records if load.room is not None else 0.0
     said = heard / workers
@@ -159,39 +212,50 @@ def most_connections(costs: Costs, load: Load, workers: int) -> float:
     return low
 
 
-def capacity(costs: Costs) -> None:
-    print(f"Clients per core when {MOST_WORK:.0%} of its time is work; the part that is writing:\n")
-    print("| load |" + "".join(f" {count} |" for count in titles()))
-    print("|---|" + "---|" * (1 + len(WORKERS)))
+def sources(costs: Costs) -> Iterator[str]:
+    """What is computed with, and where it was measured."""
+    yield "| what costs | | | from |"
+    yield "|---|---|---|---|"
+    for name, figure in json.loads(FIGURES.read_text()).items():
+        unit = {"us": "µs", "kib": "KiB", "mb": "MB"}[name.rpartition("_")[2]]
+        yield f"| {figure['what']} | {short(getattr(costs, name))} | {unit} | {cost(figure)[1]} |"
+
+
+def capacity(costs: Costs) -> Iterator[str]:
+    yield f"Clients per core when {MOST_WORK:.0%} of its time is work; the part that is writing:"
+    yield ""
+    yield "| load |" + "".join(f" {count} |" for count in titles())
+    yield "|---|" + "---|" * (1 + len(WORKERS))
     for load in LOADS:
         cells = []
         for workers in (1, *WORKERS):
             most = most_connections(costs, load, workers)
             it = busy(costs, load, workers, most)
             cells.append(f"{rounded(most / workers)}, {it.writing / it.work:.0%}")
-        print(f"| {load.name} | {' | '.join(cells)} |")
+        yield f"| {load.name} | {' | '.join(cells)} |"
 
 
 def titles() -> list[str]:
     return ["1 worker", *(f"{workers} workers" for workers in WORKERS)]
 
 
-def million(costs: Costs) -> None:
-    print(f"\n{CONNECTIONS:,} connections: a worker's time, and what the bus carries:\n")
-    print(
+def million(costs: Costs) -> Iterator[str]:
+    yield f"{CONNECTIONS:,} connections: a worker's time, and what the bus carries:"
+    yield ""
+    yield (
         "| load | workers | writing | receiving | Python | bus | waking | busy "
         "| sleepers woken by a publish | records/s | a reader may stop for |"
     )
-    print("|---" * 11 + "|")
+    yield "|---" * 11 + "|"
     for load in LOADS:
         for workers in WORKERS:
             it = busy(costs, load, workers, CONNECTIONS)
-            records = published(load, CONNECTIONS)
+            records = published_records(load, CONNECTIONS)
             parts = (it.writing, it.receiving, it.python, it.bus, it.waking)
             cells = " | ".join(f"{part:.1%}" for part in parts)
             whole = f"{it.all:.0%}" if it.work < 1 else "too much"
             woken = f"{it.woken:.1f}" if records else "-"
-            print(
+            yield (
                 f"| {load.name} | {workers} | {cells} | {whole} | {woken} | {records:,.0f} "
                 f"| {slack(records, workers)} |"
             )
@@ -206,22 +270,23 @@ def slack(records: float, workers: int) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else "minutes"
 
 
-def memory(costs: Costs) -> None:
-    print(f"\nMemory for {CONNECTIONS:,} idle connections, GiB:\n")
-    print("| workers | sessions | handlers in Python | kernel's sockets | workers | bus | all |")
-    print("|---|---|---|---|---|---|---|")
+def memory(costs: Costs) -> Iterator[str]:
+    yield f"Memory for {CONNECTIONS:,} idle connections, GiB:"
+    yield ""
+    yield "| workers | sessions | handlers in Python | kernel's sockets | workers | bus | all |"
+    yield "|---|---|---|---|---|---|---|"
     gib = 1 << 30
     for workers in WORKERS:
         turbo = CONNECTIONS * costs.session_turbo_kib * 1024 / gib
         python = CONNECTIONS * costs.session_python_kib * 1024 / gib
         sockets = CONNECTIONS * costs.socket_kib * 1024 / gib
-        processes = workers * costs.worker_mib / 1024
+        processes = workers * costs.worker_mb * 1e6 / gib
         bus = (FIXED_BUS_BYTES + workers * RING_BYTES) / gib
         rest = sockets + processes + bus
-        print(
-            f"| {workers} | {turbo:.2f} | {python:.2f} | {sockets:.2f} | {processes:.2f} |", end=""
+        yield (
+            f"| {workers} | {turbo:.2f} | {python:.2f} | {sockets:.2f} | {processes:.2f} "
+            f"| {bus:.2f} | {turbo + rest:.1f} to {python + rest:.1f} |"
         )
-        print(f" {bus:.2f} | {turbo + rest:.1f} to {python + rest:.1f} |")
 
 
 def rounded(count: float) -> str:

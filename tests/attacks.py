@@ -225,17 +225,31 @@ def resets_in_every_state(port: int) -> Iterator[None]:
 
 
 def idle_connections(port: int, count: int) -> Iterator[None]:
-    """Handshakes go out before answers are read; each 127.0.0.x has its own source ports."""
+    def handshake(number: int) -> bytes:
+        request, _ = upgrade_request(f"/{KINDS[number % 3]}/{number}")
+        return request
+
+    yield from idle(port, count, handshake, 101)
+
+
+def idle_streams(port: int, count: int) -> Iterator[None]:
+    """Event streams of as many topics."""
+    yield from idle(
+        port, count, lambda it: f"GET /events/{it} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), 200
+    )
+
+
+def idle(port: int, count: int, request: Callable[[int], bytes], status: int) -> Iterator[None]:
+    """Requests go out before answers are read; each 127.0.0.x has its own source ports."""
     with ExitStack() as stack:
         clients = []
         for number in range(count):
             client = RawSocket(port, source=f"127.0.0.{2 + number // 1000}")
             stack.enter_context(client)
-            request, _ = upgrade_request(f"/{KINDS[number % 3]}/{number}")
-            client.write(request)
+            client.write(request(number))
             clients.append(client)
         for client in clients:
-            assert client.answer().status == 101
+            assert client.answer(head_only=True).status == status
         yield
         for client in clients:
             reset(client)

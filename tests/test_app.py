@@ -161,6 +161,9 @@ def test_a_handler_that_cannot_be_called_is_refused_at_once(
     assert isinstance(caught.value, ValueError)
 
 
+TWO = {"a": "str", "b": "str"}
+
+
 @pytest.mark.parametrize(
     ("source", "arguments"),
     [
@@ -183,7 +186,10 @@ def test_a_signature_says_what_the_handler_is_called_with(
     from fanbus.handlers import examine
 
     handler = examine(
-        handler_of(source), subject="request", path="/{a}/{b}", path_parameters=["a", "b"]
+        handler_of(source),
+        subject="request",
+        path="/{a}/{b}",
+        path_parameters=TWO,
     )
     assert handler.arguments == arguments
 
@@ -194,7 +200,7 @@ def test_arguments_reach_the_parameters_they_are_meant_for() -> None:
     def plain(a: str, page: int = 1, b: str = "", *, request: Request) -> tuple[Any, ...]:
         return a, page, b, request
 
-    handler = examine(plain, subject="request", path="", path_parameters=["a", "b"])
+    handler = examine(plain, subject="request", path="", path_parameters=TWO)
     values = {None: "REQUEST", "a": "A", "b": "B"}
     assert handler.call(*(values[name] for name in handler.arguments)) == ("A", 1, "B", "REQUEST")
 
@@ -209,7 +215,7 @@ def test_a_plain_decorator_round_an_async_handler_keeps_it_async() -> None:
     def decorated(*arguments: Any) -> Any:
         return handler(*arguments)
 
-    examined = examine(decorated, subject="request", path="/{a}", path_parameters=["a"])
+    examined = examine(decorated, subject="request", path="/{a}", path_parameters={"a": "str"})
     assert examined.asynchronous
     assert examined.arguments == ("a",)
     coroutine = examined.call("x")

@@ -241,7 +241,8 @@ def test_a_route_without_any_of_it_is_called_as_it_is(tmp_path: Path) -> None:
     real = app._router
 
     class Spy:
-        def surround(self, endpoint: int, _function: Any, _is_async: bool) -> None:
+        def surround(self, endpoint: int, _function: Any, _is_async: bool, *, keeps: bool) -> None:
+            assert keeps is False
             called.append(str(endpoint))
 
     app._router = Spy()  # type: ignore[assignment]

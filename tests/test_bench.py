@@ -196,11 +196,11 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(floor: str) ->
     figures("http", floor.replace("127.0.0.1", "localhost") + "/", "-c", "2", *QUICK)
 
 
-@pytest.mark.parametrize("mode", [*MODES, "self-test", "server"])
+@pytest.mark.parametrize("mode", [*MODES, "script", "self-test", "server"])
 def test_each_mode_explains_itself(mode: str) -> None:
     done = bench(mode, "--help")
     assert done.returncode == 0
-    if mode in MODES:
+    if mode not in ("self-test", "server"):
         assert f"  fanbus bench {mode} " in done.stdout, "with an example"
         assert "exit status:" in done.stdout
 
@@ -234,7 +234,9 @@ def test_the_table_says_what_the_json_does(floor: str) -> None:
     assert rows["delivered"] == ["350"]
     assert rows["rate"][0] == "100"
     assert rows["different orders"] == ["1"]
-    assert {"p50", "p99.99", "server CPU each", "driver awake", "driver's ceiling"} <= set(rows)
+    assert {"p50", "p99.99", "server CPU each", "driver awake", "driver CPU each"} <= set(rows)
+    ceiling = " ".join(rows["driver's ceiling"])
+    assert re.fullmatch(r"[\d,]+ per second; the driver was at \d+ % of it", ceiling)
 
 
 def test_the_latencies_are_drawn(floor: str, tmp_path: Path) -> None:
@@ -262,7 +264,11 @@ def test_the_driver_tests_itself_and_leaves_no_server_behind() -> None:
     ]
     for found in rows.values():
         assert found["units"] > 0
-        assert found["driver"]["ceiling_per_second"] >= found["per_second"]
+        driver = found["driver"]
+        assert driver["ceiling_per_second"] >= found["per_second"]
+        share = found["per_second"] / driver["ceiling_per_second"]
+        assert share * 100 == pytest.approx(driver["cpu_percent"])
+        assert found["server"]["cpu_us_per_unit"] is not None
         address = found["url"].split("/")[2]
         host, _, port = address.partition(":")
         with pytest.raises(ConnectionRefusedError):

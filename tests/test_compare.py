@@ -13,6 +13,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from benches.compare import serving
+from benches.compare.__main__ import rounds as measured_in_rounds
+from benches.compare.comparison import Comparison
+from benches.compare.document import COMPARISON, DOCUMENT, PICTURES, published
+from benches.compare.keeping import PICTURE_NAMES, pictures, section
+from benches.compare.measuring import Times
+from benches.compare.systems import BY_NAME, System
+from benches.compare.tables import against_the_bars, table
+from benches.compare.work import FANBUS, FLOOR, Bar, Entry, Row
 
 from benching import QUICK
 from running import DEADLINE_S, wait_for
@@ -35,7 +44,7 @@ def compare(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def results(out: Path) -> Any:
-    return json.loads((out / "figures.json").read_text())["results"]
+    return json.loads((out / "figures.json").read_text())["runs"]
 
 
 def test_fanbus_and_the_floor_are_measured_in_turn(tmp_path: Path) -> None:
@@ -49,8 +58,10 @@ def test_fanbus_and_the_floor_are_measured_in_turn(tmp_path: Path) -> None:
         assert run["delivered"] == 204 * run["sent"] > 0
     assert done.stdout.strip() == (tmp_path / "figures.md").read_text().strip()
     assert f"**{row}**" in done.stdout
-    assert re.search(rf"^\| {row}, relay \| [\d.]+ \| .* \| [\d.]+ \|$", done.stdout, re.MULTILINE)
-    picture = ElementTree.parse(tmp_path / "broadcast.svg").getroot()
+    assert re.search(rf"^\| {row}, relay \| [\d.]+ \| .* to .* \| ", done.stdout, re.MULTILINE)
+    assert re.search(r"^8 runs, which take about \d+ minutes\.$", done.stderr, re.MULTILINE)
+    assert re.search(rf"^\| {row}, relay \| CPU, µs \| 0.15 \| ", done.stdout, re.MULTILINE)
+    picture = ElementTree.parse(tmp_path / "compare-broadcast.svg").getroot()
     assert picture.tag.endswith("svg")
 
 
@@ -68,6 +79,90 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "granian: ERROR: No matching distribution / found" in done.stdout
     assert "| Robyn | robyn is not installed: run benches/compare/install |" in done.stdout
+
+
+def test_memory_of_a_worker_and_the_time_to_the_first_answer(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--systems", "fanbus", "--rows", "worker", *ONCE)
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path)
+    (further,) = found["memory of one more worker"]["Fanbus"]
+    assert further["worker_mb"] > 1
+    (start,) = found["from the command to the first answer, 1 worker"]["Fanbus"]
+    assert start["start_ms"] > 1
+
+
+def test_no_round_is_begun_that_would_end_too_late(tmp_path: Path) -> None:
+    once = ("--systems", "fanbus", "--rows", "first answer", "--minutes", "0.0001")
+    done = compare(tmp_path, *once, "--rounds", "5")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 5 rounds: another one would not end within 0.0001 min." in done.stderr
+    found = Comparison.read(tmp_path / "figures.json")
+    assert found.system["rounds"] == 1
+    assert "Medians of 1 rounds" in done.stdout
+
+
+def peer(monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> Entry:
+    """A peer that is a few lines of Python."""
+    monkeypatch.setitem(BY_NAME, name, System(name, (sys.executable, "-c", code)))
+    return Entry(name, "/")
+
+
+def test_a_peer_that_fails_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = peer(monkeypatch, "ending", "raise SystemExit('no, thanks')")
+    row = Row("requests", "http", (ending, Entry(FLOOR, "/")))
+    results, rounds = measured_in_rounds([row], 2, Times(0.2, 0.1), minutes=20)
+    assert rounds == 2
+    assert [run["failed"] for run in results["requests"]["ending"]] == [
+        "it ended with status 1: no, thanks"
+    ] * 2
+    assert all(run["complete"] for run in results["requests"][FLOOR])
+    found = Comparison({}, [row], results)
+    found.write(tmp_path / "kept.json")
+    kept = Comparison.read(tmp_path / "kept.json")
+    assert kept == found
+    assert "| ending | it ended with status 1: no, thanks | " in table(kept, row)
+
+
+def test_what_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "START_S", 1.0)
+    silent = peer(monkeypatch, "silent", "print('wait'); import time; time.sleep(600)")
+    row = Row("requests", "http", (silent,))
+    results, _ = measured_in_rounds([row], 3, Times(0.2, 0.1), minutes=20)
+    first, *others = results["requests"]["silent"]
+    assert first["failed"].startswith("it was not ready within 1 s")
+    assert all(run is first for run in others)
+
+
+def test_the_page_has_the_figures_and_pictures_of_the_runs_that_it_names() -> None:
+    """After a change of the tables: python -m benches.compare --document benches/raw/FILE."""
+    found = Comparison.read(published())
+    assert COMPARISON.read(DOCUMENT)[1] == section(found)
+    drawn = pictures(found)
+    for name in PICTURE_NAMES:
+        path = PICTURES / name
+        assert (path.read_text() if path.exists() else None) == drawn.get(name), name
+
+
+def test_bars_are_kept_or_not() -> None:
+    ours, floor = Entry(FANBUS, "/a", "relay"), Entry(FLOOR, "/a")
+    bars = {ours.name: Bar(1.1, is_times_floor=True)}
+    row = Row("work", "echo", (ours, floor), bars=bars)
+
+    def against(mine: float) -> str:
+        cost = {ours.name: mine, floor.name: 2.0}
+        runs = {name: [{"server": {"cpu_us_per_unit": cpu}}] for name, cpu in cost.items()}
+        return against_the_bars(Comparison({}, [row], {"work": runs})).splitlines()[-1]
+
+    assert against(2.2).endswith("| 1.1 | 1.1 | yes |")
+    assert against(2.4).endswith("| 1.1 | 1.2 | no |")
+
+
+def test_a_debug_build_is_not_published(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--systems", "floor", "--publish", *ONCE)
+    assert done.returncode == 2
+    assert "this is a debug build" in done.stderr
 
 
 def test_a_comparison_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
@@ -93,6 +188,7 @@ def test_a_name_that_nothing_has_is_refused(tmp_path: Path) -> None:
         (("--systems", "fanbus,nobody"), "no system is called 'nobody': there are Fanbus,"),
         (("--rows", "nowhere"), "no row has 'nowhere' in its name"),
         (("--rounds", "0"), "invalid number above 0"),
+        (("--document", "/nowhere.json"), "/nowhere.json is no file in benches/raw."),
     ):
         done = compare(tmp_path, *arguments)
         assert done.returncode == 2

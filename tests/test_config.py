@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benches import configuration
 
 from fanbus import WebSocketConfig
 from fanbus.banner import Counts, render, url
 from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
+from fanbus.options.files import read
 from fanbus.options.sources import resolve
 from fanbus.slots import Slot
 
@@ -28,6 +30,15 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert config.origins is None
     assert config.max_connections is None
     assert config.max_topics == 1000
+
+
+def test_the_options_of_the_benchmark_are_the_same_wherever_they_are_said(tmp_path: Path) -> None:
+    (tmp_path / "fanbus.toml").write_text(configuration.in_toml())
+    variables = configuration.in_environment()
+    told = configuration.settings(given=configuration.SAID)
+    assert told.port == 8000
+    assert told == configuration.settings(environment=variables)
+    assert told == configuration.settings(file=read(tmp_path))
 
 
 def test_a_config_cannot_be_changed() -> None:

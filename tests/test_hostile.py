@@ -9,13 +9,22 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from attacks import ATTACKS, CLIENTS, IDLE, KINDS, Attack, idle_connections, raise_descriptor_limit
+from attacks import (
+    ATTACKS,
+    CLIENTS,
+    IDLE,
+    KINDS,
+    Attack,
+    idle_connections,
+    idle_streams,
+    raise_descriptor_limit,
+)
 from certificates import Certificates
 from rawsocket import CLOSE, TEXT, RawSocket, SecurePort, close_of
 from running import Server, wait_for
@@ -161,15 +170,19 @@ def test_an_attack_disturbs_nobody_and_leaves_nothing(besieged: Server, attack: 
 
 
 @pytest.mark.timeout(300)
-def test_ten_thousand_idle_connections_disturb_nobody_and_leave_nothing(
-    besieged: Server, room_for_idle: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("idle", [idle_connections, idle_streams])
+def test_ten_thousand_idle_clients_disturb_nobody_and_leave_nothing(
+    besieged: Server,
+    room_for_idle: int,
+    capsys: pytest.CaptureFixture[str],
+    idle: Callable[..., Iterator[None]],
 ) -> None:
     if besieged.scheme == "https":
         # Ten thousand handshakes would be a test of this machine.
-        assert_leaves_nothing(besieged, functools.partial(idle_connections, count=SECURE_IDLE))
+        assert_leaves_nothing(besieged, functools.partial(idle, count=SECURE_IDLE))
         return
     count = min(IDLE, room_for_idle)
     if count < IDLE:
         with capsys.disabled():
-            sys.stdout.write(f"\n{count} idle connections: `ulimit -Hn` allows no more.\n")
-    assert_leaves_nothing(besieged, functools.partial(idle_connections, count=count))
+            sys.stdout.write(f"\n{count} idle clients: `ulimit -Hn` allows no more.\n")
+    assert_leaves_nothing(besieged, functools.partial(idle, count=count))

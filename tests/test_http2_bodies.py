@@ -108,3 +108,21 @@ def test_files_with_ranges_and_compression(
         json = http.get("/json/5000", headers={"accept-encoding": "gzip"})
         assert json.headers["content-encoding"] == "gzip"
         assert json.json() == {"value": "x" * 5000}
+
+
+def test_a_compressed_stream_holds_nothing_back(
+    server: StartServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    (tmp_path / "public").mkdir()
+    environment = {**certificates.environment(), "FOLDER": str(tmp_path), "COMPRESSION": "1"}
+    one = server("sending", environment=environment)
+    headers = {"accept-encoding": "gzip"}
+    with (
+        one_connection(one, certificates) as http,
+        http.stream("GET", "/gate/async", headers=headers) as answer,
+    ):
+        assert (answer.http_version, answer.headers["content-encoding"]) == ("HTTP/2", "gzip")
+        pieces = answer.iter_bytes()
+        assert next(piece for piece in pieces if piece) == b"first"
+        assert http.get("/open").text == "open"
+        assert b"".join(pieces) == b"second"

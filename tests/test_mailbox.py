@@ -103,6 +103,7 @@ def test_a_receive_that_loses_a_race_is_waited_for_on(raw: RawSocket) -> None:
 
 def test_of_two_tasks_that_receive_at_once_one_is_told(raw: RawSocket) -> None:
     raw.open("/two-receive")
+    assert raw.message() == "in"
     raw.send(TEXT, b"for the first")
     told = raw.message()
     assert isinstance(told, str)

@@ -14,85 +14,22 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+import coming_from  # noqa: F401 - the proofs of its document
 from conftest import StartServer
 from fanbus import Bus, _core
 from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
+from printed import BLOCKS, DOCUMENTS, PROOFS, ROOT, TESTS, Block, Start, blocks, proves
 from running import Server, wait_for
-
-TESTS = Path(__file__).parent
-ROOT = TESTS.parent
-DOCUMENTS = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), *(ROOT / "examples").glob("**/*.md")]
-)
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURES = ("text", "")
-"""Languages of blocks that are pictures or output: there is nothing to run."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A code block as it is printed."""
-
-    document: str
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The document, and the first line after the imports that no other block of it has."""
-        others = [block.text.splitlines() for block in blocks(self.document) if block != self]
-        for line in self.text.splitlines():
-            if not line.strip() or line.startswith(("from ", "import ")):
-                continue
-            if all(line not in other for other in others):
-                return f"{self.document}: {line.strip()}"
-        raise AssertionError(f"No line of its own in a block of {self.document}:\n{self.text}")
-
-
-def blocks(document: str) -> list[Block]:
-    """The code blocks of a document, in order."""
-    text = (ROOT / document).read_text()
-    return [Block(document, language, code) for language, code in FENCE.findall(text)]
-
-
-BLOCKS = [
-    block
-    for path in DOCUMENTS
-    for block in blocks(str(path.relative_to(ROOT)))
-    if block.language not in PICTURES
-]
-
-
-class Start(Protocol):
-    """Serves a program: the text of a block, or a file that takes its port from PORT."""
-
-    def __call__(self, program: str | Path, environment: dict[str, str] = ...) -> Server: ...
-
-
-Proof = Callable[[Block, Start], None]
-PROOFS: dict[str, Proof] = {}
-
-
-def proves(name: str) -> Callable[[Proof], Proof]:
-    """Registers the proof of a block, by its name."""
-
-    def register(proof: Proof) -> Proof:
-        PROOFS[name] = proof
-        return proof
-
-    return register
 
 
 @pytest.fixture
@@ -742,6 +679,24 @@ def the_best_number_of_workers_is_named(block: Block, start: Start) -> None:
     assert "Best: " in said
 
 
+@proves(
+    "docs/howto/tuning.md: fanbus tune rooms:app --app-dir tests/apps "
+    "--script tests/apps/room.script --workers 1-2 --threads 1 --rounds 2 --seconds 0.3"
+)
+def a_script_is_put_on_each_setting(block: Block, start: Start) -> None:
+    with Program(*command(block.text)) as program:
+        assert program.wait() == 0, program.said(1) + program.said(2)
+        assert "Best: " in program.said()
+
+
+@proves(
+    "docs/howto/tuning.md: fanbus bench script ws://127.0.0.1:5000 "
+    "--script tests/apps/talk.script --connections 10 --seconds 1"
+)
+def a_script_is_put_on_any_server(block: Block, start: Start) -> None:
+    assert re.search(r"^turns +[\d,]+ in ", measured(block), re.MULTILINE)
+
+
 # docs/conformance.md
 
 
@@ -784,7 +739,8 @@ def the_chat_takes_its_host_and_its_port(block: Block, start: Start) -> None:
 
 @proves(f'{CHAT}: python -m websockets "ws://127.0.0.1:5000/rooms/lobby?name=Terminal"')
 def a_terminal_takes_part_in_the_chat(block: Block, start: Start) -> None:
-    line = next(each.text.strip() for each in BLOCKS if each.language == "json")
+    printed = blocks(block.document)
+    line = next(each.text.strip() for each in printed if each.language == "json")
     server = start(ROOT / "examples" / "chat" / "app.py")
     with Terminal(block.text, server) as terminal:
         terminal.shows('"type": "joined", "name": "Terminal"')
@@ -864,6 +820,62 @@ def the_command_takes_the_same_files(block: Block, start: Start) -> None:
 def self_signed(folder: str) -> None:
     """The files of the first block."""
     subprocess.run(shlex.split(SELF_SIGNED), cwd=folder, check=True, capture_output=True)
+
+
+# docs/howto/typed.md
+
+TYPED = "docs/howto/typed.md"
+SHOP = f'{TYPED}: app = Fanbus("shop", openapi=True)'
+
+
+@proves(SHOP)
+def a_shop_reads_what_its_annotations_say(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        for article in ("red shoes", "blue shoes", "a hat"):
+            order = {"article": article, "count": 2, "colour": "red"}
+            placed = http.post("/orders", json=order, headers={"X-Client": "me"})
+            assert placed.status_code == 201
+            assert http.get(f"/orders/{placed.json()['number']}").json() == order
+        found = "/orders?text=shoes&colours=red&colours=blue&since=2030-12-31"
+        assert found in block.text
+        assert [each["article"] for each in http.get(found).json()] == ["red shoes", "blue shoes"]
+        assert http.get("/orders?colours=blue").json() == []
+        assert http.get("/orders/99").status_code == 404
+        assert http.get("/orders?page=0").json()["detail"][0]["loc"] == ["query", "page"]
+        assert http.post("/orders", content=b"{}").status_code == 415
+        assert http.get("/openapi.json").json()["info"]["title"] == "shop"
+        assert http.get("/docs").status_code == 200
+
+
+@proves(f'{TYPED}: {{"detail": [')
+def the_shop_tells_what_is_wrong_so(block: Block, start: Start) -> None:
+    printed = json.loads(block.text)["detail"]
+    with start(next(each.text for each in BLOCKS if each.name == SHOP)).http() as http:
+        page = http.get("/orders?page=0").json()["detail"]
+        body = http.post("/orders", json={}).json()["detail"]
+    assert page + body == printed
+
+
+@proves(f'{TYPED}: app = Fanbus("told")')
+def an_error_handler_tells_it_in_its_own_way(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        assert http.get("/square?n=3").json() == {"square": 9}
+        answer = http.get("/square?n=x")
+    assert answer.status_code == 422
+    assert answer.json() == {"wrong": {"n": "must be a whole number"}}
+
+
+@proves(f"{TYPED}: fanbus openapi shop:app --output openapi.json")
+def the_command_writes_the_document(block: Block, start: Start) -> None:
+    with TemporaryDirectory() as directory:
+        shop = next(each.text for each in BLOCKS if each.name == SHOP)
+        (Path(directory) / "shop.py").write_text(shop)
+        told = subprocess.run(
+            [sys.executable, *command(block.text)], cwd=directory, check=True, capture_output=True
+        )
+        assert told.stdout == b""
+        document = json.loads((Path(directory) / "openapi.json").read_text())
+    assert list(document["paths"]) == ["/orders", "/orders/{number}"]
 
 
 # docs/howto/configuration.md

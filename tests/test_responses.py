@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -54,6 +56,22 @@ def test_a_header_cannot_break_out_of_its_line(header: tuple[str, str]) -> None:
         Response("", headers=[header])
 
 
+def test_a_header_is_set_whatever_its_case_or_added_beside_others() -> None:
+    response = Response("x", headers=[("X-A", "1"), ("x-a", "2"), ("b", "3")])
+    response.set_header("x-A", "4")
+    assert response.headers == [
+        ("b", "3"),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("x-A", "4"),
+    ]
+    response.headers.append(("x-a", "5"))
+    response.set_header("Content-Type", "text/html")
+    assert response.content_type == "text/html"
+    with pytest.raises(ValueError, match="line break"):
+        response.set_header("x-a", "1\r\nb: 2")
+    assert ("x-a", "5") in response.headers, "what was there stays"
+
+
 def test_helpers_for_the_usual_kinds() -> None:
     assert Response.json(None).body == b"null"
     assert Response.json("text").content_type == "application/json"
@@ -99,20 +117,43 @@ def test_a_cookie_cannot_end_early(name: str, value: str) -> None:
         Response("").set_cookie(name, value)
 
 
-def test_what_json_has_no_word_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "orjson", None)  # as if it were not installed
-    with pytest.raises(TypeError, match=r"datetime is not JSON serializable.*install orjson"):
-        Response.json({"at": datetime(2030, 1, 1)})
+def test_what_json_has_no_word_for_is_told() -> None:
+    with pytest.raises(TypeError, match=r"object is not JSON serializable. Turn it into dict"):
+        Response.json({"at": object()})
     with pytest.raises(ValueError, match="JSON has no NaN"):
         Response({"a": float("nan")})
 
 
-def test_orjson_says_what_json_has_no_word_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def dumps(value: Any) -> bytes:
-        return f'"{value.isoformat()}"'.encode()
+class Colour(Enum):
+    RED = "red"
 
-    monkeypatch.setitem(sys.modules, "orjson", SimpleNamespace(dumps=dumps))
-    assert Response({"at": [datetime(2030, 1, 1)]}).body == b'{"at":["2030-01-01T00:00:00"]}'
+
+@dataclass
+class Nested:
+    value: Any
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (datetime(2030, 1, 1, 12), '"2030-01-01T12:00:00"'),
+        (date(2030, 1, 1), '"2030-01-01"'),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (Decimal("1.50"), '"1.50"'),
+        (Colour.RED, '"red"'),
+        ({1}, "[1]"),
+        (Nested([Nested(None)]), '{"value":[{"value":null}]}'),
+    ],
+)
+def test_json_has_a_word_for_what_programs_have(value: Any, written: str) -> None:
+    assert Response({"a": [value]}).body == f'{{"a":[{written}]}}'.encode()
+
+
+def test_what_contains_itself_is_an_error() -> None:
+    nested = Nested(None)
+    nested.value = nested
+    with pytest.raises(RecursionError):
+        Response.json(nested)
 
 
 def test_a_generator_or_a_path_is_kept_as_it_is(tmp_path: Path) -> None:

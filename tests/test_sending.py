@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ def serve(folder: Path, **environment: str) -> Server:
     (public / "sub").mkdir(parents=True)
     (folder / "secret").write_text("secret")
     (public / "a.txt").write_bytes(b"0123456789" * 1000)
+    (public / "large.txt").write_bytes(os.urandom(4_000_000).hex().encode())
     (public / "index.html").write_text("the index")
     (public / "sub" / "ü b.css").write_text("css")
     (public / ".env").write_text("hidden")
@@ -166,6 +169,53 @@ def test_a_file_is_sent_in_parts_and_not_twice(http: httpx.Client, path: str) ->
         assert (again.status_code, again.content) == (304, b"")
     head = http.head(path)
     assert (head.headers["content-length"], head.content) == ("10000", b"")
+
+
+@pytest.mark.parametrize("path", ["/file", "/static/a.txt"])
+@pytest.mark.parametrize(
+    ("asked", "status", "sent"),
+    [
+        ("bytes=-3", 206, "bytes 9997-9999/10000"),
+        ("bytes=9990-20000", 206, "bytes 9990-9999/10000"),
+        ("bytes=0-0", 206, "bytes 0-0/10000"),
+        ("bytes=5-2", 416, "bytes */10000"),
+        ("bytes=99999999999999999999-", 416, "bytes */10000"),
+        # What is not understood, or could only be answered in part, is answered as a whole.
+        ("lines=1-2", 200, None),
+        ("bytes=0-1,4-5", 200, None),
+        ("bytes=0-0, -1", 200, None),
+        ("bytes=" + ",".join(f"{at}-" for at in range(500)), 200, None),
+    ],
+)
+def test_a_range_is_what_is_sent_or_all_of_it(
+    http: httpx.Client, path: str, asked: str, status: int, sent: str | None
+) -> None:
+    answer = http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.headers.get("content-range")) == (status, sent)
+    if status == 206:
+        first, last = (sent or "").removeprefix("bytes ").partition("/")[0].split("-")
+        whole = b"0123456789" * 1000
+        assert answer.content == whole[int(first) : int(last) + 1]
+    elif status == 200:
+        assert len(answer.content) == 10_000
+
+
+@pytest.mark.parametrize("path", ["/file", "/static/a.txt"])
+def test_a_range_is_for_the_version_that_the_client_has(http: httpx.Client, path: str) -> None:
+    known = http.head(path).headers
+    for validator, status in (
+        (known["etag"], 206),
+        (known["last-modified"], 206),
+        ('"another"', 200),
+        (f"W/{known['etag']}", 200),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 200),
+        ("nonsense", 200),
+    ):
+        headers = {"Range": "bytes=0-1", "If-Range": validator}
+        assert http.get(path, headers=headers).status_code == status, validator
+    assert http.get(path, headers={"If-Match": '"another"'}).status_code == 412
+    old = {"If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert http.get(path, headers=old).status_code == 412
 
 
 def test_a_file_may_have_headers_and_a_name_to_be_saved_under(http: httpx.Client) -> None:
@@ -325,7 +375,7 @@ def test_an_etag_is_weak_for_what_is_compressed(compressed: httpx.Client) -> Non
         ("/kind?cache-control=no-transform", {}),
         ("/kind?status=206", {}),
         ("/static/a.txt", {"Range": "bytes=0-5000"}),
-        ("/large/sync", {}),
+        ("/ticks", {}),
     ],
 )
 def test_what_would_not_gain_is_left_as_it_is(
@@ -338,6 +388,92 @@ def test_what_would_not_gain_is_left_as_it_is(
         answer = raw.answer(head_only=True)
     expected = "br" if "content-encoding=br" in path else None
     assert answer.headers.get("content-encoding") == expected
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_stream_is_compressed_and_no_piece_is_held_back(
+    compressed: httpx.Client, how: str, encoding: str
+) -> None:
+    compressed.get("/close")
+    headers = {"Accept-Encoding": encoding}
+    with compressed.stream("GET", f"/gate/{how}", headers=headers) as answer:
+        assert answer.headers["content-encoding"] == encoding
+        assert answer.headers["vary"] == "accept-encoding"
+        pieces = answer.iter_raw()
+        whole = b""
+        # Too short to be anything but text. The second one is made when the first is here.
+        while b"first" not in (gunzipped(whole) if encoding == "gzip" else whole):
+            whole += next(pieces)
+        compressed.get("/open")
+        whole += b"".join(pieces)
+    if encoding == "gzip":
+        assert gzip.decompress(whole) == b"firstsecond"
+    else:
+        assert b"second" in whole
+
+
+def gunzipped(begun: bytes) -> bytes:
+    return zlib.decompressobj(wbits=31).decompress(begun)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_large_stream_is_the_same_and_smaller(compressed: httpx.Client, how: str) -> None:
+    answer = compressed.get(f"/large/{how}", headers={"Accept-Encoding": "gzip"})
+    assert answer.content == b"".join(str(number % 10).encode() * 10_000 for number in range(400))
+    assert answer.num_bytes_downloaded < 200_000
+
+
+def test_the_head_of_a_stream_is_that_of_get(compressed: httpx.Client) -> None:
+    head = compressed.head("/endless/sync", headers={"Accept-Encoding": "gzip"})
+    assert (head.headers["content-encoding"], head.headers["vary"]) == ("gzip", "accept-encoding")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_generator_is_closed_when_the_client_of_its_compressed_stream_goes(
+    compressing: Server, compressed: httpx.Client, how: str
+) -> None:
+    before = made(compressed, how)
+    with RawSocket(compressing.port, receive_buffer=4096) as raw:
+        head = "Host: x\r\nAccept-Encoding: gzip\r\n\r\n"
+        raw.write(f"GET /endless/{how} HTTP/1.1\r\n{head}".encode())
+        assert raw.answer(head_only=True).headers["content-encoding"] == "gzip"
+    wait_for(lambda: len(made(compressed, how)) > len(before), "the generator to be closed")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_compressed_stream_that_fails_does_not_look_whole(
+    compressed: httpx.Client, how: str
+) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        compressed.get(f"/bug/{how}", headers={"Accept-Encoding": "gzip"})
+
+
+def test_what_is_above_the_limit_of_compressors_is_sent_as_it_is(
+    compressing: Server, compressed: httpx.Client
+) -> None:
+    ask = {"Accept-Encoding": "gzip"}
+
+    def is_compressed(path: str) -> bool:
+        with compressed.stream("GET", path, headers=ask) as answer:
+            assert answer.headers["vary"] == "accept-encoding"
+            return "content-encoding" in answer.headers
+
+    with ExitStack() as stack:
+        # Of files, the compressors are kept by clients that do not read.
+        for path, count in (("/waiting", 64), ("/static/large.txt", 64)):
+            for _ in range(count):
+                raw = stack.enter_context(RawSocket(compressing.port, receive_buffer=4096))
+                raw.write(
+                    f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+                )
+                assert raw.answer(head_only=True).headers["content-encoding"] == "gzip"
+            assert not is_compressed("/waiting")
+            assert is_compressed("/json/5000") is (path == "/waiting")
+        plain = compressed.get("/json/5000", headers=ask)
+        assert plain.json() == {"value": "x" * 5000}
+    for path in ("/json/5000", "/sync"):
+        wait_for(lambda: is_compressed(path), "the place of one who has gone")  # noqa: B023
 
 
 def test_without_the_option_nothing_is_compressed(tmp_path: Path) -> None:

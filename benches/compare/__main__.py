@@ -1,7 +1,8 @@
-"""Runs Fanbus and its peers side by side, in rounds, and writes tables, a picture and all runs.
+"""Runs Fanbus and its peers side by side, in rounds, and writes tables, pictures and all runs.
 
-    make compare ARGS="--rounds 3 --seconds 2"
+    make compare ARGS=--publish
     .venv/bin/python -m benches.compare --systems fanbus,floor --rows echo
+    .venv/bin/python -m benches.compare --document benches/raw/FILE.json
 
 Peers that are not installed (benches/compare/install) are named in the tables, with the reason.
 """
@@ -14,12 +15,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .keeping import head, keep, keep_json, raw
+from .comparison import Comparison
+from .document import RAW, ROOT
+from .keeping import head, is_debug, keep, publish, write_document
 from .measuring import Run, Times, measure
 from .serving import end_in_order
 from .systems import BY_NAME, HOME, SYSTEMS
-from .tables import Results, value, why_not
-from .work import Row, choose
+from .tables import value, why_not
+from .work import FANBUS, WORKER, Entry, Row, choose
+
+# What a server takes to start, come to rest and end, at a guess: it is told before anything ran.
+AROUND_S = 2.0
+
+Results = dict[str, dict[str, list[Run]]]
 
 
 def main() -> int:
@@ -29,12 +37,18 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--rounds", type=positive(int), default=5, help="how often each is measured [5]"
+        "--rounds", type=positive(int), default=3, help="how often each is measured [3]"
     )
     parser.add_argument(
-        "--seconds", type=positive(float), default=3.0, help="how long each time [3]"
+        "--seconds", type=positive(float), default=1.5, help="how long each time [1.5]"
     )
-    parser.add_argument("--warmup", type=positive(float), default=0.5, help="and before that [0.5]")
+    parser.add_argument("--warmup", type=positive(float), default=0.3, help="and before that [0.3]")
+    parser.add_argument(
+        "--minutes",
+        type=positive(float),
+        default=20.0,
+        help="begin no round that would end later than that, but for the first [20]",
+    )
     parser.add_argument(
         "--rows", default="", metavar="TEXT", help="only rows whose name contains it"
     )
@@ -47,9 +61,24 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=HOME / "results", help="where everything goes [%(default)s]"
     )
-    parser.add_argument("--raw", action="store_true", help="keep all runs in benches/raw, too")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="keep all runs in benches/raw, and make the figures of docs/benchmarks.md of them",
+    )
+    parser.add_argument(
+        "--document",
+        type=Path,
+        metavar="FILE",
+        help="only make those of a file in benches/raw anew, and end",
+    )
     parser.add_argument("--list", action="store_true", help="say what would be measured, and end")
     options = parser.parse_args()
+    if options.document is not None:
+        if options.document.resolve().parent != RAW or not options.document.exists():
+            parser.error(f"{options.document} is no file in {RAW.relative_to(ROOT)}.")
+        write_document(options.document)
+        return 0
     systems = [name.strip() for name in options.systems.split(",") if name.strip()]
     for name in systems:
         if not any(name.casefold() in system.name.casefold() for system in SYSTEMS):
@@ -61,27 +90,31 @@ def main() -> int:
         for row in rows:
             print(f"{row.name}: {'; '.join(entry.name for entry in row.entries)}")
         return 0
+    if options.publish and is_debug():
+        parser.error("this is a debug build, whose figures are good for nothing: use make compare.")
     end_in_order()
     times = Times(options.seconds, options.warmup)
+    say(forecast(rows, options.rounds, times))
     system = head(rows, options.rounds, options.seconds)
     try:
-        results = rounds(rows, options.rounds, times)
+        results, system["rounds"] = rounds(rows, options.rounds, times, options.minutes)
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted: nothing is written.\n")
+        say("Interrupted: nothing is written.")
         return 130
-    print(keep(options.out, system, rows, results))
-    if options.raw:
-        runs = {f"{row}: {entry}": found for (row, entry), found in results.items()}
-        keep_json(raw(), system, runs)
-    sys.stderr.write(f"All of it is in {options.out}.\n")
+    found = Comparison(system, rows, results)
+    print(keep(options.out, found))
+    if options.publish:
+        say(f"docs/benchmarks.md has the figures of {publish(found).name}.")
+    say(f"All of it is in {options.out}.")
     # A peer that is not installed is no mistake; a Fanbus that could not be measured is one.
-    is_whole = all(
-        "failed" not in run
-        for (_, entry), runs in results.items()
-        for run in runs
-        if entry.startswith("Fanbus")
-    )
+    ours = [(row, entry) for row in rows for entry in row.entries if entry.system == FANBUS]
+    is_whole = all("failed" not in run for row, entry in ours for run in found.runs(row, entry))
     return 0 if is_whole else 1
+
+
+def say(text: str) -> None:
+    """Beside the tables, which are the output."""
+    sys.stderr.write(f"{text}\n")
 
 
 def positive(kind: type[int] | type[float]) -> type[int] | type[float]:
@@ -97,24 +130,48 @@ def positive(kind: type[int] | type[float]) -> type[int] | type[float]:
     return number  # type: ignore[return-value]
 
 
-def rounds(rows: Sequence[Row], count: int, times: Times) -> Results:
-    """In each round, for each row, all take their turns; who begins changes from round to round."""
-    results: Results = {}
+def forecast(rows: Sequence[Row], count: int, times: Times) -> str:
+    """How long it will take, about."""
+    entries = [(row, entry) for row in rows for entry in row.entries]
+    seconds = 0.0
+    for row, entry in entries:
+        if BY_NAME[entry.system].missing() is None:
+            starts = 2 if row.mode == WORKER else 1
+            seconds += starts * AROUND_S + (times.seconds + times.warmup) * row.has_load
+    return f"{count * len(entries)} runs, which take about {count * seconds / 60:.0f} minutes."
+
+
+def rounds(rows: Sequence[Row], count: int, times: Times, minutes: float) -> tuple[Results, int]:
+    """In each round, for each row, all take their turns; who begins changes from round to round.
+
+    Returns how many rounds there were, too: none is begun that would end too late.
+    """
+    results: Results = {row.name: {entry.name: [] for entry in row.entries} for row in rows}
     in_all = count * sum(len(row.entries) for row in rows)
     begun, done = time.monotonic(), 0
     for number in range(count):
+        spent = time.monotonic() - begun
+        if number and spent * (number + 1) / number > minutes * 60:
+            say(f"{number} of {count} rounds: another one would not end within {minutes:g} min.")
+            return results, number
         for row in rows:
             first = number % len(row.entries)
             for entry in (*row.entries[first:], *row.entries[:first]):
-                run = measure(row, entry, times)
-                results.setdefault((row.name, entry.name), []).append(run)
+                runs = results[row.name][entry.name]
+                runs.append(again(runs, row, entry, times))
                 done += 1
                 left = (time.monotonic() - begun) / done * (in_all - done)
-                sys.stderr.write(
+                say(
                     f"{done} of {in_all}, {left / 60:.0f} min left: {row.name}: {entry.name}: "
-                    f"{told(row, run)}\n"
+                    f"{told(row, runs[-1])}"
                 )
-    return results
+    return results, count
+
+
+def again(runs: Sequence[Run], row: Row, entry: Entry, times: Times) -> Run:
+    """Measures, unless it has been waited for in vain before: once is long enough."""
+    hung = next((run for run in runs if run.get("hung")), None)
+    return hung or measure(row, entry, times)
 
 
 def told(row: Row, run: Run) -> str:

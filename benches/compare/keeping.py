@@ -1,22 +1,24 @@
-"""What is left of a comparison: every run, the tables, a picture, and what it was run on."""
+"""What is left of a comparison: every run, the tables, pictures, and what it was run on."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fanbus
+from benches import model
 from fanbus import _core
 
+from .comparison import Comparison
+from .document import COMPARISON, DOCUMENT, PICTURES, RAW
 from .systems import BY_NAME, ROOT
-from .tables import Results, column, markdown, value
+from .tables import column, markdown, value
 from .work import Row
 
 
@@ -43,8 +45,11 @@ def head(rows: Iterable[Row], rounds: int, seconds: float) -> dict[str, Any]:
 
 def build() -> str:
     """The Makefile marks what was built. An unoptimised Fanbus is measured by mistake."""
-    is_debug = (ROOT / ".venv/ok-debug").exists()
-    return ", a debug build: its figures are good for nothing" if is_debug else ""
+    return ", a debug build: its figures are good for nothing" if is_debug() else ""
+
+
+def is_debug() -> bool:
+    return (ROOT / ".venv/ok-debug").exists()
 
 
 def processor() -> str:
@@ -54,31 +59,48 @@ def processor() -> str:
     return platform.machine()
 
 
-def keep(folder: Path, system: dict[str, Any], rows: Sequence[Row], results: Results) -> str:
-    """Writes figures.json, figures.md and broadcast.svg, and returns the tables."""
-    folder.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, dict[str, Any]] = {}
-    for (row, entry), found in results.items():
-        runs.setdefault(row, {})[entry] = found
-    keep_json(folder / "figures.json", system, runs)
-    text = introduction(system) + "\n\n" + markdown(rows, results)
+def keep(folder: Path, found: Comparison) -> str:
+    """Writes figures.json, figures.md and the pictures, and returns the tables."""
+    found.write(folder / "figures.json")
+    text = introduction(found.system) + "\n\n" + markdown(found)
     (folder / "figures.md").write_text(text)
-    picture = broadcast(rows, results)
-    if picture is not None:
-        (folder / "broadcast.svg").write_text(picture)
+    for name, picture in pictures(found).items():
+        (folder / name).write_text(picture)
     return text
 
 
-def keep_json(path: Path, system: dict[str, Any], results: Any) -> None:
-    """Every run, as it was printed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"system": system, "results": results}, indent=1) + "\n")
+def publish(found: Comparison) -> Path:
+    """Keeps all runs in the repository, and makes the document of them."""
+    path = new_file()
+    found.write(path)
+    write_document(path)
+    return path
 
 
-def raw() -> Path:
-    """A new file in benches/raw/, where runs are kept that docs/benchmarks.md has figures of."""
-    stamp = datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
-    return ROOT / "benches/raw" / f"{stamp}.json"
+def new_file() -> Path:
+    """Where runs are kept that the document has figures of."""
+    return RAW / datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S.json")
+
+
+def write_document(raw: Path) -> None:
+    """Puts the tables and pictures of a file in RAW where those of the last one were.
+
+    What the model computes follows from them.
+    """
+    found = Comparison.read(raw)
+    COMPARISON.write(DOCUMENT, section(found), raw.name)
+    for name in PICTURE_NAMES:
+        (PICTURES / name).unlink(missing_ok=True)
+    for name, picture in pictures(found).items():
+        (PICTURES / name).write_text(picture)
+    model.write_document()
+
+
+def section(found: Comparison) -> str:
+    """What the document has of a comparison."""
+    drawn = pictures(found)
+    shown = [f"![{alt}](images/{name})" for name, alt in PICTURE_NAMES.items() if name in drawn]
+    return "\n\n".join([introduction(found.system), markdown(found).strip(), *shown])
 
 
 def introduction(system: dict[str, Any]) -> str:
@@ -94,25 +116,65 @@ def introduction(system: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def broadcast(rows: Sequence[Row], results: Results) -> str | None:
-    """CPU of a delivery over the number of workers, a line for each system."""
-    measured = [row for row in rows if row.mode == "fanout" and "64 in flight" in row.name]
+def pictures(found: Comparison) -> dict[str, str]:
+    """Those that there are figures for, by the names of their files."""
+    fanout = [row for row in found.rows if row.mode == "fanout"]
+    drawn = {
+        "compare-http.svg": lines_of(
+            found,
+            [row for row in found.rows if row.mode == "http"],
+            lambda row: row.name.removeprefix("HTTP JSON, "),
+            ("HTTP, a small JSON document, 1 worker", "", "server CPU for a request, us", True),
+        ),
+        "compare-echo.svg": lines_of(
+            found,
+            [row for row in found.rows if row.mode == "echo"],
+            lambda row: row.name.rpartition(", ")[2],
+            ("WebSocket echo, 64 connections, 1 worker", "", "server CPU for an echo, us", True),
+        ),
+        "compare-broadcast.svg": lines_of(
+            found,
+            [row for row in fanout if "64 in flight" in row.name],
+            workers,
+            ("broadcast to 200 subscribers", "workers", "server CPU for a delivery, us", True),
+        ),
+        "compare-delivered.svg": lines_of(
+            found,
+            [row for row in fanout if row.figure == "delivered"],
+            workers,
+            ("without a broker", "workers", "share of the messages that arrived", False),
+        ),
+    }
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+PICTURE_NAMES = {
+    "compare-http.svg": "CPU of a request with 64 and 8 connections, of each system",
+    "compare-echo.svg": "CPU of an echo with 1 and 16 in flight, of each system",
+    "compare-broadcast.svg": "CPU of a delivery over the number of workers, of each system",
+    "compare-delivered.svg": "What is delivered over the number of workers, of each system",
+}
+
+
+def workers(row: Row) -> str:
+    return f"{row.workers} worker{'s' if row.workers > 1 else ''}"
+
+
+def lines_of(
+    found: Comparison,
+    rows: Sequence[Row],
+    tick: Callable[[Row], str],
+    titles: tuple[str, str, str, bool],
+) -> str | None:
+    """The rows from left to right, and a line for each system."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for place, row in enumerate(measured):
+    for place, row in enumerate(rows):
         for entry in row.entries:
-            found = [
-                cpu for cpu in column(results[row.name, entry.name], partial(value, row)) if cpu > 0
-            ]
-            if found:
-                points.setdefault(entry.name, []).append((place, statistics.median(found)))
+            values = [each for each in column(found.runs(row, entry), partial(value, row)) if each]
+            if values:
+                points.setdefault(entry.name, []).append((place, statistics.median(values)))
     if not points:
         return None
-    ticks = [f"{row.workers} worker{'s' if row.workers > 1 else ''}" for row in measured]
-    return _core.chart(
-        "broadcast to 200 subscribers",
-        "workers",
-        ticks,
-        "server CPU for a delivery, us",
-        True,
-        list(points.items()),
-    )
+    title, across, up, is_logarithmic = titles
+    ticks = [tick(row) for row in rows]
+    return _core.chart(title, across, ticks, up, is_logarithmic, list(points.items()))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http
+import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,15 +18,21 @@ from pathlib import Path
 
 from .systems import HOME, System
 
-START_S, END_S = 30.0, 5.0
+START_S, END_S = 20.0, 5.0
 # A server has come to rest when its processes have used next to nothing for so long.
 REST_S = 0.3
 POLL_S = 0.02
+# How often a server that is starting is asked: what a start takes is known no better than that.
+ASK_S = 0.002
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class ServerError(Exception):
     """A server or a measurement that came to nothing; the text is for the table."""
+
+
+class HangingError(ServerError):
+    """The same, after a long wait: it is not worth another one."""
 
 
 def end_in_order() -> None:
@@ -34,6 +43,14 @@ def end_in_order() -> None:
 @contextlib.contextmanager
 def serving(system: System, workers: int) -> Iterator[tuple[int, int]]:
     """The process and the port of a server that is ready."""
+    with started(system, workers) as (process, port, said):
+        wait_until_ready(process, port, said)
+        yield process.pid, port
+
+
+@contextlib.contextmanager
+def started(system: System, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A server that has just been started, its port, and the file of what it says."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="fanbus-compare-") as scratch:
         # nginx's workers are another user, who looks for its files here.
@@ -41,10 +58,26 @@ def serving(system: System, workers: int) -> Iterator[tuple[int, int]]:
         said = Path(scratch) / "said"
         process = start(system, port, workers, Path(scratch), said)
         try:
-            wait_until_ready(process, port, said)
-            yield process.pid, port
+            yield process, port, said
         finally:
             end(process)
+
+
+def seconds_to_answer(system: System, path: str) -> float:
+    """From the command to the first answer over HTTP that is whole, with one worker."""
+    begun = time.monotonic()
+    with started(system, 1) as (process, port, said):
+        while True:
+            check_start(process, begun + START_S, said)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+                with contextlib.closing(connection):
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
+                    answer.read()
+                    if answer.status == http.HTTPStatus.OK:
+                        return time.monotonic() - begun
+            time.sleep(ASK_S)
 
 
 def free_port() -> int:
@@ -80,10 +113,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, said: Path) ->
     deadline = time.monotonic() + START_S
     is_listening, used, since = False, -1.0, time.monotonic()
     while not is_listening or time.monotonic() - since < REST_S:
-        if process.poll() is not None:
-            raise ServerError(f"it ended with status {process.returncode}: {last_line(said)}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"it was not ready within {START_S:.0f} s: {last_line(said)}")
+        check_start(process, deadline, said)
         if not is_listening:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 is_listening = True
@@ -93,6 +123,14 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, said: Path) ->
         time.sleep(POLL_S)
 
 
+def check_start(process: subprocess.Popen[bytes], deadline: float, said: Path) -> None:
+    """Raises if there is nothing left to wait for."""
+    if process.poll() is not None:
+        raise ServerError(f"it ended with status {process.returncode}: {last_line(said)}")
+    if time.monotonic() > deadline:
+        raise HangingError(f"it was not ready within {START_S:.0f} s: {last_line(said)}")
+
+
 def last_line(said: Path) -> str:
     lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"
@@ -100,14 +138,35 @@ def last_line(said: Path) -> str:
 
 def cpu_seconds(pid: int) -> float:
     """What a process and its descendants have used so far. What has gone counts as nothing."""
+    return sum(ticks(each) for each in tree(pid)) * TICK_S
+
+
+def ticks(pid: int) -> int:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [child for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
-        return 0.0
-    own = (int(stat[11]) + int(stat[12])) * TICK_S
-    return own + sum(cpu_seconds(int(child)) for child in children)
+        return 0
+    return int(stat[11]) + int(stat[12])
+
+
+def memory_mb(pid: int) -> float:
+    """PSS of a process and its descendants: what they share is divided among those who share it."""
+    found = 0
+    for each in tree(pid):
+        with contextlib.suppress(OSError):
+            rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+            told = re.search(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)
+            found += int(told[1]) if told else 0
+    return found * 1024 / 1e6
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and its descendants, as far as they are still there."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from tree(int(child))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

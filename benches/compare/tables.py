@@ -6,24 +6,16 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from .comparison import Comparison
 from .measuring import Run
-from .work import FANBUS, FLOOR, Entry, Row
+from .work import FANBUS, FLOOR, Bar, Entry, Row
 
-# By row and entry: a run for each round.
-Results = dict[tuple[str, str], list[Run]]
-
-UNITS = {"cpu": "CPU, µs", "memory": "KiB each", "delivered": "share delivered"}
+Read = Callable[[Run], float | None]
 
 
 def value(row: Row, run: Run) -> float | None:
     """The figure that counts of one run; None if it has none."""
-    if "failed" in run:
-        return None
-    if row.figure == "memory":
-        return pick(run, "idle.pss_per_connection_kib")
-    if row.figure == "delivered":
-        return share(run)
-    return pick(run, "server.cpu_us_per_unit")
+    return None if "failed" in run else FIGURES[row.figure][1](run)
 
 
 def pick(run: Run, path: str) -> float | None:
@@ -33,7 +25,7 @@ def pick(run: Run, path: str) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def at(path: str) -> Callable[[Run], float | None]:
+def at(path: str) -> Read:
     """Reads one figure by its path."""
     return lambda run: pick(run, path)
 
@@ -44,12 +36,22 @@ def share(run: Run) -> float | None:
     return delivered / (delivered + missing) if delivered + missing else None
 
 
-def column(runs: Sequence[Run], read: Callable[[Run], float | None]) -> list[float]:
+# What may count in a row: its unit, and where it stands in a run.
+FIGURES: dict[str, tuple[str, Read]] = {
+    "cpu": ("CPU, µs", at("server.cpu_us_per_unit")),
+    "memory": ("KiB each", at("idle.pss_per_connection_kib")),
+    "delivered": ("share delivered", share),
+    "worker": ("MB (PSS)", at("worker_mb")),
+    "start": ("ms", at("start_ms")),
+}
+
+
+def column(runs: Sequence[Run], read: Read) -> list[float]:
     """One figure of every run that has it."""
     return [found for run in runs if (found := read(run)) is not None]
 
 
-def median(runs: Sequence[Run], read: Callable[[Run], float | None]) -> float | None:
+def median(runs: Sequence[Run], read: Read) -> float | None:
     found = column(runs, read)
     return statistics.median(found) if found else None
 
@@ -61,24 +63,25 @@ def ratio(row: Row, runs: Sequence[Run], base: Sequence[Run]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def markdown(rows: Sequence[Row], results: Results) -> str:
-    """A table for each row, and one of Fanbus beside the floor over all of them."""
-    parts = [table(row, results) for row in rows]
-    return "\n\n".join([*parts, *against_the_floor(rows, results)]) + "\n"
+def markdown(found: Comparison) -> str:
+    """Fanbus against its bars and beside the floor, and then a table for each row."""
+    parts = [against_the_bars(found), against_the_floor(found)]
+    parts += [table(found, row) for row in found.rows]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(row: Row, results: Results) -> str:
+def table(found: Comparison, row: Row) -> str:
     """All systems of a row."""
     ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
-    base = results[row.name, ours.name] if ours else []
+    base = found.runs(row, ours) if ours else []
     lines = [
         f"**{row.name}**",
         "",
-        f"| system | {UNITS[row.figure]} | spread | × {ours.name if ours else FANBUS} | per second "
-        "| p50 / p99, µs | missing |",
+        f"| system | {FIGURES[row.figure][0]} | spread | × {ours.name if ours else FANBUS} "
+        "| per second | p50 / p99, µs | missing |",
         "|---|---|---|---|---|---|---|",
     ]
-    lines += [line(row, entry, results[row.name, entry.name], base) for entry in row.entries]
+    lines += [line(row, entry, found.runs(row, entry), base) for entry in row.entries]
     return "\n".join(lines)
 
 
@@ -86,6 +89,20 @@ def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> st
     found = column(runs, partial(value, row))
     if not found:
         return f"| {entry.name} | {why_not(runs)} | – | – | – | – | – |"
+    cells = [
+        entry.name,
+        short(statistics.median(found)),
+        spread(found),
+        short(ratio(row, runs, base)),
+        whole(median(runs, at("per_second")) or None),
+        latency(runs),
+        accounted(runs) if row.has_load else "–",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def accounted(runs: Sequence[Run]) -> str:
+    """What did not arrive, and what else was wrong."""
     missing = sum(column(runs, at("missing")))
     due = missing + sum(column(runs, at("delivered")))
     told = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
@@ -95,39 +112,71 @@ def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> st
     failed = len([run for run in runs if "failed" in run])
     if failed:
         told += f"; {failed} of {len(runs)} runs failed: {why_not(runs)}"
-    cells = [
-        entry.name,
-        short(statistics.median(found)),
-        f"{short(min(found))} to {short(max(found))}",
-        short(ratio(row, runs, base)),
-        whole(median(runs, at("per_second"))),
-        " / ".join(whole(median(runs, at(f"latency_us.{key}"))) for key in ("p50", "p99")),
-        told,
-    ]
-    return f"| {' | '.join(cells)} |"
+    return told
 
 
-def against_the_floor(rows: Sequence[Row], results: Results) -> list[str]:
-    """What docs/benchmarks.md has under "Figures"."""
+def against_the_bars(found: Comparison) -> str:
+    """What Fanbus has set itself, and whether it is so."""
     lines = []
-    for row in rows:
+    for row in found.rows:
+        for entry in row.entries:
+            bar = row.bars.get(entry.name)
+            if bar is not None:
+                lines.append(f"| {row.name}{variant(entry)} | {against(found, row, entry, bar)} |")
+    head = ["| work | unit | bar | Fanbus | kept |", "|---|---|---|---|---|"]
+    return "\n".join(["**Fanbus against its bars**", "", *head, *lines]) if lines else ""
+
+
+def against(found: Comparison, row: Row, entry: Entry, bar: Bar) -> str:
+    """The cells of unit, bar, figure and verdict."""
+    unit, runs = FIGURES[row.figure][0], found.runs(row, entry)
+    mine = median(runs, partial(value, row))
+    if bar.is_times_floor:
+        floor = next((other for other in row.entries if other.system == FLOOR), None)
+        mine = ratio(row, runs, found.runs(row, floor)) if floor else None
+        unit = "× floor"
+    verdict = "–" if mine is None else "yes" if mine <= bar.most else "no"
+    return f"{unit} | {short(bar.most)} | {short(mine)} | {verdict}"
+
+
+def against_the_floor(found: Comparison) -> str:
+    """Fanbus beside the least that it could cost."""
+    lines = []
+    for row in found.rows:
         floor = next((entry for entry in row.entries if entry.system == FLOOR), None)
         for entry in row.entries:
             if floor is None or entry.system != FANBUS:
                 continue
-            runs, least = results[row.name, entry.name], results[row.name, floor.name]
-            found = column(runs, partial(value, row))
-            bottom = median(least, partial(value, row))
-            spread = f"{short(min(found))} to {short(max(found))}" if found else "–"
-            middle = short(statistics.median(found)) if found else why_not(runs)
-            lines.append(
-                f"| {row.name}, {entry.variant} | {middle} | {spread} | {short(bottom)} "
-                f"| {short(ratio(row, runs, least))} |"
-            )
-    if not lines:
-        return []
-    head = ["| work | Fanbus | spread | floor | ratio |", "|---|---|---|---|---|"]
-    return ["**Fanbus and the floor**", "\n".join([*head, *lines])]
+            runs, least = found.runs(row, entry), found.runs(row, floor)
+            values = column(runs, partial(value, row))
+            cells = [
+                f"{row.name}{variant(entry)}",
+                short(statistics.median(values)) if values else why_not(runs),
+                spread(values),
+                short(median(least, partial(value, row))),
+                short(ratio(row, runs, least)),
+                whole(median(runs, at("per_second")) or None),
+                latency(runs),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    head = [
+        "| work | Fanbus | spread | floor | ratio | per second | p50 / p99, µs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(["**Fanbus and the floor**", "", *head, *lines]) if lines else ""
+
+
+def variant(entry: Entry) -> str:
+    return f", {entry.variant}" if entry.variant else ""
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{short(min(values))} to {short(max(values))}" if values else "–"
+
+
+def latency(runs: Sequence[Run]) -> str:
+    found = [whole(median(runs, at(f"latency_us.{key}"))) for key in ("p50", "p99")]
+    return "–" if found == ["–", "–"] else " / ".join(found)
 
 
 def why_not(runs: Sequence[Run]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
+START, WORKER = "start", "worker"
 _RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
 _BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
 
@@ -27,16 +29,42 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """No more than this."""
+
+    most: float
+    is_times_floor: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
+    # A mode of `fanbus bench`, or what is done without it: "start" and "worker".
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()
     workers: int = 1
-    # The figure that counts: "cpu" of a unit, "memory" of a connection, or the share "delivered".
+    # The figure that counts; tables.FIGURES has all of them.
     figure: str = "cpu"
+    # By entry: what Fanbus has set itself. A bar is a figure, or so many times the floor's.
+    bars: Mapping[str, Bar] = field(default_factory=dict)
+
+    @property
+    def has_load(self) -> bool:
+        """`fanbus bench` measures it."""
+        return self.mode not in (START, WORKER)
+
+    @classmethod
+    def kept(cls, record: Mapping[str, Any]) -> Row:
+        """As `dataclasses.asdict` has left it in a file."""
+        entries = [
+            Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
+        ]
+        bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
+        options = tuple(record["options"])
+        return cls(**{**record, "entries": tuple(entries), "options": options, "bars": bars})
 
 
 _HTTP = (
@@ -64,13 +92,14 @@ _ECHO = (
     Entry(_ACTIX, "/echo"),
     Entry(FLOOR, "/echo"),
 )
+_NCHAN = ("--publish-url", "ws://127.0.0.1:@PORT@/pub")
 _RELAY, _ROOM = Entry(FANBUS, "/relay", "relay"), Entry(FANBUS, "/room", "Python room")
 _FLOOR_RELAY = Entry(FLOOR, "/relay")
 _BROADCAST = (
     _RELAY,
     _ROOM,
     Entry("FastAPI and Redis", "/room"),
-    Entry("nchan", "/sub", options=("--publish-url", "ws://127.0.0.1:@PORT@/pub")),
+    Entry("nchan", "/sub", options=_NCHAN),
     Entry(
         "socket.io, cluster adapter",
         "/socket.io/?EIO=4&transport=websocket",
@@ -83,17 +112,33 @@ _WITHIN_A_PROCESS = (
     _ROOM,
     Entry(_FASTAPI, "/room"),
     Entry(_ROBYN, "/room"),
+    Entry(_BUSTAPI, "/room"),
     Entry(_SOCKETIFY, "/room"),
 )
+_PROCESSES = (
+    Entry(FANBUS, "/sync"),
+    Entry(_RSGI, "/"),
+    Entry(_ASGI, "/"),
+    Entry(_FASTAPI, "/"),
+    Entry(_ROBYN, "/"),
+    Entry(_BUSTAPI, "/"),
+)
+_SYNC, _ASYNC, _PYTHON, _TURBO = (entry.name for entry in (*_HTTP[:2], *_ECHO[:2]))
+
+
+def _times_floor(times: float) -> Bar:
+    return Bar(times, is_times_floor=True)
 
 
 def _broadcast(workers: int) -> Row:
-    alone = (Entry(_SOCKETIFY, "/room"),) if workers == 1 else ()
+    # What stays within a process reaches everybody if there is one.
+    alone = _WITHIN_A_PROCESS[1:] if workers == 1 else ()
     return Row(
         f"broadcast, 200 subscribers, 4 publishers, 64 in flight, {_workers(workers)}",
         "fanout",
         (*_BROADCAST, *alone),
         workers=workers,
+        bars={_RELAY.name: Bar(0.15)} if workers == 2 else {},
     )
 
 
@@ -114,28 +159,74 @@ def _workers(count: int) -> str:
 
 
 ROWS = (
-    Row("HTTP JSON, 64 connections", "http", _HTTP),
-    Row("HTTP JSON, 8 connections", "http", (_HTTP[0], _HTTP[-1]), ("--connections", "8")),
-    Row("WebSocket echo, 64 connections, 1 in flight", "echo", _ECHO),
-    Row("WebSocket echo, 64 connections, 16 in flight", "echo", _ECHO, ("--in-flight", "16")),
-    Row("WebSocket handshakes", "handshake", _ECHO),
-    Row("idle WebSockets, 2000", "idle", _ECHO, ("--connections", "2000"), figure="memory"),
+    Row(
+        "HTTP JSON, 64 connections",
+        "http",
+        _HTTP,
+        bars={_SYNC: Bar(6.5), _ASYNC: Bar(7.5)},
+    ),
+    Row(
+        "HTTP JSON, 8 connections",
+        "http",
+        _HTTP,
+        ("--connections", "8"),
+        bars={_SYNC: Bar(12), _ASYNC: Bar(12)},
+    ),
+    Row(
+        "WebSocket echo, 64 connections, 1 in flight",
+        "echo",
+        _ECHO,
+        bars={_PYTHON: Bar(4.8), _TURBO: _times_floor(1.1)},
+    ),
+    Row(
+        "WebSocket echo, 64 connections, 16 in flight",
+        "echo",
+        _ECHO,
+        ("--in-flight", "16"),
+        bars={_PYTHON: Bar(1.2), _TURBO: _times_floor(1.1)},
+    ),
+    Row(
+        "WebSocket handshakes",
+        "handshake",
+        _ECHO,
+        # 40,000 and 50,000 per second of a core.
+        bars={_PYTHON: Bar(25), _TURBO: Bar(20)},
+    ),
+    Row(
+        "idle WebSockets, 2000",
+        "idle",
+        _ECHO,
+        # Nothing happens in it that would take longer to see.
+        ("--connections", "2000", "--seconds", "0.2", "--warmup", "0.1"),
+        figure="memory",
+        bars={_PYTHON: Bar(3), _TURBO: Bar(1.5)},
+    ),
     *map(_broadcast, (1, 2, 4)),
     Row(
         "broadcast, 200 subscribers, 2 publishers, 16 in flight, 2 workers",
         "fanout",
-        (_RELAY, _FLOOR_RELAY),
+        (_RELAY, Entry("nchan", "/sub", options=_NCHAN), _FLOOR_RELAY),
         ("--publishers", "2", "--in-flight", "16"),
         2,
+        bars={_RELAY.name: _times_floor(1.2)},
     ),
     Row(
         "broadcast, 1000 subscribers, 100 messages/s, 2 workers",
         "fanout",
-        (_RELAY, _FLOOR_RELAY),
+        (_RELAY, Entry("nchan", "/sub", options=_NCHAN), _FLOOR_RELAY),
         ("--subscribers", "1000", "--publishers", "1", "--rate", "100"),
         2,
+        bars={_RELAY.name: Bar(3.1)},
     ),
     *map(_within_a_process, (2, 4)),
+    Row(
+        "memory of one more worker",
+        WORKER,
+        _PROCESSES,
+        figure="worker",
+        bars={FANBUS: Bar(15)},
+    ),
+    Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
 )
 
 
@@ -150,5 +241,6 @@ def choose(rows: str, systems: Iterable[str]) -> list[Row]:
             if not wanted or any(name in entry.system.casefold() for name in wanted)
         )
         if rows.casefold() in row.name.casefold() and entries:
-            chosen.append(Row(row.name, row.mode, entries, row.options, row.workers, row.figure))
+            bars = {entry.name: row.bars[entry.name] for entry in entries if entry.name in row.bars}
+            chosen.append(replace(row, entries=entries, bars=bars))
     return chosen

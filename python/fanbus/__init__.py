@@ -8,9 +8,18 @@ from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
 from fanbus.events import EventStream
-from fanbus.exceptions import BusError, FanbusError, HTTPError, Lagged, WebSocketClosed
+from fanbus.exceptions import (
+    BusError,
+    FanbusError,
+    HTTPError,
+    Lagged,
+    ValidationError,
+    WebSocketClosed,
+)
 from fanbus.forms import Form, Upload
 from fanbus.history import History
+from fanbus.openapi.settings import OpenAPI
+from fanbus.params import Body, Cookie, Header, Path, Query
 from fanbus.rebirth import guard as _guard
 from fanbus.requests import Request
 from fanbus.responses import Response
@@ -20,15 +29,21 @@ from fanbus.websocket import WebSocket, WebSocketConfig
 _guard()
 
 __all__ = [
+    "Body",
     "Bus",
     "BusError",
+    "Cookie",
     "EventStream",
     "Fanbus",
     "FanbusError",
     "Form",
     "HTTPError",
+    "Header",
     "History",
     "Lagged",
+    "OpenAPI",
+    "Path",
+    "Query",
     "Record",
     "Replay",
     "Request",
@@ -37,6 +52,7 @@ __all__ = [
     "Session",
     "Subscription",
     "Upload",
+    "ValidationError",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketConfig",

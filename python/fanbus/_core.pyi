@@ -30,6 +30,7 @@ __all__ = [
     "chart",
     "check_pattern",
     "inspect_bus",
+    "json_body",
     "remove_bus",
     "root_path",
     "to_json",
@@ -79,6 +80,7 @@ class BenchSettings(TypedDict, total=False):
     envelope: tuple[str, str]
     greeting: str
     hello: list[str]
+    script: tuple[list[tuple[str, str]], list[tuple[str, str]]]
     subprotocol: str | None
     headers: list[tuple[str, str]]
     method: str
@@ -233,6 +235,10 @@ def inspect_bus(name: str) -> BusDescription:
 def remove_bus(name: str, *, although_used: bool = False) -> None:
     """Removes a bus. BusError if there is none, or if it is in use and that is not asked for."""
 
+def json_body(request: Request) -> bytes:
+    """The body of a request that should be JSON, for who decodes it; nobody awaits it. HTTPError
+    415 if there is one that says it is something else."""
+
 def root_path() -> str:
     """Where a proxy shows the application that this process serves; nothing before it serves."""
 
@@ -303,7 +309,9 @@ class Router:
     `place` is how errors name the handler.
     """
 
-    def __new__(cls, *, redirect_slashes: bool, compression: bool) -> Router: ...
+    def __new__(
+        cls, *, redirect_slashes: bool, compression: bool, max_body_size: int | None
+    ) -> Router: ...
     def add_http(
         self,
         methods: Sequence[str],
@@ -318,12 +326,15 @@ class Router:
         cache_ttl: float | None = None,
     ) -> int:
         """The number of the endpoint, for `surround`."""
-    def surround(self, endpoint: int, handler: Callable[..., Any], asynchronous: bool) -> None:
+    def surround(
+        self, endpoint: int, handler: Callable[..., Any], asynchronous: bool, *, keeps: bool
+    ) -> None:
         """Has a function called instead of an endpoint's: with the request first, and then with
-        what that one takes of the path."""
+        what that one takes of the path. Unless it `keeps`, it is called for each request, even on a
+        turbo route."""
     def set_fallback(self, handler: Callable[..., Any], asynchronous: bool) -> None:
-        """Has a function called with the request, the status (404, 405) and the methods that the
-        path has, instead of answering so."""
+        """Has a function called with the request, the status (404, 405), the sentence and the
+        methods that the path has, instead of answering so."""
     def set_cors(
         self,
         *,
@@ -363,7 +374,10 @@ class Router:
         self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
     ) -> None:
         """Serves a folder of files at two paths, the second with a parameter for the rest."""
-    def path_parameters(self, path: str) -> list[str]: ...
+    def path_parameters(self, path: str) -> dict[str, str]:
+        """The parameters of a path, in its order: their names, and those of their converters."""
+    def documented_path(self, path: str) -> str:
+        """The path as a URL has it, with each parameter as `{name}`."""
     def url(self, path: str, values: dict[str, str]) -> str:
         """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
@@ -445,7 +459,8 @@ class MultiDict:
     case.
     """
 
-    def __getitem__(self, name: str, /) -> str: ...
+    def __getitem__(self, name: str, /) -> str:
+        """Raises MissingError, a KeyError that is answered with 400, if the name has not come."""
     def __contains__(self, name: object, /) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...

@@ -21,8 +21,9 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
+from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
-from fanbus.routing import Decorators
+from fanbus.routing import Decorators, check_body_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,7 +62,9 @@ class Fanbus(Decorators):
         *,
         redirect_slashes: bool = True,
         compression: bool = False,
+        max_body_size: int | None = None,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+        openapi: bool | OpenAPI = False,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -70,12 +73,19 @@ class Fanbus(Decorators):
         there with 307, which keeps method and body. False: it gets 404.
 
         `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
-        zstd, brotli or gzip to clients that take it; not what is streamed, and not what has a
-        Content-Encoding or `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
+        zstd, brotli or gzip to clients that take it, and so are streams, piece by piece; not event
+        streams, and not what has a Content-Encoding or `Cache-Control: no-transform`. (WebSockets:
+        `WebSocketConfig`.)
+
+        `max_body_size`: bytes that the body of a request may have, where its route does not say
+        (413 above it, before the handler is called); None: 16 MiB.
 
         `lifespan`: a function that takes the application and gives an asynchronous context manager,
         as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
         request and leaves it after its last one. A dict that it yields goes into `app.state`.
+
+        `openapi`: serve the OpenAPI document of the HTTP routes at `/openapi.json`, and a page that
+        shows it at `/docs`; `OpenAPI(...)` says more of it, and other paths.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -89,6 +99,7 @@ class Fanbus(Decorators):
                 "context manager: decorate it with @contextlib.asynccontextmanager, as in "
                 "`async def lifespan(app): ...; yield; ...`."
             )
+        check_body_size(max_body_size, "Fanbus()")
         self.name = _readable_name(name)
         self._around = Around()
         self._served: list[Served] = []
@@ -98,13 +109,23 @@ class Fanbus(Decorators):
         self._lifespan = lifespan
         self._on_startup: list[Callable[[], Any]] = []
         self._on_shutdown: list[Callable[[], Any]] = []
-        self._router = _core.Router(redirect_slashes=redirect_slashes, compression=compression)
+        self._router = _core.Router(
+            redirect_slashes=redirect_slashes,
+            compression=compression,
+            max_body_size=max_body_size,
+        )
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
         self._kept: list[Kept] = []
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
+        self._openapi = OpenAPI.checked(openapi)
+        if self._openapi is not None:
+            from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
+
+            for route in routes(self._openapi, self.openapi):
+                self._declare(route)
 
     def url_for(self, name: str, /, **values: Any) -> str:
         """The path of a route, with its parameters filled in and percent-encoded. In a server with
@@ -128,6 +149,21 @@ class Fanbus(Decorators):
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
         return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of the HTTP routes that are declared so far. Yours to change.
+
+        Raises FanbusError if a type in an annotation has no schema.
+        """
+        from fanbus.openapi.document import document  # here, so that `import fanbus` stays quick
+
+        return document(
+            self.name,
+            self._served,
+            self._openapi or OpenAPI(),
+            parameters=self._router.path_parameters,
+            template=self._router.documented_path,
+        )
 
     def on_startup(self, function: _Callback) -> _Callback:
         """Has the function called in each worker before its first request; a decorator.
@@ -303,15 +339,28 @@ class Fanbus(Decorators):
     def _seal(self, pool: Pool) -> None:
         """Puts around each handler what was declared. In the worker, once it is known."""
         if self._around:
-            arguments = (None, "status", "allow")
+            arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)
             call, is_async = surrounded(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
-            arounds = tuple(each for each in (self._around, *served.arounds) if each)
+            arounds = self._arounds_of(served)
             if arounds:
                 call, is_async = surrounded(served.handler, arounds, pool)
-                self._router.surround(served.endpoint, call, is_async)
+                keeps = not any(around.sees_requests() for around in arounds)
+                self._router.surround(served.endpoint, call, is_async, keeps=keeps)
+
+    def _arounds_of(self, served: Served) -> tuple[Around, ...]:
+        return tuple(each for each in (self._around, *served.route.arounds) if each)
+
+    def _not_kept(self) -> list[str]:
+        """Paths of turbo routes whose answers are not kept, because of what is around them."""
+        return [
+            served.route.path
+            for served in self._served
+            if served.route.is_turbo
+            and any(around.sees_requests() for around in self._arounds_of(served))
+        ]
 
     def _begins(self) -> Running:
         """What a worker starts before its first request."""

@@ -55,6 +55,10 @@ class Around:
     def __bool__(self) -> bool:
         return bool(self.middleware or self.before or self.after or self.by_status or self.by_class)
 
+    def sees_requests(self) -> bool:
+        """Whether something of it wants to see each request before it is answered."""
+        return bool(self.middleware or self.before)
+
     def functions(self) -> list[Callable[..., Any]]:
         """All but the middleware."""
         handlers = [*self.by_status.values(), *self.by_class.values()]
@@ -265,12 +269,9 @@ def _tell(request: Request, error: Exception) -> None:
     log_error(f"{request.method} {request.path}", error)
 
 
-def missed(request: Request, status: int, allow: str) -> None:
+def missed(_request: Request, status: int, sentence: str, allow: str) -> None:
     """The handler of requests that no route answers."""
-    if status == 405:
-        sentence = f"This address answers only {allow}."
-        raise HTTPError(405, sentence, headers={"allow": allow})
-    raise HTTPError(404, f"Nothing is served at {request.path}")
+    raise HTTPError(status, sentence, headers={"allow": allow} if allow else None)
 
 
 def _refusal(error: Exception) -> Response:

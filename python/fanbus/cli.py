@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from fanbus.app import Fanbus
 from fanbus.bench import options as bench_options
 from fanbus.bench import tune_options
 from fanbus.config import OPTIONS
-from fanbus.exceptions import StartError
+from fanbus.exceptions import FanbusError, StartError
 from fanbus.options import arguments, report
 from fanbus.worker import STARTING_FAILED
 
@@ -112,6 +113,22 @@ def _boot_failure(target: str) -> str:
     return f"{target} cannot be imported.\n{traceback.format_exc().strip()}"
 
 
+def _openapi(options: argparse.Namespace) -> int:
+    app = load(options.app, options.app_dir, factory=options.factory)
+    try:
+        document = json.dumps(app.openapi(), indent=2, ensure_ascii=False).encode() + b"\n"
+    except FanbusError as error:
+        raise StartError(str(error)) from None
+    if options.output is None:
+        sys.stdout.buffer.write(document)  # UTF-8 wherever it goes
+        return 0
+    try:
+        Path(options.output).write_bytes(document)
+    except OSError as error:
+        raise StartError(f"{options.output} cannot be written: {error.strerror}.") from None
+    return 0
+
+
 def _bench(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of the performance lab, which a server has no use for until it is asked for."""
 
@@ -152,6 +169,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     arguments.add_to(config, OPTIONS)
     config.set_defaults(run=_config)
+    openapi = commands.add_parser(
+        "openapi",
+        help="print the OpenAPI document of an application",
+        description="Print the OpenAPI 3.1 document of APP, whether it is served or not.",
+    )
+    openapi.add_argument("app", metavar="APP", help="module:app, as in chat:app for app in chat.py")
+    openapi.add_argument("-o", "--output", metavar="FILE", help="write it into a file")
+    openapi.add_argument(
+        "--app-dir", default=".", metavar="DIRECTORY", help="where the module is (default: here)"
+    )
+    openapi.add_argument(
+        "--factory", action="store_true", help="APP is a function that returns the application"
+    )
+    openapi.set_defaults(run=_openapi)
     bus_commands.add_to(commands)
     bench_options.add_to(commands, *(_bench(name) for name in ("measure", "self_test", "serve")))
     tune_options.add_to(commands, _bench("tune"))

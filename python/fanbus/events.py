@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fanbus.responses import Response
+from fanbus.headers import header_lines
 
 __all__ = ["EventStream"]
 
@@ -87,7 +87,7 @@ class EventStream:
         own = {"content-type": "text/event-stream", "cache-control": "no-cache"}
         # nginx would collect what is to be there at once.
         own["x-accel-buffering"] = "no"
-        given = Response(None, headers=headers).headers
+        given = header_lines(headers)
         names = {name.lower() for name, _ in given}
         self.topic = topic
         self.last = last

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import TypedDict
+
+from fanbus._core import to_json
 
 __all__ = [
     "BusError",
     "FanbusError",
     "HTTPError",
     "Lagged",
+    "MissingError",
+    "Problem",
     "RouteError",
     "StartError",
+    "ValidationError",
     "WebSocketClosed",
 ]
 
@@ -90,6 +96,47 @@ class HTTPError(FanbusError):
 
     def __str__(self) -> str:
         return f"{self.status} {self.detail}"
+
+
+class MissingError(HTTPError, KeyError):
+    """A name that is not in the query, the headers or the form, where a handler needs it: 400.
+
+    It is a KeyError too, for who wants to know.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, f'The request has no "{name}".')
+
+
+class Problem(TypedDict):
+    """One value of a request that is not what it should be."""
+
+    loc: list[str | int]
+    """Where: `["query", "page"]`, `["body", "items", 0, "price"]`. First "path", "query", "header",
+    "cookie" or "body"."""
+    msg: str
+    """What is wrong with it."""
+    type: str
+    """"missing", "invalid", or what pydantic calls it."""
+
+
+class ValidationError(HTTPError):
+    """A request whose values are not what the annotations of its handler say.
+
+    Unless an error handler takes it, it is answered with 422 and its problems as JSON:
+    `{"detail": [{"loc": ["query", "page"], "msg": "must be a whole number", "type": "invalid"}]}`.
+    """
+
+    problems: list[Problem]
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        text = to_json({"detail": list(problems)}).decode()
+        super().__init__(422, text, headers={"content-type": "application/json"})
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        told = (f"{' '.join(map(str, each['loc']))}: {each['msg']}" for each in self.problems)
+        return f"{self.status} {'; '.join(told)}"
 
 
 class WebSocketClosed(FanbusError):  # noqa: N818 - a fact, not always an error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fanbus._core import Part
+from fanbus.exceptions import MissingError
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -89,7 +90,10 @@ async def _on_a_thread(work: Callable[[], _T]) -> _T:
 
 
 class Pairs(Mapping[str, _T], Generic[_T]):
-    """A read-only mapping of names to their first values; `get_all` gives every one."""
+    """A read-only mapping of names to their first values; `get_all` gives every one.
+
+    `[name]` raises MissingError, a KeyError that is answered with 400, if the name has not come.
+    """
 
     __slots__ = ("_pairs", "_values")
 
@@ -100,6 +104,8 @@ class Pairs(Mapping[str, _T], Generic[_T]):
             self._values.setdefault(name, []).append(value)
 
     def __getitem__(self, name: str) -> _T:
+        if name not in self._values:
+            raise MissingError(name)
         return self._values[name][0]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,32 +1,43 @@
 """What a handler's signature asks for, found out once, when it is decorated.
 
 A parameter gets the request or the WebSocket (by its annotation, else by its name), a path
-parameter (by its name), or its own default. Everything else is a mistake, and is told at once
-with the handler, its file and line, and the remedy.
+parameter (by its name), what its annotation says of the request (`fanbus.inputs`), or its own
+default. Everything else is a mistake, and is told at once with the handler, its file and line, and
+the remedy.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from fanbus.exceptions import RouteError
 from fanbus.requests import Request
 from fanbus.websocket import WebSocket
 
+if TYPE_CHECKING:
+    from fanbus.inputs import Input
+
 __all__ = ["Handler", "Subject", "examine", "is_async_itself", "location"]
 
 Subject = Literal["request", "websocket"]
+Source = Union[str, "Input", None]
+"""A path parameter's name, None for the subject, or what is read out of the request."""
 
 _CLASSES: dict[Subject, type] = {"request": Request, "websocket": WebSocket}
 _NAMES: dict[Subject, tuple[str, ...]] = {
     "request": ("request", "req"),
     "websocket": ("ws", "websocket"),
 }
+_AS_THEY_ARE = frozenset(
+    {("str", "str"), ("path", "str"), ("int", "int"), ("float", "float"), ("uuid", "UUID")}
+)
+"""Converters, and the types that they make."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -38,6 +49,8 @@ class Handler:
     asynchronous: bool
     arguments: tuple[str | None, ...]
     """Path parameters by name; None is the request or the WebSocket."""
+    inputs: tuple[Input, ...] = ()
+    """What `call` reads out of the request, which it takes for that."""
 
 
 def location(function: Callable[..., Any]) -> str:
@@ -50,18 +63,27 @@ def location(function: Callable[..., Any]) -> str:
 
 
 def examine(
-    function: Callable[..., Any], *, subject: Subject, path: str, path_parameters: Sequence[str]
+    function: Callable[..., Any],
+    *,
+    subject: Subject,
+    path: str,
+    path_parameters: Mapping[str, str],
+    reads: bool = False,
 ) -> Handler:
-    """Matches a signature with a path. Raises RouteError for what can never be called."""
+    """Matches a signature with a path. Raises RouteError for what can never be called.
+
+    `path_parameters` are names with their converters. `reads`: annotations say what else is read
+    out of the request.
+    """
     where = location(function)
     if not callable(function):
         raise RouteError(f"{function!r} is not a function: put the decorator on the handler.")
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise RouteError(f"The signature of handler {where} cannot be read: {error}.") from None
 
-    sources: dict[str, str | None] = {}
+    sources: dict[str, Source] = {}
     in_order: list[str] = []  # called by position; the rest by keyword
     gap = False  # a parameter that keeps its default: what follows goes by keyword
     extra = False
@@ -71,8 +93,12 @@ def examine(
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = True
             continue
-        source = _source(parameter, subject, path, path_parameters, where)
-        if source is _Keeps.DEFAULT:
+        source: Source | _Keeps
+        if reads and _is_read(parameter, path_parameters):
+            source = _input(parameter, function, path_parameters, where)
+        else:
+            source = _source(parameter, subject, path, path_parameters, where)
+        if isinstance(source, _Keeps):
             gap = True
             continue
         if source is None and None in sources.values():
@@ -86,8 +112,7 @@ def examine(
                 "that keeps its default. Change their order."
             )
     if extra:
-        given = set(sources.values())
-        sources.update({name: name for name in path_parameters if name not in given})
+        sources.update({name: name for name in path_parameters if name not in sources})
 
     by_keyword = [name for name in sources if name not in in_order]
     # What an asynchronous generator makes is streamed; it awaits what it asks of the request.
@@ -98,8 +123,78 @@ def examine(
         call = _awaiting(call)
     if by_keyword:
         call = _by_keyword(call, len(in_order), tuple(by_keyword))
-    arguments = tuple(sources[name] for name in (*in_order, *by_keyword))
-    return Handler(call, asynchronous, arguments)
+    arguments = [sources[name] for name in (*in_order, *by_keyword)]
+    plain = tuple(each for each in arguments if each is None or isinstance(each, str))
+    if len(plain) == len(arguments):
+        return Handler(call, asynchronous, plain)
+    return _reading(call, asynchronous, arguments, path_parameters, where)
+
+
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """As `inspect.signature`; Python 3.14 keeps annotations that it cannot find out as texts."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def _reading(
+    call: Callable[..., Any],
+    asynchronous: bool,
+    arguments: list[Source],
+    path_parameters: Mapping[str, str],
+    where: str,
+) -> Handler:
+    """A handler that reads its arguments out of the request and the path's values."""
+    from fanbus.inputs import Input, Reader, as_it_comes, reading, the_request
+
+    inputs = tuple(each for each in arguments if isinstance(each, Input))
+    bodies = [each.annotation for each in inputs if each.place == "body"]
+    if len(bodies) > 1:
+        raise RouteError(
+            f"Handler {where} takes two bodies, but a request has one. Make one model of them, "
+            "which has both as its fields."
+        )
+    names = list(path_parameters)
+    readers: list[Reader] = [
+        the_request
+        if each is None
+        else as_it_comes(names.index(each))
+        if isinstance(each, str)
+        else each.read
+        for each in arguments
+    ]
+    return Handler(reading(call, readers), asynchronous, (None, *names), inputs)
+
+
+def _is_read(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> bool:
+    """Whether its annotation says more of it than that it comes as it is."""
+    annotation = parameter.annotation
+    if annotation in (parameter.empty, Any, "Any") or _asked_for(parameter, path_parameters):
+        return False
+    converter = path_parameters.get(parameter.name)
+    if converter is None:
+        return True
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return (converter, text.strip("'\"").split(".")[-1]) not in _AS_THEY_ARE
+
+
+def _input(
+    parameter: inspect.Parameter,
+    function: Callable[..., Any],
+    path_parameters: Mapping[str, str],
+    where: str,
+) -> Input:
+    # Here, for who has no such handler.
+    from fanbus.annotations import resolved
+    from fanbus.inputs import input_of
+
+    annotation = resolved(parameter.annotation, function, parameter.name, where)
+    name = parameter.name
+    at = list(path_parameters).index(name) if name in path_parameters else -1
+    converter = path_parameters.get(name)
+    return input_of(parameter, annotation, converter=converter, at=at, where=where)
 
 
 class _Keeps(Enum):
@@ -110,7 +205,7 @@ def _source(
     parameter: inspect.Parameter,
     subject: Subject,
     path: str,
-    path_parameters: Sequence[str],
+    path_parameters: Mapping[str, str],
     where: str,
 ) -> str | _Keeps | None:
     """A path parameter's name, None for the subject, or `_Keeps.DEFAULT`."""
@@ -140,9 +235,10 @@ def _source(
     )
 
 
-def _asked_for(parameter: inspect.Parameter, path_parameters: Sequence[str]) -> Subject | None:
+def _asked_for(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> Subject | None:
     """By annotation first; then by name, unless the path has a parameter of that name."""
-    annotation = parameter.annotation
+    # A ForwardRef of Python 3.14 is its text.
+    annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
     for subject, wanted in _CLASSES.items():
         if annotation is wanted:
             return subject

@@ -16,21 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from fanbus._core import to_json
+from fanbus.events import EventStream
+from fanbus.headers import header_line, header_lines
 
 if TYPE_CHECKING:
     from os import PathLike
 
 __all__ = ["Response", "as_response"]
-
-_FORBIDDEN_IN_HEADERS = "\r\n\0"
-
-
-def _header(name: str, value: object) -> tuple[str, str]:
-    """One header line; ValueError if it would break out of its line (RFC 9110 section 5.5)."""
-    line = (name, str(value))
-    if any(character in part for part in line for character in _FORBIDDEN_IN_HEADERS) or not name:
-        raise ValueError(f"The header {name!r}: {value!r} has a line break or no name.")
-    return line
 
 
 class Response:
@@ -49,7 +41,7 @@ class Response:
 
     __slots__ = ("body", "headers", "status")
 
-    body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
+    body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath | EventStream
     """A path is that of a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
@@ -90,13 +82,12 @@ class Response:
                 "A response body is str, bytes, dict, list, None, a generator or a path, not "
                 f"{type(body).__name__}."
             )
-        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         self.body = encoded
         self.status = int(status)
-        self.headers = [_header(name, value) for name, value in pairs]
+        self.headers = header_lines(headers)
         content_type = content_type or (None if self.content_type else natural_type)
         if content_type:
-            self._replace("content-type", content_type)
+            self.set_header("content-type", content_type)
 
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
@@ -140,7 +131,7 @@ class Response:
             plain = download.encode("ascii", "replace").decode()
             plain = "".join("_" if character in '"\\?/' else character for character in plain)
             value = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(download, safe='')}"
-            response.headers.append(_header("content-disposition", value))
+            response.headers.append(header_line("content-disposition", value))
         return response
 
     def set_etag(self, tag: str | None = None, *, weak: bool = False) -> None:
@@ -156,12 +147,21 @@ class Response:
             tag = sha256(self.body).hexdigest()[:32]
         if any(character == '"' or not 0x21 <= ord(character) < 0x7F for character in tag):
             raise ValueError(f"The ETag {tag!r} has a character that cannot be in it.")
-        self._replace("etag", f'W/"{tag}"' if weak else f'"{tag}"')
+        self.set_header("etag", f'W/"{tag}"' if weak else f'"{tag}"')
 
     @property
     def content_type(self) -> str | None:
         """The value of the Content-Type header."""
         return next((value for name, value in self.headers if name.lower() == "content-type"), None)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Gives a header this value, and no other. `headers.append((name, value))` adds one.
+
+        Raises ValueError if it would break out of its line.
+        """
+        line = header_line(name, value)
+        self.headers = [pair for pair in self.headers if pair[0].lower() != name.lower()]
+        self.headers.append(line)
 
     def set_cookie(
         self,
@@ -205,7 +205,7 @@ class Response:
             parts.append("HttpOnly")
         if samesite is not None:
             parts.append(f"SameSite={samesite.capitalize()}")
-        self.headers.append(_header("set-cookie", "; ".join(parts)))
+        self.headers.append(header_line("set-cookie", "; ".join(parts)))
 
     def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
         """Makes the client forget a cookie. Path and domain must be those it was set with."""
@@ -213,10 +213,6 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.content_type or 'without content type'}>"
-
-    def _replace(self, name: str, value: str) -> None:
-        self.headers = [pair for pair in self.headers if pair[0].lower() != name]
-        self.headers.append(_header(name, value))
 
 
 def as_response(value: Any) -> Response:
@@ -234,22 +230,29 @@ def as_response(value: Any) -> Response:
             raise ValueError(f"{value[1]} is no status of a response.")
         response.status = int(value[1])
         if len(value) == 3:
-            headers = value[2].items() if isinstance(value[2], Mapping) else value[2]
-            for name, text in headers:
+            for name, text in header_lines(value[2]):
                 if name.lower() == "content-type":
-                    response._replace("content-type", text)
+                    response.set_header("content-type", text)
                 else:
-                    response.headers.append(_header(name, text))
+                    response.headers.append((name, text))
         return response
     if value is None:
         return Response(None, HTTPStatus.NO_CONTENT)
+    if isinstance(value, EventStream):
+        response = Response(None, headers=value.headers)
+        response.body = value
+        return response
     if isinstance(value, (str, bytes, dict, list, Iterator, AsyncIterator)):
         return Response(value)
     if all(hasattr(value, name) for name in ("body", "status", "headers")):
         response = Response(None, value.status, value.headers)
         response.body = value.body
         return response
+    from fanbus.models import is_model  # here, so that `import fanbus` stays quick
+
+    if is_model(value):
+        return Response.json(value)
     raise TypeError(
-        "A handler returns dict, list, str, bytes, None, Response or a generator, not "
-        f"{type(value).__name__}."
+        "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a "
+        f"generator, not {type(value).__name__}."
     )

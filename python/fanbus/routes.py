@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from fanbus import _core
 from fanbus.exceptions import RouteError
 from fanbus.handlers import Handler, examine, location
+from fanbus.openapi.description import Description
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ __all__ = [
 
 Kind = Literal["http", "websocket", "turbo"]
 
+_BODYLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
+
 _Self = TypeVar("_Self", bound="Route")
 
 
@@ -49,13 +52,15 @@ class Route:
     """The name was given; otherwise it is the function's, which several may have."""
     arounds: tuple[Around, ...] = field(default=(), kw_only=True)
     """What the routers around it have around their handlers, the outermost first."""
+    group: str | None = field(default=None, kw_only=True)
+    """The name of the router that it is declared on, else of the next one around that."""
 
     kind: ClassVar[Kind]
 
     def below(self: _Self, prefix: str, name: str | None) -> _Self:
         """The same route in a router that is included at `prefix`, under `name`."""
         full = f"{name}.{self.name}" if name else self.name
-        return replace(self, path=prefix + self.path, name=full)
+        return replace(self, path=prefix + self.path, name=full, group=self.group or name)
 
     def within(self: _Self, around: Around) -> _Self:
         """The same route with something more around it."""
@@ -82,7 +87,7 @@ class Served:
 
     endpoint: int
     handler: Handler
-    arounds: tuple[Around, ...]
+    route: HttpRoute
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class HttpRoute(Route):
     """Its answers are kept."""
     cache_ttl: float | None = None
     """For so many seconds; None: as long as the worker lives."""
+    described: Description = field(default_factory=Description)
+    """What the OpenAPI document says of it besides."""
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Served:
@@ -103,7 +110,9 @@ class HttpRoute(Route):
             subject="request",
             path=self.path,
             path_parameters=router.path_parameters(self.path),
+            reads=True,
         )
+        self._check(handler, where)
         endpoint = router.add_http(
             self.methods,
             self.path,
@@ -115,7 +124,22 @@ class HttpRoute(Route):
             turbo=self.is_turbo,
             cache_ttl=self.cache_ttl,
         )
-        return Served(endpoint, handler, self.arounds)
+        return Served(endpoint, handler, self)
+
+    def _check(self, handler: Handler, where: str) -> None:
+        """RouteError for what a request with these methods does not have."""
+        places = {each.place for each in handler.inputs}
+        bodyless = [method for method in self.methods if method in _BODYLESS]
+        if "body" in places and bodyless:
+            raise RouteError(
+                f"Handler {where} takes a body, but serves {', '.join(bodyless)}, which has none. "
+                "Use POST, PUT or PATCH, or take the values from the query."
+            )
+        if self.is_turbo and places & {"header", "cookie"}:
+            raise RouteError(
+                f"Handler {where} reads a header or a cookie, but its answers are kept for "
+                "everybody who asks for the same path and query. Use app.get."
+            )
 
 
 @dataclass(frozen=True)
@@ -209,7 +233,7 @@ class TurboRoute(Route):
 class Names:
     """The routes of an application by name, for `url_for`."""
 
-    def __init__(self, parameters: Callable[[str], list[str]]) -> None:
+    def __init__(self, parameters: Callable[[str], Mapping[str, str]]) -> None:
         """`parameters` are the names of a path's parameters."""
         self._parameters = parameters
         self._routes: dict[str, list[Route]] = {}

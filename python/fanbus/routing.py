@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fanbus.around import Around
 from fanbus.exceptions import RouteError
 from fanbus.handlers import location
+from fanbus.openapi.description import Description
 from fanbus.routes import FolderRoute, HttpRoute, Route, TurboRoute, WebSocketRoute
 from fanbus.websocket import WebSocketConfig
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from fanbus.hooks import Hook
+    from typing_extensions import Unpack
 
-__all__ = ["Decorators", "Router"]
+    from fanbus.hooks import Hook
+    from fanbus.openapi.description import Described
+
+__all__ = ["Decorators", "Router", "check_body_size"]
 
 # The user's function, given back unchanged, so that decorators can be stacked.
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -51,19 +55,24 @@ class Decorators(ABC):
         methods: Iterable[str] = ("GET",),
         name: str | None = None,
         max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """Serves HTTP requests to a path, by default GET (which answers HEAD too).
 
         `path` may have parameters: `/users/{user_id}`, `/users/{user_id:int}` or
         `/users/<int:user_id>`. The handler takes those it wants by name, and the request as a
-        parameter called `request` or annotated as `Request`. It may be `async def` or `def`; a
-        `def` runs on a thread and may block. It returns dict or list (JSON), str (text), bytes
-        or a `Response`, or is a generator, whose pieces are sent as they come.
+        parameter called `request` or annotated as `Request`. What else has an annotation is read
+        out of the query, a header, a cookie or the JSON body, and checked (422). It may be
+        `async def` or `def`; a `def` runs on a thread and may block. It returns dict or list
+        (JSON), str (text), bytes, a model or a `Response`, or is a generator, whose pieces are sent
+        as they come.
 
         OPTIONS is answered by itself, with the path's methods, unless a route has it. `name` is for
         `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
-        request may have (413 above it, before the handler is called); None: 16 MiB. A multipart
-        form takes memory for 1 MiB of it at most, and the disk for the rest.
+        request may have (413 above it, before the handler is called); None: that of the
+        application, 16 MiB by default. A multipart form takes memory for 1 MiB of it at most, and
+        the disk for the rest. `described` is for the OpenAPI document: `tags`, `responses`,
+        `deprecated`, `include_in_schema`.
 
         Raises RouteError if the path or the handler's signature cannot work.
         """
@@ -73,52 +82,84 @@ class Decorators(ABC):
         verbs = [_verb(method, path) for method in methods]
         if not verbs:
             raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
-        if max_body_size is not None and (
-            not isinstance(max_body_size, int)
-            or isinstance(max_body_size, bool)
-            or max_body_size not in _BODY_SIZES
-        ):
-            raise RouteError(
-                f'The route "{path}": max_body_size={max_body_size!r} is not possible: it is a '
-                "whole number of bytes, from 0 to 1 TiB."
-            )
+        check_body_size(max_body_size, f'The route "{path}"')
+
+        description = Description.checked(described, path)
 
         def decorate(function: _Function) -> _Function:
-            self._declare(HttpRoute(path, *_named(function, name), tuple(verbs), max_body_size))
+            named = _named(function, name)
+            self._declare(
+                HttpRoute(path, *named, tuple(verbs), max_body_size, described=description)
+            )
             return function
 
         return decorate
 
-    def get(self, path: str, *, name: str | None = None) -> Callable[[_Function], _Function]:
+    def get(
+        self, path: str, *, name: str | None = None, **described: Unpack[Described]
+    ) -> Callable[[_Function], _Function]:
         """`route` for GET and HEAD."""
-        return self.route(path, methods=("GET",), name=name)
+        return self.route(path, methods=("GET",), name=name, **described)
 
     def post(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
-        return self.route(path, methods=("POST",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("POST",), name=name, max_body_size=max_body_size, **described
+        )
 
     def put(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
-        return self.route(path, methods=("PUT",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("PUT",), name=name, max_body_size=max_body_size, **described
+        )
 
     def patch(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
-        return self.route(path, methods=("PATCH",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("PATCH",), name=name, max_body_size=max_body_size, **described
+        )
 
     def delete(
-        self, path: str, *, name: str | None = None, max_body_size: int | None = None
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        max_body_size: int | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
-        return self.route(path, methods=("DELETE",), name=name, max_body_size=max_body_size)
+        return self.route(
+            path, methods=("DELETE",), name=name, max_body_size=max_body_size, **described
+        )
 
     def turbo_route(
-        self, path: str, *, cache_ttl: float | None = None, name: str | None = None
+        self,
+        path: str,
+        *,
+        cache_ttl: float | None = None,
+        name: str | None = None,
+        **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """Serves GET and HEAD with answers that are kept in Rust, and asks the function seldom.
 
@@ -127,6 +168,9 @@ class Decorators(ABC):
         waits for the same answer. So it must not look at what differs from client to client, as
         headers and cookies do. The answer gets an ETag if it has none: a client that has it is
         answered with 304.
+
+        `after_request` and `errorhandler` around it are asked as seldom. `before_request` and
+        middleware see each request: with one of them around it, nothing is kept.
 
         Not kept are answers with a status of 500 or more, with `Set-Cookie`, `Vary`, or a
         `Cache-Control` with `private` or `no-store`, files, streams, and what is larger than 2 MiB.
@@ -146,13 +190,12 @@ class Decorators(ABC):
                 "seconds above 0, or None for answers that do not change."
             )
 
+        ttl = None if cache_ttl is None else float(cache_ttl)
+        description = Description.checked(described, path)
+
         def decorate(function: _Function) -> _Function:
-            ttl = None if cache_ttl is None else float(cache_ttl)
-            self._declare(
-                HttpRoute(
-                    path, *_named(function, name), ("GET",), None, is_turbo=True, cache_ttl=ttl
-                )
-            )
+            named = _named(function, name)
+            self._declare(HttpRoute(path, *named, ("GET",), None, True, ttl, description))
             return function
 
         return decorate
@@ -443,6 +486,16 @@ def _named(function: Callable[..., Any], name: str | None) -> tuple[Callable[...
     if not isinstance(name, str) or not name:
         raise RouteError(f"Handler {location(function)}: name={name!r} is not a name.")
     return function, name, True
+
+
+def check_body_size(size: Any, whose: str) -> None:
+    """RouteError if no body could have this size at most."""
+    is_number = isinstance(size, int) and not isinstance(size, bool)
+    if size is not None and not (is_number and size in _BODY_SIZES):
+        raise RouteError(
+            f"{whose}: max_body_size={size!r} is not possible: it is a whole number of bytes, from "
+            "0 to 1 TiB."
+        )
 
 
 def _checked_prefix(prefix: Any) -> str:

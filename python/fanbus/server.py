@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fanbus import _core, logs, probe, rebirth, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
-from fanbus.exceptions import BusError, StartError
+from fanbus.exceptions import BusError, FanbusError, StartError
 from fanbus.listeners import open_listeners, remove_socket
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fanbus.app import Fanbus
 
 __all__ = [
+    "check_document",
     "check_tls",
     "importing",
     "is_importing",
@@ -107,10 +108,17 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
             "Start Fanbus from the main thread."
         )
     check_tls(settings)
+    check_document(app)
     probe.answer()
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
+    for path in app._not_kept():
+        logs.logger.warning(
+            "The turbo route %s has middleware or before_request around it, which see each "
+            "request: its answers are not kept.",
+            path,
+        )
     with surroundings.pid_file(own_pid_file(settings)):
         try:
             if settings.single_process:
@@ -146,6 +154,16 @@ def check_tls(settings: Settings) -> None:
     tls = open_tls(settings)
     for warning in tls.warnings if tls else ():
         logs.logger.warning("%s", warning)
+
+
+def check_document(app: Fanbus) -> None:
+    """StartError for an OpenAPI document that is to be served, and cannot be made."""
+    if app._openapi is None:
+        return
+    try:
+        app.openapi()
+    except FanbusError as error:
+        raise StartError(str(error), status=2) from None
 
 
 def own_pid_file(settings: Settings) -> str | None:

@@ -1,14 +1,20 @@
 //! Curves as an SVG picture.
 
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;
 
 use super::error::BenchError;
 
 const SIZE: (u32, u32) = (900, 540);
 
-/// Colours that are told apart by those who see fewer (M. Okabe and K. Ito).
-const COLOURS: [RGBColor; 7] = [
+/// Room beside a plot for the names of its lines.
+const LEGEND_WIDTH: u32 = 250;
+
+/// Colours that are told apart by those who see fewer (M. Okabe and K. Ito), and four more for
+/// pictures of many lines (of P. Tol).
+const COLOURS: [RGBColor; 11] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -16,6 +22,10 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
+    RGBColor(136, 34, 85),
+    RGBColor(153, 153, 51),
+    RGBColor(51, 34, 136),
+    RGBColor(170, 170, 170),
 ];
 
 /// A named curve.
@@ -92,6 +102,7 @@ impl Chart {
         let mut chart = ChartBuilder::on(&root)
             .caption(&self.title, ("sans-serif", 20))
             .margin(16)
+            .margin_right(if self.is_crowded() { LEGEND_WIDTH } else { 16 })
             .x_label_area_size(48)
             .y_label_area_size(84)
             .build_cartesian_2d(x, y)?;
@@ -110,6 +121,8 @@ impl Chart {
                 .iter()
                 .copied()
                 .filter(|(x, y)| self.can_show(*x, *y));
+            let dots = points.clone().map(|at| Circle::new(at, 3, colour.filled()));
+            chart.draw_series(dots)?;
             chart
                 .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
                 .label(&line.name)
@@ -117,13 +130,46 @@ impl Chart {
                     PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
                 });
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        if self.is_crowded() {
+            self.legend(&root)?;
+        } else {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperLeft)
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.3))
+                .draw()?;
+        }
         root.present()?;
+        Ok(())
+    }
+
+    /// The legend of so many lines stands beside them, or it would hide some.
+    fn is_crowded(&self) -> bool {
+        self.lines.len() > 4
+    }
+
+    /// The names of the lines, beside the plot.
+    fn legend<B>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>
+    where
+        B: DrawingBackend,
+    {
+        let left = (SIZE.0 - LEGEND_WIDTH) as i32 + 20;
+        for (number, line) in self.lines.iter().enumerate() {
+            let colour = COLOURS[number % COLOURS.len()];
+            let middle = 56 + 20 * number as i32;
+            let sample = [(left, middle), (left + 20, middle)];
+            root.draw(&PathElement::new(sample, colour.stroke_width(2)))?;
+            let name = line.name.as_str();
+            root.draw(&Text::new(
+                name,
+                (left + 28, middle - 6),
+                ("sans-serif", 12),
+            ))?;
+        }
         Ok(())
     }
 

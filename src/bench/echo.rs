@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::envelope::without_prefix;
 use super::error::Outcome;
 use super::frame::Template;
 use super::ledger::Receiver;
@@ -132,7 +133,7 @@ impl Echo<'_> {
     /// Takes what comes, and answers it with the next message in the closed loop. Returns whether
     /// anything came.
     fn turn(&mut self, timeout: Duration, meter: &mut Meter) -> Outcome<bool> {
-        let prefix = self.options.prefix.as_bytes();
+        let prefix = &self.options.prefix;
         let envelope = &self.options.envelope;
         // Messages of one read came together, and the clock is not free.
         let mut last = (usize::MAX, 0);
@@ -141,7 +142,7 @@ impl Echo<'_> {
                 last = (index, meter.now_ns());
             }
             let line = &mut self.lines[index];
-            let told = message.strip_prefix(prefix);
+            let told = without_prefix(message, prefix);
             let inner = told.map(|told| envelope.open(told));
             if inner == Some(None) {
                 return;

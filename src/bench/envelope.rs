@@ -17,9 +17,24 @@ impl Envelope {
 
     /// The message in it. `None` if it is none of these: the protocol's own, a greeting or a ping.
     pub(super) fn open<'m>(&self, message: &'m [u8]) -> Option<&'m [u8]> {
-        let inner = message.strip_prefix(self.before.as_bytes())?;
+        let inner = without_prefix(message, &self.before)?;
+        if self.after.is_empty() {
+            return Some(inner);
+        }
         inner.strip_suffix(self.after.as_bytes())
     }
+}
+
+/// The message without what it has to begin with, which is nothing most of the time.
+///
+/// That is worth a question of its own: an empty string lies at an address where nothing is, and
+/// glibc's `memcmp` for AVX-512 loads from there with everything masked out, which takes the CPU
+/// long. At a fan-out it was 30 % of all that this driver did.
+pub(super) fn without_prefix<'m>(message: &'m [u8], prefix: &str) -> Option<&'m [u8]> {
+    if prefix.is_empty() {
+        return Some(message);
+    }
+    message.strip_prefix(prefix.as_bytes())
 }
 
 #[cfg(test)]

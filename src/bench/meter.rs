@@ -258,17 +258,24 @@ impl Meter {
         Some(server)
     }
 
-    /// What the driver itself used, and what it would do were it never to sleep.
+    /// What the driver itself used, and what it would do were it to use a core all the time.
     fn driver(&self, elapsed_s: f64, per_second: f64) -> Option<Figures> {
         let (started, stopped) = (self.started?, self.stopped?);
         let slept_s = stopped.slept.saturating_sub(started.slept).as_secs_f64();
         let busy = (1.0 - slept_s / elapsed_s.max(1e-9)).clamp(0.0, 1.0);
         let mut driver = Figures::default();
         let own_cpu_s = stopped.own_cpu_s - started.own_cpu_s;
-        driver.add("cpu_percent", own_cpu_s / elapsed_s.max(1e-9) * 100.0);
+        let share = (own_cpu_s / elapsed_s.max(1e-9)).clamp(1e-6, 1.0);
+        driver.add("cpu_percent", share * 100.0);
         driver.add("busy_percent", busy * 100.0);
-        let ceiling = per_second / busy.max(1e-3);
-        driver.add("ceiling_per_second", (self.units > 0).then_some(ceiling));
+        // Not by how long it was awake: waiting for a core is no work.
+        let has_units = self.units > 0;
+        let per_unit = own_cpu_s * 1e6 / self.units as f64;
+        driver.add("cpu_us_per_unit", has_units.then_some(per_unit));
+        driver.add(
+            "ceiling_per_second",
+            has_units.then_some(per_second / share),
+        );
         driver.add("is_the_limit", busy >= BUSY);
         Some(driver)
     }

@@ -27,6 +27,7 @@ mod pool;
 mod processes;
 mod report;
 mod response;
+mod script;
 mod sockets;
 mod stamp;
 mod target;
@@ -40,6 +41,7 @@ pub use error::BenchError;
 pub use floor::Floor;
 pub use options::{Mode, Options};
 pub use report::Report;
+pub use script::{Script, Step};
 pub use watch::{Progress, Watch};
 
 /// Measures. Returns what was counted, whether or not all of it is as it should be; an error if
@@ -54,5 +56,6 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> Result<Report, BenchErro
         Mode::Fanout => fanout::run(options, pulse),
         Mode::Handshake => handshake::run(options, pulse),
         Mode::Idle => idle::run(options, pulse),
+        Mode::Script => script::run(options, pulse),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::envelope::Envelope;
 use super::error::{BenchError, Outcome};
+use super::script::{Script, Step};
 use super::stamp::STAMP_BYTES;
 
 /// The largest message: it and its copy in the kernel are held for each connection.
@@ -31,6 +32,8 @@ pub enum Mode {
     Handshake,
     /// Nothing, but be there.
     Idle,
+    /// What a script says, over and over.
+    Script,
 }
 
 impl Mode {
@@ -42,6 +45,7 @@ impl Mode {
             Self::Fanout => "fanout",
             Self::Handshake => "handshake",
             Self::Idle => "idle",
+            Self::Script => "script",
         }
     }
 
@@ -53,6 +57,7 @@ impl Mode {
             Self::Fanout,
             Self::Handshake,
             Self::Idle,
+            Self::Script,
         ];
         all.into_iter().find(|mode| mode.name() == name)
     }
@@ -107,6 +112,8 @@ pub struct Options {
     pub subprotocol: Option<String>,
     /// Further headers of every request.
     pub headers: Vec<(String, String)>,
+    /// What each connection of the mode `script` does.
+    pub script: Script,
     /// The request's method.
     pub method: String,
     /// The request's body.
@@ -131,12 +138,13 @@ impl Options {
             connections: match mode {
                 Mode::Fanout => 200,
                 Mode::Idle => 1000,
-                Mode::Http | Mode::Echo | Mode::Handshake => 64,
+                Mode::Http | Mode::Echo | Mode::Handshake | Mode::Script => 64,
             },
             publishers: 4,
             in_flight: if mode == Mode::Fanout { 64 } else { 1 },
             rate: None,
-            bytes: 128,
+            // A script expects messages of any size.
+            bytes: if mode == Mode::Script { MAX_BYTES } else { 128 },
             binary: false,
             records: false,
             compressed: false,
@@ -146,6 +154,7 @@ impl Options {
             greeting: String::new(),
             subprotocol: None,
             headers: Vec::new(),
+            script: Script::default(),
             method: "GET".to_owned(),
             body: Vec::new(),
             ca_file: None,
@@ -158,7 +167,7 @@ impl Options {
         match self.mode {
             Mode::Fanout => self.connections + self.publishers,
             Mode::Idle => self.connections + 1,
-            Mode::Http | Mode::Echo | Mode::Handshake => self.connections,
+            Mode::Http | Mode::Echo | Mode::Handshake | Mode::Script => self.connections,
         }
     }
 
@@ -198,7 +207,23 @@ impl Options {
         {
             return refused("No time is longer than a day.".to_owned());
         }
+        self.check_script()?;
         self.check_head()
+    }
+
+    fn check_script(&self) -> Outcome<()> {
+        let steps = || self.script.first.iter().chain(&self.script.again);
+        let is_empty = |step: &Step| *step == Step::Expect(String::new());
+        if steps().any(is_empty) {
+            let told = "A script expects a text, and not nothing: any message contains that.";
+            return Err(BenchError::Option(told.to_owned()));
+        }
+        if self.mode == Mode::Script && !self.script.is_bounded() {
+            let told = "A script has something to expect in the part that is repeated: without, it \
+                        would send as fast as it can and never learn what came of it.";
+            return Err(BenchError::Option(told.to_owned()));
+        }
+        Ok(())
     }
 
     /// A line's end in a header would be another header.

@@ -85,6 +85,18 @@ impl Sockets {
         count: usize,
         pulse: &mut Pulse<'_>,
     ) -> Outcome<()> {
+        self.open_hearing(target, options, count, pulse, |_, _| {})
+    }
+
+    /// The same, but `hear` is told what comes meanwhile, and on which connection.
+    pub(super) fn open_hearing(
+        &mut self,
+        target: &Target,
+        options: &Options,
+        count: usize,
+        pulse: &mut Pulse<'_>,
+        mut hear: impl FnMut(usize, &[u8]),
+    ) -> Outcome<()> {
         let upgrade = self.upgrades.len();
         self.upgrades.push(Upgrade::new(target, options));
         self.states
@@ -117,7 +129,10 @@ impl Sockets {
                 upgrade,
                 hello,
                 incoming,
-                &mut |message, _| is_greeted |= message.starts_with(greeting),
+                &mut |message, _| {
+                    is_greeted |= message.starts_with(greeting);
+                    hear(index, message);
+                },
             )?;
             state.is_greeted = is_greeted;
             Ok(state.readiness(&next))

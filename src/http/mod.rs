@@ -2,6 +2,7 @@
 
 pub mod access;
 pub(crate) mod cache;
+mod compression;
 pub mod config;
 mod connections;
 pub mod cors;
@@ -12,9 +13,11 @@ pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
+mod host;
 mod http2;
 pub(crate) mod incoming;
 pub mod listener;
+mod missed;
 pub mod path;
 pub mod proxies;
 pub mod replies;

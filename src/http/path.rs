@@ -286,6 +286,24 @@ impl PathTemplate {
             .map(|parameter| parameter.name.as_str())
     }
 
+    /// What the parameters must be, in the path's order.
+    pub fn converters(&self) -> impl ExactSizeIterator<Item = Converter> {
+        self.parameters.iter().map(|parameter| parameter.converter)
+    }
+
+    /// The path as a URL has it, with each parameter as `{name}`: a template of `OpenAPI`.
+    pub fn documented(&self) -> String {
+        let mut path = String::new();
+        let mut names = self.names();
+        for text in &self.texts {
+            path.push_str(text);
+            if let Some(name) = names.next() {
+                path.extend(["{", name, "}"]);
+            }
+        }
+        path
+    }
+
     /// The path with its parameters filled in, percent-encoded. A request for it matches this path and
     /// has the same values.
     pub fn url<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Result<String, UrlError> {
@@ -348,6 +366,17 @@ impl PathTemplate {
 }
 
 impl Converter {
+    /// As a path names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Str => "str",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Path => "path",
+            Self::Uuid => "uuid",
+        }
+    }
+
     fn named(name: &str) -> Option<Self> {
         match name {
             "str" | "string" => Some(Self::Str),

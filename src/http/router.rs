@@ -1,8 +1,8 @@
 //! Which endpoint answers a request: by path and method for HTTP, by path for a WebSocket.
 //!
-//! Paths are matched exactly, trailing slash included; text beats a parameter. A request that misses
-//! an HTTP route only by its trailing slash is told where the route is. It knows nothing of endpoints
-//! but their numbers.
+//! Paths are matched exactly, trailing slash included. Among the routes of a request's method, text
+//! beats a parameter. A request that misses an HTTP route only by its trailing slash is told where the
+//! route is. It knows nothing of endpoints but their numbers.
 
 use std::collections::HashMap;
 
@@ -135,9 +135,11 @@ impl std::fmt::Debug for Router {
 /// All routes of one sort.
 #[derive(Clone, Default)]
 struct Table {
-    /// From a path to its place in `resources`.
-    tree: matchit::Router<usize>,
-    /// The same by shape: the path without its parameters' names.
+    /// For each method, from a path to its place in `resources`. What has no route for a method is not in
+    /// its tree, so that text which is served for another method only hides no parameter from it. HEAD's
+    /// tree has the paths of GET, too.
+    trees: Vec<(Method, matchit::Router<usize>)>,
+    /// Places by shape: the path without its parameters' names.
     by_shape: HashMap<String, usize>,
     /// The routes of each shape: one per registration, no two with a common method. Never empty.
     resources: Vec<Vec<Route>>,
@@ -164,22 +166,54 @@ impl Table {
             template,
             endpoint,
         };
-        if let Some(&place) = self.by_shape.get(&shape) {
-            let others = &mut self.resources[place];
-            let shares = |other: &&Route| methods.iter().any(|it| other.methods.contains(it));
-            if let Some(other) = others.iter().find(shares) {
-                return Err(other.conflict(path));
-            }
-            others.push(route);
-            return Ok(());
+        let known = self.by_shape.get(&shape).copied();
+        let others = known.map_or(&[][..], |place| &self.resources[place]);
+        let shares = |other: &&Route| methods.iter().any(|it| other.methods.contains(it));
+        if let Some(other) = others.iter().find(shares) {
+            return Err(other.conflict(path));
         }
-        let place = self.resources.len();
-        self.tree
-            .insert(route.template.pattern(), place)
-            .map_err(|error| self.explain(&route.template, &error))?;
-        self.by_shape.insert(shape, place);
-        self.resources.push(vec![route]);
+        let mut new = Vec::new();
+        for method in served_with(methods) {
+            let is_there = others.iter().any(|other| other.serves(&method));
+            if !is_there && !new.contains(&method) {
+                new.push(method);
+            }
+        }
+        let place = known.unwrap_or(self.resources.len());
+        self.plant(&new, &route.template, place)?;
+        if known.is_none() {
+            self.by_shape.insert(shape, place);
+            self.resources.push(Vec::new());
+        }
+        self.resources[place].push(route);
         Ok(())
+    }
+
+    /// Puts a path into the trees of these methods: into all, or, if one has something against it, none.
+    fn plant(
+        &mut self,
+        methods: &[Method],
+        template: &PathTemplate,
+        place: usize,
+    ) -> Result<(), RouteError> {
+        for (done, method) in methods.iter().enumerate() {
+            if let Err(error) = self.tree(method).insert(template.pattern(), place) {
+                for method in &methods[..done] {
+                    self.tree(method).remove(template.pattern());
+                }
+                return Err(self.explain(template, &error));
+            }
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, method: &Method) -> &mut matchit::Router<usize> {
+        let known = self.trees.iter().position(|(other, _)| other == method);
+        let at = known.unwrap_or_else(|| {
+            self.trees.push((method.clone(), matchit::Router::new()));
+            self.trees.len() - 1
+        });
+        &mut self.trees[at].1
     }
 
     /// Says what the tree has against a path.
@@ -204,46 +238,45 @@ impl Table {
         let Some(path) = normalize(path) else {
             return Outcome::NotFound;
         };
-        let Ok(found) = self.tree.at(&path) else {
-            return Outcome::NotFound;
-        };
-        let routes = &self.resources[*found.value];
-        let convert = |route: &Route| -> Option<Values> {
-            route
-                .template
-                .convert(found.params.iter().map(|(_, text)| text))
-        };
-        let answer = |method: &Method| {
-            let mut routes = routes.iter().filter(|route| route.methods.contains(method));
-            routes.find_map(|route| {
-                let values = convert(route)?;
-                Some(Found {
-                    endpoint: route.endpoint,
-                    path: &route.template,
-                    values,
-                })
-            })
-        };
-        let by_get = || {
-            if *method == Method::HEAD {
-                answer(&Method::GET)
-            } else {
-                None
-            }
-        };
-        if let Some(found) = answer(method).or_else(by_get) {
+        let mut trees = self.trees.iter();
+        let of_method = trees.find(|(other, _)| other == method);
+        let own = of_method.and_then(|(method, tree)| self.answer(method, tree, &path));
+        if let Some(found) = own {
             return Outcome::Found(found);
         }
-        let existing = routes.iter().filter(|route| convert(route).is_some());
-        let allow = allow(existing.flat_map(|route| &route.methods));
+        let answers = |(method, tree): &&_| self.answer(method, tree, &path).is_some();
+        let others = self.trees.iter().filter(answers);
+        let allow = allow(others.map(|(method, _)| method));
         if allow.is_empty() {
             return Outcome::NotFound;
         }
         Outcome::MethodNotAllowed { allow }
     }
-}
 
-impl Table {
+    /// What the tree of a method knows of a path.
+    fn answer(
+        &self,
+        method: &Method,
+        tree: &matchit::Router<usize>,
+        path: &str,
+    ) -> Option<Found<'_>> {
+        let found = tree.at(path).ok()?;
+        let routes = &self.resources[*found.value];
+        let of = |method: &Method| {
+            let mut routes = routes.iter().filter(|route| route.methods.contains(method));
+            routes.find_map(|route| {
+                let texts = found.params.iter().map(|(_, text)| text);
+                Some(Found {
+                    endpoint: route.endpoint,
+                    path: &route.template,
+                    values: route.template.convert(texts)?,
+                })
+            })
+        };
+        let by_get = || (*method == Method::HEAD).then(|| of(&Method::GET))?;
+        of(method).or_else(by_get)
+    }
+
     /// Looks again, with another trailing slash.
     fn find_elsewhere(&self, method: &Method, path: &str) -> Outcome<'_> {
         // What begins with two slashes would send the client to another host.
@@ -262,6 +295,11 @@ impl Table {
 }
 
 impl Route {
+    /// Is it in the tree of this method?
+    fn serves(&self, method: &Method) -> bool {
+        served_with(&self.methods).any(|it| it == *method)
+    }
+
     fn conflict(&self, path: &str) -> RouteError {
         RouteError::Conflict {
             path: path.to_owned(),
@@ -271,12 +309,16 @@ impl Route {
     }
 }
 
-/// The `Allow` header for these methods. Where there is GET, there is HEAD, and OPTIONS is everywhere.
+/// These methods, and HEAD where there is GET.
+fn served_with(methods: &[Method]) -> impl Iterator<Item = Method> {
+    let has = |method| methods.contains(&method);
+    let head = (has(Method::GET) && !has(Method::HEAD)).then_some(Method::HEAD);
+    methods.iter().cloned().chain(head)
+}
+
+/// The `Allow` header for these methods; OPTIONS is everywhere. Empty without any.
 fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
     let mut names: Vec<&str> = methods.map(Method::as_str).collect();
-    if names.contains(&"GET") {
-        names.push("HEAD");
-    }
     if !names.is_empty() {
         names.push("OPTIONS");
     }

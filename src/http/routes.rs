@@ -27,8 +27,10 @@ pub struct Routes {
     pub compression: bool,
     /// What pages of other origins may do. None: what browsers let them.
     pub cors: Option<Arc<Cors>>,
-    /// Who answers what would be 404 or 405, with the status and the methods that the path has as its
-    /// values. None: nobody is called.
+    /// Largest body of a request, in bytes, where its endpoint does not say; None: the server's limit.
+    pub max_body_bytes: Option<usize>,
+    /// Who answers what would be 404 or 405, with the status, the sentence and the methods that the path
+    /// has as its values. None: nobody is called.
     pub fallback: Option<EndpointId>,
 }
 
@@ -37,7 +39,7 @@ pub struct Routes {
 pub struct HttpEndpoint {
     /// The handler looks at the request: it is copied for it.
     pub wants_request: bool,
-    /// Largest body, in bytes; None: the server's limit.
+    /// Largest body, in bytes; None: that of the application.
     pub max_body_bytes: Option<usize>,
     /// Its requests are answered with files, and nobody is called.
     pub folder: Option<Arc<Folder>>,

@@ -1,34 +1,22 @@
-//! The last of a response that is more than bytes: files and their ranges, conditional requests
-//! (RFC 9110, section 13), and compression.
+//! The last of a response that is more than bytes: files and their ranges, and conditional requests
+//! (RFC 9110, section 13).
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use actix_files::NamedFile;
 use actix_http::Method;
-use actix_http::body::{self, BodySize, BoxBody, MessageBody};
-use actix_http::encoding::Encoder;
-use actix_http::header::{self, ContentEncoding, HeaderMap, HeaderValue};
+use actix_http::body::{self, BoxBody};
+use actix_http::header::{self, HeaderValue};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    AcceptEncoding, Encoding, EntityTag, Header, HttpDate, IfModifiedSince, IfNoneMatch,
-};
+use actix_web::http::header::{EntityTag, Header, HttpDate, IfModifiedSince, IfNoneMatch};
+use actix_web::test::TestRequest;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use super::compression::Compression;
 use super::response::{Body, Response};
-
-/// Bodies below this hardly shrink, and fit a packet as they are.
-const SMALLEST: u64 = 1024;
-
-/// What is spoken, the preferred one first: the quickest of those that shrink as well.
-const ENCODINGS: [Encoding; 4] = [
-    Encoding::zstd(),
-    Encoding::brotli(),
-    Encoding::gzip(),
-    Encoding::identity(),
-];
 
 /// Is there nothing to look at but the response itself?
 pub(super) fn is_plain(response: &Response) -> bool {
@@ -41,9 +29,9 @@ pub(super) fn is_plain(response: &Response) -> bool {
 pub(super) async fn send(
     response: Response,
     request: &HttpRequest,
-    compression: bool,
+    compression: Option<&Compression>,
 ) -> HttpResponse {
-    let is_flow = matches!(response.body, Body::Flow(_));
+    let is_stream = matches!(response.body, Body::Flow(_));
     let response = match response {
         Response {
             body: Body::File(path),
@@ -77,19 +65,11 @@ pub(super) async fn send(
         response if is_known_already(&response, request) => not_modified(response),
         response => response.into_http(),
     };
-    finish(response, request, compression && !is_flow)
-}
-
-/// What is left to do for a response that is made already.
-pub(super) fn finish(
-    response: HttpResponse,
-    request: &HttpRequest,
-    compression: bool,
-) -> HttpResponse {
-    if compression {
-        return compress(response, request);
+    match compression {
+        Some(compression) if is_stream => compression.stream(response, request),
+        Some(compression) => compression.whole(response, request),
+        None => response,
     }
-    response
 }
 
 /// A file as it is named. What it is called has been checked by whoever names it.
@@ -121,7 +101,14 @@ pub(super) fn named(
     content_type: Option<HeaderValue>,
     request: &HttpRequest,
 ) -> HttpResponse {
-    let mut response = file.disable_content_disposition().into_response(request);
+    let file = file.disable_content_disposition();
+    let ranges = request.headers().get(header::RANGE);
+    let are_several = ranges.is_some_and(|ranges| ranges.as_bytes().contains(&b','));
+    let mut response = if are_several {
+        file.into_response(&without_ranges(request))
+    } else {
+        file.into_response(request)
+    };
     if let Some(content_type) = content_type
         && response.headers().contains_key(header::CONTENT_TYPE)
     {
@@ -129,6 +116,19 @@ pub(super) fn named(
         headers.insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// Of several ranges a `NamedFile` would send the first alone, and a client that does not look twice
+/// would take that for all. To send the whole is always right (RFC 9110, section 14.2).
+fn without_ranges(request: &HttpRequest) -> HttpRequest {
+    // A request cannot be changed, and this is the one way to make one.
+    let mut other = TestRequest::default().method(request.method().clone());
+    for (name, value) in request.headers() {
+        if *name != header::RANGE {
+            other = other.append_header((name, value));
+        }
+    }
+    other.to_http_request()
 }
 
 /// Has the client said that it has this response?
@@ -166,59 +166,4 @@ fn not_modified(response: Response) -> HttpResponse {
         ..response
     };
     response.into_http()
-}
-
-/// Compresses what shrinks, if the client takes it.
-fn compress(mut response: HttpResponse, request: &HttpRequest) -> HttpResponse {
-    let is_whole = matches!(
-        response.status().as_u16(),
-        200 | 201 | 203 | 400..=499 | 500..=599
-    );
-    let size = match response.body().size() {
-        BodySize::Sized(size) => size,
-        BodySize::None | BodySize::Stream => 0,
-    };
-    if !is_whole || size < SMALLEST || !may_be_compressed(response.headers()) {
-        return response;
-    }
-    let accepted = AcceptEncoding::parse(request).ok();
-    let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
-    let encoding = match chosen {
-        Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => encoding,
-        _ => {
-            // What others get differs: a cache must know.
-            let vary = HeaderValue::from_static("accept-encoding");
-            response.headers_mut().append(header::VARY, vary);
-            return response;
-        }
-    };
-    let tag = response.headers().get(header::ETAG);
-    let tag = tag.and_then(|tag| EntityTag::from_str(tag.to_str().ok()?).ok());
-    if let Some(tag) = tag {
-        // The bytes are others now (RFC 9110, section 8.8.3.3).
-        let tag = EntityTag::new_weak(tag.tag().to_owned());
-        if let Ok(tag) = HeaderValue::try_from(tag.to_string()) {
-            response.headers_mut().insert(header::ETAG, tag);
-        }
-    }
-    response.headers_mut().remove(header::ACCEPT_RANGES);
-    response.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body)))
-}
-
-/// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
-fn may_be_compressed(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let asks_not_to = text(header::CACHE_CONTROL).is_some_and(|it| it.contains("no-transform"));
-    if asks_not_to || headers.contains_key(header::CONTENT_ENCODING) {
-        return false;
-    }
-    let Some(kind) = text(header::CONTENT_TYPE) else {
-        return false;
-    };
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let kind = kind.to_ascii_lowercase();
-    kind.starts_with("text/") && kind != "text/event-stream"
-        || ["json", "javascript", "xml", "wasm", "manifest"]
-            .iter()
-            .any(|end| kind.ends_with(end))
 }

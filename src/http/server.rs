@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::compression::Compression;
 use super::config::Config;
 use super::connections::{Accepted, Plain, Secure};
 use super::handler::Handler;
@@ -111,6 +112,7 @@ impl Server {
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
         let worker = Rc::new(Worker {
             limits: limits.collect(),
+            compression: routes.compression.then(Compression::default),
             routes,
             config: Arc::new(config),
             handler,

@@ -12,17 +12,19 @@ use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::cache::{Cache, Found as Kept};
+use super::compression::Compression;
 use super::config::Config;
 use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::host::has_possible_host;
 use super::incoming::{Bounds, Incoming, Refusal, Share};
-use super::path::{Value, Values};
+use super::missed::{self, Missed};
 use super::proxies::Origin;
 use super::replies::Replies;
 use super::request::{Body, Request};
 use super::response::{Body as ResponseBody, Response};
-use super::router::{Found, Outcome};
+use super::router::Outcome;
 use super::routes::{HttpEndpoint, Routes};
 use super::sending;
 use crate::actors::end_of_turn::EndOfTurn;
@@ -42,6 +44,8 @@ pub(super) struct Worker {
     pub end_of_turn: Rc<EndOfTurn>,
     /// This worker's membership.
     pub bus: Bus,
+    /// What compresses responses, if anything does.
+    pub compression: Option<Compression>,
     /// What turbo routes have answered.
     pub cache: Rc<Cache>,
     /// Clients speak TLS.
@@ -84,6 +88,9 @@ pub(super) async fn answer(
     let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
     let mut response = match preflight {
         Some(response) => response,
+        None if !has_possible_host(request.uri(), request.headers()) => {
+            impossible_host().into_http()
+        }
         None => reply(&worker, request, origin, body).await,
     };
     if let Some(crossing) = crossing {
@@ -106,48 +113,38 @@ async fn reply(
     origin: Origin,
     body: Payload,
 ) -> HttpResponse {
-    let missed = |status: u16, allow: String| {
-        let values = Values::from([Value::Int(status.into()), Value::Str(allow)]);
-        worker.routes.fallback.map(|endpoint| (endpoint, values))
-    };
-    let mut is_missed = false;
-    let (endpoint, values) = match worker.routes.router.http(request.method(), request.path()) {
-        Outcome::Found(Found {
-            endpoint, values, ..
-        }) => (endpoint, values),
+    let found = match worker.routes.router.http(request.method(), request.path()) {
+        Outcome::Found(found) => Ok(found),
         Outcome::Elsewhere { path } => return moved(&request, &path, worker),
         // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
         Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
             return HttpResponse::NoContent().finish();
         }
         Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
-            return upgrade_required().into_http();
+            return missed::upgrade_required().into_http();
         }
-        Outcome::NotFound => match missed(404, String::new()) {
-            Some(fallback) => {
-                is_missed = true;
-                fallback
-            }
-            None => return not_found(request.path()).into_http(),
-        },
+        Outcome::NotFound => Err(Missed::path(request.path())),
         Outcome::MethodNotAllowed { allow } if request.method() == Method::OPTIONS => {
             return HttpResponse::NoContent()
                 .insert_header((header::ALLOW, allow))
                 .finish();
         }
-        Outcome::MethodNotAllowed { allow } => match missed(405, allow.clone()) {
-            Some(fallback) => {
-                is_missed = true;
-                fallback
-            }
-            None => return method_not_allowed(&allow).into_http(),
-        },
+        Outcome::MethodNotAllowed { allow } => Err(Missed::method(allow)),
+    };
+    let is_missed = found.is_err();
+    let (endpoint, values) = match (found, worker.routes.fallback) {
+        (Ok(found), _) => (found.endpoint, found.values),
+        (Err(missed), Some(fallback)) => (fallback, missed.into_values()),
+        (Err(missed), None) => return missed.into_response().into_http(),
     };
     let known = &worker.routes.http[endpoint.0 as usize];
-    let compression = worker.routes.compression;
+    let compression = worker.compression.as_ref();
     if let Some(folder) = &known.folder {
         let response = folder.answer(values.first(), &request).await;
-        return sending::finish(response, &request, compression);
+        return match compression {
+            Some(compression) => compression.whole(response, &request),
+            None => response,
+        };
     }
     let asking = match &known.turbo {
         None => None,
@@ -163,7 +160,7 @@ async fn reply(
     let body = if is_missed || asking.is_some() {
         Body::Bytes(Bytes::new()) // what comes with it is not what is asked for
     } else {
-        match read(&request, body, known, &worker.config).await {
+        match read(&request, body, known, worker).await {
             Ok(body) => body,
             Err(refusal) => return refusal.into_http(),
         }
@@ -197,7 +194,7 @@ async fn reply(
     {
         return events::answer(worker, endpoint, response, &http_request).await;
     }
-    if sending::is_plain(&response) && !compression {
+    if sending::is_plain(&response) && compression.is_none() {
         return response.into_http();
     }
     sending::send(response, &http_request, compression).await
@@ -208,8 +205,9 @@ async fn read(
     request: &HttpRequest,
     body: Payload,
     endpoint: &HttpEndpoint,
-    config: &Config,
+    worker: &Worker,
 ) -> Result<Body, Response> {
+    let config = &worker.config;
     let headers = request.headers();
     let announced = headers.get(header::CONTENT_LENGTH);
     // HTTP/2 has frames for a body, and need not announce it.
@@ -217,7 +215,8 @@ async fn read(
     if announced.is_none() && !is_framed && !headers.contains_key(header::TRANSFER_ENCODING) {
         return Ok(Body::Bytes(Bytes::new()));
     }
-    let limit = endpoint.max_body_bytes.unwrap_or(config.max_body_bytes);
+    let asked_for = endpoint.max_body_bytes.or(worker.routes.max_body_bytes);
+    let limit = asked_for.unwrap_or(config.max_body_bytes);
     let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -290,7 +289,7 @@ fn bad_form(error: FormError, limit: usize) -> Response {
 /// is here tomorrow is not known.
 fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
     if !worker.routes.redirect_slashes {
-        return not_found(request.path()).into_http();
+        return Missed::path(request.path()).into_response().into_http();
     }
     let query = request.uri().query();
     let path = format!("{}{path}", worker.config.root_path);
@@ -300,33 +299,13 @@ fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
         Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
             .with_header(header::LOCATION, location)
             .into_http(),
-        Err(_) => not_found(request.path()).into_http(),
+        Err(_) => Missed::path(request.path()).into_response().into_http(),
     }
 }
 
-fn not_found(path: &str) -> Response {
-    Response::sentence(
-        StatusCode::NOT_FOUND,
-        format!("Nothing is served at {path}"),
-    )
-}
-
-fn method_not_allowed(allow: &str) -> Response {
-    let sentence = format!("This address answers only {allow}.");
-    let value = HeaderValue::from_str(allow).expect("method names are header-safe");
-    Response::sentence(StatusCode::METHOD_NOT_ALLOWED, sentence).with_header(header::ALLOW, value)
-}
-
-fn upgrade_required() -> Response {
-    Response::sentence(
-        StatusCode::UPGRADE_REQUIRED,
-        "This is a WebSocket endpoint: connect to it with a WebSocket client.",
-    )
-    .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
-    .with_header(
-        header::SEC_WEBSOCKET_VERSION,
-        HeaderValue::from_static("13"),
-    )
+fn impossible_host() -> Response {
+    let sentence = "The Host of this request cannot be one, or is not that of its target.";
+    Response::sentence(StatusCode::BAD_REQUEST, sentence)
 }
 
 pub(super) fn too_busy() -> Response {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::errors::value_error;
 use crate::bench as engine;
 use crate::bench::figures::{Figures, Value};
-use crate::bench::{BenchError, Chart, Floor, Line, Mode, Options, Progress};
+use crate::bench::{BenchError, Chart, Floor, Line, Mode, Options, Progress, Script, Step};
 
 /// Measures a server; docs/howto/bench.md says what comes back.
 #[pyfunction]
@@ -88,6 +88,7 @@ fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
                 options.envelope = engine::Envelope { before, after };
             }
             "hello" => options.hello = value.extract()?,
+            "script" => options.script = script(&value)?,
             "subprotocol" => options.subprotocol = value.extract()?,
             "headers" => options.headers = value.extract()?,
             "method" => options.method = value.extract()?,
@@ -102,6 +103,26 @@ fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
         }
     }
     Ok(options)
+}
+
+/// Reads two lists of pairs: what is done, and with which text.
+fn script(value: &Bound<'_, PyAny>) -> PyResult<Script> {
+    type Lines = Vec<(String, String)>;
+    let (first, again): (Lines, Lines) = value.extract()?;
+    let steps = |pairs: Lines| {
+        let step = |(verb, text): (String, String)| match verb.as_str() {
+            "send" => Ok(Step::Send(text)),
+            "expect" => Ok(Step::Expect(text)),
+            _ => Err(PyValueError::new_err(format!(
+                "A script can send and expect, and not {verb:?}."
+            ))),
+        };
+        pairs.into_iter().map(step).collect::<PyResult<_>>()
+    };
+    Ok(Script {
+        first: steps(first)?,
+        again: steps(again)?,
+    })
 }
 
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -1,7 +1,7 @@
 //! Exceptions that `fanbus.exceptions` defines and Rust raises or understands.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -10,6 +10,7 @@ use crate::http::response::Response;
 pyo3::import_exception!(fanbus.exceptions, BusError);
 pyo3::import_exception!(fanbus.exceptions, HTTPError);
 pyo3::import_exception!(fanbus.exceptions, Lagged);
+pyo3::import_exception!(fanbus.exceptions, MissingError);
 pyo3::import_exception!(fanbus.exceptions, WebSocketClosed);
 
 /// Turns any error whose text is a sentence into Python's `ValueError`.
@@ -50,7 +51,11 @@ impl Refused {
             if let (Ok(name), Ok(value)) =
                 (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
             {
-                response = response.with_header(name, value);
+                if name == CONTENT_TYPE {
+                    response.content_type = Some(value);
+                } else {
+                    response = response.with_header(name, value);
+                }
             }
         }
         response

@@ -43,23 +43,19 @@ fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyR
     } else if let Ok(tuple) = value.cast::<PyTuple>() {
         write_items(tuple.iter(), out, level)?;
     } else {
-        return write_other(value, out);
+        return write_other(value, out, level);
     }
     Ok(())
 }
 
-/// What plain JSON has no word for, as dates, UUIDs and dataclasses: orjson has, if it is installed.
-fn write_other(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    let py = value.py();
-    let kind = value.get_type().name()?;
-    let Ok(orjson) = py.import("orjson") else {
-        return Err(PyTypeError::new_err(format!(
-            "Object of type {kind} is not JSON serializable. Turn it into dict, list, str or a number; \
-             or install orjson, which knows dates, UUIDs, enums and dataclasses"
-        )));
-    };
-    let written = orjson.getattr("dumps")?.call1((value,))?;
-    out.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
+/// What plain JSON has no word for, as dates, UUIDs and models: `fanbus.models` has.
+fn write_other(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyResult<()> {
+    let models = value.py().import("fanbus.models")?;
+    let simpler = models.getattr("simpler")?.call1((value,))?;
+    match simpler.cast::<PyBytes>() {
+        Ok(json) => out.extend_from_slice(json.as_bytes()),
+        Err(_) => write_level(&simpler, out, level + 1)?,
+    }
     Ok(())
 }
 

@@ -17,6 +17,9 @@ static ONCE: Once = Once::new();
 /// Who warns of what clients do: a log that they can fill is of no use.
 const OF_CLIENTS: &str = "h2::";
 
+/// The same, in a line of `actix-http` among others that the operator should see.
+const MALFORMED: &str = "stream error: request parse error";
+
 struct Lines(Mutex<Option<EventBox>>);
 
 /// From now on log lines go into `events`.
@@ -61,7 +64,9 @@ impl Log for Lines {
         // A storm of lines must not fill the memory: what does not fit is not told.
         if events.has_room() {
             let (level, line) = (record.level(), record.args().to_string());
-            events.post(|batch| batch.list.push(Event::Log { level, line }));
+            if !line.starts_with(MALFORMED) {
+                events.post(|batch| batch.list.push(Event::Log { level, line }));
+            }
         }
     }
 

@@ -63,7 +63,7 @@ mod _core {
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
-    use super::request::{Request, root_path};
+    use super::request::{Request, json_body, root_path};
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

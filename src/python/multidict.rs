@@ -1,8 +1,9 @@
 //! `_core.MultiDict`: headers and query parameters, where a name may have several values.
 
-use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
+
+use super::errors::MissingError;
 
 /// A read-only mapping of names to their first values; `get_all` gives every one.
 #[pyclass(frozen, mapping, module = "fanbus._core")]
@@ -60,7 +61,7 @@ impl MultiDict {
     fn __getitem__<'a>(&'a self, name: &str) -> PyResult<&'a str> {
         self.values(name)
             .next()
-            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+            .ok_or_else(|| MissingError::new_err((name.to_owned(),)))
     }
 
     fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {

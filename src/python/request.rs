@@ -44,6 +44,22 @@ pub(super) fn root_path() -> String {
     path.clone()
 }
 
+/// The body of a request that should be JSON, for who decodes it; nobody awaits it. `HTTPError` 415 if
+/// there is one that says it is something else.
+#[pyfunction]
+pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyBytes>> {
+    let asked = request.get();
+    let kind = asked.head.http.values(&CONTENT_TYPE).next();
+    let is_empty = matches!(&asked.body, Whole::Bytes(bytes) if bytes.is_empty());
+    if !is_empty && !kind.is_some_and(is_json) {
+        return Err(HTTPError::new_err((
+            415,
+            "The body is to be JSON: send it with Content-Type: application/json.",
+        )));
+    }
+    Ok(PyBytes::new(request.py(), asked.body()?))
+}
+
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
 pub(super) struct Head {
@@ -445,6 +461,14 @@ impl Request {
     fn __repr__(&self) -> String {
         format!("<Request {} {}>", self.method(), self.path())
     }
+}
+
+/// `application/json` and what is built on it, as `application/merge-patch+json` (RFC 6839).
+fn is_json(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|&byte| byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    let subtype = kind.strip_prefix(b"application/");
+    subtype.is_some_and(|subtype| subtype == b"json" || subtype.ends_with(b"+json"))
 }
 
 fn is_urlencoded(content_type: &[u8]) -> bool {

@@ -85,24 +85,24 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
     Ok(made)
 }
 
-/// A `fanbus.Response`, anything with `body`, `status` and `headers`, or an iterator. A body is bytes, an
-/// iterator, or the path of a file.
+/// A `fanbus.Response`, anything with `body`, `status` and `headers`, an iterator, or a model. A body is bytes, an
+/// iterator, an event stream, or the path of a file.
 fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
-    let Ok(body) = value.getattr("body") else {
+    if !is_response(value)? {
         if is_iterator(value)? {
             let response = response(StatusCode::OK, Some(TEXT), Vec::new());
             let iterator = Some(value.clone().unbind());
             return Ok(Made { response, iterator });
         }
         if is_event_stream(value)? {
-            return event_stream(value);
+            let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
+            made.response.body = stream_of(value)?;
+            add_headers(&mut made.response, &value.getattr("headers")?)?;
+            return Ok(made);
         }
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "A handler returns dict, list, str, bytes, None, Response, EventStream or a generator, not \
-             {kind}."
-        )));
-    };
+        return model(value);
+    }
+    let body = value.getattr("body")?;
     let mut made = Made::from(response(
         status(&value.getattr("status")?)?,
         None,
@@ -112,11 +112,34 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
         made.response.body = Body::Bytes(bytes.as_bytes().to_vec().into());
     } else if is_iterator(&body)? {
         made.iterator = Some(body.unbind());
+    } else if is_event_stream(&body)? {
+        made.response.body = stream_of(&body)?;
     } else {
         made.response.body = Body::File(body.extract()?);
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
+}
+
+/// A model may have a field called `body`.
+fn is_response(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.hasattr("body")? && value.hasattr("status")? && value.hasattr("headers")?)
+}
+
+/// A struct of msgspec, a model of pydantic or a dataclass.
+fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+    let models = value.py().import("fanbus.models")?;
+    let is_model: bool = models.getattr("is_model")?.call1((value,))?.extract()?;
+    if !is_model {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a \
+             generator, not {kind}."
+        )));
+    }
+    let mut body = Vec::with_capacity(64);
+    json::write(value, &mut body)?;
+    Ok(response(StatusCode::OK, Some(JSON), body).into())
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -125,7 +148,7 @@ fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// A `fanbus.EventStream`, which has checked its fields but for the topic.
-fn event_stream(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
     let topic: String = value.getattr("topic")?.extract()?;
     let seconds = |name: &str| -> PyResult<Duration> {
         let seconds: f64 = value.getattr(name)?.extract()?;
@@ -143,10 +166,7 @@ fn event_stream(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             ..Limits::default()
         },
     };
-    let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
-    made.response.body = Body::Events(Box::new(stream));
-    add_headers(&mut made.response, &value.getattr("headers")?)?;
-    Ok(made)
+    Ok(Body::Events(Box::new(stream)))
 }
 
 fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -9,7 +9,7 @@ use actix_http::Method;
 use actix_http::header::HeaderValue;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::value_error;
 use crate::actors::limits::Limits;
@@ -225,11 +225,12 @@ impl Router {
 #[pymethods]
 impl Router {
     #[new]
-    #[pyo3(signature = (*, redirect_slashes, compression))]
-    fn new(redirect_slashes: bool, compression: bool) -> Self {
+    #[pyo3(signature = (*, redirect_slashes, compression, max_body_size))]
+    fn new(redirect_slashes: bool, compression: bool, max_body_size: Option<usize>) -> Self {
         let routes = Routes {
             redirect_slashes,
             compression,
+            max_body_bytes: max_body_size,
             ..Routes::default()
         };
         Self(Mutex::new(Inside {
@@ -327,12 +328,15 @@ impl Router {
     }
 
     /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
-    /// always takes the request, and takes it first.
+    /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
+    /// answers were to be kept.
+    #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
     fn surround(
         &self,
         endpoint: u32,
         handler: Bound<'_, PyAny>,
         asynchronous: bool,
+        keeps: bool,
     ) -> PyResult<()> {
         let inside = &mut *self.inside();
         let at = endpoint as usize;
@@ -343,6 +347,7 @@ impl Router {
             return Err(value_error(format!("There is no endpoint {endpoint}.")));
         };
         known.wants_request = true;
+        known.turbo = known.turbo.filter(|_| keeps);
         old.callable = handler.unbind();
         old.asynchronous = asynchronous;
         old.arguments
@@ -351,8 +356,8 @@ impl Router {
         Ok(())
     }
 
-    /// Has a function called with the request, the status (404, 405) and the methods that the path has,
-    /// instead of answering so.
+    /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
+    /// path has, instead of answering so.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
         let inside = &mut *self.inside();
         if let Some(EndpointId(at)) = inside.routes.fallback {
@@ -373,7 +378,12 @@ impl Router {
             asynchronous,
             runs_sessions: false,
             max_topics: 0,
-            arguments: vec![Argument::Subject, Argument::Value(0), Argument::Value(1)],
+            arguments: vec![
+                Argument::Subject,
+                Argument::Value(0),
+                Argument::Value(1),
+                Argument::Value(2),
+            ],
             names: Arc::default(), // the path has no parameters
         });
         inside.http_places.push("the fallback".to_owned());
@@ -448,7 +458,7 @@ impl Router {
         let behaviour = match (response_prefix, broadcast) {
             (Some(prefix), None) => Behaviour::Echo(prefix),
             (None, Some(topic)) => {
-                let names: Vec<String> = self.path_parameters(path)?;
+                let names: Vec<String> = names(path)?;
                 Behaviour::Relay(TopicTemplate::parse(topic, &names).map_err(value_error)?)
             }
             _ => {
@@ -465,11 +475,22 @@ impl Router {
         self.add_socket(path, behaviour, endpoint, hooks, place, config)
     }
 
-    /// Names of the parameters in a path, in its order.
+    /// The parameters of a path, in its order: their names, and those of their converters.
     #[expect(clippy::unused_self, reason = "a method in Python")]
-    fn path_parameters(&self, path: &str) -> PyResult<Vec<String>> {
+    fn path_parameters<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
-        Ok(template.names().map(str::to_owned).collect())
+        let parameters = PyDict::new(py);
+        for (name, converter) in template.names().zip(template.converters()) {
+            parameters.set_item(name, converter.name())?;
+        }
+        Ok(parameters)
+    }
+
+    /// The path as a URL has it, with each parameter as `{name}`.
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn documented_path(&self, path: &str) -> PyResult<String> {
+        let template = PathTemplate::parse(path).map_err(value_error)?;
+        Ok(template.documented())
     }
 
     /// The path with its parameters filled in, percent-encoded.
@@ -498,7 +519,7 @@ impl Router {
     ) -> PyResult<()> {
         let mut settings = settings(config, behaviour, endpoint.is_some())?;
         settings.watched = hooks.is_some();
-        let names: Arc<[String]> = self.path_parameters(path)?.into();
+        let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
         let inside = &mut *self.inside();
         let id = EndpointId(inside.endpoints.websockets.len() as u32);
@@ -510,6 +531,12 @@ impl Router {
         inside.websocket_places.push(place);
         Ok(())
     }
+}
+
+/// Names of the parameters in a path, in its order.
+fn names(path: &str) -> PyResult<Vec<String>> {
+    let template = PathTemplate::parse(path).map_err(value_error)?;
+    Ok(template.names().map(str::to_owned).collect())
 }
 
 fn endpoint(

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 
-from fanbus import Fanbus, WebSocket, WebSocketConfig
+from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
 
 app = Fanbus("besieged")
 
@@ -22,6 +22,11 @@ async def echo(ws: WebSocket) -> None:
 @app.turbo_websocket("/turbo/{name}", response_prefix="", config=usual)
 @app.turbo_websocket("/relay/{name}", broadcast="room:{name}", config=usual)
 def all_in_rust() -> None: ...
+
+
+@app.get("/events/{name}")
+def events(name: str) -> EventStream:
+    return EventStream(name)
 
 
 @app.get("/tidy")

@@ -151,8 +151,10 @@ async def first_of_two(ws: WebSocket) -> None:
 @app.websocket("/two-receive")
 async def two_receive(ws: WebSocket) -> None:
     """The usual mistake."""
-    await ws.accept()
-    results = await asyncio.gather(ws.receive(), ws.receive(), return_exceptions=True)
+    both = [asyncio.ensure_future(ws.receive()), asyncio.ensure_future(ws.receive())]
+    await asyncio.sleep(0)  # they have begun
+    await ws.send("in")
+    results = await asyncio.gather(*both, return_exceptions=True)
     await ws.send(" | ".join(str(result) for result in results))
 
 

@@ -74,6 +74,13 @@ def gated() -> Iterator[str]:
     yield "second"
 
 
+@app.get("/close")
+async def close_gates() -> str:
+    gate.clear()
+    async_gate.clear()
+    return "closed"
+
+
 @app.get("/gate/async")
 async def gated_async() -> Response:
     async def run() -> AsyncIterator[str]:
@@ -133,6 +140,11 @@ async def large(how: str) -> Response:
             yield piece
 
     return Response(run() if how == "sync" else run_async())
+
+
+@app.get("/ticks")
+def ticks() -> Response:
+    return Response((f"data: {number}\n\n" for number in range(9)), 200, {}, "text/event-stream")
 
 
 @app.get("/bug/sync")

@@ -231,6 +231,76 @@ fn head_is_answered_by_get_and_other_methods_are_told_what_is_allowed() {
 }
 
 #[test]
+fn text_for_another_method_hides_no_parameter() {
+    let mut router = get(&["/a/{x}", "/all/{rest:path}"]);
+    let mut add = |methods: &[Method], path, number| {
+        router
+            .add_http(methods, path, EndpointId(number))
+            .expect("no conflict");
+    };
+    add(&[Method::POST], "/a/b", 10);
+    add(&[Method::PUT], "/a/{y:int}", 11);
+    add(&[Method::DELETE], "/a/{rest:path}", 12);
+    let ask = |method, path| ask(&router, &method, path);
+    assert_eq!(ask(Method::GET, "/a/b"), Ok((0, vec![text("b")])));
+    assert_eq!(ask(Method::HEAD, "/a/b"), Ok((0, vec![text("b")])));
+    assert_eq!(ask(Method::POST, "/a/b"), Ok((10, vec![])));
+    assert_eq!(ask(Method::DELETE, "/a/b"), Ok((12, vec![text("b")])));
+    assert_eq!(ask(Method::GET, "/all/b/c"), Ok((1, vec![text("b/c")])));
+    // Each way to the path counts, and what is not a number is no way.
+    let everybody = "405 DELETE, GET, HEAD, OPTIONS, POST";
+    assert_eq!(ask(Method::PUT, "/a/b"), Err(everybody.to_owned()));
+    assert_eq!(
+        ask(Method::PATCH, "/a/5"),
+        Err("405 DELETE, GET, HEAD, OPTIONS, PUT".to_owned())
+    );
+    assert_eq!(
+        ask(Method::POST, "/all/x"),
+        Err("405 GET, HEAD, OPTIONS".to_owned())
+    );
+}
+
+#[test]
+fn a_head_goes_where_its_get_goes() {
+    let mut router = get(&["/about"]);
+    router
+        .add_http(&[Method::GET, Method::HEAD], "/{page}", EndpointId(1))
+        .expect("no conflict");
+    router
+        .add_http(&[Method::HEAD], "/about", EndpointId(2))
+        .expect("of its own");
+    router
+        .add_http(&[Method::GET], "/terms", EndpointId(3))
+        .expect("no conflict");
+    let ask = |method, path| ask(&router, &method, path).map(|(id, _)| id);
+    assert_eq!(ask(Method::HEAD, "/about"), Ok(2));
+    assert_eq!(ask(Method::GET, "/about"), Ok(0));
+    assert_eq!(ask(Method::HEAD, "/terms"), Ok(3));
+    assert_eq!(ask(Method::HEAD, "/other"), Ok(1));
+}
+
+#[test]
+fn a_route_that_is_refused_leaves_nothing_behind() {
+    let mut router = get(&["/a/{x}"]);
+    let methods = [Method::POST, Method::PUT, Method::GET];
+    let refused = router.add_http(&methods, "/a/{rest:path}", EndpointId(1));
+    assert!(
+        matches!(refused, Err(RouteError::Conflict { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        ask(&router, &Method::POST, "/a/b"),
+        Err("405 GET, HEAD, OPTIONS".to_owned())
+    );
+    let twice = [&methods[..2], &methods[..2]].concat();
+    router
+        .add_http(&twice, "/a/{x}/{y}", EndpointId(1))
+        .expect("nothing is in its way");
+    let found = ask(&router, &Method::PUT, "/a/b/c");
+    assert_eq!(found, Ok((1, vec![text("b"), text("c")])));
+}
+
+#[test]
 fn methods_of_one_path_may_name_and_type_their_parameters_differently() {
     let mut router = get(&["/users/{id:int}"]);
     router

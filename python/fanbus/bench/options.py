@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fanbus.bench import script
 from fanbus.bench.tune_options import positive
 
 if TYPE_CHECKING:
@@ -111,6 +112,31 @@ own memory for sockets is not in it. 10,000 connections need as many open files 
 """
 
 
+_SCRIPT = """\
+Let each connection follow a script: send, wait for what it expects, and repeat.
+"""
+_SCRIPT_EXAMPLES = """\
+a script:
+  connect /rooms/lobby?name=bench
+  send {"id": "($CLIENT)", "text": "hello"}
+  expect ($CLIENT)
+  repeat
+    send {"id": "($CLIENT of $TURN)", "text": "again"}
+    expect ($CLIENT of $TURN)
+
+What stands before repeat is done once, what stands below it over and over, without a pause.
+expect waits for a message that contains the text, and passes over all others. $CLIENT is the
+connection's number, $TURN counts how often it has come to the end; put something around them,
+for 1 is in 11, too. # begins a comment.
+
+examples:
+  fanbus bench script ws://127.0.0.1:5000 --script chat.script -c 100 --pid 4711
+
+The path is the script's. Unit: a turn, which is once through what is repeated.
+
+"""
+
+
 def add_to(commands: Any, measure: Command, self_test: Command, server: Command) -> None:
     """Adds `bench` to an argument parser's subcommands."""
     bench = commands.add_parser(
@@ -187,6 +213,14 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
     _hello(idle)
     _common(idle)
 
+    conversation = mode("script", "a conversation from a file", _SCRIPT, _SCRIPT_EXAMPLES, False)
+    conversation.add_argument(
+        "--script", required=True, metavar="FILE", help="what each connection says and expects"
+    )
+    _connections(conversation, 64)
+    _websocket(conversation, with_messages=False)
+    _common(conversation)
+
     test = modes.add_parser(
         "self-test",
         help="what this driver can do on this machine",
@@ -226,9 +260,13 @@ def settings(options: Namespace) -> BenchSettings:
     names = (
         "mode url publish_url pid seconds warmup patience connections publishers in_flight rate "
         "bytes binary records compressed prefix envelope hello greeting subprotocol headers method "
-        "body ca_file insecure"
+        "body ca_file insecure script"
     )
-    given = vars(options)
+    given = dict(vars(options))
+    if options.mode == "script":
+        found = script.read(options.script)
+        given["url"] = options.url.rstrip("/") + found.path
+        given["script"] = (found.first, found.again)
     chosen = {name: given[name] for name in names.split() if given.get(name) is not None}
     if "body" in chosen:
         chosen["body"] = _body(chosen["body"])

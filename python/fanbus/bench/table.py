@@ -42,17 +42,22 @@ def show(figures: Mapping[str, Any]) -> str:
 def driver_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """What the driver did against a server that does nothing else."""
     text = (
-        f"{'the driver itself':<26} {'per second':>12} {'p50, us':>9} {'p99, us':>9} {'awake':>6}\n"
+        f"{'the driver itself':<20} {'per second':>12} {'p50, us':>9} {'p99, us':>9} "
+        f"{'CPU, us':>9} {'server':>9} {'ceiling':>12}\n"
     )
     for name, figures in rows.items():
         latency = figures["latency_us"] or {"p50": 0.0, "p99": 0.0}
+        driver, server = figures["driver"], figures["server"]
         text += (
-            f"{name:<26} {figures['per_second']:>12,.0f} {number(latency['p50']):>9} "
-            f"{number(latency['p99']):>9} {figures['driver']['busy_percent']:>5.0f}%\n"
+            f"{name:<20} {figures['per_second']:>12,.0f} {number(latency['p50']):>9} "
+            f"{number(latency['p99']):>9} {number(driver['cpu_us_per_unit'] or 0.0):>9} "
+            f"{number(server['cpu_us_per_unit'] or 0.0):>9} "
+            f"{driver['ceiling_per_second'] or 0.0:>12,.0f}\n"
         )
         text += "".join(f"  NOT COMPLETE: {fault}\n" for fault in figures["faults"])
     return (
-        text + "Where it is awake all the time this is its ceiling; else the server's, beside it.\n"
+        text + "CPU is that of the driver for each, and of a server that does next to nothing; the "
+        "ceiling\nis how many a second the driver would do with a core of its own.\n"
     )
 
 
@@ -85,10 +90,14 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[_Row]:
     yield from _server(figures["server"], figures["idle"], figures["unit"])
     driver = figures["driver"]
     if driver is not None:
-        yield "driver CPU", number(driver["cpu_percent"]), "%"
         yield "driver awake", number(driver["busy_percent"]), "%"
         if driver["ceiling_per_second"] is not None:
-            yield "driver's ceiling", f"{driver['ceiling_per_second']:,.0f}", "per second, about"
+            yield "driver CPU each", number(driver["cpu_us_per_unit"]), f"us, of {figures['unit']}"
+            yield (
+                "driver's ceiling",
+                f"{driver['ceiling_per_second']:,.0f}",
+                f"per second; the driver was at {driver['cpu_percent']:.0f} % of it",
+            )
 
 
 def _fairness(fairness: Mapping[str, Any] | None) -> Iterator[_Row]:

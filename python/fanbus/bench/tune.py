@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fanbus import _core
 from fanbus.bench.progress import Progress
+from fanbus.bench.script import Script, read
 from fanbus.bench.verdict import Setting, Verdict, judge
 from fanbus.exceptions import StartError
 
@@ -33,10 +34,14 @@ _BANNER = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 def tune(options: Namespace) -> int:
     """The command."""
+    try:
+        conversation = _script(options)
+    except ValueError as error:
+        raise StartError(str(error), status=2) from None
     settings = [Setting(w, t) for w in options.workers for t in options.threads]
     try:
         with Progress(is_quiet=options.quiet) as progress:
-            measured = _measure(options, settings, progress)
+            measured = _measure(options, conversation, settings, progress)
     except (ValueError, OSError) as error:
         raise StartError(str(error), status=2) from None
     rounds = {
@@ -61,8 +66,24 @@ def tune(options: Namespace) -> int:
     return 1 if faults else 0
 
 
+def _script(options: Namespace) -> Script | None:
+    """The script, if there is one. It says all that these options say."""
+    if options.script is None:
+        return None
+    for name in ("paths", "hello", "in_flight", "bytes", "prefix", "method", "body"):
+        if getattr(options, name) is not None:
+            option = "--path" if name == "paths" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} and --script exclude each other: the script says it all.")
+    if options.mode is not None:
+        raise ValueError(f"--mode {options.mode} and --script exclude each other.")
+    return read(options.script)
+
+
 def _measure(
-    options: Namespace, settings: Sequence[Setting], progress: Progress
+    options: Namespace,
+    conversation: Script | None,
+    settings: Sequence[Setting],
+    progress: Progress,
 ) -> dict[Setting, list[dict[str, Any]]]:
     measured: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
     order = list(settings)
@@ -75,8 +96,8 @@ def _measure(
             )
             with _served(options, setting) as (port, pid):
                 parts = [
-                    _core.bench(_load(options, path, port, pid), progress.tell)
-                    for path in _paths(options)
+                    _core.bench(load, progress.tell)
+                    for load in _loads(options, conversation, port, pid)
                 ]
             measured[setting].append(mixed(parts))
     return measured
@@ -114,6 +135,8 @@ def _port(process: subprocess.Popen[bytes], said: IO[bytes]) -> int:
 
 
 def _paths(options: Namespace) -> list[str]:
+    if options.script is not None:
+        return []
     paths: list[str] = options.paths or ["/"]
     return paths
 
@@ -129,17 +152,34 @@ def mixed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _load(options: Namespace, path: str, port: int, pid: int) -> BenchSettings:
-    scheme = "http" if options.mode == "http" else "ws"
+def _loads(
+    options: Namespace, conversation: Script | None, port: int, pid: int
+) -> list[BenchSettings]:
+    """What is measured one after the other."""
+    if conversation is None:
+        return [_load(options, path, port, pid) for path in _paths(options)]
+    load = _common(options, "script", f"ws://127.0.0.1:{port}{conversation.path}", pid)
+    load["script"] = (conversation.first, conversation.again)
+    return [load]
+
+
+def _common(options: Namespace, mode: str, url: str, pid: int) -> BenchSettings:
     load: BenchSettings = {
-        "mode": options.mode,
-        "url": f"{scheme}://127.0.0.1:{port}{path}",
+        "mode": mode,
+        "url": url,
         "pid": pid,
         "seconds": options.seconds,
         "warmup": options.warmup,
     }
     if options.connections is not None:
         load["connections"] = options.connections
+    return load
+
+
+def _load(options: Namespace, path: str, port: int, pid: int) -> BenchSettings:
+    mode = options.mode or "http"
+    scheme = "http" if mode == "http" else "ws"
+    load = _common(options, mode, f"{scheme}://127.0.0.1:{port}{path}", pid)
     if options.in_flight is not None:
         load["in_flight"] = options.in_flight
     if options.bytes is not None:
@@ -199,8 +239,9 @@ def _picture(options: Namespace, rounds: Mapping[Setting, Sequence[float]]) -> s
         mine = sorted(setting for setting in rounds if setting.threads == threads)
         points = [(float(setting.workers), float(median(rounds[setting]))) for setting in mine]
         lines.append((f"{threads} threads", points))
+    load = [options.script or options.mode or "http", *_paths(options)]
     return _core.chart(
-        f"{options.app} {options.mode} {' '.join(_paths(options))}",
+        " ".join([options.app, *load]),
         "workers",
         [],
         "per second",

@@ -16,6 +16,7 @@ each, in several rounds whose order changes, and name the setting that is best w
 
   fanbus tune chat:app --path /orders --path '/orders?open'
   fanbus tune chat:app --mode fanout --path /rooms/lobby --workers 1,2,4 --threads 40
+  fanbus tune chat:app --script chat.script --workers 1-4 --threads 40
   fanbus tune chat:app --path /orders --method POST --body '{"id": 1}' --plot tuning.svg
 """
 _EPILOG = """\
@@ -38,13 +39,18 @@ def add_to(commands: Any, run: Callable[[Namespace], int]) -> None:
     )
     parser.add_argument("app", metavar="APP", help="module:app, as for `fanbus run`")
     parser.add_argument("--app-dir", default=".", metavar="DIR", help="where the module is")
-    parser.add_argument("--mode", choices=("http", "echo", "fanout"), default="http")
+    parser.add_argument("--mode", choices=("http", "echo", "fanout"), help="[http]")
     parser.add_argument(
         "--path",
         dest="paths",
         action="append",
         metavar="PATH",
         help="what is asked for, with the query [/]; can be repeated: each is asked equally often",
+    )
+    parser.add_argument(
+        "--script",
+        metavar="FILE",
+        help="each WebSocket follows this script instead, as `fanbus bench script --help` has it",
     )
     parser.add_argument(
         "--workers", type=_numbers(MAX_WORKERS), default="1-5", metavar="N,N-N", help="[1-5]"

@@ -3,6 +3,7 @@
 
 mod closing;
 mod compression;
+mod events;
 mod http;
 mod limits;
 mod messages;

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use fanbus::actors::limits::Limits;
 use fanbus::http::config::Config;
 
 use crate::support::client::{Client, End};
+use crate::support::handler::publish;
 use crate::support::worker::{Setup, TestBus, Worker};
 use crate::support::{DEADLINE, certificates, eventually};
 
@@ -16,10 +18,12 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 mod kind {
+    pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
     pub(super) const RST_STREAM: u8 = 3;
     pub(super) const SETTINGS: u8 = 4;
     pub(super) const GOAWAY: u8 = 7;
+    pub(super) const WINDOW_UPDATE: u8 = 8;
 }
 
 fn with(config: Config) -> (TestBus, Worker) {
@@ -101,15 +105,22 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The next frame: its kind, stream and payload.
+#[track_caller]
+fn next(client: &mut Client) -> (u8, u32, Vec<u8>) {
+    let head = client.bytes(9);
+    let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let stream = u32::from_be_bytes(head[5..].try_into().expect("four bytes"));
+    (head[3], stream, client.bytes(len as usize))
+}
+
 /// Reads frames until one of this kind comes, and returns its stream.
 #[track_caller]
 fn until(client: &mut Client, wanted: u8) -> u32 {
     loop {
-        let head = client.bytes(9);
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        client.bytes(len as usize);
-        if head[3] == wanted {
-            return u32::from_be_bytes(head[5..].try_into().expect("four bytes"));
+        let (kind, stream, _) = next(client);
+        if kind == wanted {
+            return stream;
         }
     }
 }
@@ -147,4 +158,55 @@ fn a_response_whose_client_opens_no_window_is_given_up() {
     stingy.send_bytes(&[PREFACE, &settings, &request].concat());
     assert_eq!(until(&mut stingy, kind::HEADERS), 1);
     assert_eq!(until(&mut stingy, kind::RST_STREAM), 1);
+}
+
+#[test]
+fn an_event_stream_whose_client_opens_no_window_is_cut_off_and_its_neighbour_is_not() {
+    const COUNT: usize = 100;
+    const SLOW: u32 = 1;
+    const QUICK: u32 = 3;
+    let bus = TestBus::new();
+    let limits = Limits {
+        max_queue_bytes: 256 * 1024,
+        ..Limits::default()
+    };
+    let worker = Worker::with(
+        bus.name(),
+        Setup {
+            limits,
+            tls: Some(certificates::tls()),
+            ..Setup::default()
+        },
+    );
+    let mut client = Client::connect_http2(worker.address);
+    let window = |stream| frame(kind::WINDOW_UPDATE, 0, stream, &(1u32 << 30).to_be_bytes());
+    // :method GET, :scheme https, :authority a, :path /events/t (RFC 7541, appendix A).
+    let head = b"\x82\x87\x01\x01a\x04\x09/events/t";
+    let ask = |stream| frame(kind::HEADERS, 0x5, stream, head);
+    let settings = frame(kind::SETTINGS, 0, 0, b"");
+    let all = [ask(SLOW), ask(QUICK), window(0), window(QUICK)].concat();
+    client.send_bytes(&[PREFACE, &settings, &all].concat());
+    assert_eq!(until(&mut client, kind::HEADERS), SLOW);
+    assert_eq!(until(&mut client, kind::HEADERS), QUICK);
+
+    let mut text = Vec::new();
+    let mut read = |client: &mut Client, wanted: &[u8]| {
+        while !text.windows(wanted.len()).any(|window| window == wanted) {
+            match next(client) {
+                (kind::DATA, QUICK, piece) => text.extend_from_slice(&piece),
+                (kind, stream, _) => assert!(kind != kind::RST_STREAM || stream == SLOW),
+            }
+        }
+        text.clear();
+    };
+    for number in 0..COUNT {
+        let message = format!("{number}<{}>", "x".repeat(20_000));
+        publish(&bus.bus, "t", message.as_bytes(), 0);
+        read(&mut client, b"x>\n\n");
+    }
+    // It reads on, and finds that this is not all.
+    client.send_bytes(&window(SLOW));
+    assert_eq!(until(&mut client, kind::RST_STREAM), SLOW);
+    publish(&bus.bus, "t", b"still here", 0);
+    read(&mut client, b"still here\n\n");
 }

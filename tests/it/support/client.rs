@@ -205,6 +205,11 @@ impl Client {
         self.take(len).expect("so many bytes")
     }
 
+    /// The same, if the connection does not end before.
+    pub fn try_bytes(&mut self, len: usize) -> Result<Vec<u8>, End> {
+        self.take(len)
+    }
+
     /// Puts back what `bytes` gave.
     pub fn give_back(&mut self, bytes: Vec<u8>) {
         self.input.drain(..std::mem::take(&mut self.taken));

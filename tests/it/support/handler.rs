@@ -11,13 +11,15 @@ use actix_http::StatusCode;
 use bytes::Bytes;
 use fanbus::actors::frame::{Kind, message_header};
 use fanbus::actors::hub::{Command, Orders};
+use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
 use fanbus::actors::session::{Inbox, SessionKey};
 use fanbus::actors::topic::Topic;
+use fanbus::http::events::EventStream;
 use fanbus::http::handler::{Call, Handler};
 use fanbus::http::replies::{ReplyBox, ReplyKey};
 use fanbus::http::request::Body;
-use fanbus::http::response::Response;
+use fanbus::http::response::{Body as ResponseBody, Response};
 use fanbus::http::router::EndpointId;
 use fanbus::ipc::{Bus, Draft};
 
@@ -54,6 +56,8 @@ pub struct Scripted {
     /// False: the handler's mailbox is full.
     pub has_room: Arc<AtomicBool>,
     pub watches: Arc<AtomicBool>,
+    /// Of event streams.
+    pub stream_limits: Limits,
     sessions: RefCell<HashMap<u64, Client>>,
 }
 
@@ -66,11 +70,11 @@ struct Client {
 impl Scripted {
     pub fn start(
         bus: Bus,
-        orders: Orders,
-        replies: ReplyBox,
+        (orders, replies): (Orders, ReplyBox),
         seen: mpsc::Sender<Seen>,
         has_room: Arc<AtomicBool>,
         watches: Arc<AtomicBool>,
+        stream_limits: Limits,
     ) -> Rc<dyn Handler> {
         Rc::new(Self {
             bus,
@@ -79,6 +83,7 @@ impl Scripted {
             seen: Mutex::new(seen),
             has_room,
             watches,
+            stream_limits,
             sessions: RefCell::default(),
         })
     }
@@ -156,6 +161,19 @@ impl Scripted {
         }
     }
 
+    fn events(&self, topic: &str) -> Response {
+        Response {
+            body: ResponseBody::Events(Box::new(EventStream {
+                topic: Topic::new(topic).expect("a topic"),
+                last: None,
+                last_event_id: None,
+                retry_ms: 100,
+                limits: self.stream_limits.clone(),
+            })),
+            ..Response::sentence(StatusCode::OK, "")
+        }
+    }
+
     fn subscribe(&self, session: SessionKey, topic: &str) {
         let topic = Topic::new(topic).expect("a topic");
         self.bus.add_interest(topic.hash());
@@ -223,6 +241,7 @@ impl Handler for Scripted {
             http::HELLO => Response::sentence(StatusCode::OK, "hello"),
             http::BODY => Response::sentence(StatusCode::OK, body.len().to_string()),
             http::BIG => Response::sentence(StatusCode::OK, "x".repeat(32 << 20)),
+            http::EVENTS => self.events(&call.values[0].to_string()),
             _ => return self.tell(Seen::Held(reply)),
         };
         self.replies.post(|replies| replies.push((reply, response)));

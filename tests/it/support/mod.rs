@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod client;
 pub mod deflate;
+pub mod events;
 pub mod handler;
 pub mod stream;
 pub mod worker;

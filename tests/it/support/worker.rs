@@ -40,6 +40,8 @@ pub mod http {
     pub const BIG: EndpointId = EndpointId(2);
     /// `GET /held`: the test answers.
     pub const HELD: EndpointId = EndpointId(3);
+    /// `GET /events/{topic}`: what is published there, as an event stream.
+    pub const EVENTS: EndpointId = EndpointId(4);
 }
 
 /// A bus of its own for each test, removed at the end.
@@ -144,12 +146,15 @@ impl Worker {
         };
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let (room, its_watches) = (Arc::clone(&has_room), Arc::clone(&watches));
+        let limits = setup.limits;
         let thread = thread::spawn(move || {
             if let Some(on_thread) = setup.on_thread {
                 on_thread();
             }
-            let handler =
-                || Scripted::start(its_bus, its_orders, its_replies, tell, room, its_watches);
+            let handler = || {
+                let boxes = (its_orders, its_replies);
+                Scripted::start(its_bus, boxes, tell, room, its_watches, limits)
+            };
             server.run(handler).expect("it serves until shutdown");
         });
         Self {
@@ -233,6 +238,7 @@ fn routes(setup: &Setup) -> Routes {
         ("/body", http::BODY, "POST"),
         ("/big", http::BIG, "GET"),
         ("/held", http::HELD, "GET"),
+        ("/events/{topic}", http::EVENTS, "GET"),
     ];
     for (path, endpoint, method) in methods {
         let method = method.parse().expect("a method");
@@ -269,11 +275,12 @@ fn routes(setup: &Setup) -> Routes {
     };
     Routes {
         router,
-        http: vec![endpoint; 4],
+        http: vec![endpoint; methods.len()],
         websockets: endpoints,
         redirect_slashes: true,
         compression: false,
         cors: None,
+        max_body_bytes: None,
         fallback: None,
     }
 }

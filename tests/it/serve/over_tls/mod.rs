@@ -6,6 +6,8 @@
 mod closing;
 #[path = "../compression.rs"]
 mod compression;
+#[path = "../events.rs"]
+mod events;
 #[path = "../http.rs"]
 mod http;
 #[path = "../limits.rs"]

@@ -1,0 +1,1 @@
+"""What the paths of a message cost, in instructions: `make cost`."""

@@ -1,0 +1,56 @@
+"""The application whose paths are counted: as little as a handler can do.
+
+python benches/cost/app.py             serves on a free port, in one process
+python benches/cost/app.py publish     publishes, so many times for each line that it is told
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fanbus import Bus, Fanbus, WebSocket
+
+app = Fanbus(name="cost")
+
+MESSAGE = "x1y2" * 32
+
+
+@app.get("/sync")
+def sync() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.get("/async")
+async def asynchronous() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.websocket("/echo")
+async def echo(ws: WebSocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+@app.websocket("/room")
+async def room(ws: WebSocket) -> None:
+    ws.subscribe("room")
+    async for message in ws:
+        app.publish("room", message)
+
+
+def publish() -> None:
+    """Nobody reads, and nobody is woken: this is the publisher's share."""
+    with Bus.open(f"cost-{os.getpid()}") as bus:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            for _ in range(int(line)):
+                bus.publish("room", MESSAGE)
+            print("done", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["publish"]:
+        publish()
+    else:
+        app.run(port=0)

@@ -1,0 +1,209 @@
+"""The load client beside one that was written by others: do they measure the same?
+
+    make .venv/ok-release
+    .venv/bin/python -m benches.independent [--rounds 5] [--seconds 4]
+
+The chat example with two workers has the same load from `fanbus bench fanout` and from the
+library `websockets`, in turn, and both count what arrived. What the server takes for a delivery is
+read from /proc here, for both. A client in Python reads more slowly: its latencies are longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from fanbus import _core
+
+from .compare.keeping import head, new_file
+from .compare.serving import cpu_seconds, end_in_order, serving
+from .compare.systems import ROOT, System
+from .compare.tables import pick, short, spread
+
+CHAT = System(
+    "chat",
+    (
+        *(sys.executable, "-m", "fanbus", "run", "app:app", "--app-dir"),
+        *(str(ROOT / "examples/chat"), "--port", "@PORT@", "--workers", "@WORKERS@"),
+    ),
+)
+WORKERS = 2
+# Nobody may say more than 20 messages per second there.
+SUBSCRIBERS, PUBLISHERS, RATE = 50, 16, 200.0
+BYTES = 128
+# A message's author, its number, and when it was due.
+STAMP = "{run}:{number:08}:{due:020.9f}:"
+PATIENCE_S = 10.0
+
+Figures = dict[str, float]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--raw", action="store_true", help="keep the rounds in benches/raw")
+    options = parser.parse_args()
+    end_in_order()
+    clients: dict[str, Callable[[str, float], Figures]] = {
+        "fanbus bench": of_fanbus,
+        "websockets": of_websockets,
+    }
+    rounds: dict[str, list[Figures]] = {name: [] for name in clients}
+    with serving(CHAT, WORKERS) as (pid, port):
+        for number in range(options.rounds):
+            order = list(clients)
+            for name in order if number % 2 == 0 else reversed(order):
+                url = f"ws://127.0.0.1:{port}/relay/bench{number}"
+                found = measured(pid, partial(clients[name], url, options.seconds))
+                rounds[name].append(found)
+                sys.stderr.write(f"{number + 1}, {name}: {found}\n")
+    if options.raw:
+        system = head([], options.rounds, options.seconds)
+        new_file().write_text(json.dumps({"system": system, "rounds": rounds}, indent=1) + "\n")
+    print(table(rounds))
+    return 0 if all(each["missing"] == 0 for found in rounds.values() for each in found) else 1
+
+
+def measured(pid: int, client: Callable[[], Figures]) -> Figures:
+    """With the CPU of the server over the whole of it, connecting and leaving too."""
+    before = cpu_seconds(pid)
+    found = client()
+    found["cpu_us"] = (cpu_seconds(pid) - before) * 1e6 / found["delivered"]
+    return found
+
+
+def of_fanbus(url: str, seconds: float) -> Figures:
+    found: dict[str, Any] = _core.bench(
+        {
+            "mode": "fanout",
+            "url": url,
+            "seconds": seconds,
+            "warmup": 0.0,
+            "connections": SUBSCRIBERS,
+            "publishers": PUBLISHERS,
+            "rate": RATE,
+            "bytes": BYTES,
+        },
+        lambda *_: None,
+    )
+    names = {"p50_us": "latency_us.p50", "p99_us": "latency_us.p99"}
+    names |= {name: name for name in ("sent", "delivered", "missing", "orders")}
+    return {name: pick(found, path) or 0.0 for name, path in names.items()}
+
+
+def of_websockets(url: str, seconds: float) -> Figures:
+    return asyncio.run(Crowd(url).measure(seconds))
+
+
+@dataclass
+class Crowd:
+    """As many connections as the other client has, with the same messages at the same times."""
+
+    url: str
+    run: str = field(default_factory=lambda: os.urandom(4).hex())
+    # Of each connection, in the order in which they came.
+    numbers: list[list[int]] = field(default_factory=list)
+    waited_us: list[float] = field(default_factory=list)
+    ready: set[int] = field(default_factory=set)
+
+    async def measure(self, seconds: float) -> Figures:
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = [
+                await stack.enter_async_context(connect(self.url, compression=None))
+                for _ in range(SUBSCRIBERS + PUBLISHERS)
+            ]
+            self.numbers = [[] for _ in sockets]
+            readers = [asyncio.create_task(self.read(*each)) for each in enumerate(sockets)]
+            publishers = sockets[SUBSCRIBERS:]
+            await self.probe(publishers[0], len(sockets))
+            sent = await self.publish(publishers, seconds)
+            deadline = time.monotonic() + PATIENCE_S
+            while self.delivered < sent * len(sockets) and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+            for reader in readers:
+                reader.cancel()
+        return {
+            "sent": sent,
+            "delivered": self.delivered,
+            "missing": sent * len(sockets) - self.delivered,
+            "orders": len({tuple(numbers) for numbers in self.numbers}),
+            "p50_us": quantile(self.waited_us, 0.5),
+            "p99_us": quantile(self.waited_us, 0.99),
+        }
+
+    @property
+    def delivered(self) -> int:
+        return sum(len(set(numbers)) for numbers in self.numbers)
+
+    async def probe(self, publisher: ClientConnection, everybody: int) -> None:
+        """Until everybody is there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.ready) < everybody:
+            await publisher.send(f"{self.run}:probe")
+            await asyncio.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{len(self.ready)} of {everybody} connections got a message.")
+
+    async def publish(self, publishers: list[ClientConnection], seconds: float) -> int:
+        begun = time.monotonic()
+        count = int(seconds * RATE)
+        for number in range(count):
+            due = begun + number / RATE
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            stamp = STAMP.format(run=self.run, number=number, due=due)
+            await publishers[number % len(publishers)].send(stamp.ljust(BYTES, "."))
+        return count
+
+    async def read(self, index: int, socket: ClientConnection) -> None:
+        async for message in socket:
+            run, _, rest = str(message).partition(":")
+            if run != self.run:
+                continue
+            if rest == "probe":
+                self.ready.add(index)
+                continue
+            number, due, _ = rest.split(":", 2)
+            self.numbers[index].append(int(number))
+            self.waited_us.append((time.monotonic() - float(due)) * 1e6)
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[int(part * (len(values) - 1))] if values else 0.0
+
+
+def table(rounds: dict[str, list[Figures]]) -> str:
+    lines = [
+        "| client | sent | delivered | missing | orders | server CPU, µs | spread "
+        "| p50 / p99, µs |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in rounds.items():
+
+        def column(key: str, found: list[Figures] = found) -> list[float]:
+            return [each[key] for each in found]
+
+        counts = (f"{sum(column(key)):,.0f}" for key in ("sent", "delivered", "missing"))
+        cpu = column("cpu_us")
+        latency = (f"{statistics.median(column(key)):,.0f}" for key in ("p50_us", "p99_us"))
+        lines.append(
+            f"| {name} | {' | '.join(counts)} | {max(column('orders')):.0f} "
+            f"| {short(statistics.median(cpu))} | {spread(cpu)} | {' / '.join(latency)} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

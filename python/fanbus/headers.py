@@ -1,0 +1,25 @@
+"""The headers of what is answered: lines of a name and a value, which stay lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+__all__ = ["header_line", "header_lines"]
+
+_FORBIDDEN = "\r\n\0"
+
+
+def header_line(name: str, value: object) -> tuple[str, str]:
+    """One header; ValueError if it would break out of its line (RFC 9110 section 5.5)."""
+    line = (name, str(value))
+    if any(character in part for part in line for character in _FORBIDDEN) or not name:
+        raise ValueError(f"The header {name!r}: {value!r} has a line break or no name.")
+    return line
+
+
+def header_lines(
+    given: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+) -> list[tuple[str, str]]:
+    """What a user gave as headers, checked."""
+    pairs = given.items() if isinstance(given, Mapping) else given or ()
+    return [header_line(name, value) for name, value in pairs]

@@ -1,0 +1,245 @@
+"""Models: JSON bodies as Python's objects, and back.
+
+msgspec and pydantic do the work, if they are installed; each gets its own models, and neither is
+needed until there is one. Without them, dataclasses, dates, UUIDs and the like can be sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args, is_typeddict
+
+from fanbus.exceptions import HTTPError, Problem, ValidationError
+
+__all__ = ["Decoder", "decoder", "has_model", "is_model", "schemas", "simpler"]
+
+_MOST_PROBLEMS = 1000
+"""A body has room for millions, and the answer would be many times as large as it."""
+
+
+# What is sent
+
+
+def is_model(value: Any) -> bool:
+    """Whether a handler may return it as it is."""
+    return not isinstance(value, type) and _is_model_class(type(value))
+
+
+def simpler(value: Any) -> Any:
+    """What JSON itself has no word for as something simpler, or as JSON that is bytes. TypeError if
+    nobody has a word for it.
+
+    What is inside of it may need the same; Rust asks again, and knows how deep that may go.
+    """
+    kind = type(value)
+    pydantic = getattr(kind, "__pydantic_serializer__", None)
+    if pydantic is not None:
+        text: bytes = pydantic.to_json(value, by_alias=True)
+        return text
+    if hasattr(kind, "__struct_fields__"):
+        struct: bytes = importlib.import_module("msgspec").json.encode(value, enc_hook=_plain)
+        return struct
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Something simpler that says the same."""
+    from datetime import date, time  # here and below: only who sends one pays for them
+    from decimal import Decimal
+    from enum import Enum
+    from uuid import UUID
+
+    if hasattr(type(value), "__pydantic_serializer__"):
+        return type(value).__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: getattr(value, field.name) for field in fields}
+    if isinstance(value, (date, time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, (UUID, Decimal)):
+        return str(value)
+    if isinstance(value, Enum) and not isinstance(value.value, bytes):
+        return value.value
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    raise TypeError(
+        f"Object of type {type(value).__name__} is not JSON serializable. Turn it into dict, list, "
+        "str, a number, a date, a UUID, an enum, a dataclass, or a model of msgspec or pydantic."
+    )
+
+
+# What is received
+
+
+class Decoder(ABC):
+    """Reads a JSON body as one type."""
+
+    @abstractmethod
+    def decode(self, body: bytes) -> Any:
+        """ValidationError for a value that does not fit, HTTPError 400 for what is no JSON."""
+
+
+def has_model(annotation: Any) -> bool:
+    """Whether it is a model, or is made of some."""
+    return _is_model_class(annotation) or any(map(has_model, get_args(annotation)))
+
+
+def decoder(annotation: Any) -> Decoder:
+    """What reads bodies of this type. TypeError, a sentence, if nothing installed can."""
+    libraries: dict[str, type[_Msgspec | _Pydantic]] = {"pydantic": _Pydantic}
+    if not _is_pydantic(annotation):
+        libraries = {"msgspec": _Msgspec, **libraries}
+    reasons = []
+    for library, kind in libraries.items():
+        try:
+            return kind(annotation)
+        except ImportError:
+            reasons.append(f"{library} is not installed (pip install {library})")
+        except Exception as error:  # noqa: BLE001 - each library has its own way to refuse
+            reasons.append(f"{library} says: {error}")
+    raise TypeError(f"JSON bodies are read by {' or '.join(libraries)}; {'; '.join(reasons)}")
+
+
+class _Msgspec(Decoder):
+    _PLACE = re.compile(r" - at `(?P<key>key in )?\$(?P<path>.*)`$")
+    _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+
+    def __init__(self, annotation: Any) -> None:
+        self._msgspec = importlib.import_module("msgspec")
+        self._decode = self._msgspec.json.Decoder(annotation).decode
+
+    def decode(self, body: bytes) -> Any:
+        try:
+            try:
+                return self._decode(body)
+            except self._msgspec.ValidationError as error:
+                # It has stopped there: what comes behind it may be no JSON.
+                self._msgspec.json.decode(body)
+                raise ValidationError([self._problem(str(error))]) from None
+        except (self._msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _no_json(error) from None
+        except RecursionError:
+            raise _no_json("it is nested too deeply") from None
+
+    def _problem(self, text: str) -> Problem:
+        """msgspec says the place at the end: "Expected `int`, got `str` - at `$.items[0].n`"."""
+        found = self._PLACE.search(text)
+        place: list[str | int] = ["body"]
+        if found:
+            for step in self._STEP.finditer(found["path"]):
+                if step["name"] is not None:
+                    place.append(step["name"])
+                elif step["index"] is not None:
+                    place.append(int(step["index"]))
+            text = text[: found.start()]
+        missing = re.fullmatch(r"Object missing required field `(.*)`", text)
+        if missing:
+            return {"loc": [*place, missing[1]], "msg": "is missing", "type": "missing"}
+        return {"loc": place, "msg": text, "type": "invalid"}
+
+
+class _Pydantic(Decoder):
+    def __init__(self, annotation: Any) -> None:
+        pydantic = importlib.import_module("pydantic")
+        self._error = pydantic.ValidationError
+        self._validate = pydantic.TypeAdapter(annotation).validate_json
+
+    def decode(self, body: bytes) -> Any:
+        try:
+            return self._validate(body)
+        except self._error as error:
+            count = error.error_count()
+            if count > _MOST_PROBLEMS:
+                several = f"{count} values are wrong, of which none is named"
+                raise ValidationError(
+                    [{"loc": ["body"], "msg": several, "type": "invalid"}]
+                ) from None
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            raise _no_json(found[0]["msg"])
+        raise ValidationError(
+            [
+                {"loc": ["body", *each["loc"]], "msg": each["msg"], "type": each["type"]}
+                for each in found
+            ]
+        )
+
+
+def _no_json(error: object) -> HTTPError:
+    return HTTPError(400, f"The body is not valid JSON: {error}")
+
+
+# What a document says of them
+
+
+def schemas(
+    received: Iterable[Any], sent: Iterable[Any], reference: str
+) -> tuple[dict[tuple[str, int], Any], dict[str, Any]]:
+    """JSON Schemas of types that have models in them, by ("received", number) and ("sent", number),
+    and those of the models that they refer to, by name.
+
+    `reference` has `{name}` in it. TypeError, a sentence, for a type that has none.
+    """
+    found: dict[tuple[str, int], Any] = {}
+    components: dict[str, Any] = {}
+    for_pydantic: dict[tuple[str, int], Any] = {}
+    for_msgspec: dict[tuple[str, int], Any] = {}
+    for side, all_of_it in (("received", received), ("sent", sent)):
+        for number, annotation in enumerate(all_of_it):
+            chosen = for_pydantic if _reads_pydantic(annotation) else for_msgspec
+            chosen[side, number] = annotation
+    if for_msgspec:
+        msgspec = importlib.import_module("msgspec")
+        made, components = msgspec.json.schema_components(
+            list(for_msgspec.values()), ref_template=reference
+        )
+        found.update(zip(for_msgspec, made, strict=True))
+    if for_pydantic:
+        made_too, definitions = _pydantic_schemas(for_pydantic, reference)
+        if definitions.keys() & components.keys():  # two models of one name: these get a longer one
+            longer = reference.replace("{name}", "pydantic.{name}")
+            made_too, definitions = _pydantic_schemas(for_pydantic, longer)
+            definitions = {f"pydantic.{name}": schema for name, schema in definitions.items()}
+        found.update(made_too)
+        components.update(definitions)
+    return found, components
+
+
+def _pydantic_schemas(
+    types: Mapping[tuple[str, int], Any], reference: str
+) -> tuple[dict[tuple[str, int], Any], dict[str, Any]]:
+    adapter = importlib.import_module("pydantic").TypeAdapter
+    modes = {"received": "validation", "sent": "serialization"}
+    inputs = [(key, modes[key[0]], adapter(annotation)) for key, annotation in types.items()]
+    made, rest = adapter.json_schemas(inputs, ref_template=reference.replace("{name}", "{model}"))
+    by_key = {key: schema for (key, _), schema in made.items()}
+    return by_key, rest.get("$defs", {})
+
+
+def _reads_pydantic(annotation: Any) -> bool:
+    """Which of the two has read, or would read, bodies of this type."""
+    if _is_pydantic(annotation):
+        return True
+    return isinstance(decoder(annotation), _Pydantic)
+
+
+def _is_model_class(annotation: Any) -> bool:
+    return (
+        _is_pydantic_class(annotation)
+        or hasattr(annotation, "__struct_fields__")
+        or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
+        or is_typeddict(annotation)
+    )
+
+
+def _is_pydantic(annotation: Any) -> bool:
+    """Whether there is a model of pydantic in it."""
+    return _is_pydantic_class(annotation) or any(map(_is_pydantic, get_args(annotation)))
+
+
+def _is_pydantic_class(annotation: Any) -> bool:
+    return isinstance(annotation, type) and hasattr(annotation, "__pydantic_serializer__")

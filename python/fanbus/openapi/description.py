@@ -1,0 +1,62 @@
+"""What a decorator says of a route for the OpenAPI document, besides its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from fanbus.exceptions import RouteError
+
+__all__ = ["Described", "Description"]
+
+
+class Described(TypedDict, total=False):
+    """As it is written: `@app.get("/", tags=["shop"])`."""
+
+    include_in_schema: bool
+    """False: the document does not have the route."""
+    tags: Iterable[str]
+    """What it is listed under; by default the name of the router around it."""
+    responses: Mapping[int, Any]
+    """Answers that the return annotation does not say, by status: a text, or a type."""
+    deprecated: bool
+    """Clients should not use it any more."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The same, checked."""
+
+    is_included: bool = True
+    tags: tuple[str, ...] = ()
+    responses: Mapping[int, Any] = field(default_factory=dict)
+    is_deprecated: bool = False
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any], path: str) -> Description:
+        """RouteError for what cannot be."""
+        unknown = given.keys() - Described.__annotations__.keys()
+        if unknown:
+            known = ", ".join(Described.__annotations__)
+            raise RouteError(
+                f'The route "{path}": there is no option {min(unknown)}. Those for the OpenAPI '
+                f"document are {known}."
+            )
+        tags = given.get("tags", ())
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise RouteError(f'The route "{path}": tags={tags!r} is a list of texts.')
+        responses = given.get("responses", {})
+        if not isinstance(responses, Mapping) or not all(
+            isinstance(status, int) and 200 <= status <= 599 for status in responses
+        ):
+            raise RouteError(
+                f'The route "{path}": responses={responses!r} is a dict by status, as in '
+                '{404: "There is no such order"}.'
+            )
+        return cls(
+            bool(given.get("include_in_schema", True)),
+            tuple(tags),
+            dict(responses),
+            bool(given.get("deprecated", False)),
+        )

@@ -1,0 +1,324 @@
+"""The OpenAPI document, made of the routes as they are served.
+
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from fanbus._core import to_json
+from fanbus.annotations import resolved
+from fanbus.events import EventStream
+from fanbus.exceptions import FanbusError, RouteError
+from fanbus.handlers import location, signature
+from fanbus.inputs import Input
+from fanbus.models import decoder, has_model, schemas
+from fanbus.openapi.settings import OpenAPI
+from fanbus.routes import Served
+from fanbus.scalars import scalar
+
+__all__ = ["document"]
+
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_REFERENCE = "#/components/schemas/{name}"
+_REFUSAL = "fanbus.ValidationError"
+_CONVERTERS: dict[str, dict[str, Any]] = {
+    "str": {"type": "string", "minLength": 1},
+    "path": {"type": "string", "minLength": 1},
+    "int": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "float": {"type": "number", "minimum": 0},
+    "uuid": {"type": "string", "format": "uuid"},
+}
+_PROBLEMS = {
+    "type": "object",
+    "description": "What is wrong with the values of a request.",
+    "required": ["detail"],
+    "properties": {
+        "detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg", "type"],
+                "properties": {
+                    "loc": {
+                        "type": "array",
+                        "description": "Where: path, query, header, cookie or body, and the name.",
+                        "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                    },
+                    "msg": {"type": "string", "description": "What is wrong."},
+                    "type": {"type": "string", "description": "missing, invalid, or more exact."},
+                },
+            },
+        }
+    },
+}
+
+
+@dataclass
+class _Models:
+    """Types whose schemas the libraries make, all at once; each place is filled in then."""
+
+    types: dict[str, list[Any]] = field(default_factory=lambda: {"received": [], "sent": []})
+    places: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, side: str, annotation: Any) -> dict[str, Any]:
+        """A schema that is empty until `fill`."""
+        place: dict[str, Any] = {}
+        self.places[side, len(self.types[side])] = place
+        self.types[side].append(annotation)
+        return place
+
+    def fill(self) -> dict[str, Any]:
+        """The models that are referred to, by name."""
+        try:
+            made, components = schemas(self.types["received"], self.types["sent"], _REFERENCE)
+        except Exception as error:
+            raise FanbusError(f"The OpenAPI document cannot be made: {error}") from error
+        for key, place in self.places.items():
+            place.update(made[key])
+        return components
+
+
+def document(
+    name: str,
+    served: Sequence[Served],
+    settings: OpenAPI,
+    *,
+    parameters: Callable[[str], Mapping[str, str]],
+    template: Callable[[str], str],
+) -> dict[str, Any]:
+    """The document of an application. FanbusError if a type has no schema.
+
+    `parameters` are those of a path, with their converters; `template` is a path as OpenAPI has it.
+    """
+    models = _Models()
+    paths: dict[str, dict[str, Any]] = {}
+    tags: dict[str, None] = {}
+    ids: set[str] = set()
+    included = [each for each in served if each.route.described.is_included]
+    for each in included:
+        route = each.route
+        methods = [method.lower() for method in route.methods if method.lower() in _METHODS]
+        for method in methods:
+            operation = _operation(each, parameters(route.path), models)
+            wanted = route.name if len(methods) == 1 else f"{route.name}.{method}"
+            operation["operationId"] = _unused(wanted, ids)
+            tags.update(dict.fromkeys(operation.get("tags", ())))
+            paths.setdefault(template(route.path), {})[method] = operation
+    components = models.fill()
+    if any(each.handler.inputs for each in included):
+        components[_REFUSAL] = _PROBLEMS
+    made: dict[str, Any] = {
+        "openapi": "3.1.1",
+        "info": {"title": settings.title or name, "version": settings.version},
+        "paths": paths,
+    }
+    if settings.description:
+        made["info"]["description"] = settings.description
+    if components:
+        made["components"] = {"schemas": dict(sorted(components.items()))}
+    if tags:
+        made["tags"] = [{"name": tag} for tag in tags]
+    return deepcopy(made)  # parts of it are everybody's
+
+
+def _operation(served: Served, converters: Mapping[str, str], models: _Models) -> dict[str, Any]:
+    route, inputs = served.route, served.handler.inputs
+    operation = _told(route.function, route.name)
+    tags = route.described.tags or ((route.group,) if route.group else ())
+    if tags:
+        operation["tags"] = list(tags)
+    if route.described.is_deprecated:
+        operation["deprecated"] = True
+    by_name = {each.name: each for each in inputs if each.place == "path"}
+    listed = [
+        _parameter(by_name[name])
+        if name in by_name
+        else {"name": name, "in": "path", "required": True, "schema": _CONVERTERS[converter]}
+        for name, converter in converters.items()
+    ]
+    listed += [_parameter(each) for each in inputs if each.place not in ("path", "body")]
+    if listed:
+        operation["parameters"] = listed
+    responses = _responses(route.function, models)
+    refusals = _refusals(inputs, converters)
+    for body in (each for each in inputs if each.place == "body"):
+        operation["requestBody"] = {
+            **({"description": body.description} if body.description else {}),
+            "required": body.is_required,
+            "content": {"application/json": {"schema": models.add("received", body.annotation)}},
+        }
+    for status, said in route.described.responses.items():
+        responses[str(status)] = _said(status, said, models)
+    operation["responses"] = dict(sorted({**refusals, **responses}.items()))
+    return operation
+
+
+def _told(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """What the docstring says: its first paragraph, and the rest."""
+    text = inspect.getdoc(function) if hasattr(function, "__name__") else None
+    first, _, rest = (text or "").partition("\n\n")
+    plain = name.rpartition(".")[2].replace("_", " ").strip()
+    told: dict[str, Any] = {"summary": " ".join(first.split()) or plain.capitalize()}
+    if rest.strip():
+        told["description"] = rest.strip()
+    return told
+
+
+def _parameter(given: Input) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": given.name, "in": given.place, "required": given.is_required}
+    if given.description:
+        said["description"] = given.description
+    if given.deprecated:
+        said["deprecated"] = True
+    said["schema"] = dict(given.schema)
+    if not given.is_required and given.default is not None:
+        with suppress(TypeError, ValueError):  # what JSON cannot say, only the handler knows
+            said["schema"]["default"] = json.loads(to_json(given.default))
+    return said
+
+
+def _refusals(inputs: Sequence[Input], converters: Mapping[str, str]) -> dict[str, Any]:
+    """What Fanbus answers before the handler is called."""
+    texts = {}
+    if {"int", "float", "uuid"} & set(converters.values()):
+        texts[404] = "The path has something else where a parameter is"
+    if any(each.place == "body" for each in inputs):
+        texts[400] = "The body is not JSON"
+        texts[413] = "The body is too large"
+        texts[415] = "The body says that it is something else than JSON"
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    refusals: dict[str, Any] = {
+        str(status): {"description": text, "content": content} for status, text in texts.items()
+    }
+    if inputs:
+        schema = {"$ref": _REFERENCE.format(name=_REFUSAL)}
+        refusals["422"] = {
+            "description": "A value is missing or wrong",
+            "content": {"application/json": {"schema": schema}},
+        }
+    return refusals
+
+
+def _responses(function: Callable[..., Any], models: _Models) -> dict[str, Any]:
+    """What the return annotation says."""
+    try:
+        found = signature(inspect.unwrap(function)).return_annotation
+        annotation = Any if found is inspect.Signature.empty else _resolved_return(function, found)
+    except (RouteError, TypeError, ValueError):  # it is for people only: the handler works without
+        annotation = Any
+    responses: dict[str, Any] = {}
+    for status, kind in _answers(annotation):
+        response = responses.setdefault(status, {"description": _phrase(status)})
+        for content_type, schema in _content(kind, models):
+            content = response.setdefault("content", {})
+            known = content.setdefault(content_type, {"schema": schema})["schema"]
+            if known is not schema:
+                several = known["anyOf"] if known.keys() == {"anyOf"} else [known]
+                content[content_type]["schema"] = {"anyOf": [*several, schema]}
+    return responses
+
+
+def _resolved_return(function: Callable[..., Any], annotation: Any) -> Any:
+    # A hint of None means the type of None.
+    found = resolved(annotation, function, "return", location(function))
+    return None if found is type(None) else found
+
+
+def _answers(annotation: Any) -> Iterator[tuple[str, Any]]:
+    """Statuses, and what comes with each."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from _answers(each)
+        return
+    if annotation is None or annotation is type(None):
+        yield "204", Any
+        return
+    arguments = get_args(annotation)
+    if get_origin(annotation) is tuple and 2 <= len(arguments) <= 3 and arguments[1] is not ...:
+        kind = Any if arguments[0] is type(None) else arguments[0]
+        if get_origin(arguments[1]) is Literal:
+            for status in get_args(arguments[1]):
+                yield str(int(status)), kind
+        else:
+            yield "default", kind
+        return
+    yield "200", annotation
+
+
+def _content(kind: Any, models: _Models) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The media type of an answer and its schema; nothing if only the handler knows."""
+    origin = get_origin(kind) or kind
+    if isinstance(origin, type) and issubclass(origin, str):
+        yield "text/plain", {"type": "string"}
+    elif isinstance(origin, type) and issubclass(origin, bytes):
+        yield "application/octet-stream", {}
+    elif origin is EventStream:
+        yield "text/event-stream", {}
+    elif has_model(kind) or (isinstance(origin, type) and issubclass(origin, (dict, list))):
+        yield "application/json", _sent(kind, models)
+    elif isinstance(origin, type) and issubclass(origin, (Iterator, AsyncIterable)):
+        yield "text/plain", {"type": "string"}
+
+
+def _sent(kind: Any, models: _Models) -> dict[str, Any]:
+    """The schema of JSON that is made of a type."""
+    if has_model(kind):
+        try:
+            decoder(kind)
+        except TypeError:  # a dataclass, and no library that knows its schema
+            return {}
+        return models.add("sent", kind)
+    arguments = get_args(kind)
+    origin = get_origin(kind) or kind
+    if origin is Annotated:
+        return _sent(arguments[0], models)
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_sent(each, models) for each in arguments]}
+    if kind is type(None):
+        return {"type": "null"}
+    if origin is list:
+        return {"type": "array", "items": _sent(arguments[0], models) if arguments else {}}
+    if origin is dict:
+        values = _sent(arguments[1], models) if arguments else {}
+        return {"type": "object", **({"additionalProperties": values} if values else {})}
+    known = scalar(kind)
+    return dict(known.schema) if known else {}
+
+
+def _said(status: int, said: Any, models: _Models) -> dict[str, Any]:
+    """An answer that a decorator tells of."""
+    if isinstance(said, str):
+        return {"description": said}
+    response: dict[str, Any] = {"description": _phrase(str(status))}
+    for content_type, schema in () if said is None else _content(said, models):
+        response["content"] = {content_type: {"schema": schema}}
+    return response
+
+
+def _phrase(status: str) -> str:
+    try:
+        return HTTPStatus(int(status)).phrase
+    except ValueError:
+        return "The answer"
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if there is one of that name."""
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}.{number}"
+    taken.add(candidate)
+    return candidate

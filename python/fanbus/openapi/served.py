@@ -1,0 +1,101 @@
+"""The routes that answer with the OpenAPI document, and with the page that shows it.
+
+The page is one file without anything from elsewhere, and may load and run nothing but itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fanbus.openapi.description import Description
+from fanbus.openapi.settings import OpenAPI
+from fanbus.requests import Request
+from fanbus.responses import Response
+from fanbus.routes import HttpRoute
+
+__all__ = ["routes"]
+
+_PAGE = Path(__file__).with_name("page.html")
+_HIDDEN = Description(is_included=False)
+
+
+class _OwnRoute(HttpRoute):
+    """A route that nobody has written."""
+
+    @property
+    def place(self) -> str:
+        return f"Fanbus(openapi=...), which serves {self.path}"
+
+
+def routes(settings: OpenAPI, made: Callable[[], dict[str, Any]]) -> list[HttpRoute]:
+    """`made` gives the document; it is asked once in each process."""
+
+    @cache
+    def written(root_path: str) -> Response:
+        document = made()
+        if root_path:
+            document = {**document, "servers": [{"url": root_path}]}
+        response = Response(document)
+        response.set_etag()
+        return response
+
+    def openapi(request: Request) -> Response:
+        known = written(request.root_path)
+        assert isinstance(known.body, bytes)
+        return Response(known.body, headers=known.headers)
+
+    def docs(request: Request) -> Response:
+        return page(request.root_path + settings.path)
+
+    found = [(settings.path, openapi)]
+    if settings.docs is not None:
+        found.append((settings.docs, docs))
+    return [
+        _OwnRoute(
+            path,
+            function,
+            f"fanbus.{function.__name__}",
+            is_named=True,
+            methods=("GET",),
+            max_body_size=None,
+            described=_HIDDEN,
+        )
+        for path, function in found
+    ]
+
+
+def page(document_url: str) -> Response:
+    """The page, which loads the document from there."""
+    text, policy = _template()
+    response = Response.html(text.replace("{document}", html.escape(document_url, quote=True)))
+    response.headers += [
+        ("content-security-policy", policy),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    return response
+
+
+@cache
+def _template() -> tuple[str, str]:
+    """The page, and what a browser lets it do: its own style and script, and requests to us."""
+    text = _PAGE.read_text(encoding="utf-8")
+    hashes = {}
+    for element in ("style", "script"):
+        found = re.search(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        assert found is not None, f"the page has a {element}"
+        digest = hashlib.sha256(found[1].encode()).digest()
+        hashes[element] = f"'sha256-{base64.b64encode(digest).decode()}'"
+    policy = (
+        f"default-src 'none'; style-src {hashes['style']}; script-src {hashes['script']}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return text, policy

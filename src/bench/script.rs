@@ -1,0 +1,295 @@
+//! Mode `script`: each connection says and hears what a script says, over and over.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::error::Outcome;
+use super::frame::{self, TEXT};
+use super::meter::Meter;
+use super::options::Options;
+use super::pool::TICK;
+use super::report::{Account, Report, report};
+use super::sockets::Sockets;
+use super::target::Target;
+use super::watch::Pulse;
+
+/// What a server says while connections are opened is kept for the script, up to so much of each.
+const MAX_EARLY_BYTES: usize = 64 * 1024;
+
+/// Stand in a text for the connection's number, and for the number of its turn.
+const CLIENT: &str = "$CLIENT";
+const TURN: &str = "$TURN";
+
+/// One line of a script.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Step {
+    /// Sends this as a text message.
+    Send(String),
+    /// Waits for a message that contains this; others are passed over.
+    Expect(String),
+}
+
+/// What a connection does. `again` has something to expect in it, or it would never wait.
+#[derive(Clone, Default, Eq, PartialEq, Debug)]
+pub struct Script {
+    /// Once.
+    pub first: Vec<Step>,
+    /// Then this, over and over: a turn.
+    pub again: Vec<Step>,
+}
+
+impl Script {
+    /// Whether each turn waits for something.
+    pub(super) fn is_bounded(&self) -> bool {
+        let is_expect = |step: &Step| matches!(step, Step::Expect(text) if !text.is_empty());
+        self.again.iter().any(is_expect)
+    }
+
+    fn step(&self, at: usize) -> Option<&Step> {
+        self.first
+            .get(at)
+            .or_else(|| self.again.get(at - self.first.len()))
+    }
+}
+
+/// How far a connection is.
+#[derive(Default)]
+struct Walker {
+    /// The step that comes next, of both parts of the script.
+    at: usize,
+    turns: u64,
+    /// When its turn began.
+    since_ns: u64,
+    /// What it waits for. Empty: it has come to the end of its last turn.
+    expected: String,
+    /// What came before it began.
+    early: VecDeque<Vec<u8>>,
+    early_bytes: usize,
+}
+
+/// What all of them did.
+#[derive(Default)]
+struct Tally {
+    sent: u64,
+    came: u64,
+    passed_over: u64,
+}
+
+pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
+    let target = Target::resolve(&options.url, ["ws", "wss"], options, pulse)?;
+    let mut sockets = Sockets::new(options)?;
+    let mut walkers: Vec<Walker> = Vec::new();
+    walkers.resize_with(options.connections, Walker::default);
+    sockets.open_hearing(
+        &target,
+        options,
+        options.connections,
+        pulse,
+        |index, message| {
+            walkers[index].keep(message);
+        },
+    )?;
+    let mut meter = Meter::new(options, options.connections)?;
+    let mut crowd = Crowd {
+        script: &options.script,
+        walkers,
+        tally: Tally::default(),
+    };
+    crowd.measure(&mut sockets, &mut meter, options.patience, pulse)?;
+    let account = crowd.account(&sockets, options.patience);
+    sockets.leave()?;
+    Ok(report(options, &account, &meter, "turns", None))
+}
+
+struct Crowd<'o> {
+    script: &'o Script,
+    walkers: Vec<Walker>,
+    tally: Tally,
+}
+
+impl Crowd<'_> {
+    fn measure(
+        &mut self,
+        sockets: &mut Sockets,
+        meter: &mut Meter,
+        patience: Duration,
+        pulse: &mut Pulse<'_>,
+    ) -> Outcome<()> {
+        meter.restart();
+        for index in 0..self.walkers.len() {
+            if let Some(unsent) = sockets.outgoing(index) {
+                let walker = &mut self.walkers[index];
+                walker.begin(index, self.script, &mut self.tally, meter, unsent);
+            }
+            sockets.flush(index)?;
+        }
+        let mut deadline = None;
+        loop {
+            let goes_on = meter.goes_on(sockets.pool.slept, pulse)?;
+            let Self {
+                script,
+                walkers,
+                tally,
+            } = self;
+            sockets.turn(TICK, |index, message, unsent| {
+                let walker = &mut walkers[index];
+                walker.hear(message, index, script, tally, meter, unsent);
+            })?;
+            if !goes_on {
+                let now = Instant::now();
+                let is_over = |(index, walker): (usize, &Walker)| {
+                    walker.expected.is_empty() || !sockets.pool.is_open(index)
+                };
+                let all = self.walkers.iter().enumerate().all(is_over);
+                if all || now >= *deadline.get_or_insert(now + patience) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn account(&self, sockets: &Sockets, patience: Duration) -> Account {
+        let waiting = || self.walkers.iter().filter(|it| !it.expected.is_empty());
+        let incoming = &sockets.incoming;
+        let mut faults = Vec::new();
+        if let Some(walker) = waiting().next() {
+            faults.push(format!(
+                "{} connections waited for a message that did not come in the {patience:?} after \
+                 the measurement: one that contains {:?}, for example.",
+                waiting().count(),
+                walker.expected
+            ));
+        }
+        Account {
+            sent: self.tally.sent,
+            delivered: self.tally.came,
+            missing: waiting().count() as u64,
+            foreign: Some(self.tally.passed_over),
+            closed: incoming.closed.clone(),
+            wire_bytes_per_unit: Some(
+                sockets.pool.received as f64 / incoming.messages.max(1) as f64,
+            ),
+            faults,
+            ..Account::default()
+        }
+    }
+}
+
+impl Walker {
+    /// Keeps what comes before it has begun.
+    fn keep(&mut self, message: &[u8]) {
+        if self.early_bytes + message.len() <= MAX_EARLY_BYTES {
+            self.early_bytes += message.len();
+            self.early.push_back(message.to_vec());
+        }
+    }
+
+    /// Goes to the first thing that it has to wait for, which may have come already.
+    fn begin(
+        &mut self,
+        index: usize,
+        script: &Script,
+        tally: &mut Tally,
+        meter: &mut Meter,
+        unsent: &mut Vec<u8>,
+    ) {
+        self.go(index, script, tally, meter, unsent);
+        while let Some(message) = self.early.pop_front() {
+            self.hear(&message, index, script, tally, meter, unsent);
+        }
+    }
+
+    fn hear(
+        &mut self,
+        message: &[u8],
+        index: usize,
+        script: &Script,
+        tally: &mut Tally,
+        meter: &mut Meter,
+        unsent: &mut Vec<u8>,
+    ) {
+        if self.expected.is_empty() || !contains(message, self.expected.as_bytes()) {
+            tally.passed_over += 1;
+            return;
+        }
+        tally.came += 1;
+        self.at += 1;
+        self.go(index, script, tally, meter, unsent);
+    }
+
+    /// Sends until there is something to wait for. After the measurement no turn is begun.
+    fn go(
+        &mut self,
+        index: usize,
+        script: &Script,
+        tally: &mut Tally,
+        meter: &mut Meter,
+        unsent: &mut Vec<u8>,
+    ) {
+        self.expected.clear();
+        loop {
+            let now_ns = meter.now_ns();
+            if self.at == script.first.len() {
+                self.since_ns = now_ns;
+            }
+            match script.step(self.at) {
+                None => {
+                    meter.count(index, self.since_ns, now_ns);
+                    self.turns += 1;
+                    self.at = script.first.len();
+                    if now_ns >= meter.end().as_nanos() as u64 {
+                        return;
+                    }
+                }
+                Some(Step::Send(text)) => {
+                    let text = self.told(text, index);
+                    frame::write(TEXT, text.as_bytes(), unsent);
+                    tally.sent += 1;
+                    self.at += 1;
+                }
+                Some(Step::Expect(text)) => {
+                    self.expected = self.told(text, index);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The text, with its names filled in.
+    fn told(&self, text: &str, index: usize) -> String {
+        text.replace(CLIENT, &index.to_string())
+            .replace(TURN, &self.turns.to_string())
+    }
+}
+
+/// Whether a message has this text in it, which is not empty.
+fn contains(message: &[u8], text: &[u8]) -> bool {
+    message.windows(text.len()).any(|part| part == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_wherever_it_stands() {
+        for (message, text, is_there) in [
+            ("hello", "hello", true),
+            ("hello", "lo", true),
+            ("hello", "hello!", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(contains(message.as_bytes(), text.as_bytes()), is_there);
+        }
+    }
+
+    #[test]
+    fn a_script_whose_turns_wait_for_nothing_has_no_bound() {
+        let expect = || Step::Expect("a".to_owned());
+        let script = |first, again| Script { first, again };
+        assert!(script(vec![], vec![expect()]).is_bounded());
+        assert!(!script(vec![expect()], vec![Step::Send("b".to_owned())]).is_bounded());
+        assert!(!script(vec![expect()], vec![]).is_bounded());
+        assert!(!script(vec![], vec![Step::Expect(String::new())]).is_bounded());
+    }
+}

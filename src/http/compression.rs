@@ -1,0 +1,214 @@
+//! Responses are compressed for clients that take it: zstd, brotli or gzip.
+//!
+//! Each that is on its way holds a compressor, with up to 5 MiB of memory (brotli; zstd 3.4 MiB, gzip
+//! 0.6 MiB), as long as its client takes to read it. So there is a limit to them; what comes above it is
+//! sent as it is.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+use actix_http::Method;
+use actix_http::body::{self, BodySize, BoxBody, MessageBody};
+use actix_http::encoding::Encoder;
+use actix_http::header::{self, ContentEncoding, HeaderMap, HeaderValue};
+use actix_web::http::header::{AcceptEncoding, Encoding, EntityTag, Header};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+
+/// Bodies below this hardly shrink, and fit a packet as they are.
+const SMALLEST: u64 = 1024;
+
+/// Responses of one worker that are compressed at a time.
+const MOST: usize = 128;
+
+/// A stream begins to be compressed only while fewer are: streams may stay for hours, and must not take
+/// all places.
+const MOST_WITH_STREAMS: usize = MOST / 2;
+
+/// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
+const TURN_BYTES: usize = 64 << 10;
+
+/// What is spoken, the preferred one first: the quickest of those that shrink as well.
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::zstd(),
+    Encoding::brotli(),
+    Encoding::gzip(),
+    Encoding::identity(),
+];
+
+/// What others get differs: a cache must know.
+const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+
+/// The compressors of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Compression {
+    places: Rc<Cell<usize>>,
+}
+
+impl Compression {
+    /// Compresses a response that is there, if it shrinks.
+    pub(super) fn whole(&self, response: HttpResponse, request: &HttpRequest) -> HttpResponse {
+        let size = match response.body().size() {
+            BodySize::Sized(size) => size,
+            BodySize::None | BodySize::Stream => 0,
+        };
+        if size < SMALLEST {
+            return response;
+        }
+        self.compress(response, request, MOST)
+    }
+
+    /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
+    /// is not there yet.
+    pub(super) fn stream(&self, response: HttpResponse, request: &HttpRequest) -> HttpResponse {
+        let response = response.map_body(|_, body| match body.size() {
+            BodySize::Stream => BoxBody::new(Turns { body, taken: 0 }),
+            BodySize::None | BodySize::Sized(_) => body, // HEAD
+        });
+        self.compress(response, request, MOST_WITH_STREAMS)
+    }
+
+    fn compress(
+        &self,
+        mut response: HttpResponse,
+        request: &HttpRequest,
+        most: usize,
+    ) -> HttpResponse {
+        let status = response.status().as_u16();
+        let is_whole = matches!(status, 200 | 201 | 203 | 400..=599);
+        if !is_whole || !may_be_compressed(response.headers()) {
+            return response;
+        }
+        let accepted = AcceptEncoding::parse(request).ok();
+        let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
+        let known = match chosen {
+            Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => {
+                Place::take(&self.places, most).map(|place| (encoding, place))
+            }
+            _ => None,
+        };
+        let headers = response.headers_mut();
+        let Some((encoding, place)) = known else {
+            headers.append(header::VARY, VARIES);
+            return response;
+        };
+        weaken(headers);
+        headers.remove(header::ACCEPT_RANGES);
+        if *request.method() == Method::HEAD {
+            headers.append(header::VARY, VARIES);
+            headers.insert(header::CONTENT_ENCODING, encoding.to_header_value());
+            return response.set_body(BoxBody::new(body::None::new()));
+        }
+        response.map_body(|head, body| {
+            let body = Encoder::response(encoding, head, body); // which says so in the head
+            BoxBody::new(Compressed {
+                body,
+                _place: place,
+            })
+        })
+    }
+}
+
+/// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
+fn weaken(headers: &mut HeaderMap) {
+    let tag = headers.get(header::ETAG);
+    let tag = tag.and_then(|tag| EntityTag::from_str(tag.to_str().ok()?).ok());
+    let weak = tag.map(|tag| EntityTag::new_weak(tag.tag().to_owned()).to_string());
+    if let Some(Ok(weak)) = weak.map(HeaderValue::try_from) {
+        headers.insert(header::ETAG, weak);
+    }
+}
+
+/// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
+fn may_be_compressed(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let asks_not_to = text(header::CACHE_CONTROL).is_some_and(|it| it.contains("no-transform"));
+    if asks_not_to || headers.contains_key(header::CONTENT_ENCODING) {
+        return false;
+    }
+    let Some(kind) = text(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = kind.to_ascii_lowercase();
+    kind.starts_with("text/") && kind != "text/event-stream"
+        || ["json", "javascript", "xml", "wasm", "manifest"]
+            .iter()
+            .any(|end| kind.ends_with(end))
+}
+
+/// One of the compressors that there may be.
+struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        if taken.get() >= most {
+            return None;
+        }
+        taken.set(taken.get() + 1);
+        Some(Self(Rc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A body on its way through a compressor, and the place of that.
+struct Compressed {
+    body: Encoder<BoxBody>,
+    _place: Place,
+}
+
+impl MessageBody for Compressed {
+    type Error = <Encoder<BoxBody> as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(task)
+    }
+}
+
+/// A stream that pauses now and then: its compressor takes in more as long as there is more, and might
+/// neither send anything nor let others work.
+struct Turns {
+    body: BoxBody,
+    /// Bytes since the last pause.
+    taken: usize,
+}
+
+impl MessageBody for Turns {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.taken >= TURN_BYTES {
+            self.taken = 0;
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.body).poll_next(task);
+        match &next {
+            Poll::Ready(Some(Ok(piece))) => self.taken += piece.len(),
+            _ => self.taken = 0,
+        }
+        next
+    }
+}

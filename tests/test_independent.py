@@ -1,0 +1,37 @@
+"""The load client and the library `websockets` count the same at the chat example."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benches.compare.serving import serving
+from benches.independent import (
+    CHAT,
+    PUBLISHERS,
+    RATE,
+    SUBSCRIBERS,
+    WORKERS,
+    Figures,
+    measured,
+    of_fanbus,
+    of_websockets,
+    table,
+)
+
+
+def test_both_clients_are_told_everything_in_one_order_and_count_it_alike() -> None:
+    clients = {"fanbus bench": of_fanbus, "websockets": of_websockets}
+    found: dict[str, list[Figures]] = {}
+    with serving(CHAT, WORKERS) as (pid, port):
+        url = f"ws://127.0.0.1:{port}/relay/a"
+        for name, client in clients.items():
+            found[name] = [measured(pid, partial(client, url, 0.5))]
+    for (figures,) in found.values():
+        assert figures["sent"] == 0.5 * RATE
+        assert figures["delivered"] == figures["sent"] * (SUBSCRIBERS + PUBLISHERS)
+        assert figures["missing"] == 0
+        assert figures["orders"] == 1
+        assert figures["p50_us"] > 0
+    told = table(found)
+    assert "| fanbus bench | 100 | 6,600 | 0 | 1 | " in told
+    assert "| websockets | 100 | 6,600 | 0 | 1 | " in told
