@@ -10,11 +10,12 @@ docs/benchmarks.md; what each run printed is kept in benches/raw/.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from pathlib import Path
 
-from .compare.keeping import head, keep_json, raw
+from .compare.keeping import head, new_file
 from .compare.measuring import Run, Times, load
 from .compare.serving import ServerError, end_in_order, serving
 from .compare.systems import ROOT, System
@@ -55,7 +56,8 @@ def main() -> None:
                 run = measure(before, lock, threads, Times(options.seconds, 1.0))
                 results.setdefault(name, []).append(run)
                 sys.stderr.write(f"round {number + 1}: {name}: {run.get(RATE, run)}\n")
-    keep_json(raw(), system, results)
+    kept = {"system": system, "results": results}
+    new_file().write_text(json.dumps(kept, indent=1) + "\n")
     show(results)
 
 
