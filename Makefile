@@ -63,15 +63,20 @@ single: $(VENV)/ok-debug ## the core of the Python tests, served by one process 
 versions: ## the core of the Python tests under each Python from 3.10 to 3.14 that is here (VERSIONS="3.10 3.13")
 	tests/on-each-python
 
+.PHONY: free-threaded
+free-threaded: ## the tests of threads, handlers and sessions under a CPython without the GIL (builds it: minutes at first)
+	tests/free-threaded
+
 .PHONY: loom
 loom: ## the bus under the model checker: every order of its loads and stores (a minute)
 	LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-3} RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test --locked --profile loom --lib ipc::proofs
 
 .PHONY: soak
-soak: ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction
+soak: $(VENV)/ok-debug ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction; memory over 400,000 requests and messages
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
+	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/test_leaks.py
 
 .PHONY: autobahn
 autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a Python 2.7, EXCLUDE=sections, MARKDOWN=1)

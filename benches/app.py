@@ -21,6 +21,15 @@ async def asynchronous() -> dict[str, str]:
     return {"message": "Hello, World!"}
 
 
+@app.get("/compute")
+def compute() -> dict[str, int]:
+    """A millisecond or two of nothing but Python."""
+    total = 0
+    for number in range(20_000):
+        total += number * number % 7
+    return {"total": total}
+
+
 LARGE = b"x" * (1 << 20)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 import segments
 from benching import Unreliable
-from certificates import Certificates
 from outside import Program
 from placing import Run, Running
 from rewriting import Changing
 from running import Server
+
+if TYPE_CHECKING:
+    from certificates import Certificates
 
 _servers = pytest.StashKey[list[Server]]()
 
@@ -69,6 +71,9 @@ def changing(tmp_path: Path) -> Changing:
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
+    # Here, because what it needs is not to be had for each Python that the tests run under.
+    from certificates import Certificates
+
     return Certificates(tmp_path)
 
 

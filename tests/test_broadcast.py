@@ -306,7 +306,7 @@ def test_the_survivors_of_a_killed_worker_miss_nothing(rooms: Server, way: str) 
         survivors = [client for client in crowd if client.close_code is None]
         assert {client.greeting for client in survivors} >= {
             f"in {pid}" for pid in pids if pid != victim
-        }
+        }, [(client.greeting, client.close_code) for client in watch]
         for client in watch:
             assert (client.close_code is not None) == (client.greeting == f"in {victim}")
         await check(survivors, sent)

@@ -71,7 +71,7 @@ pub trait Inbox: 'static {
     fn closed(&self, session: SessionKey, code: u16, reason: &str);
     /// A handler that was told to wait may send again.
     fn room(&self, session: SessionKey);
-    /// May sessions read on?
+    /// May sessions read on? That is, does it have room for messages?
     fn has_room(&self) -> bool;
     /// The turn ends: hand over what was collected. `stalled`: sessions wait for room and want to
     /// hear of it.

@@ -73,6 +73,13 @@ pub struct WebSocketEndpoint {
     pub compression: bool,
 }
 
+impl WebSocketEndpoint {
+    /// Does user code hear of a client before it is let in?
+    pub fn connects_by_user_code(&self) -> bool {
+        self.asks || matches!(self.behaviour, Behaviour::Handler)
+    }
+}
+
 /// What the sessions of a WebSocket endpoint do.
 #[derive(Clone, Debug)]
 pub enum Behaviour {

@@ -138,7 +138,7 @@ async fn reply(
         },
     };
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
-    if is_busy() || !worker.handler.has_room() {
+    if is_busy() || !worker.handler.has_room_for_request(endpoint) {
         return too_busy().into_http();
     }
     let body = if is_missed || asking.is_some() {

@@ -6,6 +6,7 @@
 //! cancellation, time-outs, context variables and `current_task` are what people know; but it is
 //! resumed by a direct call from the drain instead of a trip through the loop.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
@@ -100,7 +101,8 @@ impl Waiter {
             ));
         }
         state.blocking = true;
-        state.cancelled = None;
+        let _old = state.cancelled.take();
+        drop(state);
         Ok(())
     }
 
@@ -121,6 +123,7 @@ impl Waiter {
         }
     }
 
+    /// Not held while Python runs, nor while an object of Python's is let go: that may run Python.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +147,7 @@ impl Waiter {
 
     #[pyo3(signature = (callback, *, context=None))]
     fn add_done_callback(&self, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
-        self.lock().resume = Some((callback, context));
+        let _old = self.lock().resume.replace((callback, context));
     }
 
     fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -152,7 +155,7 @@ impl Waiter {
         match resume {
             Some((known, _)) if known.bind(callback.py()).eq(callback)? => Ok(1),
             other => {
-                self.lock().resume = other;
+                let _none = mem::replace(&mut self.lock().resume, other);
                 Ok(0)
             }
         }

@@ -47,10 +47,11 @@ impl EventLoop {
 
     /// Who is told when the I/O thread has ended.
     pub(super) fn on_stopped(&self, callback: Py<PyAny>) {
-        *self
+        let _old = self
             .on_stopped
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(callback);
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(callback);
     }
 
     /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
@@ -184,7 +185,7 @@ impl EventLoop {
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
         let task = endpoint
-            .call(py, ws.get().values(), subject)
+            .call(py, ws.get().values(), subject, None)
             .and_then(|coroutine| host.start_task(py, &coroutine));
         match task {
             Ok(task) => {

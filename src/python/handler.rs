@@ -19,6 +19,7 @@ use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
 use crate::actors::session::{Inbox, SessionKey};
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
+use crate::http::router::EndpointId;
 
 /// Events on their way to Python's event loop.
 pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;
@@ -58,6 +59,15 @@ impl PythonHandler {
         })
     }
 
+    /// Does the queue have room that a call of this kind waits in?
+    fn has_room_for(&self, asynchronous: bool) -> bool {
+        if asynchronous {
+            self.events.has_room()
+        } else {
+            self.threads.has_room()
+        }
+    }
+
     fn collect(&self, event: Event) {
         self.turn.borrow_mut().events.list.push(event);
     }
@@ -87,7 +97,7 @@ impl Inbox for PythonHandler {
     }
 
     fn has_room(&self) -> bool {
-        self.events.has_room() && self.threads.has_room()
+        self.events.has_room()
     }
 
     fn flush(&self, stalled: bool) {
@@ -115,6 +125,14 @@ impl Handler for PythonHandler {
 
     fn has_room_to_watch(&self) -> bool {
         self.remote.visits.has_room()
+    }
+
+    fn has_room_for_request(&self, endpoint: EndpointId) -> bool {
+        self.has_room_for(self.kinds.request_is_async(endpoint))
+    }
+
+    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool {
+        self.has_room_for(self.kinds.connect_is_async(endpoint))
     }
 
     fn request(&self, call: Call, reply: ReplyKey) {

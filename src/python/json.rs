@@ -4,6 +4,8 @@ use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use super::lock;
+
 /// Nesting deeper than this is refused, as Python's own encoder does with its recursion limit.
 const MOST_LEVELS: usize = 512;
 
@@ -30,7 +32,12 @@ fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyR
     } else if let Ok(number) = value.cast::<PyFloat>() {
         write_float(value, number.value(), out)?;
     } else if let Ok(dict) = value.cast::<PyDict>() {
-        write_dict(dict, out, level)?;
+        if lock::may_be_missing(value.py()) {
+            // As it is at one moment: another thread may change it meanwhile.
+            write_dict(&dict.copy()?, out, level)?;
+        } else {
+            write_dict(dict, out, level)?;
+        }
     } else if let Ok(list) = value.cast::<PyList>() {
         write_items(list.iter(), out, level)?;
     } else if let Ok(tuple) = value.cast::<PyTuple>() {

@@ -22,6 +22,7 @@ mod form;
 mod handler;
 mod history;
 mod json;
+mod lock;
 mod logs;
 mod message;
 mod multidict;

@@ -31,6 +31,9 @@ pub(super) struct Host {
     pub event_loop: Py<PyAny>,
     /// `loop.create_task`, looked up once.
     create_task: Py<PyAny>,
+    /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
+    /// as asynchronous ones find them.
+    context: Py<PyAny>,
     told: Told,
     /// Clients see tracebacks.
     debug: bool,
@@ -66,12 +69,17 @@ impl Host {
         events: EventBox,
     ) -> PyResult<Arc<Self>> {
         let create_task = event_loop.getattr(py, "create_task")?;
+        let context = py
+            .import("contextvars")?
+            .call_method0("copy_context")?
+            .unbind();
         let running = Mutex::default();
         Ok(Arc::new(Self {
             remote,
             endpoints,
             event_loop,
             create_task,
+            context,
             told,
             debug,
             streams: Streams::new(events),
@@ -101,7 +109,7 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
-        let (made, request) = call_http(py, endpoint, call);
+        let (made, request) = call_http(py, endpoint, call, None);
         let started = made.and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
@@ -128,7 +136,7 @@ impl Host {
         call: Call,
         session: SessionKey,
     ) -> PyResult<()> {
-        let (started, label) = self.call_admission(py, call);
+        let (started, label) = self.call_admission(py, call, None);
         match started.and_then(|made| self.start_task(py, &made)) {
             Ok(task) => {
                 let done = Admitted {
@@ -150,12 +158,12 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
-                let (result, request) = call_http(py, endpoint, call);
+                let (result, request) = call_http(py, endpoint, call, Some(&self.context));
                 self.answer(py, reply, &label, result);
                 self.go_on(py, &label, request.as_ref());
             }
             Job::Admit { call, session } => {
-                let (result, label) = self.call_admission(py, call);
+                let (result, label) = self.call_admission(py, call, Some(&self.context));
                 self.admit(py, session, &label, result);
             }
         }
@@ -186,6 +194,7 @@ impl Host {
         &self,
         py: Python<'py>,
         call: Call,
+        context: Option<&Py<PyAny>>,
     ) -> (PyResult<Bound<'py, PyAny>>, String) {
         let endpoint = self
             .endpoints
@@ -198,8 +207,8 @@ impl Host {
         let path = String::from_utf8_lossy(request.head.path());
         let label = format!("the handshake of {path}");
         let subject = Bound::new(py, Request::new(request, endpoint, &values));
-        let result =
-            subject.and_then(|subject| endpoint.call(py, &values, Some(subject.into_any())));
+        let result = subject
+            .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
         (result, label)
     }
 
@@ -303,17 +312,18 @@ fn call_http<'py>(
     py: Python<'py>,
     endpoint: &Endpoint,
     call: Call,
+    context: Option<&Py<PyAny>>,
 ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
     } = call;
     let Some(request) = request else {
-        return (endpoint.call(py, &values, None), None);
+        return (endpoint.call(py, &values, None, context), None);
     };
     match Bound::new(py, Request::new(request, endpoint, &values)) {
         Ok(subject) => {
             let request = subject.clone().unbind();
-            let result = endpoint.call(py, &values, Some(subject.into_any()));
+            let result = endpoint.call(py, &values, Some(subject.into_any()), context);
             (result, Some(request))
         }
         Err(error) => (Err(error), None),
@@ -398,7 +408,7 @@ impl Ended {
 impl Ended {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let ws = self.ws.get();
-        self.host.running().remove(&ws.key());
+        let _running = self.host.running().remove(&ws.key());
         match task.call_method0("result") {
             Ok(_) => ws.finish(1000, "", None),
             Err(error) => self.failed(task.py(), ws, error),

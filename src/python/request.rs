@@ -1,7 +1,7 @@
 //! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
 use actix_http::Method;
@@ -11,8 +11,9 @@ use bytes::Bytes;
 use percent_encoding::percent_decode;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::Ready;
 use super::errors::HTTPError;
@@ -183,7 +184,7 @@ pub(super) struct Request {
     /// The thread whose callers await what they ask for: that of the event loop. None: nobody does.
     /// A synchronous function that an asynchronous one has called on another thread gets the values.
     loop_thread: Option<ThreadId>,
-    state: PyOnceLock<Py<PyDict>>,
+    state: OnceLock<Py<PyDict>>,
     /// As a synchronous function reads it, and as an asynchronous one does.
     forms: [PyOnceLock<Py<PyAny>>; 2],
     after: Mutex<After>,
@@ -221,7 +222,7 @@ impl Request {
             body,
             // It is made where an asynchronous function is called.
             loop_thread: endpoint.asynchronous.then(|| thread::current().id()),
-            state: PyOnceLock::new(),
+            state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
             after: Mutex::new(After::Open(Vec::new())),
         }
@@ -376,7 +377,8 @@ impl Request {
     /// Yours: kept as long as the request.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        let state = self.state.get_or_init(py, || PyDict::new(py).unbind());
+        let make = || PyDict::new(py).unbind();
+        let state = self.state.get_or_init_py_attached(py, make);
         state.bind(py).clone()
     }
 
@@ -449,6 +451,11 @@ impl Request {
             form.call1((pairs, is_awaited)).map(Bound::unbind)
         })?;
         self.give(form.bind(py).clone())
+    }
+
+    /// A `state` that knows its request would else never be freed.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.state.get())
     }
 
     fn __repr__(&self) -> String {

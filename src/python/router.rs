@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_http::Method;
 use actix_http::header::HeaderValue;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -45,25 +46,35 @@ enum Argument {
 }
 
 impl Endpoint {
-    /// Calls the function with the path's `values` and, where it takes it, the `subject`.
+    /// Calls the function with the path's `values` and, where it takes it, the `subject`; in a copy of
+    /// the `context`, if there is one, so that nobody else sees which context variables it sets.
     pub(super) fn call<'py>(
         &self,
         py: Python<'py>,
         values: &[Value],
         subject: Option<Bound<'py, PyAny>>,
+        context: Option<&Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let callable = self.callable.bind(py);
-        if self.arguments.is_empty() {
+        if self.arguments.is_empty() && context.is_none() {
             return callable.call0();
         }
-        let mut arguments = Vec::with_capacity(self.arguments.len());
+        let mut arguments = Vec::with_capacity(1 + self.arguments.len());
+        if context.is_some() {
+            arguments.push(callable.clone());
+        }
         for argument in &self.arguments {
             arguments.push(match argument {
                 Argument::Subject => subject.clone().expect("it is made for who asks for it"),
                 Argument::Value(at) => to_python(py, &values[*at])?,
             });
         }
-        callable.call1(PyTuple::new(py, arguments)?)
+        let arguments = PyTuple::new(py, arguments)?;
+        let Some(context) = context else {
+            return callable.call1(arguments);
+        };
+        let copy = context.bind(py).call_method0(intern!(py, "copy"))?;
+        copy.call_method1(intern!(py, "run"), arguments)
     }
 
     /// Does the function take the request or the WebSocket?

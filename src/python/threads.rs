@@ -1,6 +1,6 @@
-//! Python threads for synchronous handlers. One thread does the work while handlers are quick;
-//! more are added only when the head of the queue has waited, because a second thread that wants
-//! the GIL slows the first one down.
+//! Python threads for synchronous handlers. As many do the work as Python lets run side by side: one,
+//! because a second thread that wants the GIL slows the first one down; one per core without a GIL.
+//! More are added only when the head of the queue has waited: then all others are blocked.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,6 +35,8 @@ pub(super) struct Threads {
     inside: Mutex<Inside>,
     work: Condvar,
     most: usize,
+    /// So many are started and woken as soon as there is work for them. At least 1, at most `most`.
+    side_by_side: usize,
 }
 
 struct Inside {
@@ -62,7 +64,8 @@ impl Drop for Counted<'_> {
 pub(super) type Runner = dyn Fn(Python<'_>, Job) + Send + Sync;
 
 impl Threads {
-    pub(super) fn new(most: usize) -> Arc<Self> {
+    /// At most so many threads, of which so many can run Python at the same time.
+    pub(super) fn new(most: usize, side_by_side: usize) -> Arc<Self> {
         let inside = Inside {
             queue: VecDeque::new(),
             last_taken: Instant::now(),
@@ -71,10 +74,12 @@ impl Threads {
             stopping: false,
             run: None,
         };
+        let most = most.max(1);
         Arc::new(Self {
             inside: Mutex::new(inside),
             work: Condvar::new(),
-            most: most.max(1),
+            most,
+            side_by_side: side_by_side.clamp(1, most),
         })
     }
 
@@ -88,17 +93,20 @@ impl Threads {
         self.lock().queue.len() < MOST_JOBS
     }
 
-    /// I/O thread: queues `jobs`, and starts the first thread if there is none.
+    /// I/O thread: queues `jobs`, and wakes or starts the threads that can do them side by side.
     pub(super) fn post(self: &Arc<Self>, jobs: &mut Vec<Job>) {
         let mut inside = self.lock();
         if inside.queue.is_empty() {
             inside.last_taken = Instant::now();
         }
         inside.queue.extend(jobs.drain(..));
-        if inside.threads == 0 {
-            self.start_thread(&mut inside);
-        } else if inside.idle > 0 {
+        let wanted = inside.queue.len().min(self.side_by_side);
+        for _ in 0..wanted.min(inside.idle) {
             self.work.notify_one();
+        }
+        let missing = wanted.saturating_sub(inside.idle);
+        for _ in 0..missing.min(self.side_by_side.saturating_sub(inside.threads)) {
+            self.start_thread(&mut inside);
         }
     }
 

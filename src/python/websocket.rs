@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::OnceLockExt;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
@@ -45,7 +46,7 @@ pub(super) struct WebSocket {
     head: Head,
     max_topics: usize,
     /// Made when the handler first asks for it.
-    state: PyOnceLock<Py<PyDict>>,
+    state: OnceLock<Py<PyDict>>,
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
     receiver: Mutex<Py<Waiter>>,
@@ -97,7 +98,7 @@ impl WebSocket {
             remote,
             head,
             max_topics,
-            state: PyOnceLock::new(),
+            state: OnceLock::new(),
             event_loop: event_loop.clone_ref(py),
             receiver,
             inside: Mutex::new(inside),
@@ -221,6 +222,7 @@ impl WebSocket {
         Ok(None)
     }
 
+    /// Not held while Python runs.
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -391,7 +393,8 @@ impl WebSocket {
     /// Yours: kept as long as the connection.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        let state = self.state.get_or_init(py, || PyDict::new(py).unbind());
+        let make = || PyDict::new(py).unbind();
+        let state = self.state.get_or_init_py_attached(py, make);
         state.bind(py).clone()
     }
 
@@ -419,13 +422,14 @@ impl WebSocket {
         if let Some(name) = &subprotocol {
             self.check_offered(name)?;
         }
+        let done = Ready::nothing(py)?;
         let mut inside = self.inside();
         match &inside.phase {
             Phase::Opening => {
                 self.let_in(&mut inside, subprotocol);
-                Ready::nothing(py)
+                Ok(done)
             }
-            Phase::Open if subprotocol.is_none() => Ready::nothing(py),
+            Phase::Open if subprotocol.is_none() => Ok(done),
             Phase::Open => Err(PyRuntimeError::new_err(
                 "Too late to choose a subprotocol: this WebSocket has been accepted. \
                  Call accept(subprotocol) before anything else.",
@@ -450,6 +454,7 @@ impl WebSocket {
         }
         let reason = reason.unwrap_or_else(|| "The application refused the connection.".to_owned());
         self.refuse(&mut inside, status, reason);
+        drop(inside);
         Ready::nothing(py)
     }
 
@@ -572,6 +577,11 @@ impl WebSocket {
         let topic = Topic::new(topic).map_err(value_error)?;
         let message = Message::new(message, "publish")?;
         self.remote.publish(&topic, &message, self.key.as_u64())
+    }
+
+    /// A `state` that knows its WebSocket would else never be freed.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.state.get())
     }
 
     fn __repr__(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::errors::value_error;
 use super::event_loop::EventLoop;
 use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
+use super::lock;
 use super::logs;
 use super::message::Message;
 use super::outcome::{self, Host};
@@ -162,7 +163,7 @@ impl Worker {
             events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
             remote: Remote::new(bus, orders, replies),
             endpoints,
-            threads: Threads::new(threads),
+            threads: Threads::new(threads, side_by_side(py)?),
             trigger,
             pulse,
             debug,
@@ -174,8 +175,7 @@ impl Worker {
 
     /// Starts the I/O thread. Handlers run as tasks of `loop`, which calls [`Worker::drain`].
     fn start(&self, py: Python<'_>, r#loop: Py<PyAny>) -> PyResult<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((server, kinds)) = state.io.take() else {
+        let Some((server, kinds)) = self.state().io.take() else {
             return Err(PyRuntimeError::new_err(
                 "This worker has been started already.",
             ));
@@ -192,7 +192,8 @@ impl Worker {
         self.threads
             .run_with(Arc::new(move |py, job| runs.run(py, job)));
         let events = Arc::clone(&self.events);
-        state.event_loop = Some(Arc::new(EventLoop::new(host, Arc::clone(&events))));
+        let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
+        self.state().event_loop = Some(event_loop);
         let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
         let io = move || {
             // However it ends, Python hears of it.
@@ -220,10 +221,7 @@ impl Worker {
 
     /// Does what has come. Called by the event loop.
     fn drain(&self, py: Python<'_>) {
-        let event_loop = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.event_loop.clone()
-        };
+        let event_loop = self.state().event_loop.clone();
         if let Some(event_loop) = event_loop {
             event_loop.drain(py);
         }
@@ -248,8 +246,7 @@ impl Worker {
     /// called from `drain` when nothing is left.
     fn shut_down(&self, grace: f64, linger: f64, on_stopped: Py<PyAny>) -> PyResult<()> {
         let [grace, linger] = [seconds("grace", grace)?, seconds("linger", linger)?];
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(event_loop) = &state.event_loop else {
+        let Some(event_loop) = self.state().event_loop.clone() else {
             return Err(PyRuntimeError::new_err("This worker has not been started."));
         };
         event_loop.on_stopped(on_stopped);
@@ -258,9 +255,24 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Not held while Python runs.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| PyValueError::new_err(format!("{name} is a number of seconds, 0 or more.")))
+}
+
+/// How many threads can run Python at the same time.
+fn side_by_side(py: Python<'_>) -> PyResult<usize> {
+    if lock::is_held_by_one(py)? {
+        return Ok(1);
+    }
+    Ok(thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.

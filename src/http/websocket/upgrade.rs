@@ -91,7 +91,9 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         head.headers(),
         &settings.origins,
     )?;
-    if settings.watched && !worker.handler.has_room_to_watch() {
+    let is_full =
+        settings.connects_by_user_code() && !worker.handler.has_room_to_connect(found.endpoint);
+    if is_full || settings.watched && !worker.handler.has_room_to_watch() {
         let sentence = "The server is busy. Try again in a moment.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
@@ -138,7 +140,7 @@ impl Checked<'_> {
             values,
             route,
         } = self;
-        let asks = settings.asks || matches!(route, Route::Handler);
+        let asks = settings.connects_by_user_code();
         let call = |values| Call {
             endpoint,
             values,

@@ -20,6 +20,7 @@ use fanbus::http::handler::{Call, Handler};
 use fanbus::http::replies::{ReplyBox, ReplyKey};
 use fanbus::http::request::Body;
 use fanbus::http::response::{Body as ResponseBody, Response};
+use fanbus::http::router::EndpointId;
 use fanbus::ipc::{Bus, Draft};
 
 use super::worker::http;
@@ -244,6 +245,14 @@ impl Handler for Scripted {
             _ => return self.tell(Seen::Held(reply)),
         };
         self.replies.post(|replies| replies.push((reply, response)));
+    }
+
+    fn has_room_for_request(&self, _endpoint: EndpointId) -> bool {
+        self.has_room()
+    }
+
+    fn has_room_to_connect(&self, _endpoint: EndpointId) -> bool {
+        self.has_room()
     }
 
     fn opened(&self, _call: Call, session: SessionKey) {
