@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -11,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fanbus import Response
 
@@ -115,6 +118,16 @@ def test_cookies_are_written_as_asked() -> None:
 def test_a_cookie_cannot_end_early(name: str, value: str) -> None:
     with pytest.raises(ValueError, match="cookie"):
         Response("").set_cookie(name, value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@example(-0.0)
+@example(1e-4)
+@example(9.999999999999999e-5)
+@example(1e16)
+@example(9999999999999998.0)
+def test_a_float_is_written_as_python_writes_it(number: float) -> None:
+    assert Response.json([number]).body == json.dumps([number]).encode()
 
 
 def test_what_json_has_no_word_for_is_told() -> None:

@@ -139,7 +139,12 @@ fn write_float(value: &Bound<'_, PyAny>, number: f64, out: &mut Vec<u8>) -> PyRe
             "JSON has no {number}: send null or text instead"
         )));
     }
-    // Python's shortest text that reads back as the same number.
+    // The shortest text that reads back as the same number, which is Python's too; but beyond these
+    // Python writes an exponent, and in its own way.
+    if number == 0.0 || (1e-4..1e16).contains(&number.abs()) {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
+        return Ok(());
+    }
     let text = value
         .py()
         .get_type::<PyFloat>()
