@@ -13,8 +13,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from benches.compare import __main__ as comparing
 from benches.compare import serving
-from benches.compare.__main__ import rounds as measured_in_rounds
 from benches.compare.comparison import Comparison
 from benches.compare.document import COMPARISON, DOCUMENT, PICTURES, published
 from benches.compare.keeping import PICTURE_NAMES, pictures, section
@@ -112,7 +112,7 @@ def test_a_peer_that_fails_is_told_and_the_others_go_on(
 ) -> None:
     ending = peer(monkeypatch, "ending", "raise SystemExit('no, thanks')")
     row = Row("requests", "http", (ending, Entry(FLOOR, "/")))
-    results, rounds = measured_in_rounds([row], 2, Times(0.2, 0.1), minutes=20)
+    results, rounds = comparing.rounds([row], 2, Times(0.2, 0.1), minutes=20)
     assert rounds == 2
     assert [run["failed"] for run in results["requests"]["ending"]] == [
         "it ended with status 1: no, thanks"
@@ -129,7 +129,7 @@ def test_what_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "START_S", 1.0)
     silent = peer(monkeypatch, "silent", "print('wait'); import time; time.sleep(600)")
     row = Row("requests", "http", (silent,))
-    results, _ = measured_in_rounds([row], 3, Times(0.2, 0.1), minutes=20)
+    results, _ = comparing.rounds([row], 3, Times(0.2, 0.1), minutes=20)
     first, *others = results["requests"]["silent"]
     assert first["failed"].startswith("it was not ready within 1 s")
     assert all(run is first for run in others)
@@ -159,10 +159,16 @@ def test_bars_are_kept_or_not() -> None:
     assert against(2.4).endswith("| 1.1 | 1.2 | no |")
 
 
-def test_a_debug_build_is_not_published(tmp_path: Path) -> None:
-    done = compare(tmp_path, "--systems", "floor", "--publish", *ONCE)
-    assert done.returncode == 2
-    assert "this is a debug build" in done.stderr
+def test_a_debug_build_is_not_published(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not by the command: beside a release build that would publish what a test has measured.
+    monkeypatch.setattr(comparing, "is_debug", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["compare", "--systems", "floor", "--publish", *ONCE])
+    with pytest.raises(SystemExit) as ended:
+        comparing.main()
+    assert ended.value.code == 2
+    assert "this is a debug build" in capsys.readouterr().err
 
 
 def test_a_comparison_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
