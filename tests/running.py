@@ -38,11 +38,26 @@ def wait_for(condition: Callable[[], _T | None], what: str, deadline_s: float = 
 
 def is_alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
+    return _state(pid) not in ("Z", "X")
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, and waits until all of its threads stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    wait_for(
+        lambda: {_state(int(thread.name)) for thread in threads.iterdir()} == {"T"},
+        f"a stop of PID {pid}",
+    )
+
+
+def _state(pid: int) -> str:
+    """One letter, as proc(5) has them. X if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def children(pid: int) -> list[int]:

@@ -18,7 +18,7 @@ from fanbus.commands import choose
 from fanbus.exceptions import StartError
 from outside import SMALL, Program, members, new_name, segment
 from people import hear, join
-from running import DEADLINE_S, wait_for
+from running import DEADLINE_S, stop, wait_for
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_subscribe_ends_after_as_many_messages_as_asked_for(bus: Bus) -> None:
 
 def test_subscribe_tells_a_gap_and_goes_on(bus: Bus) -> None:
     with listen("news", "--json", "--count", "1", bus=bus) as program:
-        program.process.send_signal(signal.SIGSTOP)
+        stop(program.process.pid)
         for number in range(500):
             bus.publish("news", f"{number:<1000}")
         program.process.send_signal(signal.SIGCONT)

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import StartServer
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, children, is_alive, wait_for
+from running import DEADLINE_S, Server, children, is_alive, stop, wait_for
 
 
 def run_app(
@@ -248,7 +248,7 @@ def test_connections_that_wait_for_a_killed_worker_are_served_by_its_replacement
 ) -> None:
     one = server("rooms", workers=1)
     (victim,) = one.worker_pids()
-    os.kill(victim, signal.SIGSTOP)  # it accepts nothing any more
+    stop(victim)  # it accepts nothing any more
     waiting = [RawSocket(one.port) for _ in range(20)]
     for client in waiting:
         client.write(b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n")
