@@ -143,6 +143,14 @@ def test_subscribe_ends_quietly_when_its_reader_has_gone(bus: Bus) -> None:
         assert "Error" not in program.said(2)
 
 
+def test_what_nobody_reads_to_the_end_is_no_error(bus: Bus) -> None:
+    with Program("-m", "fanbus", "bus", "list") as program:
+        assert program.process.stdout is not None
+        program.process.stdout.close()
+        assert program.process.wait(DEADLINE_S) == 0
+        assert program.said(2) == ""
+
+
 def test_a_killed_subscriber_leaves_nothing(bus: Bus) -> None:
     with listen("news", bus=bus) as program:
         assert members(bus.name) == 2

@@ -169,9 +169,6 @@ def _subscribe(options: Namespace) -> int:
                 sys.stdout.buffer.flush()
         except KeyboardInterrupt:
             return _INTERRUPTED
-        except BrokenPipeError:
-            # Who read has gone. Without this, Python complains once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
