@@ -67,6 +67,17 @@ struct Walker {
     early_bytes: usize,
 }
 
+/// What a connection that goes on has at hand.
+struct Stage<'s> {
+    /// Its number.
+    index: usize,
+    script: &'s Script,
+    tally: &'s mut Tally,
+    meter: &'s mut Meter,
+    /// What it sends goes behind this.
+    unsent: &'s mut Vec<u8>,
+}
+
 /// What all of them did.
 #[derive(Default)]
 struct Tally {
@@ -115,32 +126,43 @@ impl Crowd<'_> {
         patience: Duration,
         pulse: &mut Pulse<'_>,
     ) -> Outcome<()> {
+        let Self {
+            script,
+            walkers,
+            tally,
+        } = self;
         meter.restart();
-        for index in 0..self.walkers.len() {
+        for (index, walker) in walkers.iter_mut().enumerate() {
             if let Some(unsent) = sockets.outgoing(index) {
-                let walker = &mut self.walkers[index];
-                walker.begin(index, self.script, &mut self.tally, meter, unsent);
+                walker.begin(&mut Stage {
+                    index,
+                    script,
+                    tally,
+                    meter,
+                    unsent,
+                });
             }
             sockets.flush(index)?;
         }
         let mut deadline = None;
         loop {
             let goes_on = meter.goes_on(sockets.pool.slept, pulse)?;
-            let Self {
-                script,
-                walkers,
-                tally,
-            } = self;
             sockets.turn(TICK, |index, message, unsent| {
-                let walker = &mut walkers[index];
-                walker.hear(message, index, script, tally, meter, unsent);
+                let mut stage = Stage {
+                    index,
+                    script,
+                    tally,
+                    meter,
+                    unsent,
+                };
+                walkers[index].hear(message, &mut stage);
             })?;
             if !goes_on {
                 let now = Instant::now();
                 let is_over = |(index, walker): (usize, &Walker)| {
                     walker.expected.is_empty() || !sockets.pool.is_open(index)
                 };
-                let all = self.walkers.iter().enumerate().all(is_over);
+                let all = walkers.iter().enumerate().all(is_over);
                 if all || now >= *deadline.get_or_insert(now + patience) {
                     return Ok(());
                 }
@@ -185,70 +207,48 @@ impl Walker {
     }
 
     /// Goes to the first thing that it has to wait for, which may have come already.
-    fn begin(
-        &mut self,
-        index: usize,
-        script: &Script,
-        tally: &mut Tally,
-        meter: &mut Meter,
-        unsent: &mut Vec<u8>,
-    ) {
-        self.go(index, script, tally, meter, unsent);
+    fn begin(&mut self, stage: &mut Stage<'_>) {
+        self.go(stage);
         while let Some(message) = self.early.pop_front() {
-            self.hear(&message, index, script, tally, meter, unsent);
+            self.hear(&message, stage);
         }
     }
 
-    fn hear(
-        &mut self,
-        message: &[u8],
-        index: usize,
-        script: &Script,
-        tally: &mut Tally,
-        meter: &mut Meter,
-        unsent: &mut Vec<u8>,
-    ) {
+    fn hear(&mut self, message: &[u8], stage: &mut Stage<'_>) {
         if self.expected.is_empty() || !contains(message, self.expected.as_bytes()) {
-            tally.passed_over += 1;
+            stage.tally.passed_over += 1;
             return;
         }
-        tally.came += 1;
+        stage.tally.came += 1;
         self.at += 1;
-        self.go(index, script, tally, meter, unsent);
+        self.go(stage);
     }
 
     /// Sends until there is something to wait for. After the measurement no turn is begun.
-    fn go(
-        &mut self,
-        index: usize,
-        script: &Script,
-        tally: &mut Tally,
-        meter: &mut Meter,
-        unsent: &mut Vec<u8>,
-    ) {
+    fn go(&mut self, stage: &mut Stage<'_>) {
         self.expected.clear();
         loop {
-            let now_ns = meter.now_ns();
-            if self.at == script.first.len() {
+            let now_ns = stage.meter.now_ns();
+            if self.at == stage.script.first.len() {
                 self.since_ns = now_ns;
             }
-            match script.step(self.at) {
+            match stage.script.step(self.at) {
                 None => {
-                    meter.count(index, self.since_ns, now_ns);
+                    stage.meter.count(stage.index, self.since_ns, now_ns);
                     self.turns += 1;
-                    self.at = script.first.len();
-                    if now_ns >= meter.end().as_nanos() as u64 {
+                    self.at = stage.script.first.len();
+                    if now_ns >= stage.meter.end().as_nanos() as u64 {
                         return;
                     }
                 }
                 Some(Step::Send(text)) => {
-                    let text = self.told(text, index);
-                    frame::write(TEXT, text.as_bytes(), unsent);
-                    tally.sent += 1;
+                    let text = self.told(text, stage.index);
+                    frame::write(TEXT, text.as_bytes(), stage.unsent);
+                    stage.tally.sent += 1;
                     self.at += 1;
                 }
                 Some(Step::Expect(text)) => {
-                    self.expected = self.told(text, index);
+                    self.expected = self.told(text, stage.index);
                     return;
                 }
             }
