@@ -167,8 +167,8 @@ class Crew:
     def _let_go_of_others(self, slot: Slot) -> None:
         """In a worker: what belongs to the supervisor or to other workers."""
         for other in self.all_slots():
-            if other is not slot and other.listener >= 0:
-                os.close(other.listener)
+            if other is not slot:
+                other.stop_listening()
         for process in self.processes():
             for descriptor in process.descriptors():
                 os.close(descriptor)
@@ -221,8 +221,8 @@ class Crew:
     def dismiss_unready(self) -> None:
         """Ends at once who does not serve yet; the slots may have others right away."""
         for slot in self.slots:
-            for process in (slot.current, slot.next):
-                if process is not None and not process.is_ready:
+            for process in slot.staying():
+                if not process.is_ready:
                     slot.leaving.append(process)
                     self.send(process, signal.SIGKILL)
             if slot.current is not None and not slot.current.is_ready:
@@ -232,14 +232,10 @@ class Crew:
     def end_all(self) -> None:
         """All in order; no listener is kept, and so none is started any more."""
         for slot in self.all_slots():
-            if slot.listener >= 0:
-                # The worker's copy is the last: when it stops, nobody waits.
-                os.close(slot.listener)
-                slot.listener = -1
+            slot.stop_listening()  # the worker's copy is the last: when it stops, nobody waits
             slot.start_at = None
-            for process in (slot.current, slot.next):
-                if process is not None:
-                    self.send(process, signal.SIGTERM)
+            for process in slot.staying():
+                self.send(process, signal.SIGTERM)
 
     def send_all(self, number: signal.Signals) -> None:
         """A signal to all of them."""
@@ -253,7 +249,7 @@ class Crew:
     def dead(self) -> Iterator[Death]:
         """Those that have ended since. Whoever asks takes each out of its slot before the next."""
         for slot in self.all_slots():
-            for process in list(slot.processes()):
+            for process in slot.processes():
                 try:
                     pid, status = os.waitpid(process.pid, os.WNOHANG)
                 except ChildProcessError:  # the application waits for children of others
@@ -285,8 +281,7 @@ class Crew:
                 os.waitpid(process.pid, 0)
             process.close()
         for slot in self.all_slots():
-            if slot.listener >= 0:
-                os.close(slot.listener)
+            slot.stop_listening()
 
     # A slot more or less.
 
@@ -327,11 +322,8 @@ class Crew:
     def _close_retired(self) -> None:
         self.steered_until = None
         for slot in self.retired:
-            if slot.listener >= 0:
-                os.close(slot.listener)  # the worker's copy is the last, and it empties the queue
-                slot.listener = -1
-            for process in (slot.current, slot.next):
-                if process is not None:
-                    self.tell_to_end(slot, process)
+            slot.stop_listening()  # the worker's copy is the last, and it empties the queue
+            for process in slot.staying():
+                self.tell_to_end(slot, process)
             slot.current = slot.next = None
         steering.steer_to_all(self.slots[0].listener)

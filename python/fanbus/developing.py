@@ -154,7 +154,7 @@ class Developing:
             return
         self._selector.unregister(spare.line)
         spare.line.close()
-        if not answer or process not in (slot.current, slot.next):
+        if not answer or process not in slot.staying():
             return  # it has failed, or is not wanted any more
         if answer["is_enough"]:
             self._changes.watch_also(answer["directories"])

@@ -49,11 +49,10 @@ class Vigil:
         if is_ending:
             return
         for slot in self._crew.slots:
-            for one in (slot.current, slot.next):
-                if one is not None:
-                    if was_stopped:
-                        one.heard_at = now
-                    self._hears_from(slot, one, now)
+            for one in slot.staying():
+                if was_stopped:
+                    one.heard_at = now
+                self._hears_from(slot, one, now)
         if now - self._aged_at >= LOOK_S:
             self._aged_at = now
             for slot in self._crew.slots:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +97,8 @@ class Slot:
 
     index: int
     listener: int
+    """Its descriptor; -1 once there is none."""
+
     current: Process | None = None
     """Who serves, or boots to serve."""
 
@@ -114,13 +115,19 @@ class Slot:
     start_at: float | None = None
     """When the next process of this slot may be started. None: no death made it wait."""
 
-    def processes(self) -> Iterator[Process]:
+    def staying(self) -> list[Process]:
+        """Those that have not been told to end."""
+        return [one for one in (self.current, self.next) if one is not None]
+
+    def processes(self) -> list[Process]:
         """All of them."""
-        if self.current is not None:
-            yield self.current
-        if self.next is not None:
-            yield self.next
-        yield from self.leaving
+        return self.staying() + self.leaving
+
+    def stop_listening(self) -> None:
+        """Lets go of the listener. A worker's copy may go on."""
+        if self.listener >= 0:
+            os.close(self.listener)
+            self.listener = -1
 
     def died(self, now: float) -> float:
         """Notes a death; returns the pause before the replacement, in seconds."""
