@@ -6,13 +6,12 @@ What the page does is in `tests/browser/events.mjs`.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 
+from browsing import ROOT, command
 from conftest import StartServer
 from running import Server, wait_for
-from test_chat_browser import BROWSERS, ROOT, needed
 
 
 def replace_worker(server: Server) -> None:
@@ -23,13 +22,9 @@ def replace_worker(server: Server) -> None:
 
 
 def test_a_page_in_a_browser_listens(server: StartServer) -> None:
-    node = needed(shutil.which("node"), "Node.js")
-    chromium = needed(next(filter(None, map(shutil.which, BROWSERS)), None), "Chromium")
-    needed((ROOT / "node_modules" / "playwright-core").exists(), "playwright-core (npm)")
-
     one = server("events", workers=1)
     with subprocess.Popen(
-        [node, "tests/browser/events.mjs", str(one.port), chromium],
+        command("events", str(one.port)),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from browsing import ROOT, needed, node
 from running import APPS
-from test_chat_browser import ROOT, needed
 
 USERS = APPS / "annotated.py"
 
@@ -33,12 +33,11 @@ def test_mypy_finds_nothing(tmp_path: Path) -> None:
 
 def pyright(file: Path, folder: Path) -> tuple[int, list[str]]:
     """How many files it has read, and what it says."""
-    node = needed(shutil.which("node"), "Node.js")
     needed((ROOT / "node_modules" / "pyright").exists(), "pyright (npm)")
     shutil.copy(file, folder / "users.py")
     project = folder / "pyrightconfig.json"
     project.write_text(json.dumps({"typeCheckingMode": "strict", "include": ["users.py"]}))
-    command = [node, str(ROOT / "node_modules/pyright/index.js"), "--outputjson"]
+    command = [node(), str(ROOT / "node_modules/pyright/index.js"), "--outputjson"]
     told = subprocess.run(
         [*command, "--project", str(project), "--pythonpath", sys.executable],
         cwd=folder,

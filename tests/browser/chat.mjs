@@ -1,16 +1,16 @@
 // The chat in a real browser, against the real server.
 //
-//     node tests/browser/chat.mjs PYTHON PORT CHROMIUM SCREENSHOTS
+//     node tests/browser/chat.mjs CHROMIUM PYTHON PORT SCREENSHOTS
 //
 // Starts the server with PYTHON on PORT, plays through what people do, leaves PNG files in the
 // folder SCREENSHOTS, and ends with status 0. `tests/test_chat_browser.py` calls it.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { chromium } from "playwright-core";
 
-const [python, port, executablePath, screenshots] = process.argv.slice(2);
-const PATIENCE_MS = 20_000;
+import { PATIENCE_MS, launch, until } from "./chromium.mjs";
+
+const [executablePath, python, port, screenshots] = process.argv.slice(2);
 const PHONE = { width: 390, height: 780 };
 const DESKTOP = { width: 1100, height: 760 };
 
@@ -51,16 +51,6 @@ async function comeBack(page) {
   const before = await notice(page, "You are back").count();
   await page.evaluate(() => { connect = globalThis.reallyConnect; tryNow(); });
   await notice(page, "You are back").nth(before).waitFor();
-}
-
-async function until(what, condition) {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const result = await condition();
-    if (result) return result;
-    if (Date.now() > deadline) throw new Error(`After ${PATIENCE_MS / 1000} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
 }
 
 // ------------------------------------------------------------------ what a person does and sees
@@ -695,11 +685,7 @@ const story = {
 
 // ------------------------------------------------------------------ play it
 
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(executablePath);
 let failed = 0;
 try {
   await startServer();

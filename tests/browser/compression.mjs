@@ -1,15 +1,15 @@
 // permessage-deflate between a real browser and the real server.
 //
-//     node tests/browser/compression.mjs PORT CHROMIUM
+//     node tests/browser/compression.mjs CHROMIUM PORT
 //
 // The server of tests/apps/compressed.py listens on PORT. Prints what went well, and ends with
 // status 0. `tests/test_compression_browser.py` calls it.
 
 import assert from "node:assert/strict";
-import { chromium } from "playwright-core";
 
-const [port, executablePath] = process.argv.slice(2);
-const PATIENCE_MS = 20_000;
+import { PATIENCE_MS, launch } from "./chromium.mjs";
+
+const [executablePath, port] = process.argv.slice(2);
 const AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 /** In the page: sends each text, and its bytes, and says how what came back differs. */
@@ -42,11 +42,7 @@ async function converse([path, texts]) {
   return { extensions: socket.extensions, differences };
 }
 
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(executablePath);
 try {
   const page = await browser.newPage();
   page.setDefaultTimeout(PATIENCE_MS);

@@ -1,16 +1,16 @@
 // EventSource in a real browser against event streams of the real server.
 //
-//     node tests/browser/events.mjs PORT CHROMIUM
+//     node tests/browser/events.mjs CHROMIUM PORT
 //
 // The server of tests/apps/events.py listens on PORT, and this ends one of its workers. Prints what
 // went well, and ends with status 0. `tests/test_events_browser.py` calls it.
 
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
 
-const [port, executablePath] = process.argv.slice(2);
-const PATIENCE_MS = 20_000;
+import { PATIENCE_MS, launch } from "./chromium.mjs";
+
+const [executablePath, port] = process.argv.slice(2);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 /** Publishes as any client of the application may. */
@@ -31,11 +31,7 @@ function open(url) {
     source.addEventListener(kind, ({ data, lastEventId }) => heard.push({ kind, data, lastEventId }));
 }
 
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(executablePath);
 try {
   const page = await browser.newPage();
   page.setDefaultTimeout(PATIENCE_MS);

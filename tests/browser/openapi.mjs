@@ -1,25 +1,22 @@
 // The page of the OpenAPI document in a real browser: what it shows, and what it sends.
 //
-//     node tests/browser/openapi.mjs PORT CHROMIUM [FOLDER]
+//     node tests/browser/openapi.mjs CHROMIUM PORT [FOLDER]
 //
 // tests/apps/typed.py listens on PORT. Ends with status 0 if all is as it should be. With FOLDER, it leaves
 // pictures there. `tests/test_openapi_browser.py` calls it.
 
 import assert from "node:assert/strict";
-import { chromium } from "playwright-core";
 
-const [port, executablePath, folder] = process.argv.slice(2);
+import { PATIENCE_MS, launch } from "./chromium.mjs";
+
+const [executablePath, port, folder] = process.argv.slice(2);
 const site = `http://127.0.0.1:${port}`;
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(executablePath);
 
 /** A page that keeps to our server, and says what goes wrong in it. */
 async function opened(options, path = "/docs") {
   const context = await browser.newContext({ locale: "en-GB", ...options });
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(error.message));

@@ -1,6 +1,6 @@
 // The chat in a real browser while its code is being written: the server reloads, and the page goes on.
 //
-//     node tests/browser/reload.mjs PYTHON PORT CHROMIUM APP
+//     node tests/browser/reload.mjs CHROMIUM PYTHON PORT APP
 //
 // Starts APP, a copy of the chat's app.py, with PYTHON on PORT; the environment says whether by `reload` or by
 // `debug`. Rewrites APP, and ends with status 0. Prints how long it took until the new code answered.
@@ -9,21 +9,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { chromium } from "playwright-core";
 
-const [python, port, executablePath, app] = process.argv.slice(2);
-const PATIENCE_MS = 20_000;
+import { PATIENCE_MS, launch, until } from "./chromium.mjs";
+
+const [executablePath, python, port, app] = process.argv.slice(2);
 const source = readFileSync(app, "utf8");
-
-async function until(what, condition) {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const result = await condition();
-    if (result) return result;
-    if (Date.now() > deadline) throw new Error(`After ${PATIENCE_MS / 1000} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
 
 /** The file is whole at each moment, as editors write it. */
 function write(text) {
@@ -42,7 +32,7 @@ const ask = () => fetch(`http://127.0.0.1:${port}/version`).then((answer) => ans
 async function change(number) {
   const begin = performance.now();
   write(version(number));
-  await until(`version ${number} answers`, async () => (await ask()) === String(number));
+  await until(`version ${number} answers`, async () => (await ask()) === String(number), 2);
   return Math.round(performance.now() - begin);
 }
 
@@ -54,11 +44,7 @@ const server = spawn(python, [app], { env: { ...process.env, PORT: port }, stdio
 let output = "";
 for (const stream of [server.stdout, server.stderr]) stream.on("data", (data) => (output += data));
 const ended = new Promise((resolve) => server.on("exit", resolve));
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(executablePath);
 try {
   await until("the server listens", async () => {
     assert.equal(server.exitCode, null, output);
