@@ -120,6 +120,7 @@ class Supervisor:
         if self._settings.watches_files:
             self._developing = self._watch_files(state or {})
         # The workers share what is there now; a collection would copy it into each.
+        worker.loop_factory(self._settings.loop)
         gc.collect()
         gc.freeze()
         self._begin(state)

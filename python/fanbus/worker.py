@@ -39,6 +39,7 @@ __all__ = [
     "READY",
     "STARTING_FAILED",
     "die_with",
+    "loop_factory",
     "main",
     "most_requests",
     "new_event_loop",
@@ -234,8 +235,13 @@ class _Ending:
 
 def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
     """`auto`, `asyncio` or `uvloop`. StartError if uvloop is asked for, and not installed."""
+    return loop_factory(kind)()
+
+
+def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes it, imported. The workers share what was imported before they were forked."""
     if kind == "asyncio":
-        return asyncio.new_event_loop()
+        return asyncio.new_event_loop
     try:
         import uvloop
     except ImportError:
@@ -244,9 +250,9 @@ def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
                 "FANBUS_LOOP=uvloop, but uvloop is not installed: pip install 'fanbus[uvloop]'.",
                 status=2,
             ) from None
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
