@@ -96,6 +96,8 @@ def start(
         for part in system.command
     ]
     environment = {**os.environ, **given, "SCRATCH": str(scratch), "COMPARE": str(HOME)}
+    # pip has compiled what it installed; Fanbus, which runs from its sources here, is to be so too.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with said.open("wb") as output:
         # A session of its own: whatever it starts ends with it.
         return subprocess.Popen(
