@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 
 use super::roles::draft;
 use super::scene::{Got, Scene, read};
-use super::stepped::{Act, SOON, Stepped, tiny};
+use super::stepped::{Act, Stepped, tiny};
 
 /// Instructions from one kill to the next.
 pub(super) fn stride(sample: usize) -> usize {
     env::var("FANBUS_KILL_EVERY").map_or(sample, |every| every.parse().expect("a number"))
+}
+
+/// Is it every single instruction?
+pub(super) fn is_whole_run() -> bool {
+    stride(0) == 1
 }
 
 /// Says from time to time how far it has come.
@@ -89,7 +94,7 @@ fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
             break;
         }
     }
-    let (kills, slowest) = (runs[0] + runs[1], scene.end(SOON));
+    let (kills, slowest) = (runs[0] + runs[1], scene.end());
     println!(
         "{act:?}: killed {kills} times, {runs:?} without and with a record; slowest {slowest:?}"
     );
@@ -192,5 +197,5 @@ fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_
     }
     println!("stopped {placed:?} times before and after the commit");
     assert!(placed[0] > 0 && placed[1] > 0);
-    scene.end(SOON);
+    scene.end();
 }

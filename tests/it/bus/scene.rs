@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use fanbus::ipc::{Bus, Member, Next, Subscriber};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::killpoints::is_whole_run;
 use super::process::{Name, PATIENCE, until};
 use super::roles::{draft, hash};
-use super::stepped::tiny;
+use super::stepped::{SOON, tiny};
 
 // The layout, as docs/bus.md has it.
 const TAIL: usize = 128;
@@ -180,14 +181,15 @@ impl Scene {
         assert_eq!(word(&bytes, state), 0, "its slot is taken");
     }
 
-    /// Ends the sleeper. All records arrived in time: all but one in a hundred, for the machine may
-    /// be busy with something else; that none is lost was asserted before. Returns the slowest.
-    pub(super) fn end(mut self, soon: Duration) -> Duration {
+    /// Ends the sleeper, which only its pipe has woken: had it not been, it would have said so. Returns how
+    /// long it took at most. In a whole run, for which nothing else is to run, 99 of 100 records
+    /// came soon.
+    pub(super) fn end(mut self) -> Duration {
         self.publish_and_expect(b"end", Vec::new());
         self.thread.join().expect("the sleeper was woken each time");
-        let late = self.delays.iter().filter(|delay| **delay > soon).count();
+        let late = self.delays.iter().filter(|delay| **delay > SOON).count();
         assert!(
-            late <= self.delays.len() / 100,
+            !is_whole_run() || late <= self.delays.len() / 100,
             "{late} of {} were late",
             self.delays.len()
         );
