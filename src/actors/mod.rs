@@ -19,6 +19,7 @@ pub mod publish;
 pub mod pulse;
 pub mod session;
 pub mod shutdown;
+pub mod stamp;
 pub mod topic;
 pub mod turn;
 pub mod watch;

@@ -67,13 +67,15 @@ impl Member {
         if let Some(interval) = self.limits.heartbeat_interval {
             let interval = spread(interval, self.outlet.key());
             let unheard = since(self.outlet.last_heard());
-            let since_ping = self.pinged.map_or(unheard, |at| since(at).min(unheard));
+            let since_ping = self
+                .pinged
+                .map_or(unheard, |at| since(at.into()).min(unheard));
             let wait = if since_ping >= interval {
                 // Behind frames that wait, a ping would only wait as well.
                 if self.outlet.stuck_since().is_none() {
                     self.outlet.ping(position);
                 }
-                self.pinged = Some(now);
+                self.pinged = Some(now.into());
                 interval
             } else {
                 interval.saturating_sub(since_ping)
@@ -102,6 +104,7 @@ mod tests {
     use crate::actors::limits::Limits;
     use crate::actors::link::Link;
     use crate::actors::outlet::{Outlet, Writer};
+    use crate::actors::stamp::Stamp;
     use crate::actors::wheel::{TICK, Wheel};
 
     const COUNT: usize = 5000;
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn thousands_that_came_at_once_are_pinged_apart_and_none_too_late() {
-        let (start, pings) = (Instant::now(), Rc::new(Cell::new(0)));
+        let (start, pings) = (Stamp::now().into(), Rc::new(Cell::new(0)));
         let mut members: Vec<_> = (0..COUNT as u32)
             .map(|slot| member(slot, &pings, start))
             .collect();

@@ -15,6 +15,7 @@ use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::stamp::Stamp;
 use crate::actors::topic::Topic;
 
 /// When a session wants to be looked at again.
@@ -64,7 +65,7 @@ struct Waiting {
     limits: Rc<Limits>,
     link: Arc<Link>,
     endpoint: Endpoint,
-    since: Instant,
+    since: Stamp,
     watch: Option<Tell>,
 }
 
@@ -79,7 +80,7 @@ pub(super) struct Member {
     /// each is for this session.
     pub(super) touched: Vec<(TopicId, u64)>,
     /// When it was last sent a ping.
-    pub(super) pinged: Option<Instant>,
+    pub(super) pinged: Option<Stamp>,
 }
 
 impl Registry {
@@ -109,7 +110,7 @@ impl Registry {
             limits,
             link: Arc::clone(&link),
             endpoint,
-            since: Instant::now(),
+            since: Stamp::now(),
             watch,
         };
         let key = self.take_place(endpoint);
@@ -297,7 +298,7 @@ impl Registry {
         match self.place(key).map(|place| &mut place.state) {
             Some(State::Open(member)) => member.look_at(now, position).map_or(Due::Never, Due::In),
             Some(State::Opening(waiting)) => {
-                let waited = now.saturating_duration_since(waiting.since);
+                let waited = now.saturating_duration_since(waiting.since.into());
                 let left = waiting.limits.open_timeout.saturating_sub(waited);
                 if left.is_zero() {
                     Due::NotAnswered
@@ -321,5 +322,15 @@ impl Registry {
         if let Some(count) = self.per_endpoint.get_mut(&endpoint) {
             *count -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_costs_little() {
+        assert!(size_of::<Place>() <= 96, "{}", size_of::<Place>());
     }
 }
