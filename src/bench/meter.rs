@@ -113,16 +113,16 @@ impl Meter {
             at.saturating_sub(from).as_secs_f64() / whole.max(1e-9)
         };
         if self.started.is_none() {
-            if at >= self.begin {
-                self.started = Some(self.sample(at, slept)?);
-            } else {
+            if !self.begin.is_zero() {
                 pulse.beat("warming up", share(Duration::ZERO, self.begin), self.units)?;
             }
+            if at >= self.begin {
+                self.started = Some(self.sample(at, slept)?);
+            }
         } else if self.stopped.is_none() {
+            pulse.beat("measuring", share(self.begin, self.end), self.units)?;
             if at >= self.end {
                 self.stopped = Some(self.sample(at, slept)?);
-            } else {
-                pulse.beat("measuring", share(self.begin, self.end), self.units)?;
             }
         } else {
             pulse.beat("waiting", 0.0, self.units)?;

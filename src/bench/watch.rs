@@ -33,6 +33,7 @@ impl<F: FnMut(Progress) -> bool> Watch for F {
 /// Tells the watcher, not too often.
 pub(super) struct Pulse<'w> {
     watch: &'w mut dyn Watch,
+    phase: &'static str,
     next: Instant,
 }
 
@@ -40,16 +41,18 @@ impl<'w> Pulse<'w> {
     pub(super) fn new(watch: &'w mut dyn Watch) -> Self {
         Self {
             watch,
+            phase: "",
             next: Instant::now(),
         }
     }
 
-    /// Call it once per turn.
+    /// Call it once per turn. Each phase is told of when it begins, however short it is.
     pub(super) fn beat(&mut self, phase: &'static str, done: f64, units: u64) -> Outcome<()> {
         let now = Instant::now();
-        if now < self.next {
+        if now < self.next && phase == self.phase {
             return Ok(());
         }
+        self.phase = phase;
         self.next = now + EVERY;
         let done = done.clamp(0.0, 1.0);
         if self.watch.goes_on(Progress { phase, done, units }) {
