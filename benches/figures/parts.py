@@ -9,11 +9,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,15 @@ def run(*command: str | Path, allowed: tuple[int, ...] = (0,), **environment: st
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             said, _ = process.communicate()
-        finally:
-            # Its own servers end with it.
-            process.terminate()
+        except BaseException:
+            # With all that it has started: cargo and the bus's benchmark would leave theirs.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
     if process.returncode not in allowed:
         raise PartError(f"{Path(command[0]).name} ended with status {process.returncode}.")
     return said
