@@ -16,6 +16,8 @@ PORT ?= 5000
 WORKERS ?=
 # Sections of the Autobahn suite that are left out, such as 12,13 (compression) for a quick run.
 EXCLUDE ?=
+# Parts of `make figures`; all, if none is named.
+PARTS ?=
 # Paths of `make cost` whose names contain this.
 ONLY ?=
 MARKDOWN ?=
@@ -98,8 +100,23 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 	target/bench-bus/release/fanbus-bench-bus --json target/bench-bus/figures.json \
 		--markdown target/bench-bus/figures.md $(ARGS)
 
+# Something, if one of these parts is to be measured.
+wants = $(if $(PARTS),$(filter $(1),$(PARTS)),all)
+FIGURES := $(VENV)/ok-release $(VENV)/ok-dev $(if $(call wants,bus log),$(VENV)/ok-peers) \
+	$(if $(call wants,cost),$(VENV)/ok-valgrind) $(if $(call wants,threads),$(VENV)/ok-no-gil)
+
+.PHONY: figures
+figures: $(FIGURES) ## every figure of docs/benchmarks.md in one sitting (35 minutes once all is built; PARTS="bus cost"; ARGS=--publish puts them on the page)
+	@# All is installed and built before anything is measured.
+	$(if $(call wants,compare),PYTHON=$(PYTHON) benches/compare/install)
+	$(if $(call wants,bus log),cargo build --locked --release $(BENCH_BUS))
+	$(if $(call wants,cost),cd benches/cost && cargo build --locked --release)
+	$(if $(call wants,bus-parts),cargo bench --locked --bench bus_parts --no-run)
+	$(if $(call wants,http-parts),cargo bench --locked --bench http_parts --no-run)
+	$(BIN)/python -m benches.figures $(PARTS) $(ARGS)
+
 .PHONY: compare
-compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (20 minutes; ARGS=--publish puts the figures on the page; ARGS=--help)
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (20 minutes; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
 
@@ -201,6 +218,11 @@ $(VENV)/ok-browser: | $(VENV)/ok-dev
 # Counts the system calls of the bus.
 $(VENV)/ok-strace: | $(VENV)/ok-maturin
 	@command -v strace > /dev/null || tests/install-debian strace
+	@touch $@
+
+# What can be measured without the lock: in python/fanbus it lies beside the extension of .venv.
+$(VENV)/ok-no-gil: $(SOURCES) | $(VENV)/ok-maturin
+	MATURIN_ARGS=--release tests/free-threaded tests/test_threads.py
 	@touch $@
 
 # Counts instructions.

@@ -3,7 +3,7 @@
     .venv/bin/python -m benches.compression [--rounds 5] [--seconds 4] [--subscribers 1000]
 
 Needs `make .venv/ok-release`. All load goes to 127.0.0.1.
-Prints the table of docs/benchmarks.md; what each run printed is kept in benches/raw/.
+Prints the table of docs/benchmarks.md, whose runs `make figures` keeps.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from pathlib import Path
 
 from .compare.comparison import Comparison
-from .compare.keeping import head, new_file
+from .compare.keeping import head
 from .compare.measuring import Run, Times, measure
 from .compare.serving import end_in_order
 from .compare.tables import at, column, pick
@@ -23,75 +24,82 @@ CPU = "server.cpu_us_per_unit"
 WIRE = "wire_bytes_per_unit"
 SIZES = (128, 1024, 4096, 16384)
 WORKERS = 2
+PLAIN = Entry(FANBUS, "/relay", "plain")
+DEFLATED = Entry(FANBUS, "/relay/deflating", "deflated", ("--compressed",))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--warmup", type=float, default=1.0)
     parser.add_argument("--subscribers", type=int, default=1000)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="all runs go there, too")
     options = parser.parse_args()
     end_in_order()
-    times = Times(options.seconds, 1.0)
-    results: dict[str, list[tuple[Run, Run]]] = {}
-    rows: dict[str, Row] = {}
-    for number in range(options.rounds):
-        for size in SIZES:
-            name = f"{size} bytes"
-            common = ("--subscribers", str(options.subscribers), "--publishers", "1")
-            # With one message in flight every delivery is a write of its own. At a fixed rate, a
-            # server that falls behind would join some, and look cheap.
-            load = (*common, "--records", "--bytes", str(size), "--in-flight", "1")
-            plain = Entry(FANBUS, "/relay", "plain")
-            deflated = Entry(FANBUS, "/relay/deflating", "deflated", ("--compressed",))
-            row = Row(name, "fanout", (plain, deflated), load, WORKERS)
-            rows[name] = row
-            pair = measure(row, plain, times), measure(row, deflated, times)
-            results.setdefault(name, []).append(pair)
-            cpu = " and ".join(str(run.get("failed", pick(run, CPU))) for run in pair)
-            sys.stderr.write(f"round {number + 1}: {name}: {cpu} us\n")
-    keep(options, list(rows.values()), results)
-    show(results)
+    found = measured(
+        options.rounds, Times(options.seconds, options.warmup), subscribers=options.subscribers
+    )
+    if options.record is not None:
+        found.write(options.record)
+    print(table(found))
+    return int(any("failed" in run for row in found.rows for run in both(found, row)))
 
 
-def keep(
-    options: argparse.Namespace, rows: list[Row], results: dict[str, list[tuple[Run, Run]]]
-) -> None:
-    """All runs, as those of the comparison are kept."""
-    kept: dict[str, dict[str, list[Run]]] = {
-        row.name: {
-            entry.name: [pair[place] for pair in results[row.name]]
-            for place, entry in enumerate(row.entries)
-        }
-        for row in rows
+def measured(rounds: int, times: Times, *, subscribers: int) -> Comparison:
+    """All rounds: for each size plain, and then deflated."""
+    rows = [row(size, subscribers) for size in SIZES]
+    results: dict[str, dict[str, list[Run]]] = {
+        row.name: {entry.name: [] for entry in row.entries} for row in rows
     }
-    system = head(rows, options.rounds, options.seconds)
-    Comparison(system, rows, kept).write(new_file())
+    for number in range(rounds):
+        for each in rows:
+            for entry in each.entries:
+                run = measure(each, entry, times)
+                results[each.name][entry.name].append(run)
+                told = run.get("failed", pick(run, CPU))
+                sys.stderr.write(f"{number + 1} of {rounds}, {each.name}, {entry.name}: {told}\n")
+    return Comparison(head(rows, rounds, times.seconds), rows, results)
 
 
-def show(results: dict[str, list[tuple[Run, Run]]]) -> None:
+def row(size: int, subscribers: int) -> Row:
+    common = ("--subscribers", str(subscribers), "--publishers", "1")
+    # With one message in flight every delivery is a write of its own. At a fixed rate, a
+    # server that falls behind would join some, and look cheap.
+    load = (*common, "--records", "--bytes", str(size), "--in-flight", "1")
+    return Row(f"{size} bytes", "fanout", (PLAIN, DEFLATED), load, WORKERS)
+
+
+def both(found: Comparison, row: Row) -> list[Run]:
+    return [run for entry in row.entries for run in found.runs(row, entry)]
+
+
+def table(found: Comparison) -> str:
     """Medians; the ratio of CPU is the median of the rounds' ratios, with their spread."""
-    print("| message | wire, bytes/delivery | ratio | CPU, us/delivery | ratio | spread | rounds |")
-    print("|---|---|---|---|---|---|---|")
-    for name, rounds in results.items():
-        # A run in which nothing came for a second measures the machine, and says so in benches/raw.
-        whole = [pair for pair in rounds if all(run.get("complete") for run in pair)]
-        plain, deflated = ([pair[at] for pair in whole] for at in (0, 1))
+    lines = [
+        "| message | wire, bytes/delivery | ratio | CPU, µs/delivery | ratio | spread | rounds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found.rows:
+        pairs = list(zip(*(found.runs(row, entry) for entry in row.entries), strict=True))
+        # A run in which nothing came for a second measures the machine. It stays in the record.
+        whole = [pair for pair in pairs if all(run.get("complete") for run in pair)]
         if not whole:
-            print(f"| {name} | – | – | – | – | – | 0 of {len(rounds)} |")
+            lines.append(f"| {row.name} | – | – | – | – | – | 0 of {len(pairs)} |")
             continue
+        plain, deflated = ([pair[place] for pair in whole] for place in (0, 1))
         wires = [column(runs, at(WIRE)) for runs in (plain, deflated)]
         cpus = [column(runs, at(CPU)) for runs in (plain, deflated)]
-        wire = [statistics.median(found) for found in wires]
-        cpu = [statistics.median(found) for found in cpus]
-        pairs = zip(*cpus, strict=True)
-        ratios = [after / before for before, after in pairs if before]
-        print(
-            f"| {name} | {wire[0]:.0f} and {wire[1]:.0f} | {wire[1] / wire[0]:.2f} "
+        wire = [statistics.median(values) for values in wires]
+        cpu = [statistics.median(values) for values in cpus]
+        ratios = [after / before for before, after in zip(*cpus, strict=True) if before]
+        lines.append(
+            f"| {row.name} | {wire[0]:.0f} and {wire[1]:.0f} | {wire[1] / wire[0]:.2f} "
             f"| {cpu[0]:.2f} and {cpu[1]:.2f} | {statistics.median(ratios):.2f} "
-            f"| {min(ratios):.2f} to {max(ratios):.2f} | {len(whole)} of {len(rounds)} |"
+            f"| {min(ratios):.2f} to {max(ratios):.2f} | {len(whole)} of {len(pairs)} |"
         )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

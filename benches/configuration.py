@@ -8,6 +8,8 @@ Options are read in Python, so this is no criterion benchmark; what a request's 
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import timeit
@@ -37,6 +39,17 @@ PLAIN = ("port", "workers", "threads", "debug")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--record", type=Path, metavar="FILE", help="the times go there, too")
+    options = parser.parse_args()
+    found = measured()
+    if options.record is not None:
+        options.record.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+def measured() -> dict[str, Any]:
+    """By what is said, and where: microseconds of each repeat."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "fanbus.toml").write_text(in_toml())
         variables = in_environment()
@@ -48,13 +61,20 @@ def main() -> None:
                 file=read(Path(folder))
             ),
         }
-        print(f"| {len(OPTIONS)} options, of which | µs | spread |\n|---|---|---|")
+        times = {}
         for name, once in timed.items():
             timer = timeit.Timer(once)
             count, _ = timer.autorange()
-            found = [each / count * 1e6 for each in timer.repeat(REPEATS, count)]
-            middle = statistics.median(found)
-            print(f"| {name} | {middle:.0f} | {min(found):.0f} to {max(found):.0f} |")
+            times[name] = [each / count * 1e6 for each in timer.repeat(REPEATS, count)]
+    return {"options": len(OPTIONS), "us": times}
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [f"| {found['options']} options, of which | µs | spread |", "|---|---|---|"]
+    for name, times in found["us"].items():
+        middle = statistics.median(times)
+        lines.append(f"| {name} | {middle:.0f} | {min(times):.0f} to {max(times):.0f} |")
+    return "\n".join(lines)
 
 
 def in_toml() -> str:

@@ -1,9 +1,9 @@
 """A model of Fanbus on machines that nobody here has: 8, 32 and 64 workers, a million connections.
 
-    python3 -m benches.model [--document]
+    python3 -m benches.model
 
-What things cost comes from the runs in benches/raw/ that docs/benchmarks.md has its figures of;
-model.json says which figure of them is what. Out come the tables of docs/benchmarks.md ("Past this
+What things cost comes from the sitting that docs/benchmarks.md has its figures of; model.json says
+which figure of it is what. Out come the tables of docs/benchmarks.md ("Past this
 machine", with what is assumed and what is left out): every figure in them is computed, none is
 measured.
 """
@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benches.compare.comparison import Comparison
-from benches.compare.document import DOCUMENT, PICTURES, RAW, Section, published
+from benches.compare.document import published
 from benches.compare.tables import at, median, short
 
 FIGURES = Path(__file__).resolve().parent / "model.json"
-SECTION = Section("benches.model")
-PICTURE = PICTURES / "model.svg"
 WORKERS = (8, 32, 64)
 CONNECTIONS = 1_000_000
 
@@ -106,62 +104,58 @@ class Busy:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--document", action="store_true", help="put the tables into docs/benchmarks.md, too"
-    )
-    options = parser.parse_args()
-    print(tables())
-    if options.document:
-        write_document()
+    parser.parse_args()
+    print(tables(published()))
 
 
-def write_document() -> None:
-    """Puts tables and picture where those of other costs were."""
-    SECTION.write(DOCUMENT, tables())
-    PICTURE.write_text(plot(read()))
-
-
-def tables() -> str:
-    """All that docs/benchmarks.md has of the model's figures."""
-    costs = read()
+def tables(sitting: Path) -> str:
+    """All that docs/benchmarks.md has of the model's figures, by what that sitting measured."""
+    costs = read(sitting)
     parts = (sources(costs), capacity(costs), million(costs), memory(costs))
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def read() -> Costs:
+def read(sitting: Path) -> Costs:
     figures = json.loads(FIGURES.read_text())
-    return Costs(**{name: cost(figure)[0] for name, figure in figures.items()})
+    return Costs(**{name: cost(figure, sitting) for name, figure in figures.items()})
 
 
-def cost(figure: Mapping[str, Any]) -> tuple[float, str]:
-    """What it is, and where it comes from."""
+def cost(figure: Mapping[str, Any], sitting: Path) -> float:
+    """What it is, with what that sitting measured."""
     if "bus" in figure:
-        return of_bus(**figure["bus"]), f"{figure['bus']['case']}, in `{figure['bus']['file']}`"
-    if "compare" not in figure:
-        return float(figure["value"]), figure["from"]
-    path = published()
-    found = of_comparison(path, **figure["compare"])
-    if found is None:
-        return cost(figure["until_measured"])
-    if less := figure.get("less"):
-        found -= of_comparison(path, **less) or 0.0
-    row, entry = figure["compare"]["row"], figure["compare"]["entry"]
-    return found, f"{row}: {entry}, in `{path.name}`"
+        return of_bus(sitting, **figure["bus"])
+    if "kernel" in figure:
+        kept = json.loads((sitting / "kernel-memory.json").read_text())["kib"]
+        return float(statistics.median(kept))
+    found = of_comparison(sitting, **figure["compare"])
+    return found - of_comparison(sitting, **figure["less"]) if "less" in figure else found
 
 
-def of_bus(file: str, case: str) -> float:
-    """CPU of all processes for each delivery of Fanbus's, in µs."""
-    runs = json.loads((RAW / file).read_text())["runs"]
+def origin(figure: Mapping[str, Any]) -> str:
+    """Where it was measured: the part of the sitting, and the row of it."""
+    if "bus" in figure:
+        return f"bus: {figure['bus']['case']}"
+    if "kernel" in figure:
+        return "kernel-memory"
+    return f"compare: {figure['compare']['row']}: {figure['compare']['entry']}"
+
+
+def of_bus(sitting: Path, case: str, figure: str, per: float = 1.0) -> float:
+    """The median of a figure of Fanbus's over the rounds."""
+    runs = json.loads((sitting / "bus.json").read_text())["runs"]
     rounds = next(
         run["rounds"] for run in runs if (run["contender"], run["case"]) == ("Fanbus", case)
     )
-    return statistics.median(float(each["cpu_us"]) for each in rounds)
+    return statistics.median(float(each[figure]) for each in rounds if each) / per
 
 
-def of_comparison(path: Path, row: str, entry: str, figure: str) -> float | None:
-    """The median of a figure over the rounds; None if it was not measured."""
-    results = Comparison.read(path).results
-    return median(results.get(row, {}).get(entry, []), at(figure))
+def of_comparison(sitting: Path, row: str, entry: str, figure: str) -> float:
+    """The median of a figure over the rounds."""
+    results = Comparison.read(sitting / "compare.json").results
+    found = median(results[row][entry], at(figure))
+    if found is None:
+        raise ValueError(f"{sitting.name} has no figure for {row}: {entry}.")
+    return found
 
 
 def published_records(load: Load, connections: float) -> float:
@@ -218,7 +212,7 @@ def sources(costs: Costs) -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, figure in json.loads(FIGURES.read_text()).items():
         unit = {"us": "µs", "kib": "KiB", "mb": "MB"}[name.rpartition("_")[2]]
-        yield f"| {figure['what']} | {short(getattr(costs, name))} | {unit} | {cost(figure)[1]} |"
+        yield f"| {figure['what']} | {short(getattr(costs, name))} | {unit} | {origin(figure)} |"
 
 
 def capacity(costs: Costs) -> Iterator[str]:

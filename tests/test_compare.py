@@ -16,11 +16,9 @@ import pytest
 from benches.compare import __main__ as comparing
 from benches.compare import serving
 from benches.compare.comparison import Comparison
-from benches.compare.document import COMPARISON, DOCUMENT, PICTURES, published
-from benches.compare.keeping import PICTURE_NAMES, pictures, section
 from benches.compare.measuring import Times
 from benches.compare.systems import BY_NAME, System
-from benches.compare.tables import against_the_bars, table
+from benches.compare.tables import against_the_bars, table, times
 from benches.compare.work import FANBUS, FLOOR, Bar, Entry, Row
 
 from benching import QUICK
@@ -135,14 +133,17 @@ def test_what_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(run is first for run in others)
 
 
-def test_the_page_has_the_figures_and_pictures_of_the_runs_that_it_names() -> None:
-    """After a change of the tables: python -m benches.compare --document benches/raw/FILE."""
-    found = Comparison.read(published())
-    assert COMPARISON.read(DOCUMENT)[1] == section(found)
-    drawn = pictures(found)
-    for name in PICTURE_NAMES:
-        path = PICTURES / name
-        assert (path.read_text() if path.exists() else None) == drawn.get(name), name
+def test_how_much_more_the_driver_could_do_stands_in_every_row(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    once = ("--systems", "fanbus,floor", "--rows", "HTTP JSON, 8", "--record", str(record), *ONCE)
+    done = compare(tmp_path, *once)
+    assert done.returncode == 0, done.stderr
+    row = Comparison.read(record).rows[0]
+    for entry in row.entries:
+        (run,) = Comparison.read(record).runs(row, entry)
+        share = run["driver"]["ceiling_per_second"] / run["per_second"]
+        assert share >= 1
+        assert f"| {times(share)} |" in done.stdout
 
 
 def test_bars_are_kept_or_not() -> None:
@@ -157,18 +158,6 @@ def test_bars_are_kept_or_not() -> None:
 
     assert against(2.2).endswith("| 1.1 | 1.1 | yes |")
     assert against(2.4).endswith("| 1.1 | 1.2 | no |")
-
-
-def test_a_debug_build_is_not_published(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Not by the command: beside a release build that would publish what a test has measured.
-    monkeypatch.setattr(comparing, "is_debug", lambda: True)
-    monkeypatch.setattr(sys, "argv", ["compare", "--systems", "floor", "--publish", *ONCE])
-    with pytest.raises(SystemExit) as ended:
-        comparing.main()
-    assert ended.value.code == 2
-    assert "this is a debug build" in capsys.readouterr().err
 
 
 def test_a_comparison_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
@@ -194,7 +183,6 @@ def test_a_name_that_nothing_has_is_refused(tmp_path: Path) -> None:
         (("--systems", "fanbus,nobody"), "no system is called 'nobody': there are Fanbus,"),
         (("--rows", "nowhere"), "no row has 'nowhere' in its name"),
         (("--rounds", "0"), "invalid number above 0"),
-        (("--document", "/nowhere.json"), "/nowhere.json is no file in benches/raw."),
     ):
         done = compare(tmp_path, *arguments)
         assert done.returncode == 2

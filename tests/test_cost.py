@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from benches.cost import count
-from benches.cost.python_paths import CLIENTS, ENVIRONMENT, PUBLISH
+from benches.cost.python_paths import CLIENTS, ENVIRONMENT, PUBLISH, sleepers
 
 from outside import Service
-from running import DEADLINE_S
+from running import DEADLINE_S, wait_for
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "benches/cost/app.py")
@@ -98,13 +98,33 @@ def test_the_paths_through_python_are_walked() -> None:
                 step()
 
 
-def test_a_publisher_publishes_as_often_as_it_is_told() -> None:
-    done = subprocess.run(
+def test_a_publisher_publishes_as_often_as_it_is_told_and_takes_its_bus_along() -> None:
+    with subprocess.Popen(
         [sys.executable, APP, "publish"],
-        input="3\n2\n",
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "ready\ndone\ndone\n"), done.stderr
+    ) as process:
+        said, complained = process.communicate("3\n2\n", timeout=DEADLINE_S)
+    assert (process.returncode, said) == (0, "ready\ndone\ndone\n"), complained
+    assert not Path(f"/dev/shm/fanbus.cost-{process.pid}").exists()
+
+
+def test_a_process_rests_when_all_its_threads_sleep() -> None:
+    with Application() as app:
+        pid = app.process.pid
+        wait_for(lambda: sleepers(pid) is not None, "it to be at rest")
+        with CLIENTS["Python: echo of 128 B"](app.port) as step:
+            wait_for(lambda: sleepers(pid) is not None, "it to be at rest again")
+            before = sleepers(pid)
+            step()
+            wait_for(lambda: sleepers(pid) not in (None, before), "somebody to have run")
+
+
+def test_a_process_that_runs_does_not_rest() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            assert sleepers(process.pid) is None
+        finally:
+            process.kill()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from benches import model
-from benches.compare.document import DOCUMENT
+from benches.compare.document import published
 
-COSTS = model.read()
+COSTS = model.read(published())
 
 
 def test_nobody_is_busy_for_longer_than_all_the_time_unless_it_is_too_much() -> None:
@@ -29,17 +29,14 @@ def test_one_worker_wakes_nobody() -> None:
     assert all(model.busy(COSTS, load, 1, 10_000).waking == 0 for load in model.LOADS)
 
 
-def test_the_models_tables_and_plot_are_those_of_the_runs_that_the_page_has() -> None:
-    """After a change of the model: python -m benches.model --document."""
-    text = model.tables()
-    assert model.SECTION.read(DOCUMENT)[1] == text
+def test_the_models_tables_have_a_row_for_each_load_and_each_cost() -> None:
+    text = model.tables(published())
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     tables = len(model.LOADS), 3 * len(model.LOADS), 3, len(vars(COSTS))
     assert len(rows) == len(tables) + sum(tables)
-    assert model.PICTURE.read_text() == model.plot(COSTS)
 
 
-def test_a_cost_that_no_run_has_is_taken_from_where_it_was_measured_before() -> None:
-    missing = {"row": "none", "entry": "nobody", "figure": "worker_mb"}
-    before = {"value": 14.9, "from": "an earlier run"}
-    assert model.cost({"compare": missing, "until_measured": before}) == (14.9, "an earlier run")
+def test_a_cost_that_was_not_measured_is_no_guess() -> None:
+    missing = {"row": "idle WebSockets, 2000", "entry": "Fanbus, turbo", "figure": "worker_mb"}
+    with pytest.raises(ValueError, match="has no figure for idle WebSockets, 2000: Fanbus, turbo"):
+        model.cost({"compare": missing}, published())

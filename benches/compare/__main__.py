@@ -1,9 +1,9 @@
 """Runs Fanbus and its peers side by side, in rounds, and writes tables, pictures and all runs.
 
-    make compare ARGS=--publish
+    make compare
     .venv/bin/python -m benches.compare --systems fanbus,floor --rows echo
-    .venv/bin/python -m benches.compare --document benches/raw/FILE.json
 
+docs/benchmarks.md gets its tables from `make figures`, which runs this among others.
 Peers that are not installed (benches/compare/install) are named in the tables, with the reason.
 """
 
@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .comparison import Comparison
-from .document import RAW, ROOT
-from .keeping import head, is_debug, keep, publish, write_document
+from .keeping import head, keep
 from .measuring import Run, Times, measure
 from .serving import end_in_order
 from .systems import BY_NAME, HOME, SYSTEMS
@@ -61,24 +60,9 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=HOME / "results", help="where everything goes [%(default)s]"
     )
-    parser.add_argument(
-        "--publish",
-        action="store_true",
-        help="keep all runs in benches/raw, and make the figures of docs/benchmarks.md of them",
-    )
-    parser.add_argument(
-        "--document",
-        type=Path,
-        metavar="FILE",
-        help="only make those of a file in benches/raw anew, and end",
-    )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="all runs go there, too")
     parser.add_argument("--list", action="store_true", help="say what would be measured, and end")
     options = parser.parse_args()
-    if options.document is not None:
-        if options.document.resolve().parent != RAW or not options.document.exists():
-            parser.error(f"{options.document} is no file in {RAW.relative_to(ROOT)}.")
-        write_document(options.document)
-        return 0
     systems = [name.strip() for name in options.systems.split(",") if name.strip()]
     for name in systems:
         if not any(name.casefold() in system.name.casefold() for system in SYSTEMS):
@@ -90,8 +74,6 @@ def main() -> int:
         for row in rows:
             print(f"{row.name}: {'; '.join(entry.name for entry in row.entries)}")
         return 0
-    if options.publish and is_debug():
-        parser.error("this is a debug build, whose figures are good for nothing: use make compare.")
     end_in_order()
     times = Times(options.seconds, options.warmup)
     say(forecast(rows, options.rounds, times))
@@ -103,8 +85,8 @@ def main() -> int:
         return 130
     found = Comparison(system, rows, results)
     print(keep(options.out, found))
-    if options.publish:
-        say(f"docs/benchmarks.md has the figures of {publish(found).name}.")
+    if options.record is not None:
+        found.write(options.record)
     say(f"All of it is in {options.out}.")
     # A peer that is not installed is no mistake; a Fanbus that could not be measured is one.
     ours = [(row, entry) for row in rows for entry in row.entries if entry.system == FANBUS]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs/benchmarks.md"
+README = ROOT / "README.md"
 PICTURES = ROOT / "docs/images"
-# Runs that the document has figures of.
+# A folder for each sitting that the document has figures of.
 RAW = ROOT / "benches/raw"
 
 
@@ -20,11 +22,11 @@ class Section:
 
     def read(self, document: Path) -> tuple[str, str]:
         """What it was made of, and what stands there."""
-        source, _, text = self._cut(document)[1].partition(" -->")
-        return source.removeprefix(":").strip(), text.strip()
+        _, source, text, _ = self._cut(document)
+        return source, text.strip()
 
     def write(self, document: Path, text: str, source: str = "") -> None:
-        before, _, after = self._cut(document)
+        before, _, _, after = self._cut(document)
         told = f": {source}" if source else ""
         begin = f"<!-- {self.name}{told} -->"
         document.write_text(f"{before}{begin}\n\n{text}\n\n{self._end}{after}")
@@ -33,17 +35,26 @@ class Section:
     def _end(self) -> str:
         return f"<!-- end of {self.name} -->"
 
-    def _cut(self, document: Path) -> tuple[str, str, str]:
-        before, begin, rest = document.read_text().partition(f"<!-- {self.name}")
-        inside, end, after = rest.partition(self._end)
-        if not begin or not end:
+    def _cut(self, document: Path) -> tuple[str, str, str, str]:
+        """What comes before, the source, what stands inside, and what comes after."""
+        text = document.read_text()
+        begin = re.search(rf"<!-- {re.escape(self.name)}(?:: ([^\n]*?))? -->", text)
+        if begin is None:
             raise ValueError(f"{document} has no part that {self.name} writes.")
-        return before, inside, after
+        inside, end, after = text[begin.end() :].partition(self._end)
+        if not end:
+            raise ValueError(f"{document} does not say where {self.name} ends.")
+        return text[: begin.start()], begin[1] or "", inside, after
 
 
-COMPARISON = Section("benches.compare")
+SITTING = Section("figures.sitting")
 
 
 def published() -> Path:
-    """The file that the document's figures of Fanbus and its peers are of."""
-    return RAW / COMPARISON.read(DOCUMENT)[0]
+    """The folder of the sitting that the document's figures come from."""
+    return RAW / SITTING.read(DOCUMENT)[0]
+
+
+def names(document: Path) -> list[str]:
+    """Of all parts that something writes, in their order."""
+    return re.findall(r"<!-- end of (\S+) -->", document.read_text())

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import fanbus
-from benches import model
 from fanbus import _core
 
 from .comparison import Comparison
-from .document import COMPARISON, DOCUMENT, PICTURES, RAW
 from .systems import BY_NAME, ROOT
 from .tables import column, markdown, value
 from .work import Row
@@ -67,33 +65,6 @@ def keep(folder: Path, found: Comparison) -> str:
     for name, picture in pictures(found).items():
         (folder / name).write_text(picture)
     return text
-
-
-def publish(found: Comparison) -> Path:
-    """Keeps all runs in the repository, and makes the document of them."""
-    path = new_file()
-    found.write(path)
-    write_document(path)
-    return path
-
-
-def new_file() -> Path:
-    """Where runs are kept that the document has figures of."""
-    return RAW / datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S.json")
-
-
-def write_document(raw: Path) -> None:
-    """Puts the tables and pictures of a file in RAW where those of the last one were.
-
-    What the model computes follows from them.
-    """
-    found = Comparison.read(raw)
-    COMPARISON.write(DOCUMENT, section(found), raw.name)
-    for name in PICTURE_NAMES:
-        (PICTURES / name).unlink(missing_ok=True)
-    for name, picture in pictures(found).items():
-        (PICTURES / name).write_text(picture)
-    model.write_document()
 
 
 def section(found: Comparison) -> str:

@@ -36,6 +36,12 @@ def share(run: Run) -> float | None:
     return delivered / (delivered + missing) if delivered + missing else None
 
 
+def headroom(run: Run) -> float | None:
+    """How many times what it did the driver could do, if it had a core all the time."""
+    done, could = pick(run, "per_second"), pick(run, "driver.ceiling_per_second")
+    return could / done if done and could else None
+
+
 # What may count in a row: its unit, and where it stands in a run.
 FIGURES: dict[str, tuple[str, Read]] = {
     "cpu": ("CPU, µs", at("server.cpu_us_per_unit")),
@@ -78,8 +84,8 @@ def table(found: Comparison, row: Row) -> str:
         f"**{row.name}**",
         "",
         f"| system | {FIGURES[row.figure][0]} | spread | × {ours.name if ours else FANBUS} "
-        "| per second | p50 / p99, µs | missing |",
-        "|---|---|---|---|---|---|---|",
+        "| per second | driver could | p50 / p99, µs | missing |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [line(row, entry, found.runs(row, entry), base) for entry in row.entries]
     return "\n".join(lines)
@@ -88,13 +94,14 @@ def table(found: Comparison, row: Row) -> str:
 def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> str:
     found = column(runs, partial(value, row))
     if not found:
-        return f"| {entry.name} | {why_not(runs)} | – | – | – | – | – |"
+        return f"| {entry.name} | {why_not(runs)} | – | – | – | – | – | – |"
     cells = [
         entry.name,
         short(statistics.median(found)),
         spread(found),
         short(ratio(row, runs, base)),
         whole(median(runs, at("per_second")) or None),
+        times(median(runs, headroom)),
         latency(runs),
         accounted(runs) if row.has_load else "–",
     ]
@@ -189,6 +196,10 @@ def why_not(runs: Sequence[Run]) -> str:
 
 def short(number: float | None) -> str:
     return "–" if number is None else f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
+
+
+def times(number: float | None) -> str:
+    return "–" if number is None else f"{short(number)} ×"
 
 
 def whole(number: float | None) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from fanbus import Bus, Fanbus, WebSocket
+from fanbus import Bus, Fanbus, WebSocket, WebSocketConfig
 
 app = Fanbus(name="cost")
 
 MESSAGE = "x1y2" * 32
+
+# On a busy machine a path takes longer to walk than the time between two pings.
+quiet = WebSocketConfig(heartbeat_interval=None, timeout=None)
 
 
 @app.get("/sync")
@@ -26,13 +29,13 @@ async def asynchronous() -> dict[str, str]:
     return {"message": "Hello, World!"}
 
 
-@app.websocket("/echo")
+@app.websocket("/echo", config=quiet)
 async def echo(ws: WebSocket) -> None:
     async for message in ws:
         await ws.send(message)
 
 
-@app.websocket("/room")
+@app.websocket("/room", config=quiet)
 async def room(ws: WebSocket) -> None:
     ws.subscribe("room")
     async for message in ws:
@@ -47,6 +50,7 @@ def publish() -> None:
             for _ in range(int(line)):
                 bus.publish("room", MESSAGE)
             print("done", flush=True)
+        bus.remove()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ down too, or the next regression would hide in it.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import re
 import statistics
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benches.cost import python_paths
 
@@ -72,17 +74,27 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=int, help=f"how often all is walked (1, or {UPDATE_RUNS} for --update)"
     )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="the figures go there, too")
     options = parser.parse_args()
     if options.update and options.only:
         parser.error("--update needs all paths: leave --only out.")
     made, figures = read(FIGURES.read_text()) if FIGURES.exists() else ("", {})
     runs = options.runs or (UPDATE_RUNS if options.update else 1)
     now = counted(options.only, runs)
+    if options.record is not None:
+        options.record.write_text(json.dumps(recorded(figures, now), indent=1) + "\n")
     if options.update:
         FIGURES.write_text(written(tools(), now))
     if not options.update and made != tools():
         print(f"The figures were made with {made or 'nothing'}\nand this is         {tools()}\n")
     return show(figures, now, is_whole=not options.only, counts=not options.update)
+
+
+def recorded(before: dict[str, Figure], now: dict[str, Figure]) -> dict[str, Any]:
+    """What was counted, beside what was committed then."""
+    committed = {name: figure.instructions for name, figure in before.items()}
+    counted = {name: figure.instructions for name, figure in now.items()}
+    return {"made": tools(), "committed": committed, "now": counted}
 
 
 def tools() -> str:

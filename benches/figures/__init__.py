@@ -1,0 +1,1 @@
+"""All figures of docs/benchmarks.md, measured in one sitting: `make figures`."""

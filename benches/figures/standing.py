@@ -1,0 +1,99 @@
+"""Where Fanbus stands among its peers: what can be read off the comparison without judging it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benches.compare.comparison import Comparison
+from benches.compare.tables import FIGURES, at, column, median, ratio, short, value, whole
+from benches.compare.work import FANBUS, FLOOR, Entry, Row
+
+# Of these more is better.
+MORE_IS_BETTER = ("delivered",)
+
+
+def cheaper(found: Comparison) -> str:
+    """Everything in which a peer needs less than Fanbus does."""
+    lines = [
+        "| work | system | | system's | Fanbus's | × Fanbus |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found.rows:
+        ours = [entry for entry in row.entries if entry.system == FANBUS]
+        for peer in row.entries:
+            if peer.system in (FANBUS, FLOOR):
+                continue
+            for entry in ours:
+                share = ratio(row, found.runs(row, peer), found.runs(row, entry))
+                if share is None or not is_better(row, share):
+                    continue
+                figures = (figure(found, row, each) for each in (peer, entry))
+                lines.append(
+                    f"| {row.name}{variant(entry)} | {peer.name} | {FIGURES[row.figure][0]} "
+                    f"| {' | '.join(figures)} | {short(share)} |"
+                )
+    return "\n".join(lines) if len(lines) > 2 else "In nothing that was measured."
+
+
+def is_better(row: Row, share: float) -> bool:
+    return share > 1 if row.figure in MORE_IS_BETTER else share < 1
+
+
+def variant(entry: Entry) -> str:
+    return f", {entry.variant}" if entry.variant else ""
+
+
+def figure(found: Comparison, row: Row, entry: Entry) -> str:
+    return short(median(found.runs(row, entry), partial(value, row)))
+
+
+def delivered(found: Comparison) -> str:
+    """What became of all messages of the broadcasts that should reach everybody."""
+    lines = [
+        "| system | delivered | missing | more than once | orders, at most |",
+        "|---|---|---|---|---|",
+    ]
+    rows = [row for row in found.rows if row.mode == "fanout" and row.figure != "delivered"]
+    systems = dict.fromkeys(entry.system for row in rows for entry in row.entries)
+    for system in systems:
+        runs = [
+            run
+            for row in rows
+            for entry in row.entries
+            if entry.system == system
+            for run in found.runs(row, entry)
+        ]
+        if not column(runs, at("delivered")):
+            continue
+        sums = (
+            whole(sum(column(runs, at(name)))) for name in ("delivered", "missing", "duplicates")
+        )
+        orders = max(column(runs, at("orders")), default=0)
+        lines.append(f"| {system} | {' | '.join(sums)} | {orders:.0f} |")
+    return "\n".join(lines)
+
+
+def summary(found: Comparison) -> str:
+    """The sentence of the README."""
+    broadcast = times(
+        found,
+        "broadcast, 200 subscribers, 4 publishers, 64 in flight, 2 workers",
+        "FastAPI and Redis",
+        "Fanbus, relay",
+    )
+    request = times(found, "HTTP JSON, 64 connections", "Granian RSGI", "Fanbus, sync handler")
+    return (
+        f"Measured side by side, a broadcast over two workers took FastAPI with Redis {broadcast} "
+        f"times the CPU that\nit took Fanbus, and a request to a Python handler took Granian "
+        f"{request} times as much\n([benchmarks](docs/benchmarks.md#figures), with what Fanbus is "
+        "worse at)."
+    )
+
+
+def times(found: Comparison, name: str, peer: str, ours: str) -> str:
+    row = next(row for row in found.rows if row.name == name)
+    theirs, own = found.results[name][peer], found.results[name][ours]
+    share = ratio(row, theirs, own)
+    if share is None:
+        raise ValueError(f"{peer} was not measured: {name}.")
+    return f"{share:.2g}"
