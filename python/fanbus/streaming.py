@@ -2,8 +2,8 @@
 
 It is asked for more only while the client takes what is there (64 KiB may wait). When the client is
 gone, an asynchronous generator is cancelled where it waits, and any other is closed before its next
-piece: their `finally` runs. An iterator that fails breaks the connection off, so that the client
-knows.
+piece: their `finally` runs. Both are closed unasked if the client goes before the first piece is
+asked for. An iterator that fails breaks the connection off, so that the client knows.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class _Awaited:
         self._label = label
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_asking = False
 
     def begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -70,26 +71,34 @@ class _Awaited:
         self._room.set()
 
     def over(self) -> None:
-        if self._task is not None:
+        # A task that is cancelled before its first step never takes it, and would not close the
+        # iterator. One that closes it already is let do so.
+        if self._task is not None and self._is_asking:
             self._task.cancel()
 
     async def _run(self) -> None:
         failed = True
+        self._is_asking = True
         try:
-            async for piece in self._iterator:
-                if self._sink.write(piece):
-                    continue
-                if self._sink.is_over():
-                    break
-                while self._sink.is_full():
-                    self._room.clear()
-                    await self._room.wait()
+            if not self._sink.is_over():
+                await self._ask()
             failed = False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
             self._on_error(self._label, error)
         finally:
+            self._is_asking = False
             self._sink.end(failed)
             await self._close()
+
+    async def _ask(self) -> None:
+        async for piece in self._iterator:
+            if self._sink.write(piece):
+                continue
+            if self._sink.is_over():
+                return
+            while self._sink.is_full():
+                self._room.clear()
+                await self._room.wait()
 
     async def _close(self) -> None:
         close = getattr(self._iterator, "aclose", None)
