@@ -21,9 +21,9 @@ from fanbus import steering
 from fanbus.config import Settings
 from fanbus.health import outlived
 from fanbus.slots import Process
-from fanbus.worker import most_requests
+from fanbus.worker import LEAVE, most_requests
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, is_alive, wait_for
+from running import DEADLINE_S, Server, is_alive, stop, wait_for
 
 
 def pids_that_answer(one: Server, path: str = "/") -> set[int]:
@@ -278,6 +278,53 @@ def test_no_connection_is_lost_when_workers_come_and_go(server: StartServer) -> 
         for asker in askers:
             asker.join()
     assert failures == []
+
+
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has been sent a signal that it has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = re.search(r"^ShdPnd:\t([0-9a-f]+)$", status, re.MULTILINE)
+    assert pending is not None
+    return bool(int(pending[1], 16) >> (number - 1) & 1)
+
+
+def test_a_worker_that_goes_gets_no_new_connection_however_long_it_takes(
+    server: StartServer,
+) -> None:
+    """Between the word to end and the end of its listener, which a busy machine may draw apart."""
+    one = server("changing", workers=2)
+    before = set(one.worker_pids())
+    one.send_signal(signal.SIGTTIN)
+    (third,) = wait_for(lambda: set(one.worker_pids()) - before, "a third worker")
+    wait_for(lambda: third in pids_that_answer(one), "its answer")
+    stop(third)
+    one.send_signal(signal.SIGTTOU)
+    wait_for(lambda: has_pending(third, LEAVE), "the word to end")
+    assert pids_that_answer(one) == before
+    os.kill(third, signal.SIGCONT)
+    wait_for(lambda: set(one.worker_pids()) == before, "its end")
+
+
+def test_who_waits_for_a_worker_that_is_killed_while_it_goes_is_answered(
+    server: StartServer,
+) -> None:
+    one = server("changing", workers=1)
+    (first,) = one.worker_pids()
+    one.send_signal(signal.SIGTTIN)
+    (second,) = wait_for(lambda: set(one.worker_pids()) - {first}, "a second worker")
+    wait_for(lambda: second in pids_that_answer(one), "its answer")
+    stop(second)
+    waiting = [RawSocket(one.port) for _ in range(40)]
+    for raw in waiting:
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    one.send_signal(signal.SIGTTOU)
+    one.wait_for_log("One worker less")
+    os.kill(second, signal.SIGKILL)
+    for raw in waiting:
+        with raw:
+            assert raw.answer().status == 200
+    wait_for(lambda: one.worker_pids() == [first], "the end of who has answered them")
+    assert pids_that_answer(one) == {first}
 
 
 def test_connections_can_be_steered_to_the_first_listeners() -> None:

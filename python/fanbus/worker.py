@@ -38,6 +38,7 @@ __all__ = [
     "LEAVE",
     "READY",
     "STARTING_FAILED",
+    "STOPPED_LISTENING",
     "die_with",
     "main",
     "most_requests",
@@ -57,6 +58,8 @@ FAILED = b"-"
 ALIVE = b"."
 IO_IS_STUCK = b"i"
 ENOUGH = b"r"
+# Once it is true, before each sign of life.
+STOPPED_LISTENING = b"c"
 
 # Between two signs of life, at most; a quarter of `timeout_worker` if that is less.
 _BEAT_S = 1.0
@@ -396,6 +399,8 @@ class _Heart:
         now = self._loop.time()
         if beats != self._io_beats:
             self._io_beats, self._io_seen_at = beats, now
+        if self._core.has_stopped_listening():
+            self._say(STOPPED_LISTENING)
         # A sign that says so counts as none; the supervisor has its own clock for silence.
         is_stuck = now - self._io_seen_at > _IO_REST_S
         self._say(IO_IS_STUCK if is_stuck else ALIVE)
