@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import segments
 from conftest import StartServer
 from fanbus import steering
 from fanbus.config import Settings
@@ -416,12 +417,13 @@ def test_as_pid_1_it_buries_orphans_and_ends_in_order(tmp_path: Path) -> None:
         wait_for(lambda: of_inner.read_text().split() == before, "the orphan to be buried")
         os.kill(int(inner), signal.SIGTERM)
         assert outer.wait(DEADLINE_S) == 0
-        # It keeps its history for the next start.
-        Path(f"/dev/shm/fanbus.changing-{number}").unlink()
     finally:
         if outer.poll() is None:
             outer.kill()
             outer.wait()
+        said = re.search(r"http://127\.0\.0\.1:(\d+)", (tmp_path / "stderr").read_text())
+        if said is not None:
+            segments.remove_of_port(int(said[1]))  # it keeps its history for the next start
 
 
 def test_logs_are_reopened_in_all_processes(server: StartServer, tmp_path: Path) -> None:
