@@ -148,6 +148,7 @@ def serve(
             on_ready(core, loop)
 
         _run(loop, begin)
+        ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
@@ -198,6 +199,8 @@ class _Ending:
         self._serves = False
         self._end_by: float | None = None
         """When the time for what is in flight is over. None: nobody has asked for the end."""
+        self._last_resort: asyncio.TimerHandle | None = None
+        """Stops the loop if Rust does not say that it has ended."""
 
     def begin(self) -> None:
         """The end of the server."""
@@ -225,13 +228,20 @@ class _Ending:
         if self._end_by is not None:
             self._shut_down()
 
+    def has_stopped(self) -> None:
+        """The loop is left. What runs on it now, such as the application's own end, has limits of
+        its own, and is not to be stopped by this one."""
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+
     def rest_s(self) -> float:
         """The time that is left for the application's own end, from now on."""
         rest = 0.0 if self._end_by is None else self._end_by - self._loop.time()
         return max(rest, _EXTRA_GRACE_S)
 
     def _shut_down(self) -> None:
-        self._loop.call_later(self._grace_s + _EXTRA_GRACE_S, self._loop.stop)
+        latest_s = self._grace_s + _EXTRA_GRACE_S
+        self._last_resort = self._loop.call_later(latest_s, self._loop.stop)
         self._core.shut_down(self._grace_s, self._linger_s, self._loop.stop)
 
 
