@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -134,6 +135,8 @@ _left_behind = pytest.StashKey[list[Path]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever stops the tests, such as `timeout`, stops their servers with them, as Ctrl+C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.stash[_before] = segments.all_of_ours()
     config.addinivalue_line(
         "markers", "supervised(why): needs several workers, and is left out of `make single`"

@@ -95,7 +95,9 @@ def test_who_knows_an_offset_gets_what_came_after_it(kept: Server) -> None:
 
 
 def test_replay_and_live_messages_meet_without_a_gap(server: StartServer) -> None:
-    kept = server("kept", workers=2)
+    # It publishes by the clock: a small ring would be overwritten within half a second, and a
+    # worker that gets no time for so long would close who listens.
+    kept = server("kept", workers=2, environment={"RING": "8M"})
     stop = threading.Event()
     with Bus.open(bus_of(kept), create=False) as bus, ExitStack() as stack:
 

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import StartServer
 from fanbus import Fanbus, FanbusError
+from rawsocket import RawSocket
 from running import Server, wait_for
 
 BEGINNING = ["entered", "started", "started too"]
@@ -109,6 +110,17 @@ def test_an_end_that_never_comes_is_left(server: StartServer) -> None:
     one = server("living", environment={"FAILS": "wait at the end", "GRACE": "0.1"})
     one.send_signal(signal.SIGTERM)
     assert one.wait() == 0
+    assert "shutdown did not end in 1 s" in one.log()
+
+
+def test_an_end_that_begins_late_has_its_time(server: StartServer) -> None:
+    """Requests have taken all of the grace time; the limit of their end is not that of the rest."""
+    one = server("living", environment={"FAILS": "wait at the end", "GRACE": "0.1"})
+    with RawSocket(one.port) as raw:
+        raw.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        one.wait_for_log("asked in")
+        one.send_signal(signal.SIGTERM)
+        assert one.wait() == 0
     assert "shutdown did not end in 1 s" in one.log()
 
 

@@ -16,14 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+import segments
 from conftest import StartServer
 from fanbus import steering
 from fanbus.config import Settings
 from fanbus.health import outlived
 from fanbus.slots import Process
-from fanbus.worker import most_requests
+from fanbus.worker import LEAVE, most_requests
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, is_alive, wait_for
+from running import DEADLINE_S, Server, is_alive, stop, wait_for
 
 
 def pids_that_answer(one: Server, path: str = "/") -> set[int]:
@@ -280,6 +281,53 @@ def test_no_connection_is_lost_when_workers_come_and_go(server: StartServer) -> 
     assert failures == []
 
 
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has been sent a signal that it has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = re.search(r"^ShdPnd:\t([0-9a-f]+)$", status, re.MULTILINE)
+    assert pending is not None
+    return bool(int(pending[1], 16) >> (number - 1) & 1)
+
+
+def test_a_worker_that_goes_gets_no_new_connection_however_long_it_takes(
+    server: StartServer,
+) -> None:
+    """Between the word to end and the end of its listener, which a busy machine may draw apart."""
+    one = server("changing", workers=2)
+    before = set(one.worker_pids())
+    one.send_signal(signal.SIGTTIN)
+    (third,) = wait_for(lambda: set(one.worker_pids()) - before, "a third worker")
+    wait_for(lambda: third in pids_that_answer(one), "its answer")
+    stop(third)
+    one.send_signal(signal.SIGTTOU)
+    wait_for(lambda: has_pending(third, LEAVE), "the word to end")
+    assert pids_that_answer(one) == before
+    os.kill(third, signal.SIGCONT)
+    wait_for(lambda: set(one.worker_pids()) == before, "its end")
+
+
+def test_who_waits_for_a_worker_that_is_killed_while_it_goes_is_answered(
+    server: StartServer,
+) -> None:
+    one = server("changing", workers=1)
+    (first,) = one.worker_pids()
+    one.send_signal(signal.SIGTTIN)
+    (second,) = wait_for(lambda: set(one.worker_pids()) - {first}, "a second worker")
+    wait_for(lambda: second in pids_that_answer(one), "its answer")
+    stop(second)
+    waiting = [RawSocket(one.port) for _ in range(40)]
+    for raw in waiting:
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    one.send_signal(signal.SIGTTOU)
+    one.wait_for_log("One worker less")
+    os.kill(second, signal.SIGKILL)
+    for raw in waiting:
+        with raw:
+            assert raw.answer().status == 200
+    wait_for(lambda: one.worker_pids() == [first], "the end of who has answered them")
+    assert pids_that_answer(one) == {first}
+
+
 def test_connections_can_be_steered_to_the_first_listeners() -> None:
     with socket.socket() as first:
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -369,12 +417,13 @@ def test_as_pid_1_it_buries_orphans_and_ends_in_order(tmp_path: Path) -> None:
         wait_for(lambda: of_inner.read_text().split() == before, "the orphan to be buried")
         os.kill(int(inner), signal.SIGTERM)
         assert outer.wait(DEADLINE_S) == 0
-        # It keeps its history for the next start.
-        Path(f"/dev/shm/fanbus.changing-{number}").unlink()
     finally:
         if outer.poll() is None:
             outer.kill()
             outer.wait()
+        said = re.search(r"http://127\.0\.0\.1:(\d+)", (tmp_path / "stderr").read_text())
+        if said is not None:
+            segments.remove_of_port(int(said[1]))  # it keeps its history for the next start
 
 
 def test_logs_are_reopened_in_all_processes(server: StartServer, tmp_path: Path) -> None:

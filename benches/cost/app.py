@@ -45,6 +45,7 @@ async def room(ws: WebSocket) -> None:
 def publish() -> None:
     """Nobody reads, and nobody is woken: this is the publisher's share."""
     with Bus.open(f"cost-{os.getpid()}") as bus:
+        bus.remove()  # only the name: it is gone with this process, however that ends
         print("ready", flush=True)
         for line in sys.stdin:
             for _ in range(int(line)):

@@ -429,6 +429,9 @@ class Worker:
     def pulse(self) -> tuple[int, int]:
         """How often the I/O thread has come round, ten times a second if it is well; and how many
         requests have come, handshakes among them."""
+    def has_stopped_listening(self) -> bool:
+        """Whether this worker's descriptor of the listener has been closed, which it is after the
+        queue was emptied."""
     def shut_down(self, grace: float, linger: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and
         keeps connections without a request for `linger` seconds, at most half of `grace`.

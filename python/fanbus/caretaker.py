@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fanbus import _core, logs, origin, rebirth, surroundings
 from fanbus.config import Settings
@@ -19,6 +19,9 @@ from fanbus.exceptions import StartError
 from fanbus.logs import logger
 from fanbus.server import own_pid_file, remove_socket
 from fanbus.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from fanbus.slots import Slot
 
 __all__ = ["Caretaker", "main"]
 
@@ -56,7 +59,7 @@ class Caretaker(Supervisor):
 
     def _start_due_workers(self, now: float) -> None:
         """A slot without a worker is a reason to try the new code again."""
-        self._crew.close_steered(now)
+        self._crew.see_off_retired(now)
         empty = [slot for slot in self._crew.slots if slot.current is None]
         if self._reloading.is_open():
             for slot in empty:
@@ -67,7 +70,7 @@ class Caretaker(Supervisor):
                 slot.died(now)
             self._reloading.begin()
 
-    def _what_follows(self, _pause: float) -> str:
+    def _what_follows(self, _slot: Slot, _pause: float) -> str:
         return "there is no code to replace it with, so the new code is tried again"
 
     def _add_worker(self) -> bool:

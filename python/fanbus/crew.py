@@ -18,6 +18,7 @@ from fanbus import signals, steering, worker
 from fanbus.config import MAX_WORKERS
 from fanbus.forking import fork
 from fanbus.logs import logger
+from fanbus.retired import Retired
 from fanbus.slots import Process, Slot
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ __all__ = ["KILL_AFTER_GRACE_S", "Crew", "Death"]
 # A worker ends itself when its grace time is over, and what hooks and the application do at the end
 # has had its second each; this is for one that cannot.
 KILL_AFTER_GRACE_S = 5.0
-# Connections that were under way to a listener have come by then.
-_STEERED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,7 @@ class Crew:
     ) -> None:
         """The selector waits for what workers report, and calls what is registered with that."""
         self.slots: list[Slot] = []
-        self.retired: list[Slot] = []
-        """Slots that were given up, until their processes have ended."""
-        self.steered_until: float | None = None
-        """New connections pass by the retired slots; those under way have come by then."""
+        self.retired = Retired(self.tell_to_end)
         self._settings = settings
         self._selector = selector
         self._on_ready = on_ready
@@ -74,22 +70,20 @@ class Crew:
         """For the supervisor's next life."""
         return {
             "slots": [slot.to_json() for slot in self.slots],
-            "retired": [slot.to_json() for slot in self.retired],
+            "retired": [slot.to_json() for slot in self.retired.slots],
         }
 
     def resume(self, saved: dict[str, Any]) -> None:
         """Takes over what `to_json` gave in the life before."""
         self.slots = [Slot.from_json(slot) for slot in saved["slots"]]
-        self.retired = [Slot.from_json(slot) for slot in saved["retired"]]
-        if self.retired:
-            self.steered_until = time.monotonic() + _STEERED_S
+        self.retired.resume([Slot.from_json(slot) for slot in saved["retired"]])
         for slot in self.all_slots():
             for process in slot.processes():
                 self._listen_to(slot, process)
 
     def all_slots(self) -> list[Slot]:
         """Also those that were given up."""
-        return self.slots + self.retired
+        return self.slots + self.retired.slots
 
     def processes(self) -> Iterator[Process]:
         """All that have not been buried."""
@@ -199,6 +193,8 @@ class Crew:
             process.failure += received
             return
         process.io_is_stuck = received[-1:] == worker.IO_IS_STUCK
+        if worker.STOPPED_LISTENING in received:
+            process.has_stopped_listening = True
         if worker.ENOUGH in received and process.renewal is None:
             process.renewal = "has served its number of requests"
         if not process.is_ready:
@@ -269,10 +265,6 @@ class Crew:
         process.close()
         return Death(slot, process, exit_code, stacks)
 
-    def forget_retired(self) -> None:
-        """Slots that were given up and whose processes have ended."""
-        self.retired = [slot for slot in self.retired if any(slot.processes())]
-
     def leave(self) -> None:
         """Also after an error of our own: no worker and no listener stay."""
         for process in self.processes():
@@ -286,18 +278,20 @@ class Crew:
     # A slot more or less.
 
     def add_slot(self) -> bool:
-        """One slot more, without a worker yet. False if there can be none: the log says why."""
+        """One slot more, maybe without a worker yet. False if there can be none: the log says
+        why."""
         if len(self.slots) >= MAX_WORKERS:
             logger.warning("There are %d workers: there can be no more.", MAX_WORKERS)
             return False
-        if self.steered_until is not None:
-            self._close_retired()
-        try:
-            listener = steering.another(self.slots[0].listener, self._settings.backlog)
-        except OSError as error:
-            logger.error("Cannot listen for a further worker: %s.", error.strerror)
-            return False
-        self.slots.append(Slot(self.slots[-1].index + 1, listener))
+        slot = self.retired.give_back(self.slots)
+        if slot is None:
+            try:
+                listener = steering.another(self.slots[0].listener, self._settings.backlog)
+            except OSError as error:
+                logger.error("Cannot listen for a further worker: %s.", error.strerror)
+                return False
+            slot = Slot(self.slots[-1].index + 1, listener)
+        self.slots.append(slot)
         return True
 
     def remove_slot(self) -> bool:
@@ -306,24 +300,10 @@ class Crew:
             logger.warning("There is one worker: there can be no fewer.")
             return False
         slot = self.slots.pop()
-        self.retired.append(slot)
-        # First no new connections, then, when what was under way has come, the end.
-        if steering.steer_to(slot.listener, len(self.slots)):
-            self.steered_until = time.monotonic() + _STEERED_S
-        else:
-            self._close_retired()
+        self.retired.take(slot, self.slots)
         return True
 
-    def close_steered(self, now: float) -> None:
-        """The end of retired workers to whose listeners nothing is under way any more."""
-        if self.steered_until is not None and now >= self.steered_until:
-            self._close_retired()
-
-    def _close_retired(self) -> None:
-        self.steered_until = None
-        for slot in self.retired:
-            slot.stop_listening()  # the worker's copy is the last, and it empties the queue
-            for process in slot.staying():
-                self.tell_to_end(slot, process)
-            slot.current = slot.next = None
-        steering.steer_to_all(self.slots[0].listener)
+    def see_off_retired(self, now: float) -> list[Slot]:
+        """The end of slots that were given up, step by step. Returns those that need one more
+        worker, for who waits there."""
+        return self.retired.see_off(now, self.slots)

@@ -48,7 +48,7 @@ class Vigil:
                 self._crew.send(process, signal.SIGKILL)
         if is_ending:
             return
-        for slot in self._crew.slots:
+        for slot in self._crew.all_slots():
             for one in slot.staying():
                 if was_stopped:
                     one.heard_at = now

@@ -49,6 +49,9 @@ class Process:
     io_is_stuck: bool = False
     """Its Python loop turns, but its I/O thread did not between the last two signs of life."""
 
+    has_stopped_listening: bool = False
+    """It has emptied its listener's queue, and closed its copy."""
+
     failure: bytearray = field(default_factory=bytearray)
     """Why it cannot start."""
 

@@ -22,8 +22,9 @@ def another(listener: int, backlog: int) -> int:
     """A further listener on the address of `listener`, for a further worker. OSError if there can
     be none."""
     with socket.socket(fileno=os.dup(listener)) as first:
-        if first.family not in (socket.AF_INET, socket.AF_INET6):
-            return os.dup(listener)  # workers share the one of a Unix socket
+        is_internet = first.family in (socket.AF_INET, socket.AF_INET6)
+        if not is_internet or not first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            return os.dup(listener)  # workers share a Unix socket, and one that was inherited
         with socket.socket(first.family, socket.SOCK_STREAM) as new:
             new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -193,7 +193,12 @@ class Supervisor:
         crew = self._crew
         due = [process.end_by for process in crew.processes()]
         due += [slot.start_at for slot in crew.slots if slot.current is None]
-        due += [self._end_by, crew.steered_until, self._notifier.due_at(), self._reloading.due_at()]
+        due += [
+            self._end_by,
+            crew.retired.steered_until,
+            self._notifier.due_at(),
+            self._reloading.due_at(),
+        ]
         now = time.monotonic()
         if self._end_by is None and any(crew.processes()):
             due.append(now + LOOK_S)
@@ -216,7 +221,9 @@ class Supervisor:
         for slot in self._crew.slots:
             if slot.current is None and (slot.start_at is None or slot.start_at <= now):
                 self._start(slot)
-        self._crew.close_steered(now)
+        for slot in self._crew.see_off_retired(now):
+            if slot.start_at is None or slot.start_at <= now:
+                self._start(slot)
         renewed = self._rolling.due(now)
         if renewed is not None:
             self._start(renewed)
@@ -273,7 +280,7 @@ class Supervisor:
             assert self._bus is not None
             self._bus.reap()
             self._take_note_of(death)
-        self._crew.forget_retired()
+        self._crew.retired.forget()
         if self._orphans is not None:
             self._orphans.bury(self._children())
 
@@ -315,11 +322,13 @@ class Supervisor:
             slot.index,
             process.pid,
             manner(death.exit_code),
-            self._what_follows(pause),
+            self._what_follows(slot, pause),
             stacks,
         )
 
-    def _what_follows(self, pause: float) -> str:
+    def _what_follows(self, slot: Slot, pause: float) -> str:
+        if slot not in self._crew.slots:
+            return "there was to be a worker less"
         return f"next start in {pause:.2g} s" if pause else "replaced at once"
 
     # New code.

@@ -38,6 +38,7 @@ __all__ = [
     "LEAVE",
     "READY",
     "STARTING_FAILED",
+    "STOPPED_LISTENING",
     "die_with",
     "loop_factory",
     "main",
@@ -58,6 +59,8 @@ FAILED = b"-"
 ALIVE = b"."
 IO_IS_STUCK = b"i"
 ENOUGH = b"r"
+# Once it is true, before each sign of life.
+STOPPED_LISTENING = b"c"
 
 # Between two signs of life, at most; a quarter of `timeout_worker` if that is less.
 _BEAT_S = 1.0
@@ -146,6 +149,7 @@ def serve(
             on_ready(core, loop)
 
         _run(loop, begin)
+        ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
@@ -196,6 +200,8 @@ class _Ending:
         self._serves = False
         self._end_by: float | None = None
         """When the time for what is in flight is over. None: nobody has asked for the end."""
+        self._last_resort: asyncio.TimerHandle | None = None
+        """Stops the loop if Rust does not say that it has ended."""
 
     def begin(self) -> None:
         """The end of the server."""
@@ -223,13 +229,20 @@ class _Ending:
         if self._end_by is not None:
             self._shut_down()
 
+    def has_stopped(self) -> None:
+        """The loop is left. What runs on it now, such as the application's own end, has limits of
+        its own, and is not to be stopped by this one."""
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+
     def rest_s(self) -> float:
         """The time that is left for the application's own end, from now on."""
         rest = 0.0 if self._end_by is None else self._end_by - self._loop.time()
         return max(rest, _EXTRA_GRACE_S)
 
     def _shut_down(self) -> None:
-        self._loop.call_later(self._grace_s + _EXTRA_GRACE_S, self._loop.stop)
+        latest_s = self._grace_s + _EXTRA_GRACE_S
+        self._last_resort = self._loop.call_later(latest_s, self._loop.stop)
         self._core.shut_down(self._grace_s, self._linger_s, self._loop.stop)
 
 
@@ -402,6 +415,8 @@ class _Heart:
         now = self._loop.time()
         if beats != self._io_beats:
             self._io_beats, self._io_seen_at = beats, now
+        if self._core.has_stopped_listening():
+            self._say(STOPPED_LISTENING)
         # A sign that says so counts as none; the supervisor has its own clock for silence.
         is_stuck = now - self._io_seen_at > _IO_REST_S
         self._say(IO_IS_STUCK if is_stuck else ALIVE)

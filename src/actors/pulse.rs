@@ -1,13 +1,14 @@
 //! Signs of life of a worker's I/O thread, for whoever decides whether the worker is well, or has
 //! done enough.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Counters that only grow. Nothing is ordered by them.
+/// Counters that only grow, and a flag that is set once. Nothing is ordered by them.
 #[derive(Debug, Default)]
 pub struct Pulse {
     beats: AtomicU64,
     requests: AtomicU64,
+    has_stopped_listening: AtomicBool,
 }
 
 impl Pulse {
@@ -21,6 +22,11 @@ impl Pulse {
         self.requests.fetch_add(1, Relaxed);
     }
 
+    /// This process has closed its listener.
+    pub fn stop_listening(&self) {
+        self.has_stopped_listening.store(true, Relaxed);
+    }
+
     /// How often the I/O thread has come round. It stands still only if the thread does.
     pub fn beats(&self) -> u64 {
         self.beats.load(Relaxed)
@@ -29,5 +35,10 @@ impl Pulse {
     /// Requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
+    }
+
+    /// Whether the listener has been closed.
+    pub fn has_stopped_listening(&self) -> bool {
+        self.has_stopped_listening.load(Relaxed)
     }
 }

@@ -125,9 +125,10 @@ impl Server {
             pulse: Arc::clone(&pulse),
         });
         spawn_local(replies.hand_out());
+        let beating = Arc::clone(&pulse);
         spawn_local(async move {
             loop {
-                pulse.beat();
+                beating.beat();
                 sleep(TICK).await;
             }
         });
@@ -140,6 +141,7 @@ impl Server {
             _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
             ended = accepting => ended.map_err(io::Error::other)??,
         }
+        pulse.stop_listening();
         // Nobody listens here any more: who is sent away from now on does not come back to this worker.
         let Ending { grace, .. } = shutdown.wait().await;
         let deadline = Instant::now() + grace;

@@ -241,6 +241,12 @@ impl Worker {
         (self.pulse.beats(), self.pulse.requests())
     }
 
+    /// Whether this worker's descriptor of the listener has been closed, which it is after the queue
+    /// was emptied.
+    fn has_stopped_listening(&self) -> bool {
+        self.pulse.has_stopped_listening()
+    }
+
     /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and keeps
     /// connections without a request for `linger` seconds, at most half of `grace`. `on_stopped` is
     /// called from `drain` when nothing is left.

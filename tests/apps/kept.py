@@ -73,4 +73,8 @@ def pid() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ["PORT"]), workers=int(os.environ["WORKERS"]), bus_size="64K")
+    app.run(
+        port=int(os.environ["PORT"]),
+        workers=int(os.environ["WORKERS"]),
+        bus_size=os.environ.get("RING", "64K"),
+    )
