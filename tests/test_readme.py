@@ -570,6 +570,12 @@ def a_page_listens(block: Block, start: Start) -> None:
 # docs/howto/responses.md
 
 
+@proves("docs/howto/responses.md: class Codec:")
+def another_module_writes_json(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        assert http.get("/squares").content == b'{"0":0,"1":1,"2":4,"3":9}'
+
+
 @proves('docs/howto/responses.md: app = Fanbus("turbo")')
 def answers_are_kept(block: Block, start: Start) -> None:
     with start(block.text).http() as http:
