@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from outside import Service
@@ -208,13 +210,21 @@ def fastapi_and_its_twin_give_the_same_answers(block: Block, _start: Start) -> N
         for question in FASTAPI:
             compare(question, ask(theirs, question), ask(ours, question))
         for server in (theirs, ours):
-            with join(server, "/rooms/a") as one, join(server, "/rooms/a") as two:
-                for client, text in ((one, "one is here"), (two, "two is here")):
-                    client.send(text)
+            with (
+                join(server, "/rooms/a?name=one") as one,
+                join(server, "/rooms/a?name=two&loud=yes") as two,
+            ):
+                for client, text in ((one, "one: here"), (two, "two: HERE")):
+                    client.send("here")
                     hears(client, text)
                 one.send("hello")
                 for client in (one, two):
-                    hears(client, "hello")
+                    hears(client, "one: hello")
+        for server, status in ((theirs, 403), (ours, 422)):
+            for path in ("/rooms/a", "/rooms/a?name=one&loud=perhaps"):
+                with pytest.raises(InvalidStatus) as refused, join(server, path):
+                    pass
+                assert refused.value.response.status_code == status, path
 
 
 def served(block: Block) -> set[tuple[str, str]]:

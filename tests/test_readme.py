@@ -871,6 +871,31 @@ def an_error_handler_tells_it_in_its_own_way(block: Block, start: Start) -> None
     assert answer.json() == {"wrong": {"n": "must be a whole number"}}
 
 
+@proves(f'{TYPED}: app = Fanbus("rooms")')
+def rooms_read_the_handshake(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/rooms/kitchen") as one:
+        for text in ("first", "second"):
+            one.send(text)
+            assert hear_until(one, text) == text
+        with join(server, "/rooms/kitchen?last=1") as two:
+            assert hear(two) == "second"
+        with join(server, "/relay/kitchen?age=18") as relayed:
+            relayed.send("third")
+            assert hear_until(one, "third") == "third"
+    with server.http() as http:
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        for path in ("/rooms/kitchen?last=101", "/relay/kitchen?age=young"):
+            refused = http.get(path, headers=upgrade)
+            assert (refused.status_code, len(refused.json()["detail"])) == (422, 1)
+        assert http.get("/relay/kitchen?age=17", headers=upgrade).status_code == 403
+
+
 @proves(f"{TYPED}: fanbus openapi shop:app --output openapi.json")
 def the_command_writes_the_document(block: Block, start: Start) -> None:
     with TemporaryDirectory() as directory:

@@ -128,6 +128,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The response's body: a sentence for whoever looks into the browser's network log.
     pub reason: Cow<'static, str>,
+    /// Further headers; a Content-Type is there instead of that of a sentence.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -136,6 +138,7 @@ impl Refusal {
         Self {
             status,
             reason: reason.into(),
+            headers: Vec::new(),
         }
     }
 
@@ -155,16 +158,35 @@ impl Refusal {
         write!(
             out,
             "HTTP/1.1 {} {phrase}\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: {}\r\n\
              Connection: {connection}\r\n\
-             {specific}\r\n\
-             {}",
+             {specific}",
             status.as_u16(),
             self.reason.len(),
-            self.reason,
         )
         .expect("writing to a Vec cannot fail");
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| name == header::CONTENT_TYPE)
+        {
+            out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
+        }
+        // How long the answer is, and what becomes of the connection, is said above.
+        let said = [
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::CONNECTION,
+        ];
+        for (name, value) in &self.headers {
+            if !said.contains(name) {
+                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.reason.as_bytes());
     }
 }
 
