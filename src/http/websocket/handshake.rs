@@ -155,34 +155,36 @@ impl Refusal {
             StatusCode::METHOD_NOT_ALLOWED => ("close", "Allow: GET\r\n"),
             _ => ("close", ""),
         };
+        let given = self
+            .headers
+            .iter()
+            .find(|(name, _)| name == header::CONTENT_TYPE);
+        let kind = given.map_or(&b"text/plain; charset=utf-8"[..], |(_, kind)| {
+            kind.as_bytes()
+        });
         write!(
             out,
-            "HTTP/1.1 {} {phrase}\r\n\
-             Content-Length: {}\r\n\
-             Connection: {connection}\r\n\
-             {specific}",
-            status.as_u16(),
+            "HTTP/1.1 {} {phrase}\r\nContent-Type: ",
+            status.as_u16()
+        )
+        .expect("writing to a Vec cannot fail");
+        out.extend_from_slice(kind);
+        write!(
+            out,
+            "\r\nContent-Length: {}\r\nConnection: {connection}\r\n{specific}",
             self.reason.len(),
         )
         .expect("writing to a Vec cannot fail");
-        if !self
-            .headers
-            .iter()
-            .any(|(name, _)| name == header::CONTENT_TYPE)
-        {
-            out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
-        }
-        // How long the answer is, and what becomes of the connection, is said above.
+        // How long the answer is, and what becomes of the connection, is not for others to say.
         let said = [
+            header::CONTENT_TYPE,
             header::CONTENT_LENGTH,
             header::TRANSFER_ENCODING,
             header::CONNECTION,
         ];
-        for (name, value) in &self.headers {
-            if !said.contains(name) {
-                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                    out.extend_from_slice(part);
-                }
+        for (name, value) in self.headers.iter().filter(|(name, _)| !said.contains(name)) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
             }
         }
         out.extend_from_slice(b"\r\n");
