@@ -1,6 +1,7 @@
 //! JSON: from Python's plain objects, written straight into bytes; or what the application has chosen
 //! instead.
 
+use std::mem;
 use std::sync::{PoisonError, RwLock};
 
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError, PyValueError};
@@ -27,7 +28,11 @@ pub(super) fn choose(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let [dumps, loads] = [json.getattr("dumps")?, json.getattr("loads")?].map(Bound::unbind);
         Ok(Chosen { dumps, loads })
     });
-    *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = chosen.transpose()?;
+    let chosen = chosen.transpose()?;
+    let mut place = CHOSEN.write().unwrap_or_else(PoisonError::into_inner);
+    let before = mem::replace(&mut *place, chosen);
+    drop(place);
+    drop(before); // which may run Python
     Ok(())
 }
 
@@ -102,8 +107,6 @@ fn write_level(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, level: usize) -> PyR
 
 /// What most values are. False: it is something else, or wants more care; nothing has been written.
 /// No Python runs in here.
-#[expect(clippy::inline_always, reason = "a tenth of the whole time")]
-#[inline(always)]
 fn write_leaf(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     // The type is asked for first: a cast that fails makes an error.
     if value.is_instance_of::<PyString>() {
