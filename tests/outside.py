@@ -57,9 +57,14 @@ def command(line: str, **replaced: str) -> list[str]:
 class Program:
     """A Python program, as another process, whose lines are read as they come."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        python: str | Path = sys.executable,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,19 +1,26 @@
-"""Event streams and turbo routes together with everything that is around routes."""
+"""Event streams and turbo routes together with everything that is around routes, over plain and
+encrypted HTTP, and below a prefix: its own, or a proxy's."""
 
 from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 
+from certificates import Certificates
 from conftest import StartServer
 from fanbus import EventStream, Fanbus, HTTPError, Request, Response, Router
+from fanbus.config import Settings
 from fanbus.testing import TestClient, TestServer
+from pairs import pairwise
 
 PAGE = "https://page.example"
 
@@ -21,7 +28,7 @@ PAGE = "https://page.example"
 class Application:
     """An event stream and a turbo route, in a router, with what is asked for around them."""
 
-    def __init__(self, *around: str) -> None:
+    def __init__(self, *around: str, prefix: str = "") -> None:
         self.app = Fanbus("combined", compression=True)
         self.app.cors(origins=[PAGE], expose=["x-after"])
         self.asked: Counter[str] = Counter()
@@ -48,7 +55,7 @@ class Application:
                 raise HTTPError(404, "no such place")
             return {"asked": self.asked[place], "fill": "x" * 2000}
 
-        self.app.include(router)
+        self.app.include(router, prefix=prefix)
 
     def guard(self) -> None:
         @self.router.before_request
@@ -84,6 +91,75 @@ class Application:
 
 ALL = ("middleware", "after", "errors")
 
+TRANSPORTS = ("http", "https", "http2")
+PLACES = ("plain", "mounted", "proxied")
+MOUNTED = "/mounted"
+OUTSIDE = "/outside"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an application is reached: over what, and below which prefix."""
+
+    transport: str
+    place: str
+    certificates: Certificates
+
+    @property
+    def prefix(self) -> str:
+        """Before the paths of a request."""
+        return MOUNTED if self.place == "mounted" else ""
+
+    @property
+    def shown(self) -> str:
+        """Before the paths of a link."""
+        return OUTSIDE if self.place == "proxied" else self.prefix
+
+    def application(self, *around: str) -> Application:
+        """With this around its routes."""
+        return Application(*around, prefix=self.prefix)
+
+    @contextmanager
+    def client(self, made: Application) -> Iterator[TestClient]:
+        """Served, and asked, in this way."""
+        encrypted = self.transport != "http"
+        options: dict[str, Any] = {}
+        if encrypted:
+            options = {
+                "ssl_certfile": str(self.certificates.certfile),
+                "ssl_keyfile": str(self.certificates.keyfile),
+            }
+        if self.place == "proxied":
+            options["root_path"] = OUTSIDE
+        plain = Settings.of
+        settings = patch.object(
+            Settings, "of", lambda values, **named: plain({**values, **options}, **named)
+        )
+        protocols = ("h2", "http/1.1") if self.transport == "http2" else ("http/1.1",)
+        context = self.certificates.trusted(protocols=protocols)
+        client = TestClient(made.app, http2=self.transport == "http2", verify=context)
+        with settings, client:
+            if encrypted:
+                client.base_url = httpx.URL(f"https://127.0.0.1:{client.port}")
+            yield client
+
+    def check(self, response: httpx.Response) -> None:
+        """It has come in this way, and in no other."""
+        assert response.url.scheme == ("http" if self.transport == "http" else "https")
+        expected = "HTTP/2" if self.transport == "http2" else "HTTP/1.1"
+        assert response.http_version == expected
+
+
+@pytest.fixture
+def way(transport: str, place: str, certificates: Certificates) -> Way:
+    return Way(transport, place, certificates)
+
+
+def in_all_ways(**dimensions: Sequence[Any]) -> pytest.MarkDecorator:
+    """Runs a test with every two values of these, of the transports and of the places, together."""
+    dimensions = {"transport": TRANSPORTS, "place": PLACES, **dimensions}
+    return pytest.mark.parametrize(tuple(dimensions), pairwise(*dimensions.values()))
+
 
 @contextmanager
 def streamed(client: httpx.Client, path: str, **headers: str) -> Iterator[httpx.Response]:
@@ -96,11 +172,14 @@ def next_data(lines: Iterator[str]) -> str:
     return next(line for line in lines if line.startswith("data: ")).removeprefix("data: ")
 
 
-@pytest.mark.parametrize("around", [(), ("after",), ("errors",), ALL])
-@pytest.mark.parametrize("path", ["/in/a/news", "/in/a/sync"])
-def test_an_event_stream_is_a_response_like_any_other(around: tuple[str, ...], path: str) -> None:
-    made = Application(*around)
-    with TestClient(made.app) as client, streamed(client, path, origin=PAGE) as response:
+@in_all_ways(around=[(), ("after",), ("errors",), ALL], path=["/in/a/news", "/in/a/sync"])
+def test_an_event_stream_is_a_response_like_any_other(
+    way: Way, around: tuple[str, ...], path: str
+) -> None:
+    made = way.application(*around)
+    path = way.prefix + path
+    with way.client(made) as client, streamed(client, path, origin=PAGE) as response:
+        way.check(response)
         head = response.headers
         assert (response.status_code, head["content-type"]) == (200, "text/event-stream")
         assert head["cache-control"] == "no-cache"
@@ -117,24 +196,28 @@ def test_an_event_stream_is_a_response_like_any_other(around: tuple[str, ...], p
             assert next_data(lines) == message
 
 
-@pytest.mark.parametrize("around", [(), ALL])
-def test_what_refuses_an_event_stream_is_heard(around: tuple[str, ...]) -> None:
-    with TestClient(Application(*around).app) as client:
-        refused = client.get("/in/a/news", headers={"x-refused": "1"})
+@in_all_ways(around=[(), ALL])
+def test_what_refuses_an_event_stream_is_heard(way: Way, around: tuple[str, ...]) -> None:
+    with way.client(way.application(*around)) as client:
+        news = f"{way.prefix}/in/a/news"
+        refused = client.get(news, headers={"x-refused": "1"})
+        way.check(refused)
         assert refused.status_code == 403
         assert "not for you" in refused.text
         assert refused.headers["content-type"].startswith(
             "application/json" if around else "text/plain"
         )
-        broken = client.get("/in/a/news", headers={"x-broken": "1"})
+        broken = client.get(news, headers={"x-broken": "1"})
         assert broken.status_code == 500
         assert ("on purpose" in broken.text) is bool(around)
 
 
-@pytest.mark.parametrize("around", [(), ALL])
-@pytest.mark.parametrize("path", ["/in/a/news", "/in/a/turbo"])
-def test_head_options_preflights_and_other_methods(around: tuple[str, ...], path: str) -> None:
-    with TestClient(Application(*around).app) as client:
+@in_all_ways(around=[(), ALL], path=["/in/a/news", "/in/a/turbo"])
+def test_head_options_preflights_and_other_methods(
+    way: Way, around: tuple[str, ...], path: str
+) -> None:
+    shown, path = way.shown + path, way.prefix + path
+    with way.client(way.application(*around)) as client:
         with streamed(client, path) as response:
             expected = response.headers["content-type"]
         head = client.head(path)
@@ -147,7 +230,7 @@ def test_head_options_preflights_and_other_methods(around: tuple[str, ...], path
         assert preflight.headers["access-control-allow-origin"] == PAGE
         other = client.post(path, content=b"x")
         assert (other.status_code, other.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
-        assert client.get(path + "/").headers["location"] == path
+        assert client.get(path + "/").headers["location"] == shown
 
 
 def test_an_event_stream_in_middleware_can_be_replaced() -> None:
@@ -182,33 +265,37 @@ def test_a_test_server_ends_with_streams_open() -> None:
     stream.__exit__(None, None, None)
 
 
-def test_what_comes_after_a_turbo_route_is_kept_with_its_answer() -> None:
-    made = Application("after", "errors")
-    with TestClient(made.app) as client:
+@in_all_ways()
+def test_what_comes_after_a_turbo_route_is_kept_with_its_answer(way: Way) -> None:
+    made = way.application("after", "errors")
+    path = f"{way.prefix}/in/a/turbo"
+    with way.client(made) as client:
         for _ in range(3):
-            answer = client.get("/in/a/turbo", headers={"origin": PAGE})
+            answer = client.get(path, headers={"origin": PAGE})
+            way.check(answer)
             assert answer.json()["asked"] == 1
-            assert answer.headers["x-after"] == "/in/a/turbo"
+            assert answer.headers["x-after"] == path
             assert answer.headers["access-control-allow-origin"] == PAGE
-            assert "etag" in answer.headers
-            assert client.get("/in/missing/turbo").status_code == 404
+            has_it = client.get(path, headers={"if-none-match": answer.headers["etag"]})
+            assert (has_it.status_code, has_it.content) == (304, b"")
+            assert client.get(f"{way.prefix}/in/missing/turbo").status_code == 404
         assert made.asked == {"a": 1, "missing": 1}
         # And none of it for a page of another origin.
-        other = client.get("/in/a/turbo", headers={"origin": "https://other.example"})
+        other = client.get(path, headers={"origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
 
 
-@pytest.mark.parametrize("around", ["middleware", "guard"])
-def test_what_sees_requests_sees_each_one_for_a_turbo_route_too(around: str) -> None:
-    made = Application(around)
-    with TestClient(made.app) as client:
+@in_all_ways(around=["middleware", "guard"])
+def test_what_sees_requests_sees_each_one_for_a_turbo_route_too(way: Way, around: str) -> None:
+    path = f"{way.prefix}/in/a/turbo"
+    with way.client(way.application(around)) as client:
         if around == "guard":
             for _ in range(2):
-                assert client.get("/in/a/turbo").status_code == 401
-                assert client.get("/in/a/turbo", headers={"x-key": "1"}).status_code == 200
+                assert client.get(path).status_code == 401
+                assert client.get(path, headers={"x-key": "1"}).status_code == 200
             return
         for number in (1, 2, 3):
-            answer = client.get("/in/a/turbo")
+            answer = client.get(path)
             assert answer.headers["x-middleware"] == str(number)
             assert answer.json()["asked"] == number
 
@@ -219,9 +306,10 @@ def test_a_turbo_route_that_is_not_kept_is_told_of_at_the_start(server: StartSer
     assert log.count("its answers are not kept") == 1
 
 
-def test_a_kept_answer_is_compressed_beside_all_that() -> None:
-    with TestClient(Application("after").app) as client:
-        url = "/in/a/turbo"
+@in_all_ways()
+def test_a_kept_answer_is_compressed_beside_all_that(way: Way) -> None:
+    with way.client(way.application("after")) as client:
+        url = f"{way.prefix}/in/a/turbo"
         with client.stream("GET", url, headers={"accept-encoding": "gzip"}) as answer:
             assert answer.headers["content-encoding"] == "gzip"
             assert answer.headers["vary"].lower() == "accept-encoding, origin"
@@ -229,22 +317,36 @@ def test_a_kept_answer_is_compressed_beside_all_that() -> None:
         assert client.get(url).content == gzip.decompress(whole)
 
 
-def test_both_have_names_in_their_router() -> None:
-    app = Application().app
-    assert app.url_for("inner.news", place="a b") == "/in/a%20b/news"
-    assert app.url_for("inner.turbo", place="a", page=2) == "/in/a/turbo?page=2"
+@in_all_ways()
+def test_both_have_names_in_their_router(way: Way) -> None:
+    made = way.application()
+    with way.client(made):
+        news = made.app.url_for("inner.news", place="a b")
+        assert news == f"{way.shown}/in/a%20b/news"
+        turbo = made.app.url_for("inner.turbo", place="a", page=2)
+        assert turbo == f"{way.shown}/in/a/turbo?page=2"
 
 
-@pytest.mark.parametrize("around", [(), ("after",), ("middleware",), ALL])
+@in_all_ways(around=[(), ("after",), ("middleware",), ALL])
 def test_what_is_not_served_is_told_in_the_same_words_whoever_tells(
-    around: tuple[str, ...],
+    way: Way, around: tuple[str, ...]
 ) -> None:
-    with TestClient(Application(*around).app) as client:
-        missing = client.get("/in/%C3%BC/nothing")
+    with way.client(way.application(*around)) as client:
+        nothing = f"{way.prefix}/in/%C3%BC/nothing"
+        missing = client.get(nothing)
         assert (missing.status_code, "allow" in missing.headers) == (404, False)
-        assert missing.text == "Nothing is served at /in/%C3%BC/nothing\n"
-        other = client.put("/in/a/news")
+        assert missing.text == f"Nothing is served at {nothing}\n"
+        other = client.put(f"{way.prefix}/in/a/news")
         assert (other.status_code, other.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
         assert other.text == "This address answers only GET, HEAD, OPTIONS.\n"
         for answer in (missing, other):
             assert ("x-middleware" in answer.headers) is ("middleware" in around)
+
+
+def test_any_two_ways_and_routes_meet_in_some_case() -> None:
+    dimensions = (TRANSPORTS, PLACES, (1, 2, 3, 4), (5, 6))
+    cases = pairwise(*dimensions)
+    for (one, first), (two, second) in combinations(enumerate(dimensions), 2):
+        met = {(case[one], case[two]) for case in cases}
+        assert met == set(product(first, second))
+    assert len(cases) < 18  # of 72

@@ -44,8 +44,11 @@ def python_dependencies() -> set[str]:
     text = (ROOT / "pyproject.toml").read_text()
     group = re.search(r"^dev = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert group is not None
-    autobahn = (ROOT / "tests/autobahn/requirements.txt").read_text()
-    return set(re.findall(r'"([\w-]+)==', group[1])) | set(re.findall(r"([\w-]+)==", autobahn))
+    names = set(re.findall(r'"([\w-]+)==', group[1]))
+    for folder in ("autobahn", "others"):
+        wanted = (ROOT / "tests" / folder / "requirements.txt").read_text()
+        names |= set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", wanted, re.MULTILINE))
+    return names
 
 
 def javascript_dependencies() -> set[str]:

@@ -174,7 +174,6 @@ def test_a_handler_without_such_annotations_is_called_as_it_is() -> None:
         subject="request",
         path="/{a}/{b:int}",
         path_parameters={"a": "str", "b": "int"},
-        reads=True,
     )
     assert examined.call is handler
     assert examined.arguments == (None, "a", "b")

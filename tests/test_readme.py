@@ -570,6 +570,12 @@ def a_page_listens(block: Block, start: Start) -> None:
 # docs/howto/responses.md
 
 
+@proves("docs/howto/responses.md: class Codec:")
+def another_module_writes_json(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        assert http.get("/squares").content == b'{"0":0,"1":1,"2":4,"3":9}'
+
+
 @proves('docs/howto/responses.md: app = Fanbus("turbo")')
 def answers_are_kept(block: Block, start: Start) -> None:
     with start(block.text).http() as http:
@@ -863,6 +869,31 @@ def an_error_handler_tells_it_in_its_own_way(block: Block, start: Start) -> None
         answer = http.get("/square?n=x")
     assert answer.status_code == 422
     assert answer.json() == {"wrong": {"n": "must be a whole number"}}
+
+
+@proves(f'{TYPED}: app = Fanbus("rooms")')
+def rooms_read_the_handshake(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/rooms/kitchen") as one:
+        for text in ("first", "second"):
+            one.send(text)
+            assert hear_until(one, text) == text
+        with join(server, "/rooms/kitchen?last=1") as two:
+            assert hear(two) == "second"
+        with join(server, "/relay/kitchen?age=18") as relayed:
+            relayed.send("third")
+            assert hear_until(one, "third") == "third"
+    with server.http() as http:
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        for path in ("/rooms/kitchen?last=101", "/relay/kitchen?age=young"):
+            refused = http.get(path, headers=upgrade)
+            assert (refused.status_code, len(refused.json()["detail"])) == (422, 1)
+        assert http.get("/relay/kitchen?age=17", headers=upgrade).status_code == 403
 
 
 @proves(f"{TYPED}: fanbus openapi shop:app --output openapi.json")

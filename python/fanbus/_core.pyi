@@ -6,6 +6,8 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_che
 
 from typing_extensions import Buffer, Required
 
+from fanbus.codec import JSON
+
 __all__ = [
     "AccessLog",
     "Bell",
@@ -23,6 +25,7 @@ __all__ = [
     "WebSocket",
     "Worker",
     "__version__",
+    "answer_json",
     "bench",
     "bench_server",
     "bind_listeners",
@@ -223,6 +226,9 @@ class BusDescription(TypedDict):
     log_entries: int | None
     history: HistoryDescription | None
 
+def answer_json(value: Any) -> bytes:
+    """JSON, as the application that this process serves writes what its handlers answer."""
+
 def check_pattern(pattern: str) -> None:
     """ValueError, a sentence, if a rule of `retain` cannot have this pattern."""
 
@@ -243,7 +249,7 @@ def root_path() -> str:
     """Where a proxy shows the application that this process serves; nothing before it serves."""
 
 def to_json(value: Any) -> bytes:
-    """JSON, as handlers' dicts are sent. TypeError, ValueError for what it cannot say."""
+    """JSON as Fanbus writes it. TypeError, ValueError for what it cannot say."""
 
 @final
 class Record:
@@ -416,10 +422,12 @@ class Worker:
         proxies: Sequence[str] | None = None,
         access_log: AccessLog | None = None,
         root_path: str = "",
+        json: JSON | None = None,
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
         arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
-        headers are believed; None: nobody's. ValueError if one of them is no address or network."""
+        headers are believed; None: nobody's. ValueError if one of them is no address or network.
+        `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
     def fileno(self) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from fanbus import _core
 from fanbus.around import Around, missed, surrounded
+from fanbus.codec import checked
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
 from fanbus.history import History, Kept
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fanbus.banner import Counts
+    from fanbus.codec import JSON
     from fanbus.hooks import Hooks
     from fanbus.lifespan import Running
     from fanbus.options.keywords import Keywords
@@ -65,6 +67,7 @@ class Fanbus(Decorators):
         max_body_size: int | None = None,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
         openapi: bool | OpenAPI = False,
+        json: JSON | None = None,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -86,6 +89,11 @@ class Fanbus(Decorators):
 
         `openapi`: serve the OpenAPI document of the HTTP routes at `/openapi.json`, and a page that
         shows it at `/docs`; `OpenAPI(...)` says more of it, and other paths.
+
+        `json`: what writes the JSON of answers, and reads it for `request.json()`, in a worker: a
+        module or an object with `dumps` and `loads`, as `json=orjson`. `dumps` gets
+        `default=`, which knows dates, models and the like. None: Fanbus's own for writing, and
+        Python's for reading, whatever else is installed.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -120,6 +128,7 @@ class Fanbus(Decorators):
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
+        self._json = checked(json)
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
             from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick

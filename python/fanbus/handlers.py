@@ -50,7 +50,9 @@ class Handler:
     arguments: tuple[str | None, ...]
     """Path parameters by name; None is the request or the WebSocket."""
     inputs: tuple[Input, ...] = ()
-    """What `call` reads out of the request, which it takes for that."""
+    """What `call` reads out of the request or the WebSocket, which it takes for that."""
+    takes_subject: bool = False
+    """The user's function has a parameter for the request or the WebSocket itself."""
 
 
 def location(function: Callable[..., Any]) -> str:
@@ -68,12 +70,12 @@ def examine(
     subject: Subject,
     path: str,
     path_parameters: Mapping[str, str],
-    reads: bool = False,
+    has_body: bool = True,
 ) -> Handler:
     """Matches a signature with a path. Raises RouteError for what can never be called.
 
-    `path_parameters` are names with their converters. `reads`: annotations say what else is read
-    out of the request.
+    `path_parameters` are names with their converters. `has_body`: it is called for requests, and
+    not for handshakes, which have everything else.
     """
     where = location(function)
     if not callable(function):
@@ -94,8 +96,8 @@ def examine(
             extra = True
             continue
         source: Source | _Keeps
-        if reads and _is_read(parameter, path_parameters):
-            source = _input(parameter, function, path_parameters, where)
+        if _is_read(parameter, path_parameters):
+            source = _input(parameter, function, path_parameters, where, has_body=has_body)
         else:
             source = _source(parameter, subject, path, path_parameters, where)
         if isinstance(source, _Keeps):
@@ -126,7 +128,7 @@ def examine(
     arguments = [sources[name] for name in (*in_order, *by_keyword)]
     plain = tuple(each for each in arguments if each is None or isinstance(each, str))
     if len(plain) == len(arguments):
-        return Handler(call, asynchronous, plain)
+        return Handler(call, asynchronous, plain, takes_subject=None in plain)
     return _reading(call, asynchronous, arguments, path_parameters, where)
 
 
@@ -146,8 +148,8 @@ def _reading(
     path_parameters: Mapping[str, str],
     where: str,
 ) -> Handler:
-    """A handler that reads its arguments out of the request and the path's values."""
-    from fanbus.inputs import Input, Reader, as_it_comes, reading, the_request
+    """A handler that reads its arguments out of its subject and the path's values."""
+    from fanbus.inputs import Input, Reader, as_it_comes, reading, the_subject
 
     inputs = tuple(each for each in arguments if isinstance(each, Input))
     bodies = [each.annotation for each in inputs if each.place == "body"]
@@ -158,14 +160,20 @@ def _reading(
         )
     names = list(path_parameters)
     readers: list[Reader] = [
-        the_request
+        the_subject
         if each is None
         else as_it_comes(names.index(each))
         if isinstance(each, str)
         else each.read
         for each in arguments
     ]
-    return Handler(reading(call, readers), asynchronous, (None, *names), inputs)
+    return Handler(
+        reading(call, readers),
+        asynchronous,
+        (None, *names),
+        inputs,
+        takes_subject=None in arguments,
+    )
 
 
 def _is_read(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> bool:
@@ -185,6 +193,8 @@ def _input(
     function: Callable[..., Any],
     path_parameters: Mapping[str, str],
     where: str,
+    *,
+    has_body: bool,
 ) -> Input:
     # Here, for who has no such handler.
     from fanbus.annotations import resolved
@@ -194,7 +204,9 @@ def _input(
     name = parameter.name
     at = list(path_parameters).index(name) if name in path_parameters else -1
     converter = path_parameters.get(name)
-    return input_of(parameter, annotation, converter=converter, at=at, where=where)
+    return input_of(
+        parameter, annotation, converter=converter, at=at, where=where, has_body=has_body
+    )
 
 
 class _Keeps(Enum):
@@ -231,7 +243,8 @@ def _source(
     wanted = _CLASSES[subject].__name__
     raise RouteError(
         f"Handler {where} takes {name!r}, which is not in the path {path!r} (its parameters: "
-        f"{known}). Put {{{name}}} into the path, annotate it as {wanted}, or give it a default."
+        f"{known}). Put {{{name}}} into the path, annotate it as {wanted} or, for the query, as "
+        "str or the like, or give it a default."
     )
 
 

@@ -1,7 +1,8 @@
 """What a handler's annotated parameters are read from, worked out once, when it is decorated.
 
-Each becomes an `Input`: a function that reads its value out of a request, and what a document says
-of it. Values that are wrong are all told together, as one ValidationError.
+Each becomes an `Input`: a function that reads its value out of a request, or out of the handshake
+of a WebSocket, and what a document says of it. Values that are wrong are all told together, as one
+ValidationError.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fanbus.models import decoder, has_model
 from fanbus.params import Body, Cookie, Header, Parameter, Path, Query
 from fanbus.requests import Request
 from fanbus.scalars import limited, scalar
+from fanbus.websocket import WebSocket
 
 __all__ = [
     "CONVERTED",
@@ -28,11 +30,14 @@ __all__ = [
     "as_it_comes",
     "input_of",
     "reading",
-    "the_request",
+    "the_subject",
 ]
 
-Reader = Callable[[Request, Sequence[Any]], Any]
-"""Makes a value of a request and the values of its path. ValidationError if it cannot be made."""
+Subject = Request | WebSocket
+"""What has a query, headers and cookies."""
+
+Reader = Callable[[Any, Sequence[Any]], Any]
+"""Makes a value of a subject and the values of its path. ValidationError if it cannot be made."""
 
 Place = Literal["path", "query", "header", "cookie", "body"]
 
@@ -40,15 +45,16 @@ CONVERTED: dict[str, type] = {"str": str, "path": str, "int": int, "float": floa
 """What the converters of a path make."""
 
 _PLACES: dict[type, Place] = {Query: "query", Path: "path", Header: "header", Cookie: "cookie"}
-_SCALARS = (
+_SCALARS_ALONE = (
     "str, int, float, bool, uuid.UUID, datetime, date, an Enum or a Literal of texts or numbers, "
-    "one of these `| None`, a list of them, or a model for the JSON body"
+    "one of these `| None` or a list of them"
 )
+_SCALARS = f"{_SCALARS_ALONE}, or a model for the JSON body"
 
 
 @dataclass(frozen=True)
 class Input:
-    """A parameter that is read from the request."""
+    """A parameter that is read from the request, or from the handshake."""
 
     place: Place
     name: str
@@ -70,16 +76,16 @@ class Input:
 
 
 def reading(call: Callable[..., Any], reads: Sequence[Reader]) -> Callable[..., Any]:
-    """The function, to be called with the request and the values of its path."""
+    """The function, to be called with its subject and the values of its path."""
     reads = tuple(reads)
 
     @functools.wraps(call)
-    def read_and_call(request: Request, *values: Any) -> Any:
+    def read_and_call(subject: Subject, *values: Any) -> Any:
         arguments = []
         problems: list[Problem] | None = None
         for read in reads:
             try:
-                arguments.append(read(request, values))
+                arguments.append(read(subject, values))
             except ValidationError as error:
                 problems = [*(problems or ()), *error.problems]
         if problems is not None:
@@ -96,11 +102,12 @@ def input_of(
     converter: str | None,
     at: int,
     where: str,
+    has_body: bool = True,
 ) -> Input:
     """How a parameter is read. RouteError, with the handler's place, if it cannot be.
 
     `converter` is that of the path's parameter of this name, which has the number `at`; None if the
-    path has none.
+    path has none. `has_body`: what it is read from is not a handshake.
     """
     told = f"Handler {where} annotates {parameter.name!r} as {shown(annotation)}"
     asked = taken_apart(annotation, told)
@@ -120,7 +127,13 @@ def input_of(
         if isinstance(asked.marker, Parameter) or not (
             isinstance(asked.marker, Body) or _is_body(asked.kind)
         ):
-            raise RouteError(f"{told}, which no text of a request can be. Use {_SCALARS}.")
+            usable = _SCALARS if has_body else _SCALARS_ALONE
+            raise RouteError(f"{told}, which no text of a request can be. Use {usable}.")
+        if not has_body:
+            raise RouteError(
+                f"{told}, which only a JSON body can be, but the handshake of a WebSocket has "
+                f"none. Use {_SCALARS_ALONE}, or read it from the first message."
+            )
         return _from_body(parameter, annotation, asked, told)
     read, schema = _limited(found.read, found.schema, item, told)
     if many:
@@ -169,7 +182,7 @@ def _from_path(name: str, asked: Asked, converter: str, at: int, told: str) -> I
     whole: Callable[[Any], Any] = known.read if made is str else _as_it_is
     read, schema = _limited(whole, known.schema, asked, told)
 
-    def from_path(_request: Request, values: Sequence[Any]) -> Any:
+    def from_path(_subject: Subject, values: Sequence[Any]) -> Any:
         try:
             return read(values[at])
         except ValueError as error:
@@ -235,8 +248,8 @@ def _reader(
     loc: list[str | int] = [place, name]
     if place == "query" and many:
 
-        def from_queries(request: Request, _values: Sequence[Any]) -> Any:
-            texts = request.query.get_all(name)
+        def from_queries(subject: Subject, _values: Sequence[Any]) -> Any:
+            texts = subject.query.get_all(name)
             try:
                 return read(texts) if texts else absent()
             except ValueError as error:
@@ -245,8 +258,8 @@ def _reader(
         return from_queries
     if place == "query":
 
-        def from_query(request: Request, _values: Sequence[Any]) -> Any:
-            text = request.query.get(name)
+        def from_query(subject: Subject, _values: Sequence[Any]) -> Any:
+            text = subject.query.get(name)
             try:
                 return absent() if text is None else read(text)
             except ValueError as error:
@@ -254,16 +267,16 @@ def _reader(
 
         return from_query
 
-    def from_elsewhere(request: Request, _values: Sequence[Any]) -> Any:
-        found = request.cookies if place == "cookie" else request.headers
+    def from_elsewhere(subject: Subject, _values: Sequence[Any]) -> Any:
+        found = subject.cookies if place == "cookie" else subject.headers
         text = found.get(name)
         try:
             return absent() if text is None else read(text)
         except ValueError as error:
             raise _wrong(loc, error) from None
 
-    def from_headers(request: Request, _values: Sequence[Any]) -> Any:
-        lines = request.headers.get_all(name)
+    def from_headers(subject: Subject, _values: Sequence[Any]) -> Any:
+        lines = subject.headers.get_all(name)
         # A list, over one line or several; what is empty does not count (RFC 9110, 5.6.1).
         texts = [text.strip() for text in ",".join(lines).split(",") if text.strip()]
         try:
@@ -317,11 +330,11 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def the_request(request: Request, _values: Sequence[Any]) -> Request:
-    """The reader of a parameter that takes the request."""
-    return request
+def the_subject(subject: Subject, _values: Sequence[Any]) -> Subject:
+    """The reader of a parameter that takes the request or the WebSocket."""
+    return subject
 
 
 def as_it_comes(at: int) -> Reader:
     """The reader of a path's parameter that its converter has made already."""
-    return lambda _request, values: values[at]
+    return lambda _subject, values: values[at]

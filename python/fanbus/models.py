@@ -15,7 +15,7 @@ from typing import Any, get_args, is_typeddict
 
 from fanbus.exceptions import HTTPError, Problem, ValidationError
 
-__all__ = ["Decoder", "decoder", "has_model", "is_model", "schemas", "simpler"]
+__all__ = ["Decoder", "decoder", "has_model", "is_model", "plain", "schemas", "simpler"]
 
 _MOST_PROBLEMS = 1000
 """A body has room for millions, and the answer would be many times as large as it."""
@@ -43,6 +43,14 @@ def simpler(value: Any) -> Any:
     if hasattr(kind, "__struct_fields__"):
         struct: bytes = importlib.import_module("msgspec").json.encode(value, enc_hook=_plain)
         return struct
+    return _plain(value)
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no word for as something simpler, for another encoder than ours. TypeError if
+    nobody has a word for it."""
+    if hasattr(type(value), "__struct_fields__"):
+        return importlib.import_module("msgspec").to_builtins(value, enc_hook=_plain)
     return _plain(value)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from fanbus._core import to_json
+from fanbus._core import answer_json
 from fanbus.events import EventStream
 from fanbus.headers import header_line, header_lines
 
@@ -70,7 +70,7 @@ class Response:
         elif isinstance(body, (bytes, bytearray, memoryview)):
             encoded, natural_type = bytes(body), "application/octet-stream"
         elif isinstance(body, (dict, list)):
-            encoded, natural_type = to_json(body), "application/json"
+            encoded, natural_type = answer_json(body), "application/json"
         elif body is None:
             encoded, natural_type = b"", None
         elif isinstance(body, (Iterator, AsyncIterator)):
@@ -92,7 +92,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
         """Any JSON value, also a str, a number or None."""
-        return cls(to_json(value), status, content_type="application/json")
+        return cls(answer_json(value), status, content_type="application/json")
 
     @classmethod
     def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:

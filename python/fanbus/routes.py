@@ -110,7 +110,6 @@ class HttpRoute(Route):
             subject="request",
             path=self.path,
             path_parameters=router.path_parameters(self.path),
-            reads=True,
         )
         self._check(handler, where)
         endpoint = router.add_http(
@@ -176,13 +175,14 @@ class WebSocketRoute(Route):
             subject="websocket",
             path=self.path,
             path_parameters=router.path_parameters(self.path),
+            has_body=False,
         )
         if not handler.asynchronous:
             raise RouteError(
                 f"WebSocket handler {where} must be async: write "
                 f"`async def {getattr(self.function, '__name__', 'handler')}(ws): ...`."
             )
-        if None not in handler.arguments:
+        if not handler.takes_subject:
             raise RouteError(
                 f"WebSocket handler {where} does not take the WebSocket. Add a parameter "
                 "called ws, or annotate one as WebSocket."
@@ -214,6 +214,7 @@ class TurboRoute(Route):
             subject="request",
             path=self.path,
             path_parameters=router.path_parameters(self.path),
+            has_body=False,
         )
         hooks = _hooks(self.on_open, self.on_close)
         router.add_turbo(

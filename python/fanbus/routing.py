@@ -206,8 +206,9 @@ class Decorators(ABC):
         """Serves WebSockets on a path: the handler is called once per connection.
 
         It is `async def`, and takes the `WebSocket` as a parameter called `ws` or `websocket`, or
-        annotated as such, and path parameters by name. When it returns, the connection is closed
-        with 1000; when it raises, with 1011.
+        annotated as such, and path parameters by name. What else has an annotation is read out of
+        the handshake's query, a header or a cookie; if it is wrong, the handshake is refused (422).
+        When it returns, the connection is closed with 1000; when it raises, with 1011.
 
         Raises RouteError if the path or the handler's signature cannot work.
         """
@@ -237,8 +238,9 @@ class Decorators(ABC):
         the prefix before it. `broadcast="room:{room}"` publishes it to the topic, with path
         parameters filled in, and subscribes every client to it.
 
-        The function is not called, unless it has parameters (the request, path parameters): then
-        it is asked once per connection, and refuses it by returning False or raising HTTPError.
+        The function is not called, unless it has parameters (the request, path parameters, what
+        `websocket` takes besides): then it is asked once per connection, and refuses it by
+        returning False or raising HTTPError.
 
         `on_open(session)` and `on_close(session)` are told of each session, once each and in this
         order, also when the client vanishes. They may be `async def`, or `def`, which runs on a

@@ -255,6 +255,11 @@ class _InThread:
             if found is None:
                 if app._worker is not None:
                     raise FanbusError("The application runs already, and not in a TestClient.")
+                if any(other._json is not app._json for other in cls._all):
+                    raise FanbusError(
+                        "A TestClient serves another application in this process, with another "
+                        "Fanbus(json=...), of which a process has one: end it before this begins."
+                    )
                 found = cls(app)
                 cls._all[app] = found
             found._clients += 1

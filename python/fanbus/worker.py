@@ -123,6 +123,7 @@ def serve(
             proxies=settings.forwarded_allow_ips if settings.proxy_headers else None,
             access_log=log.enter_context(access.writing(settings)),
             root_path=settings.root_path,
+            json=app._json,
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus

@@ -5,6 +5,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::actors::hub::Rejection;
 use crate::http::response::Response;
 
 pyo3::import_exception!(fanbus.exceptions, BusError);
@@ -20,8 +21,8 @@ pub(super) fn value_error(error: impl std::fmt::Display) -> PyErr {
 
 /// What an `HTTPError` says.
 pub(super) struct Refused {
-    pub status: u16,
-    pub detail: String,
+    status: u16,
+    detail: String,
     headers: Vec<(String, String)>,
 }
 
@@ -41,6 +42,15 @@ impl Refused {
             detail,
             headers: headers.into_iter().collect(),
         })
+    }
+
+    /// What a client gets that wanted to open a WebSocket.
+    pub(super) fn into_rejection(self) -> Rejection {
+        Rejection {
+            status: self.status,
+            body: self.detail,
+            headers: self.headers,
+        }
     }
 
     /// The response that an HTTP client gets.

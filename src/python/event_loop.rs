@@ -200,10 +200,9 @@ impl EventLoop {
                 );
             }
             Err(error) => {
-                let label = ws.get().label();
-                ws.get()
-                    .finish(1011, "", Some((500, "The handler failed.".to_owned())));
-                host.report(py, &label, error);
+                let ws = ws.get();
+                let rejection = host.rejection(py, &ws.label(), error);
+                ws.finish(1011, "", Some(rejection));
             }
         }
         Ok(())

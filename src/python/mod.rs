@@ -59,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]
-    use super::json::to_json;
+    use super::json::{answer_json, to_json};
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]

@@ -17,7 +17,7 @@ use super::router::{Endpoint, Endpoints};
 use super::stream::Streams;
 use super::threads::Job;
 use super::websocket::WebSocket;
-use crate::actors::hub::Command;
+use crate::actors::hub::{Command, Rejection};
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
@@ -277,33 +277,33 @@ impl Host {
         label: &str,
         result: PyResult<Bound<'_, PyAny>>,
     ) {
-        let refusal = match result {
+        let rejection = match result {
             Ok(verdict) if verdict.is(&*pyo3::types::PyBool::new(py, false)) => {
-                Some((403, "The application refused the connection.".to_owned()))
+                let sentence = "The application refused the connection.";
+                Some(Rejection::new(403, sentence))
             }
             Ok(_) => None,
-            Err(error) => Some(self.refusal(py, label, error)),
+            Err(error) => Some(self.rejection(py, label, error)),
         };
-        self.remote.order(match refusal {
+        self.remote.order(match rejection {
             None => Command::Accept {
                 session,
                 subprotocol: None,
             },
-            Some((status, reason)) => Command::Reject {
+            Some(rejection) => Command::Reject {
                 session,
-                status,
-                reason,
+                rejection: Box::new(rejection),
             },
         });
     }
 
     /// What a client is told whose handshake ended in an error.
-    fn refusal(&self, py: Python<'_>, label: &str, error: PyErr) -> (u16, String) {
+    pub(super) fn rejection(&self, py: Python<'_>, label: &str, error: PyErr) -> Rejection {
         if let Some(refused) = Refused::from_error(py, &error) {
-            return (refused.status, refused.detail);
+            return refused.into_rejection();
         }
         self.report(py, label, error);
-        (500, "The application failed.".to_owned())
+        Rejection::new(500, "The application failed.")
     }
 }
 
@@ -424,11 +424,11 @@ impl Ended {
             ws.finish(
                 1001,
                 "",
-                Some((503, "The server is going away.".to_owned())),
+                Some(Rejection::new(503, "The server is going away.")),
             );
         } else if ws.is_opening() {
-            let refusal = self.host.refusal(py, &ws.label(), error);
-            ws.finish(1011, "", Some(refusal));
+            let rejection = self.host.rejection(py, &ws.label(), error);
+            ws.finish(1011, "", Some(rejection));
         } else {
             ws.finish(1011, "the handler failed", None);
             self.host.report(py, &ws.label(), error);

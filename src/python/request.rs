@@ -18,6 +18,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitables::Ready;
 use super::errors::HTTPError;
 use super::form;
+use super::json;
 use super::multidict::MultiDict;
 use super::router::{Endpoint, to_python};
 use crate::http::form::{MAX_PARTS, Part};
@@ -418,15 +419,7 @@ impl Request {
 
     /// The body, parsed. `HTTPError` 400 if it is not JSON.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let text = self.body_text()?;
-        let value = py
-            .import("json")?
-            .getattr("loads")?
-            .call1((text,))
-            .map_err(|error| {
-                let detail = format!("The body is not valid JSON: {}", error.value(py));
-                HTTPError::new_err((400, detail))
-            })?;
+        let value = json::read(py, self.body_text()?)?;
         self.give(value)
     }
 

@@ -51,9 +51,7 @@ pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Made> {
 /// The body and its natural type, if the value is one that speaks for itself.
 fn plain_body(value: &Bound<'_, PyAny>) -> PyResult<Option<(HeaderValue, Vec<u8>)>> {
     if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
-        let mut body = Vec::with_capacity(64);
-        json::write(value, &mut body)?;
-        return Ok(Some((JSON, body)));
+        return Ok(Some((JSON, json::answer(value)?)));
     }
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(Some((TEXT, text.to_str()?.as_bytes().to_vec())));
@@ -137,9 +135,7 @@ fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
              generator, not {kind}."
         )));
     }
-    let mut body = Vec::with_capacity(64);
-    json::write(value, &mut body)?;
-    Ok(response(StatusCode::OK, Some(JSON), body).into())
+    Ok(response(StatusCode::OK, Some(JSON), json::answer(value)?).into())
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {

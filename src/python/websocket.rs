@@ -20,7 +20,7 @@ use super::remote::Remote;
 use super::request::Head;
 use super::waits::{Receive, Room};
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
-use crate::actors::hub::Command;
+use crate::actors::hub::{Command, Rejection};
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
@@ -175,16 +175,16 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The handler is done: closes what it left open. `refusal`: status and sentence for a client
+    /// The handler is done: closes what it left open. `rejection`: what a client gets
     /// that was not let in.
-    pub(super) fn finish(&self, code: u16, reason: &str, refusal: Option<(u16, String)>) {
+    pub(super) fn finish(&self, code: u16, reason: &str, rejection: Option<Rejection>) {
         let mut inside = self.inside();
         match inside.phase {
             Phase::Closed { .. } => {}
             Phase::Open => self.close_with(&mut inside, code, reason, false),
             Phase::Opening => {
-                if let Some((status, reason)) = refusal {
-                    self.refuse(&mut inside, status, reason);
+                if let Some(rejection) = rejection {
+                    self.refuse(&mut inside, rejection);
                     return;
                 }
                 self.let_in(&mut inside, None);
@@ -281,15 +281,14 @@ impl WebSocket {
         Ok(())
     }
 
-    fn refuse(&self, inside: &mut Inside, status: u16, reason: String) {
+    fn refuse(&self, inside: &mut Inside, rejection: Rejection) {
         inside.phase = Phase::Closed {
             code: 1006,
-            reason: format!("refused with {status}"),
+            reason: format!("refused with {}", rejection.status),
         };
         self.remote.order(Command::Reject {
             session: self.key,
-            status,
-            reason,
+            rejection: Box::new(rejection),
         });
     }
 
@@ -453,7 +452,7 @@ impl WebSocket {
             ));
         }
         let reason = reason.unwrap_or_else(|| "The application refused the connection.".to_owned());
-        self.refuse(&mut inside, status, reason);
+        self.refuse(&mut inside, Rejection::new(status, reason));
         drop(inside);
         Ready::nothing(py)
     }

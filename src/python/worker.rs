@@ -16,6 +16,7 @@ use super::errors::value_error;
 use super::event_loop::EventLoop;
 use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
+use super::json;
 use super::lock;
 use super::logs;
 use super::message::Message;
@@ -107,7 +108,7 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
         router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
-        limit_concurrency = None, proxies = None, access_log = None, root_path = "",
+        limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
     ))]
     fn new(
         py: Python<'_>,
@@ -124,6 +125,7 @@ impl Worker {
         proxies: Option<Vec<String>>,
         access_log: Option<PyRef<'_, AccessLog>>,
         root_path: &str,
+        json: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let keep_alive = seconds("keep_alive", keep_alive)?;
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
@@ -138,6 +140,7 @@ impl Worker {
             ..Config::default()
         };
         request::set_root_path(root_path.to_owned());
+        json::choose(json.as_ref())?;
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));

@@ -1,6 +1,9 @@
 //! The opening handshake, on plain data and on actix's own header map.
 
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use actix_http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use actix_http::{Method, StatusCode, Version};
 use fanbus::http::websocket::handshake::{Headers, Refusal, Upgrade};
 use fanbus::http::websocket::origin::Origins;
@@ -153,6 +156,31 @@ fn a_refusal_is_a_whole_response() {
          Content-Length: 15\r\n\
          Connection: close\r\n\r\n\
          Nobody is här."
+    );
+}
+
+#[test]
+fn a_refusal_has_further_headers_but_says_itself_how_long_it_is() {
+    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, "{}");
+    for (name, value) in [
+        (CONTENT_LENGTH, "7"),
+        (TRANSFER_ENCODING, "chunked"),
+        (CONTENT_TYPE, "application/json"),
+        (WWW_AUTHENTICATE, "Bearer"),
+        (CONNECTION, "keep-alive"),
+    ] {
+        refusal
+            .headers
+            .push((name, HeaderValue::from_static(value)));
+    }
+    assert_eq!(
+        response(|out| refusal.write(out)),
+        "HTTP/1.1 401 Unauthorized\r\n\
+         Content-Type: application/json\r\n\
+         Content-Length: 2\r\n\
+         Connection: close\r\n\
+         www-authenticate: Bearer\r\n\r\n\
+         {}"
     );
 }
 

@@ -22,8 +22,30 @@ use crate::actors::topic::Topic;
 pub trait Opening: 'static {
     /// Answers that the connection is a WebSocket now, and starts the session.
     fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet>;
-    /// Answers with an HTTP status and a sentence, and closes the connection.
-    fn reject(self: Box<Self>, status: u16, reason: &str);
+    /// Answers with an HTTP response instead, and closes the connection.
+    fn reject(self: Box<Self>, rejection: Rejection);
+}
+
+/// What a client is answered that is not let in.
+#[derive(Debug)]
+pub struct Rejection {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// The body: a sentence for the client, unless the headers say that it is something else.
+    pub body: String,
+    /// Further headers. What cannot be one is left out.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Rejection {
+    /// A status with a sentence.
+    pub fn new(status: u16, sentence: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: sentence.into(),
+            headers: Vec::new(),
+        }
+    }
 }
 
 /// What a session needs to start.
@@ -91,14 +113,12 @@ pub enum Command {
         /// Subprotocol to answer with.
         subprotocol: Option<String>,
     },
-    /// Refuse the client with an HTTP status.
+    /// Refuse the client with an HTTP response.
     Reject {
         /// Which client.
         session: SessionKey,
-        /// HTTP status, 400 to 599.
-        status: u16,
-        /// A sentence for the client.
-        reason: String,
+        /// In a box, because it is rare, and large.
+        rejection: Box<Rejection>,
     },
     /// Send whole frames, which stand in the batch's `bytes`.
     Send {
@@ -214,13 +234,7 @@ impl Hub {
                     session,
                     subprotocol,
                 } => self.accept(session, subprotocol),
-                Command::Reject {
-                    session,
-                    status,
-                    reason,
-                } => {
-                    self.reject(session, status, &reason);
-                }
+                Command::Reject { session, rejection } => self.reject(session, *rejection),
                 Command::Close {
                     session,
                     code,
@@ -248,7 +262,7 @@ impl Hub {
         let asks = open.ask.is_some() || open.watch.is_some();
         let busy = (asks && !self.inbox.has_room()).then_some(BUSY);
         if let Some(reason) = self.refusal(endpoint, &open.limits).or(busy) {
-            open.opening.reject(503, reason);
+            open.opening.reject(Rejection::new(503, reason));
             return;
         }
         let Open {
@@ -345,9 +359,9 @@ impl Hub {
         self.look_at(key, Instant::now());
     }
 
-    fn reject(&mut self, key: SessionKey, status: u16, reason: &str) {
+    fn reject(&mut self, key: SessionKey, rejection: Rejection) {
         if let Some(opening) = self.registry.take_opening(key) {
-            opening.reject(status, reason);
+            opening.reject(rejection);
         }
     }
 }

@@ -24,7 +24,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
-pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Seat, Tell};
+pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Rejection, Seat, Tell};
 use self::parting::Parting;
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
@@ -213,7 +213,7 @@ impl Hub {
     /// Refuses a client whose handler has not answered, and tells the handler.
     fn give_up(&mut self, key: SessionKey, status: u16, reason: &str) {
         if let Some(opening) = self.registry.take_opening(key) {
-            opening.reject(status, reason);
+            opening.reject(Rejection::new(status, reason));
             self.inbox.closed(key, 1006, reason);
             self.end_of_turn.request();
         }

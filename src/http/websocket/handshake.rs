@@ -128,6 +128,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The response's body: a sentence for whoever looks into the browser's network log.
     pub reason: Cow<'static, str>,
+    /// Further headers; a Content-Type is there instead of that of a sentence.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -136,6 +138,7 @@ impl Refusal {
         Self {
             status,
             reason: reason.into(),
+            headers: Vec::new(),
         }
     }
 
@@ -152,19 +155,40 @@ impl Refusal {
             StatusCode::METHOD_NOT_ALLOWED => ("close", "Allow: GET\r\n"),
             _ => ("close", ""),
         };
+        let given = self
+            .headers
+            .iter()
+            .find(|(name, _)| name == header::CONTENT_TYPE);
+        let kind = given.map_or(&b"text/plain; charset=utf-8"[..], |(_, kind)| {
+            kind.as_bytes()
+        });
         write!(
             out,
-            "HTTP/1.1 {} {phrase}\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n\
-             Connection: {connection}\r\n\
-             {specific}\r\n\
-             {}",
-            status.as_u16(),
-            self.reason.len(),
-            self.reason,
+            "HTTP/1.1 {} {phrase}\r\nContent-Type: ",
+            status.as_u16()
         )
         .expect("writing to a Vec cannot fail");
+        out.extend_from_slice(kind);
+        write!(
+            out,
+            "\r\nContent-Length: {}\r\nConnection: {connection}\r\n{specific}",
+            self.reason.len(),
+        )
+        .expect("writing to a Vec cannot fail");
+        // How long the answer is, and what becomes of the connection, is not for others to say.
+        let said = [
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::CONNECTION,
+        ];
+        for (name, value) in self.headers.iter().filter(|(name, _)| !said.contains(name)) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.reason.as_bytes());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use actix_http::body::BodySize;
-use actix_http::header::SEC_WEBSOCKET_EXTENSIONS;
+use actix_http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use actix_http::{Request as HttpRequest, StatusCode, h1};
 use actix_web::dev::RequestHead;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
-use crate::actors::hub::{Ask, Open, Opening, Seat, Tell};
+use crate::actors::hub::{Ask, Open, Opening, Rejection, Seat, Tell};
 use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Route, Session};
@@ -260,8 +260,21 @@ impl<T: Transport> Opening for Handshake<T> {
         outlet
     }
 
-    fn reject(self: Box<Self>, status: u16, reason: &str) {
+    fn reject(self: Box<Self>, rejection: Rejection) {
+        let Rejection {
+            status,
+            body,
+            headers,
+        } = rejection;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.client.refuse(&Refusal::new(status, reason.to_owned()));
+        let mut refusal = Refusal::new(status, body);
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
+            {
+                refusal.headers.push((name, value));
+            }
+        }
+        self.client.refuse(&refusal);
     }
 }

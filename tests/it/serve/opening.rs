@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use fanbus::actors::hub::Command;
+use fanbus::actors::hub::{Command, Rejection};
 use fanbus::actors::limits::Limits;
 
 use super::setup;
@@ -166,8 +166,7 @@ fn a_handler_that_never_answers_costs_the_client_a_504_and_is_told() {
     });
     worker.order(Command::Reject {
         session,
-        status: 403,
-        reason: String::new(),
+        rejection: Box::new(Rejection::new(403, "")),
     });
     next.text("say still here");
     assert_eq!(next.message(), "still here");

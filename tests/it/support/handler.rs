@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use actix_http::StatusCode;
 use bytes::Bytes;
 use fanbus::actors::frame::{Kind, message_header};
-use fanbus::actors::hub::{Command, Orders};
+use fanbus::actors::hub::{Command, Orders, Rejection};
 use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
 use fanbus::actors::session::{Inbox, SessionKey};
@@ -280,8 +280,7 @@ impl Handler for Scripted {
         };
         let reject = || Command::Reject {
             session,
-            status: 418,
-            reason: "no tea".to_owned(),
+            rejection: Box::new(Rejection::new(418, "no tea")),
         };
         match mode.as_str() {
             "silent" => self.tell(Seen::Asked(session)),
