@@ -1,17 +1,18 @@
 """Clients that mean harm: everybody else is served meanwhile, and nothing of them stays behind.
 
-Memory is looked at when the workers have given back what is free. Tables and buffers that are kept
-grow to the size of an attack once, so each comes twice before: what leaks grows every time.
+Memory is what all workers together have taken and not given back: the kernel spreads clients over
+them by chance. Tables and buffers that are kept grow to the size of an attack, and some of them
+once more in a later one; what leaks grows every time. So what counts is what most rounds add.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -26,14 +27,24 @@ from attacks import (
     raise_descriptor_limit,
 )
 from certificates import Certificates
+from heap import ONE_ALLOCATOR
 from rawsocket import CLOSE, TEXT, RawSocket, SecurePort, close_of
 from running import Server, wait_for
 
 WORKERS = 2
 
-# What a worker may have more after two further times of the same attack. The kernel spreads clients
-# over the workers by chance, so tables and heaps differ a little.
-GROWTH = 2 * 1024 * 1024
+# An attack comes again so often, and more often as long as most rounds add more than the slack.
+ROUNDS = 3
+MOST_ROUNDS = 9
+
+# Half of what it would be if each client left 200 bytes behind. Of a session that is over it is
+# remembered for a while what was to be done with it. Where only a few come, that is more than such
+# a leak would be: test_leaks.py looks for those.
+SLACK_BYTES_PER_CLIENT = 100
+SLACK_BYTES = 64 * 1024
+
+# The lowest of so many looks at a worker's memory counts: what is on its way comes on top.
+LOOKS = 5
 
 SECURE_IDLE = 1000
 
@@ -52,7 +63,7 @@ def besieged(
     assert room_for_idle > CLIENTS
     folder = tmp_path_factory.mktemp("besieged")
     secure = request.param == "https"
-    environment = Certificates(folder).environment() if secure else {}
+    environment = {**ONE_ALLOCATOR, **(Certificates(folder).environment() if secure else {})}
     stderr = folder / "stderr"
     with Server("besieged", workers=WORKERS, environment=environment, stderr=stderr) as server:
         if secure:
@@ -60,24 +71,11 @@ def besieged(
         yield server
 
 
-class Footprint(NamedTuple):
-    """What a worker holds."""
-
-    anonymous_bytes: int
-    """Memory of its own. Not the bus's, which is mapped, has one size, and is touched page by
-    page; nor that of files."""
-
-    descriptors: int
-    """Without pipes: workers open those to each other when they first wake each other."""
-
-
-def footprint(pid: int) -> Footprint:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
-    assert found is not None
-    descriptors = Path(f"/proc/{pid}/fd").iterdir()
-    kept = [each for each in descriptors if not is_pipe(each)]
-    return Footprint(int(found[1]) * 1024, len(kept))
+def descriptors(server: Server) -> list[int]:
+    """How many each worker has. Without pipes: workers open those to each other when they first
+    wake each other."""
+    folders = [Path(f"/proc/{pid}/fd") for pid in server.worker_pids()]
+    return [sum(not is_pipe(each) for each in folder.iterdir()) for folder in folders]
 
 
 def is_pipe(descriptor: Path) -> bool:
@@ -87,22 +85,18 @@ def is_pipe(descriptor: Path) -> bool:
         return False
 
 
-def footprints(server: Server) -> list[Footprint]:
-    return [footprint(pid) for pid in server.worker_pids()]
+def live_bytes(server: Server) -> int:
+    """What the workers hold."""
+    looks: defaultdict[int, list[int]] = defaultdict(list)
 
-
-def tidied(server: Server) -> list[Footprint]:
-    """What each worker holds when it has given back what it does not use."""
-    waiting = set(server.worker_pids())
-    assert len(waiting) == server.processes
-
-    def all_met() -> bool:
+    def has_seen_all() -> bool:
         with server.http() as http:
-            waiting.discard(http.get("/tidy").json()["pid"])
-        return not waiting
+            answer = http.get("/live").json()
+        looks[answer["pid"]].append(answer["bytes"])
+        return len(looks) == server.processes and min(map(len, looks.values())) >= LOOKS
 
-    wait_for(all_met, "an answer of each worker")
-    return footprints(server)
+    wait_for(has_seen_all, "a look at each worker")
+    return sum(min(seen) for seen in looks.values())
 
 
 def serves(server: Server) -> None:
@@ -127,27 +121,25 @@ def is_served(server: Server, path: str) -> bool:
         return True
 
 
-def suffer(server: Server, attack: Attack, descriptors: list[int]) -> list[int]:
-    """One attack, and the memory of each worker when it is over."""
+def suffer(server: Server, attack: Attack, before: list[int]) -> int:
+    """One attack, and what memory is held when it is over. `before`: the descriptors."""
     for _ in attack(server.port):
         serves(server)
     serves(server)
-    wait_for(
-        lambda: [each.descriptors for each in footprints(server)] == descriptors,
-        f"as many descriptors as before, {descriptors}",
-    )
-    return [each.anonymous_bytes for each in tidied(server)]
+    wait_for(lambda: descriptors(server) == before, f"as many descriptors as before, {before}")
+    return live_bytes(server)
 
 
-def assert_leaves_nothing(server: Server, attack: Attack) -> None:
+def assert_leaves_nothing(server: Server, attack: Attack, clients: int = CLIENTS) -> None:
     pids = server.worker_pids()
-    descriptors = settled_descriptors(server)
-    suffer(server, attack, descriptors)
-    before = suffer(server, attack, descriptors)
-    suffer(server, attack, descriptors)
-    after = suffer(server, attack, descriptors)
-    growth = [then - first for first, then in zip(before, after, strict=True)]
-    assert max(growth) <= GROWTH, f"{growth} bytes more in each worker"
+    kept = settled_descriptors(server)
+    slack = max(clients * SLACK_BYTES_PER_CLIENT, SLACK_BYTES)
+    held = [suffer(server, attack, kept)]
+    added: list[int] = []
+    while len(added) < ROUNDS or (statistics.median(added) > slack and len(added) < MOST_ROUNDS):
+        held.append(suffer(server, attack, kept))
+        added.append(held[-1] - held[-2])
+    assert statistics.median(added) <= slack, f"{added} bytes more, {slack} may be"
     assert server.worker_pids() == pids, "no worker was replaced"
     assert "panicked" not in server.log()
 
@@ -158,7 +150,7 @@ def settled_descriptors(server: Server) -> list[int]:
     seen: list[list[int]] = []
 
     def settled() -> list[int] | None:
-        seen.append([each.descriptors for each in footprints(server)])
+        seen.append(descriptors(server))
         return seen[-1] if seen[-20:].count(seen[-1]) == 20 else None
 
     return wait_for(settled, "a steady number of descriptors")
@@ -179,10 +171,10 @@ def test_ten_thousand_idle_clients_disturb_nobody_and_leave_nothing(
 ) -> None:
     if besieged.scheme == "https":
         # Ten thousand handshakes would be a test of this machine.
-        assert_leaves_nothing(besieged, functools.partial(idle, count=SECURE_IDLE))
+        assert_leaves_nothing(besieged, functools.partial(idle, count=SECURE_IDLE), SECURE_IDLE)
         return
     count = min(IDLE, room_for_idle)
     if count < IDLE:
         with capsys.disabled():
             sys.stdout.write(f"\n{count} idle clients: `ulimit -Hn` allows no more.\n")
-    assert_leaves_nothing(besieged, functools.partial(idle, count=count))
+    assert_leaves_nothing(besieged, functools.partial(idle, count=count), count)

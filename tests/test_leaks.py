@@ -1,7 +1,6 @@
 """Memory: whatever is done often is done again without taking more of it.
 
-glibc's allocator counts for both halves, Rust and Python, in a server that is told to take every
-object from it, and to keep no caches. `make soak` does each thing 40 times as often.
+`make soak` does each thing 40 times as often.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from heap import ONE_ALLOCATOR
 from rawsocket import CLOSE, TEXT, RawSocket, closing, encode
 from running import Server, wait_for
 
@@ -34,13 +34,6 @@ SLACK_OBJECTS = 20
 
 # For so long it is remembered what was to be done with a connection, also with one that is over.
 REMEMBERED_S = 90.0
-
-ONE_ALLOCATOR = {
-    "PYTHONMALLOC": "malloc",
-    "MALLOC_ARENA_MAX": "1",
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
-    "FANBUS_THREADS": "2",  # all of them soon are there
-}
 
 
 @pytest.fixture(scope="module")

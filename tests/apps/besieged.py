@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 
 from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
+from heap import live_bytes
 
 app = Fanbus("besieged")
 
@@ -29,12 +29,11 @@ def events(name: str) -> EventStream:
     return EventStream(name)
 
 
-@app.get("/tidy")
-def tidy() -> dict[str, int]:
-    """Gives back to the kernel what is free here, and says where."""
+@app.get("/live")
+def live() -> dict[str, int]:
+    """What this worker holds."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    return {"pid": os.getpid()}
+    return {"pid": os.getpid(), "bytes": live_bytes()}
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fanbus import EventStream, Fanbus, HTTPError, Request, Response, WebSocket, WebSocketConfig
+from heap import live_bytes
 
 app = Fanbus("leaks")
 variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")
@@ -18,31 +18,14 @@ variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")
 timeless = WebSocketConfig(heartbeat_interval=None, timeout=None)
 
 
-class _Mallinfo2(ctypes.Structure):
-    """glibc's `struct mallinfo2`."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
-
-
-_mallinfo2 = ctypes.CDLL(None).mallinfo2
-_mallinfo2.restype = _Mallinfo2
-
-
 @app.get("/live")
 async def live() -> dict[str, int]:
     """Bytes that Rust and Python have taken and not given back; objects that Python knows."""
     for _ in range(3):
         gc.collect()
-    found = _mallinfo2()
     tasks = len(asyncio.all_tasks())
     return {
-        "bytes": found.uordblks + found.hblkhd,
+        "bytes": live_bytes(),
         "objects": len(gc.get_objects()),
         "tasks": tasks,
     }
