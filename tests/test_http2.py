@@ -67,11 +67,19 @@ class Connection:
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
 
-    def request(self, path: str, *, method: str = "GET", end: bool = True) -> int:
+    def request(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        end: bool = True,
+    ) -> int:
         """Asks; the stream's number."""
         stream: int = self.h2.get_next_available_stream_id()
         authority = f"localhost:{self.port}"
         head = {":method": method, ":path": path, ":scheme": "https", ":authority": authority}
+        head.update(headers or {})
         self.h2.send_headers(stream, list(head.items()), end_stream=end)
         return stream
 
@@ -166,6 +174,33 @@ def test_requests_of_every_kind(secure: Server, certificates: Certificates) -> N
         assert client.get("/nothing").status_code == 404
         assert client.get("/length").status_code == 405
         assert client.get("/turbo").status_code == 426, "WebSockets are for HTTP/1.1"
+
+
+@pytest.mark.parametrize("goes", ["stream", "connection"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_generator_is_closed_when_the_client_of_its_stream_goes(
+    server: StartServer,
+    certificates: Certificates,
+    tmp_path: Path,
+    how: str,
+    encoding: str,
+    goes: str,
+) -> None:
+    (tmp_path / "public").mkdir()
+    environment = {"FOLDER": str(tmp_path), "COMPRESSION": "1"}
+    sending = server("sending", environment={**environment, **certificates.environment()})
+    with Connection(sending, certificates) as client, sending.http() as others:
+        stream = client.request(f"/endless/{how}", headers={"accept-encoding": encoding})
+        client.flush()
+        client.until(h2.events.DataReceived, stream)
+        assert others.get("/made").json() == []
+        if goes == "stream":
+            client.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+            client.flush()
+        else:
+            client.socket.close()
+        wait_for(lambda: others.get("/made").json(), "the generator to be closed")
 
 
 @pytest.mark.parametrize("announced", [True, False])
