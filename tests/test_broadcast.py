@@ -267,7 +267,7 @@ def test_the_survivors_of_a_killed_worker_miss_nothing(rooms: Server, way: str) 
     """kill -9 of one worker while everybody publishes; new clients come all the time."""
 
     async def scenario() -> None:
-        watch = await crowd_in(rooms, [ROOM], 24)  # these know their workers
+        watch = await crowd_in(rooms, [ROOM], 48)  # these know their workers: some on each
         crowd = watch + await crowd_in(rooms, DOORS[way], 40)
         pids = rooms.worker_pids()
         victim = random.choice(pids)
