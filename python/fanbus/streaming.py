@@ -83,7 +83,9 @@ class _Awaited:
             if not self._sink.is_over():
                 await self._ask()
             failed = False
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
             self._on_error(self._label, error)
         finally:
             self._is_asking = False
@@ -161,7 +163,7 @@ class _Asked:
             for piece in self._iterator:
                 if not self._sink.write(piece):
                     return False
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
             self._sink.end(True)
             self._on_error(self._label, error)
         else:
@@ -174,7 +176,7 @@ class _Asked:
             close = getattr(self._iterator, "close", None)
             if close is not None:
                 close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
             self._on_error(self._label, error)
         return True
 

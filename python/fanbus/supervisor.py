@@ -33,6 +33,7 @@ from fanbus.health import LOOK_S, Vigil
 from fanbus.invocation import Invocation
 from fanbus.listeners import open_listeners
 from fanbus.logs import logger
+from fanbus.loops import loop_factory
 from fanbus.notify import Notifier
 from fanbus.orphans import Orphans
 from fanbus.reloading import Reloading
@@ -120,7 +121,7 @@ class Supervisor:
         if self._settings.watches_files:
             self._developing = self._watch_files(state or {})
         # The workers share what is there now; a collection would copy it into each.
-        worker.loop_factory(self._settings.loop)
+        loop_factory(self._settings.loop)
         gc.collect()
         gc.freeze()
         self._begin(state)

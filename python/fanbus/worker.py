@@ -14,13 +14,14 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core, access, logs, origin
 from fanbus.background import Background
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
+from fanbus.loops import Run, new_event_loop
 from fanbus.pool import Pool
 from fanbus.server import open_tls
 from fanbus.signals import HANDLED
@@ -40,10 +41,8 @@ __all__ = [
     "STARTING_FAILED",
     "STOPPED_LISTENING",
     "die_with",
-    "loop_factory",
     "main",
     "most_requests",
-    "new_event_loop",
     "reset_signals",
     "serve",
 ]
@@ -128,7 +127,8 @@ def serve(
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
         running = app._begins()
-        ending = _Ending(loop, core, running, settings)
+        run = Run(loop)
+        ending = _Ending(loop, core, running, settings, run.stop)
         way_out, application = ending, running
 
         async def begin() -> None:
@@ -142,14 +142,14 @@ def serve(
                 for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
                     loop.add_signal_handler(number, action)
             if not await application.begin():  # connections wait in the accept queue meanwhile
-                loop.stop()
+                run.stop()
                 return
             core.start(loop)
             loop.add_reader(core.fileno(), core.drain)
             way_out.has_started()
             on_ready(core, loop)
 
-        _run(loop, begin)
+        run.until_stopped(begin)
         ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
@@ -163,24 +163,6 @@ def serve(
         log.close()
 
 
-def _run(loop: asyncio.AbstractEventLoop, begin: Callable[[], Awaitable[None]]) -> None:
-    """Runs the loop until it is stopped. `begin` is the first thing in it, because uvloop forgets a
-    signal that comes while it has a handler and does not run yet."""
-    failures: list[BaseException] = []
-
-    async def first() -> None:
-        try:
-            await begin()
-        except BaseException as error:  # noqa: BLE001 - the loop would only log it
-            failures.append(error)
-            loop.stop()
-
-    beginning = loop.create_task(first())
-    loop.run_forever()
-    if beginning.done() and failures:  # a second signal may have come before
-        raise failures[0]
-
-
 class _Ending:
     """The way out: the first call begins it, the second one cuts it short."""
 
@@ -190,8 +172,11 @@ class _Ending:
         core: _core.Worker,
         running: Running,
         settings: Settings,
+        stop: Callable[[], None],
     ) -> None:
+        """`stop` ends the loop's run."""
         self._loop = loop
+        self._stop = stop
         self._core = core
         self._running = running
         self._grace_s = settings.timeout_graceful_shutdown
@@ -215,7 +200,7 @@ class _Ending:
 
     def _begin(self, linger_s: float) -> None:
         if self._end_by is not None:
-            self._loop.stop()
+            self._stop()
             return
         self._end_by = self._loop.time() + self._grace_s
         self._linger_s = linger_s if self._lingers else 0.0
@@ -243,30 +228,8 @@ class _Ending:
 
     def _shut_down(self) -> None:
         latest_s = self._grace_s + _EXTRA_GRACE_S
-        self._last_resort = self._loop.call_later(latest_s, self._loop.stop)
-        self._core.shut_down(self._grace_s, self._linger_s, self._loop.stop)
-
-
-def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
-    """`auto`, `asyncio` or `uvloop`. StartError if uvloop is asked for, and not installed."""
-    return loop_factory(kind)()
-
-
-def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes it, imported. The workers share what was imported before they were forked."""
-    if kind == "asyncio":
-        return asyncio.new_event_loop
-    try:
-        import uvloop
-    except ImportError:
-        if kind == "uvloop":
-            raise StartError(
-                "FANBUS_LOOP=uvloop, but uvloop is not installed: pip install 'fanbus[uvloop]'.",
-                status=2,
-            ) from None
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+        self._last_resort = self._loop.call_later(latest_s, self._stop)
+        self._core.shut_down(self._grace_s, self._linger_s, self._stop)
 
 
 def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:

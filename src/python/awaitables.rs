@@ -10,7 +10,9 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{
+    PyBaseException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -113,13 +115,22 @@ impl Waiter {
 
     /// Resumes the task that waits, if any, here and now. Call it from the event loop only.
     pub(super) fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
         let resume = this.get().lock().resume.take();
-        match resume {
-            None => Ok(()),
-            Some((callback, None)) => callback.call1(this.py(), (this,)).map(drop),
-            Some((callback, Some(context))) => context
-                .call_method1(this.py(), "run", (callback, this))
-                .map(drop),
+        let resumed = match resume {
+            None => return Ok(()),
+            Some((callback, None)) => callback.call1(py, (this,)),
+            Some((callback, Some(context))) => context.call_method1(py, "run", (callback, this)),
+        };
+        match resumed {
+            // asyncio's tasks hand these on to whoever resumes them, after they have ended with them.
+            Err(error)
+                if error.is_instance_of::<PySystemExit>(py)
+                    || error.is_instance_of::<PyKeyboardInterrupt>(py) =>
+            {
+                Ok(())
+            }
+            resumed => resumed.map(drop),
         }
     }
 
