@@ -42,7 +42,13 @@ def test_a_stream_whose_maker_exits_is_broken_off(exiting: Server, path: str) ->
 def test_a_task_that_exits_ends_alone(exiting: Server, path: str) -> None:
     with exiting.http() as http:
         assert http.get(path).text == "begun"
-    exiting.wait_for_log("SystemExit in a handler or a task: only that has ended")
+    exiting.wait_for_log("SystemExit in a handler or a task: the worker goes on")
+
+
+def test_the_event_loop_is_not_the_applications_to_stop(exiting: Server) -> None:
+    with exiting.http() as http:
+        assert http.get("/stop").text == "stopped"
+    exiting.wait_for_log("loop.stop() in a handler or a task: the worker goes on")
 
 
 def test_a_session_whose_handler_exits_is_closed(exiting: Server) -> None:
@@ -54,6 +60,6 @@ def test_a_session_whose_handler_exits_is_closed(exiting: Server) -> None:
     exiting.wait_for_log("SystemExit: echo")
 
 
-def test_it_ends_in_order_afterwards(exiting: Server) -> None:
+def test_it_ends_in_order_after_it(exiting: Server) -> None:
     with exiting.http() as http:
         assert http.get("/at-once").status_code == 500

@@ -58,7 +58,7 @@ class Run:
                 self.stop()
 
         beginning = self._loop.create_task(first())
-        while True:
+        while not self._is_stopped:
             try:
                 self._loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
@@ -66,17 +66,17 @@ class Run:
                 # handler is a mistake like any other: it has cost its own client the answer.
                 if not beginning.done():
                     raise
-                _tell(error)
+                _tell(type(error).__name__)
+            else:
                 if not self._is_stopped:
-                    continue
-            break
+                    _tell("loop.stop()")
         if beginning.done() and failures:  # a second signal may have come before
             raise failures[0]
 
 
-def _tell(error: BaseException) -> None:
+def _tell(what: str) -> None:
     logger.error(
-        "%s in a handler or a task: only that has ended, and the worker goes on. To end the "
-        "server, send SIGTERM to its supervisor.",
-        type(error).__name__,
+        "%s in a handler or a task: the worker goes on. To end the server, send SIGTERM to its "
+        "supervisor.",
+        what,
     )

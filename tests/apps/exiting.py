@@ -69,6 +69,12 @@ async def background(request: Request) -> str:
     return "begun"
 
 
+@app.get("/stop")
+async def stop() -> str:
+    asyncio.get_running_loop().stop()
+    return "stopped"
+
+
 @app.websocket("/echo")
 async def echo(ws: WebSocket) -> None:
     async for message in ws:
