@@ -94,10 +94,6 @@ def test_every_table_and_picture_of_the_page_is_made_of_the_sitting_that_it_name
         assert (PICTURES / name).read_text() == picture, name
 
 
-@pytest.mark.xfail(
-    published().name.endswith("-interim"),
-    reason="the records are of several hours: make figures ARGS=--publish makes those of one",
-)
 def test_all_parts_of_the_page_were_measured_in_one_sitting() -> None:
     parts = Sitting(published()).record("sitting")["parts"].values()
     begun = [datetime.strptime(part["begun"], "%Y-%m-%dT%H:%M:%S%z") for part in parts]

@@ -84,10 +84,8 @@ def heading(system: dict[str, Any]) -> str:
     ]
     for name, part in system["parts"].items():
         begun = part["begun"][:19].replace("T", " ")
-        # Runs that were taken over from before there were sittings do not say everything.
-        took = f"{part['seconds']:.0f}" if part["seconds"] is not None else "–"
-        busy = f"{part['busy_before']:.0%}" if part["busy_before"] is not None else "–"
-        load = " ".join(f"{figure:.2f}" for figure in part["load_average"] or ()) or "–"
+        took, busy = f"{part['seconds']:.0f}", f"{part['busy_before']:.0%}"
+        load = " ".join(f"{figure:.2f}" for figure in part["load_average"])
         lines.append(f"| {name} | {begun} | {took} | {busy} | {load} |")
     return "\n".join(lines)
 
