@@ -19,7 +19,8 @@ app = Fanbus("sockets")
 
 small = WebSocketConfig(max_message_size=1000)
 slow = WebSocketConfig(rate_limit=5)
-alive = WebSocketConfig(heartbeat_interval=0.1, timeout=0.6)
+# Long enough for a client on a busy machine to answer.
+alive = WebSocketConfig(heartbeat_interval=0.25, timeout=2)
 quiet = WebSocketConfig(heartbeat_interval=None, timeout=0.5)
 
 # How handlers saw their connections end, by the name the client gave.
