@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::errors::HTTPError;
@@ -44,6 +45,7 @@ fn chosen(py: Python<'_>, which: fn(&Chosen) -> &Py<PyAny>) -> Option<Bound<'_, 
 
 /// What a handler answers, as the application writes it.
 pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
     let Some(dumps) = chosen(py, |chosen| &chosen.dumps) else {
         let mut out = Vec::with_capacity(64);
@@ -51,7 +53,7 @@ pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         return Ok(out);
     };
     let named = PyDict::new(py);
-    let plain = py.import("fanbus.models")?.getattr("plain")?;
+    let plain = PLAIN.import(py, "fanbus.models", "plain")?;
     named.set_item(intern!(py, "default"), plain)?;
     let written = dumps.call((value,), Some(&named))?;
     if let Ok(bytes) = written.cast::<PyBytes>() {
