@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from outside import Service
-from running import DEADLINE_S
+from running import DEADLINE_S, wait_for
 
 TESTS = Path(__file__).parent
 QUICK = ("--warmup", "0.1", "--seconds", "0.4")
@@ -69,3 +71,16 @@ def refused(*arguments: str, said: str, shell: str = "") -> None:
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def assert_takes_all_along(
+    command: list[str], has_begun: Callable[[int], list[int] | None]
+) -> None:
+    """Whatever a command has started ends with it. `has_begun`: these, or None yet."""
+    with subprocess.Popen(command, cwd=TESTS.parent, stderr=subprocess.DEVNULL) as process:
+        try:
+            begun = wait_for(lambda: has_begun(process.pid), "a run")
+        finally:
+            process.terminate()
+        assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun), "their end")

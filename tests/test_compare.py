@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +20,8 @@ from benches.compare.systems import BY_NAME, System
 from benches.compare.tables import against_the_bars, table, times
 from benches.compare.work import FANBUS, FLOOR, Bar, Entry, Row
 
-from benching import QUICK
-from running import DEADLINE_S, wait_for
+from benching import QUICK, assert_takes_all_along
+from running import DEADLINE_S, children
 
 ROOT = Path(__file__).parent.parent
 ONCE = ("--rounds", "1", *QUICK)
@@ -163,19 +162,13 @@ def test_bars_are_kept_or_not() -> None:
 def test_a_comparison_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benches.compare", "--out", str(tmp_path)]
     command += ["--systems", "floor", "--rows", "16 in flight", "--rounds", "1", "--seconds", "600"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        try:
-            # The server, and the load client.
-            wait_for(lambda: len(children(process.pid)) == 2, "a run")
-            begun = children(process.pid)
-        finally:
-            process.terminate()
-        assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun), "their end")
 
+    def has_begun(pid: int) -> list[int] | None:
+        """The server, and the load client."""
+        found = children(pid)
+        return found if len(found) == 2 else None
 
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert_takes_all_along(command, has_begun)
 
 
 def test_a_name_that_nothing_has_is_refused(tmp_path: Path) -> None:

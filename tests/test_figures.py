@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -30,7 +29,8 @@ from benches.figures.sitting import Sitting
 from benches.figures.standing import summary
 from benches.independent import OURS, is_quick_enough
 
-from running import DEADLINE_S, wait_for
+from benching import assert_takes_all_along
+from running import DEADLINE_S, children
 
 ROOT = Path(__file__).parent.parent
 ONCE = ("--rounds", "1", "--seconds", "0.1")
@@ -241,24 +241,17 @@ def test_a_sitting_that_lacks_a_part_changes_nothing_on_the_page(tmp_path: Path)
 
 def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "benches.figures", "self-test", "--seconds", "600"]
-    with subprocess.Popen(
-        [*line, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            # The command, and below it the server that it measures.
-            wait_for(lambda: len(descendants(process.pid)) >= 2, "a run")
-            begun = descendants(process.pid)
-        finally:
-            process.terminate()
-        assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun), "their end")
+
+    def has_begun(pid: int) -> list[int] | None:
+        """The command, and below it the server that it measures."""
+        found = descendants(pid)
+        return found if len(found) >= 2 else None
+
+    assert_takes_all_along([*line, "--out", str(tmp_path)], has_begun)
 
 
 def descendants(pid: int) -> list[int]:
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
-    return found
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def test_criterions_figures_are_read_by_their_names(tmp_path: Path) -> None:
