@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use actix_http::RequestHead;
-
 use super::access::AccessLog;
-use super::proxies::{Origin, Proxies};
+use super::head::Head;
+use super::proxies::Proxies;
 
 /// See each field.
 #[derive(Clone, Debug)]
@@ -26,6 +25,8 @@ pub struct Config {
     pub write_timeout: Duration,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
+    /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
+    pub body_memory_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
@@ -42,12 +43,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where a request comes from. `secure`: the connection has TLS.
-    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
-        let peer = head.peer_addr;
-        match &self.proxies {
-            Some(proxies) => proxies.origin(head, secure),
-            None => Origin { peer, secure },
+    /// Writes into the head where the request really comes from, if a trusted proxy says so.
+    pub(super) fn place(&self, head: &mut Head) {
+        if let Some(proxies) = &self.proxies {
+            let origin = proxies.origin(head);
+            (head.peer, head.secure) = (origin.peer, origin.secure);
         }
     }
 }
@@ -62,6 +62,7 @@ impl Default for Config {
             body_bytes_per_second: 64 << 10,
             write_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
+            body_memory_bytes: 256 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,
             max_requests: usize::MAX,

@@ -4,7 +4,7 @@
 //! worker's replacement finds the connections that waited for its predecessor.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
@@ -68,14 +68,6 @@ impl Listener {
         tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
     }
 
-    /// A Unix socket has none: any address without a port stands for it.
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Unix(_) => Ok((Ipv4Addr::UNSPECIFIED, 0).into()),
-        }
-    }
-
     /// The next connection, and who it is from; nobody has an address on a Unix socket.
     ///
     /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
@@ -123,6 +115,8 @@ impl Queue {
 mod tests {
     use std::io::ErrorKind;
     use std::net::TcpStream;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 

@@ -1,5 +1,6 @@
 //! A worker's I/O thread: its runtime, its accept loop, and its end.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -13,14 +14,16 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::budget::Budget;
 use super::compression::Compression;
 use super::config::Config;
-use super::connections::{Accepted, Plain, Secure};
+use super::connections::{Accepted, serve_plain, serve_secure};
 use super::handler::Handler;
 use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
+use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::hub::{Command, Hub, Orders};
@@ -59,6 +62,9 @@ const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// The memory that connections read into, in bytes. There is one piece of it for all.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Threads that may wait for a disk at a time; what else wants to, waits for one of them.
 const DISK_THREADS: usize = 8;
@@ -110,6 +116,7 @@ impl Server {
             .websockets
             .iter()
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
+        let bodies = Budget::new(config.body_memory_bytes);
         let worker = Rc::new(Worker {
             limits: limits.collect(),
             compression: routes.compression.then(Compression::default),
@@ -123,15 +130,22 @@ impl Server {
             secure: tls.is_some(),
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),
+            deadlines: Rc::default(),
+            linger: Rc::default(),
+            bodies,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         });
         spawn_local(replies.hand_out());
-        let beating = Arc::clone(&pulse);
+        let (beating, deadlines) = (Arc::clone(&pulse), Rc::clone(&worker.deadlines));
         spawn_local(async move {
             loop {
                 beating.beat();
                 sleep(TICK).await;
+                deadlines.tick(Instant::now());
             }
         });
+        let linger = Rc::clone(&worker.linger);
+        spawn_local(linger.run(shutdown.clone(), Rc::clone(&worker.deadlines)));
         let accepting = listen(listener, worker, tls, Arc::clone(&connections));
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
@@ -176,15 +190,13 @@ async fn listen(
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_user_timeout(Some(worker.config.write_timeout));
     let listener = Listener::new(listener)?;
-    let address = listener.local_addr()?;
     let shutdown = worker.shutdown.clone();
     if let Some(tls) = tls {
-        let secure = Secure::new(worker, tls, address).await?;
-        let serve = |accepted| secure.serve(accepted);
+        let acceptor = Rc::new(Acceptor::new(tls, worker.config.handshake_timeout));
+        let serve = |accepted| serve_secure(Rc::clone(&worker), Rc::clone(&acceptor), accepted);
         accept(listener, permits, shutdown, serve).await
     } else {
-        let plain = Plain::new(&worker, address).await?;
-        let serve = |accepted| plain.serve(accepted);
+        let serve = |accepted| serve_plain(Rc::clone(&worker), accepted);
         accept(listener, permits, shutdown, serve).await
     }
 }
