@@ -20,7 +20,12 @@ pub(super) struct Topics {
     /// Topics by hash; two only when their hashes collide.
     by_hash: HashMap<u64, SmallVec<[TopicId; 1]>, BuildHasherDefault<Identity>>,
     tags: Tags,
+    /// With so few topics the tables are looked at next whether they are too large.
+    shrink_at: usize,
 }
+
+/// Tables for fewer topics than this are not worth to be made smaller.
+const FEW_TOPICS: usize = 1024;
 
 /// Which tags (low 8 bits of a hash) the topics have, so that what nobody here wants is passed by
 /// without being looked at, and is not missed when it is overwritten.
@@ -119,6 +124,7 @@ impl Topics {
             }) as TopicId;
             self.by_hash.entry(hash).or_default().push(id);
             self.tags.add(hash);
+            self.shrink_at = self.shrink_at.max(self.subscribed.len() / 4);
             id
         });
         self.get(id).subscribers.insert(session, from);
@@ -141,8 +147,21 @@ impl Topics {
             if candidates.is_empty() {
                 self.by_hash.remove(&hash);
             }
+            self.shrink();
         }
         Some(hash)
+    }
+
+    /// Gives back what a crowd of topics took that has gone. That takes as long as there are places, so
+    /// it is tried each time that half of the topics have gone: places are given back from the end only, up to
+    /// one that is still taken.
+    fn shrink(&mut self) {
+        let (topics, places) = (self.subscribed.len(), self.subscribed.capacity());
+        if topics <= self.shrink_at && places > FEW_TOPICS {
+            self.shrink_at = topics / 2;
+            self.subscribed.shrink_to_fit();
+            self.by_hash.shrink_to(2 * self.by_hash.len());
+        }
     }
 
     /// The tags of all topics, if they are others than when this was last asked.
@@ -204,6 +223,33 @@ mod tests {
         assert_eq!(topics.leave(id, key(2)), Some(hash));
         assert!(!topics.wants(hash));
         assert_eq!(topics.find(hash, &name), None);
+    }
+
+    #[test]
+    fn the_tables_of_a_crowd_of_topics_shrink_when_they_are_left() {
+        let mut topics = Topics::default();
+        let topic = |number| Topic::new(&format!("user:{number}")).expect("a good name");
+        let stays = topics.join(topic(0), key(1), 0);
+        let mut most = Vec::new();
+        for cycle in 0..3 {
+            let names = (1..100_001).map(|number| topic(cycle * 100_000 + number));
+            let ids: Vec<_> = names.map(|it| topics.join(it, key(1), 0)).collect();
+            most.push((topics.subscribed.capacity(), topics.by_hash.capacity()));
+            for id in ids {
+                topics.leave(id, key(1));
+            }
+            assert!(
+                topics.subscribed.capacity() <= 2 * FEW_TOPICS,
+                "in cycle {cycle}"
+            );
+            assert!(
+                topics.by_hash.capacity() <= 8 * FEW_TOPICS,
+                "in cycle {cycle}"
+            );
+        }
+        assert!(most.iter().all(|it| *it == most[0]), "{most:?}");
+        assert_eq!(topics.len(), 1);
+        assert_eq!(topics.get(stays).topic.as_str(), "user:0");
     }
 
     #[test]
