@@ -155,7 +155,10 @@ class Bus:
     @property
     def closed(self) -> bool: ...
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """Publishes a message; returns its offset. Any thread."""
+        """Publishes a message; returns its offset. Any thread.
+
+        Waits for hubs that are far behind and come on, for five seconds at most.
+        """
     def subscribe(
         self,
         topic: str,
@@ -199,6 +202,10 @@ class MemberDescription(TypedDict):
     missed: int
     woken: int
     woke: int
+    waits: int
+    """How often a publish has waited for the hubs of a server."""
+    waited_micros: int
+    """Microseconds of that."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -621,7 +628,10 @@ class WebSocket:
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """To everybody on the topic except this client. Returns the offset on the bus."""
+        """To everybody on the topic except this client. Returns the offset on the bus.
+
+        May wait as `Fanbus.publish` does.
+        """
 
 @final
 class Request:

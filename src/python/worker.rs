@@ -231,11 +231,11 @@ impl Worker {
     }
 
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
-    /// Returns the offset on the bus.
+    /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote
-            .publish(&topic, &Message::new(message, "publish")?, 0)
+        let (py, message) = (message.py(), Message::new(message, "publish")?);
+        self.remote.publish(py, &topic, &message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
