@@ -30,6 +30,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._reading: socket.socket | None = None
+        self._writing: socket.socket | None = None
 
     @contextmanager
     def caught(self) -> Iterator[socket.socket]:
@@ -40,15 +41,22 @@ class Signals:
             writing.setblocking(False)
             previous_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
             previous = {number: signal.signal(number, _only_wake) for number in HANDLED}
-            self._reading = reading
+            self._reading, self._writing = reading, writing
             unblock()  # a life before this one has left them blocked
             try:
                 yield reading
             finally:
-                self._reading = None
+                self._reading = self._writing = None
                 signal.set_wakeup_fd(previous_fd)
                 for number, handler in previous.items():
                     signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def let_go(self) -> None:
+        """In a forked process: the socket is the parent's."""
+        signal.set_wakeup_fd(-1)
+        for one in (self._reading, self._writing):
+            if one is not None:
+                one.close()
 
     def read(self) -> bytes:
         """Their numbers, in the order in which they came."""

@@ -23,11 +23,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core, banner, logs, origin, rebirth, signals, spare, worker
+from fanbus import _core, banner, children, logs, origin, rebirth, signals, spare, worker
 from fanbus.changes import Changes
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
 from fanbus.developing import Developing
 from fanbus.exceptions import StartError
+from fanbus.exiting import flush_files
 from fanbus.forking import manner, warn_of_threads
 from fanbus.health import LOOK_S, Vigil
 from fanbus.invocation import Invocation
@@ -122,6 +123,7 @@ class Supervisor:
             self._developing = self._watch_files(state or {})
         # The workers share what is there now; a collection would copy it into each.
         loop_factory(self._settings.loop)
+        flush_files()  # or each worker would write at its end what stands in the buffers
         gc.collect()
         gc.freeze()
         self._begin(state)
@@ -248,6 +250,8 @@ class Supervisor:
         if self._developing is not None:
             self._developing.close()
         self._selector.close()
+        self._signals.let_go()
+        children.disown()
         logs.set_role(f"worker {slot.index}")
         worker.main(
             self._app,

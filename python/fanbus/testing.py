@@ -8,6 +8,7 @@ need httpx and websockets: `pip install 'fanbus[testing]'`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
@@ -338,9 +339,11 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
-        from fanbus import logs, origin
+        from fanbus import children, logs, origin
         from fanbus.supervisor import Supervisor
 
+        atexit._clear()  # what the test has registered is its own
+        children.disown()
         origin.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -23,6 +23,7 @@ use super::routes::Routes;
 use super::service::Worker;
 use super::tls::files::Tls;
 use crate::actors::end_of_turn::EndOfTurn;
+use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
@@ -66,6 +67,7 @@ const DISK_THREADS: usize = 8;
 impl Server {
     /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
+        let before = forks::open_now()?;
         let sleeper = Sleeper::new(self.bus.clone());
         let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
         let runtime = Builder::new_current_thread()
@@ -74,6 +76,7 @@ impl Server {
             .on_thread_park(move || parks.before_park())
             .on_thread_unpark(move || unparks.after_unpark())
             .build_local(LocalOptions::default())?;
+        let _withheld = Withheld::since(&before)?;
         runtime.block_on(self.serve(handler(), sleeper))
     }
 
