@@ -17,6 +17,7 @@ import threading
 import traceback
 from typing import NoReturn
 
+from fanbus import streams
 from fanbus.logs import logger
 
 __all__ = ["end_process", "flush_files"]
@@ -63,11 +64,7 @@ def _leave(status: int) -> NoReturn:
         gc.unfreeze()  # among them are files that were open before the fork
         flush_files()
         logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(
-                OSError, ValueError, AttributeError
-            ):  # closed, or nobody reads
-                stream.flush()
+        streams.flush()
     finally:
         os._exit(status)
 

@@ -97,15 +97,16 @@ class Supervisor:
         """Returns after a clean end. StartError if the server cannot start."""
         logs.set_role("supervisor")
         state = rebirth.inherited()
-        if state is None:
-            self._port, bound = open_listeners(self._settings)
-            self._crew.listen_on(bound)
-        else:
-            self._resume(state)
-        with self._or_the_caretaker():
-            self._bus = self._open_bus()
-        with self._signals.caught() as caught:  # also while leaving: a second Ctrl+C leaves nothing
+        # Until nothing is left: whenever a signal comes, no segment and no worker stays.
+        with self._signals.caught() as caught:
             self._selector.register(caught, selectors.EVENT_READ, self._on_signal)
+            if state is None:
+                self._port, bound = open_listeners(self._settings)
+                self._crew.listen_on(bound)
+            else:
+                self._resume(state)
+            with self._or_the_caretaker():
+                self._bus = self._open_bus()
             try:
                 with self._or_the_caretaker():
                     self._prepare(state)
@@ -462,6 +463,7 @@ class Supervisor:
         actions: dict[int, Callable[[], object]] = {
             signal.SIGINT: self._end,
             signal.SIGTERM: self._end,
+            signal.SIGQUIT: self._end,
         }
         if self._end_by is None:
             actions |= {
@@ -469,6 +471,7 @@ class Supervisor:
                 signal.SIGTTIN: self._add_worker,
                 signal.SIGTTOU: self._remove_worker,
                 signal.SIGUSR1: self._reopen_logs,
+                signal.SIGUSR2: self._has_no_usr2,
             }
         return actions
 
@@ -477,6 +480,9 @@ class Supervisor:
             self._end()
         else:
             self._reloading.begin()
+
+    def _has_no_usr2(self) -> None:
+        logger.info("SIGUSR2 has no meaning for this server. For new code send SIGHUP.")
 
     def _reopen_logs(self) -> None:
         logs.reopen()

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, access, children, logs, origin, streaming
+from fanbus import _core, access, children, logs, origin, signals, streaming
 from fanbus.background import Background
 from fanbus.exceptions import StartError
 from fanbus.exiting import end_process
@@ -171,7 +171,8 @@ def serve(
         cancel_own(loop, _EXTRA_GRACE_S)
         if running is not None and ending is not None:
             running.end(loop, ending.rest_s())
-        cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
+        with signals.quiet_afterwards() if end_on else contextlib.nullcontext():
+            cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
         pool.close()
         app._worker = None
         log.close()

@@ -21,6 +21,7 @@ use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
+use super::shortage::Shortage;
 use super::tls::files::Tls;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
@@ -54,9 +55,6 @@ pub struct Server {
     /// Signs of life.
     pub pulse: Arc<Pulse>,
 }
-
-/// While descriptors or memory have run out, the log is told once in this time.
-const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -206,7 +204,7 @@ async fn accept<F: Future<Output = ()> + 'static>(
             permit,
         }));
     };
-    let mut told = None;
+    let mut shortage = Shortage::default();
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -219,13 +217,13 @@ async fn accept<F: Future<Output = ()> + 'static>(
         };
         let permit = permit.map_err(io::Error::other)?;
         match accepted {
-            Ok((stream, peer)) => drive(stream, peer, permit),
+            Ok((stream, peer)) => {
+                shortage.succeeded();
+                drive(stream, peer, permit);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
-                    log::error!("cannot accept connections for the moment: {error}");
-                    told = Some(Instant::now());
-                }
+                shortage.failed(&error);
                 sleep(ACCEPT_REST).await;
             }
         }
