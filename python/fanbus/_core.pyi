@@ -34,6 +34,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "open_descriptors",
     "remove_bus",
     "root_path",
     "to_json",
@@ -59,6 +60,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def open_descriptors() -> list[tuple[int, str]]:
+    """The sockets, pipes and event descriptors that this process has open, with what each leads
+    to."""
 
 @type_check_only
 class BenchSettings(TypedDict, total=False):
@@ -437,6 +442,9 @@ class Worker:
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
+    def withhold(self, descriptors: Sequence[int]) -> None:
+        """A process that is forked from this one does not get these descriptors, as it gets no
+        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
@@ -447,6 +455,12 @@ class Worker:
     def has_stopped_listening(self) -> bool:
         """Whether this worker's descriptor of the listener has been closed, which it is after the
         queue was emptied."""
+    def busy(self) -> int:
+        """How many handlers run, at least, or wait for a thread; whether or not their client is
+        still there."""
+    def under_way(self) -> list[tuple[str, int, float]]:
+        """The handlers that run: of each route, how many, and how long the oldest one does, in
+        seconds."""
     def shut_down(self, grace: float, linger: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and
         keeps connections without a request for `linger` seconds, at most half of `grace`.

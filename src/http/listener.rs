@@ -5,11 +5,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+
+use crate::actors::forks;
 
 /// Binds `count` listeners to `address`; port 0 picks a free one for all of them.
 ///
@@ -77,11 +79,13 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
+                forks::note(stream.as_fd());
                 Ok((stream, Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                forks::note(stream.as_fd());
                 Ok((TcpStream::from_std(stream)?, None))
             }
         }
@@ -107,6 +111,7 @@ impl Queue {
         let (stream, peer) = self.0.accept()?;
         stream.set_nonblocking(true)?;
         let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+        forks::note(stream.as_fd());
         Ok((TcpStream::from_std(stream)?, peer.as_socket()))
     }
 }

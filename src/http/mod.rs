@@ -35,6 +35,7 @@ pub mod routes;
 pub(crate) mod sending;
 pub mod server;
 pub mod service;
+mod shortage;
 pub mod tls;
 pub mod transport;
 pub mod websocket;

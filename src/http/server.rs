@@ -24,8 +24,10 @@ use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
 use super::tls::accept::Acceptor;
+use super::shortage::Shortage;
 use super::tls::files::Tls;
 use crate::actors::end_of_turn::EndOfTurn;
+use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
@@ -57,9 +59,6 @@ pub struct Server {
     pub pulse: Arc<Pulse>,
 }
 
-/// While descriptors or memory have run out, the log is told once in this time.
-const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
-
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -72,6 +71,7 @@ const DISK_THREADS: usize = 8;
 impl Server {
     /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
+        let before = forks::open_now()?;
         let sleeper = Sleeper::new(self.bus.clone());
         let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
         let runtime = Builder::new_current_thread()
@@ -80,6 +80,7 @@ impl Server {
             .on_thread_park(move || parks.before_park())
             .on_thread_unpark(move || unparks.after_unpark())
             .build_local(LocalOptions::default())?;
+        let _withheld = Withheld::since(&before)?;
         runtime.block_on(self.serve(handler(), sleeper))
     }
 
@@ -215,7 +216,7 @@ async fn accept<F: Future<Output = ()> + 'static>(
             permit,
         }));
     };
-    let mut told = None;
+    let mut shortage = Shortage::default();
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -228,13 +229,13 @@ async fn accept<F: Future<Output = ()> + 'static>(
         };
         let permit = permit.map_err(io::Error::other)?;
         match accepted {
-            Ok((stream, peer)) => drive(stream, peer, permit),
+            Ok((stream, peer)) => {
+                shortage.succeeded();
+                drive(stream, peer, permit);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
-                    log::error!("cannot accept connections for the moment: {error}");
-                    told = Some(Instant::now());
-                }
+                shortage.failed(&error);
                 sleep(ACCEPT_REST).await;
             }
         }

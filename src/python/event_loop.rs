@@ -181,6 +181,7 @@ impl EventLoop {
             &host.event_loop,
         )?;
         let ws = Py::new(py, ws)?;
+        let handling = host.under_way.begin(endpoint);
         let subject = endpoint
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
@@ -189,7 +190,7 @@ impl EventLoop {
             .and_then(|coroutine| host.start_task(py, &coroutine));
         match task {
             Ok(task) => {
-                let done = Ended::new(ws.clone_ref(py), Arc::clone(host));
+                let done = Ended::new(ws.clone_ref(py), Arc::clone(host), handling);
                 task.call_method1("add_done_callback", (done,))?;
                 self.host.running().insert(
                     session,

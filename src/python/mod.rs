@@ -36,6 +36,7 @@ mod stream;
 mod subscription;
 mod threads;
 mod tls;
+mod under_way;
 mod visit;
 mod waits;
 mod websocket;
@@ -77,7 +78,7 @@ mod _core {
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{Worker, bind_listeners};
+    use super::worker::{Worker, bind_listeners, open_descriptors};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -16,6 +16,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "one instruction that copies while another process writes",
     ),
     (
+        "src/actors/forks.rs",
+        "gives descriptors up in a forked child, by system calls",
+    ),
+    (
         "src/python/worker.rs",
         "borrows a descriptor that Python gave as a number",
     ),
