@@ -29,6 +29,7 @@ pub mod routes;
 pub(crate) mod sending;
 pub mod server;
 pub mod service;
+mod tcp;
 pub mod tls;
 pub mod transport;
 pub mod websocket;
