@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
@@ -171,10 +171,20 @@ async fn listen(
     permits: Arc<Semaphore>,
 ) -> io::Result<()> {
     let socket = SockRef::from(&listener);
-    // What is accepted inherits both, without a system call. A Unix socket knows neither. Every frame is
-    // written at once and whole: there is nothing to wait for.
+    // What is accepted inherits all of it, without a system call. A Unix socket knows none of it. Every
+    // frame is written at once and whole: there is nothing to wait for.
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_user_timeout(Some(worker.config.write_timeout));
+    // A peer that has vanished says nothing. As long as nothing is sent to it, only TCP notices.
+    let _ = match worker.config.keepalive {
+        Some(keepalive) => socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(keepalive.idle)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.probes),
+        ),
+        None => socket.set_keepalive(false), // an inherited listener may have it
+    };
     let listener = Listener::new(listener)?;
     let address = listener.local_addr()?;
     let shutdown = worker.shutdown.clone();

@@ -30,9 +30,9 @@ fn spread(interval: Duration, key: SessionKey) -> Duration {
 /// The part of a time-out after which a client is looked at again whose acknowledgements count: a twelfth.
 const LOOKS: u32 = 12;
 
-/// Every session is looked at so often, or its handler might never learn that a connection is over which
-/// nobody reads from or writes to.
-const REST: Duration = Duration::from_secs(60);
+/// Every session is looked at so often: nobody else would notice the end of a connection that is neither
+/// read from nor written to.
+const REST: Duration = Duration::from_secs(20);
 
 impl Member {
     /// Pings, silence, and the wait for a close frame's answer. Returns when to look again. `position`:
@@ -90,8 +90,8 @@ impl Member {
         };
         if !waits {
             self.outlet.ping(position);
+            self.asked.get_or_insert_default().note_ping(now);
         }
-        self.asked.get_or_insert_default().pinged = Some(now.into());
         interval
     }
 
@@ -193,7 +193,8 @@ impl Member {
     /// Has a ping been sent that has not arrived?
     fn is_ping_on_its_way(&self) -> bool {
         let on_its_way = |taking: &Taking| !taking.has_arrived();
-        self.outlet.has_control_waiting() || self.taking().is_some_and(on_its_way)
+        self.owes_an_answer()
+            && (self.outlet.has_control_waiting() || self.taking().is_some_and(on_its_way))
     }
 
     /// Is it too early to say what the client's acknowledgements mean?

@@ -22,6 +22,16 @@ pub(super) struct Asked {
     pub(super) taking: Option<Taking>,
 }
 
+impl Asked {
+    /// A ping was sent, or waits to be.
+    pub(super) fn note_ping(&mut self, now: Instant) {
+        self.pinged = Some(now.into());
+        if let Some(taking) = &mut self.taking {
+            taking.arrival = None;
+        }
+    }
+}
+
 /// How far a client was when it was last looked at.
 #[derive(Debug)]
 pub(super) struct Taking {
@@ -32,7 +42,8 @@ pub(super) struct Taking {
     alive: Option<Stamp>,
     /// Something was written that is not acknowledged, since when nothing was. None: there is nothing.
     owing: Option<Stamp>,
-    /// With so many bytes acknowledged, the ping has arrived. None: it is not known to be on its way.
+    /// With so many bytes acknowledged, the last ping has arrived, or what was on its way before there
+    /// was one. None: it has not been written, or just now.
     arrival: Option<u64>,
     /// The connection has ended, whether its session knows or not.
     is_over: bool,
