@@ -430,6 +430,11 @@ class Worker:
         on_error: Callable[[str, BaseException], None],
         after: Callable[[str, list[Any]], None],
         keep_alive: float = 30.0,
+        head_timeout: float = 10.0,
+        body_timeout: float = 120.0,
+        body_rate: int = 4096,
+        write_timeout: float = 60.0,
+        tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
         proxies: Sequence[str] | None = None,
         access_log: AccessLog | None = None,
@@ -437,8 +442,9 @@ class Worker:
         json: JSON | None = None,
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
-        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
-        headers are believed; None: nobody's. ValueError if one of them is no address or network.
+        arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
+        which `body_timeout` is a second longer. `proxies`: those whose X-Forwarded headers are
+        believed; None: nobody's. ValueError if one of them is no address or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...

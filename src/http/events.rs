@@ -38,8 +38,8 @@ pub struct EventStream {
     pub last_event_id: Option<String>,
     /// How long the client waits before it comes back, in milliseconds.
     pub retry_ms: u64,
-    /// Of these: the interval of pings, the bytes that may wait, the time in which nothing can be sent,
-    /// and how many streams there may be.
+    /// Of these: the interval of pings, the bytes that may wait, and how many streams there may be. What
+    /// a client takes is known to its connection, whose limit on that is any response's.
     pub limits: Limits,
 }
 

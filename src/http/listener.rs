@@ -74,7 +74,7 @@ impl Listener {
     ///
     /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
     /// shutting down are the same calls on both. Only what is asked of TCP fails there (no delay,
-    /// user time-out), and nobody depends on its success.
+    /// user time-out, keep-alive), and nobody depends on its success.
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
@@ -88,6 +88,14 @@ impl Listener {
                 forks::note(stream.as_fd());
                 Ok((TcpStream::from_std(stream)?, None))
             }
+        }
+    }
+
+    /// The next connection, if one waits already. `WouldBlock` if there is none.
+    pub(super) fn take_waiting(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => taken(&SockRef::from(listener)),
+            Self::Unix(listener) => taken(&SockRef::from(listener)),
         }
     }
 
@@ -108,12 +116,17 @@ pub(super) struct Queue(Socket);
 impl Queue {
     /// The next connection, as [`Listener::accept`] gives it. `WouldBlock` if there is none.
     pub(super) fn take(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let (stream, peer) = self.0.accept()?;
-        stream.set_nonblocking(true)?;
-        let stream = std::net::TcpStream::from(OwnedFd::from(stream));
-        forks::note(stream.as_fd());
-        Ok((TcpStream::from_std(stream)?, peer.as_socket()))
+        taken(&self.0)
     }
+}
+
+/// The next connection of a queue.
+fn taken(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    let (stream, peer) = queue.accept()?;
+    stream.set_nonblocking(true)?;
+    let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+    forks::note(stream.as_fd());
+    Ok((TcpStream::from_std(stream)?, peer.as_socket()))
 }
 
 #[cfg(test)]

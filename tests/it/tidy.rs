@@ -28,6 +28,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "promises to be done with a borrowed key or value in time",
     ),
     (
+        "src/http/tcp.rs",
+        "asks the system about a connection, which no crate has a call for",
+    ),
+    (
         "src/python/worker.rs",
         "borrows a descriptor that Python gave as a number",
     ),

@@ -7,6 +7,7 @@
 
 mod deadlines;
 mod deliver;
+mod life;
 mod messages;
 mod parting;
 mod registry;

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanbus::actors::limits::Limits;
+use fanbus::http::config::Config;
 use fanbus::ipc::BusOptions;
 
 use super::setup;
@@ -62,6 +63,36 @@ fn a_reader_that_is_too_slow_is_cut_off_and_learns_what_it_missed() {
         (again.message(), quick.message()),
         ("on".into(), "on".into())
     );
+}
+
+#[test]
+fn a_client_that_has_stopped_gives_its_place_to_the_next() {
+    let bus = TestBus::with(&BusOptions::default());
+    let limits = Limits {
+        timeout: None,
+        max_connections: Some(1),
+        max_queue_bytes: 1 << 30,
+        ..Limits::default()
+    };
+    let config = Config {
+        write_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let setup = Setup {
+        limits,
+        config,
+        ..setup()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    let narrow = Client::connect_narrow(worker.address);
+    let stuck = Events::on(narrow, "t", None).expect("it is let in");
+    for _ in 0..100 {
+        publish(&bus.bus, "t", "x".repeat(50_000).as_bytes(), 0);
+    }
+    let next = || Events::on(Client::connect(worker.address), "t", None);
+    assert_eq!(next().err(), Some(503));
+    eventually("room for another", || next().is_ok());
+    drop(stuck);
 }
 
 #[test]
