@@ -269,13 +269,14 @@ def main(
     settings: Settings,
     *,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     trace: int,
     supervisor_pid: int,
 ) -> NoReturn:
     """The life of a worker process, from right after the fork to its end.
 
+    `bus` is the name and the epoch of the supervisor's: one that has only its name is another.
     `report` is the writing end of a pipe to the supervisor. The stacks of all threads go to `trace`
     if a fault, or the supervisor with SIGABRT, kills the process. Signals are still blocked here,
     and only Python's own handlers of the supervisor stand.
@@ -283,7 +284,7 @@ def main(
     status = CRASHED
     try:
         faulthandler.enable(file=trace, all_threads=True)
-        status = _live(app, settings, listener, bus_name, report, supervisor_pid)
+        status = _live(app, settings, listener, bus, report, supervisor_pid)
     except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
         logger.critical("The worker crashed.", exc_info=True)
     finally:
@@ -294,11 +295,21 @@ def main(
         os._exit(status)
 
 
+def _join(name: str, epoch: int) -> _core.Bus:
+    """The supervisor's bus. StartError if its name leads to none, or to another one."""
+    bus = _core.Bus.attach(name)
+    if bus is None or bus.epoch != epoch:
+        raise StartError(
+            f"The bus {name!r} was removed while the server runs. Its supervisor makes a new one."
+        )
+    return bus
+
+
 def _live(
     app: Fanbus,
     settings: Settings,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     supervisor_pid: int,
 ) -> int:
@@ -314,17 +325,17 @@ def _live(
         _Heart(core, loop, settings, report).beat()
 
     try:
-        bus = _core.Bus.open(bus_name)
+        membership = _join(*bus)
         serve(
             app,
             settings,
-            bus,
+            membership,
             listener,
             end_on=(signal.SIGTERM,),
             leave_on=(LEAVE,),
             on_ready=on_ready,
         )
-        bus.close()
+        membership.close()
     except Exception as error:
         if ready:
             raise
