@@ -48,7 +48,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd $(VENV)/ok-iproute2 node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
@@ -245,6 +245,11 @@ $(VENV)/ok-nginx: | $(VENV)/ok-maturin
 # Checks the units, and hands a socket over as it does at the start of a service.
 $(VENV)/ok-systemd: | $(VENV)/ok-maturin
 	@{ command -v systemd-analyze && command -v systemd-socket-activate; } > /dev/null || tests/install-debian systemd
+	@touch $@
+
+# Makes networks of a test's own (as root), with links that are narrow or break.
+$(VENV)/ok-iproute2: | $(VENV)/ok-maturin
+	@{ PATH="$$PATH:/usr/sbin:/sbin" && command -v ip && command -v tc && command -v ss; } > /dev/null || tests/install-debian iproute2
 	@touch $@
 
 # iceoryx2 reads C headers while it is built.

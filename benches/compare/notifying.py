@@ -56,12 +56,16 @@ class User(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.write(self._first + self._then)
+        transport.write(self._first)
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         if not self.is_in.done():
             self._rest = data
+            if self._then and b"\r\n\r\n" in data:
+                assert self.transport is not None
+                self.transport.write(self._then)  # not sooner: some end the connection for that
+                self._then = b""
             if self._greeting in data:
                 self._rest = b""
                 self.is_in.set_result(None)

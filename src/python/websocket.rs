@@ -237,7 +237,7 @@ impl WebSocket {
     /// (RFC 6455, section 4.1).
     fn check_offered(&self, name: &str) -> PyResult<()> {
         let subprotocol = Subprotocol::new(name).map_err(value_error)?;
-        if subprotocol.is_offered(&self.head.http) {
+        if subprotocol.is_offered(&*self.head.http) {
             return Ok(());
         }
         Err(value_error(format!(
