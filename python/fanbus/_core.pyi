@@ -191,8 +191,12 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def fault(self) -> str | None:
+        """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
-        """Unlinks the segment's name: a clean stop."""
+        """Removes it, and tells those who have it open."""
+    def remove_if_unused(self) -> bool:
+        """Removes it unless another process has it open. Whether it did."""
     def close(self) -> None:
         """Leaves the bus, and ends its subscriptions. Twice is allowed."""
 

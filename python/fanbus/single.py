@@ -34,7 +34,7 @@ def serve(app: Fanbus, settings: Settings) -> None:
             on_ready=lambda *_: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
-        leave_bus(bus, settings, keeps=keeps_history(app))
+        leave_bus(bus, keeps=keeps_history(app))
 
 
 def _cannot_reload() -> None:

@@ -77,7 +77,7 @@ class Spare:
         finally:
             signals.unblock()
 
-    def call(self, role: str, bus_name: str, agreed: Any) -> None:
+    def call(self, role: str, bus: tuple[str, int], agreed: Any) -> None:
         """Has it become the worker. From here on the caller looks after its process, its report
         and its trace."""
         call = {
@@ -85,7 +85,7 @@ class Spare:
             "is_module": self._command.is_module,
             "arguments": self._command.arguments,
             "role": role,
-            "bus": bus_name,
+            "bus": bus,
             "terms": agreed,
         }
         with contextlib.suppress(OSError):  # it has died: whoever buries it will say so
@@ -212,7 +212,7 @@ def serve_if_called(app: Fanbus, settings: Settings) -> None:
         app,
         settings,
         listener=_part.listener,
-        bus_name=_part.call["bus"],
+        bus=tuple(_part.call["bus"]),
         report=_part.report,
         trace=_part.trace,
         supervisor_pid=_part.supervisor,

@@ -305,13 +305,14 @@ def main(
     settings: Settings,
     *,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     trace: int,
     supervisor_pid: int,
 ) -> NoReturn:
     """The life of a worker process, from right after the fork to its end.
 
+    `bus` is the name and the epoch of the supervisor's: one that has only its name is another.
     `report` is the writing end of a pipe to the supervisor. The stacks of all threads go to `trace`
     if a fault, or the supervisor with SIGABRT, kills the process. Signals are still blocked here,
     and only Python's own handlers of the supervisor stand.
@@ -319,18 +320,28 @@ def main(
     status, limit_s = CRASHED, _EXTRA_GRACE_S
     try:
         faulthandler.enable(file=trace, all_threads=True)
-        status, limit_s = _live(app, settings, listener, bus_name, report, supervisor_pid)
+        status, limit_s = _live(app, settings, listener, bus, report, supervisor_pid)
     except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
         logger.critical("The worker crashed.", exc_info=True)
     finally:
         end_process(status, limit_s)
 
 
+def _join(name: str, epoch: int) -> _core.Bus:
+    """The supervisor's bus. StartError if its name leads to none, or to another one."""
+    bus = _core.Bus.attach(name)
+    if bus is None or bus.epoch != epoch:
+        raise StartError(
+            f"The bus {name!r} was removed while the server runs. Its supervisor makes a new one."
+        )
+    return bus
+
+
 def _live(
     app: Fanbus,
     settings: Settings,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     supervisor_pid: int,
 ) -> tuple[int, float]:
@@ -347,18 +358,18 @@ def _live(
         _Heart(core, loop, settings, report).beat()
 
     try:
-        bus = _core.Bus.open(bus_name)
+        membership = _join(*bus)
         rest_s = serve(
             app,
             settings,
-            bus,
+            membership,
             listener,
             end_on=(signal.SIGTERM,),
             leave_on=(LEAVE,),
             on_ready=on_ready,
             private=(report,),
         )
-        bus.close()
+        membership.close()
     except Exception as error:
         if ready:
             raise
