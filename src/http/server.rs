@@ -10,7 +10,7 @@ use actix::Actor;
 use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::compression::Compression;
@@ -23,6 +23,7 @@ use super::routes::Routes;
 use super::service::Worker;
 use super::shortage::Shortage;
 use super::tls::files::Tls;
+use crate::actors::crowd::{self, Crowd};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
@@ -126,10 +127,16 @@ impl Server {
             pulse: Arc::clone(&pulse),
         });
         spawn_local(replies.hand_out());
-        let beating = Arc::clone(&pulse);
+        let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
+        let sessions = Rc::clone(&end_of_turn);
         spawn_local(async move {
+            let mut crowd = Crowd::default();
             loop {
                 beating.beat();
+                let connected = most_connections - permits.available_permits();
+                if crowd.has_gone(connected + sessions.sessions()) {
+                    spawn_blocking(crowd::give_back);
+                }
                 sleep(TICK).await;
             }
         });
