@@ -160,7 +160,10 @@ class Bus:
     @property
     def closed(self) -> bool: ...
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """Publishes a message; returns its offset. Any thread."""
+        """Publishes a message; returns its offset. Any thread.
+
+        Waits for hubs that are far behind and come on, for five seconds at most.
+        """
     def subscribe(
         self,
         topic: str,
@@ -204,6 +207,10 @@ class MemberDescription(TypedDict):
     missed: int
     woken: int
     woke: int
+    waits: int
+    """How often a publish has waited for the hubs of a server."""
+    waited_micros: int
+    """Microseconds of that."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -423,6 +430,11 @@ class Worker:
         on_error: Callable[[str, BaseException], None],
         after: Callable[[str, list[Any]], None],
         keep_alive: float = 30.0,
+        head_timeout: float = 10.0,
+        body_timeout: float = 120.0,
+        body_rate: int = 4096,
+        write_timeout: float = 60.0,
+        tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
         proxies: Sequence[str] | None = None,
         access_log: AccessLog | None = None,
@@ -430,8 +442,9 @@ class Worker:
         json: JSON | None = None,
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
-        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
-        headers are believed; None: nobody's. ValueError if one of them is no address or network.
+        arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
+        which `body_timeout` is a second longer. `proxies`: those whose X-Forwarded headers are
+        believed; None: nobody's. ValueError if one of them is no address or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
@@ -635,7 +648,10 @@ class WebSocket:
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """To everybody on the topic except this client. Returns the offset on the bus."""
+        """To everybody on the topic except this client. Returns the offset on the bus.
+
+        May wait as `Fanbus.publish` does.
+        """
 
 @final
 class Request:

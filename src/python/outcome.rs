@@ -206,7 +206,7 @@ impl Host {
         let endpoint = &self.endpoints.http[call.endpoint.0 as usize];
         let label = match &call.request {
             Some(request) => {
-                let path = String::from_utf8_lossy(request.head.path());
+                let path = request.head.path().to_owned();
                 format!("{} {path}", request.method)
             }
             None => endpoint.label(py),
@@ -228,7 +228,7 @@ impl Host {
             values, request, ..
         } = call;
         let request = request.expect("a handshake carries its request");
-        let path = String::from_utf8_lossy(request.head.path());
+        let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
         let subject = Bound::new(py, Request::new(request, endpoint, &values));
         let result = subject

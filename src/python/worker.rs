@@ -31,7 +31,7 @@ use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::{self, Ending, Trigger};
 use crate::actors::topic::Topic;
-use crate::http::config::Config;
+use crate::http::config::{Config, KeepAlive};
 use crate::http::handler::Handler;
 use crate::http::listener;
 use crate::http::proxies::Proxies;
@@ -118,7 +118,8 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
         router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
-        limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
+        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, write_timeout = 60.0,
+        tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
     ))]
     fn new(
         py: Python<'_>,
@@ -131,18 +132,27 @@ impl Worker {
         on_error: Py<PyAny>,
         after: Py<PyAny>,
         keep_alive: f64,
+        head_timeout: f64,
+        body_timeout: f64,
+        body_rate: usize,
+        write_timeout: f64,
+        tcp_keepalive: u32,
         limit_concurrency: Option<usize>,
         proxies: Option<Vec<String>>,
         access_log: Option<PyRef<'_, AccessLog>>,
         root_path: &str,
         json: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let keep_alive = seconds("keep_alive", keep_alive)?;
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
         let proxies = proxies
             .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
         let config = Config {
-            keep_alive,
+            keep_alive: seconds("keep_alive", keep_alive)?,
+            head_timeout: seconds("head_timeout", head_timeout)?,
+            body_timeout: seconds("body_timeout", body_timeout)?,
+            body_bytes_per_second: body_rate.max(1),
+            write_timeout: seconds("write_timeout", write_timeout)?,
+            keepalive: KeepAlive::after(tcp_keepalive),
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
             proxies,
             root_path: root_path.to_owned(),
@@ -254,11 +264,11 @@ impl Worker {
     }
 
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
-    /// Returns the offset on the bus.
+    /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote
-            .publish(&topic, &Message::new(message, "publish")?, 0)
+        let (py, message) = (message.py(), Message::new(message, "publish")?);
+        self.remote.publish(py, &topic, &message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many

@@ -7,6 +7,7 @@
 
 mod deadlines;
 mod deliver;
+mod life;
 mod messages;
 mod parting;
 mod registry;
@@ -162,7 +163,7 @@ impl Hub {
         more |= self.deliver();
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
-        let held = self.pace.poll_must_wait(offset, task);
+        let held = self.pace.poll_must_wait(task);
         self.end_of_turn.has_read(offset, held);
         for key in self.end_of_turn.take_roomy() {
             self.inbox.room(key);
@@ -270,6 +271,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        self.bus.begin_pace(self.subscriber.offset());
         self.shared = Some(Shared::new(
             context.address(),
             self.bus.clone(),
@@ -278,6 +280,12 @@ impl Actor for Hub {
         ));
         context.spawn(Turns);
         context.run_interval(TICK, |hub, _| hub.tick());
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.bus.end_pace();
     }
 }
 
