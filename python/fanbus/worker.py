@@ -108,6 +108,7 @@ def serve(
     Returns the seconds that are left of the grace time, at least one.
     """
     before = set(_core.open_descriptors())
+    withheld: list[_core.Withheld] = []  # until the end
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
@@ -157,7 +158,8 @@ def serve(
                     loop.add_signal_handler(number, action)
                 children.restore_signals([*end_on, *leave_on])
                 opened = set(_core.open_descriptors()) - before
-                core.withhold([*(number for number, _ in opened), *private])
+                numbers = [*(number for number, _ in opened), *private]
+                withheld.append(_core.Withheld(numbers))
             if not await application.begin():  # connections wait in the accept queue meanwhile
                 run.stop()
                 return
