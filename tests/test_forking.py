@@ -114,14 +114,14 @@ def test_what_new_code_forks_when_it_is_imported_holds_no_listener(
     app = tmp_path / "forking.py"
     app.write_text((APPS / "forking.py").read_text())
     one = forking(app, environment={"FORK_AT_IMPORT": "1", **environment})
-    before = set(one.worker_pids())
+    before = pids_of(one)
     known = len(noted(tmp_path, "children"))
     if environment:
         app.write_text(f"{app.read_text()}\n# changed\n")
     else:
         one.send_signal(signal.SIGHUP)
     wait_for(lambda: len(noted(tmp_path, "children")) > known, "the import")
-    wait_for(lambda: not before & set(map(int, pids_of(one))), "new workers")
+    wait_for(lambda: not before & pids_of(one), "new workers")
     ended(one)
     assert any(is_alive(int(child)) for child in noted(tmp_path, "children"))
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", one.port)):
@@ -243,6 +243,15 @@ def test_an_exit_function_that_hangs_is_cut_off_and_named(forking: StartForking)
         http.get("/hang")
     ended(one)
     assert "in hang_at_the_end" in one.log()
+
+
+@pytest.mark.supervised("a single process ends as its program does")
+def test_a_thread_that_does_not_end_is_named_and_cut_off(forking: StartForking) -> None:
+    one = forking(environment={"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "1"})
+    with one.http() as http:
+        http.get("/endless")
+    ended(one)
+    assert "are cut off. Threads that run: endless. The main thread was here" in one.log()
 
 
 @pytest.mark.supervised("a single process is its own supervisor")

@@ -213,7 +213,8 @@ def test_signals_without_a_meaning_leave_a_server_alone(run: Run, number: signal
     assert children(one.process.pid) == [worker]
 
 
-def test_quit_ends_a_server_in_order(run: Run) -> None:
-    one = run()
+@pytest.mark.parametrize("environment", [{}, {"FANBUS_SINGLE_PROCESS": "1"}])
+def test_quit_ends_a_server_in_order(run: Run, environment: dict[str, str]) -> None:
+    one = run(environment=environment)
     one.process.send_signal(signal.SIGQUIT)
     assert one.process.wait(DEADLINE_S) == 0

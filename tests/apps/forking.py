@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -147,6 +148,12 @@ def thread() -> str:
 
     executor.submit(work)
     started.append(executor)
+    return "begun"
+
+
+@app.get("/endless")
+def endless() -> str:
+    threading.Thread(target=time.sleep, args=(120,), name="endless").start()
     return "begun"
 
 
