@@ -153,7 +153,7 @@ def thread() -> str:
 
 @app.get("/endless")
 def endless() -> str:
-    threading.Thread(target=time.sleep, args=(120,), name="endless").start()
+    threading.Thread(target=time.sleep, args=(120,), name="endless", daemon=False).start()
     return "begun"
 
 
