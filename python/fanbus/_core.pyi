@@ -1,6 +1,6 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -22,6 +22,7 @@ __all__ = [
     "Sink",
     "Subscription",
     "Tls",
+    "Upload",
     "WebSocket",
     "Withheld",
     "Worker",
@@ -341,6 +342,7 @@ class Router:
         arguments: Sequence[str | None],
         place: str,
         max_body_size: int | None,
+        stream_body: bool = False,
         turbo: bool = False,
         cache_ttl: float | None = None,
     ) -> int:
@@ -659,6 +661,16 @@ class WebSocket:
         """
 
 @final
+class Upload:
+    """Pieces of the body of a request. `fanbus.uploads` makes an iterator of it."""
+
+    def take(self) -> bytes | None:
+        """The next piece, b"" at the end, or None if there is nothing yet."""
+    def wait(self) -> bytes | None:
+        """The next piece, b"" at the end. Waits for it on this thread."""
+    def ring(self, future: Future[None]) -> None:
+        """Has the event loop give the future a result when there is something to take."""
+
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
@@ -717,6 +729,13 @@ class Request:
         """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""
+    def stream(self) -> Any:
+        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in
+        an asynchronous one.
+
+        A route with `stream_body=True` gets them as they come, and raises HTTPError 413, 408 or 400
+        for a body that is too large, too slow, or broken off. Any other route has read the body
+        before, and gets it in one piece."""
     def form(self) -> Any:
         """The fields and files of a form, as `fanbus.Form`. HTTPError 415 if the body is none, 400
         if its text is not UTF-8."""

@@ -39,4 +39,5 @@ mod shortage;
 mod tcp;
 pub mod tls;
 pub mod transport;
+pub mod upload;
 pub mod websocket;

@@ -1,6 +1,8 @@
 //! From a request's head to its endpoint, and back with the answer.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use super::response::{Body as ResponseBody, Response, WireResponse};
 use super::router::Outcome;
 use super::routes::{HttpEndpoint, Routes};
 use super::sending;
+use super::upload::{self, Pump, Upload};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
@@ -136,8 +139,17 @@ async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -
     if is_busy() || !worker.handler.has_room_for_request(endpoint) {
         return too_busy().into_wire();
     }
+    let mut pump = None;
     let (body, _hold) = if is_missed || asking.is_some() {
         (Body::Bytes(Bytes::new()), None) // what comes with it is not what is asked for
+    } else if known.streams_body {
+        match open_stream(&mut request, known, worker) {
+            Ok((upload, its_pump)) => {
+                pump = Some(its_pump);
+                (Body::Stream(upload), None)
+            }
+            Err(refusal) => return refusal.into_wire(),
+        }
     } else {
         match read(&mut request, known, worker, bodies).await {
             Ok((body, hold)) => (body, hold),
@@ -166,7 +178,17 @@ async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -
         reply.key,
     );
     worker.end_of_turn.request();
-    let mut response = reply.await;
+    let mut response = match &mut pump {
+        None => reply.await,
+        Some(pump) => {
+            let mut reply = pin!(reply);
+            poll_fn(|task| {
+                let _ = Pin::new(&mut *pump).poll(task);
+                reply.as_mut().poll(task)
+            })
+            .await
+        }
+    };
     if let Some((asking, ttl)) = asking {
         asking.keep(&mut response, ttl);
     }
@@ -175,10 +197,48 @@ async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -
     {
         return events::answer(worker, endpoint, response, &request.head).await;
     }
-    if sending::is_plain(&response) && compression.is_none() {
-        return response.into_wire();
+    let response = if sending::is_plain(&response) && compression.is_none() {
+        response.into_wire()
+    } else {
+        sending::send(response, &request, compression).await
+    };
+    match pump {
+        Some(pump) if !pump.is_over() => upload::while_read(response, pump),
+        _ => response,
     }
-    sending::send(response, &request, compression).await
+}
+
+/// The body of a request for a handler that reads it piece by piece.
+fn open_stream(
+    request: &mut WireRequest,
+    endpoint: &HttpEndpoint,
+    worker: &Worker,
+) -> Result<(Upload, Pump), Response> {
+    let limit = endpoint.max_body_bytes.unwrap_or(usize::MAX - 1);
+    check_length(request, limit)?;
+    let payload = std::mem::replace(&mut request.payload, Payload::Empty);
+    Ok(upload::upload(Incoming::new(
+        payload,
+        bounds(worker, limit),
+    )))
+}
+
+/// Refuses a body that is announced as larger than it may be, before anything of it is read.
+fn check_length(request: &WireRequest, limit: usize) -> Result<(), Response> {
+    let announced = request.head.text(&header::CONTENT_LENGTH);
+    let length = announced.and_then(|value| value.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    Ok(())
+}
+
+fn bounds(worker: &Worker, bytes: usize) -> Bounds {
+    Bounds {
+        bytes,
+        time: worker.config.body_timeout,
+        bytes_per_second: worker.config.body_bytes_per_second,
+    }
 }
 
 /// The whole body, if it keeps the limit, and what it holds of the memory for bodies. An announced length is
@@ -189,25 +249,14 @@ async fn read(
     worker: &Worker,
     bodies: &Rc<Budget>,
 ) -> Result<(Body, Option<Hold>), Response> {
-    let payload = std::mem::replace(&mut request.payload, Payload::Empty);
-    if let Payload::Empty = payload {
+    if let Payload::Empty = request.payload {
         return Ok((Body::Bytes(Bytes::new()), None));
     }
-    let config = &worker.config;
     let asked_for = endpoint.max_body_bytes.or(worker.routes.max_body_bytes);
-    let limit = asked_for.unwrap_or(config.max_body_bytes);
-    let announced = request.head.text(&header::CONTENT_LENGTH);
-    let length = announced.and_then(|value| value.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit as u64) {
-        request.payload = payload;
-        return Err(too_large(limit));
-    }
-    let bounds = Bounds {
-        bytes: limit,
-        time: config.body_timeout,
-        bytes_per_second: config.body_bytes_per_second,
-    };
-    let body = Incoming::new(payload, bounds);
+    let limit = asked_for.unwrap_or(worker.config.max_body_bytes);
+    check_length(request, limit)?;
+    let payload = std::mem::replace(&mut request.payload, Payload::Empty);
+    let body = Incoming::new(payload, bounds(worker, limit));
     if endpoint.wants_request && form::is_form(&request.head) {
         return match form::read(&request.head, body, bodies).await {
             Ok((parts, hold)) => Ok((Body::Form(parts), Some(hold))),

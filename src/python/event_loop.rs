@@ -10,6 +10,7 @@ use super::handler::EventBox;
 use super::logs;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
+use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
@@ -111,6 +112,7 @@ impl EventLoop {
                 Event::Room { session } => self.room(py, session),
                 Event::StreamRoom { stream } => host.streams.room(py, stream),
                 Event::StreamOver { stream } => host.streams.over(py, stream),
+                Event::Wake { future } => upload::wake(py, &future),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };

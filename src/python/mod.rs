@@ -38,6 +38,7 @@ mod subscription;
 mod threads;
 mod tls;
 mod under_way;
+mod upload;
 mod visit;
 mod waits;
 mod websocket;
@@ -76,6 +77,8 @@ mod _core {
     use super::subscription::{Bell, Record, Subscription};
     #[pymodule_export]
     use super::tls::Tls;
+    #[pymodule_export]
+    use super::upload::Upload;
     #[pymodule_export]
     use super::visit::Session;
     #[pymodule_export]

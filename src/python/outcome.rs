@@ -39,6 +39,7 @@ pub(super) struct Host {
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
+    events: EventBox,
     pub under_way: Arc<UnderWay>,
     running: Mutex<Sessions>,
 }
@@ -87,7 +88,8 @@ impl Host {
             context,
             told,
             debug,
-            streams: Streams::new(events),
+            streams: Streams::new(EventBox::clone(&events)),
+            events,
             under_way: Arc::default(),
             running,
         }))
@@ -126,7 +128,7 @@ impl Host {
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
         let handling = self.under_way.begin(endpoint);
-        let (made, request) = call_http(py, endpoint, call, None);
+        let (made, request) = call_http(py, endpoint, call, None, &self.events);
         let started = made.and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
@@ -180,7 +182,8 @@ impl Host {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
                 let _handling = self.under_way.begin(endpoint);
-                let (result, request) = call_http(py, endpoint, call, Some(&self.context));
+                let (result, request) =
+                    call_http(py, endpoint, call, Some(&self.context), &self.events);
                 self.answer(py, reply, &label, result);
                 self.go_on(py, &label, request.as_ref());
             }
@@ -230,7 +233,8 @@ impl Host {
         let request = request.expect("a handshake carries its request");
         let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
-        let subject = Bound::new(py, Request::new(request, endpoint, &values));
+        let subject = Request::new(py, request, endpoint, &values, &self.events)
+            .and_then(|request| Bound::new(py, request));
         let result = subject
             .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
         (result, label)
@@ -337,6 +341,7 @@ fn call_http<'py>(
     endpoint: &Endpoint,
     call: Call,
     context: Option<&Py<PyAny>>,
+    events: &EventBox,
 ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
@@ -344,7 +349,9 @@ fn call_http<'py>(
     let Some(request) = request else {
         return (endpoint.call(py, &values, None, context), None);
     };
-    match Bound::new(py, Request::new(request, endpoint, &values)) {
+    let subject = Request::new(py, request, endpoint, &values, events)
+        .and_then(|request| Bound::new(py, request));
+    match subject {
         Ok(subject) => {
             let request = subject.clone().unbind();
             let result = endpoint.call(py, &values, Some(subject.into_any()), context);

@@ -270,6 +270,7 @@ impl Router {
             inside.routes.http.push(HttpEndpoint {
                 wants_request: false,
                 max_body_bytes: None,
+                streams_body: false,
                 folder: Some(Arc::clone(&folder)),
                 turbo: None,
             });
@@ -290,8 +291,8 @@ impl Router {
     /// Registers an HTTP handler. `place` is how errors name it.
     /// `turbo`: its answers are kept, for `cache_ttl` seconds.
     #[pyo3(signature = (
-        methods, path, handler, *, asynchronous, arguments, place, max_body_size, turbo = false,
-        cache_ttl = None,
+        methods, path, handler, *, asynchronous, arguments, place, max_body_size, stream_body = false,
+        turbo = false, cache_ttl = None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -306,6 +307,7 @@ impl Router {
         arguments: Vec<Option<String>>,
         place: String,
         max_body_size: Option<usize>,
+        stream_body: bool,
         turbo: bool,
         cache_ttl: Option<f64>,
     ) -> PyResult<u32> {
@@ -323,6 +325,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
+            streams_body: stream_body,
             folder: None,
             turbo: turbo.then_some(Turbo { ttl }),
         });
@@ -374,6 +377,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: true,
             max_body_bytes: None,
+            streams_body: false,
             folder: None,
             turbo: None,
         });

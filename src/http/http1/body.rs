@@ -215,6 +215,11 @@ impl Feed {
         }
     }
 
+    /// Somebody may still read the body.
+    pub(super) fn is_held(&self) -> bool {
+        !self.0.borrow().is_dropped
+    }
+
     /// The stream waits for more, and there is room for it.
     pub(super) fn wants_more(&self) -> bool {
         let state = self.0.borrow();
@@ -315,6 +320,32 @@ pub(super) fn poll_read(
     let mut buffer = tokio::io::ReadBuf::new(scratch);
     ready!(Pin::new(stream).poll_read(task, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// A connection's end for the tests of others: so many bytes have come, and are brought when they are asked
+/// for.
+#[cfg(test)]
+pub(in crate::http) struct TestFeed {
+    feed: Feed,
+    came: RefCell<BytesMut>,
+}
+
+#[cfg(test)]
+impl TestFeed {
+    pub(in crate::http) fn new(len: u64, came: usize) -> (Self, Stream) {
+        let (feed, stream) = pair(Framing::Length(len)).expect("there is a body");
+        let came = RefCell::new(vec![b'x'; came].as_slice().into());
+        (Self { feed, came }, stream)
+    }
+
+    pub(in crate::http) fn is_asked(&self) -> bool {
+        self.feed.0.borrow().is_asked
+    }
+
+    /// False: nothing more has come, or is wanted.
+    pub(in crate::http) fn bring(&self) -> bool {
+        self.feed.wants_more() && self.feed.use_input(&mut self.came.borrow_mut())
+    }
 }
 
 #[cfg(test)]
