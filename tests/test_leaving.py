@@ -130,7 +130,7 @@ def test_a_second_signal_ends_it_at_once_and_says_what_was_cut_off(server: Start
     assert_in_order(one, "closed", "exit")
 
 
-def test_a_handler_whose_client_left_runs_on_while_nobody_ends_it(server: StartServer) -> None:
+def test_a_handler_whose_client_left_runs_on_while_the_worker_runs(server: StartServer) -> None:
     one = server("leaving", environment={"WORK": "0.2"})
     leave_behind(one, "async")
     leave_behind(one, "def")

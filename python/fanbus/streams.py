@@ -1,4 +1,4 @@
-"""Standard output and standard error of a server: they may be closed, full, or read by nobody.
+"""Standard output and standard error of a server: they may be closed, full, or without a reader.
 
 None of that may end a server, or keep it from its start.
 """

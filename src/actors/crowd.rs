@@ -14,7 +14,7 @@ pub struct Crowd {
     /// The most since memory was last given back.
     most: usize,
     last: usize,
-    /// Looks in a row in which nobody left.
+    /// Looks in a row in which no client left.
     calm: u32,
 }
 
@@ -63,7 +63,11 @@ mod tests {
         assert_eq!(looks(&mut crowd, &[0, 5_000, 9_000, 9_000]), 0);
         assert_eq!(looks(&mut crowd, &[6_000, 2_000, 100]), 0, "they are going");
         assert_eq!(looks(&mut crowd, &[100; CALM as usize]), 1);
-        assert_eq!(looks(&mut crowd, &[100; 1000]), 0, "nobody has gone since");
+        assert_eq!(
+            looks(&mut crowd, &[100; 1000]),
+            0,
+            "no client has gone since"
+        );
     }
 
     #[test]
