@@ -24,6 +24,7 @@ __all__ = [
     "Tls",
     "Upload",
     "WebSocket",
+    "Withheld",
     "Worker",
     "__version__",
     "answer_json",
@@ -421,6 +422,13 @@ class Sink:
         off."""
 
 @final
+class Withheld:
+    """As long as this is there, processes that are forked from this one find /dev/null in place of
+    the descriptors."""
+
+    def __new__(cls, descriptors: Sequence[int]) -> Withheld: ...
+
+@final
 class Worker:
     """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
@@ -454,9 +462,6 @@ class Worker:
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
-    def withhold(self, descriptors: Sequence[int]) -> None:
-        """A process that is forked from this one does not get these descriptors, as it gets no
-        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import invocation, origin, signals, streams
+from fanbus import _core, invocation, origin, signals, streams
 from fanbus.forking import fork
 from fanbus.invocation import Invocation
 
@@ -153,6 +153,9 @@ class _Part:
     trace: int
     call: dict[str, Any]
 
+    withheld: _core.Withheld
+    """What the application forks when it is imported gets none of the descriptors."""
+
 
 _part: _Part | None = None
 
@@ -174,7 +177,8 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     if not text:  # nobody will call any more
         os._exit(0)
     call = json.loads(text)
-    _part = _Part(supervisor, line, listener, report, trace, call)
+    withheld = _core.Withheld([line, listener, report, trace])
+    _part = _Part(supervisor, line, listener, report, trace, call, withheld)
     # A file that changes twice in a second keeps its time, and maybe its size: its old bytecode
     # would pass for the new one's.
     sys.dont_write_bytecode = True

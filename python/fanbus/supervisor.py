@@ -102,6 +102,7 @@ class Supervisor:
         """Returns after a clean end. StartError if the server cannot start."""
         logs.set_role("supervisor")
         state = rebirth.inherited()
+        rebirth.imported()
         # Until nothing is left: whenever a signal comes, no segment and no worker stays.
         with self._signals.caught() as caught:
             self._selector.register(caught, selectors.EVENT_READ, self._on_signal)
