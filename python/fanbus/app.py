@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
@@ -21,6 +21,7 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.codec import checked
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
+from fanbus.hints import app_attribute, started_by_tests
 from fanbus.history import History, Kept
 from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
@@ -297,8 +298,8 @@ class Fanbus(Decorators):
 
         `host`: 127.0.0.1, the default, is this machine only, 0.0.0.0 every interface. `port`: 5000;
         0 picks a free one. `workers`: processes; by default one per core that this process may
-        use, or WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in
-        public. All other options are those of `fanbus run`, with underscores
+        use, or WEB_CONCURRENCY. `debug=True`: one worker, tracebacks in responses, and a line in
+        the log for what blocks the event loop; never in public. All other options are those of `fanbus run`, with underscores
         (docs/howto/configuration.md). What is not given, or None, comes from the environment
         (FANBUS_PORT), from fanbus.toml, or is the default.
 
@@ -315,6 +316,9 @@ class Fanbus(Decorators):
 
         if server.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
+        mistake = started_by_tests(sys._getframe(1))
+        if mistake is not None:
+            raise FanbusError(mistake)
         server.run_with(self, {"host": host, "port": port, **options})
 
     def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
@@ -397,6 +401,12 @@ class Fanbus(Decorators):
         elif registered is not None:
             self._hooks.append(registered)
         self._declared[route.kind] += 1
+
+    if not TYPE_CHECKING:  # or every name would be one of its attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raises AttributeError, with what there is instead of a name of another framework."""
+            raise AttributeError(app_attribute(name), name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"

@@ -99,6 +99,7 @@ class Decorators(ABC):
         self, path: str, *, name: str | None = None, **described: Unpack[Described]
     ) -> Callable[[_Function], _Function]:
         """`route` for GET and HEAD."""
+        _check_path(path, "get")
         return self.route(path, methods=("GET",), name=name, **described)
 
     def post(
@@ -110,6 +111,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
+        _check_path(path, "post")
         return self.route(
             path, methods=("POST",), name=name, max_body_size=max_body_size, **described
         )
@@ -123,6 +125,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
+        _check_path(path, "put")
         return self.route(
             path, methods=("PUT",), name=name, max_body_size=max_body_size, **described
         )
@@ -136,6 +139,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
+        _check_path(path, "patch")
         return self.route(
             path, methods=("PATCH",), name=name, max_body_size=max_body_size, **described
         )
@@ -149,6 +153,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
+        _check_path(path, "delete")
         return self.route(
             path, methods=("DELETE",), name=name, max_body_size=max_body_size, **described
         )

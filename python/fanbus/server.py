@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import sys
 import threading
 import zlib
@@ -74,7 +73,6 @@ def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str
     )
     settings = Settings.of(
         {name: found.value for name, found in values.items()},
-        on_linux=sys.platform == "linux",
         single_process=os.environ.get("FANBUS_SINGLE_PROCESS", "") in ("1", "true", "yes"),
     )
     return settings, values
@@ -224,9 +222,5 @@ def leave_bus(bus: _core.Bus, settings: Settings, *, keeps: bool) -> None:
 
 
 def _announce_single_process() -> None:
-    system = {"Darwin": "macOS"}.get(platform.system(), platform.system() or os.name)
-    sys.stderr.write(
-        f"[fanbus] Starting on {system} (single process).\n"
-        "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"
-    )
+    sys.stderr.write("[fanbus] Starting in a single process (FANBUS_SINGLE_PROCESS=1).\n")
     sys.stderr.flush()

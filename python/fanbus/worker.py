@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core, access, logs, origin
 from fanbus.background import Background
+from fanbus.blocking import Watch
 from fanbus.exceptions import StartError
 from fanbus.logs import log_error, logger
 from fanbus.loops import Run, new_event_loop
@@ -147,6 +148,8 @@ def serve(
             core.start(loop)
             loop.add_reader(core.fileno(), core.drain)
             way_out.has_started()
+            if settings.debug:
+                log.callback(Watch(loop).end)
             on_ready(core, loop)
 
         run.until_stopped(begin)

@@ -34,6 +34,8 @@ pub(super) struct Endpoint {
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
+    /// Methods and path, as errors name it. None: its function's name has to do.
+    route: Option<Arc<str>>,
 }
 
 /// What a handler is called with, in order.
@@ -92,12 +94,16 @@ impl Endpoint {
             max_topics: self.max_topics,
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
+            route: self.route.clone(),
         }
     }
 
-    /// As errors name it: module and qualified name.
+    /// As errors name it: methods and path, or module and qualified name.
     pub(super) fn label(&self, py: Python<'_>) -> String {
-        label(self.callable.bind(py))
+        match &self.route {
+            Some(route) => route.to_string(),
+            None => label(self.callable.bind(py)),
+        }
     }
 }
 
@@ -277,6 +283,7 @@ impl Router {
                 max_topics: 0,
                 arguments: Vec::new(),
                 names,
+                route: None,
             });
             inside.http_places.push(place.clone());
         }
@@ -307,7 +314,8 @@ impl Router {
     ) -> PyResult<u32> {
         let ttl = cache_ttl.map(Duration::try_from_secs_f64).transpose();
         let ttl = ttl.map_err(value_error)?;
-        let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
+        let mut endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
+        endpoint.route = Some(format!("{} {path}", methods.join(",")).into());
         let methods = methods
             .iter()
             .map(|name| method(name))
@@ -385,6 +393,7 @@ impl Router {
                 Argument::Value(2),
             ],
             names: Arc::default(), // the path has no parameters
+            route: None,
         });
         inside.http_places.push("the fallback".to_owned());
         inside.routes.fallback = Some(id);
@@ -568,6 +577,7 @@ fn endpoint(
         max_topics: 0,
         arguments,
         names,
+        route: None,
     })
 }
 
