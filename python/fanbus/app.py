@@ -299,9 +299,9 @@ class Fanbus(Decorators):
         `host`: 127.0.0.1, the default, is this machine only, 0.0.0.0 every interface. `port`: 5000;
         0 picks a free one. `workers`: processes; by default one per core that this process may
         use, or WEB_CONCURRENCY. `debug=True`: one worker, tracebacks in responses, and a line in
-        the log for what blocks the event loop; never in public. All other options are those of `fanbus run`, with underscores
-        (docs/howto/configuration.md). What is not given, or None, comes from the environment
-        (FANBUS_PORT), from fanbus.toml, or is the default.
+        the log for what blocks the event loop; never in public. All other options are those of
+        `fanbus run`, with underscores (docs/howto/configuration.md). What is not given, or None,
+        comes from the environment (FANBUS_PORT), from fanbus.toml, or is the default.
 
         `ssl_certfile`: serve https and wss, with the certificate in this PEM file (behind it those
         that lead to its issuer). `ssl_keyfile`: its private key, if that is in a file of its own.

@@ -19,6 +19,8 @@ pub(crate) mod incoming;
 mod linger;
 pub mod listener;
 mod missed;
+mod multipart;
+mod parameters;
 pub mod path;
 pub mod proxies;
 pub mod replies;
