@@ -12,12 +12,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::header::{CONTENT_TYPE, HeaderMap};
+use actix_http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
 
-use super::incoming::{Incoming, Refusal, Share};
+use super::budget::{Budget, Hold};
+use super::head::Head;
+use super::incoming::{Incoming, Refusal};
 use super::multipart::{Event, Malformed, Parser, PartHead};
 
 /// What is written to the file at a time.
@@ -100,28 +102,25 @@ pub(super) enum FormError {
 }
 
 /// Does the request announce a multipart form?
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(head: &Head) -> bool {
     const FORM: &[u8] = b"multipart/form-data";
-    let kind = headers.get(CONTENT_TYPE);
-    kind.and_then(|kind| kind.as_bytes().get(..FORM.len()))
+    let kind = head.get(&CONTENT_TYPE);
+    kind.and_then(|kind| kind.get(..FORM.len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }
 
-/// Reads a form to its end. `share` is told of what goes to the disk.
+/// Reads a form to its end. What is in memory of it is held in the budget; files go to the disk.
 pub(super) async fn read(
-    headers: &HeaderMap,
+    head: &Head,
     body: Incoming,
-    share: Option<Share>,
-) -> Result<Vec<Part>, FormError> {
+    budget: &Rc<Budget>,
+) -> Result<(Vec<Part>, Hold), FormError> {
     let mut body = Body {
         why: body.why(),
         pieces: body,
-        parser: Parser::new(headers).map_err(FormError::Malformed)?,
+        parser: Parser::new(head.get(&CONTENT_TYPE)).map_err(FormError::Malformed)?,
     };
-    let mut reader = Reader {
-        share,
-        ..Reader::default()
-    };
+    let mut reader = Reader::new(budget);
     let mut parts = Vec::new();
     loop {
         match body.next().await? {
@@ -131,7 +130,7 @@ pub(super) async fn read(
         }
     }
     body.rest().await?;
-    Ok(parts)
+    Ok((parts, reader.hold))
 }
 
 /// A body that is taken apart while it comes.
@@ -173,17 +172,25 @@ impl Body {
 }
 
 /// What is known of a request's parts so far.
-#[derive(Default)]
 struct Reader {
     memory_bytes: usize,
     /// None as long as everything is in memory.
     file: Option<Arc<File>>,
     file_bytes: u64,
-    /// None: nobody counts what the bodies of a connection hold.
-    share: Option<Share>,
+    /// Of the memory for bodies.
+    hold: Hold,
 }
 
 impl Reader {
+    fn new(budget: &Rc<Budget>) -> Self {
+        Self {
+            memory_bytes: 0,
+            file: None,
+            file_bytes: 0,
+            hold: Hold::new(budget),
+        }
+    }
+
     async fn part(&mut self, named: PartHead, body: &mut Body) -> Result<Part, FormError> {
         let PartHead {
             name,
@@ -194,11 +201,15 @@ impl Reader {
         let mut held: Vec<u8> = Vec::new();
         let mut is_in_file = false;
         while let Event::Content(piece) = body.next().await? {
-            if !is_in_file && self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES {
-                if filename.is_none() {
+            if !is_in_file {
+                let is_too_much = self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES;
+                if is_too_much && filename.is_none() {
                     return Err(FormError::TextTooLarge);
                 }
-                is_in_file = true;
+                is_in_file = is_too_much || !self.hold.try_grow(piece.len());
+                if is_in_file && filename.is_none() {
+                    return Err(FormError::Refused(Refusal::Crowded));
+                }
             }
             held.extend_from_slice(&piece);
             if is_in_file && held.len() >= PIECE_BYTES {
@@ -238,9 +249,7 @@ impl Reader {
         let (file, bytes) = written.map_err(FormError::Disk)?;
         self.file = Some(file);
         self.file_bytes += len;
-        if let Some(share) = &self.share {
-            share.release(len as usize);
-        }
+        self.hold.shrink_to(self.memory_bytes);
         Ok(bytes)
     }
 }

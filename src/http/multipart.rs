@@ -2,7 +2,6 @@
 //!
 //! It is fed with pieces of any size, and says what they are. It knows no sockets and keeps no content.
 
-use actix_http::header::{CONTENT_TYPE, HeaderMap};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
@@ -65,10 +64,9 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// For a body whose `Content-Type` is among the headers.
-    pub(super) fn new(headers: &HeaderMap) -> Result<Self, Malformed> {
-        let kind = headers.get(CONTENT_TYPE).ok_or("it has no Content-Type")?;
-        let boundary = Parameters::of(kind.as_bytes())
+    /// For a body of this `Content-Type`.
+    pub(super) fn new(kind: Option<&[u8]>) -> Result<Self, Malformed> {
+        let boundary = Parameters::of(kind.ok_or("it has no Content-Type")?)
             .find(|(name, _)| name.eq_ignore_ascii_case(b"boundary"))
             .map(|(_, value)| value)
             .filter(|boundary| !boundary.is_empty())
@@ -247,14 +245,10 @@ fn part_head(head: &[u8]) -> Result<PartHead, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_http::header::HeaderValue;
     use proptest::prelude::*;
 
     fn parser(kind: &str) -> Result<Parser, Malformed> {
-        let mut headers = HeaderMap::new();
-        let kind = HeaderValue::from_str(kind).expect("a value");
-        headers.insert(CONTENT_TYPE, kind);
-        Parser::new(&headers)
+        Parser::new(Some(kind.as_bytes()))
     }
 
     /// The parts of a body that comes in pieces of these lengths, with their contents.

@@ -34,8 +34,10 @@ pub(super) struct Endpoint {
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
-    /// Methods and path, as errors name it. None: its function's name has to do.
-    route: Option<Arc<str>>,
+    /// The path, as it was declared.
+    pub route: Arc<str>,
+    /// The methods that it answers, as errors name it. None: it is no route of an application's.
+    methods: Option<Arc<str>>,
 }
 
 /// What a handler is called with, in order.
@@ -94,14 +96,15 @@ impl Endpoint {
             max_topics: self.max_topics,
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
-            route: self.route.clone(),
+            route: Arc::clone(&self.route),
+            methods: self.methods.clone(),
         }
     }
 
     /// As errors name it: methods and path, or module and qualified name.
     pub(super) fn label(&self, py: Python<'_>) -> String {
-        match &self.route {
-            Some(route) => route.to_string(),
+        match &self.methods {
+            Some(methods) => format!("{methods} {}", self.route),
             None => label(self.callable.bind(py)),
         }
     }
@@ -273,6 +276,7 @@ impl Router {
             inside.routes.http.push(HttpEndpoint {
                 wants_request: false,
                 max_body_bytes: None,
+                streams_body: false,
                 folder: Some(Arc::clone(&folder)),
                 turbo: None,
             });
@@ -283,7 +287,8 @@ impl Router {
                 max_topics: 0,
                 arguments: Vec::new(),
                 names,
-                route: None,
+                route: path.into(),
+                methods: None,
             });
             inside.http_places.push(place.clone());
         }
@@ -293,8 +298,8 @@ impl Router {
     /// Registers an HTTP handler. `place` is how errors name it.
     /// `turbo`: its answers are kept, for `cache_ttl` seconds.
     #[pyo3(signature = (
-        methods, path, handler, *, asynchronous, arguments, place, max_body_size, turbo = false,
-        cache_ttl = None,
+        methods, path, handler, *, asynchronous, arguments, place, max_body_size, stream_body = false,
+        turbo = false, cache_ttl = None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -309,13 +314,14 @@ impl Router {
         arguments: Vec<Option<String>>,
         place: String,
         max_body_size: Option<usize>,
+        stream_body: bool,
         turbo: bool,
         cache_ttl: Option<f64>,
     ) -> PyResult<u32> {
         let ttl = cache_ttl.map(Duration::try_from_secs_f64).transpose();
         let ttl = ttl.map_err(value_error)?;
         let mut endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
-        endpoint.route = Some(format!("{} {path}", methods.join(",")).into());
+        endpoint.methods = Some(methods.join(",").into());
         let methods = methods
             .iter()
             .map(|name| method(name))
@@ -327,6 +333,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
+            streams_body: stream_body,
             folder: None,
             turbo: turbo.then_some(Turbo { ttl }),
         });
@@ -378,6 +385,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: true,
             max_body_bytes: None,
+            streams_body: false,
             folder: None,
             turbo: None,
         });
@@ -393,7 +401,8 @@ impl Router {
                 Argument::Value(2),
             ],
             names: Arc::default(), // the path has no parameters
-            route: None,
+            route: "(no route)".into(),
+            methods: None,
         });
         inside.http_places.push("the fallback".to_owned());
         inside.routes.fallback = Some(id);
@@ -577,7 +586,8 @@ fn endpoint(
         max_topics: 0,
         arguments,
         names,
-        route: None,
+        route: path.into(),
+        methods: None,
     })
 }
 
