@@ -69,6 +69,7 @@ class Fanbus(Decorators):
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
         openapi: bool | OpenAPI = False,
         json: JSON | None = None,
+        hosts: Iterable[str] | None = None,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -95,6 +96,12 @@ class Fanbus(Decorators):
         module or an object with `dumps` and `loads`, as `json=orjson`. `dumps` gets
         `default=`, which knows dates, models and the like. None: Fanbus's own for writing, and
         Python's for reading, whatever else is installed.
+
+        `hosts`: names under which the application is reached, as `["example.org",
+        "*.example.org"]`, without ports; a request or a handshake whose `Host` is another one gets
+        400. So a page of a stranger cannot have its own name resolve to this server and read what
+        it answers (DNS rebinding). None: all hosts, but with `debug` on a loopback address only
+        those of this machine.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -130,6 +137,8 @@ class Fanbus(Decorators):
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
         self._json = checked(json)
+        self._hosts = None if hosts is None else _hosts(hosts)
+        self._serve_hosts(self._hosts)
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
             from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
@@ -373,6 +382,13 @@ class Fanbus(Decorators):
     def _arounds_of(self, served: Served) -> tuple[Around, ...]:
         return tuple(each for each in (self._around, *served.route.arounds) if each)
 
+    def _serve_hosts(self, hosts: list[str] | None) -> None:
+        """The hosts that requests may name. FanbusError for what is not one."""
+        try:
+            self._router.set_hosts(hosts)
+        except ValueError as error:
+            raise FanbusError(f"Fanbus(hosts=...): {error}") from None
+
     def _not_kept(self) -> list[str]:
         """Paths of turbo routes whose answers are not kept, because of what is around them."""
         return [
@@ -427,6 +443,16 @@ def _texts(option: str, given: str | Iterable[str]) -> list[str]:
     if option in ("origins", "methods") and not texts:
         raise FanbusError(f"cors: {option} is empty: nothing would be allowed.")
     return texts
+
+
+def _hosts(given: Iterable[str]) -> list[str]:
+    hosts = [] if isinstance(given, str) else list(given)
+    if not hosts or not all(isinstance(host, str) for host in hosts):
+        raise FanbusError(
+            f"Fanbus(hosts={given!r}): hosts must be a list of names, as in "
+            'hosts=["example.org", "*.example.org"].'
+        )
+    return hosts
 
 
 def is_manager_factory(lifespan: Any) -> bool:

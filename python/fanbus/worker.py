@@ -118,6 +118,7 @@ def serve(
     background = Background(loop, pool)
     try:
         app._seal(pool)
+        app._serve_hosts(hosts_of(app, settings))
         core = _core.Worker(
             app._router,
             bus,
@@ -185,6 +186,18 @@ def serve(
         app._worker = None
         log.close()
     return ending.rest_s()
+
+
+def hosts_of(app: Fanbus, settings: Settings) -> list[str] | None:
+    """The hosts that requests may name: those of the application, or all. A server that is being
+    worked on serves this machine alone, if its address does."""
+    own = {"localhost", "127.0.0.1", "[::1]"}
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    is_loopback = host.lower() in own or host.startswith("127.")
+    is_reached_by_address = settings.uds is None and settings.fd is None
+    if app._hosts is None and settings.debug and is_loopback and is_reached_by_address:
+        return [*sorted(own | {host}), "*.localhost"]
+    return app._hosts
 
 
 class _Ending:

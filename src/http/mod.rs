@@ -17,7 +17,7 @@ pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
-mod host;
+pub mod host;
 pub mod http1;
 mod http2;
 pub(crate) mod incoming;

@@ -18,6 +18,7 @@ use super::deadlines::Deadlines;
 use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
+use super::host::NOT_SERVED;
 use super::incoming::{Bounds, Incoming, Payload, Refusal};
 use super::linger::Linger;
 use super::missed::{self, Missed};
@@ -94,6 +95,10 @@ pub(super) async fn answer(
 }
 
 async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -> WireResponse {
+    let hosts = worker.routes.hosts.as_ref();
+    if hosts.is_some_and(|hosts| !hosts.serve(&request.head)) {
+        return Response::sentence(StatusCode::BAD_REQUEST, NOT_SERVED).into_wire();
+    }
     let path = request.head.path();
     let found = match worker.routes.router.http(&request.method, path) {
         Outcome::Found(found) => Ok(found),

@@ -17,6 +17,7 @@ use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
 use crate::http::cors::{Cors, Wishes};
 use crate::http::folder::Folder;
+use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
@@ -428,6 +429,14 @@ impl Router {
             max_age,
         });
         self.inside().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
+        Ok(())
+    }
+
+    /// The hosts that requests and handshakes may name. None: all.
+    #[pyo3(signature = (hosts, /))]
+    fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
+        let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
+        self.inside().routes.hosts = hosts.map(Arc::new);
         Ok(())
     }
 
