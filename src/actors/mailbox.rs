@@ -140,6 +140,11 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
         self.len.load(SeqCst) < self.capacity
     }
 
+    /// Has the drainer been signalled, and not found the mailbox empty since?
+    pub fn is_awake(&self) -> bool {
+        self.lock().awake
+    }
+
     /// Lets `put` add to the batch, and wakes the drainer if it sleeps.
     pub fn post<R>(&self, put: impl FnOnce(&mut B) -> R) -> R {
         let mut inside = self.lock();

@@ -17,6 +17,7 @@ pub mod outlet;
 pub mod pace;
 pub mod publish;
 pub mod pulse;
+pub mod second_look;
 pub mod session;
 pub mod shutdown;
 pub mod stamp;

@@ -17,11 +17,11 @@ const ARENAS_IN_A_ROW: usize = 4;
 const SKIPS_IN_A_ROW: usize = 64;
 
 impl Hub {
-    /// Delivers what the bus has brought. True when it may have more.
-    pub(super) fn deliver(&mut self) -> bool {
+    /// Delivers what the bus has before the offset `until`. True when there may be more of it.
+    pub(super) fn deliver(&mut self, until: u64) -> bool {
         for _ in 0..ARENAS_IN_A_ROW {
             let mut touched = std::mem::take(&mut self.touched);
-            let gathered = self.gather(&mut touched);
+            let gathered = self.gather(until, &mut touched);
             match touched.as_slice() {
                 [] => {}
                 [only] => self.deliver_topic(*only),
@@ -41,10 +41,15 @@ impl Hub {
         true
     }
 
-    /// Reads the bus into the turn's arena. `touched` gets the topics that records came for.
-    fn gather(&mut self, touched: &mut Vec<TopicId>) -> Gathered {
+    /// Reads the bus up to the offset `until` into the turn's arena. `touched` gets the topics that records
+    /// came for.
+    fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> Gathered {
         let mut skips = 0;
         while !self.turn.is_full() {
+            if self.subscriber.offset() >= until {
+                self.subscriber.rests();
+                return Gathered::All;
+            }
             let topics = &self.topics;
             match self
                 .subscriber
@@ -271,7 +276,7 @@ impl Hub {
 }
 
 enum Gathered {
-    /// The end of the bus was reached.
+    /// What was wanted has been read.
     All,
     /// The arena is full, or much was passed over: there may be more.
     Full,
