@@ -20,6 +20,7 @@ pub mod pulse;
 pub mod second_look;
 pub mod session;
 pub mod shutdown;
+pub mod sizing;
 pub mod stamp;
 pub mod topic;
 pub mod turn;

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::events::{Event, Events};
 use super::remote::Remote;
 use super::router::Kinds;
-use super::threads::{Job, STUCK, Threads};
+use super::threads::{Job, LOOK, Threads};
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
@@ -185,11 +185,14 @@ async fn look_again(events: EventBox, remote: Arc<Remote>, looking: Rc<Cell<bool
     looking.set(false);
 }
 
-/// Adds threads as long as jobs wait that nobody takes.
+/// Looks after the threads as long as jobs wait, and until what those needed is not there any more.
 async fn watch(threads: Arc<Threads>, watching: Rc<Cell<bool>>) {
-    while threads.has_waiting() {
-        sleep(STUCK).await;
-        threads.grow_if_stuck();
+    threads.begin_to_look();
+    loop {
+        sleep(LOOK).await;
+        if !threads.look() {
+            break;
+        }
     }
     watching.set(false);
 }

@@ -14,6 +14,7 @@ mod access;
 mod awaitables;
 mod bench;
 mod bus;
+mod cpu;
 mod crash;
 mod errors;
 mod event_loop;

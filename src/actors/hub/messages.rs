@@ -243,7 +243,7 @@ impl Hub {
                 Command::Send { session, len } => {
                     let (frames, rest) = bytes.split_at(len);
                     bytes = rest;
-                    self.catch_up(session, after);
+                    self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
                         outlet.send_messages(frames);
                     }
@@ -259,7 +259,7 @@ impl Hub {
                     reason,
                     forget,
                 } => {
-                    self.catch_up(session, after);
+                    self.deliver_ahead(session, after);
                     self.close(session, code, &reason, forget);
                 }
                 Command::Subscribe {
@@ -268,25 +268,13 @@ impl Hub {
                     from,
                 } => self.subscribe(session, topic, from),
                 Command::Unsubscribe { session, topic } => {
-                    self.catch_up(session, after);
+                    self.deliver_ahead(session, after);
                     self.unsubscribe(session, &topic);
                 }
                 Command::Resume { session } => self.registry.tell(session, Control::Resume),
                 Command::MailboxHasRoom => {}
                 Command::ShutDown { grace } => self.shut_down(grace),
             }
-        }
-    }
-
-    /// A session is about to be sent something, or to hear nothing more, by a handler that knows that all is
-    /// published which the bus has before the offset `after`: so it comes behind that.
-    fn catch_up(&mut self, session: SessionKey, after: u64) {
-        if after <= self.subscriber.offset() {
-            return;
-        }
-        let member = self.registry.member(session);
-        if member.is_some_and(|member| !member.topics.is_empty()) {
-            while self.deliver(after) {}
         }
     }
 

@@ -79,6 +79,7 @@ pub struct Hub {
     /// Of one session that does not get what all get: its records, and their frames.
     own: Vec<Index>,
     own_scratch: Vec<u8>,
+    topic_name: String,
     /// Dropped with the hub, so that the worker learns of it.
     _lives: oneshot::Sender<Infallible>,
     /// Set while the worker ends: which sessions are closed when.
@@ -132,6 +133,7 @@ impl Hub {
             scratch: Vec::new(),
             own: Vec::new(),
             own_scratch: Vec::new(),
+            topic_name: String::new(),
             _lives: lives,
             parting: None,
         }
