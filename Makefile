@@ -48,7 +48,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 		$(BIN)/python examples/chat/app.py)
 
 .PHONY: test
-test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd $(VENV)/ok-iproute2 node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
@@ -75,9 +75,10 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 		cargo test --locked --profile loom --lib ipc::proofs
 
 .PHONY: soak
-soak: $(VENV)/ok-debug ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction; memory over 400,000 requests and messages
+soak: $(VENV)/ok-debug ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/test_bursts_soak.py
 	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/test_leaks.py
 
 .PHONY: autobahn
@@ -244,6 +245,11 @@ $(VENV)/ok-nginx: | $(VENV)/ok-maturin
 # Checks the units, and hands a socket over as it does at the start of a service.
 $(VENV)/ok-systemd: | $(VENV)/ok-maturin
 	@{ command -v systemd-analyze && command -v systemd-socket-activate; } > /dev/null || tests/install-debian systemd
+	@touch $@
+
+# Makes networks of a test's own (as root), with links that are narrow or break.
+$(VENV)/ok-iproute2: | $(VENV)/ok-maturin
+	@{ PATH="$$PATH:/usr/sbin:/sbin" && command -v ip && command -v tc && command -v ss; } > /dev/null || tests/install-debian iproute2
 	@touch $@
 
 # iceoryx2 reads C headers while it is built.

@@ -98,7 +98,11 @@ class Server:
         environment: dict[str, str],
         stderr: Path,
         arguments: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
+        """`inside`: the beginning of a command that runs another one in its own place. `pass_fds`:
+        what it inherits."""
         self.app = app
         self.workers = workers
         self.port = 0
@@ -114,7 +118,7 @@ class Server:
         self._is_single = {**inherited, **environment}.get("FANBUS_SINGLE_PROCESS") == "1"
         with stderr.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(path), *arguments],
+                [*inside, sys.executable, str(path), *arguments],
                 env={
                     **inherited,
                     "PORT": "0",
@@ -126,6 +130,7 @@ class Server:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
 
     def __enter__(self) -> Server:

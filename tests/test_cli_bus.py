@@ -59,6 +59,8 @@ def described(name: str, processes: int) -> _core.BusDescription:
         "missed": 0,
         "woken": 0,
         "woke": 0,
+        "waits": 0,
+        "waited_micros": 0,
         "behind": None,
     }
     return {
@@ -273,14 +275,15 @@ def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
             bus.publish("news", "12345678")
         wait_for(lambda: program.said().count("12345678") == 5, "five lines")
         shown = fanbus("bus", "show", bus.name).stdout.decode().splitlines()
-    head, own, other = (line.split(maxsplit=8) for line in shown[-3:])
-    names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE"]
+    head, own, other = (line.split(maxsplit=9) for line in shown[-3:])
+    names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED"]
     assert head == ["PID", *names, "COMMAND"]
     # 5 x (8 bytes and a frame header of 2).
     assert own[1:6] == ["5", "50", "bytes", "0", "0"]
     assert other[1:5] == ["0", "0", "bytes", "5"]
     woken = int(other[7])
-    assert 1 <= woken <= int(own[8].split()[0]) <= 5
+    assert 1 <= woken <= int(own[8]) <= 5
+    assert own[9].split()[0] == "0.0s"
 
 
 def test_show_tells_what_is_kept(bus: Bus) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "open_descriptors",
     "remove_bus",
     "root_path",
     "to_json",
@@ -59,6 +60,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def open_descriptors() -> list[tuple[int, str]]:
+    """The sockets, pipes and event descriptors that this process has open, with what each leads
+    to."""
 
 @type_check_only
 class BenchSettings(TypedDict, total=False):
@@ -155,7 +160,10 @@ class Bus:
     @property
     def closed(self) -> bool: ...
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """Publishes a message; returns its offset. Any thread."""
+        """Publishes a message; returns its offset. Any thread.
+
+        Waits for hubs that are far behind and come on, for five seconds at most.
+        """
     def subscribe(
         self,
         topic: str,
@@ -199,6 +207,10 @@ class MemberDescription(TypedDict):
     missed: int
     woken: int
     woke: int
+    waits: int
+    """How often a publish has waited for the hubs of a server."""
+    waited_micros: int
+    """Microseconds of that."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -418,6 +430,11 @@ class Worker:
         on_error: Callable[[str, BaseException], None],
         after: Callable[[str, list[Any]], None],
         keep_alive: float = 30.0,
+        head_timeout: float = 10.0,
+        body_timeout: float = 120.0,
+        body_rate: int = 4096,
+        write_timeout: float = 60.0,
+        tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
         proxies: Sequence[str] | None = None,
         access_log: AccessLog | None = None,
@@ -425,11 +442,15 @@ class Worker:
         json: JSON | None = None,
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
-        arguments and named arguments. `keep_alive` in seconds. `proxies`: those whose X-Forwarded
-        headers are believed; None: nobody's. ValueError if one of them is no address or network.
+        arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
+        which `body_timeout` is a second longer. `proxies`: those whose X-Forwarded headers are
+        believed; None: nobody's. ValueError if one of them is no address or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
+    def withhold(self, descriptors: Sequence[int]) -> None:
+        """A process that is forked from this one does not get these descriptors, as it gets no
+        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
@@ -440,6 +461,12 @@ class Worker:
     def has_stopped_listening(self) -> bool:
         """Whether this worker's descriptor of the listener has been closed, which it is after the
         queue was emptied."""
+    def busy(self) -> int:
+        """How many handlers run, at least, or wait for a thread; whether or not their client is
+        still there."""
+    def under_way(self) -> list[tuple[str, int, float]]:
+        """The handlers that run: of each route, how many, and how long the oldest one does, in
+        seconds."""
     def shut_down(self, grace: float, linger: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and
         keeps connections without a request for `linger` seconds, at most half of `grace`.
@@ -630,7 +657,10 @@ class WebSocket:
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """To everybody on the topic except this client. Returns the offset on the bus."""
+        """To everybody on the topic except this client. Returns the offset on the bus.
+
+        May wait as `Fanbus.publish` does.
+        """
 
 @final
 class Request:

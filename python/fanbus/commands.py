@@ -223,7 +223,8 @@ def _show(options: Namespace) -> int:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
         sys.stdout.write("\n")
-        head = ("PID", "PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "COMMAND")
+        counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
+        head = ("PID", *counts, "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
@@ -253,6 +254,7 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
         "-" if behind is None else str(behind),
         str(member["woken"]),
         str(member["woke"]),
+        f"{member['waited_micros'] / 1e6:.1f}s",
         _command(member["pid"]),
     )
 

@@ -211,6 +211,37 @@ class Settings:
         "a connection without a request for this long is closed",
         group=_LIMITS,
     )
+    timeout_head: float = option(
+        10.0,
+        Seconds(0.1, _DAY),
+        "the head of a request must have come after this long; else 408",
+        group=_LIMITS,
+    )
+    timeout_body: float = option(
+        120.0,
+        Seconds(0.1, _DAY),
+        "the body of a request must have come after this long, and what --min-body-rate adds",
+        group=_LIMITS,
+    )
+    min_body_rate: int = option(
+        4096,
+        Size(range(1, 2**30 + 1), "a size from 1 to 1G"),
+        "bytes of a body for each of which --timeout-body is a second longer; 408 below that rate",
+        group=_LIMITS,
+    )
+    timeout_write: float = option(
+        60.0,
+        Seconds(0.1, _DAY),
+        "a client that takes nothing of its response for this long is cut off",
+        group=_LIMITS,
+    )
+    tcp_keepalive: int = option(
+        60,
+        Whole(0, 32_767, "SECONDS"),
+        "after this silence TCP asks whether the client is there, six times within as long; "
+        "0: never",
+        group=_LIMITS,
+    )
     timeout_graceful_shutdown: float = option(
         10.0,
         Seconds(0, _DAY),

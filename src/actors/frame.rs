@@ -121,6 +121,49 @@ pub fn first_message(frames: &[u8]) -> Option<(Kind, &[u8], &[u8])> {
     is_shortest.then_some((kind, payload, rest))
 }
 
+/// The length of the first of several frames that a server has made, header included. `None`: they do
+/// not begin with a whole one.
+///
+/// ```
+/// use fanbus::actors::frame::len_of_first;
+///
+/// assert_eq!(len_of_first(b"\x89\x00\x81\x02hi"), Some(2));
+/// assert_eq!(len_of_first(b"\x81\x02hi\x89\x00"), Some(4));
+/// assert_eq!(len_of_first(b"HTTP/1.1 101"), None);
+/// ```
+pub fn len_of_first(frames: &[u8]) -> Option<usize> {
+    const OPCODES: [u8; 5] = [
+        OPCODE_TEXT,
+        OPCODE_BINARY,
+        OPCODE_CLOSE,
+        OPCODE_PING,
+        OPCODE_PONG,
+    ];
+    let first = *frames.first()? & !RSV1;
+    let is_frame = OPCODES.iter().any(|opcode| first == FIN | opcode);
+    is_frame.then_some(())?;
+    let (header, payload) = match *frames.get(1)? {
+        126 => {
+            let len = frames.get(2..)?.first_chunk()?;
+            (4, u64::from(u16::from_be_bytes(*len)))
+        }
+        127 => (10, u64::from_be_bytes(*frames.get(2..)?.first_chunk()?)),
+        short => (2, u64::from(short)),
+    };
+    let len = header + usize::try_from(payload).ok()?;
+    (len <= frames.len()).then_some(len)
+}
+
+/// Where the frame ends that byte `at` belongs to, of several frames that a server has made. What is no
+/// frame goes to the end.
+pub(super) fn end_of_frame_at(frames: &[u8], at: usize) -> usize {
+    let mut end = 0;
+    while end <= at && end < frames.len() {
+        end += len_of_first(&frames[end..]).unwrap_or(frames.len());
+    }
+    end.min(frames.len())
+}
+
 impl FrameHeader {
     /// The header of the same message, when its payload is deflated.
     pub(super) fn deflated(mut self) -> Self {

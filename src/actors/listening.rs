@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::hub::Leave;
 use super::limits::Limits;
-use super::outlet::{Outlet, Writer};
+use super::outlet::{Acks, Outlet, Writer};
 use super::session::Shared;
 use super::topic::Topic;
 use crate::ipc::Bus;
@@ -133,4 +133,9 @@ impl Writer for Asked {
     }
 
     fn finish(&self) {}
+
+    /// The connection has a limit of its own for a client that takes nothing.
+    fn acks(&self) -> Option<Acks> {
+        None
+    }
 }

@@ -10,6 +10,8 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::frame;
+
 /// What happens when a published message does not fit a session's queue any more.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub enum Overflow {
@@ -32,10 +34,13 @@ pub struct Outbox {
     bytes: usize,
     /// Bytes and [`FRAME_OVERHEAD`] for each frame at which the queue is full.
     limit: usize,
-    /// Bytes of the first frame that the socket took already.
+    /// Bytes of the first entry that the socket took already.
     written: usize,
-    /// The client has seen the beginning of the first frame, which is therefore never forgotten.
+    /// The client has seen the beginning of the first entry, which is therefore never forgotten.
     begun: bool,
+    /// Bytes at the start of the first entry that are the rest of a frame, whose beginning went out
+    /// before anything waited. [`ALL`]: the whole entry is.
+    rest: u32,
     overflow: Overflow,
     forgotten: u64,
 }
@@ -53,8 +58,10 @@ pub enum Source {
     Topic(u64),
     /// Sent by the session's handler, which counts its bytes. Never forgotten while open.
     Handler,
-    /// Ping, pong, close, echo: sent by the session itself. Never forgotten while open.
+    /// Close, echo: sent by the session itself. Never forgotten while open.
     Session,
+    /// Ping, pong: goes out in front of what waits. Never forgotten while open.
+    Control,
 }
 
 /// What a frame that waits costs besides its bytes, so that many small ones are not free.
@@ -68,6 +75,9 @@ const JOINED_BYTES: usize = 4096;
 #[derive(Debug, Eq, PartialEq)]
 pub struct Overflowed;
 
+/// A rest that is as long as its entry. Longer ones than this number are never joined by anything.
+const ALL: u32 = u32::MAX;
+
 /// A queue that held this many frames gives its memory back when it is empty again.
 const KEPT_FRAMES: usize = 8;
 
@@ -80,6 +90,7 @@ impl Outbox {
             bytes: 0,
             written: 0,
             begun: false,
+            rest: 0,
             limit,
             overflow,
             forgotten: 0,
@@ -111,14 +122,16 @@ impl Outbox {
         self.forgotten
     }
 
-    /// Queues the rest of a frame whose beginning the socket took. Only for an empty outbox.
-    pub fn push_rest(&mut self, rest: Bytes, source: Source) {
+    /// Queues what the socket did not take of frames whose beginning it took. The first of them ends
+    /// `end` bytes on. Only for an empty outbox.
+    pub fn push_rest(&mut self, rest: Bytes, end: usize, source: Source) {
         debug_assert!(
-            self.is_empty() && !rest.is_empty(),
+            self.is_empty() && (1..=rest.len()).contains(&end),
             "a rest is the first to wait"
         );
         self.bytes = rest.len();
         self.begun = true;
+        self.rest = u32::try_from(end).unwrap_or(ALL);
         self.queue.push_back(Waiting {
             frame: rest,
             source,
@@ -146,6 +159,61 @@ impl Outbox {
         }
         self.queue.push_back(Waiting { frame, source });
         Ok(())
+    }
+
+    /// Queues a control frame in front of all that waits: behind the frame that the client has seen the
+    /// beginning of, and behind other control frames.
+    pub fn push_control(&mut self, control: Bytes) {
+        self.bytes += control.len();
+        let mut place = 0;
+        if self.begun {
+            place = 1;
+            let end = self.end_of_begun();
+            let first = &mut self.queue[0];
+            if end < first.frame.len() {
+                let source = first.source;
+                let frame = first.frame.split_off(end);
+                self.queue.insert(1, Waiting { frame, source });
+            }
+        }
+        let is_control = |waiting: &&Waiting| waiting.source == Source::Control;
+        place += self.queue.iter().skip(place).take_while(is_control).count();
+        let before = place
+            .checked_sub(1)
+            .filter(|_| place > usize::from(self.begun));
+        if let Some(last) = before.map(|at| &mut self.queue[at])
+            && last.frame.len() + control.len() <= JOINED_BYTES
+        {
+            last.frame = [&last.frame[..], &control].concat().into();
+            return;
+        }
+        let (frame, source) = (control, Source::Control);
+        self.queue.insert(place, Waiting { frame, source });
+    }
+
+    /// Does a control frame wait?
+    pub fn has_control(&self) -> bool {
+        // Behind one entry at most: the begun one.
+        let mut front = self.queue.iter().take(2);
+        front.any(|waiting| waiting.source == Source::Control)
+    }
+
+    /// The client has seen the beginning of the first entry, although `advance` did not say so.
+    pub fn begin(&mut self) {
+        self.begun = !self.queue.is_empty();
+    }
+
+    /// Where the frame ends that the socket takes next, in bytes of the first entry.
+    fn end_of_begun(&self) -> usize {
+        let first = &self.queue[0].frame;
+        if self.rest == ALL {
+            return first.len();
+        }
+        let (begun, whole) = first.split_at(self.rest as usize);
+        match self.written.checked_sub(begun.len()) {
+            Some(at) => begun.len() + frame::end_of_frame_at(whole, at),
+            None => begun.len(),
+        }
     }
 
     /// Applies the policy for `len` more bytes of `topic`. False: forget the new frame instead.
@@ -237,6 +305,7 @@ impl Outbox {
             }
             self.queue.pop_front();
             self.begun = self.written > 0;
+            self.rest = 0;
         }
         if self.queue.is_empty() {
             debug_assert_eq!(
@@ -257,6 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::actors::frame::{Kind, message_header};
 
     const A: Source = Source::Topic(1);
     const B: Source = Source::Topic(2);
@@ -312,7 +382,7 @@ mod tests {
     #[test]
     fn a_frame_whose_beginning_was_written_is_never_forgotten() {
         let mut outbox = Outbox::new(100 + 2 * FRAME_OVERHEAD, Overflow::DropOldest);
-        outbox.push_rest(frame(1, 80), A);
+        outbox.push_rest(frame(1, 80), 80, A);
         assert_eq!(outbox.push(frame(2, 50), A), Ok(()));
         assert_eq!(
             first_bytes(&outbox),
@@ -367,7 +437,155 @@ mod tests {
         assert!(outbox.is_empty());
     }
 
+    /// Messages of these lengths, one behind the other, as a handler's sends come.
+    fn messages(lens: &[usize]) -> Bytes {
+        let whole =
+            |len: &usize| [&*message_header(Kind::Binary, *len), &vec![b'm'; *len]].concat();
+        lens.iter().flat_map(whole).collect::<Vec<u8>>().into()
+    }
+
+    fn ping() -> Bytes {
+        Bytes::copy_from_slice(&frame::ping(b""))
+    }
+
+    /// All that waits, whatever is begun.
+    fn waiting(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = Vec::new();
+        outbox.slices(&mut slices, usize::MAX);
+        slices.iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    /// Lengths of the frames in `bytes`, which begin with one.
+    fn frame_lens(mut bytes: &[u8]) -> Vec<usize> {
+        let mut lens = Vec::new();
+        while !bytes.is_empty() {
+            let len = frame::len_of_first(bytes).expect("nothing is broken apart");
+            bytes = &bytes[len..];
+            lens.push(len);
+        }
+        lens
+    }
+
+    #[test]
+    fn a_control_frame_goes_in_front_of_what_waits_and_behind_other_control_frames() {
+        let mut outbox = full(Overflow::Close);
+        outbox.push_control(Bytes::from_static(b"one"));
+        outbox.push_control(Bytes::from_static(b"two"));
+        assert!(waiting(&outbox).starts_with(b"onetwo\x01"));
+        assert!(outbox.has_control());
+        outbox.advance(6);
+        assert!(!outbox.has_control());
+        assert_eq!(first_bytes(&outbox), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_control_frame_waits_for_the_end_of_the_frame_that_is_begun_and_no_longer() {
+        for (taken, before) in [
+            (0, vec![]),
+            (1, vec![12]),
+            (12, vec![12, 302]),
+            (20, vec![12, 302]),
+        ] {
+            let mut outbox = Outbox::new(10_000, Overflow::Close);
+            let pushed = outbox.push(messages(&[10, 300, 5]), Source::Handler);
+            pushed.expect("the handler's frames always fit");
+            let begun = waiting(&outbox)[..taken].to_vec();
+            outbox.advance(taken);
+            outbox.push_control(ping());
+            let all = [begun, waiting(&outbox)].concat();
+            // A message of 300 bytes has a header of 4.
+            let before: Vec<usize> = before
+                .iter()
+                .map(|&len| if len == 302 { 304 } else { len })
+                .collect();
+            let lens = frame_lens(&all);
+            assert_eq!(
+                lens[..=before.len()],
+                [&before[..], &[2]].concat(),
+                "{taken}"
+            );
+            let rest = waiting(&outbox).len();
+            assert_eq!(
+                outbox.advance(rest),
+                12 + 304 + 7,
+                "all of it is credited: {taken}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_control_frame_goes_behind_the_rest_of_what_was_begun_before_anything_waited() {
+        let all = messages(&[100, 50]);
+        let mut outbox = Outbox::new(10_000, Overflow::Close);
+        outbox.push_rest(all.slice(30..), 102 - 30, Source::Handler);
+        outbox.push_control(ping());
+        let sent = [&all[..30], &waiting(&outbox)].concat();
+        assert_eq!(frame_lens(&sent), [102, 2, 52]);
+        // The answer to a handshake is no frame, and may have frames behind it.
+        let answer = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols");
+        let mut outbox = Outbox::new(10_000, Overflow::Close);
+        let pushed = outbox.push(answer.clone(), Source::Session);
+        pushed.expect("only published frames can overflow");
+        outbox.advance(5);
+        outbox.push_control(ping());
+        assert_eq!(waiting(&outbox), [&answer[5..], &ping()].concat());
+    }
+
+    #[test]
+    fn what_is_begun_although_nothing_was_taken_is_neither_interrupted_nor_forgotten() {
+        let mut outbox = Outbox::new(100 + FRAME_OVERHEAD, Overflow::DropOldest);
+        outbox.push(messages(&[80]), A).expect("it is the first");
+        outbox.begin();
+        outbox.push(messages(&[90]), A).expect("it is left out");
+        outbox.push_control(ping());
+        assert_eq!(frame_lens(&waiting(&outbox)), [82, 2]);
+        assert_eq!(outbox.forgotten(), 1);
+    }
+
     proptest! {
+        #[test]
+        fn control_frames_never_break_a_message_apart_and_never_wait_for_a_second_one(
+            steps in prop::collection::vec((prop::collection::vec(0_usize..200, 1..5), 0_usize..400, any::<bool>()), 1..40),
+        ) {
+            let mut outbox = Outbox::new(1 << 20, Overflow::Close);
+            let (mut sent, mut messages_in, mut pings_in) = (Vec::new(), Vec::new(), 0);
+            for (lens, write, asks) in steps {
+                if asks {
+                    outbox.push_control(ping());
+                    pings_in += 1;
+                    let begun = frame::end_of_frame_at(&[&sent[..], &waiting(&outbox)].concat(), sent.len());
+                    let all = [&sent[..], &waiting(&outbox)].concat();
+                    let mut at = 0;
+                    let ahead = frame_lens(&all).into_iter().filter(|&len| {
+                        let counts = at >= sent.len() && at < begun.max(sent.len()) && len != 2;
+                        at += len;
+                        counts
+                    });
+                    prop_assert!(ahead.count() <= 1);
+                } else {
+                    let frames = messages(&lens);
+                    messages_in.extend(lens.iter().map(|len| len + if *len < 126 { 2 } else { 4 }));
+                    let pushed = outbox.push(frames, Source::Handler);
+                    prop_assert!(pushed.is_ok());
+                }
+                let now = waiting(&outbox);
+                let write = write.min(now.len());
+                sent.extend_from_slice(&now[..write]);
+                outbox.advance(write);
+            }
+            sent.extend(waiting(&outbox));
+            let is_ping = |bytes: &[u8]| bytes.starts_with(b"\x89");
+            let mut rest = &sent[..];
+            let (mut out, mut pings) = (Vec::new(), 0);
+            while !rest.is_empty() {
+                let len = frame::len_of_first(rest).expect("a whole frame");
+                if is_ping(rest) { pings += 1 } else { out.push(len) }
+                rest = &rest[len..];
+            }
+            prop_assert_eq!(out, messages_in);
+            prop_assert_eq!(pings, pings_in);
+        }
+
         #[test]
         fn whatever_happens_the_count_of_bytes_is_right(
             limit in 1_usize..600,

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::deflate::{self, Encoding};
 use super::end_of_turn::EndOfTurn;
 use super::event::{self, Position};
-use super::frame;
+use super::frame::{self, ControlFrame};
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
@@ -35,6 +35,24 @@ pub trait Writer: 'static {
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Says to the peer that nothing more comes; it may still send.
     fn finish(&self);
+    /// What the peer has acknowledged so far. None: nobody knows. A system call.
+    fn acks(&self) -> Option<Acks>;
+    /// Has the first byte that is to be given next gone out already? See `TlsWriter`.
+    fn holds_back(&self) -> bool {
+        false
+    }
+}
+
+/// What the system below knows of a connection's peer: its system has the bytes, although the program
+/// may not have read them yet.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Acks {
+    /// Bytes that were acknowledged since the connection began.
+    pub acknowledged: u64,
+    /// Bytes that were written and are not acknowledged yet.
+    pub outstanding: u64,
+    /// The connection has ended, whether anybody has noticed or not.
+    pub is_over: bool,
 }
 
 /// Frames that go into one vectored write.
@@ -148,14 +166,34 @@ impl Outlet {
         }
     }
 
+    /// Does the session not read from its client?
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.get()
+    }
+
     /// Since when the client has been silent. None: nobody listens to it.
     pub fn silent_since(&self) -> Option<Instant> {
         (!self.deaf.get()).then(|| self.last_heard())
     }
 
-    /// Since when the socket has taken nothing although something waits.
-    pub fn stuck_since(&self) -> Option<Instant> {
-        (!self.sending.borrow().outbox.is_empty()).then(|| self.last_progress.get().into())
+    /// When the socket last took something that had waited.
+    pub fn last_progress(&self) -> Instant {
+        self.last_progress.get().into()
+    }
+
+    /// Does anything wait for the socket?
+    pub fn is_waiting(&self) -> bool {
+        !self.sending.borrow().outbox.is_empty()
+    }
+
+    /// Does a ping or a pong wait for the socket?
+    pub fn has_control_waiting(&self) -> bool {
+        self.sending.borrow().outbox.has_control()
+    }
+
+    /// What the peer has acknowledged so far. None: nobody knows. A system call.
+    pub fn acks(&self) -> Option<Acks> {
+        self.writer.acks()
     }
 
     /// What waits for the socket costs this much.
@@ -185,8 +223,13 @@ impl Outlet {
             let frame = turn.shared(index, encoding);
             match std::mem::take(&mut taken) {
                 0 => sending.outbox.push(frame, source)?,
-                begun => sending.outbox.push_rest(frame.slice(begun..), source),
+                begun => {
+                    let rest = frame.slice(begun..);
+                    let end = rest.len();
+                    sending.outbox.push_rest(rest, end, source);
+                }
             }
+            self.note_held_back(&mut sending);
         }
         sending.wake();
         Ok(())
@@ -257,12 +300,6 @@ impl Outlet {
         self.end_of_turn.note_closing(self.key);
     }
 
-    /// When the client last took something, or was closed. None: it was not closed.
-    pub fn closing_progress(&self) -> Option<Instant> {
-        let closed = self.sending.borrow().closed?;
-        Some(closed.max(self.last_progress.get()).into())
-    }
-
     /// When a close frame was sent or queued.
     pub fn closed_since(&self) -> Option<Instant> {
         self.sending.borrow().closed.map(Instant::from)
@@ -272,9 +309,20 @@ impl Outlet {
     pub fn ping(&self, position: Position) {
         match self.encoding {
             Encoding::Events => self.send(&event::ping(position), Source::Session),
-            Encoding::Plain | Encoding::Deflated(_) => {
-                self.send(&frame::ping(b""), Source::Session);
-            }
+            Encoding::Plain | Encoding::Deflated(_) => self.send_control(&frame::ping(b"")),
+        }
+    }
+
+    /// Sends a ping or a pong, in front of what waits.
+    pub fn send_control(&self, frame: &ControlFrame) {
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() || sending.broken {
+            return;
+        }
+        if sending.outbox.is_empty() {
+            self.send_or_queue(&mut sending, frame, Source::Control);
+        } else {
+            sending.outbox.push_control(Bytes::copy_from_slice(frame));
         }
     }
 
@@ -327,6 +375,7 @@ impl Outlet {
                 Ok(0) => sending.broken = true,
                 Ok(count) => {
                     let handlers = sending.outbox.advance(count);
+                    self.note_held_back(&mut sending);
                     self.last_progress.set(Stamp::now());
                     self.credit(handlers, Source::Handler);
                 }
@@ -353,12 +402,21 @@ impl Outlet {
         // The handler's budget counts whole sends: what was taken is credited at once.
         self.credit(taken, source);
         if taken > 0 {
-            sending.outbox.push_rest(rest, source);
+            let end = frame::end_of_frame_at(frames, taken) - taken;
+            sending.outbox.push_rest(rest, end, source);
         } else {
             let pushed = sending.outbox.push(rest, source);
             debug_assert!(pushed.is_ok(), "only published frames can overflow");
         }
+        self.note_held_back(sending);
         sending.wake();
+    }
+
+    /// What begins to wait may have begun to go out.
+    fn note_held_back(&self, sending: &mut Sending) {
+        if self.writer.holds_back() {
+            sending.outbox.begin();
+        }
     }
 
     /// Writes what the socket takes at once: nothing, when something waits before it.
@@ -421,11 +479,159 @@ impl Sending {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::actors::frame::{Kind, len_of_first, message_header};
+    use crate::actors::outbox::Overflow;
 
     #[test]
     fn an_idle_client_costs_little() {
         // Each has one, in an `Rc`. An allocator rounds such sizes up to multiples of 16 bytes.
         assert!(size_of::<Outlet>() <= 200, "{}", size_of::<Outlet>());
+    }
+
+    /// A socket that takes as much as it has room for. One with TLS has taken a byte more than it says.
+    #[derive(Default)]
+    struct Narrow {
+        secure: bool,
+        room: Cell<usize>,
+        held_back: Cell<bool>,
+        sent: RefCell<Vec<u8>>,
+    }
+
+    impl Writer for Rc<Narrow> {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.try_write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let given: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            let room = self.room.take();
+            if room == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let known = usize::from(self.held_back.take());
+            let taken = given.len().min(known + room);
+            self.room.set(known + room - taken);
+            self.sent
+                .borrow_mut()
+                .extend_from_slice(&given[known..taken]);
+            if self.secure && taken == known + room {
+                self.held_back.set(true);
+                return match taken - 1 {
+                    0 => Err(ErrorKind::WouldBlock.into()),
+                    taken => Ok(taken),
+                };
+            }
+            Ok(taken)
+        }
+
+        fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn finish(&self) {}
+
+        fn acks(&self) -> Option<Acks> {
+            None
+        }
+
+        fn holds_back(&self) -> bool {
+            self.held_back.get()
+        }
+    }
+
+    fn outlet(writer: &Rc<Narrow>, overflow: Overflow) -> Outlet {
+        let limits = Limits {
+            max_queue_bytes: 1000,
+            overflow,
+            ..Limits::default()
+        };
+        Outlet::new(
+            Box::new(Rc::clone(writer)),
+            SessionKey::new(0, 1),
+            Encoding::Plain,
+            &limits,
+            Arc::new(Link::new(1000)),
+            Rc::default(),
+        )
+    }
+
+    fn deliver(outlet: &Outlet, lens: &[usize]) {
+        let mut turn = Turn::default();
+        let mut indexes = Vec::new();
+        for (offset, &len) in (0..).zip(lens) {
+            let start = turn.arena.len();
+            turn.arena
+                .extend_from_slice(&message_header(Kind::Binary, len));
+            turn.arena.resize(turn.arena.len() + len, b'm');
+            let frame = start..turn.arena.len();
+            indexes.push(turn.push(frame, 7, offset, 0));
+        }
+        let run = turn
+            .run(&indexes, Encoding::Plain, &mut Vec::new())
+            .bytes
+            .to_vec();
+        let run = Run {
+            bytes: &run,
+            encoding: Encoding::Plain,
+        };
+        outlet
+            .deliver(run, &turn, &indexes)
+            .expect("the policy is to leave messages out");
+    }
+
+    proptest! {
+        /// Whatever is left out, put in front or held back: the client sees whole frames.
+        #[test]
+        fn a_frame_that_has_begun_to_go_out_is_finished(
+            secure in any::<bool>(),
+            overflow in prop::sample::select(vec![
+                Overflow::DropOldest, Overflow::DropNewest, Overflow::Latest,
+            ]),
+            steps in prop::collection::vec((0_u8..4, prop::collection::vec(1_usize..40, 1..5), 0_usize..80), 1..60),
+        ) {
+            let writer = Rc::new(Narrow { secure, ..Narrow::default() });
+            let outlet = outlet(&writer, overflow);
+            for (what, lens, room) in steps {
+                writer.room.set(room);
+                match what {
+                    0 => deliver(&outlet, &lens),
+                    1 => outlet.ping(Position { epoch: 0, next: 0 }),
+                    2 => {
+                        let whole = |len: &usize| [&*message_header(Kind::Text, *len), &vec![b'h'; *len]].concat();
+                        let frames: Vec<u8> = lens.iter().flat_map(whole).collect();
+                        outlet.link.sent(frames.len());
+                        outlet.send_messages(&frames);
+                    }
+                    _ => {
+                        let flushed = outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
+                        prop_assert!(!matches!(flushed, Poll::Ready(Err(_))));
+                    }
+                }
+            }
+            writer.room.set(usize::MAX / 2);
+            let flushed = outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
+            prop_assert!(matches!(flushed, Poll::Ready(Ok(()))));
+            prop_assert_eq!(outlet.link.queued(), 0);
+            let sent = writer.sent.borrow();
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                let Some(len) = len_of_first(rest) else {
+                    return Err(TestCaseError::fail(format!("no frame: {rest:?}")));
+                };
+                let (frame, behind) = rest.split_at(len);
+                let payload = match frame[0] {
+                    0x81 => b'h',
+                    0x82 => b'm',
+                    _ => b'-',
+                };
+                let is_whole = frame[2..].iter().all(|&byte| byte == payload);
+                prop_assert_eq!(frame[0] == 0x89, len == 2);
+                prop_assert!(is_whole, "{:?}", frame);
+                rest = behind;
+            }
+        }
     }
 }

@@ -457,6 +457,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                         self.shared.end_of_turn.request();
                     }
                 },
+                // In order with what else is answered, unless it would have to wait for more than that.
+                Event::Ping(payload) if self.outlet.is_waiting() => {
+                    self.outlet.send_control(&frame::pong(payload));
+                }
                 Event::Ping(payload) => output.extend_from_slice(&frame::pong(payload)),
                 Event::Pong(_) => {}
                 Event::Close { .. } => unreachable!("a close frame has returned above"),

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use actix_http::RequestHead;
-
 use super::access::AccessLog;
-use super::proxies::{Origin, Proxies};
+use super::head::Head;
+use super::proxies::Proxies;
 
 /// See each field.
 #[derive(Clone, Debug)]
@@ -19,13 +18,18 @@ pub struct Config {
     /// A client has this long to send the whole body of a request (408 above it), and longer if much
     /// of it has come.
     pub body_timeout: Duration,
-    /// A second more of it for each so many bytes that have come.
+    /// A second more of it for each so many bytes that have come: the rate at which a body is never too
+    /// slow.
     pub body_bytes_per_second: usize,
     /// A client that takes nothing of its response for this long is cut off. Sessions have their
     /// own limit.
     pub write_timeout: Duration,
+    /// When TCP asks a peer that is silent whether it is there. None: never.
+    pub keepalive: Option<KeepAlive>,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
+    /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
+    pub body_memory_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
@@ -41,13 +45,46 @@ pub struct Config {
     pub access: Option<AccessLog>,
 }
 
+/// TCP's own question to a peer from which nothing has come: it is answered by the peer's system, not
+/// by the program, and ends the connection if it is not.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct KeepAlive {
+    /// Silence until the first one.
+    pub idle: Duration,
+    /// The time between them.
+    pub interval: Duration,
+    /// So many without an answer end the connection.
+    pub probes: u32,
+}
+
+impl KeepAlive {
+    /// The first question after `seconds`, and six more within the same time. None for 0.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use fanbus::http::config::KeepAlive;
+    ///
+    /// let usual = KeepAlive::after(60).expect("not zero");
+    /// assert_eq!((usual.interval, usual.probes), (Duration::from_secs(10), 6));
+    /// ```
+    pub fn after(seconds: u32) -> Option<Self> {
+        const PROBES: u32 = 6;
+        let interval = u64::from(seconds.div_ceil(PROBES));
+        (seconds > 0).then_some(Self {
+            idle: Duration::from_secs(u64::from(seconds)),
+            interval: Duration::from_secs(interval),
+            probes: PROBES,
+        })
+    }
+}
+
 impl Config {
-    /// Where a request comes from. `secure`: the connection has TLS.
-    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
-        let peer = head.peer_addr;
-        match &self.proxies {
-            Some(proxies) => proxies.origin(head, secure),
-            None => Origin { peer, secure },
+    /// Writes into the head where the request really comes from, if a trusted proxy says so.
+    pub(super) fn place(&self, head: &mut Head) {
+        if let Some(proxies) = &self.proxies {
+            let origin = proxies.origin(head);
+            (head.peer, head.secure) = (origin.peer, origin.secure);
         }
     }
 }
@@ -59,9 +96,12 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
-            body_bytes_per_second: 64 << 10,
+            // As much as any link for which the limits of sessions are tested, of 64 kbit/s and more.
+            body_bytes_per_second: 4 << 10,
             write_timeout: Duration::from_secs(60),
+            keepalive: KeepAlive::after(60),
             max_body_bytes: 16 << 20,
+            body_memory_bytes: 256 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,
             max_requests: usize::MAX,

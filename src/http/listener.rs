@@ -4,12 +4,14 @@
 //! worker's replacement finds the connections that waited for its predecessor.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+
+use crate::actors::forks;
 
 /// Binds `count` listeners to `address`; port 0 picks a free one for all of them.
 ///
@@ -68,30 +70,32 @@ impl Listener {
         tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
     }
 
-    /// A Unix socket has none: any address without a port stands for it.
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Unix(_) => Ok((Ipv4Addr::UNSPECIFIED, 0).into()),
-        }
-    }
-
     /// The next connection, and who it is from; nobody has an address on a Unix socket.
     ///
     /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
     /// shutting down are the same calls on both. Only what is asked of TCP fails there (no delay,
-    /// user time-out), and nobody depends on its success.
+    /// user time-out, keep-alive), and nobody depends on its success.
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
+                forks::note(stream.as_fd());
                 Ok((stream, Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                forks::note(stream.as_fd());
                 Ok((TcpStream::from_std(stream)?, None))
             }
+        }
+    }
+
+    /// The next connection, if one waits already. `WouldBlock` if there is none.
+    pub(super) fn take_waiting(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => taken(&SockRef::from(listener)),
+            Self::Unix(listener) => taken(&SockRef::from(listener)),
         }
     }
 
@@ -112,17 +116,25 @@ pub(super) struct Queue(Socket);
 impl Queue {
     /// The next connection, as [`Listener::accept`] gives it. `WouldBlock` if there is none.
     pub(super) fn take(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let (stream, peer) = self.0.accept()?;
-        stream.set_nonblocking(true)?;
-        let stream = std::net::TcpStream::from(OwnedFd::from(stream));
-        Ok((TcpStream::from_std(stream)?, peer.as_socket()))
+        taken(&self.0)
     }
+}
+
+/// The next connection of a queue.
+fn taken(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    let (stream, peer) = queue.accept()?;
+    stream.set_nonblocking(true)?;
+    let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+    forks::note(stream.as_fd());
+    Ok((TcpStream::from_std(stream)?, peer.as_socket()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
     use std::net::TcpStream;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 

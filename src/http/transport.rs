@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::actors::outlet::Writer;
+use super::tcp;
+use crate::actors::outlet::{Acks, Writer};
 
 /// A connection that HTTP is spoken on, and that may become a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -77,6 +78,10 @@ impl Writer for TcpWriter {
 
     fn finish(&self) {
         end_writing(self.half().as_ref());
+    }
+
+    fn acks(&self) -> Option<Acks> {
+        tcp::acks(self.half().as_ref())
     }
 }
 

@@ -200,6 +200,7 @@ impl EventLoop {
             &host.event_loop,
         )?;
         let ws = Py::new(py, ws)?;
+        let handling = host.under_way.begin(endpoint);
         let subject = endpoint
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
@@ -210,7 +211,7 @@ impl EventLoop {
         };
         // Before the task is made, whose first step may be its last.
         host.running().insert(session, running);
-        if let Some(task) = host.run_as_task(py, made, Ending::Session { ws })?
+        if let Some(task) = host.run_as_task(py, made, Ending::Session { ws, handling })?
             && let Some(running) = host.running().get_mut(&session)
         {
             running.task = Some(task.unbind());

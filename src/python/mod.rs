@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod answering;
 mod awaitables;
 mod bench;
 mod bus;
@@ -21,7 +22,7 @@ mod event_loop;
 mod events;
 mod form;
 mod handler;
-mod handling;
+
 mod history;
 mod json;
 mod lock;
@@ -39,6 +40,7 @@ mod subscription;
 mod tasks;
 mod threads;
 mod tls;
+mod under_way;
 mod visit;
 mod waits;
 mod websocket;
@@ -80,7 +82,7 @@ mod _core {
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{Worker, bind_listeners};
+    use super::worker::{Worker, bind_listeners, open_descriptors};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

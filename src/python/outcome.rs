@@ -9,9 +9,9 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use super::answering::{Answering, AtEnd, is_passed_on};
 use super::errors::{Refused, WebSocketClosed};
 use super::handler::EventBox;
-use super::handling::{AtEnd, Handling, is_passed_on};
 use super::remote::Remote;
 use super::request::Request;
 use super::response::{self, Made};
@@ -19,6 +19,7 @@ use super::router::{Endpoint, Endpoints};
 use super::stream::Streams;
 use super::tasks::Tasks;
 use super::threads::Job;
+use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
 use crate::actors::hub::{Command, Rejection};
 use crate::actors::session::SessionKey;
@@ -33,7 +34,7 @@ pub(super) struct Host {
     pub endpoints: Arc<Endpoints>,
     pub event_loop: Py<PyAny>,
     tasks: Tasks,
-    /// `types.CoroutineType`: what can be run inside of a [`Handling`].
+    /// `types.CoroutineType`: what can be run inside of an [`Answering`].
     coroutine: Py<PyAny>,
     /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
     /// as asynchronous ones find them.
@@ -42,6 +43,7 @@ pub(super) struct Host {
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
+    pub under_way: Arc<UnderWay>,
     running: Mutex<Sessions>,
 }
 
@@ -70,11 +72,19 @@ pub(super) enum Ending {
         reply: ReplyKey,
         label: String,
         request: Option<Py<Request>>,
+        handling: Handling,
     },
     /// It says whether a client may come in.
-    Admission { session: SessionKey, label: String },
+    Admission {
+        session: SessionKey,
+        label: String,
+        handling: Option<Handling>,
+    },
     /// The session is over.
-    Session { ws: Py<WebSocket> },
+    Session {
+        ws: Py<WebSocket>,
+        handling: Handling,
+    },
 }
 
 impl Ending {
@@ -83,7 +93,7 @@ impl Ending {
         match self {
             Self::Answer { request, .. } => visit.call(request),
             Self::Admission { .. } => Ok(()),
-            Self::Session { ws } => visit.call(ws),
+            Self::Session { ws, .. } => visit.call(ws),
         }
     }
 }
@@ -115,6 +125,7 @@ impl Host {
             told,
             debug,
             streams: Streams::new(events),
+            under_way: Arc::default(),
             running,
         }))
     }
@@ -145,10 +156,10 @@ impl Host {
             task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
             return Ok(Some(task));
         }
-        let handling = Bound::new(py, Handling::new(&made, Arc::clone(self), ending)?)?;
-        match self.tasks.start(&handling) {
+        let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
+        match self.tasks.start(&answering) {
             Ok(task) => Ok(Some(task)),
-            Err(error) => match handling.get().take_ending() {
+            Err(error) => match answering.get().take_ending() {
                 Some(ending) => self.end_without_task(py, ending, error),
                 // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
                 None if is_passed_on(py, &error) => Ok(None),
@@ -182,11 +193,13 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
+        let handling = self.under_way.begin(endpoint);
         let (made, request) = call_http(py, endpoint, call, None);
         let ending = Ending::Answer {
             reply,
             label,
             request,
+            handling,
         };
         self.run_as_task(py, made, ending).map(drop)
     }
@@ -198,8 +211,14 @@ impl Host {
         call: Call,
         session: SessionKey,
     ) -> PyResult<()> {
+        let handling = self.endpoints.websocket(call.endpoint);
+        let handling = handling.map(|endpoint| self.under_way.begin(endpoint));
         let (made, label) = self.call_admission(py, call, None);
-        let ending = Ending::Admission { session, label };
+        let ending = Ending::Admission {
+            session,
+            label,
+            handling,
+        };
         self.run_as_task(py, made, ending).map(drop)
     }
 
@@ -216,16 +235,24 @@ impl Host {
                 reply,
                 label,
                 request,
+                handling: _handling,
             } => {
                 let next = self.answer(py, reply, &label, result, None);
                 self.go_on(py, &label, request.as_ref(), None);
                 next
             }
-            Ending::Admission { session, label } => {
+            Ending::Admission {
+                session,
+                label,
+                handling: _handling,
+            } => {
                 self.admit(py, session, &label, result);
                 None
             }
-            Ending::Session { ws } => {
+            Ending::Session {
+                ws,
+                handling: _handling,
+            } => {
                 self.end_session(py, ws.get(), result);
                 None
             }
@@ -237,6 +264,7 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
+                let _handling = self.under_way.begin(endpoint);
                 let context = match self.copy_context(py) {
                     Ok(context) => context,
                     Err(error) => {
@@ -248,13 +276,17 @@ impl Host {
                 self.answer(py, reply, &label, result, Some(&context));
                 self.go_on(py, &label, request.as_ref(), Some(&context));
             }
-            Job::Admit { call, session } => match self.copy_context(py) {
-                Ok(context) => {
-                    let (result, label) = self.call_admission(py, call, Some(&context));
-                    self.admit(py, session, &label, result);
+            Job::Admit { call, session } => {
+                let endpoint = self.endpoints.websocket(call.endpoint);
+                let _handling = endpoint.map(|endpoint| self.under_way.begin(endpoint));
+                match self.copy_context(py) {
+                    Ok(context) => {
+                        let (result, label) = self.call_admission(py, call, Some(&context));
+                        self.admit(py, session, &label, result);
+                    }
+                    Err(error) => self.admit(py, session, "a handshake", Err(error)),
                 }
-                Err(error) => self.admit(py, session, "a handshake", Err(error)),
-            },
+            }
         }
     }
 
@@ -276,7 +308,7 @@ impl Host {
         let endpoint = &self.endpoints.http[call.endpoint.0 as usize];
         let label = match &call.request {
             Some(request) => {
-                let path = String::from_utf8_lossy(request.head.path());
+                let path = request.head.path().to_owned();
                 format!("{} {path}", request.method)
             }
             None => endpoint.label(py),
@@ -298,7 +330,7 @@ impl Host {
             values, request, ..
         } = call;
         let request = request.expect("a handshake carries its request");
-        let path = String::from_utf8_lossy(request.head.path());
+        let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
         let subject = Bound::new(py, Request::new(request, endpoint, &values));
         let result = subject

@@ -64,7 +64,7 @@ pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'p
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
 pub(super) struct Head {
-    pub http: Http,
+    pub http: Arc<Http>,
     /// Names of the path's parameters, shared by all requests of an endpoint.
     names: Arc<[String]>,
     pub values: Box<[Value]>,
@@ -82,7 +82,7 @@ struct Made {
 
 impl Head {
     /// `names` are those of the path's parameters.
-    pub(super) fn new(http: Http, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
+    pub(super) fn new(http: Arc<Http>, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
         Self {
             http,
             names: Arc::clone(names),
@@ -110,7 +110,7 @@ impl Head {
 
     /// The path, decoded for people and handlers.
     pub(super) fn path(&self) -> Cow<'_, str> {
-        percent_decode(self.http.path()).decode_utf8_lossy()
+        percent_decode(self.http.path().as_bytes()).decode_utf8_lossy()
     }
 
     pub(super) fn client(&self) -> Option<(String, u16)> {

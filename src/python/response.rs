@@ -157,6 +157,8 @@ fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
         retry_ms: seconds("retry")?.as_millis() as u64,
         limits: Limits {
             heartbeat_interval: Some(seconds("ping_interval")?),
+            // Its connection has one, as for any response: it knows what the client has taken.
+            timeout: None,
             max_queue_bytes: value.getattr("max_queue_bytes")?.extract()?,
             max_connections: value.getattr("max_connections")?.extract()?,
             ..Limits::default()

@@ -34,6 +34,8 @@ pub(super) struct Endpoint {
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
+    /// The path, as it was declared.
+    pub route: Arc<str>,
 }
 
 /// What a handler is called with, in order.
@@ -91,6 +93,7 @@ impl Endpoint {
             max_topics: self.max_topics,
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
+            route: Arc::clone(&self.route),
         }
     }
 
@@ -276,6 +279,7 @@ impl Router {
                 max_topics: 0,
                 arguments: Vec::new(),
                 names,
+                route: path.into(),
             });
             inside.http_places.push(place.clone());
         }
@@ -384,6 +388,7 @@ impl Router {
                 Argument::Value(2),
             ],
             names: Arc::default(), // the path has no parameters
+            route: "(no route)".into(),
         });
         inside.http_places.push("the fallback".to_owned());
         inside.routes.fallback = Some(id);
@@ -567,6 +572,7 @@ fn endpoint(
         max_topics: 0,
         arguments,
         names,
+        route: path.into(),
     })
 }
 

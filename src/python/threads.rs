@@ -216,6 +216,12 @@ impl Threads {
         !inside.queue.is_empty() || allowed > self.side_by_side
     }
 
+    /// Does a job wait, or is one being done?
+    pub(super) fn are_busy(&self) -> bool {
+        let inside = self.lock();
+        !inside.queue.is_empty() || inside.at_work > 0
+    }
+
     /// Ends the threads that have nothing to do; the others end with their job.
     pub(super) fn stop(&self) {
         let mut inside = self.lock();

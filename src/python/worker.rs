@@ -26,11 +26,12 @@ use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::threads::{Threads, UserCode};
 use super::tls::Tls;
+use crate::actors::forks::{self, Served, Withheld};
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::{self, Ending, Trigger};
 use crate::actors::topic::Topic;
-use crate::http::config::Config;
+use crate::http::config::{Config, KeepAlive};
 use crate::http::handler::Handler;
 use crate::http::listener;
 use crate::http::proxies::Proxies;
@@ -71,6 +72,12 @@ pub(super) fn bind_listeners(
     ))
 }
 
+/// The sockets, pipes and event descriptors that this process has open, with what each leads to.
+#[pyfunction]
+pub(super) fn open_descriptors() -> PyResult<Vec<(RawFd, String)>> {
+    Ok(forks::open_now()?)
+}
+
 /// `OSError` with its errno, by which the caller tells a port in use from one it may not have.
 /// (pyo3's own conversion keeps only the text.)
 fn os_error(error: std::io::Error) -> PyErr {
@@ -93,6 +100,9 @@ pub(super) struct Worker {
     on_error: Py<PyAny>,
     after: Py<PyAny>,
     state: Mutex<State>,
+    /// From before the application's start, which may fork.
+    _served: Served,
+    withheld: Mutex<Vec<Withheld>>,
 }
 
 #[derive(Default)]
@@ -108,7 +118,8 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
         router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
-        limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
+        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, write_timeout = 60.0,
+        tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
     ))]
     fn new(
         py: Python<'_>,
@@ -121,18 +132,27 @@ impl Worker {
         on_error: Py<PyAny>,
         after: Py<PyAny>,
         keep_alive: f64,
+        head_timeout: f64,
+        body_timeout: f64,
+        body_rate: usize,
+        write_timeout: f64,
+        tcp_keepalive: u32,
         limit_concurrency: Option<usize>,
         proxies: Option<Vec<String>>,
         access_log: Option<PyRef<'_, AccessLog>>,
         root_path: &str,
         json: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let keep_alive = seconds("keep_alive", keep_alive)?;
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
         let proxies = proxies
             .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
         let config = Config {
-            keep_alive,
+            keep_alive: seconds("keep_alive", keep_alive)?,
+            head_timeout: seconds("head_timeout", head_timeout)?,
+            body_timeout: seconds("body_timeout", body_timeout)?,
+            body_bytes_per_second: body_rate.max(1),
+            write_timeout: seconds("write_timeout", write_timeout)?,
+            keepalive: KeepAlive::after(tcp_keepalive),
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
             proxies,
             root_path: root_path.to_owned(),
@@ -147,8 +167,10 @@ impl Worker {
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
         let pulse = Arc::new(Pulse::default());
+        let listener = duplicate(listener)?;
+        let address = Served::new(listener.as_fd())?;
         let server = Server {
-            listener: duplicate(listener)?,
+            listener,
             bus: bus.clone(),
             routes: http_routes,
             config,
@@ -173,6 +195,8 @@ impl Worker {
             on_error,
             after,
             state: Mutex::new(state),
+            _served: address,
+            withheld: Mutex::default(),
         })
     }
 
@@ -219,6 +243,15 @@ impl Worker {
         Ok(())
     }
 
+    /// A process that is forked from this one does not get these descriptors, as it gets no
+    /// connection: there they lead to `/dev/null`. As long as this worker is there.
+    fn withhold(&self, descriptors: Vec<RawFd>) -> PyResult<()> {
+        let withheld = Withheld::new(descriptors)?;
+        let mut all = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(withheld);
+        Ok(())
+    }
+
     /// Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`.
     fn fileno(&self) -> RawFd {
         self.events.signal().as_fd().as_raw_fd()
@@ -233,11 +266,11 @@ impl Worker {
     }
 
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
-    /// Returns the offset on the bus.
+    /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote
-            .publish(&topic, &Message::new(message, "publish")?, 0)
+        let (py, message) = (message.py(), Message::new(message, "publish")?);
+        self.remote.publish(py, &topic, &message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
@@ -250,6 +283,23 @@ impl Worker {
     /// was emptied.
     fn has_stopped_listening(&self) -> bool {
         self.pulse.has_stopped_listening()
+    }
+
+    /// How many handlers run, at least, or wait for a thread; whether or not their client is still there.
+    fn busy(&self) -> usize {
+        let event_loop = self.state().event_loop.clone();
+        let running = event_loop.map_or(0, |it| it.host.under_way.count());
+        running.max(usize::from(self.threads.are_busy()))
+    }
+
+    /// The handlers that run: of each route, how many, and how long the oldest one does.
+    fn under_way(&self) -> Vec<(String, usize, f64)> {
+        let Some(event_loop) = self.state().event_loop.clone() else {
+            return Vec::new();
+        };
+        let all = event_loop.host.under_way.by_route().into_iter();
+        all.map(|it| (it.route.to_string(), it.count, it.oldest.as_secs_f64()))
+            .collect()
     }
 
     /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and keeps

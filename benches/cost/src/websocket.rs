@@ -6,7 +6,7 @@ use actix_http::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use actix_http::{Method, Version};
+use actix_http::Method;
 use fanbus::actors::deflate::{Encoding, deflated};
 use fanbus::actors::frame::{Decode, Event, Kind, message_header};
 use fanbus::http::websocket::codec::Decoder;
@@ -48,7 +48,7 @@ fn handshake(walk: &mut Walk<'_>) {
     walk.path("handshake, checked and answered", COUNT, || {
         out.clear();
         let headers = black_box(&headers);
-        let upgrade = Upgrade::check(&Method::GET, Version::HTTP_11, headers, &Origins::Same);
+        let upgrade = Upgrade::check(&Method::GET, Version::Http11, headers, &Origins::Same);
         upgrade.expect("a good handshake").write(None, [], &mut out);
         black_box(&out).len()
     });

@@ -46,6 +46,11 @@ class Keywords(TypedDict, total=False):
     workers_lifetime_jitter: float | str | None
     workers_max_rss: int | str | None
     timeout_keep_alive: float | str | None
+    timeout_head: float | str | None
+    timeout_body: float | str | None
+    min_body_rate: int | str | None
+    timeout_write: float | str | None
+    tcp_keepalive: int | None
     timeout_graceful_shutdown: float | str | None
     timeout_worker: float | str | None
     timeout_worker_boot: float | str | None

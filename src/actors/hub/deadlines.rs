@@ -5,9 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::life::Taking;
 use super::registry::Member;
+use crate::actors::deflate::Encoding;
 use crate::actors::event::Position;
 use crate::actors::session::{Control, SessionKey};
+use crate::actors::stamp::Stamp;
 
 /// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
 const MOST_CLOSE_TIMEOUTS: u32 = 12;
@@ -24,65 +27,201 @@ fn spread(interval: Duration, key: SessionKey) -> Duration {
     interval.saturating_sub((interval / SPREAD).mul_f64(part))
 }
 
+/// The part of a time-out after which a client is looked at again whose acknowledgements count: a twelfth.
+const LOOKS: u32 = 12;
+
+/// Every session is looked at so often: nobody else would notice the end of a connection that is neither
+/// read from nor written to.
+const REST: Duration = Duration::from_secs(20);
+
 impl Member {
     /// Pings, silence, and the wait for a close frame's answer. Returns when to look again. `position`:
     /// everything before it has been delivered.
     pub(super) fn look_at(&mut self, now: Instant, position: Position) -> Option<Duration> {
-        let close_timeout = self.limits.close_timeout;
-        if let Some((closed, progress)) = self
-            .outlet
-            .closed_since()
-            .zip(self.outlet.closing_progress())
-        {
-            let patience = close_timeout.saturating_sub(now.saturating_duration_since(progress));
-            let most = close_timeout * MOST_CLOSE_TIMEOUTS;
-            let left = patience.min(most.saturating_sub(now.saturating_duration_since(closed)));
-            if left.is_zero() {
-                self.outlet.tell(Control::Abort);
-                return None;
-            }
-            return Some(left);
+        if let Some(closed) = self.outlet.closed_since() {
+            return self.look_at_farewell(closed, now);
         }
-        let since = |then: Instant| now.saturating_duration_since(then);
-        let silent = self.outlet.silent_since().map_or(Duration::ZERO, since);
-        let mut next: Option<Duration> = None;
+        self.look_at_acks(now);
+        if self.outlet.is_deaf() && self.taking().is_some_and(Taking::is_over) {
+            self.outlet.tell(Control::Abort);
+            return None;
+        }
+        let mut next = REST;
         if let Some(timeout) = self.limits.timeout {
-            let stuck = self.outlet.stuck_since().map_or(Duration::ZERO, since);
-            let worst = silent.max(stuck);
-            if worst >= timeout {
-                let reason = if silent >= timeout {
-                    format!("nothing was heard for {} s", timeout.as_secs_f32())
-                } else {
-                    format!("nothing could be sent for {} s", timeout.as_secs_f32())
-                };
+            let worst = self.worst(now);
+            let may_take = self.taking().is_some_and(Taking::is_open);
+            if worst.time >= timeout && !may_take {
                 self.outlet.tell(Control::Close {
                     code: 1001,
-                    reason,
+                    reason: format!("nothing {} for {} s", worst.what, timeout.as_secs_f32()),
                     forget: true,
                 });
-                return Some(close_timeout);
+                return Some(self.limits.close_timeout);
             }
-            next = Some(timeout.saturating_sub(worst));
+            next = next
+                .min(timeout / 2)
+                .min(timeout.saturating_sub(worst.time));
         }
         if let Some(interval) = self.limits.heartbeat_interval {
-            let interval = spread(interval, self.outlet.key());
-            let unheard = since(self.outlet.last_heard());
-            let since_ping = self
-                .pinged
-                .map_or(unheard, |at| since(at.into()).min(unheard));
-            let wait = if since_ping >= interval {
-                // Behind frames that wait, a ping would only wait as well.
-                if self.outlet.stuck_since().is_none() {
-                    self.outlet.ping(position);
-                }
-                self.pinged = Some(now.into());
-                interval
-            } else {
-                interval.saturating_sub(since_ping)
-            };
-            next = Some(next.map_or(wait, |other| other.min(wait)));
+            next = next.min(self.ping_if_due(spread(interval, self.outlet.key()), now, position));
         }
-        next
+        if let Some(timeout) = self.limits.timeout
+            && self.is_under_way()
+        {
+            next = next.min(timeout / LOOKS);
+        }
+        Some(next)
+    }
+
+    /// Asks a client that was silent for `interval` whether it is there. Returns when to do so again.
+    fn ping_if_due(&mut self, interval: Duration, now: Instant, position: Position) -> Duration {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let unheard = since(self.outlet.last_heard());
+        let since_ping = self
+            .pinged()
+            .map_or(unheard, |at| since(at.into()).min(unheard));
+        if since_ping < interval {
+            return interval.saturating_sub(since_ping);
+        }
+        // One on its way is enough; and events that wait say as much as another one.
+        let waits = match self.outlet.encoding() {
+            Encoding::Events => self.outlet.is_waiting(),
+            Encoding::Plain | Encoding::Deflated(_) => self.is_ping_on_its_way(),
+        };
+        if !waits {
+            self.outlet.ping(position);
+            self.asked.get_or_insert_default().note_ping(now);
+        }
+        interval
+    }
+
+    /// The end of a session whose close frame was sent or queued.
+    fn look_at_farewell(&mut self, closed: Instant, now: Instant) -> Option<Duration> {
+        let close_timeout = self.limits.close_timeout;
+        self.note_acks(now);
+        let taking = self.taking();
+        let progress = self.outlet.last_progress().max(closed);
+        let progress = taking
+            .and_then(Taking::grew)
+            .map_or(progress, |at| at.max(progress));
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let most = close_timeout * MOST_CLOSE_TIMEOUTS;
+        let left = close_timeout
+            .saturating_sub(since(progress))
+            .min(most.saturating_sub(since(closed)));
+        if left.is_zero() {
+            self.outlet.tell(Control::Abort);
+            return None;
+        }
+        let takes = taking.is_some_and(|it| it.owing().is_some());
+        Some(if takes {
+            left.min(close_timeout / LOOKS)
+        } else {
+            left
+        })
+    }
+
+    /// Asks the system below what the client has taken, if nothing else says how it is.
+    fn look_at_acks(&mut self, now: Instant) {
+        let outlet = &self.outlet;
+        let heard = outlet.last_heard();
+        let owes = self.owes_an_answer();
+        let silent = now.saturating_duration_since(heard);
+        let is_quiet = self
+            .limits
+            .timeout
+            .is_some_and(|timeout| silent >= timeout / 2);
+        if outlet.is_waiting() || outlet.is_deaf() || owes || is_quiet {
+            self.note_acks(now);
+        } else {
+            self.asked = None;
+        }
+    }
+
+    fn note_acks(&mut self, now: Instant) {
+        let Some(acks) = self.outlet.acks() else {
+            return;
+        };
+        let ping_waits = self.outlet.has_control_waiting();
+        match &mut self.asked.get_or_insert_default().taking {
+            Some(taking) => taking.look(acks, now, ping_waits),
+            unknown => *unknown = Some(Taking::new(acks, now, ping_waits)),
+        }
+    }
+
+    fn pinged(&self) -> Option<Stamp> {
+        self.asked.as_ref()?.pinged
+    }
+
+    fn taking(&self) -> Option<&Taking> {
+        self.asked.as_ref()?.taking.as_ref()
+    }
+
+    /// Was it sent a ping, and nothing heard of it since?
+    fn owes_an_answer(&self) -> bool {
+        let heard = self.outlet.last_heard();
+        self.pinged().is_some_and(|at| Instant::from(at) > heard)
+    }
+
+    /// For how long the client has given no sign of life, of the kind that is expected of it now.
+    fn worst(&self, now: Instant) -> Worst {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let taking = self.taking();
+        let progress = self.outlet.last_progress();
+        if self.outlet.is_waiting() {
+            let taken = taking
+                .and_then(Taking::grew)
+                .map_or(progress, |at| at.max(progress));
+            return Worst::sent(since(taken));
+        }
+        let owing = taking.and_then(Taking::owing).map_or(Duration::ZERO, since);
+        let silent = match self.outlet.silent_since() {
+            // What it took counts like what it said, as long as it had no time for an answer.
+            Some(heard) => {
+                let alive = taking.and_then(Taking::alive).unwrap_or(heard);
+                since(heard.max(progress).max(alive))
+            }
+            None => Duration::ZERO,
+        };
+        if silent >= owing {
+            Worst::heard(silent)
+        } else {
+            Worst::sent(owing)
+        }
+    }
+
+    /// Has a ping been sent that has not arrived?
+    fn is_ping_on_its_way(&self) -> bool {
+        let on_its_way = |taking: &Taking| !taking.has_arrived();
+        self.owes_an_answer()
+            && (self.outlet.has_control_waiting() || self.taking().is_some_and(on_its_way))
+    }
+
+    /// Is it too early to say what the client's acknowledgements mean?
+    fn is_under_way(&self) -> bool {
+        match self.taking() {
+            Some(taking) => self.outlet.is_waiting() || taking.is_open() || !taking.has_arrived(),
+            None => self.outlet.encoding() != Encoding::Events && self.owes_an_answer(),
+        }
+    }
+}
+
+/// The longest time without a sign of life, and of which kind.
+struct Worst {
+    time: Duration,
+    /// What did not happen, for people.
+    what: &'static str,
+}
+
+impl Worst {
+    fn sent(time: Duration) -> Self {
+        let what = "could be sent";
+        Self { time, what }
+    }
+
+    fn heard(time: Duration) -> Self {
+        let what = "was heard";
+        Self { time, what }
     }
 }
 
@@ -98,13 +237,11 @@ mod tests {
 
     use super::super::registry::Endpoint;
     use super::*;
-    use crate::actors::deflate::Encoding;
     use crate::actors::end_of_turn::EndOfTurn;
     use crate::actors::frame;
     use crate::actors::limits::Limits;
     use crate::actors::link::Link;
-    use crate::actors::outlet::{Outlet, Writer};
-    use crate::actors::stamp::Stamp;
+    use crate::actors::outlet::{Acks, Outlet, Writer};
     use crate::actors::wheel::{TICK, Wheel};
 
     const COUNT: usize = 5000;
@@ -132,6 +269,10 @@ mod tests {
         }
 
         fn finish(&self) {}
+
+        fn acks(&self) -> Option<Acks> {
+            None
+        }
     }
 
     fn member(slot: u32, pings: &Rc<Cell<usize>>, start: Instant) -> Member {
@@ -151,7 +292,7 @@ mod tests {
             endpoint: Endpoint::WebSocket(0),
             topics: SmallVec::new(),
             touched: Vec::new(),
-            pinged: None,
+            asked: None,
         }
     }
 

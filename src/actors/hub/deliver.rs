@@ -5,6 +5,7 @@ use std::cell::LazyCell;
 use super::Hub;
 use super::topics::TopicId;
 use crate::actors::deflate::{Encoding, Window};
+use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
@@ -18,6 +19,8 @@ const SKIPS_IN_A_ROW: usize = 64;
 
 /// So many records one session gets ahead of the others; when it is to be more, all get them.
 const MOST_AHEAD: u64 = 32;
+/// After so many sessions publishers see that the hub comes on, though its turn is not over.
+const BEAT_EVERY: usize = 64;
 
 impl Hub {
     /// Delivers what the bus has before the offset `until`. True when there may be more of it.
@@ -35,8 +38,12 @@ impl Hub {
             }
             self.touched = touched;
             self.turn.clear();
+            self.bus.keep_pace(self.subscriber.offset());
             match gathered {
-                Gathered::All => return false,
+                Gathered::All => {
+                    self.bus.has_caught_up();
+                    return false;
+                }
                 Gathered::Full => {}
                 Gathered::Lagged(missed) => self.close_lagged(missed),
             }
@@ -47,6 +54,9 @@ impl Hub {
     /// Reads the bus up to the offset `until` into the turn's arena. `touched` gets the topics that records
     /// came for.
     fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> Gathered {
+        if let Some(tags) = self.topics.new_tags() {
+            self.subscriber.set_tags(tags);
+        }
         let mut skips = 0;
         while !self.turn.is_full() {
             if self.subscriber.offset() >= until {
@@ -104,7 +114,10 @@ impl Hub {
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
         let mut own = std::mem::take(&mut self.own);
-        for (&session, &from) in &subscribed.subscribers {
+        for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
+            if served % BEAT_EVERY == BEAT_EVERY - 1 {
+                self.bus.beat();
+            }
             let Some(outlet) = self.registry.outlet(session) else {
                 continue;
             };
@@ -157,7 +170,10 @@ impl Hub {
         }
         let mut slow = std::mem::take(&mut self.slow);
         let mut own = std::mem::take(&mut self.own);
-        for session in dirty.drain(..) {
+        for (served, session) in dirty.drain(..).enumerate() {
+            if served % BEAT_EVERY == BEAT_EVERY - 1 {
+                self.bus.beat();
+            }
             let Some(member) = self.registry.member(session) else {
                 continue;
             };
@@ -323,16 +339,23 @@ impl Hub {
     /// Sessions whose outbox is full, where the route says that this closes them.
     fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
         for session in slow.drain(..) {
-            self.close(session, 1013, "too slow: messages were missed", true);
+            self.close(session, 1013, CLIENT_TOO_SLOW, true);
         }
         self.slow = slow;
     }
 
-    /// This worker itself was too slow: who was subscribed to anything may have missed something,
-    /// and is told by being closed.
+    /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
+    /// being closed. How many of the records were of its topics is not known any more.
     fn close_lagged(&mut self, missed: u64) {
-        let reason = format!("this worker fell behind: up to {missed} messages were missed");
-        let concerned: Vec<_> = self.topics.subscribers().collect();
+        let what = if self.bus.has_stood_still() {
+            "stood still"
+        } else {
+            "fell behind"
+        };
+        let reason = format!("this worker {what}: up to {missed} messages were missed");
+        let tags = self.subscriber.missed_tags();
+        let until = self.subscriber.offset();
+        let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
         for session in concerned {
             self.close(session, 1013, &reason, true);
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::life::Asked;
 use super::messages::{Opening, Seat, Tell};
 use super::topics::TopicId;
 use crate::actors::event::Position;
@@ -79,8 +80,9 @@ pub(super) struct Member {
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
     pub(super) touched: Vec<(TopicId, u64)>,
-    /// When it was last sent a ping.
-    pub(super) pinged: Option<Stamp>,
+    /// Set while there is more to know of it than when it was last heard of. In a box, because most have
+    /// none.
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 impl Registry {
@@ -133,7 +135,7 @@ impl Registry {
             endpoint,
             topics: SmallVec::new(),
             touched: Vec::new(),
-            pinged: None,
+            asked: None,
         };
         self.places[key.slot()].state = State::Open(member);
         (key, outlet)
@@ -208,7 +210,7 @@ impl Registry {
             endpoint,
             topics,
             touched,
-            pinged: None,
+            asked: None,
         };
         place.state = State::Open(member);
         watch
@@ -282,15 +284,6 @@ impl Registry {
             _ => None,
         });
         open.collect()
-    }
-
-    /// Keys of all clients that wait to be let in.
-    pub(super) fn openings(&self) -> Vec<SessionKey> {
-        let waiting = self.places.iter().zip(0..).filter_map(|(place, slot)| {
-            let waits = matches!(place.state, State::Opening(_));
-            waits.then(|| SessionKey::new(slot, place.generation))
-        });
-        waiting.collect()
     }
 
     /// Does what is due for a session, and says when to look again.

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::actors::outlet::Writer;
+use crate::actors::outlet::{Acks, Writer};
+use crate::http::tcp;
 use crate::http::transport::{Transport, end_writing};
 
 /// Bytes that are encrypted before the kernel has to take them: two records. More would make a client
@@ -46,8 +47,8 @@ pub struct TlsReader(Rc<Shared>);
 ///
 /// Whoever writes here must be told of what the kernel has not taken yet, or nobody would come back to
 /// flush it, and no limit would see it. So as long as there is such a rest, the last byte of it is
-/// reported as not taken: its frame waits in the outbox, which has seen its beginning and never
-/// forgets it then. When it is given again, it is not encrypted again.
+/// reported as not taken: its frame waits in the outbox, which knows its beginning to be sent
+/// ([`Writer::holds_back`]) and never forgets it then. When it is given again, it is not encrypted again.
 pub struct TlsWriter(Rc<Shared>);
 
 impl std::fmt::Debug for TlsReader {
@@ -185,6 +186,14 @@ impl Writer for TlsWriter {
         state.tls.send_close_notify();
         state.finishing = true;
         state.finish(socket);
+    }
+
+    fn acks(&self) -> Option<Acks> {
+        tcp::acks(&self.0.socket)
+    }
+
+    fn holds_back(&self) -> bool {
+        self.0.state.borrow().held_back
     }
 }
 

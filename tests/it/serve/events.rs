@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanbus::actors::limits::Limits;
+use fanbus::http::config::Config;
 use fanbus::ipc::BusOptions;
 
 use super::setup;
@@ -65,6 +66,36 @@ fn a_reader_that_is_too_slow_is_cut_off_and_learns_what_it_missed() {
 }
 
 #[test]
+fn a_client_that_has_stopped_gives_its_place_to_the_next() {
+    let bus = TestBus::with(&BusOptions::default());
+    let limits = Limits {
+        timeout: None,
+        max_connections: Some(1),
+        max_queue_bytes: 1 << 30,
+        ..Limits::default()
+    };
+    let config = Config {
+        write_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let setup = Setup {
+        limits,
+        config,
+        ..setup()
+    };
+    let worker = Worker::with(bus.name(), setup);
+    let narrow = Client::connect_narrow(worker.address);
+    let stuck = Events::on(narrow, "t", None).expect("it is let in");
+    for _ in 0..100 {
+        publish(&bus.bus, "t", "x".repeat(50_000).as_bytes(), 0);
+    }
+    let next = || Events::on(Client::connect(worker.address), "t", None);
+    assert_eq!(next().err(), Some(503));
+    eventually("room for another", || next().is_ok());
+    drop(stuck);
+}
+
+#[test]
 fn a_client_that_goes_leaves_its_place_however_it_goes() {
     let bus = TestBus::new();
     let limits = Limits {
@@ -74,28 +105,26 @@ fn a_client_that_goes_leaves_its_place_however_it_goes() {
     let worker = with(&bus, limits);
     let open = || Events::on(Client::connect(worker.address), "t", None);
     // Nothing is published: the server must see it by itself.
-    let goes: [fn(Client) -> Option<Client>; 3] = [
-        |_client| None,
-        |client| {
-            client.reset();
-            None
-        },
-        |client| {
-            client.half_close();
-            Some(client)
-        },
-    ];
-    let mut half_there = Vec::new();
-    for goes in goes {
+    for goes in [drop::<Client>, |client: Client| client.reset()] {
         let mut stream = None;
         eventually("a place", || {
             stream = open().ok();
             stream.is_some()
         });
         assert_eq!(open().err(), Some(503), "it is taken");
-        half_there.extend(goes(stream.expect("it is let in").into_client()));
+        goes(stream.expect("it is let in").into_client());
     }
     eventually("a place", || open().is_ok());
+}
+
+#[test]
+fn a_client_that_has_shut_down_its_sending_side_still_gets_events() {
+    let bus = TestBus::new();
+    let worker = with(&bus, Limits::default());
+    let stream = Events::on(Client::connect(worker.address), "t", None).expect("it is let in");
+    let mut stream = stream.half_closed();
+    publish(&bus.bus, "t", b"still", 0);
+    assert_eq!(stream.message(), "still");
 }
 
 #[test]

@@ -198,16 +198,46 @@ fn overflow(policy: Overflow) -> (Vec<u32>, Option<u16>) {
         let (before, code) = slow.closed();
         return (before.iter().map(number).collect(), Some(code));
     }
-    // The pong comes behind everything that waits.
-    slow.send(opcode::PING, b"end");
-    let mut got = Vec::new();
-    loop {
+    // The pong comes in front of what waits, the answer to a farewell behind it.
+    slow.send(opcode::PING, b"in front");
+    slow.close(1000);
+    let (mut before, _) = slow.closed();
+    let pong = before.iter().position(|frame| frame.opcode == opcode::PONG);
+    let pong = before.remove(pong.expect("a pong"));
+    assert_eq!(pong.payload, b"in front");
+    (before.iter().map(number).collect(), None)
+}
+
+#[test]
+fn a_pong_does_not_wait_behind_messages_that_wait() {
+    const COUNT: usize = 200;
+    let (bus, worker) = with(Limits {
+        max_queue_bytes: 64 << 20,
+        ..Limits::default()
+    });
+    let mut slow = Client::connect_narrow(worker.address).opened("/relay/room");
+    let mut quick = Client::open(worker.address, "/relay/room");
+    for number in 0..COUNT {
+        let text = format!("{number:>50000}");
+        publish(&bus.bus, "room:room", text.as_bytes(), 0);
+        assert_eq!(quick.message(), text);
+    }
+    slow.send(opcode::PING, b"are you there?");
+    let (mut before, mut after) = (0, 0);
+    let mut pong = None;
+    while before + after < COUNT {
         let frame = slow.frame();
         if frame.opcode == opcode::PONG {
-            return (got, None);
+            pong = Some(frame.payload);
+        } else if pong.is_none() {
+            before += 1;
+        } else {
+            after += 1;
         }
-        got.push(number(&frame));
     }
+    assert_eq!(pong.expect("a pong"), b"are you there?");
+    // All but what the system below had taken already.
+    assert!(after > COUNT / 4, "{after} of {COUNT} came behind it");
 }
 
 #[test]

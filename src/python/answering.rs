@@ -23,7 +23,7 @@ use super::outcome::{Ending, Host};
 
 /// See the module's documentation. To asyncio, and to whoever looks at the task, it is the handler's coroutine.
 #[pyclass(frozen, weakref, module = "fanbus._core")]
-pub(super) struct Handling {
+pub(super) struct Answering {
     coroutine: Py<PyAny>,
     host: Arc<Host>,
     state: Mutex<State>,
@@ -36,7 +36,7 @@ struct State {
     ending: Option<Ending>,
 }
 
-impl Handling {
+impl Answering {
     /// Around a coroutine of Python's own, which has not begun.
     pub(super) fn new(
         coroutine: &Bound<'_, PyAny>,
@@ -123,7 +123,7 @@ fn steps_of(coroutine: &Bound<'_, PyAny>) -> PyResult<Py<PyIterator>> {
 }
 
 #[pymethods]
-impl Handling {
+impl Answering {
     fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
         this
     }
