@@ -206,14 +206,14 @@ impl Hub {
         };
         let topics = &mut self.topics;
         let from = |id: &TopicId| topics.get(*id).subscribers.get(&session).copied();
-        let Some(heard) = member.topics.iter().filter_map(from).min() else {
+        let Some(since) = member.topics.iter().filter_map(from).min() else {
             return;
         };
-        let heard = heard.max(self.subscriber.offset());
-        if until <= heard {
+        let since = since.max(self.subscriber.offset());
+        if until <= since {
             return;
         }
-        if until - heard > MOST_AHEAD {
+        if until - since > MOST_AHEAD {
             while self.deliver(until) {}
             return;
         }
@@ -221,7 +221,7 @@ impl Hub {
         let encoding = member.outlet.encoding();
         let mut own = std::mem::take(&mut self.own);
         own.clear();
-        for offset in heard..until {
+        for offset in since..until {
             let read =
                 self.bus
                     .read_at_with_topic(offset, &mut self.turn.arena, &mut self.topic_name);
