@@ -100,9 +100,7 @@ def test_lists_are_taken_for_tuples() -> None:
     assert config.origins == ("https://example.org:8443",)
 
 
-def settings(
-    environment: dict[str, str] | None = None, *, on_linux: bool = True, **given: Any
-) -> Settings:
+def settings(environment: dict[str, str] | None = None, **given: Any) -> Settings:
     """Settings as `app.run(**given)` makes them in an empty directory."""
     environment = environment or {}
     values = resolve(
@@ -110,7 +108,6 @@ def settings(
     )
     return Settings.of(
         {name: found.value for name, found in values.items()},
-        on_linux=on_linux,
         single_process="FANBUS_SINGLE_PROCESS" in environment,
     )
 
@@ -160,8 +157,7 @@ def test_debug_and_reload_mean_one_worker() -> None:
     assert settings(reload=True, workers=4).workers == 1
 
 
-def test_one_process_where_workers_are_not_to_be_had() -> None:
-    assert settings(on_linux=False, workers=4).single_process
+def test_one_process_has_one_worker() -> None:
     forced = settings({"FANBUS_SINGLE_PROCESS": "1"}, workers=4)
     assert (forced.single_process, forced.workers) == (True, 1)
 

@@ -103,7 +103,10 @@ pub(super) struct Incoming {
     payload: Payload,
     bounds: Bounds,
     received: usize,
-    began: Instant,
+    /// The time for which the client was waited for, so far. A reader that takes its time does not count.
+    waited: Duration,
+    /// Since when it is waited for, at the moment.
+    since: Option<Instant>,
     /// None as long as there was nothing to wait for.
     waiting: Option<Pin<Box<Sleep>>>,
     why: Rc<Cell<Option<Refusal>>>,
@@ -115,7 +118,8 @@ impl Incoming {
             payload,
             bounds,
             received: 0,
-            began: Instant::now(),
+            waited: Duration::ZERO,
+            since: None,
             waiting: None,
             why: Rc::default(),
         }
@@ -129,26 +133,27 @@ impl Incoming {
     /// All of it, and what it holds of the budget as long as it is needed.
     pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), Refusal> {
         let mut hold = Hold::new(budget);
-        let (mut held, mut step) = (0, FIRST_STEP);
+        let (mut size, mut step) = (0, FIRST_STEP);
         loop {
             if !hold.try_grow(step) {
                 return self.through_a_file(hold).await;
             }
-            held += step;
+            size += step;
             // One byte more than it may have is enough to know.
-            let room = held.min(self.bounds.bytes + 1);
+            let room = size.min(self.bounds.bytes + 1);
             if poll_fn(|task| self.poll_fill(room, task)).await? {
                 let body = self.payload.take();
                 hold.shrink_to(body.len());
                 return Ok((body, hold));
             }
-            step = held.min(LARGEST_STEP);
+            step = size.min(LARGEST_STEP);
         }
     }
 
     fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
         match self.payload.poll_fill(room, task) {
             Poll::Ready(Ok(is_rest)) => {
+                self.end_of_wait();
                 let received = self.received + self.payload.waiting();
                 Poll::Ready(if received > self.bounds.bytes {
                     Err(Refusal::TooLarge)
@@ -207,10 +212,19 @@ impl Incoming {
         Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
     }
 
+    /// The client has sent something.
+    fn end_of_wait(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
     /// Waits for the moment at which the body is too late.
     fn poll_late(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
         let more = received as f64 / self.bounds.bytes_per_second as f64;
-        let deadline = self.began + self.bounds.time + Duration::from_secs_f64(more);
+        let limit = self.bounds.time + Duration::from_secs_f64(more);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let deadline = since + limit.saturating_sub(self.waited);
         let waiting = self
             .waiting
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -231,6 +245,7 @@ impl Incoming {
     ) -> Poll<Option<Result<Bytes, Refusal>>> {
         match self.payload.poll_piece(task) {
             Poll::Ready(Some(Ok(piece))) => {
+                self.end_of_wait();
                 self.received = self.received.saturating_add(piece.len());
                 if self.received > self.bounds.bytes {
                     return Poll::Ready(Some(Err(Refusal::TooLarge)));
@@ -242,7 +257,7 @@ impl Incoming {
                 ready!(self.poll_late(received, task));
                 Poll::Ready(Some(Err(Refusal::TooSlow)))
             }
-            ready => ready,
+            end @ Poll::Ready(_) => end,
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::form::Part;
 use super::head::Head;
 use super::incoming::Payload;
+use super::upload::Upload;
 
 /// A request whose body has not been read yet.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub enum Body {
     Bytes(Bytes),
     /// A multipart form, taken apart.
     Form(Vec<Part>),
+    /// User code reads it piece by piece.
+    Stream(Upload),
 }
 
 impl Request {

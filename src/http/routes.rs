@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cors::Cors;
 use super::folder::Folder;
+use super::host::Hosts;
 use super::router::{EndpointId, Router};
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
@@ -27,6 +28,8 @@ pub struct Routes {
     pub compression: bool,
     /// What pages of other origins may do. None: what browsers let them.
     pub cors: Option<Arc<Cors>>,
+    /// The hosts that requests may name. None: all.
+    pub hosts: Option<Arc<Hosts>>,
     /// Largest body of a request, in bytes, where its endpoint does not say; None: the server's limit.
     pub max_body_bytes: Option<usize>,
     /// Who answers what would be 404 or 405, with the status, the sentence and the methods that the path
@@ -39,8 +42,10 @@ pub struct Routes {
 pub struct HttpEndpoint {
     /// The handler looks at the request: it is copied for it.
     pub wants_request: bool,
-    /// Largest body, in bytes; None: that of the application.
+    /// Largest body, in bytes; None: that of the application, or no limit if it is read piece by piece.
     pub max_body_bytes: Option<usize>,
+    /// The handler reads the body itself, piece by piece.
+    pub streams_body: bool,
     /// Its requests are answered with files, and nobody is called.
     pub folder: Option<Arc<Folder>>,
     /// What user code has answered is kept, and given to the next who ask for the same.

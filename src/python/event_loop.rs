@@ -11,6 +11,7 @@ use super::handler::EventBox;
 use super::logs;
 use super::outcome::{Ending, Host, Running};
 use super::request::Head;
+use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
@@ -124,6 +125,7 @@ impl EventLoop {
                 Event::Room { session } => self.room(py, session),
                 Event::StreamRoom { stream } => host.streams.room(py, stream),
                 Event::StreamOver { stream } => host.streams.over(py, stream),
+                Event::Wake { future } => upload::wake(py, &future),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };
@@ -226,7 +228,7 @@ impl EventLoop {
         code: u16,
         reason: String,
     ) -> PyResult<()> {
-        let running = self.host.running().remove(&session);
+        let running = self.host.take_running(session);
         let Some(Running { ws, task }) = running else {
             return Ok(());
         };

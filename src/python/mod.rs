@@ -20,6 +20,7 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod forks;
 mod form;
 mod handler;
 
@@ -41,6 +42,7 @@ mod tasks;
 mod threads;
 mod tls;
 mod under_way;
+mod upload;
 mod visit;
 mod waits;
 mod websocket;
@@ -60,6 +62,8 @@ mod _core {
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
+    use super::forks::{Withheld, open_descriptors};
+    #[pymodule_export]
     use super::form::Part;
     #[pymodule_export]
     use super::history::Replay;
@@ -78,11 +82,13 @@ mod _core {
     #[pymodule_export]
     use super::tls::Tls;
     #[pymodule_export]
+    use super::upload::Upload;
+    #[pymodule_export]
     use super::visit::Session;
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{Worker, bind_listeners, open_descriptors};
+    use super::worker::{Worker, bind_listeners};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

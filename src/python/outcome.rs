@@ -43,6 +43,7 @@ pub(super) struct Host {
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
+    events: EventBox,
     pub under_way: Arc<UnderWay>,
     running: Mutex<Sessions>,
 }
@@ -54,6 +55,9 @@ pub(super) struct Told {
     /// Gets what is to be done after a response.
     pub after: Py<PyAny>,
 }
+
+/// Sessions whose memory is retained when the last one has left.
+const MOST_KEPT: usize = 1024;
 
 /// The WebSockets whose handlers run.
 pub(super) type Sessions = HashMap<SessionKey, Running, foldhash::fast::RandomState>;
@@ -124,7 +128,8 @@ impl Host {
             context,
             told,
             debug,
-            streams: Streams::new(events),
+            streams: Streams::new(EventBox::clone(&events)),
+            events,
             under_way: Arc::default(),
             running,
         }))
@@ -133,6 +138,16 @@ impl Host {
     /// The sessions whose handlers run. The lock is not held while Python runs.
     pub(super) fn running(&self) -> MutexGuard<'_, Sessions> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out a session whose handler has ended, or whose client has left.
+    pub(super) fn take_running(&self, key: SessionKey) -> Option<Running> {
+        let mut running = self.running();
+        let taken = running.remove(&key);
+        if running.is_empty() && running.capacity() > MOST_KEPT {
+            running.shrink_to(MOST_KEPT);
+        }
+        taken
     }
 
     /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
@@ -194,7 +209,7 @@ impl Host {
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
         let handling = self.under_way.begin(endpoint);
-        let (made, request) = call_http(py, endpoint, call, None);
+        let (made, request) = call_http(py, endpoint, call, None, &self.events);
         let ending = Ending::Answer {
             reply,
             label,
@@ -272,7 +287,7 @@ impl Host {
                         return;
                     }
                 };
-                let (result, request) = call_http(py, endpoint, call, Some(&context));
+                let (result, request) = call_http(py, endpoint, call, Some(&context), &self.events);
                 self.answer(py, reply, &label, result, Some(&context));
                 self.go_on(py, &label, request.as_ref(), Some(&context));
             }
@@ -332,7 +347,8 @@ impl Host {
         let request = request.expect("a handshake carries its request");
         let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
-        let subject = Bound::new(py, Request::new(request, endpoint, &values));
+        let subject = Request::new(py, request, endpoint, &values, &self.events)
+            .and_then(|request| Bound::new(py, request));
         let result = subject
             .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
         (result, label)
@@ -443,7 +459,7 @@ impl Host {
     }
 
     fn end_session(&self, py: Python<'_>, ws: &WebSocket, result: PyResult<Bound<'_, PyAny>>) {
-        let _running = self.running().remove(&ws.key());
+        let _running = self.take_running(ws.key());
         let Err(error) = result else {
             return ws.finish(1000, "", None);
         };
@@ -477,6 +493,7 @@ fn call_http<'py>(
     endpoint: &Endpoint,
     call: Call,
     context: Option<&Bound<'py, PyAny>>,
+    events: &EventBox,
 ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
@@ -484,7 +501,9 @@ fn call_http<'py>(
     let Some(request) = request else {
         return (endpoint.call(py, &values, None, context), None);
     };
-    match Bound::new(py, Request::new(request, endpoint, &values)) {
+    let subject = Request::new(py, request, endpoint, &values, events)
+        .and_then(|request| Bound::new(py, request));
+    match subject {
         Ok(subject) => {
             let request = subject.clone().unbind();
             let result = endpoint.call(py, &values, Some(subject.into_any()), context);

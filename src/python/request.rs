@@ -18,9 +18,11 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitables::Ready;
 use super::errors::HTTPError;
 use super::form;
+use super::handler::EventBox;
 use super::json;
 use super::multidict::MultiDict;
 use super::router::{Endpoint, to_python};
+use super::upload::{Upload, is_streamed};
 use crate::http::form::{MAX_PARTS, Part};
 use crate::http::head::Head as Http;
 use crate::http::path::Value;
@@ -161,7 +163,7 @@ impl Head {
                     let Some((name, value)) = pair.split_once('=') else {
                         continue;
                     };
-                    let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+                    let (name, value) = (name.trim(), unquoted(value.trim()));
                     if !cookies.contains(name)? {
                         cookies.set_item(name, value)?;
                     }
@@ -171,6 +173,14 @@ impl Head {
         })?;
         Ok(cookies.bind(py).clone())
     }
+}
+
+/// A cookie's value without the quotes around it, if it has both.
+fn unquoted(value: &str) -> &str {
+    let inside = value.strip_prefix('"');
+    inside
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value)
 }
 
 /// One HTTP request. Handlers get it; it is never constructed by hand.
@@ -207,17 +217,29 @@ enum Whole {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
+    /// What `fanbus.uploads.BodyStream` reads.
+    Stream(Py<Upload>),
 }
 
 impl Request {
-    /// For the function behind `endpoint`.
-    pub(super) fn new(request: http::Request, endpoint: &Endpoint, values: &[Value]) -> Self {
+    /// For the function behind `endpoint`. `events` lead to its event loop.
+    pub(super) fn new(
+        py: Python<'_>,
+        request: http::Request,
+        endpoint: &Endpoint,
+        values: &[Value],
+        events: &EventBox,
+    ) -> PyResult<Self> {
         let http::Request { method, head, body } = request;
         let body = match body {
             http::Body::Bytes(bytes) => Whole::Bytes(bytes),
             http::Body::Form(parts) => Whole::Form(parts.into_iter().map(Arc::new).collect()),
+            http::Body::Stream(upload) => {
+                let upload = Upload::new(upload, EventBox::clone(events));
+                Whole::Stream(Py::new(py, upload)?)
+            }
         };
-        Self {
+        Ok(Self {
             method,
             head: Head::new(head, &endpoint.names, values.into()),
             body,
@@ -226,7 +248,7 @@ impl Request {
             state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
             after: Mutex::new(After::Open(Vec::new())),
-        }
+        })
     }
 
     /// Does who asks await what it gets?
@@ -261,6 +283,7 @@ impl Request {
                 "The body is a multipart form, which is taken apart as it comes. The application \
                  reads it with request.form().",
             ))),
+            Whole::Stream(_) => Err(is_streamed()),
         }
     }
 
@@ -292,6 +315,7 @@ impl Request {
                     pairs.append((name, value))?;
                 }
             }
+            Whole::Stream(_) => return Err(is_streamed()),
         }
         Ok(pairs)
     }
@@ -432,6 +456,20 @@ impl Request {
     /// The body.
     fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.give(PyBytes::new(py, self.body()?).into_any())
+    }
+
+    /// An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in an
+    /// asynchronous one. A route with `stream_body=True` gets them as they come; any other has read the body
+    /// before, and gets it in one piece.
+    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let uploads = py.import("fanbus.uploads")?;
+        match &self.body {
+            Whole::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
+            Whole::Bytes(_) | Whole::Form(_) => {
+                let body = PyBytes::new(py, self.body()?);
+                uploads.getattr("WholeBody")?.call1((body,))
+            }
+        }
     }
 
     /// The fields and files of a form. `HTTPError` 415 if the body is none, 400 if its text is not

@@ -2,13 +2,14 @@
 
 use std::hint::black_box;
 
+use actix_http::Method;
 use actix_http::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use actix_http::Method;
 use fanbus::actors::deflate::{Encoding, deflated};
 use fanbus::actors::frame::{Decode, Event, Kind, message_header};
+use fanbus::http::head::Version;
 use fanbus::http::websocket::codec::Decoder;
 use fanbus::http::websocket::handshake::Upgrade;
 use fanbus::http::websocket::origin::Origins;

@@ -120,9 +120,21 @@ enum Rest {
 /// The client has gone, or takes nothing any more.
 struct Gone;
 
+/// What a response depends on.
+struct Request<'r> {
+    method: &'r Method,
+    version: Version,
+    /// The connection ends with the response.
+    closes: bool,
+    /// The rest of the body, if the handler still reads it.
+    feed: Option<&'r Feed>,
+}
+
 /// A body on its way.
-struct Pieces {
+struct Pieces<'f> {
     body: BoxBody,
+    /// The body of the request, which is still read.
+    feed: Option<&'f Feed>,
     in_chunks: bool,
     /// How often the client is probed when it has shut down its sending side.
     probes: u8,
@@ -328,7 +340,13 @@ impl<T: Transport> Connection<T> {
             || rest == Rest::Close
             || self.worker.shutdown.is_triggered()
             || encode::asks_to_close(&response);
-        let after = self.respond(&method, version, response, closes).await;
+        let request = Request {
+            method: &method,
+            version,
+            closes,
+            feed: feed.as_ref().filter(|feed| feed.is_held()),
+        };
+        let after = self.respond(request, response).await;
         match (after, rest, feed) {
             (After::Keep, Rest::Skip, Some(feed)) => self.skip(&feed).await,
             (After::Close { .. }, rest, _) => After::Close {
@@ -418,6 +436,10 @@ impl<T: Transport> Connection<T> {
         let Some(feed) = feed else {
             return Rest::Nothing;
         };
+        // The handler reads on while its response is sent: whether it reads to the end is not known yet.
+        if feed.is_held() && !feed.is_over() {
+            return Rest::Close;
+        }
         let skipped = feed.skip(&self.input);
         let _ = self.input.split_to(skipped);
         if feed.is_broken() {
@@ -465,13 +487,13 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Writes a response.
-    async fn respond(
-        &mut self,
-        method: &Method,
-        version: Version,
-        mut response: WireResponse,
-        closes: bool,
-    ) -> After {
+    async fn respond(&mut self, request: Request<'_>, mut response: WireResponse) -> After {
+        let Request {
+            method,
+            version,
+            closes,
+            feed,
+        } = request;
         // What waits of earlier responses is bounded.
         while self.output.is_full() {
             if poll_fn(|task| self.poll_output(task)).await.is_err() {
@@ -508,6 +530,7 @@ impl<T: Transport> Connection<T> {
                     body,
                     in_chunks,
                     probes: if in_chunks { PROBES } else { 0 },
+                    feed,
                 };
                 if poll_fn(|task| self.poll_pieces(&mut pieces, task))
                     .await
@@ -529,7 +552,7 @@ impl<T: Transport> Connection<T> {
     /// Writes a body as it is made.
     fn poll_pieces(
         &mut self,
-        pieces: &mut Pieces,
+        pieces: &mut Pieces<'_>,
         task: &mut Context<'_>,
     ) -> Poll<Result<(), Gone>> {
         loop {
@@ -555,7 +578,15 @@ impl<T: Transport> Connection<T> {
                         return Poll::Ready(Err(gone));
                     }
                     let was_open = !self.is_half_closed;
-                    self.poll_ahead(task)?;
+                    match pieces.feed {
+                        Some(feed) if feed.wants_more() => {
+                            if self.poll_body(feed, task)? {
+                                continue;
+                            }
+                        }
+                        Some(feed) if !feed.is_over() => {}
+                        _ => self.poll_ahead(task)?,
+                    }
                     let is_due = was_open || self.deadline.is_over();
                     if !self.is_half_closed || self.is_blocked || pieces.probes == 0 || !is_due {
                         return Poll::Pending;
@@ -586,7 +617,13 @@ impl<T: Transport> Connection<T> {
             self.origin.peer
         );
         let response = Response::sentence(status, reason);
-        let after = self.respond(&Method::GET, Version::Http11, response, true);
+        let request = Request {
+            method: &Method::GET,
+            version: Version::Http11,
+            closes: true,
+            feed: None,
+        };
+        let after = self.respond(request, response);
         if let After::Close { .. } = after.await {
             self.close(true).await;
         }

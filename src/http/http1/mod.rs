@@ -11,4 +11,6 @@ mod output;
 pub mod parse;
 
 pub(super) use body::Stream;
+#[cfg(test)]
+pub(super) use body::TestFeed;
 pub(super) use connection::serve;
