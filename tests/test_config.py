@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benches import configuration
 
-from fanbus import WebSocketConfig
+from fanbus import Bus, WebSocketConfig, _core
 from fanbus.banner import Counts, render, url
 from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
@@ -162,6 +163,13 @@ def test_one_process_has_one_worker() -> None:
     assert (forced.single_process, forced.workers) == (True, 1)
 
 
+def test_a_name_for_the_bus_may_be_as_long_as_a_bus_takes() -> None:
+    name = f"test-{os.getpid()}-".ljust(64, "x")
+    assert settings(bus_name=name).bus_name == name
+    with Bus.open(name, size=64 * 1024) as bus:
+        _core.remove_bus(bus.name, although_used=True)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -174,6 +182,8 @@ def test_one_process_has_one_worker() -> None:
         ({"workers": "2"}, "workers='2'"),
         ({"host": ""}, "host=''"),
         ({"host": 1}, "host=1"),
+        ({"bus_name": "a" * 65}, "bus_name='aaa"),
+        ({"environment": {"FANBUS_BUS_NAME": ".hidden"}}, "FANBUS_BUS_NAME=.hidden"),
         ({"debug": "yes"}, "debug='yes'"),
         ({"prot": 1}, "prot= is not an option. Did you mean port?"),
         ({"uds": "a.sock", "fd": 3}, "uds and fd are both given"),

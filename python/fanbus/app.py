@@ -42,6 +42,8 @@ __all__ = ["Fanbus"]
 # The user's function, given back unchanged, so that decorators can be stacked.
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
+# A bus's name has 64 bytes at most, and ends with the server's place: `-65535`, `-uds-01234567`.
+_MOST_OF_BUS_NAME = 64 - 13
 _BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -474,4 +476,4 @@ def _readable_name(name: str) -> str:
     if name == "__main__":
         main = getattr(sys.modules.get("__main__"), "__file__", None)
         name = Path(main).stem if main else "app"
-    return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:100] or "app"
+    return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:_MOST_OF_BUS_NAME] or "app"

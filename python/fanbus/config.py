@@ -296,8 +296,8 @@ class Settings:
         None,
         Text(
             "NAME",
-            "letters, digits, dots, dashes and underscores, at most 100, not a dot at first",
-            r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}",
+            "letters, digits, dots, dashes and underscores, at most 64, not a dot at first",
+            r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
         ),
         "name of the bus",
         group=_BUS,
