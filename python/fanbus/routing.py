@@ -75,8 +75,8 @@ class Decorators(ABC):
         the disk for the rest.
 
         `stream_body=True`: the handler is called before the body is read, and reads it itself with
-        `async for piece in request.stream()`, or `for` in a `def`. The body may then be of any size,
-        unless the route has a `max_body_size` of its own; 64 KiB of it are read ahead.
+        `async for piece in request.stream()`, or `for` in a `def`. The body may then be of any
+        size, unless the route has a `max_body_size` of its own; 64 KiB of it are read ahead.
 
         `described` is for the OpenAPI document: `tags`, `responses`,
         `deprecated`, `include_in_schema`.
@@ -113,6 +113,7 @@ class Decorators(ABC):
         self, path: str, *, name: str | None = None, **described: Unpack[Described]
     ) -> Callable[[_Function], _Function]:
         """`route` for GET and HEAD."""
+        _check_path(path, "get")
         return self.route(path, methods=("GET",), name=name, **described)
 
     def post(
@@ -125,6 +126,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
+        _check_path(path, "post")
         return self.route(
             path,
             methods=("POST",),
@@ -144,6 +146,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
+        _check_path(path, "put")
         return self.route(
             path,
             methods=("PUT",),
@@ -163,6 +166,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
+        _check_path(path, "patch")
         return self.route(
             path,
             methods=("PATCH",),
@@ -182,6 +186,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
+        _check_path(path, "delete")
         return self.route(
             path,
             methods=("DELETE",),

@@ -1,6 +1,7 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod access;
+mod body;
 mod budget;
 pub(crate) mod cache;
 mod compression;
@@ -17,7 +18,7 @@ pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
-mod host;
+pub mod host;
 pub mod http1;
 mod http2;
 pub(crate) mod incoming;
@@ -25,6 +26,8 @@ pub mod limits;
 mod linger;
 pub mod listener;
 mod missed;
+mod multipart;
+mod parameters;
 pub mod path;
 pub mod proxies;
 pub mod replies;

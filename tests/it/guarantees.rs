@@ -64,7 +64,7 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
         (
             "BODY_AHEAD_BYTES",
             "bytes of a body that wait for a handler that reads it piece by piece",
-            bytes(limits::BODY_AHEAD_BYTES),
+            format!("{} and one piece", bytes(limits::BODY_AHEAD_BYTES)),
         ),
         (
             "MAX_LINGER_BYTES",
