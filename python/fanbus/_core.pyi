@@ -450,6 +450,7 @@ class Worker:
         head_timeout: float = 10.0,
         body_timeout: float = 120.0,
         body_rate: int = 4096,
+        body_memory: int = 268_435_456,
         write_timeout: float = 60.0,
         tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
@@ -460,8 +461,9 @@ class Worker:
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
         arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
-        which `body_timeout` is a second longer. `proxies`: those whose X-Forwarded headers are
-        believed; None: nobody's. ValueError if one of them is no address or network.
+        which `body_timeout` is a second longer. `body_memory`: bytes of all request bodies that
+        are held in memory; above it they go to files. `proxies`: those whose X-Forwarded headers
+        are believed; None: nobody's. ValueError if one of them is no address or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
