@@ -181,7 +181,6 @@ impl Incoming {
                 break;
             }
             let piece = self.payload.take();
-            hold.shrink_to(0);
             self.received += piece.len();
             let offset = (self.received - piece.len()) as u64;
             let write = move || {
@@ -190,6 +189,8 @@ impl Incoming {
                 Ok(file)
             };
             file = Some(on_disk(write).await.map_err(no_disk)?);
+            // Not before it is written: on a slow disk many pieces would wait that nobody counts.
+            hold.shrink_to(0);
         }
         let rest = self.payload.take();
         let (in_file, len) = (self.received, self.received + rest.len());
