@@ -24,7 +24,7 @@ use super::outcome::{self, Host};
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
-use super::threads::Threads;
+use super::threads::{Threads, UserCode};
 use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
@@ -210,9 +210,11 @@ impl Worker {
             after: self.after.clone_ref(py),
         };
         let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, events)?;
-        let runs = Arc::clone(&host);
-        self.threads
-            .run_with(Arc::new(move |py, job| runs.run(py, job)));
+        let (runs, waits) = (Arc::clone(&host), Arc::clone(&self.events));
+        self.threads.run_with(UserCode {
+            run: Box::new(move |py, job| runs.run(py, job)),
+            loop_wants_lock: Box::new(move || waits.signal().is_raised()),
+        });
         let events = Arc::clone(&self.events);
         let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);
