@@ -181,7 +181,6 @@ impl Incoming {
                 break;
             }
             let piece = self.payload.take();
-            hold.shrink_to(0);
             self.received += piece.len();
             let offset = (self.received - piece.len()) as u64;
             let write = move || {
@@ -189,7 +188,9 @@ impl Incoming {
                 file.write_all_at(&piece, offset)?;
                 Ok(file)
             };
-            file = Some(on_disk(write).await.map_err(no_disk)?);
+            file = Some(on_disk(write).await.map_err(|error| no_disk(&error))?);
+            // Not before it is written: on a slow disk many pieces would wait that nobody counts.
+            hold.shrink_to(0);
         }
         let rest = self.payload.take();
         let (in_file, len) = (self.received, self.received + rest.len());
@@ -205,7 +206,7 @@ impl Incoming {
             back.copy_from_slice(&rest);
             Ok(Bytes::from(body))
         };
-        Ok((on_disk(read).await.map_err(no_disk)?, hold))
+        Ok((on_disk(read).await.map_err(|error| no_disk(&error))?, hold))
     }
 
     fn refuse(&self, why: Refusal) -> Poll<Option<Result<Bytes, PayloadError>>> {
@@ -263,7 +264,7 @@ impl Incoming {
     }
 }
 
-fn no_disk(error: io::Error) -> Refusal {
+fn no_disk(error: &io::Error) -> Refusal {
     let folder = std::env::temp_dir();
     log::error!(
         "cannot keep a request's body in {}: {error}",
