@@ -12,7 +12,8 @@ from fanbus.config import Settings
 
 __all__ = ["Counts", "render", "show"]
 
-_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+# Of each address that stands for every interface, those of this machine that can be opened.
+_EVERY_INTERFACE = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - compared
 _MIN_WIDTH = 54
 
 
@@ -41,7 +42,7 @@ def render(
     settings: Settings, port: int, counts: Counts, pid: int, *, network: str | None = None
 ) -> str:
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
-    everywhere = settings.host in _EVERY_INTERFACE
+    local = _EVERY_INTERFACE.get(_plain(settings.host), ())
     secure = settings.ssl_certfile is not None
     lines = [f"Fanbus v{_core.__version__}"]
     if settings.uds is not None:
@@ -49,11 +50,11 @@ def render(
     elif not port:
         lines.append("the Unix socket that it was given")
     else:
-        lines.append(url("127.0.0.1" if everywhere else settings.host, port, secure=secure))
-    if everywhere and settings.uds is None and port:
+        lines += [url(host, port, secure=secure) for host in local or (settings.host,)]
+    if local and settings.uds is None and port:
         if network:
             lines.append(url(network, port, secure=secure))
-        lines.append(f"(every interface, {settings.host} port {port})")
+        lines.append(f"(every interface, {_plain(settings.host)} port {port})")
     if secure:
         lines.append("(TLS: https and wss)")
     facts = [
@@ -72,14 +73,20 @@ def render(
 
 def url(host: str, port: int, *, secure: bool = False) -> str:
     """Something that can be clicked."""
+    host = _plain(host)
     name = f"[{host}]" if ":" in host else host
     scheme, usual = ("https", 443) if secure else ("http", 80)
     return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
 
 
+def _plain(host: str) -> str:
+    """Without the brackets that an IPv6 address has in a URL."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
 def _network_address(host: str) -> str | None:
     """The address that other machines would use. Asks the routing table; sends nothing."""
-    if host not in _EVERY_INTERFACE:
+    if _plain(host) not in _EVERY_INTERFACE:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

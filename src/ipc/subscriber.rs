@@ -64,6 +64,13 @@ impl Subscriber {
         next
     }
 
+    /// What [`Next::Lagged`] has just told was for nobody: it does not count as missed.
+    pub fn excuse(&self, missed: u64) {
+        if !self.bus.is_forked() {
+            self.bus.counters().has_not_missed(missed);
+        }
+    }
+
     /// The topic of the record that [`Subscriber::next`] returned last.
     pub fn topic(&self) -> &str {
         self.cursor.topic()

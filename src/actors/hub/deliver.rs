@@ -264,6 +264,9 @@ impl Hub {
     fn close_lagged(&mut self, missed: u64) {
         let reason = format!("this worker fell behind: up to {missed} messages were missed");
         let concerned: Vec<_> = self.topics.subscribers().collect();
+        if concerned.is_empty() {
+            self.subscriber.excuse(missed);
+        }
         for session in concerned {
             self.close(session, 1013, &reason, true);
         }
