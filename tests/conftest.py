@@ -137,6 +137,9 @@ _left_behind = pytest.StashKey[list[Path]]()
 def pytest_configure(config: pytest.Config) -> None:
     # Whoever stops the tests, such as `timeout`, stops their servers with them, as Ctrl+C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A background job of a shell ignores Ctrl+C, and so would the programs under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     config.stash[_before] = segments.all_of_ours()
     config.addinivalue_line(
         "markers", "supervised(why): needs several workers, and is left out of `make single`"

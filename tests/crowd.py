@@ -42,6 +42,8 @@ class Client:
         self.close_code: int | None = None
         """None while open; 1006 if the connection broke."""
 
+        self.close_reason = ""
+
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         """How many messages somebody waits for."""
 
@@ -130,6 +132,7 @@ class Client:
                     self._writer.write(encode(PONG, payload))
                 elif opcode == CLOSE:
                     code = struct.unpack(">H", payload[:2])[0] if payload else 1005
+                    self.close_reason = payload[2:].decode()
                     return
                 else:
                     self.notes.append(Note(opcode, len(payload), zlib.crc32(payload)))

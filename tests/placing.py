@@ -48,7 +48,7 @@ class Running:
     def ready(self) -> Running:
         def is_up() -> bool:
             assert self.process.poll() is None, self.log()
-            return "Ctrl+C ends it." in self.log()
+            return " serves " in self.log()
 
         wait_for(is_up, "the banner")
         return self

@@ -92,7 +92,7 @@ def test_it_runs_an_application_with_the_options_of_the_command_line(tmp_path: P
         )
     try:
         wait_for(lambda: "http://127.0.0.1:" in stderr.read_text(), "the banner")
-        assert "Processes 2" in stderr.read_text()
+        assert "with 2 processes" in stderr.read_text()
         assert len(children(process.pid)) == 2
     finally:
         process.send_signal(signal.SIGTERM)

@@ -84,7 +84,7 @@ class Application(Service):
         self.port = 0
 
     def wait_until_ready(self) -> None:
-        self.wait_to_say("Ctrl+C ends it.", stream=2)
+        self.wait_to_say(" serves ", stream=2)
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said(2))
         assert found is not None
         self.port = int(found[1])

@@ -232,7 +232,6 @@ def test_with_debug_the_traceback_is_in_the_answer(server: StartServer, path: st
     "request_bytes",
     [
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
@@ -242,6 +241,14 @@ def test_what_is_not_http_is_400(web: Server, request_bytes: bytes) -> None:
     with RawSocket(web.port) as raw:
         raw.write(request_bytes)
         assert raw.answer().status == 400
+
+
+def test_a_version_that_is_not_spoken_is_505(web: Server) -> None:
+    with RawSocket(web.port) as raw:
+        raw.write(b"GET / HTTP/9.9\r\n\r\n")
+        answer = raw.answer()
+        assert answer.status == 505
+        assert b"HTTP/1.1" in answer.body
 
 
 # Concurrency

@@ -236,3 +236,28 @@ def test_what_is_done_again_takes_no_more_memory(
             f"{count} times take so many bytes and objects, each time: {grown}; memory as before",
             REMEMBERED_S,
         )
+
+
+def test_topics_that_were_left_leave_no_memory_behind_however_many_names_there_were(
+    leaks: Server,
+) -> None:
+    sessions, cycles = 50, max(4, TIMES // 2)
+    with leaks.http() as http:
+
+        def cycle(number: int) -> int:
+            clients = [RawSocket(leaks.port) for _ in range(sessions)]
+            for client, raw in enumerate(clients):
+                raw.open(f"/many-topics/{number}-{client}")
+            for raw in clients:
+                assert raw.message() == "in"
+            for raw in clients:
+                with raw:
+                    raw.send(CLOSE, closing(1000))
+                    raw.closed()
+            return settled(http)["bytes"]
+
+        before = settled(http)["bytes"]
+        after = [cycle(number) - before for number in range(cycles)]
+        # 50,000 topics take 14 MB while they are there. Tables for some thousand stay.
+        assert max(after) < 1024 * 1024, after
+        assert after[-1] - after[1] < 64 * 1024 * cycles, after

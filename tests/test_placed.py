@@ -336,7 +336,7 @@ def test_a_log_that_nobody_reads_delays_no_request_and_says_what_it_lost(run: Ru
     one = run("--access-log", prefix=_with_stderr(writing), wait=False, pass_fds=[writing])
     os.close(writing)
     said = b""
-    while b"Ctrl+C ends it." not in said:
+    while b" serves " not in said or not said.endswith(b"\n"):
         said += os.read(reading, 65536)
     found = re.search(rb"http://127\.0\.0\.1:(\d+)", said)
     assert found is not None
@@ -397,8 +397,8 @@ def test_a_client_cannot_forge_a_line(run: Run, form: str) -> None:
 
 
 def test_the_level_hides_what_is_below_it(run: Run) -> None:
-    one = run("--log-level", "critical")
-    (worker,) = children(one.process.pid)
+    one = run("--log-level", "critical", wait=False)
+    (worker,) = wait_for(lambda: children(one.process.pid), "the worker")
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: children(one.process.pid) not in ([], [worker]), "a replacement")
     one.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -75,18 +76,9 @@ def busy_port() -> Iterator[int]:
 def test_the_banner_says_what_runs(server: StartServer) -> None:
     one = server("rooms", workers=2)
     assert one.segment.exists(), "the bus is named after the application and its port"
-    log = one.log()
-    for part in (
-        "Fanbus v",
-        f"http://127.0.0.1:{one.port}",
-        "HTTP handlers 7",
-        "WebSocket handlers 4",
-        "Turbo handlers 1",
-        "Processes 2",
-        "Debug off",
-        f"PID {one.pid}",
-    ):
-        assert part in log, part
+    (line,) = one.log().splitlines()
+    expected = rf"serves http://127\.0\.0\.1:{one.port} with 2 processes, .* PID {one.pid}\."
+    assert re.search(expected, line), line
     assert len(one.worker_pids()) == 2
     with one.http() as http:
         assert http.get("/pid").status_code == 200
@@ -446,10 +438,7 @@ def test_after_a_kill_the_next_server_starts_on_the_same_port(server: StartServe
 def test_one_process_serves_where_it_is_asked_for(server: StartServer) -> None:
     one = server("rooms", workers=4, environment={"FANBUS_SINGLE_PROCESS": "1"})
     assert children(one.pid) == []
-    assert one.log().startswith(
-        "[fanbus] Starting on Linux (single process).\n"
-        "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"
-    )
+    assert "Serving on Linux in a single process. Several workers need Linux." in one.log()
     with one.http() as http, RawSocket(one.port) as raw:
         assert http.get("/pid").json() == {"pid": one.pid}
         raw.open("/rooms/hall")

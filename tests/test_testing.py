@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -167,6 +168,24 @@ def test_a_server_has_real_workers() -> None:
         supervisor = server.pid
     assert app.state["lived"] == [], "what workers do to their memory is theirs"
     assert not any(is_alive(pid) for pid in (supervisor, *pids))
+
+
+def test_the_bus_of_a_server_goes_with_it_although_a_topic_retains_messages() -> None:
+    app = application()
+    app.topic("room:{room}", history=10)
+    before = set(Path("/dev/shm").glob(f"fanbus.{app.name}-*"))
+    for _ in range(2):
+        with TestServer(app, workers=1) as server:
+            own = Path(f"/dev/shm/fanbus.{app.name}-{server.port}")
+            assert own.exists()
+        assert not own.exists()
+    with TestServer(app, workers=1) as server:
+        own = Path(f"/dev/shm/fanbus.{app.name}-{server.port}")
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(FanbusError, match="ended with status -9"):
+            server.__exit__()
+    assert not own.exists()
+    assert set(Path("/dev/shm").glob(f"fanbus.{app.name}-*")) <= before
 
 
 def test_a_server_dies_with_its_test() -> None:

@@ -460,10 +460,11 @@ def test_a_plain_request_to_a_websocket_route_is_426(sockets: Server) -> None:
     assert answer.headers["upgrade"].lower() == "websocket"
 
 
-def test_an_upgrade_of_a_plain_route_is_404(raw: RawSocket) -> None:
+def test_an_upgrade_of_a_plain_route_is_answered_as_a_plain_request(raw: RawSocket) -> None:
+    """A server may leave a request for another protocol unheard (RFC 9110, section 7.8)."""
     answer = raw.upgrade("/http")
-    assert answer.status == 404
-    assert b"No WebSocket" in answer.body
+    assert answer.status == 200
+    assert raw.upgrade("/nothing").status == 404
 
 
 @pytest.mark.parametrize(

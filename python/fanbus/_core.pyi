@@ -1,6 +1,6 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -22,6 +22,7 @@ __all__ = [
     "Sink",
     "Subscription",
     "Tls",
+    "Upload",
     "WebSocket",
     "Worker",
     "__version__",
@@ -34,6 +35,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "open_descriptors",
     "remove_bus",
     "root_path",
     "to_json",
@@ -59,6 +61,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def open_descriptors() -> list[tuple[int, str]]:
+    """The sockets, pipes and event descriptors that this process has open, with what each leads
+    to."""
 
 @type_check_only
 class BenchSettings(TypedDict, total=False):
@@ -155,7 +161,10 @@ class Bus:
     @property
     def closed(self) -> bool: ...
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """Publishes a message; returns its offset. Any thread."""
+        """Publishes a message; returns its offset. Any thread.
+
+        Waits for hubs that are far behind and come on, for five seconds at most.
+        """
     def subscribe(
         self,
         topic: str,
@@ -199,6 +208,10 @@ class MemberDescription(TypedDict):
     missed: int
     woken: int
     woke: int
+    waits: int
+    """How often a publish has waited for the hubs of a server."""
+    waited_micros: int
+    """Microseconds of that."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -328,6 +341,7 @@ class Router:
         arguments: Sequence[str | None],
         place: str,
         max_body_size: int | None,
+        stream_body: bool = False,
         turbo: bool = False,
         cache_ttl: float | None = None,
     ) -> int:
@@ -436,6 +450,9 @@ class Worker:
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
+    def withhold(self, descriptors: Sequence[int]) -> None:
+        """A process that is forked from this one does not get these descriptors, as it gets no
+        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
@@ -446,6 +463,12 @@ class Worker:
     def has_stopped_listening(self) -> bool:
         """Whether this worker's descriptor of the listener has been closed, which it is after the
         queue was emptied."""
+    def busy(self) -> int:
+        """How many handlers run, at least, or wait for a thread; whether or not their client is
+        still there."""
+    def under_way(self) -> list[tuple[str, int, float]]:
+        """The handlers that run: of each route, how many, and how long the oldest one does, in
+        seconds."""
     def shut_down(self, grace: float, linger: float, on_stopped: Callable[[], None]) -> None:
         """Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and
         keeps connections without a request for `linger` seconds, at most half of `grace`.
@@ -629,9 +652,22 @@ class WebSocket:
     def unsubscribe(self, topic: str) -> None:
         """From here on this client no longer gets what is published to the topic."""
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """To everybody on the topic except this client. Returns the offset on the bus."""
+        """To everybody on the topic except this client. Returns the offset on the bus.
+
+        May wait as `Fanbus.publish` does.
+        """
 
 @final
+class Upload:
+    """Pieces of the body of a request. `fanbus.uploads` makes an iterator of it."""
+
+    def take(self) -> bytes | None:
+        """The next piece, b"" at the end, or None if there is nothing yet."""
+    def wait(self) -> bytes | None:
+        """The next piece, b"" at the end. Waits for it on this thread."""
+    def ring(self, future: Future[None]) -> None:
+        """Has the event loop give the future a result when there is something to take."""
+
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
@@ -691,6 +727,13 @@ class Request:
         """The body as str (UTF-8). HTTPError 400 if it is not."""
     def bytes(self) -> Any:
         """The body."""
+    def stream(self) -> Any:
+        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in
+        an asynchronous one.
+
+        A route with `stream_body=True` gets them as they come, and raises HTTPError 413, 408 or 400
+        for a body that is too large, too slow, or broken off. Any other route has read the body
+        before, and gets it in one piece."""
     def form(self) -> Any:
         """The fields and files of a form, as `fanbus.Form`. HTTPError 415 if the body is none, 400
         if its text is not UTF-8."""

@@ -1,4 +1,4 @@
-"""What the server says on stderr when it really listens."""
+"""What the server says when it really listens: a frame on a terminal, a line in a log."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
-from fanbus import _core
+from fanbus import _core, descriptors, streams
 from fanbus.config import Settings
+from fanbus.logs import logger
 
-__all__ = ["Counts", "render", "show"]
+__all__ = ["Counts", "line", "render", "show", "url"]
 
 # Of each address that stands for every interface, those of this machine that can be opened.
 _EVERY_INTERFACE = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - compared
@@ -27,15 +28,30 @@ class Counts:
 
 
 def show(settings: Settings, port: int, counts: Counts, pid: int) -> None:
-    """Writes the banner to stderr; plain ASCII where the terminal knows no more."""
+    """Writes the banner to stderr, if that is a terminal and its log is for people; plain ASCII
+    where the terminal knows no more. Otherwise the log gets one line."""
     stream: TextIO = sys.stderr
-    text = render(settings, port, counts, pid, network=_network_address(settings.host))
+    network = _network_address(settings.host)
+    is_for_people = settings.log_config is None and settings.log_format != "json"
+    if not (is_for_people and stream.isatty()):
+        logger.info("%s", line(settings, port, pid, network=network))
+        return
+    text = render(settings, port, counts, pid, network=network)
     try:
         text.encode(stream.encoding or "ascii")
     except UnicodeEncodeError:
         text = text.translate(str.maketrans("┌┐└┘─│·", "++++-|-"))
-    stream.write(text)
-    stream.flush()
+    streams.say(text)
+
+
+def line(settings: Settings, port: int, pid: int, *, network: str | None = None) -> str:
+    """The same in one sentence, for a log."""
+    where = " and ".join(_addresses(settings, port, network))
+    workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
+    return (
+        f"Fanbus {_core.__version__} serves {where} with {workers}, up to "
+        f"{_connections():,} connections each. PID {pid}."
+    )
 
 
 def render(
@@ -44,16 +60,8 @@ def render(
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
     local = _EVERY_INTERFACE.get(_plain(settings.host), ())
     secure = settings.ssl_certfile is not None
-    lines = [f"Fanbus v{_core.__version__}"]
-    if settings.uds is not None:
-        lines.append(f"unix:{settings.uds}")
-    elif not port:
-        lines.append("the Unix socket that it was given")
-    else:
-        lines += [url(host, port, secure=secure) for host in local or (settings.host,)]
+    lines = [f"Fanbus v{_core.__version__}", *_addresses(settings, port, network)]
     if local and settings.uds is None and port:
-        if network:
-            lines.append(url(network, port, secure=secure))
         lines.append(f"(every interface, {_plain(settings.host)} port {port})")
     if secure:
         lines.append("(TLS: https and wss)")
@@ -61,6 +69,7 @@ def render(
         (f"HTTP handlers {counts.http}", f"Processes {settings.workers}"),
         (f"WebSocket handlers {counts.websocket}", f"Debug {'on' if settings.debug else 'off'}"),
         (f"Turbo handlers {counts.turbo}", f"PID {pid}"),
+        (f"Connections {_connections():,} each", ""),
     ]
     width = max(_MIN_WIDTH, *(len(line) + 4 for line in lines))
     left = width // 2
@@ -69,6 +78,24 @@ def render(
     body += [""]
     framed = (f"│{line:<{width}}│" for line in body)
     return "\n".join(["", f"┌{'─' * width}┐", *framed, f"└{'─' * width}┘", "Ctrl+C ends it.", ""])
+
+
+def _addresses(settings: Settings, port: int, network: str | None) -> list[str]:
+    """Where the server can be reached."""
+    if settings.uds is not None:
+        return [f"unix:{settings.uds}"]
+    if not port:
+        return ["the Unix socket that it was given"]
+    local = _EVERY_INTERFACE.get(_plain(settings.host), ())
+    secure = settings.ssl_certfile is not None
+    found = [url(host, port, secure=secure) for host in local or (settings.host,)]
+    if local and network:
+        found.append(url(network, port, secure=secure))
+    return found
+
+
+def _connections() -> int:
+    return descriptors.connections(descriptors.raise_limit())
 
 
 def url(host: str, port: int, *, secure: bool = False) -> str:

@@ -105,9 +105,14 @@ class Bus:
     def publish(self, topic: str, message: str | Buffer) -> int:
         """Publishes to everybody on the topic: subscriptions of any process, clients of a server.
 
-        Returns its offset, its number in the one order of the bus. Never waits for readers.
-        ValueError if the topic or the message is not allowed (empty, too long), TypeError if the
-        message is neither str nor bytes, BusError if the bus is closed or was opened before a fork.
+        Returns its offset, its number in the one order of the bus. ValueError if the topic or the
+        message is not allowed (empty, too long), TypeError if the message is neither str nor bytes,
+        BusError if the bus is closed or was opened before a fork.
+
+        Never waits for subscriptions: one that falls behind gets `Lagged`. The workers of a server
+        are waited for while they come on and are an eighth of the ring or of the log behind, so
+        that a burst reaches all clients: for five seconds at most, and for one that stands still
+        (it is stopped) a tenth of a second, once.
         """
         return self._core.publish(topic, message)
 
@@ -212,8 +217,8 @@ class Subscription:
     Both a plain and an asynchronous iterator of records: `for record in subscription` blocks its
     thread, `async for` its coroutine only. It ends when it, or its bus, is closed.
 
-    Nobody waits for a slow reader. One that was overtaken gets `Lagged`, which says by how much,
-    instead of the next record; iterating goes on behind the gap.
+    Nobody waits for a slow subscription. One that was overtaken gets `Lagged`, which says by how
+    much, instead of the next record; iterating goes on behind the gap.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fanbus import _core, server, surroundings
+from fanbus import _core, server, signals, streams, surroundings
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
 from fanbus.bench import options as bench_options
@@ -26,13 +26,14 @@ __all__ = ["load", "main"]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    streams.open_missing()
     options = _parser().parse_args(words)
     try:
         status = int(options.run(options))
         sys.stdout.flush()
         return status
     except StartError as error:
-        sys.stderr.write(f"fanbus: {error}\n")
+        streams.say(f"fanbus: {error}\n")
         return error.status
     except BrokenPipeError:
         # Who read has gone, as `head` does. Without this, Python complains once more at its end.
@@ -43,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     settings, values = server.settle(arguments.given(options, OPTIONS), origin="command line")
     surroundings.enter(settings)
+    signals.quieten()
     app = load(options.app, settings.app_dir, factory=settings.factory)
     server.serve(app, settings, values)
     return 0

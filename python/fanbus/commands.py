@@ -37,7 +37,8 @@ MISSED     messages that were overwritten before it had read them, while anybody
            had subscribed to something: the most that its subscribers can have missed
 BEHIND     messages that it has still to look at; -: nobody there reads
 WOKEN      how often another process has woken it, which sleeps while there is nothing
-WOKE       how often it has woken another process"""
+WOKE       how often it has woken another process
+WAITED     how long it has waited, while it published, for readers to come on"""
 
 
 def add_to(commands: Any) -> None:
@@ -247,7 +248,7 @@ def _show(options: Namespace) -> int:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
         sys.stdout.write("\n")
-        counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE")
+        counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
         head = ("PID", "ROLE", *counts, "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
@@ -279,6 +280,7 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
         "-" if behind is None else str(behind),
         str(member["woken"]),
         str(member["woke"]),
+        f"{member['waited_micros'] / 1e6:.1f}s",
         _command(member["pid"]),
     )
 

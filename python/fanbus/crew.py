@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KILL_AFTER_GRACE_S", "Crew", "Death"]
 
-# A worker ends itself when its grace time is over, and what hooks and the application do at the end
-# has had its second each; this is for one that cannot.
-KILL_AFTER_GRACE_S = 5.0
+# A worker ends itself when its grace time is over, and hooks, tasks, the application's own end and
+# exit functions have had a second each; this is for one that cannot.
+KILL_AFTER_GRACE_S = 8.0
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import warnings
 
+from fanbus import streams
 from fanbus.logs import logger
 
 __all__ = ["fork", "manner", "warn_of_threads"]
@@ -16,9 +16,7 @@ __all__ = ["fork", "manner", "warn_of_threads"]
 def fork() -> int:
     """As `os.fork`; what this process has written, only this one has."""
     # Or each child would write what stands in the buffers once more.
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    streams.flush()
     with warnings.catch_warnings():
         # Python 3.12 warns of threads; `warn_of_threads` has done so, by name.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -14,6 +14,7 @@ from typing import Any
 from fanbus._core import Session
 from fanbus.handlers import is_async_itself
 from fanbus.logs import log_error
+from fanbus.pool import for_future
 
 __all__ = ["Hook", "Hooks"]
 
@@ -70,7 +71,8 @@ class Hooks:
             else:
                 if self._threads is None:  # made in the worker: threads do not survive a fork
                     self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fanbus-hook")
-                await asyncio.get_running_loop().run_in_executor(self._threads, hook, session)
+                call = for_future(hook)
+                await asyncio.get_running_loop().run_in_executor(self._threads, call, session)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
             client = session.client
             of = "an unknown client" if client is None else f"{client[0]}:{client[1]}"

@@ -12,6 +12,7 @@ import logging
 import logging.config
 import os
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -64,7 +65,7 @@ def configure(settings: Settings) -> None:
     if settings.access_log_file is not None:
         path = Path(settings.access_log_file).absolute()
         try:
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            handler = _File(path, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise StartError(
                 f"access_log_file={path} cannot be written: {error.strerror}."
@@ -102,11 +103,19 @@ def reopen() -> None:
             if isinstance(handler, logging.FileHandler):
                 handler.acquire()
                 try:
-                    if handler.stream is not None:  # else it opens with its first line
-                        handler.stream.close()
-                        handler.stream = handler._open()
+                    _reopen(handler)
+                except OSError as error:  # its directory is gone, say
+                    logger.error("%s stays as it is: %s.", handler.baseFilename, error.strerror)
                 finally:
                     handler.release()
+
+
+def _reopen(handler: logging.FileHandler) -> None:
+    if handler.stream is None:  # it opens with its first line
+        return
+    old, handler.stream = handler.stream, handler._open()
+    with contextlib.suppress(OSError):  # the disk is full
+        old.close()
 
 
 def log_error(where: str, error: BaseException) -> None:
@@ -122,6 +131,38 @@ def on_one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _File(logging.FileHandler):
+    """A file on a disk that may be full: the log says so once in a while, and what was lost."""
+
+    _lost = 0
+    _told_at: float | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._lost += 1
+        now = time.monotonic()
+        if self._told_at is None or now - self._told_at >= _SILENCE_S:
+            self._told_at = now
+            reason = error.strerror or error
+            logger.error("%s cannot be written: %s. Its lines are lost.", self.baseFilename, reason)
+
+    def flush(self) -> None:
+        """After each line. Raises OSError as long as the disk is full."""
+        super().flush()
+        if self._lost:
+            lost, self._lost, self._told_at = self._lost, 0, None
+            logger.warning(
+                "%s can be written again; about %d lines are missing.", self.baseFilename, lost
+            )
+
+
+# While a file cannot be written, the log says so once in this time.
+_SILENCE_S = 10.0
 
 
 class _Plain(logging.Formatter):

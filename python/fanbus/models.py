@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import re
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, get_args, is_typeddict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, get_args, is_typeddict
 
 from fanbus.exceptions import HTTPError, Problem, ValidationError
 
-__all__ = ["Decoder", "decoder", "has_model", "is_model", "plain", "schemas", "simpler"]
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["Decoder", "decoder", "has_model", "is_model", "plain", "schemas", "way"]
 
 _MOST_PROBLEMS = 1000
 """A body has room for millions, and the answer would be many times as large as it."""
@@ -26,58 +31,166 @@ _MOST_PROBLEMS = 1000
 
 def is_model(value: Any) -> bool:
     """Whether a handler may return it as it is."""
-    return not isinstance(value, type) and _is_model_class(type(value))
-
-
-def simpler(value: Any) -> Any:
-    """What JSON itself has no word for as something simpler, or as JSON that is bytes. TypeError if
-    nobody has a word for it.
-
-    What is inside of it may need the same; Rust asks again, and knows how deep that may go.
-    """
     kind = type(value)
-    pydantic = getattr(kind, "__pydantic_serializer__", None)
-    if pydantic is not None:
-        text: bytes = pydantic.to_json(value, by_alias=True)
-        return text
-    if hasattr(kind, "__struct_fields__"):
-        struct: bytes = importlib.import_module("msgspec").json.encode(value, enc_hook=_plain)
-        return struct
-    return _plain(value)
+    return _is_model_class(kind) or way(kind) in ("mapping", "row")
 
 
 def plain(value: Any) -> Any:
-    """What JSON has no word for as something simpler, for another encoder than ours. TypeError if
-    nobody has a word for it."""
+    """What JSON has no word for as something simpler, for an encoder that is not ours. TypeError if
+    nobody has a word for it.
+
+    What is inside of it may need the same: the encoder asks again.
+    """
     if hasattr(type(value), "__struct_fields__"):
         return importlib.import_module("msgspec").to_builtins(value, enc_hook=_plain)
     return _plain(value)
 
 
-def _plain(value: Any) -> Any:
-    """Something simpler that says the same."""
-    from datetime import date, time  # here and below: only who sends one pays for them
+def way(kind: type) -> str:
+    """How the values of a type that JSON has no word for are written. "other": not at all, or by
+    `plain` alone.
+
+    It is the one place that decides it. Our encoder asks once for each type.
+    """
+    if _is_pydantic_class(kind):
+        return "pydantic"
+    if hasattr(kind, "__struct_fields__"):
+        return "msgspec"
+    if hasattr(kind, "__dataclass_fields__"):
+        return "dataclass"
+    return _way_of_standard(kind) or _way_of_packages(kind) or "other"
+
+
+def _way_of_standard(kind: type) -> str | None:
+    from datetime import date, datetime, time, timedelta  # only who sends one pays for these
     from decimal import Decimal
     from enum import Enum
     from uuid import UUID
 
-    if hasattr(type(value), "__pydantic_serializer__"):
-        return type(value).__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: getattr(value, field.name) for field in fields}
-    if isinstance(value, (date, time)):  # a datetime is a date
-        return value.isoformat()
-    if isinstance(value, (UUID, Decimal)):
-        return str(value)
+    if kind in (date, datetime, time):
+        return kind.__name__
+    if issubclass(kind, (date, time)):
+        return "isoformat"  # which may be its own
+    if issubclass(kind, timedelta):
+        return "timedelta"
+    if kind is UUID:
+        return "uuid"
+    if issubclass(kind, (UUID, Decimal)):
+        return "str"
+    if issubclass(kind, Enum):
+        # A class may say itself what its members' values are; it takes the longer way.
+        inherited = inspect.getattr_static(kind, "value", None) is Enum.__dict__["value"]
+        return "enum" if inherited else "other"
+    if issubclass(kind, (set, frozenset)):
+        return "set"
+    return None
+
+
+def _way_of_packages(kind: type) -> str | None:
+    """Of values that packages make, which are loaded if there is one."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and issubclass(kind, numpy.generic):
+        ways = {numpy.bool_: "bool", numpy.integer: "int", numpy.floating: "float"}
+        # A length of time is an integer to numpy.
+        found = [ways[each] for each in ways if issubclass(kind, each)]
+        return found[0] if found and not issubclass(kind, numpy.timedelta64) else None
+    rows = sys.modules.get("sqlalchemy.engine")
+    if rows is not None and issubclass(kind, rows.Row):
+        return "row"
+    # What dict() reads as a mapping: those of Python itself, and rows of asyncpg and sqlite3.
+    if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
+        return "mapping"
+    return None
+
+
+def field_names(kind: Any) -> list[str]:
+    """Those of a dataclass, in their order."""
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def msgspec_encode() -> Callable[[Any], bytes]:
+    """What writes a struct of msgspec, or a list of some."""
+    encode: Callable[[Any], bytes] = (
+        importlib.import_module("msgspec").json.Encoder(enc_hook=_plain).encode
+    )
+    return encode
+
+
+def pydantic_lists(kind: Any) -> Callable[..., bytes] | None:
+    """What writes lists of a model of pydantic, each as `to_json` of its own serializer writes it.
+    None if pydantic has nothing for them."""
+    config = getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None)
+    try:
+        adapter = importlib.import_module("pydantic").TypeAdapter(list[kind], config=config)
+        to_json: Callable[..., bytes] = adapter.serializer.to_json
+    except Exception:  # noqa: BLE001 - then each is written by itself, which says what is wrong
+        return None
+    return to_json
+
+
+def _plain(value: Any) -> Any:
+    """Something simpler that says the same."""
+    kind = type(value)
+    found = way(kind)
+    if found == "pydantic":
+        return kind.__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
+    if found == "dataclass":
+        return {name: getattr(value, name) for name in field_names(kind)}
+    if found in _SIMPLER:
+        return _SIMPLER[found](value)
+    return _rare(value)
+
+
+def _rare(value: Any) -> Any:
+    from enum import Enum
+
     if isinstance(value, Enum) and not isinstance(value.value, bytes):
         return value.value
-    if isinstance(value, (set, frozenset)):
-        return list(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.datetime64, numpy.timedelta64)):
+        # Python's own have microseconds.
+        micros = value.astype(value.dtype.kind + "8[us]").item()
+        if not isinstance(micros, int) and micros is not None:
+            return micros
+        raise ValueError(f"JSON has no {value!r}: send null or text instead")
     raise TypeError(
         f"Object of type {type(value).__name__} is not JSON serializable. Turn it into dict, list, "
         "str, a number, a date, a UUID, an enum, a dataclass, or a model of msgspec or pydantic."
     )
+
+
+def _duration(value: timedelta) -> str:
+    """ISO 8601, as pydantic writes it."""
+    micros = abs(value) // type(value)(microseconds=1)
+    days, micros = divmod(micros, 86_400_000_000)
+    seconds, micros = divmod(micros, 1_000_000)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    date = f"{days}D" * (days > 0)
+    time = f"{hours}H" * (hours > 0) + f"{minutes}M" * (minutes > 0)
+    if micros:
+        time += f"{seconds}.{micros:06}".rstrip("0") + "S"
+    elif seconds or not (date or time):
+        time += f"{seconds}S"
+    return ("-" if value.days < 0 else "") + "P" + date + ("T" + time) * (time != "")
+
+
+_SIMPLER: dict[str, Callable[[Any], Any]] = {
+    "date": lambda value: value.isoformat(),
+    "datetime": lambda value: value.isoformat(),
+    "time": lambda value: value.isoformat(),
+    "isoformat": lambda value: value.isoformat(),
+    "timedelta": _duration,
+    "uuid": str,
+    "str": str,
+    "enum": lambda value: _rare(value),
+    "set": list,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "mapping": dict,
+    "row": lambda value: dict(value._mapping),
+}
+"""What `plain` makes of values, by their way."""
 
 
 # What is received

@@ -9,7 +9,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "for_future"]
+
+
+def for_future(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for a thread whose outcome a future takes.
+
+    A future refuses a StopIteration, and whoever awaits it would wait for ever. As in a coroutine
+    (PEP 479), a RuntimeError takes its place.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except StopIteration as error:
+            raise RuntimeError("A function on a thread raised StopIteration.") from error
+
+    return call
 
 
 class Pool:
@@ -24,7 +41,7 @@ class Pool:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="fanbus-around")
         context = contextvars.copy_context()
-        call = functools.partial(context.run, function, *arguments, **named)
+        call = functools.partial(context.run, for_future(function), *arguments, **named)
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def close(self) -> None:

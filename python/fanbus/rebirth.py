@@ -11,7 +11,6 @@ the old workers (`fanbus.caretaker`).
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from fanbus import origin
+from fanbus import origin, signals, streams
 
 __all__ = ["fall_back", "guard", "inherited", "is_guarded", "settled", "start_anew", "wrong_script"]
 
@@ -147,10 +146,7 @@ def _execute(
     os.lseek(saved, 0, os.SEEK_SET)
     for number in (*descriptors, saved):
         os.set_inheritable(number, True)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
+    streams.flush()
     if origin.WORKING_DIRECTORY is not None:
         os.chdir(origin.WORKING_DIRECTORY)
     os.execve(command[0], command, origin.environment(state=saved))  # noqa: S606 - our own
@@ -160,6 +156,7 @@ def _disarm() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     if signal.getsignal(signal.SIGALRM) is _too_late:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signals.quieten()
     if sys.excepthook is _on_exception:
         sys.excepthook = sys.__excepthook__
     atexit.unregister(_at_exit)

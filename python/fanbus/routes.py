@@ -102,6 +102,8 @@ class HttpRoute(Route):
     """For so many seconds; None: as long as the worker lives."""
     described: Description = field(default_factory=Description)
     """What the OpenAPI document says of it besides."""
+    stream_body: bool = False
+    """The handler reads the body itself, piece by piece."""
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Served:
@@ -120,6 +122,7 @@ class HttpRoute(Route):
             arguments=handler.arguments,
             place=where,
             max_body_size=self.max_body_size,
+            stream_body=self.stream_body,
             turbo=self.is_turbo,
             cache_ttl=self.cache_ttl,
         )
@@ -133,6 +136,11 @@ class HttpRoute(Route):
             raise RouteError(
                 f"Handler {where} takes a body, but serves {', '.join(bodyless)}, which has none. "
                 "Use POST, PUT or PATCH, or take the values from the query."
+            )
+        if self.stream_body and "body" in places:
+            raise RouteError(
+                f"Handler {where} takes a body that is read and checked before it is called, and "
+                "its route says stream_body=True. Leave one of them out."
             )
         if self.is_turbo and places & {"header", "cookie"}:
             raise RouteError(

@@ -55,6 +55,7 @@ class Decorators(ABC):
         methods: Iterable[str] = ("GET",),
         name: str | None = None,
         max_body_size: int | None = None,
+        stream_body: bool = False,
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """Serves HTTP requests to a path, by default GET (which answers HEAD too).
@@ -71,7 +72,13 @@ class Decorators(ABC):
         `url_for`; by default it is the function's. `max_body_size`: bytes that the body of a
         request may have (413 above it, before the handler is called); None: that of the
         application, 16 MiB by default. A multipart form takes memory for 1 MiB of it at most, and
-        the disk for the rest. `described` is for the OpenAPI document: `tags`, `responses`,
+        the disk for the rest.
+
+        `stream_body=True`: the handler is called before the body is read, and reads it itself with
+        `async for piece in request.stream()`, or `for` in a `def`. The body may then be of any size,
+        unless the route has a `max_body_size` of its own; 64 KiB of it are read ahead.
+
+        `described` is for the OpenAPI document: `tags`, `responses`,
         `deprecated`, `include_in_schema`.
 
         Raises RouteError if the path or the handler's signature cannot work.
@@ -89,7 +96,14 @@ class Decorators(ABC):
         def decorate(function: _Function) -> _Function:
             named = _named(function, name)
             self._declare(
-                HttpRoute(path, *named, tuple(verbs), max_body_size, described=description)
+                HttpRoute(
+                    path,
+                    *named,
+                    tuple(verbs),
+                    max_body_size,
+                    stream_body=stream_body,
+                    described=description,
+                )
             )
             return function
 
@@ -107,11 +121,17 @@ class Decorators(ABC):
         *,
         name: str | None = None,
         max_body_size: int | None = None,
+        stream_body: bool = False,
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
         return self.route(
-            path, methods=("POST",), name=name, max_body_size=max_body_size, **described
+            path,
+            methods=("POST",),
+            name=name,
+            max_body_size=max_body_size,
+            stream_body=stream_body,
+            **described,
         )
 
     def put(
@@ -120,11 +140,17 @@ class Decorators(ABC):
         *,
         name: str | None = None,
         max_body_size: int | None = None,
+        stream_body: bool = False,
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
         return self.route(
-            path, methods=("PUT",), name=name, max_body_size=max_body_size, **described
+            path,
+            methods=("PUT",),
+            name=name,
+            max_body_size=max_body_size,
+            stream_body=stream_body,
+            **described,
         )
 
     def patch(
@@ -133,11 +159,17 @@ class Decorators(ABC):
         *,
         name: str | None = None,
         max_body_size: int | None = None,
+        stream_body: bool = False,
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
         return self.route(
-            path, methods=("PATCH",), name=name, max_body_size=max_body_size, **described
+            path,
+            methods=("PATCH",),
+            name=name,
+            max_body_size=max_body_size,
+            stream_body=stream_body,
+            **described,
         )
 
     def delete(
@@ -146,11 +178,17 @@ class Decorators(ABC):
         *,
         name: str | None = None,
         max_body_size: int | None = None,
+        stream_body: bool = False,
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
         return self.route(
-            path, methods=("DELETE",), name=name, max_body_size=max_body_size, **described
+            path,
+            methods=("DELETE",),
+            name=name,
+            max_body_size=max_body_size,
+            stream_body=stream_body,
+            **described,
         )
 
     def turbo_route(

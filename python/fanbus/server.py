@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, logs, probe, rebirth, spare, surroundings
+from fanbus import _core, descriptors, logs, probe, rebirth, signals, spare, streams, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import BusError, FanbusError, StartError
@@ -82,6 +82,7 @@ def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str
 
 def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
     """`app.run`: what hinders the start ends the process, with a sentence."""
+    streams.open_missing()
     try:
         for name in ("app_dir", "factory"):
             if given.get(name) is not None:
@@ -92,8 +93,7 @@ def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
         surroundings.enter(settings)
         serve(app, settings, values)
     except StartError as error:
-        sys.stderr.write(f"fanbus: {error}\n")
-        sys.stderr.flush()
+        streams.say(f"fanbus: {error}\n")
         raise SystemExit(error.status) from None
 
 
@@ -110,6 +110,8 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     check_tls(settings)
     check_document(app)
     probe.answer()
+    signals.quieten()
+    descriptors.raise_limit()
     spare.serve_if_called(app, settings)
     asked = values["workers"].value
     if settings.debug and asked > 1:
@@ -225,8 +227,4 @@ def leave_bus(bus: _core.Bus, settings: Settings, *, keeps: bool) -> None:
 
 def _announce_single_process() -> None:
     system = {"Darwin": "macOS"}.get(platform.system(), platform.system() or os.name)
-    sys.stderr.write(
-        f"[fanbus] Starting on {system} (single process).\n"
-        "[fanbus] Multi-worker mode needs SO_REUSEPORT (Linux).\n"
-    )
-    sys.stderr.flush()
+    logs.logger.info("Serving on %s in a single process. Several workers need Linux.", system)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import invocation, origin, signals
+from fanbus import invocation, origin, signals, streams
 from fanbus.forking import fork
 from fanbus.invocation import Invocation
 
@@ -188,9 +188,7 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
         why = "".join(traceback.format_exception(type(error), error, _of_the_application(error)))
     os.write(report, worker.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK])
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    streams.flush()
     os._exit(worker.STARTING_FAILED)
 
 

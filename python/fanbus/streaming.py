@@ -9,18 +9,23 @@ asked for. An iterator that fails breaks the connection off, so that the client 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from fanbus._core import Sink
 
-__all__ = ["start"]
+__all__ = ["start", "under_way"]
 
 # Synchronous iterators that may be asked at a time in one worker; further ones wait.
 _THREADS = 40
 
 OnError = Callable[[str, BaseException], object]
+
+
+# Those that have not come to their end, with their loop, their label and their beginning.
+_running: dict[Producer, tuple[asyncio.AbstractEventLoop, str, float]] = {}
 
 
 class Producer(Protocol):
@@ -46,8 +51,21 @@ def start(
         producer = _Awaited(iterator, sink, on_error, label)
     else:
         producer = _Asked(iterator, sink, on_error, label)
+    _running[producer] = (loop, label, time.monotonic())
     loop.call_soon_threadsafe(producer.begin)
     return producer
+
+
+def under_way(loop: asyncio.AbstractEventLoop) -> list[tuple[str, int, float]]:
+    """The streams of this loop whose iterators have not come to their end: of each label, how many,
+    and how long the oldest one runs, in seconds."""
+    now = time.monotonic()
+    found: dict[str, tuple[int, float]] = {}
+    for its_loop, label, since in list(_running.values()):
+        if its_loop is loop:
+            count, oldest_s = found.get(label, (0, 0.0))
+            found[label] = (count + 1, max(oldest_s, now - since))
+    return [(label, count, oldest_s) for label, (count, oldest_s) in found.items()]
 
 
 class _Awaited:
@@ -90,7 +108,10 @@ class _Awaited:
         finally:
             self._is_asking = False
             self._sink.end(failed)
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                _running.pop(self, None)
 
     async def _ask(self) -> None:
         async for piece in self._iterator:
@@ -151,6 +172,7 @@ class _Asked:
         self._is_running = False
         self._is_at_its_end = future.result()
         if self._is_at_its_end:
+            _running.pop(self, None)
             return
         if self._is_over:
             self._run(self._close)

@@ -23,11 +23,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core, banner, logs, origin, rebirth, signals, spare, worker
+from fanbus import _core, banner, children, logs, origin, rebirth, signals, spare, worker
 from fanbus.changes import Changes
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
 from fanbus.developing import Developing
 from fanbus.exceptions import StartError
+from fanbus.exiting import flush_files
 from fanbus.forking import manner, warn_of_threads
 from fanbus.health import LOOK_S, Vigil
 from fanbus.invocation import Invocation
@@ -96,15 +97,16 @@ class Supervisor:
         """Returns after a clean end. StartError if the server cannot start."""
         logs.set_role("supervisor")
         state = rebirth.inherited()
-        if state is None:
-            self._port, bound = open_listeners(self._settings)
-            self._crew.listen_on(bound)
-        else:
-            self._resume(state)
-        with self._or_the_caretaker():
-            self._bus = self._open_bus()
-        with self._signals.caught() as caught:  # also while leaving: a second Ctrl+C leaves nothing
+        # Until nothing is left: whenever a signal comes, no segment and no worker stays.
+        with self._signals.caught() as caught:
             self._selector.register(caught, selectors.EVENT_READ, self._on_signal)
+            if state is None:
+                self._port, bound = open_listeners(self._settings)
+                self._crew.listen_on(bound)
+            else:
+                self._resume(state)
+            with self._or_the_caretaker():
+                self._bus = self._open_bus()
             try:
                 with self._or_the_caretaker():
                     self._prepare(state)
@@ -122,6 +124,7 @@ class Supervisor:
             self._developing = self._watch_files(state or {})
         # The workers share what is there now; a collection would copy it into each.
         loop_factory(self._settings.loop)
+        flush_files()  # or each worker would write at its end what stands in the buffers
         gc.collect()
         gc.freeze()
         self._begin(state)
@@ -248,6 +251,8 @@ class Supervisor:
         if self._developing is not None:
             self._developing.close()
         self._selector.close()
+        self._signals.let_go()
+        children.disown()
         logs.set_role(f"worker {slot.index}")
         worker.main(
             self._app,
@@ -458,6 +463,7 @@ class Supervisor:
         actions: dict[int, Callable[[], object]] = {
             signal.SIGINT: self._end,
             signal.SIGTERM: self._end,
+            signal.SIGQUIT: self._end,
         }
         if self._end_by is None:
             actions |= {
@@ -465,6 +471,7 @@ class Supervisor:
                 signal.SIGTTIN: self._add_worker,
                 signal.SIGTTOU: self._remove_worker,
                 signal.SIGUSR1: self._reopen_logs,
+                signal.SIGUSR2: self._has_no_usr2,
             }
         return actions
 
@@ -473,6 +480,9 @@ class Supervisor:
             self._end()
         else:
             self._reloading.begin()
+
+    def _has_no_usr2(self) -> None:
+        logger.info("SIGUSR2 has no meaning for this server. For new code send SIGHUP.")
 
     def _reopen_logs(self) -> None:
         logs.reopen()

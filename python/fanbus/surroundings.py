@@ -8,6 +8,7 @@ import fcntl
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,8 +109,11 @@ def pid_file(name: str | None) -> Iterator[None]:
     owner = os.getpid()
     descriptor = _locked(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{owner}\n".encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{owner}\n".encode())
+        except OSError as error:
+            raise StartError(f"pid_file={path} cannot be written: {error.strerror}.") from None
         yield
     finally:
         if os.getpid() == owner:
@@ -125,6 +129,9 @@ def _locked(path: Path) -> int:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise StartError(f"pid_file={path} cannot be written: {error.strerror}.") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # at the end it would be removed
+            os.close(descriptor)
+            raise StartError(f"pid_file={path} is not a regular file.")
         try:
             # A lock of the process, not of the description: workers must not inherit it.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

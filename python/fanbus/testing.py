@@ -8,6 +8,8 @@ need httpx and websockets: `pip install 'fanbus[testing]'`.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -26,7 +28,7 @@ from weakref import WeakKeyDictionary
 from fanbus import _core, worker
 from fanbus.app import Fanbus
 from fanbus.config import Settings
-from fanbus.exceptions import FanbusError, StartError
+from fanbus.exceptions import BusError, FanbusError, StartError
 from fanbus.listeners import open_listeners
 
 try:
@@ -175,6 +177,7 @@ class TestServer(_Client):
         self.pid = 0
         """The supervisor's, while it runs."""
         self._folder: TemporaryDirectory[str] | None = None
+        self._bus_name = ""
 
     def log(self) -> str:
         """What the server has said so far on stdout and stderr."""
@@ -212,12 +215,15 @@ class TestServer(_Client):
             text = self.log().strip()
             self._clean()
             raise StartError(text or f"The server ended with status {status}.", status=status)
+        self._bus_name = f"{self.app.name}-{int(port)}"
         return int(port)
 
     def _stop(self) -> None:
         if self.pid:
             os.kill(self.pid, signal.SIGTERM)
             status = self._wait()
+            if status:
+                self._remove_bus()
             text = self.log()
             self._clean()
             if status:
@@ -233,6 +239,15 @@ class TestServer(_Client):
             if time.monotonic() > end:
                 os.kill(self.pid, signal.SIGKILL)
                 end += _PATIENCE_S
+            time.sleep(0.005)
+
+    def _remove_bus(self) -> None:
+        """Of a server that was killed. Its workers die with it, and have the bus until then."""
+        end = time.monotonic() + _PATIENCE_S
+        segment = Path(f"/dev/shm/fanbus.{self._bus_name}")  # noqa: S108 - that is where it is
+        while segment.exists() and time.monotonic() < end:
+            with contextlib.suppress(BusError):
+                _core.remove_bus(self._bus_name)
             time.sleep(0.005)
 
     def _clean(self) -> None:
@@ -338,9 +353,18 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
-        from fanbus import logs, origin
+        from fanbus import children, logs, origin
         from fanbus.supervisor import Supervisor
 
+        class ForTests(Supervisor):
+            """Nobody comes back to a port that was free for one test: its bus is removed, whatever
+            `app.topic` retains on it."""
+
+            def _keeps_history(self) -> bool:
+                return False
+
+        atexit._clear()  # what the test has registered is its own
+        children.disown()
         origin.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -353,7 +377,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
         def on_ready(port: int) -> None:
             os.write(report, f"{port}\n".encode())
 
-        Supervisor(app, settings, on_ready=on_ready).run()
+        ForTests(app, settings, on_ready=on_ready).run()
         status = 0
     except StartError as error:
         status = error.status

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import logging
 import os
 import random
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, access, logs, origin
+from fanbus import _core, access, children, logs, origin, signals, streaming
 from fanbus.background import Background
 from fanbus.exceptions import StartError
+from fanbus.exiting import end_process
+from fanbus.leftovers import cancel_all, cancel_own
 from fanbus.logs import log_error, logger
 from fanbus.loops import Run, new_event_loop
 from fanbus.pool import Pool
@@ -69,6 +69,10 @@ _IO_REST_S = 1.0
 # The last line of defence, after Rust's own grace time is over.
 _EXTRA_GRACE_S = 1.0
 
+# How often the end looks whether handlers still run, and when it says that it waits for them.
+_LOOK_S = 0.01
+_PATIENCE_S = 1.0
+
 # A client that keeps its connection may be about to ask. The end of a server waits for so long.
 _LINGER_S = 0.5
 
@@ -91,14 +95,19 @@ def serve(
     on_ready: Callable[[_core.Worker, asyncio.AbstractEventLoop], None],
     also: Mapping[signal.Signals, Callable[[], None]] | None = None,
     on_end: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None] | None = None,
-) -> None:
+    private: Iterable[int] = (),
+) -> float:
     """Serves until one of the signals comes, and everything in flight is finished.
 
     A second signal ends it at once. On one of `leave_on`, it takes its time for clients that have
     kept a connection. `also` says what to do on others. `listener` is closed here.
     `on_ready` is called when connections are being accepted. `on_end` is given what begins the end,
-    to be called on the loop: for who serves in a thread, where no signals arrive.
+    to be called on the loop: for who serves in a thread, where no signals arrive. `private` are
+    descriptors of this process that handlers' children do not get.
+
+    Returns the seconds that are left of the grace time, at least one.
     """
+    before = set(_core.open_descriptors())
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
@@ -143,9 +152,12 @@ def serve(
                 loop.add_signal_handler(number, way_out.begin)
             for number in leave_on:
                 loop.add_signal_handler(number, way_out.leave)
-            if end_on:
+            if end_on:  # a process of our own: what it has opened until here is ours
                 for number, action in {signal.SIGUSR1: logs.reopen, **(also or {})}.items():
                     loop.add_signal_handler(number, action)
+                children.restore_signals([*end_on, *leave_on])
+                opened = set(_core.open_descriptors()) - before
+                core.withhold([*(number for number, _ in opened), *private])
             if not await application.begin():  # connections wait in the accept queue meanwhile
                 run.stop()
                 return
@@ -158,14 +170,18 @@ def serve(
         ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
+        # In the order of docs/howto/around.md: what is used is closed after what uses it.
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
         _finish_hooks(loop, app)
+        cancel_own(loop, _EXTRA_GRACE_S)
         if running is not None and ending is not None:
             running.end(loop, ending.rest_s())
-        _finish(loop)  # what handlers do at last may still publish
+        with signals.quiet_afterwards() if end_on else contextlib.nullcontext():
+            cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
         pool.close()
         app._worker = None
         log.close()
+    return ending.rest_s()
 
 
 class _Ending:
@@ -191,6 +207,8 @@ class _Ending:
         self._serves = False
         self._end_by: float | None = None
         """When the time for what is in flight is over. None: nobody has asked for the end."""
+        self._waiting: asyncio.Task[None] | None = None
+        """Waits for handlers, after the I/O thread has ended."""
         self._last_resort: asyncio.TimerHandle | None = None
         """Stops the loop if Rust does not say that it has ended."""
 
@@ -225,6 +243,14 @@ class _Ending:
         its own, and is not to be stopped by this one."""
         if self._last_resort is not None:
             self._last_resort.cancel()
+        for route, count, oldest_s in self._under_way():
+            logger.warning(
+                "%s of %s did not end in time and %s cut off, after %.1f s.",
+                _handlers(count).capitalize(),
+                route,
+                "is" if count == 1 else "are",
+                oldest_s,
+            )
 
     def rest_s(self) -> float:
         """The time that is left for the application's own end, from now on."""
@@ -234,7 +260,28 @@ class _Ending:
     def _shut_down(self) -> None:
         latest_s = self._grace_s + _EXTRA_GRACE_S
         self._last_resort = self._loop.call_later(latest_s, self._stop)
-        self._core.shut_down(self._grace_s, self._linger_s, self._stop)
+        self._core.shut_down(self._grace_s, self._linger_s, self._io_has_ended)
+
+    def _io_has_ended(self) -> None:
+        """No client is left. Handlers may still be at work, for one that has left before."""
+        self._waiting = self._loop.create_task(self._wait_for_handlers())
+
+    async def _wait_for_handlers(self) -> None:
+        assert self._end_by is not None
+        say_at = self._loop.time() + _PATIENCE_S
+        while self._core.busy() or streaming.under_way(self._loop):
+            now = self._loop.time()
+            if now >= self._end_by:
+                break
+            if now >= say_at:
+                say_at = self._end_by
+                for route, count, _ in self._under_way():
+                    logger.info("Waiting for %s of %s to end.", _handlers(count), route)
+            await asyncio.sleep(_LOOK_S)
+        self._stop()
+
+    def _under_way(self) -> list[tuple[str, int, float]]:
+        return [*self._core.under_way(), *streaming.under_way(self._loop)]
 
 
 def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
@@ -249,24 +296,8 @@ def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
         logger.warning("Some hooks did not end in %g s and were left.", _EXTRA_GRACE_S)
 
 
-def _finish(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancels the tasks that handlers have left, as `asyncio.run` does."""
-    try:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(
-                asyncio.wait_for(
-                    asyncio.gather(*tasks, return_exceptions=True), timeout=_EXTRA_GRACE_S
-                )
-            )
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    except (asyncio.TimeoutError, RuntimeError):
-        logger.warning("Some tasks did not end in %g s and were left.", _EXTRA_GRACE_S)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+def _handlers(count: int) -> str:
+    return "a handler" if count == 1 else f"{count} handlers"
 
 
 def main(
@@ -285,18 +316,14 @@ def main(
     if a fault, or the supervisor with SIGABRT, kills the process. Signals are still blocked here,
     and only Python's own handlers of the supervisor stand.
     """
-    status = CRASHED
+    status, limit_s = CRASHED, _EXTRA_GRACE_S
     try:
         faulthandler.enable(file=trace, all_threads=True)
-        status = _live(app, settings, listener, bus_name, report, supervisor_pid)
+        status, limit_s = _live(app, settings, listener, bus_name, report, supervisor_pid)
     except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
         logger.critical("The worker crashed.", exc_info=True)
     finally:
-        logging.shutdown()
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
+        end_process(status, limit_s)
 
 
 def _live(
@@ -306,7 +333,8 @@ def _live(
     bus_name: str,
     report: int,
     supervisor_pid: int,
-) -> int:
+) -> tuple[int, float]:
+    """Returns the exit status, and how long the exit functions may take."""
     reset_signals()
     die_with(supervisor_pid)
     ready = False
@@ -320,7 +348,7 @@ def _live(
 
     try:
         bus = _core.Bus.open(bus_name)
-        serve(
+        rest_s = serve(
             app,
             settings,
             bus,
@@ -328,6 +356,7 @@ def _live(
             end_on=(signal.SIGTERM,),
             leave_on=(LEAVE,),
             on_ready=on_ready,
+            private=(report,),
         )
         bus.close()
     except Exception as error:
@@ -335,8 +364,8 @@ def _live(
             raise
         text = str(error) if isinstance(error, StartError) else traceback.format_exc()
         os.write(report, FAILED + text.encode(errors="replace")[:32_000])
-        return STARTING_FAILED
-    return 0
+        return STARTING_FAILED, _EXTRA_GRACE_S
+    return 0, rest_s
 
 
 def reset_signals() -> None:

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Overflow;
 
+/// What a client is told, with 1013, that did not take what was sent to it.
+pub const CLIENT_TOO_SLOW: &str = "this client was too slow: messages were missed";
+
 /// What a session may do. One per route, shared by its sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {

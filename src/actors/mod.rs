@@ -6,6 +6,7 @@
 pub mod deflate;
 pub mod end_of_turn;
 pub mod event;
+pub mod forks;
 pub mod frame;
 pub mod hub;
 pub mod limits;

@@ -45,10 +45,9 @@ impl Pace {
         }
     }
 
-    /// Our own hub has read everything before `offset`. True: this worker should take in nothing
-    /// more from its clients for now, and the task is woken to ask again.
-    pub fn poll_must_wait(&mut self, offset: u64, task: &mut task::Context<'_>) -> bool {
-        self.bus.keep_pace(offset);
+    /// True: this worker should take in nothing more from its clients for now, and the task is woken to
+    /// ask again.
+    pub fn poll_must_wait(&mut self, task: &mut task::Context<'_>) -> bool {
         let far_back = self.bus.far_back();
         if far_back == self.far_back && self.stragglers.is_empty() {
             return false; // the usual turn: hardly anything was published since the last look
@@ -70,12 +69,20 @@ impl Pace {
 
     fn is_anybody_waited_for(&mut self, now: Instant) -> bool {
         let before = std::mem::take(&mut self.stragglers);
+        self.bus.wake_stragglers(self.far_back);
         for straggler in self.bus.stragglers(self.far_back) {
             let known = before.iter().find(|(other, _)| *other == straggler);
             let since = known.map_or(now, |(_, since)| *since);
             self.stragglers.push((straggler, since));
         }
-        let mut stragglers = self.stragglers.iter();
-        stragglers.any(|(_, since)| now.duration_since(*since) < PATIENCE)
+        let has_patience = |since: Instant| now.duration_since(since) < PATIENCE;
+        let (waited_for, given_up): (Vec<_>, Vec<_>) = self
+            .stragglers
+            .iter()
+            .partition(|(_, since)| has_patience(*since));
+        for (straggler, _) in given_up {
+            self.bus.give_up(straggler);
+        }
+        !waited_for.is_empty()
     }
 }

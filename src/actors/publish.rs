@@ -2,10 +2,10 @@
 
 use super::frame::{self, Kind};
 use super::topic::Topic;
-use crate::ipc::{Bus, Draft, PublishError};
+use crate::ipc::{Bus, Draft, PublishError, Published};
 
 /// Publishes to everybody on the topic, in every process; `left_out` is the key of a session of
-/// this worker that does not get it, or 0. Returns the offset.
+/// this worker that does not get it, or 0. Returns the offset. Waits for nobody.
 pub fn publish(
     bus: &Bus,
     topic: &Topic,
@@ -13,11 +13,41 @@ pub fn publish(
     payload: &[u8],
     left_out: u64,
 ) -> Result<u64, PublishError> {
-    bus.publish(&Draft {
+    let header = frame::message_header(kind, payload.len());
+    bus.publish(&draft(topic, kind, [&header, payload], left_out))
+}
+
+/// The same, unless a hub is so far behind that whoever can wait for it should: then `None`.
+pub fn publish_in_pace(
+    bus: &Bus,
+    topic: &Topic,
+    kind: Kind,
+    payload: &[u8],
+    left_out: u64,
+) -> Result<Option<u64>, PublishError> {
+    let header = frame::message_header(kind, payload.len());
+    bus.publish_in_pace(&draft(topic, kind, [&header, payload], left_out))
+}
+
+/// The same, after hubs that are far behind have come on. Blocks, for some seconds at most: not for the I/O
+/// thread, nor for a thread that it could wait for.
+pub fn publish_patiently(
+    bus: &Bus,
+    topic: &Topic,
+    kind: Kind,
+    payload: &[u8],
+    left_out: u64,
+) -> Result<Published, PublishError> {
+    let header = frame::message_header(kind, payload.len());
+    bus.publish_patiently(&draft(topic, kind, [&header, payload], left_out))
+}
+
+fn draft<'a>(topic: &'a Topic, kind: Kind, frame: [&'a [u8]; 2], left_out: u64) -> Draft<'a> {
+    Draft {
         topic: topic.as_str(),
         topic_hash: topic.hash(),
         flags: kind as u8,
         origin: left_out,
-        frame: [&frame::message_header(kind, payload.len()), payload],
-    })
+        frame,
+    }
 }

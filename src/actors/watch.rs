@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{self, Poll};
@@ -13,6 +14,7 @@ use std::task::{self, Poll};
 use atomic_waker::AtomicWaker;
 use tokio::net::unix::pipe;
 
+use super::forks::Withheld;
 use crate::ipc::Bus;
 
 /// What the runtime calls around every sleep of its thread.
@@ -64,6 +66,8 @@ impl Sleeper {
 pub struct Watch {
     /// The reading end of the bus's wake-up pipe.
     pipe: pipe::Receiver,
+    /// This copy of it is not the bus's own, which has given its copies up in a child by itself.
+    _withheld: Withheld,
     sleeper: Arc<Sleeper>,
 }
 
@@ -81,6 +85,7 @@ impl Watch {
     pub fn new(sleeper: Arc<Sleeper>) -> io::Result<Self> {
         let pipe = sleeper.bus.parker().fd().try_clone_to_owned()?;
         Ok(Self {
+            _withheld: Withheld::new([pipe.as_raw_fd()])?,
             pipe: pipe::Receiver::from_owned_fd(pipe)?,
             sleeper,
         })

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use actix_http::Method;
 use actix_http::body::BodySize;
 use actix_http::header::{HeaderName, REFERER, USER_AGENT};
-use actix_http::{RequestHead, Version};
 
+use super::head::Head;
 use super::proxies::Origin;
 
 /// Notes that may wait.
@@ -95,15 +96,12 @@ pub fn queue() -> (AccessLog, Notes) {
 
 impl AccessLog {
     /// A request begins. If it is dropped, its client has gone.
-    pub fn begin(&self, head: &RequestHead, origin: Origin) -> Begun {
+    pub fn begin(&self, method: &Method, head: &Head) -> Begun {
         let text = |name: HeaderName| {
-            let value = head
-                .headers()
-                .get(name)
-                .map_or(&b""[..], |it| it.as_bytes());
+            let value = head.get(&name).unwrap_or_default();
             value[..value.len().min(MOST_BYTES)].into()
         };
-        let target = head.uri.path_and_query().map_or("*", |it| it.as_str());
+        let target = head.target();
         let mut end = target.len().min(MOST_BYTES);
         while !target.is_char_boundary(end) {
             end -= 1;
@@ -115,14 +113,10 @@ impl AccessLog {
                 what: What::Request,
                 at: SystemTime::now(),
                 took: Duration::ZERO,
-                origin,
-                method: head.method.as_str().into(),
+                origin: head.origin(),
+                method: method.as_str().into(),
                 target: target[..end].into(),
-                version: match head.version {
-                    Version::HTTP_2 => "HTTP/2",
-                    Version::HTTP_11 => "HTTP/1.1",
-                    _ => "HTTP/1.0",
-                },
+                version: head.version.with_protocol(),
                 status: CLIENT_GONE,
                 bytes: None,
                 referer: text(REFERER),
@@ -206,18 +200,22 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::{HeadWriter, Version};
 
-    const DIRECT: Origin = Origin {
-        peer: None,
-        secure: false,
-    };
+    fn begin(log: &AccessLog) -> Begun {
+        let direct = Origin {
+            peer: None,
+            secure: false,
+        };
+        let head = HeadWriter::new("/", None, 0, 0).finish(Version::Http11, direct);
+        log.begin(&Method::GET, &head)
+    }
 
     #[test]
     fn what_does_not_fit_is_counted_and_nobody_waits() {
         let (log, notes) = queue();
         for _ in 0..MOST_NOTES + 5 {
-            log.begin(&RequestHead::default(), DIRECT)
-                .answered(200, BodySize::Sized(7));
+            begin(&log).answered(200, BodySize::Sized(7));
         }
         let (taken, lost) = notes.take(Duration::ZERO, usize::MAX);
         assert_eq!((taken.len(), lost), (MOST_NOTES, 5));
@@ -228,9 +226,9 @@ mod tests {
     #[test]
     fn a_client_that_went_and_a_websocket_have_notes_of_their_own() {
         let (log, notes) = queue();
-        drop(log.begin(&RequestHead::default(), DIRECT));
-        drop(log.begin(&RequestHead::default(), DIRECT).opened());
-        let open = log.begin(&RequestHead::default(), DIRECT).opened();
+        drop(begin(&log));
+        drop(begin(&log).opened());
+        let open = begin(&log).opened();
         open.closed(1001);
         log.end();
         let (taken, _) = notes.take(Duration::ZERO, usize::MAX);

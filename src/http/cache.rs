@@ -11,13 +11,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_http::header::{self, HeaderName, HeaderValue};
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use lru::LruCache;
 use sha1::{Digest, Sha1};
 use tokio::sync::Notify;
 
+use super::head::Head;
 use super::response::{Body, Response};
 use super::router::EndpointId;
 
@@ -77,14 +77,8 @@ impl Default for Cache {
 
 impl Cache {
     /// The answer to this request, or who asks for it.
-    pub(super) async fn find(
-        self: &Rc<Self>,
-        endpoint: EndpointId,
-        request: &HttpRequest,
-    ) -> Found {
-        let target = request.uri().path_and_query();
-        let target = target.map_or("/", |target| target.as_str());
-        self.look_up((endpoint.0, target.into())).await
+    pub(super) async fn find(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> Found {
+        self.look_up((endpoint.0, head.target().into())).await
     }
 
     async fn look_up(self: &Rc<Self>, key: Key) -> Found {

@@ -10,13 +10,16 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
-use actix_http::Method;
-use actix_http::body::{self, BodySize, BoxBody, MessageBody};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::encoding::Encoder;
-use actix_http::header::{self, ContentEncoding, HeaderMap, HeaderValue};
+use actix_http::header::{self, ContentEncoding, HeaderValue};
+use actix_http::{Method, ResponseHead};
 use actix_web::http::header::{AcceptEncoding, Encoding, EntityTag, Header};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+
+use super::request::WireRequest;
+use super::response::{WireBody, WireResponse};
+use super::sending::for_actix;
 
 /// Bodies below this hardly shrink, and fit a packet as they are.
 const SMALLEST: u64 = 1024;
@@ -50,8 +53,8 @@ pub(super) struct Compression {
 
 impl Compression {
     /// Compresses a response that is there, if it shrinks.
-    pub(super) fn whole(&self, response: HttpResponse, request: &HttpRequest) -> HttpResponse {
-        let size = match response.body().size() {
+    pub(super) fn whole(&self, response: WireResponse, request: &WireRequest) -> WireResponse {
+        let size = match response.body.size() {
             BodySize::Sized(size) => size,
             BodySize::None | BodySize::Stream => 0,
         };
@@ -63,26 +66,32 @@ impl Compression {
 
     /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
     /// is not there yet.
-    pub(super) fn stream(&self, response: HttpResponse, request: &HttpRequest) -> HttpResponse {
-        let response = response.map_body(|_, body| match body.size() {
-            BodySize::Stream => BoxBody::new(Turns { body, taken: 0 }),
-            BodySize::None | BodySize::Sized(_) => body, // HEAD
-        });
+    pub(super) fn stream(&self, mut response: WireResponse, request: &WireRequest) -> WireResponse {
+        response.body = match response.body {
+            WireBody::Flow(flow) => {
+                let body = BoxBody::new(flow);
+                WireBody::Boxed(BoxBody::new(Turns { body, taken: 0 }))
+            }
+            body => body, // HEAD
+        };
         self.compress(response, request, MOST_WITH_STREAMS)
     }
 
     fn compress(
         &self,
-        mut response: HttpResponse,
-        request: &HttpRequest,
+        mut response: WireResponse,
+        request: &WireRequest,
         most: usize,
-    ) -> HttpResponse {
-        let status = response.status().as_u16();
+    ) -> WireResponse {
+        let status = response.status.as_u16();
         let is_whole = matches!(status, 200 | 201 | 203 | 400..=599);
-        if !is_whole || !may_be_compressed(response.headers()) {
+        if !is_whole || !may_be_compressed(&response) {
             return response;
         }
-        let accepted = AcceptEncoding::parse(request).ok();
+        let offer = for_actix(&request.method, &request.head, |name| {
+            *name == header::ACCEPT_ENCODING
+        });
+        let accepted = AcceptEncoding::parse(&offer).ok();
         let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
         let known = match chosen {
             Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => {
@@ -90,46 +99,47 @@ impl Compression {
             }
             _ => None,
         };
-        let headers = response.headers_mut();
+        response.append(header::VARY, VARIES);
         let Some((encoding, place)) = known else {
-            headers.append(header::VARY, VARIES);
             return response;
         };
-        weaken(headers);
-        headers.remove(header::ACCEPT_RANGES);
-        if *request.method() == Method::HEAD {
-            headers.append(header::VARY, VARIES);
-            headers.insert(header::CONTENT_ENCODING, encoding.to_header_value());
-            return response.set_body(BoxBody::new(body::None::new()));
-        }
-        response.map_body(|head, body| {
-            let body = Encoder::response(encoding, head, body); // which says so in the head
-            BoxBody::new(Compressed {
+        weaken(&mut response);
+        response.remove(&header::ACCEPT_RANGES);
+        // The length that a handler states is that of the other bytes.
+        response.remove(&header::CONTENT_LENGTH);
+        response.insert(header::CONTENT_ENCODING, encoding.to_header_value());
+        let body = std::mem::replace(&mut response.body, WireBody::Nothing);
+        if request.method != Method::HEAD {
+            // It writes into this head what is in ours already.
+            let mut head = ResponseHead::new(response.status);
+            let body = Encoder::response(encoding, &mut head, body.boxed());
+            response.body = WireBody::Boxed(BoxBody::new(Compressed {
                 body,
                 _place: place,
-            })
-        })
+            }));
+        }
+        response
     }
 }
 
 /// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
-fn weaken(headers: &mut HeaderMap) {
-    let tag = headers.get(header::ETAG);
-    let tag = tag.and_then(|tag| EntityTag::from_str(tag.to_str().ok()?).ok());
+fn weaken(response: &mut WireResponse) {
+    let tag = response.text(&header::ETAG);
+    let tag = tag.and_then(|tag| EntityTag::from_str(tag).ok());
     let weak = tag.map(|tag| EntityTag::new_weak(tag.tag().to_owned()).to_string());
     if let Some(Ok(weak)) = weak.map(HeaderValue::try_from) {
-        headers.insert(header::ETAG, weak);
+        response.insert(header::ETAG, weak);
     }
 }
 
 /// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
-fn may_be_compressed(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let asks_not_to = text(header::CACHE_CONTROL).is_some_and(|it| it.contains("no-transform"));
-    if asks_not_to || headers.contains_key(header::CONTENT_ENCODING) {
+fn may_be_compressed(response: &WireResponse) -> bool {
+    let control = response.text(&header::CACHE_CONTROL);
+    let asks_not_to = control.is_some_and(|it| it.contains("no-transform"));
+    if asks_not_to || response.has(&header::CONTENT_ENCODING) {
         return false;
     }
-    let Some(kind) = text(header::CONTENT_TYPE) else {
+    let Some(kind) = response.text(&header::CONTENT_TYPE) else {
         return false;
     };
     let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use actix_http::RequestHead;
-
 use super::access::AccessLog;
-use super::proxies::{Origin, Proxies};
+use super::head::Head;
+use super::proxies::Proxies;
 
 /// See each field.
 #[derive(Clone, Debug)]
@@ -29,6 +28,8 @@ pub struct Config {
     pub keepalive: Option<KeepAlive>,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
+    /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
+    pub body_memory_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
@@ -79,12 +80,11 @@ impl KeepAlive {
 }
 
 impl Config {
-    /// Where a request comes from. `secure`: the connection has TLS.
-    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
-        let peer = head.peer_addr;
-        match &self.proxies {
-            Some(proxies) => proxies.origin(head, secure),
-            None => Origin { peer, secure },
+    /// Writes into the head where the request really comes from, if a trusted proxy says so.
+    pub(super) fn place(&self, head: &mut Head) {
+        if let Some(proxies) = &self.proxies {
+            let origin = proxies.origin(head);
+            (head.peer, head.secure) = (origin.peer, origin.secure);
         }
     }
 }
@@ -101,6 +101,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(60),
             keepalive: KeepAlive::after(60),
             max_body_bytes: 16 << 20,
+            body_memory_bytes: 256 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,
             max_requests: usize::MAX,

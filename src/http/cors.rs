@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse};
 
-use super::response::Response;
+use super::head::Head;
+use super::response::{Response, WireResponse};
+use super::websocket::handshake::only_value;
 use super::websocket::origin::{InvalidOrigin, Origins};
 
 /// What a preflight's answer depends on.
@@ -136,18 +137,15 @@ impl Cors {
     }
 
     /// What a request's origin may have of its answer. Kept until that is there.
-    pub(super) fn of(self: &Arc<Self>, headers: &HeaderMap) -> Crossing {
-        let mut values = headers.get_all(header::ORIGIN);
-        let origin = values.next().filter(|_| values.next().is_none());
+    pub(super) fn of(self: &Arc<Self>, head: &Head) -> Crossing {
         let allowed = match &self.origins {
             None => Some(EVERYBODY),
-            Some(list) => origin
+            Some(list) => only_value(head, &header::ORIGIN)
                 .filter(|origin| {
-                    let origin = origin.as_bytes();
                     list.iter()
                         .any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin))
                 })
-                .cloned(),
+                .and_then(|origin| HeaderValue::from_bytes(origin).ok()),
         };
         Crossing {
             cors: Arc::clone(self),
@@ -165,49 +163,46 @@ pub(super) struct Crossing {
 
 impl Crossing {
     /// The answer, if the request asks whether another one may be sent.
-    pub(super) fn preflight(&self, request: &HttpRequest) -> Option<HttpResponse> {
-        let asks = request.headers();
-        if *request.method() != Method::OPTIONS
-            || !asks.contains_key(header::ORIGIN)
-            || !asks.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    pub(super) fn preflight(&self, method: &Method, head: &Head) -> Option<WireResponse> {
+        if *method != Method::OPTIONS
+            || !head.has(&header::ORIGIN)
+            || !head.has(&header::ACCESS_CONTROL_REQUEST_METHOD)
         {
             return None;
         }
         if self.allowed.is_none() {
             let sentence = "Pages of this origin may not ask here.";
-            return Some(Response::sentence(StatusCode::FORBIDDEN, sentence).into_http());
+            return Some(Response::sentence(StatusCode::FORBIDDEN, sentence));
         }
-        let mut response = HttpResponse::NoContent().finish();
+        let mut response = Response::without_content(StatusCode::NO_CONTENT);
         let cors = &self.cors;
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
+        response.append(header::ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
         let wanted = || {
-            let wanted = asks.get(header::ACCESS_CONTROL_REQUEST_HEADERS)?;
-            let text = wanted.to_str().ok()?;
-            let is_list = text.split(',').all(|name| is_token(name.trim()));
-            is_list.then(|| wanted.clone())
+            let wanted = head.text(&header::ACCESS_CONTROL_REQUEST_HEADERS)?;
+            let is_list = wanted.split(',').all(|name| is_token(name.trim()));
+            HeaderValue::from_str(wanted).ok().filter(|_| is_list)
         };
         if let Some(allowed) = cors.headers.clone().or_else(wanted) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            response.append(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         }
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
-        headers.append(header::VARY, VARY_OF_PREFLIGHTS);
+        response.append(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
+        response.append(header::VARY, VARY_OF_PREFLIGHTS);
         Some(response)
     }
 
     /// Says in the answer who may read it. What the application has said itself stands.
-    pub(super) fn mark(self, headers: &mut HeaderMap) {
-        if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+    pub(super) fn mark(self, response: &mut WireResponse) {
+        if response.has(&header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             return;
         }
-        let is_preflight = headers.contains_key(header::ACCESS_CONTROL_MAX_AGE);
+        let is_preflight = response.has(&header::ACCESS_CONTROL_MAX_AGE);
         if self.cors.origins.is_some() && !is_preflight {
-            headers.append(header::VARY, VARY);
+            response.append(header::VARY, VARY);
         }
         let Some(allowed) = self.allowed else {
             return;
         };
-        let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
+        let mut set = |name: HeaderName, value: HeaderValue| response.insert(name, value);
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         if self.cors.credentials {
             set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);

@@ -10,15 +10,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_http::body::{BodySize, MessageBody};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::HeaderName;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::response::Response;
+use super::head::Head;
+use super::response::{Body as ResponseBody, Response, WireBody, WireResponse};
 use super::router::EndpointId;
 use super::service::{Worker, too_busy};
 use crate::actors::event::{Beginning, Position};
@@ -55,19 +55,17 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(super) async fn answer(
     worker: &Worker,
     endpoint: EndpointId,
-    mut response: Response,
-    request: &HttpRequest,
-) -> HttpResponse {
-    let empty = super::response::Body::Bytes(Bytes::new());
-    let stream = match std::mem::replace(&mut response.body, empty) {
-        super::response::Body::Events(stream) => *stream,
-        _ => return response.into_http(),
+    response: Response,
+    head: &Head,
+) -> WireResponse {
+    let (body, response) = response.split();
+    let stream = match body {
+        ResponseBody::Events(stream) => *stream,
+        body => return response.with_body(body).into_wire(),
     };
-    match open(worker, endpoint, stream, request).await {
-        Ok(body) => response
-            .into_http()
-            .set_body(actix_http::body::BoxBody::new(body)),
-        Err(refusal) => refusal.into_http(),
+    match open(worker, endpoint, stream, head).await {
+        Ok(body) => response.with_body(WireBody::Boxed(BoxBody::new(body))),
+        Err(refusal) => refusal.into_wire(),
     }
 }
 
@@ -75,7 +73,7 @@ async fn open(
     worker: &Worker,
     endpoint: EndpointId,
     stream: EventStream,
-    request: &HttpRequest,
+    head: &Head,
 ) -> Result<Body, Response> {
     let EventStream {
         topic,
@@ -85,8 +83,8 @@ async fn open(
         limits,
     } = stream;
     let bus = worker.bus.clone();
-    let id = request.headers().get(LAST_EVENT_ID);
-    let id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let id = head.get(&LAST_EVENT_ID);
+    let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
     let id = id.or(last_event_id).filter(|id| !id.is_empty());
     let reach = match &id {
         Some(id) => Some(Reach::From(behind(id, bus.epoch()))),

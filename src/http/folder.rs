@@ -10,11 +10,11 @@ use std::path::{Component, Path, PathBuf};
 use actix_files::NamedFile;
 use actix_http::header::{self, HeaderValue};
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse};
 use tokio::task::spawn_blocking;
 
 use super::path::Value;
-use super::response::Response;
+use super::request::WireRequest;
+use super::response::{Response, WireResponse};
 use super::sending;
 
 /// What is served for a path that ends with a slash.
@@ -34,8 +34,8 @@ impl Folder {
     pub(super) async fn answer(
         &self,
         value: Option<&Value>,
-        request: &HttpRequest,
-    ) -> HttpResponse {
+        request: &WireRequest,
+    ) -> WireResponse {
         let asked = match value {
             Some(Value::Str(asked)) => asked.as_str(),
             _ => "",
@@ -49,8 +49,7 @@ impl Folder {
             Ok(Some(file)) => {
                 let mut response = sending::named(file, None, request);
                 if let Some(value) = &self.cache_control {
-                    let headers = response.headers_mut();
-                    headers.insert(header::CACHE_CONTROL, value.clone());
+                    response.insert(header::CACHE_CONTROL, value.clone());
                 }
                 response
             }
@@ -65,7 +64,7 @@ impl Folder {
                         | io::ErrorKind::CrossesDevices // it would have left the folder
                 ) || error.raw_os_error() == Some(libc::ELOOP);
                 if !is_absent {
-                    log::error!("{}: cannot open the file: {error}", request.path());
+                    log::error!("{}: cannot open the file: {error}", request.head.path());
                 }
                 not_found(request)
             }
@@ -73,9 +72,9 @@ impl Folder {
     }
 }
 
-fn not_found(request: &HttpRequest) -> HttpResponse {
-    let sentence = format!("Nothing is served at {}", request.path());
-    Response::sentence(StatusCode::NOT_FOUND, sentence).into_http()
+fn not_found(request: &WireRequest) -> WireResponse {
+    let sentence = format!("Nothing is served at {}", request.head.path());
+    Response::sentence(StatusCode::NOT_FOUND, sentence)
 }
 
 /// The file's path in the folder. None: it leads elsewhere, or to what is hidden, as `.git` is.

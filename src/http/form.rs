@@ -12,13 +12,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::header::{CONTENT_TYPE, HeaderMap};
+use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use actix_multipart::{Field, Multipart, MultipartError};
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
 
-use super::incoming::{Incoming, Refusal, Share};
+use super::budget::{Budget, Hold};
+use super::head::Head;
+use super::incoming::{Incoming, Refusal};
 
 /// What is written to the file at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -100,26 +102,28 @@ pub(super) enum FormError {
 }
 
 /// Does the request announce a multipart form?
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(head: &Head) -> bool {
     const FORM: &[u8] = b"multipart/form-data";
-    let kind = headers.get(CONTENT_TYPE);
-    kind.and_then(|kind| kind.as_bytes().get(..FORM.len()))
+    let kind = head.get(&CONTENT_TYPE);
+    kind.and_then(|kind| kind.get(..FORM.len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }
 
-/// Reads a form to its end. `share` is told of what goes to the disk.
+/// Reads a form to its end. What is in memory of it is held in the budget; files go to the disk.
 pub(super) async fn read(
-    headers: &HeaderMap,
+    head: &Head,
     body: Incoming,
-    share: Option<Share>,
-) -> Result<Vec<Part>, FormError> {
+    budget: &Rc<Budget>,
+) -> Result<(Vec<Part>, Hold), FormError> {
     let why = body.why();
     let error = |error: MultipartError| told(&why, &error);
-    let mut form = Multipart::new(headers, body);
-    let mut reader = Reader {
-        share,
-        ..Reader::default()
-    };
+    let mut headers = HeaderMap::with_capacity(1);
+    let kind = head.get(&CONTENT_TYPE).map(HeaderValue::from_bytes);
+    if let Some(Ok(kind)) = kind {
+        headers.insert(CONTENT_TYPE, kind);
+    }
+    let mut form = Multipart::new(&headers, body);
+    let mut reader = Reader::new(budget);
     let mut parts = Vec::new();
     while let Some(field) = poll_fn(|task| Pin::new(&mut form).poll_next(task)).await {
         if parts.len() == MAX_PARTS {
@@ -127,7 +131,7 @@ pub(super) async fn read(
         }
         parts.push(reader.part(field.map_err(error)?, &why).await?);
     }
-    Ok(parts)
+    Ok((parts, reader.hold))
 }
 
 fn told(why: &Rc<Cell<Option<Refusal>>>, error: &MultipartError) -> FormError {
@@ -138,17 +142,25 @@ fn told(why: &Rc<Cell<Option<Refusal>>>, error: &MultipartError) -> FormError {
 }
 
 /// What is known of a request's parts so far.
-#[derive(Default)]
 struct Reader {
     memory_bytes: usize,
     /// None as long as everything is in memory.
     file: Option<Arc<File>>,
     file_bytes: u64,
-    /// None: nobody counts what the bodies of a connection hold.
-    share: Option<Share>,
+    /// Of the memory for bodies.
+    hold: Hold,
 }
 
 impl Reader {
+    fn new(budget: &Rc<Budget>) -> Self {
+        Self {
+            memory_bytes: 0,
+            file: None,
+            file_bytes: 0,
+            hold: Hold::new(budget),
+        }
+    }
+
     async fn part(
         &mut self,
         mut field: Field,
@@ -163,11 +175,15 @@ impl Reader {
         let mut is_in_file = false;
         while let Some(piece) = poll_fn(|task| Pin::new(&mut field).poll_next(task)).await {
             let piece = piece.map_err(|error| told(why, &error))?;
-            if !is_in_file && self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES {
-                if filename.is_none() {
+            if !is_in_file {
+                let is_too_much = self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES;
+                if is_too_much && filename.is_none() {
                     return Err(FormError::TextTooLarge);
                 }
-                is_in_file = true;
+                is_in_file = is_too_much || !self.hold.try_grow(piece.len());
+                if is_in_file && filename.is_none() {
+                    return Err(FormError::Refused(Refusal::Crowded));
+                }
             }
             held.extend_from_slice(&piece);
             if is_in_file && held.len() >= PIECE_BYTES {
@@ -207,9 +223,7 @@ impl Reader {
         let (file, bytes) = written.map_err(FormError::Disk)?;
         self.file = Some(file);
         self.file_bytes += len;
-        if let Some(share) = &self.share {
-            share.release(len as usize);
-        }
+        self.hold.shrink_to(self.memory_bytes);
         Ok(bytes)
     }
 }

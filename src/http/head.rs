@@ -1,34 +1,42 @@
 //! The head of a request, in one block of memory: a WebSocket keeps it as long as it lives.
 //!
-//! A table of headers takes kilobytes, and headers that borrow from what was read keep all of that.
-//! Here they are text again, as they came, and are looked through when somebody asks.
+//! A table of headers takes kilobytes, and headers that borrow from the read buffer keep all of that
+//! buffer alive. Here names and values lie one behind the other, in the order in which they came, each
+//! behind its lengths. Lookups walk from header to header, which is cheaper than a table for the few
+//! that a request needs. HTTP/1 and HTTP/2 both make it.
 
 use std::net::SocketAddr;
+use std::str;
 
-use actix_http::RequestHead;
 use actix_http::header::HeaderName;
 
 use super::proxies::Origin;
 use super::websocket::handshake::Headers;
 
+/// Bytes in front of each header: the length of its name, and that of its value.
+const LENGTHS: usize = 4;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Head {
-    /// A line for path and query, and one for each header, as in `name:value`. No part of them can
-    /// hold the end of a line.
-    lines: Box<[u8]>,
-    /// Who asks: the other end of the connection, or whom a trusted proxy names.
+    /// Path and query as they came, with the `?` between them; then the headers.
+    block: Box<[u8]>,
+    /// Where the path ends. It is UTF-8.
+    path_end: u32,
+    /// Where the target ends, and the headers begin.
+    target_end: u32,
+    /// The client's address: the other end of the connection, or the address that a trusted proxy gives.
     pub peer: Option<SocketAddr>,
-    /// It came over TLS.
+    /// The request came over TLS.
     pub secure: bool,
-    /// As HTTP counts them.
+    /// The version of HTTP.
     pub version: Version,
 }
 
 /// The version of HTTP that a request came in. One byte: a WebSocket keeps it.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Version {
-    /// HTTP/1.0, or older.
+    /// HTTP/1.0.
     Http10,
     /// HTTP/1.1.
     Http11,
@@ -45,66 +53,116 @@ impl Version {
             Self::Http2 => "2",
         }
     }
+
+    /// As an access log writes it: "HTTP/1.1".
+    pub fn with_protocol(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
 }
 
-impl From<actix_http::Version> for Version {
-    fn from(version: actix_http::Version) -> Self {
-        match version {
-            actix_http::Version::HTTP_2 => Self::Http2,
-            actix_http::Version::HTTP_11 => Self::Http11,
-            _ => Self::Http10,
+/// A head that is being made: the target first, then one header after the other.
+#[derive(Debug)]
+pub struct HeadWriter {
+    block: Vec<u8>,
+    path_end: u32,
+    target_end: u32,
+}
+
+impl HeadWriter {
+    /// A head for this path and query, percent-encoded as they came. `bytes` and `headers` are what the
+    /// headers will need, so that nothing is copied twice; a wrong number costs time only.
+    pub fn new(path: &str, query: Option<&str>, bytes: usize, headers: usize) -> Self {
+        let target = path.len() + query.map_or(0, |query| query.len() + 1);
+        let mut block = Vec::with_capacity(target + bytes + headers * LENGTHS);
+        block.extend_from_slice(path.as_bytes());
+        if let Some(query) = query {
+            block.push(b'?');
+            block.extend_from_slice(query.as_bytes());
+        }
+        Self {
+            block,
+            path_end: path.len() as u32,
+            target_end: target as u32,
+        }
+    }
+
+    /// Adds a header; its name becomes lower case. False if it is longer than a head may be.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let lengths = (u16::try_from(name.len()), u16::try_from(value.len()));
+        let (Ok(name_len), Ok(value_len)) = lengths else {
+            return false;
+        };
+        self.block.extend_from_slice(&name_len.to_ne_bytes());
+        self.block.extend_from_slice(&value_len.to_ne_bytes());
+        let at = self.block.len();
+        self.block.extend_from_slice(name);
+        self.block[at..].make_ascii_lowercase();
+        self.block.extend_from_slice(value);
+        true
+    }
+
+    /// The head, from a client that speaks this version.
+    pub fn finish(self, version: Version, origin: Origin) -> Head {
+        Head {
+            block: self.block.into_boxed_slice(),
+            path_end: self.path_end,
+            target_end: self.target_end,
+            peer: origin.peer,
+            secure: origin.secure,
+            version,
         }
     }
 }
 
 impl Head {
-    /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, origin: Origin) -> Self {
-        let path = head.uri.path();
-        let query = head.uri.query().unwrap_or_default();
-        let header_lens = head.headers().iter();
-        let header_lens = header_lens.map(|(name, value)| name.as_str().len() + value.len() + 2);
-        let len = path.len() + query.len() + 2 + header_lens.sum::<usize>();
-        let mut lines = Vec::with_capacity(len);
-        lines.extend_from_slice(path.as_bytes());
-        lines.push(b'?');
-        lines.extend_from_slice(query.as_bytes());
-        lines.push(b'\n');
-        for (name, value) in head.headers() {
-            lines.extend_from_slice(name.as_str().as_bytes());
-            lines.push(b':');
-            lines.extend_from_slice(value.as_bytes());
-            lines.push(b'\n');
-        }
-        debug_assert_eq!(lines.len(), len, "nothing is copied again, or left over");
-        Self {
-            lines: lines.into_boxed_slice(),
-            peer: origin.peer,
-            secure: origin.secure,
-            version: head.version.into(),
-        }
-    }
-
     /// The path as it was sent, percent-encoded.
-    pub fn path(&self) -> &[u8] {
-        split_at(self.first_line(), b'?').0
+    pub fn path(&self) -> &str {
+        str::from_utf8(&self.block[..self.path_end as usize]).expect("it was made of a str")
     }
 
-    /// What follows the `?`, percent-encoded, without it. Empty when there is none.
+    /// The text behind the `?`, percent-encoded, without it. Empty when there is none.
     pub fn query(&self) -> &[u8] {
-        split_at(self.first_line(), b'?').1
+        let query = &self.block[self.path_end as usize..self.target_end as usize];
+        query.strip_prefix(b"?").unwrap_or_default()
     }
 
-    /// Names, in lower case, and values. Several values of one name are in the order in which they
-    /// came.
-    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let lines = self.lines.split(|byte| *byte == b'\n').skip(1);
-        let lines = lines.filter(|line| !line.is_empty());
-        lines.map(|line| split_at(line, b':'))
+    /// Path and query, as they were sent.
+    pub fn target(&self) -> &str {
+        str::from_utf8(&self.block[..self.target_end as usize]).expect("it was made of two str")
     }
 
-    fn first_line(&self) -> &[u8] {
-        split_at(&self.lines, b'\n').0
+    /// Names, in lower case, and values, in the order in which they came.
+    pub fn headers(&self) -> Fields<'_> {
+        Fields(&self.block[self.target_end as usize..])
+    }
+
+    /// The first value of a header.
+    pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        let name = name.as_str().as_bytes();
+        self.headers()
+            .find_map(|(other, value)| (other == name).then_some(value))
+    }
+
+    /// The first value of a header, if it is text.
+    pub fn text(&self, name: &HeaderName) -> Option<&str> {
+        str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// Whether there is such a header.
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Where the request comes from.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            peer: self.peer,
+            secure: self.secure,
+        }
     }
 }
 
@@ -112,61 +170,79 @@ impl Headers for Head {
     fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
         let name = name.clone();
         self.headers()
-            .filter(move |(other, _)| *other == name.as_str().as_bytes())
-            .map(|(_, value)| value)
+            .filter_map(move |(other, value)| (other == name.as_str().as_bytes()).then_some(value))
     }
 }
 
-/// What stands before the first `mark` and what behind it.
-fn split_at(text: &[u8], mark: u8) -> (&[u8], &[u8]) {
-    let at = text.iter().position(|byte| *byte == mark);
-    let at = at.expect("a head is written with its marks");
-    (&text[..at], &text[at + 1..])
+/// The headers of a [`Head`], one after the other.
+#[derive(Clone, Debug)]
+pub struct Fields<'h>(&'h [u8]);
+
+impl<'h> Iterator for Fields<'h> {
+    type Item = (&'h [u8], &'h [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (lengths, rest) = self.0.split_first_chunk::<LENGTHS>()?;
+        let [a, b, c, d] = *lengths;
+        let (name, rest) = rest.split_at(u16::from_ne_bytes([a, b]).into());
+        let (value, rest) = rest.split_at(u16::from_ne_bytes([c, d]).into());
+        self.0 = rest;
+        Some((name, value))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
+    use actix_http::header::{COOKIE, HOST};
 
     use super::*;
 
-    fn head(target: &'static str, headers: &[(HeaderName, &'static [u8])]) -> Head {
-        let mut head = RequestHead::default();
-        head.uri = target.parse().expect("a good target");
-        let mut map = HeaderMap::new();
+    fn head(path: &str, query: Option<&str>, headers: &[(&[u8], &[u8])]) -> Head {
+        let mut head = HeadWriter::new(path, query, 0, 0);
         for (name, value) in headers {
-            let value = HeaderValue::from_bytes(value).expect("a good value");
-            map.append(name.clone(), value);
+            assert!(head.add(name, value));
         }
-        *head.headers_mut() = map;
         let origin = Origin {
             peer: None,
             secure: false,
         };
-        Head::new(&head, origin)
+        head.finish(Version::Http11, origin)
     }
 
     #[test]
     fn path_and_query_are_as_they_were_sent() {
-        let asked = head("/a%20b:c?d=1?&e=%0A", &[]);
-        assert_eq!(asked.path(), b"/a%20b:c");
+        let asked = head("/a%20b:c", Some("d=1?&e=%0A"), &[]);
+        assert_eq!(asked.path(), "/a%20b:c");
         assert_eq!(asked.query(), b"d=1?&e=%0A");
+        assert_eq!(asked.target(), "/a%20b:c?d=1?&e=%0A");
         assert_eq!(asked.headers().count(), 0);
-        assert_eq!(head("/", &[]).query(), b"");
+        assert_eq!(head("/", None, &[]).query(), b"");
+        assert_eq!(head("/", Some(""), &[]).target(), "/?");
     }
 
     #[test]
     fn headers_keep_every_value_and_every_byte_of_it() {
-        let sent: &[(HeaderName, &[u8])] = &[
-            (HOST, b"[::1]:5000"),
-            (COOKIE, b"a=1"),
-            (COOKIE, b"b=\xFC\t:"),
-            (COOKIE, b""),
-        ];
-        let head = head("/", sent);
+        let head = head(
+            "/",
+            None,
+            &[
+                (b"Host", b"[::1]:5000"),
+                (b"cookie", b"a=1"),
+                (b"COOKIE", b"b=\xFC\t:"),
+                (b"Cookie", b""),
+            ],
+        );
         let values = |name| Headers::values(&head, &name).collect::<Vec<_>>();
         assert_eq!(values(HOST), [b"[::1]:5000"]);
         assert_eq!(values(COOKIE), [&b"a=1"[..], b"b=\xFC\t:", b""]);
-        assert_eq!(head.headers().count(), 4);
+        let names: Vec<_> = head.headers().map(|(name, _)| name).collect();
+        assert_eq!(names, [&b"host"[..], b"cookie", b"cookie", b"cookie"]);
+    }
+
+    #[test]
+    fn a_header_longer_than_any_head_is_not_added() {
+        let mut head = HeadWriter::new("/", None, 0, 0);
+        assert!(!head.add(b"a", &vec![b'x'; 1 << 16]));
+        assert!(head.add(b"a", &vec![b'x'; (1 << 16) - 1]));
     }
 }

@@ -1,27 +1,8 @@
 //! The `Host` of a request: what it may consist of.
 
-use actix_http::Uri;
-use actix_http::header::{self, HeaderMap};
-
-/// Whether the host, if there is one, can be one, and is that of the target, if that names one: a proxy
-/// might go by the other (RFC 9112, 3.2 and 3.2.2). Who sends anything else is refused.
-pub(super) fn has_possible_host(target: &Uri, headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else {
-        return true;
-    };
-    let named = target.authority();
-    is_host(host.as_bytes())
-        && named.is_none_or(|named| {
-            named
-                .as_str()
-                .as_bytes()
-                .eq_ignore_ascii_case(host.as_bytes())
-        })
-}
-
 /// A name or an address, with or without a port, or nothing. What ends it for another reader, as a slash
 /// or a space, is none (RFC 3986, 3.2.2).
-fn is_host(value: &[u8]) -> bool {
+pub(super) fn is_host(value: &[u8]) -> bool {
     let marks = b"-._~:[]%!$&'()*+,;=";
     let mut bytes = value.iter();
     bytes.all(|byte| byte.is_ascii_alphanumeric() || marks.contains(byte))

@@ -1,44 +1,89 @@
-//! A request's body as it comes: within its limit, and in time.
+//! A request's body as it comes: within its limit, in time, and within the memory for all bodies.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::future::poll_fn;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::error::PayloadError;
-use actix_web::web::Payload;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Why a body is not taken.
+use super::budget::{Budget, Hold};
+use super::{http1, http2};
+
+/// The least of a body that is waited for at a time, when all of it is wanted, and all that is in memory of
+/// one that goes to a file.
+const FIRST_STEP: usize = 16 << 10;
+
+/// The most by which the memory for a body grows at a time.
+const LARGEST_STEP: usize = 1 << 20;
+
+/// Why a body is not accepted.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// It is larger than its limit.
     TooLarge,
     /// It did not come in time.
     TooSlow,
-    /// The bodies of its connection take all the memory that a connection may have.
+    /// The memory for bodies is used up, and it cannot go to a file.
     Crowded,
+    /// It was to go to a file, and the disk is full or cannot be written.
+    NoDisk,
     /// It ended early, or is malformed.
     Broken,
 }
 
-/// A request's share in what its connection's bodies hold; among the request's extensions.
-#[derive(Clone)]
-pub(super) struct Share(Rc<dyn Fn(usize)>);
+/// What comes behind the head of a request.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// Nothing.
+    Empty,
+    /// A body over HTTP/1.
+    Http1(http1::Stream),
+    /// A body over HTTP/2.
+    Http2(http2::Body),
+}
 
-impl Share {
-    /// `release` is told of bytes that are not held any more.
-    pub(super) fn new(release: impl Fn(usize) + 'static) -> Self {
-        Self(Rc::new(release))
+impl Payload {
+    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(stream) => stream.poll_piece(task).map_err(|_| Refusal::Broken),
+            Self::Http2(body) => body.poll_piece(task).map_err(|_| Refusal::Broken),
+        }
     }
 
-    /// So many bytes have gone elsewhere before the request is answered.
-    pub(super) fn release(&self, bytes: usize) {
-        (self.0)(bytes);
+    /// Waits until so much can be taken, or the rest. True: it is the rest.
+    fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(true)),
+            Self::Http1(stream) => stream.poll_fill(room, task).map_err(|_| Refusal::Broken),
+            Self::Http2(body) => body.poll_fill(room, task).map_err(|_| Refusal::Broken),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Http1(stream) => stream.waiting(),
+            Self::Http2(body) => body.waiting(),
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::Http1(stream) => stream.take(),
+            Self::Http2(body) => body.take(),
+        }
     }
 }
 
@@ -49,16 +94,19 @@ pub(super) struct Bounds {
     pub bytes: usize,
     /// The time that it has in any case.
     pub time: Duration,
-    /// Bytes for each of which it has more time: a body that comes steadily is not too slow.
+    /// Bytes for each of which it has a second more: a body that comes steadily is not too slow.
     pub bytes_per_second: usize,
 }
 
-/// See the module's documentation. A stream, for who takes it apart while it comes.
+/// See the module's documentation. A stream, for readers that take it apart while it comes.
 pub(super) struct Incoming {
     payload: Payload,
     bounds: Bounds,
     received: usize,
-    began: Instant,
+    /// The time for which the client was waited for, so far. A reader that takes its time does not count.
+    waited: Duration,
+    /// Since when it is waited for, at the moment.
+    since: Option<Instant>,
     /// None as long as there was nothing to wait for.
     waiting: Option<Pin<Box<Sleep>>>,
     why: Rc<Cell<Option<Refusal>>>,
@@ -70,35 +118,93 @@ impl Incoming {
             payload,
             bounds,
             received: 0,
-            began: Instant::now(),
+            waited: Duration::ZERO,
+            since: None,
             waiting: None,
             why: Rc::default(),
         }
     }
 
-    /// Why the stream has ended with an error: what takes it apart may have given it another name.
+    /// Why the stream has ended with an error: a reader may have given it another name.
     pub(super) fn why(&self) -> Rc<Cell<Option<Refusal>>> {
         Rc::clone(&self.why)
     }
 
-    /// All of it.
-    pub(super) async fn whole(mut self) -> Result<Bytes, Refusal> {
-        let why = self.why();
-        let refused = |_| why.get().unwrap_or(Refusal::Broken);
-        let mut next = async || poll_fn(|task| Pin::new(&mut self).poll_next(task)).await;
-        let Some(first) = next().await.transpose().map_err(refused)? else {
-            return Ok(Bytes::new());
-        };
-        let Some(second) = next().await.transpose().map_err(refused)? else {
-            return Ok(first); // as it was read: most bodies come in one piece
-        };
-        let mut all = BytesMut::with_capacity(2 * (first.len() + second.len()));
-        all.extend_from_slice(&first);
-        all.extend_from_slice(&second);
-        while let Some(more) = next().await.transpose().map_err(refused)? {
-            all.extend_from_slice(&more);
+    /// All of it, and what it holds of the budget as long as it is needed.
+    pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), Refusal> {
+        let mut hold = Hold::new(budget);
+        let (mut held, mut step) = (0, FIRST_STEP);
+        loop {
+            if !hold.try_grow(step) {
+                return self.through_a_file(hold).await;
+            }
+            held += step;
+            // One byte more than it may have is enough to know.
+            let room = held.min(self.bounds.bytes + 1);
+            if poll_fn(|task| self.poll_fill(room, task)).await? {
+                let body = self.payload.take();
+                hold.shrink_to(body.len());
+                return Ok((body, hold));
+            }
+            step = held.min(LARGEST_STEP);
         }
-        Ok(all.freeze())
+    }
+
+    fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
+        match self.payload.poll_fill(room, task) {
+            Poll::Ready(Ok(is_rest)) => {
+                self.end_of_wait();
+                let received = self.received + self.payload.waiting();
+                Poll::Ready(if received > self.bounds.bytes {
+                    Err(Refusal::TooLarge)
+                } else {
+                    Ok(is_rest)
+                })
+            }
+            Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
+            Poll::Pending => {
+                let received = self.received + self.payload.waiting();
+                ready!(self.poll_late(received, task));
+                Poll::Ready(Err(Refusal::TooSlow))
+            }
+        }
+    }
+
+    /// The memory for bodies is used up: the rest goes to a file, as it comes, and is read back when there is
+    /// room for all of it.
+    async fn through_a_file(mut self, mut hold: Hold) -> Result<(Bytes, Hold), Refusal> {
+        let mut file: Option<File> = None;
+        loop {
+            let left = self.bounds.bytes + 1 - self.received.min(self.bounds.bytes);
+            let room = left.min(FIRST_STEP);
+            if poll_fn(|task| self.poll_fill(room, task)).await? {
+                break;
+            }
+            let piece = self.payload.take();
+            hold.shrink_to(0);
+            self.received += piece.len();
+            let offset = (self.received - piece.len()) as u64;
+            let write = move || {
+                let file = file.map_or_else(tempfile::tempfile, Ok)?;
+                file.write_all_at(&piece, offset)?;
+                Ok(file)
+            };
+            file = Some(on_disk(write).await?);
+        }
+        let rest = self.payload.take();
+        let (in_file, len) = (self.received, self.received + rest.len());
+        hold.shrink_to(0);
+        hold.whole(len).await;
+        let read = move || {
+            let mut body = vec![0; len];
+            let (front, back) = body.split_at_mut(in_file);
+            if let Some(file) = file {
+                file.read_exact_at(front, 0)?;
+            }
+            back.copy_from_slice(&rest);
+            Ok(Bytes::from(body))
+        };
+        Ok((on_disk(read).await?, hold))
     }
 
     fn refuse(&self, why: Refusal) -> Poll<Option<Result<Bytes, PayloadError>>> {
@@ -106,42 +212,79 @@ impl Incoming {
         Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
     }
 
-    fn deadline(&self) -> Instant {
-        let more = self.received as f64 / self.bounds.bytes_per_second as f64;
-        self.began + self.bounds.time + Duration::from_secs_f64(more)
+    /// The client has sent something.
+    fn end_of_wait(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
     }
+
+    /// Waits for the moment at which the body is too late.
+    fn poll_late(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
+        let more = received as f64 / self.bounds.bytes_per_second as f64;
+        let limit = self.bounds.time + Duration::from_secs_f64(more);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let deadline = since + limit.saturating_sub(self.waited);
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        loop {
+            ready!(waiting.as_mut().poll(task));
+            // What came since has moved it.
+            if waiting.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            waiting.as_mut().reset(deadline);
+        }
+    }
+
+    /// The next piece, or why there is none.
+    pub(super) fn poll_piece(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Refusal>>> {
+        match self.payload.poll_piece(task) {
+            Poll::Ready(Some(Ok(piece))) => {
+                self.end_of_wait();
+                self.received = self.received.saturating_add(piece.len());
+                if self.received > self.bounds.bytes {
+                    return Poll::Ready(Some(Err(Refusal::TooLarge)));
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Pending => {
+                let received = self.received;
+                ready!(self.poll_late(received, task));
+                Poll::Ready(Some(Err(Refusal::TooSlow)))
+            }
+            ready => ready,
+        }
+    }
+}
+
+/// Runs a call that may wait for a disk.
+async fn on_disk<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = spawn_blocking(call).await;
+    done.map_err(io::Error::other).flatten().map_err(|error| {
+        let folder = std::env::temp_dir();
+        log::error!(
+            "cannot keep a request's body in {}: {error}",
+            folder.display()
+        );
+        Refusal::NoDisk
+    })
 }
 
 impl Stream for Incoming {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match Pin::new(&mut self.payload).poll_next(task) {
-            Poll::Ready(Some(Ok(piece))) => {
-                self.received = self.received.saturating_add(piece.len());
-                if self.received > self.bounds.bytes {
-                    return self.refuse(Refusal::TooLarge);
-                }
-                Poll::Ready(Some(Ok(piece)))
-            }
-            Poll::Ready(Some(Err(PayloadError::Overflow))) => self.refuse(Refusal::Crowded),
-            Poll::Ready(Some(Err(_))) => self.refuse(Refusal::Broken),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let deadline = self.deadline();
-                let waiting = self
-                    .waiting
-                    .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                loop {
-                    ready!(waiting.as_mut().poll(task));
-                    // What came since has moved it.
-                    if waiting.deadline() >= deadline {
-                        break;
-                    }
-                    waiting.as_mut().reset(deadline);
-                }
-                self.refuse(Refusal::TooSlow)
-            }
+        match ready!(self.poll_piece(task)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+            Some(Err(why)) => self.refuse(why),
+            None => Poll::Ready(None),
         }
     }
 }

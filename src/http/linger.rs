@@ -1,71 +1,61 @@
-//! How long a connection without a request is kept when its worker ends.
+//! How long a connection without a request stays open when its worker ends.
 //!
-//! A client that is about to ask cannot know of the end: HTTP/1 has no farewell that comes ahead of an
-//! answer. It is answered, with `Connection: close`, as long as there is somebody to do so.
+//! A client that is about to send a request cannot know that the worker ends: HTTP/1 has no message for it
+//! that could come before a response. So the request is answered, with `Connection: close`, as long as the
+//! worker is there.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::deadlines::Deadlines;
 use crate::actors::shutdown::{Ending, Shutdown};
 
-/// A connection that has not brought any request yet is kept for at least so long: it was opened in
-/// order to.
+/// A connection that has not brought any request yet stays at least so long: it was opened to bring one.
 const FOR_THE_FIRST: Duration = Duration::from_secs(2);
 
-/// How often is looked again after a client that has begun to send. Longer than a turn.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Nothing is closed sooner than this after the signal: the listener closes first.
+const AT_LEAST: Duration = Duration::from_millis(10);
 
-/// What is known of the connection that a task drives.
-struct Driven {
-    /// Whether it has brought a request.
-    has_asked: Cell<bool>,
-    /// Open as long as the connection speaks HTTP.
-    socket: RawFd,
+/// Which connections without a request may be closed because the worker ends.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub(super) enum Patience {
+    /// None: the worker serves, or has just begun to end.
+    #[default]
+    All,
+    /// Those that have brought a request before.
+    New,
+    /// All.
+    Over,
 }
 
-tokio::task_local! {
-    static DRIVEN: Driven;
-}
+/// The patience of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Linger(Cell<Patience>);
 
-/// Drives a connection on this socket, and remembers for [`over`].
-pub(super) fn on_connection<F: Future>(
-    socket: RawFd,
-    connection: F,
-) -> impl Future<Output = F::Output> {
-    let driven = Driven {
-        has_asked: Cell::new(false),
-        socket,
-    };
-    DRIVEN.scope(driven, connection)
-}
-
-/// This task's connection has brought a request.
-pub(super) fn asked() {
-    let _ = DRIVEN.try_with(|driven| driven.has_asked.set(true));
-}
-
-/// Resolves when this task's connection, if no request is running on it, may be closed because the
-/// worker ends. At most half of the grace time goes by, unless a client is sending.
-pub(super) async fn over(mut shutdown: Shutdown) {
-    let Ending { grace, linger } = shutdown.wait().await;
-    let begun = Instant::now();
-    // At least until nobody listens here any more: who connects anew shall not come here again.
-    sleep(linger.min(grace / 2).max(LOOK_AGAIN)).await;
-    if !DRIVEN.with(|driven| driven.has_asked.get()) {
-        sleep_until(begun + linger.max(FOR_THE_FIRST).min(grace / 2)).await;
+impl Linger {
+    /// May a connection be closed on which no request is running, and nothing has come? `has_asked`: it has
+    /// brought a request before.
+    pub(super) fn may_close(&self, has_asked: bool) -> bool {
+        match self.0.get() {
+            Patience::All => false,
+            Patience::New => has_asked,
+            Patience::Over => true,
+        }
     }
-    while DRIVEN.with(|driven| has_input(driven.socket)) {
-        sleep(LOOK_AGAIN).await;
-    }
-}
 
-/// Has the client sent what nobody has read yet?
-fn has_input(socket: RawFd) -> bool {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    matches!(recv(socket, &mut [0], flags), Ok(1..))
+    /// Waits for the worker's end, and then for the times at which connections may close; wakes them.
+    pub(super) async fn run(self: Rc<Self>, mut shutdown: Shutdown, deadlines: Rc<Deadlines>) {
+        let Ending { grace, linger } = shutdown.wait().await;
+        let began = Instant::now();
+        // A client that opens another connection must not come to this worker again.
+        sleep(linger.min(grace / 2).max(AT_LEAST)).await;
+        self.0.set(Patience::New);
+        deadlines.wake_all();
+        sleep_until(began + linger.max(FOR_THE_FIRST).min(grace / 2)).await;
+        self.0.set(Patience::Over);
+        deadlines.wake_all();
+    }
 }

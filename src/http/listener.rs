@@ -4,12 +4,14 @@
 //! worker's replacement finds the connections that waited for its predecessor.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+
+use crate::actors::forks;
 
 /// Binds `count` listeners to `address`; port 0 picks a free one for all of them.
 ///
@@ -68,14 +70,6 @@ impl Listener {
         tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
     }
 
-    /// A Unix socket has none: any address without a port stands for it.
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Unix(_) => Ok((Ipv4Addr::UNSPECIFIED, 0).into()),
-        }
-    }
-
     /// The next connection, and who it is from; nobody has an address on a Unix socket.
     ///
     /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
@@ -85,11 +79,13 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
+                forks::note(stream.as_fd());
                 Ok((stream, Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                forks::note(stream.as_fd());
                 Ok((TcpStream::from_std(stream)?, None))
             }
         }
@@ -129,6 +125,7 @@ fn taken(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
     let (stream, peer) = queue.accept()?;
     stream.set_nonblocking(true)?;
     let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+    forks::note(stream.as_fd());
     Ok((TcpStream::from_std(stream)?, peer.as_socket()))
 }
 
@@ -136,6 +133,8 @@ fn taken(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
 mod tests {
     use std::io::ErrorKind;
     use std::net::TcpStream;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 

@@ -1,11 +1,15 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod access;
+mod budget;
 pub(crate) mod cache;
 mod compression;
 pub mod config;
 mod connections;
+mod content;
 pub mod cors;
+mod date;
+mod deadlines;
 pub mod events;
 mod farewell;
 pub mod flow;
@@ -14,8 +18,10 @@ pub mod form;
 pub mod handler;
 pub mod head;
 mod host;
+pub mod http1;
 mod http2;
 pub(crate) mod incoming;
+pub mod limits;
 mod linger;
 pub mod listener;
 mod missed;
@@ -29,7 +35,9 @@ pub mod routes;
 pub(crate) mod sending;
 pub mod server;
 pub mod service;
+mod shortage;
 mod tcp;
 pub mod tls;
 pub mod transport;
+pub mod upload;
 pub mod websocket;

@@ -5,8 +5,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use actix_http::RequestHead;
-use actix_http::header::{HeaderMap, HeaderName};
+use actix_http::header::HeaderName;
+
+use super::head::Head;
+use super::websocket::handshake::Headers;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -44,16 +46,15 @@ impl Proxies {
         Ok(proxies)
     }
 
-    /// Where a request comes from. `secure`: the connection has TLS.
-    pub fn origin(&self, head: &RequestHead, secure: bool) -> Origin {
-        let peer = head.peer_addr;
-        let direct = Origin { peer, secure };
-        if peer.is_some_and(|peer| !self.trust(peer.ip())) {
+    /// Where a request comes from that came over such a connection.
+    pub fn origin(&self, head: &Head) -> Origin {
+        let direct = head.origin();
+        if direct.peer.is_some_and(|peer| !self.trust(peer.ip())) {
             return direct;
         }
         Origin {
-            peer: self.client(head.headers()).or(peer),
-            secure: scheme(head.headers()).unwrap_or(secure),
+            peer: self.client(head).or(direct.peer),
+            secure: scheme(head).unwrap_or(direct.secure),
         }
     }
 
@@ -68,11 +69,11 @@ impl Proxies {
 
     /// The first from the end that is no trusted proxy, or the farthest one there is. What stands
     /// before something that is no address is not believed.
-    fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
-        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).collect();
+    fn client(&self, headers: &Head) -> Option<SocketAddr> {
+        let lines: Vec<_> = headers.values(&FORWARDED_FOR).collect();
         let mut farthest = None;
         for line in lines.iter().rev() {
-            for text in line.to_str().ok()?.rsplit(',') {
+            for text in str::from_utf8(line).ok()?.rsplit(',') {
                 let Some(address) = address(text.trim()) else {
                     return farthest;
                 };
@@ -87,8 +88,8 @@ impl Proxies {
 }
 
 /// What the nearest proxy says of the scheme.
-fn scheme(headers: &HeaderMap) -> Option<bool> {
-    let line = headers.get_all(FORWARDED_PROTO).last()?.to_str().ok()?;
+fn scheme(headers: &Head) -> Option<bool> {
+    let line = str::from_utf8(headers.values(&FORWARDED_PROTO).last()?).ok()?;
     let last = line.rsplit(',').next()?.trim();
     match () {
         () if ["https", "wss"]
@@ -143,19 +144,24 @@ fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header::HeaderValue;
-
     use super::*;
+    use crate::http::head::{HeadWriter, Version};
+
+    fn head(peer: Option<&str>, name: &HeaderName, lines: &[&str]) -> Head {
+        let mut head = HeadWriter::new("/", None, 0, 0);
+        for line in lines {
+            head.add(name.as_str().as_bytes(), line.as_bytes());
+        }
+        let direct = Origin {
+            peer: peer.map(|peer| SocketAddr::new(peer.parse().expect("an address"), 9)),
+            secure: false,
+        };
+        head.finish(Version::Http11, direct)
+    }
 
     fn origin(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
-        let mut head = RequestHead::default();
-        head.peer_addr = peer.map(|peer| SocketAddr::new(peer.parse().expect("an address"), 9));
-        for line in lines {
-            head.headers_mut()
-                .append(FORWARDED_FOR, HeaderValue::from_static(line));
-        }
         let proxies = Proxies::parse(trusted).expect("good networks");
-        let found = proxies.origin(&head, false).peer;
+        let found = proxies.origin(&head(peer, &FORWARDED_FOR, lines)).peer;
         found.map_or_else(String::new, |found| found.to_string())
     }
 
@@ -219,11 +225,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_what_the_nearest_proxy_says() {
-        let of = |line| {
-            let mut headers = HeaderMap::new();
-            headers.append(FORWARDED_PROTO, HeaderValue::from_static(line));
-            scheme(&headers)
-        };
+        let of = |line| scheme(&head(None, &FORWARDED_PROTO, &[line]));
         assert_eq!(of("https"), Some(true));
         assert_eq!(of("http, HTTPS"), Some(true));
         assert_eq!(of("ws"), Some(false));

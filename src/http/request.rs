@@ -1,19 +1,33 @@
-//! A request, as it travels to user code on another thread.
+//! A request: as it came off the wire, and as it travels to user code on another thread.
 
-use actix_http::{Method, RequestHead};
+use std::sync::Arc;
+
+use actix_http::Method;
 use bytes::Bytes;
 
 use super::form::Part;
 use super::head::Head;
-use super::proxies::Origin;
+use super::incoming::Payload;
+use super::upload::Upload;
 
-/// See the module's documentation.
+/// A request whose body has not been read yet.
+#[derive(Debug)]
+pub(super) struct WireRequest {
+    /// The method.
+    pub(super) method: Method,
+    /// Path, query, headers, and the address of the client.
+    pub(super) head: Arc<Head>,
+    /// What follows the head.
+    pub(super) payload: Payload,
+}
+
+/// A request for user code.
 #[derive(Debug)]
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Path, query, headers, and who sent them.
-    pub head: Head,
+    /// Path, query, headers, and the address of the client.
+    pub head: Arc<Head>,
     /// The whole body.
     pub body: Body,
 }
@@ -25,15 +39,17 @@ pub enum Body {
     Bytes(Bytes),
     /// A multipart form, taken apart.
     Form(Vec<Part>),
+    /// User code reads it piece by piece.
+    Stream(Upload),
 }
 
 impl Request {
-    /// Copies what user code may ask for.
-    pub fn new(head: &RequestHead, origin: Origin, body: Body) -> Self {
+    /// A request without a body.
+    pub fn new(method: Method, head: Arc<Head>) -> Self {
         Self {
-            method: head.method.clone(),
-            head: Head::new(head, origin),
-            body,
+            method,
+            head,
+            body: Body::Bytes(Bytes::new()),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! What user code answers an HTTP request with.
+//! A response, as user code and the routes give it.
 
 use std::path::PathBuf;
 
+use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::{self, HeaderName, HeaderValue};
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use super::events::EventStream;
@@ -11,7 +13,7 @@ use super::flow::Flow;
 
 /// A whole response.
 #[derive(Debug)]
-pub struct Response {
+pub struct Response<B = Body> {
     /// The status.
     pub status: StatusCode,
     /// `Content-Type`, unless it is among the headers.
@@ -19,10 +21,10 @@ pub struct Response {
     /// Headers besides it. Several values of one name are sent as several lines.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
-    pub body: Body,
+    pub body: B,
 }
 
-/// What a response has to say.
+/// The body of a response, as user code gives it.
 #[derive(Debug)]
 pub enum Body {
     /// All of it.
@@ -35,6 +37,56 @@ pub enum Body {
     Events(Box<EventStream>),
 }
 
+/// The body of a response, as it goes out on the wire. It stays on the I/O thread.
+#[derive(Debug)]
+pub(super) enum WireBody {
+    /// There is none: of a stream, only the head is wanted.
+    Nothing,
+    /// All of it.
+    Bytes(Bytes),
+    /// What user code makes while it is sent.
+    Flow(Flow),
+    /// The content of a file, events, or what a compressor gives.
+    Boxed(BoxBody),
+}
+
+/// A response on its way to the wire.
+pub(super) type WireResponse = Response<WireBody>;
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Bytes> for WireBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl WireBody {
+    /// How long it is.
+    pub(super) fn size(&self) -> BodySize {
+        match self {
+            Self::Nothing => BodySize::None,
+            Self::Bytes(bytes) => BodySize::Sized(bytes.len() as u64),
+            Self::Flow(_) => BodySize::Stream,
+            Self::Boxed(body) => body.size(),
+        }
+    }
+
+    /// As one type.
+    pub(super) fn boxed(self) -> BoxBody {
+        match self {
+            Self::Nothing => BoxBody::new(()),
+            Self::Bytes(bytes) => BoxBody::new(bytes),
+            Self::Flow(flow) => BoxBody::new(flow),
+            Self::Boxed(body) => body,
+        }
+    }
+}
+
 /// `Content-Type` of plain text.
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -42,40 +94,132 @@ pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl Response {
+    /// For the wire. Files and event streams are not for here: see [`super::sending`] and [`super::events`].
+    pub(super) fn into_wire(self) -> WireResponse {
+        let (body, response) = self.split();
+        let body = match body {
+            Body::Bytes(bytes) => WireBody::Bytes(bytes),
+            Body::Flow(flow) => WireBody::Flow(flow),
+            Body::File(_) | Body::Events(_) => WireBody::Nothing,
+        };
+        response.with_body(body)
+    }
+}
+
+impl WireResponse {
+    /// What actix-web has made.
+    pub(super) fn from_http(response: HttpResponse) -> Self {
+        let (response, body) = response.into_parts();
+        let mut sent = Response::empty(response.status()).with_body(WireBody::Boxed(body));
+        for (name, value) in response.headers() {
+            sent.append(name.clone(), value.clone());
+        }
+        sent
+    }
+}
+
+impl Response<()> {
+    /// A head without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: None,
+            headers: Vec::new(),
+            body: (),
+        }
+    }
+}
+
+impl<B: From<Bytes>> Response<B> {
+    /// A response without content.
+    pub fn without_content(status: StatusCode) -> Self {
+        Response::empty(status).with_body(Bytes::new().into())
+    }
+
     /// A plain-text response of one sentence.
     pub fn sentence(status: StatusCode, sentence: impl Into<String>) -> Self {
         let mut body = sentence.into();
         body.push('\n');
-        let (content_type, headers) = (Some(TEXT), Vec::new());
-        Self {
+        let mut response = Response::empty(status).with_body(Bytes::from(body).into());
+        response.content_type = Some(TEXT);
+        response
+    }
+}
+
+impl<B> Response<B> {
+    /// The body, and the rest.
+    pub(super) fn split(self) -> (B, Response<()>) {
+        let Self {
             status,
             content_type,
             headers,
-            body: Body::Bytes(body.into()),
+            body,
+        } = self;
+        let head = Response {
+            status,
+            content_type,
+            headers,
+            body: (),
+        };
+        (body, head)
+    }
+
+    /// With another body.
+    pub(super) fn with_body<C>(self, body: C) -> Response<C> {
+        Response {
+            status: self.status,
+            content_type: self.content_type,
+            headers: self.headers,
+            body,
         }
     }
 
     /// Adds a header line.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.append(name, value);
         self
     }
 
-    /// As actix-web sends it. Files and event streams are not for here: see [`super::sending`] and
-    /// [`super::events`].
-    pub fn into_http(self) -> HttpResponse {
-        let mut builder = HttpResponse::build(self.status);
-        if let Some(content_type) = self.content_type {
-            builder.insert_header((header::CONTENT_TYPE, content_type));
+    /// The first value of a header.
+    pub(super) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        if *name == header::CONTENT_TYPE && self.content_type.is_some() {
+            return self.content_type.as_ref();
         }
-        for header in self.headers {
-            builder.append_header(header);
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value)
+    }
+
+    /// The first value of a header, if it is text.
+    pub(super) fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.get(name)?.to_str().ok()
+    }
+
+    /// Whether it has such a header.
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Adds a header line besides those of its name.
+    pub(super) fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        if name == header::CONTENT_TYPE {
+            self.content_type = Some(value);
+        } else {
+            self.headers.push((name, value));
         }
-        match self.body {
-            Body::Bytes(bytes) => builder.body(bytes),
-            Body::Flow(flow) => builder.body(flow),
-            Body::File(_) | Body::Events(_) => builder.finish(),
+    }
+
+    /// Replaces the header lines of this name.
+    pub(super) fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.remove(&name);
+        self.append(name, value);
+    }
+
+    /// Removes the header lines of this name.
+    pub(super) fn remove(&mut self, name: &HeaderName) {
+        if *name == header::CONTENT_TYPE {
+            self.content_type = None;
         }
+        self.headers.retain(|(other, _)| other != name);
     }
 }

@@ -39,8 +39,10 @@ pub struct Routes {
 pub struct HttpEndpoint {
     /// The handler looks at the request: it is copied for it.
     pub wants_request: bool,
-    /// Largest body, in bytes; None: that of the application.
+    /// Largest body, in bytes; None: that of the application, or no limit if it is read piece by piece.
     pub max_body_bytes: Option<usize>,
+    /// The handler reads the body itself, piece by piece.
+    pub streams_body: bool,
     /// Its requests are answered with files, and nobody is called.
     pub folder: Option<Arc<Folder>>,
     /// What user code has answered is kept, and given to the next who ask for the same.

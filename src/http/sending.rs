@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use actix_files::NamedFile;
 use actix_http::Method;
-use actix_http::body::{self, BoxBody};
-use actix_http::header::{self, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{EntityTag, Header, HttpDate, IfModifiedSince, IfNoneMatch};
 use actix_web::test::TestRequest;
-use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::compression::Compression;
-use super::response::{Body, Response};
+use super::head::Head;
+use super::request::WireRequest;
+use super::response::{Body, Response, WireBody, WireResponse};
 
 /// Is there nothing to look at but the response itself?
 pub(super) fn is_plain(response: &Response) -> bool {
@@ -28,42 +28,19 @@ pub(super) fn is_plain(response: &Response) -> bool {
 /// The response to this request.
 pub(super) async fn send(
     response: Response,
-    request: &HttpRequest,
+    request: &WireRequest,
     compression: Option<&Compression>,
-) -> HttpResponse {
+) -> WireResponse {
     let is_stream = matches!(response.body, Body::Flow(_));
-    let response = match response {
-        Response {
-            body: Body::File(path),
-            status,
-            content_type,
-            headers,
-        } => {
-            let mut sent = file(path, status, content_type, request).await;
-            for (name, value) in headers {
-                sent.headers_mut().append(name, value);
-            }
-            sent
-        }
+    let (body, head) = response.split();
+    let response = match body {
+        Body::File(path) => file(path, head, request).await,
         // Nobody reads the body: it would be made in vain, and without an end.
-        Response {
-            body: Body::Flow(_) | Body::Events(_),
-            status,
-            content_type,
-            headers,
-        } if *request.method() == Method::HEAD => {
-            let response = Response {
-                status,
-                content_type,
-                headers,
-                body: Body::Bytes(Bytes::new()),
-            };
-            response
-                .into_http()
-                .set_body(BoxBody::new(body::None::new()))
+        Body::Flow(_) | Body::Events(_) if request.method == Method::HEAD => {
+            head.with_body(WireBody::Nothing)
         }
-        response if is_known_already(&response, request) => not_modified(response),
-        response => response.into_http(),
+        _ if is_known_already(&head, request) => not_modified(head),
+        body => head.with_body(body).into_wire(),
     };
     match compression {
         Some(compression) if is_stream => compression.stream(response, request),
@@ -73,24 +50,22 @@ pub(super) async fn send(
 }
 
 /// A file as it is named. What it is called has been checked by whoever names it.
-async fn file(
-    path: PathBuf,
-    status: StatusCode,
-    content_type: Option<HeaderValue>,
-    request: &HttpRequest,
-) -> HttpResponse {
+async fn file(path: PathBuf, head: Response<()>, request: &WireRequest) -> WireResponse {
     let opened = spawn_blocking(move || NamedFile::open(path)).await;
     match opened.map_err(std::io::Error::other).flatten() {
         Ok(file) => {
-            let mut response = named(file, content_type, request);
-            if response.status() == StatusCode::OK {
-                *response.status_mut() = status;
+            let mut response = named(file, head.content_type, request);
+            if response.status == StatusCode::OK {
+                response.status = head.status;
+            }
+            for (name, value) in head.headers {
+                response.append(name, value);
             }
             response
         }
         Err(error) => {
-            log::error!("{}: cannot open the file: {error}", request.path());
-            Response::sentence(StatusCode::NOT_FOUND, "The file is not there.").into_http()
+            log::error!("{}: cannot open the file: {error}", request.head.path());
+            Response::sentence(StatusCode::NOT_FOUND, "The file is not there.")
         }
     }
 }
@@ -99,71 +74,75 @@ async fn file(
 pub(super) fn named(
     file: NamedFile,
     content_type: Option<HeaderValue>,
-    request: &HttpRequest,
-) -> HttpResponse {
+    request: &WireRequest,
+) -> WireResponse {
     let file = file.disable_content_disposition();
-    let ranges = request.headers().get(header::RANGE);
-    let are_several = ranges.is_some_and(|ranges| ranges.as_bytes().contains(&b','));
-    let mut response = if are_several {
-        file.into_response(&without_ranges(request))
-    } else {
-        file.into_response(request)
-    };
+    let ranges = request.head.get(&header::RANGE);
+    // Of several ranges a `NamedFile` would send the first alone, and a client that does not look twice
+    // would take that for all. To send the whole is always right (RFC 9110, section 14.2).
+    let is_one = ranges.is_none_or(|ranges| !ranges.contains(&b','));
+    let request = for_actix(&request.method, &request.head, |name| {
+        is_one || *name != header::RANGE
+    });
+    let mut response = WireResponse::from_http(file.into_response(&request));
     if let Some(content_type) = content_type
-        && response.headers().contains_key(header::CONTENT_TYPE)
+        && response.content_type.is_some()
     {
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, content_type);
+        response.content_type = Some(content_type);
     }
     response
 }
 
-/// Of several ranges a `NamedFile` would send the first alone, and a client that does not look twice
-/// would take that for all. To send the whole is always right (RFC 9110, section 14.2).
-fn without_ranges(request: &HttpRequest) -> HttpRequest {
-    // A request cannot be changed, and this is the one way to make one.
-    let mut other = TestRequest::default().method(request.method().clone());
-    for (name, value) in request.headers() {
-        if *name != header::RANGE {
-            other = other.append_header((name, value));
+/// The request as actix-web's parts look at it, with those of its headers that are wanted. It offers no other
+/// way to make one.
+pub(super) fn for_actix(
+    method: &Method,
+    head: &Head,
+    is_wanted: impl Fn(&HeaderName) -> bool,
+) -> HttpRequest {
+    let mut request = TestRequest::default().method(method.clone());
+    for (name, value) in head.headers() {
+        let name = HeaderName::from_bytes(name).ok().filter(&is_wanted);
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            request = request.append_header((name, value));
         }
     }
-    other.to_http_request()
+    request.to_http_request()
 }
 
 /// Has the client said that it has this response?
-fn is_known_already(response: &Response, request: &HttpRequest) -> bool {
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+fn is_known_already(response: &Response<()>, request: &WireRequest) -> bool {
+    let asks = matches!(request.method, Method::GET | Method::HEAD);
     if !asks || response.status != StatusCode::OK {
         return false;
     }
-    let value = |wanted| {
-        let mut headers = response.headers.iter();
-        let found = headers.find(|(name, _)| *name == wanted);
-        found.and_then(|(_, value)| value.to_str().ok())
-    };
-    if request.headers().contains_key(header::IF_NONE_MATCH) {
-        let tag = value(header::ETAG).and_then(|tag| EntityTag::from_str(tag).ok());
-        return match (IfNoneMatch::parse(request), tag) {
+    let has_known = request.head.has(&header::IF_NONE_MATCH);
+    if !has_known && !request.head.has(&header::IF_MODIFIED_SINCE) {
+        return false;
+    }
+    let request = for_actix(&request.method, &request.head, |name| {
+        matches!(*name, header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE)
+    });
+    if has_known {
+        let tag = response.text(&header::ETAG);
+        let tag = tag.and_then(|tag| EntityTag::from_str(tag).ok());
+        return match (IfNoneMatch::parse(&request), tag) {
             (Ok(IfNoneMatch::Any), _) => true,
             (Ok(IfNoneMatch::Items(known)), Some(tag)) => known.iter().any(|it| it.weak_eq(&tag)),
             _ => false,
         };
     }
-    let changed = value(header::LAST_MODIFIED).and_then(|date| HttpDate::from_str(date).ok());
-    match (IfModifiedSince::parse(request), changed) {
+    let changed = response.text(&header::LAST_MODIFIED);
+    let changed = changed.and_then(|date| HttpDate::from_str(date).ok());
+    match (IfModifiedSince::parse(&request), changed) {
         (Ok(since), Some(changed)) => changed <= since.0,
         _ => false,
     }
 }
 
 /// 304, with the headers that the response would have, but for those of its body.
-fn not_modified(response: Response) -> HttpResponse {
-    let response = Response {
-        status: StatusCode::NOT_MODIFIED,
-        content_type: None,
-        body: Body::Bytes(Bytes::new()),
-        ..response
-    };
-    response.into_http()
+fn not_modified(mut response: Response<()>) -> WireResponse {
+    response.status = StatusCode::NOT_MODIFIED;
+    response.content_type = None;
+    response.with_body(WireBody::Nothing)
 }

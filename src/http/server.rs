@@ -1,5 +1,6 @@
 //! A worker's I/O thread: its runtime, its accept loop, and its end.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -15,16 +16,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::budget::Budget;
 use super::compression::Compression;
 use super::config::{Config, KeepAlive};
-use super::connections::{Accepted, Plain, Secure};
+use super::connections::{Accepted, serve_plain, serve_secure};
 use super::handler::Handler;
 use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
 use super::service::Worker;
+use super::shortage::Shortage;
+use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
 use crate::actors::end_of_turn::EndOfTurn;
+use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::session::Inbox;
@@ -56,11 +61,11 @@ pub struct Server {
     pub pulse: Arc<Pulse>,
 }
 
-/// While descriptors or memory have run out, the log is told once in this time.
-const ACCEPT_SILENCE: Duration = Duration::from_secs(10);
-
 /// How long the accept loop rests when descriptors or memory have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// The memory that connections read into, in bytes. There is one piece of it for all.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Threads that may wait for a disk at a time; what else wants to, waits for one of them.
 const DISK_THREADS: usize = 8;
@@ -68,6 +73,7 @@ const DISK_THREADS: usize = 8;
 impl Server {
     /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
+        let before = forks::open_now()?;
         let sleeper = Sleeper::new(self.bus.clone());
         let (parks, unparks) = (Arc::clone(&sleeper), Arc::clone(&sleeper));
         let runtime = Builder::new_current_thread()
@@ -76,6 +82,7 @@ impl Server {
             .on_thread_park(move || parks.before_park())
             .on_thread_unpark(move || unparks.after_unpark())
             .build_local(LocalOptions::default())?;
+        let _withheld = Withheld::since(&before)?;
         runtime.block_on(self.serve(handler(), sleeper))
     }
 
@@ -112,6 +119,7 @@ impl Server {
             .websockets
             .iter()
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
+        let bodies = Budget::new(config.body_memory_bytes);
         let worker = Rc::new(Worker {
             limits: limits.collect(),
             compression: routes.compression.then(Compression::default),
@@ -125,15 +133,22 @@ impl Server {
             secure: tls.is_some(),
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),
+            deadlines: Rc::default(),
+            linger: Rc::default(),
+            bodies,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         });
         spawn_local(replies.hand_out());
-        let beating = Arc::clone(&pulse);
+        let (beating, deadlines) = (Arc::clone(&pulse), Rc::clone(&worker.deadlines));
         spawn_local(async move {
             loop {
                 beating.beat();
                 sleep(TICK).await;
+                deadlines.tick(Instant::now());
             }
         });
+        let linger = Rc::clone(&worker.linger);
+        spawn_local(linger.run(shutdown.clone(), Rc::clone(&worker.deadlines)));
         let accepting = listen(listener, worker, tls, Arc::clone(&connections));
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
@@ -176,15 +191,13 @@ async fn listen(
     // What is connected from now on inherits them, without a system call.
     options.set(&listener);
     let listener = Listener::new(listener)?;
-    let address = listener.local_addr()?;
     let shutdown = worker.shutdown.clone();
     if let Some(tls) = tls {
-        let secure = Secure::new(worker, tls, address).await?;
-        let serve = |accepted| secure.serve(accepted);
+        let acceptor = Rc::new(Acceptor::new(tls, worker.config.handshake_timeout));
+        let serve = |accepted| serve_secure(Rc::clone(&worker), Rc::clone(&acceptor), accepted);
         accept(listener, options, permits, shutdown, serve).await
     } else {
-        let plain = Plain::new(&worker, address).await?;
-        let serve = |accepted| plain.serve(accepted);
+        let serve = |accepted| serve_plain(Rc::clone(&worker), accepted);
         accept(listener, options, permits, shutdown, serve).await
     }
 }
@@ -238,13 +251,13 @@ async fn accept<F: Future<Output = ()> + 'static>(
             permit,
         }));
     };
+    let mut shortage = Shortage::default();
     // Whoever was connected before the listener had its options has waited in the queue.
     let waits = || listener.take_waiting();
     empty(&permits, waits, |stream, peer, permit| {
         options.set(&stream);
         drive(stream, peer, permit);
     });
-    let mut told = None;
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -257,13 +270,13 @@ async fn accept<F: Future<Output = ()> + 'static>(
         };
         let permit = permit.map_err(io::Error::other)?;
         match accepted {
-            Ok((stream, peer)) => drive(stream, peer, permit),
+            Ok((stream, peer)) => {
+                shortage.succeeded();
+                drive(stream, peer, permit);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                if told.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_SILENCE) {
-                    log::error!("cannot accept connections for the moment: {error}");
-                    told = Some(Instant::now());
-                }
+                shortage.failed(&error);
                 sleep(ACCEPT_REST).await;
             }
         }

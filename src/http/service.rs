@@ -1,31 +1,33 @@
 //! From a request's head to its endpoint, and back with the answer.
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::body::MessageBody;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{ConnectionType, Method, StatusCode, Version};
-use actix_web::web::{Bytes, Payload};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
 
+use super::budget::{Budget, Hold};
 use super::cache::{Cache, Found as Kept};
 use super::compression::Compression;
 use super::config::Config;
+use super::deadlines::Deadlines;
 use super::events;
 use super::form::{self, FormError};
 use super::handler::{Call, Handler};
-use super::host::has_possible_host;
-use super::incoming::{Bounds, Incoming, Refusal, Share};
-use super::linger;
+use super::incoming::{Bounds, Incoming, Payload, Refusal};
+use super::linger::Linger;
 use super::missed::{self, Missed};
-use super::proxies::Origin;
 use super::replies::Replies;
-use super::request::{Body, Request};
-use super::response::{Body as ResponseBody, Response};
+use super::request::{Body, Request, WireRequest};
+use super::response::{Body as ResponseBody, Response, WireResponse};
 use super::router::Outcome;
 use super::routes::{HttpEndpoint, Routes};
 use super::sending;
+use super::upload::{self, Pump, Upload};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
@@ -53,65 +55,61 @@ pub(super) struct Worker {
     pub shutdown: Shutdown,
     /// Signs of life.
     pub pulse: Arc<Pulse>,
+    /// The times at which connections are looked at.
+    pub deadlines: Rc<Deadlines>,
+    /// Which connections stay open while the worker ends.
+    pub linger: Rc<Linger>,
+    /// The memory for the bodies of requests.
+    pub bodies: Rc<Budget>,
+    /// Lent to the connection that reads.
+    pub scratch: RefCell<Box<[u8]>>,
 }
 
-/// Answers one HTTP request, and notes it if there is an access log. While the worker ends, the
-/// connection ends with the answer.
+/// Answers one HTTP request, and notes it if there is an access log. Bodies are held in `bodies`: the
+/// worker's budget, or a share of it.
 pub(super) async fn answer(
     worker: Rc<Worker>,
-    request: HttpRequest,
-    body: Payload,
-) -> HttpResponse {
+    request: WireRequest,
+    bodies: Rc<Budget>,
+) -> WireResponse {
     worker.pulse.count_request();
-    linger::asked();
-    let origin = worker.config.origin(request.head(), worker.secure);
     let access = worker.config.access.as_ref();
-    let begun = access.map(|access| access.begin(request.head(), origin));
+    let begun = access.map(|access| access.begin(&request.method, &request.head));
     let crossing = worker.routes.cors.as_ref();
-    let crossing = crossing.map(|cors| cors.of(request.headers()));
-    let preflight = crossing.as_ref().and_then(|it| it.preflight(&request));
+    let crossing = crossing.map(|cors| cors.of(&request.head));
+    let preflight = crossing
+        .as_ref()
+        .and_then(|it| it.preflight(&request.method, &request.head));
     let mut response = match preflight {
         Some(response) => response,
-        None if !has_possible_host(request.uri(), request.headers()) => {
-            impossible_host().into_http()
-        }
-        None => reply(&worker, request, origin, body).await,
+        None => reply(&worker, request, &bodies).await,
     };
     if let Some(crossing) = crossing {
-        crossing.mark(response.headers_mut());
-    }
-    if worker.shutdown.is_triggered() {
-        response
-            .head_mut()
-            .set_connection_type(ConnectionType::Close);
+        crossing.mark(&mut response);
     }
     if let Some(begun) = begun {
-        begun.answered(response.status().as_u16(), response.body().size());
+        begun.answered(response.status.as_u16(), response.body.size());
     }
     response
 }
 
-async fn reply(
-    worker: &Worker,
-    request: HttpRequest,
-    origin: Origin,
-    body: Payload,
-) -> HttpResponse {
-    let found = match worker.routes.router.http(request.method(), request.path()) {
+async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -> WireResponse {
+    let path = request.head.path();
+    let found = match worker.routes.router.http(&request.method, path) {
         Outcome::Found(found) => Ok(found),
         Outcome::Elsewhere { path } => return moved(&request, &path, worker),
         // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
-        Outcome::NotFound if request.method() == Method::OPTIONS && request.path() == "*" => {
-            return HttpResponse::NoContent().finish();
+        Outcome::NotFound if request.method == Method::OPTIONS && path == "*" => {
+            return Response::without_content(StatusCode::NO_CONTENT);
         }
-        Outcome::NotFound if worker.routes.router.websocket(request.path()).is_some() => {
-            return missed::upgrade_required().into_http();
+        Outcome::NotFound if worker.routes.router.websocket(path).is_some() => {
+            return missed::upgrade_required().into_wire();
         }
-        Outcome::NotFound => Err(Missed::path(request.path())),
-        Outcome::MethodNotAllowed { allow } if request.method() == Method::OPTIONS => {
-            return HttpResponse::NoContent()
-                .insert_header((header::ALLOW, allow))
-                .finish();
+        Outcome::NotFound => Err(Missed::path(path)),
+        Outcome::MethodNotAllowed { allow } if request.method == Method::OPTIONS => {
+            let allow = HeaderValue::try_from(allow).expect("method names are header-safe");
+            return Response::without_content(StatusCode::NO_CONTENT)
+                .with_header(header::ALLOW, allow);
         }
         Outcome::MethodNotAllowed { allow } => Err(Missed::method(allow)),
     };
@@ -119,7 +117,7 @@ async fn reply(
     let (endpoint, values) = match (found, worker.routes.fallback) {
         (Ok(found), _) => (found.endpoint, found.values),
         (Err(missed), Some(fallback)) => (fallback, missed.into_values()),
-        (Err(missed), None) => return missed.into_response().into_http(),
+        (Err(missed), None) => return missed.into_response().into_wire(),
     };
     let known = &worker.routes.http[endpoint.0 as usize];
     let compression = worker.compression.as_ref();
@@ -132,94 +130,143 @@ async fn reply(
     }
     let asking = match &known.turbo {
         None => None,
-        Some(turbo) => match worker.cache.find(endpoint, &request).await {
+        Some(turbo) => match worker.cache.find(endpoint, &request.head).await {
             Kept::Known(response) => return sending::send(response, &request, compression).await,
             Kept::Asking(asking) => Some((asking, turbo.ttl)),
         },
     };
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
     if is_busy() || !worker.handler.has_room_for_request(endpoint) {
-        return too_busy().into_http();
+        return too_busy().into_wire();
     }
-    let body = if is_missed || asking.is_some() {
-        Body::Bytes(Bytes::new()) // what comes with it is not what is asked for
+    let mut pump = None;
+    let (body, _hold) = if is_missed || asking.is_some() {
+        (Body::Bytes(Bytes::new()), None) // what comes with it is not what is asked for
+    } else if known.streams_body {
+        match open_stream(&mut request, known, worker) {
+            Ok((upload, its_pump)) => {
+                pump = Some(its_pump);
+                (Body::Stream(upload), None)
+            }
+            Err(refusal) => return refusal.into_wire(),
+        }
     } else {
-        match read(&request, body, known, worker).await {
-            Ok(body) => body,
-            Err(refusal) => return refusal.into_http(),
+        match read(&mut request, known, worker, bodies).await {
+            Ok((body, hold)) => (body, hold),
+            Err(refusal) => return refusal.into_wire(),
         }
     };
     if is_busy() {
-        return too_busy().into_http(); // others have come while its body did
+        return too_busy().into_wire(); // others have come while its body did
     }
-    let http_request = request;
-    let mut request = known
-        .wants_request
-        .then(|| Request::new(http_request.head(), origin, body));
-    if let (Some(_), Some(request)) = (&asking, &mut request) {
-        request.method = Method::GET; // the answer is GET's, whoever asks first
-    }
+    let call_with = known.wants_request.then(|| {
+        // The answer of a turbo route is GET's, whoever asks first.
+        let method = match asking {
+            Some(_) => Method::GET,
+            None => request.method.clone(),
+        };
+        let head = Arc::clone(&request.head);
+        Request { method, head, body }
+    });
     let reply = worker.replies.expect();
     worker.handler.request(
         Call {
             endpoint,
             values,
-            request,
+            request: call_with,
         },
         reply.key,
     );
     worker.end_of_turn.request();
-    let mut response = reply.await;
+    let mut response = match &mut pump {
+        None => reply.await,
+        Some(pump) => {
+            let mut reply = pin!(reply);
+            poll_fn(|task| {
+                let _ = Pin::new(&mut *pump).poll(task);
+                reply.as_mut().poll(task)
+            })
+            .await
+        }
+    };
     if let Some((asking, ttl)) = asking {
         asking.keep(&mut response, ttl);
     }
-    if *http_request.method() != Method::HEAD
+    if request.method != Method::HEAD
         && let ResponseBody::Events(_) = response.body
     {
-        return events::answer(worker, endpoint, response, &http_request).await;
+        return events::answer(worker, endpoint, response, &request.head).await;
     }
-    if sending::is_plain(&response) && compression.is_none() {
-        return response.into_http();
+    let response = if sending::is_plain(&response) && compression.is_none() {
+        response.into_wire()
+    } else {
+        sending::send(response, &request, compression).await
+    };
+    match pump {
+        Some(pump) if !pump.is_over() => upload::while_read(response, pump),
+        _ => response,
     }
-    sending::send(response, &http_request, compression).await
 }
 
-/// The whole body, if it keeps the limit. An announced length is checked before anything is read.
-async fn read(
-    request: &HttpRequest,
-    body: Payload,
+/// The body of a request for a handler that reads it piece by piece.
+fn open_stream(
+    request: &mut WireRequest,
     endpoint: &HttpEndpoint,
     worker: &Worker,
-) -> Result<Body, Response> {
-    let config = &worker.config;
-    let headers = request.headers();
-    let announced = headers.get(header::CONTENT_LENGTH);
-    // HTTP/2 has frames for a body, and need not announce it.
-    let is_framed = request.version() == Version::HTTP_2;
-    if announced.is_none() && !is_framed && !headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(Body::Bytes(Bytes::new()));
-    }
-    let asked_for = endpoint.max_body_bytes.or(worker.routes.max_body_bytes);
-    let limit = asked_for.unwrap_or(config.max_body_bytes);
-    let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+) -> Result<(Upload, Pump), Response> {
+    let limit = endpoint.max_body_bytes.unwrap_or(usize::MAX - 1);
+    check_length(request, limit)?;
+    let payload = std::mem::replace(&mut request.payload, Payload::Empty);
+    Ok(upload::upload(Incoming::new(
+        payload,
+        bounds(worker, limit),
+    )))
+}
+
+/// Refuses a body that is announced as larger than it may be, before anything of it is read.
+fn check_length(request: &WireRequest, limit: usize) -> Result<(), Response> {
+    let announced = request.head.text(&header::CONTENT_LENGTH);
+    let length = announced.and_then(|value| value.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let bounds = Bounds {
-        bytes: limit,
-        time: config.body_timeout,
-        bytes_per_second: config.body_bytes_per_second,
-    };
-    let body = Incoming::new(body, bounds);
-    if endpoint.wants_request && form::is_form(headers) {
-        let share = request.extensions().get::<Share>().cloned();
-        let parts = form::read(headers, body, share).await;
-        return parts
-            .map(Body::Form)
-            .map_err(|error| bad_form(error, limit));
+    Ok(())
+}
+
+fn bounds(worker: &Worker, bytes: usize) -> Bounds {
+    Bounds {
+        bytes,
+        time: worker.config.body_timeout,
+        bytes_per_second: worker.config.body_bytes_per_second,
     }
-    let whole = body.whole().await;
-    whole.map(Body::Bytes).map_err(|why| bad_body(why, limit))
+}
+
+/// The whole body, if it keeps the limit, and what it holds of the memory for bodies. An announced length is
+/// checked before anything is read.
+async fn read(
+    request: &mut WireRequest,
+    endpoint: &HttpEndpoint,
+    worker: &Worker,
+    bodies: &Rc<Budget>,
+) -> Result<(Body, Option<Hold>), Response> {
+    if let Payload::Empty = request.payload {
+        return Ok((Body::Bytes(Bytes::new()), None));
+    }
+    let asked_for = endpoint.max_body_bytes.or(worker.routes.max_body_bytes);
+    let limit = asked_for.unwrap_or(worker.config.max_body_bytes);
+    check_length(request, limit)?;
+    let payload = std::mem::replace(&mut request.payload, Payload::Empty);
+    let body = Incoming::new(payload, bounds(worker, limit));
+    if endpoint.wants_request && form::is_form(&request.head) {
+        return match form::read(&request.head, body, bodies).await {
+            Ok((parts, hold)) => Ok((Body::Form(parts), Some(hold))),
+            Err(error) => Err(bad_form(error, limit)),
+        };
+    }
+    match body.whole(bodies).await {
+        Ok((bytes, hold)) => Ok((Body::Bytes(bytes), Some(hold))),
+        Err(why) => Err(bad_body(why, limit)),
+    }
 }
 
 fn bad_body(why: Refusal, limit: usize) -> Response {
@@ -230,6 +277,10 @@ fn bad_body(why: Refusal, limit: usize) -> Response {
             "The request's body did not come in time.",
         ),
         Refusal::Crowded => too_busy(),
+        Refusal::NoDisk => Response::sentence(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "The server has no room for this body.",
+        ),
         Refusal::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
@@ -271,25 +322,24 @@ fn bad_form(error: FormError, limit: usize) -> Response {
 
 /// To the same route with its own trailing slash, with the same method and body. Not for ever: what
 /// is here tomorrow is not known.
-fn moved(request: &HttpRequest, path: &str, worker: &Worker) -> HttpResponse {
+fn moved(request: &WireRequest, path: &str, worker: &Worker) -> WireResponse {
+    let missed = || {
+        Missed::path(request.head.path())
+            .into_response()
+            .into_wire()
+    };
     if !worker.routes.redirect_slashes {
-        return Missed::path(request.path()).into_response().into_http();
+        return missed();
     }
-    let query = request.uri().query();
-    let path = format!("{}{path}", worker.config.root_path);
-    let location = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let target = request.head.target();
+    let query = &target[request.head.path().len()..];
+    let location = format!("{}{path}{query}", worker.config.root_path);
     let sentence = format!("This is served at {location}");
     match HeaderValue::try_from(location) {
         Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
-            .with_header(header::LOCATION, location)
-            .into_http(),
-        Err(_) => Missed::path(request.path()).into_response().into_http(),
+            .with_header(header::LOCATION, location),
+        Err(_) => missed(),
     }
-}
-
-fn impossible_host() -> Response {
-    let sentence = "The Host of this request cannot be one, or is not that of its target.";
-    Response::sentence(StatusCode::BAD_REQUEST, sentence)
 }
 
 pub(super) fn too_busy() -> Response {

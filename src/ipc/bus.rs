@@ -12,10 +12,11 @@ use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
 use super::layout::{INTEREST_BUCKETS, Layout, Parts};
-use super::log::Corrupt;
+use super::log::{Corrupt, Log};
 use super::members;
 use super::open::{self, Attached};
 use super::parker::Parker;
+use super::patience::Patience;
 use super::pipe::Peers;
 use super::producer::{Moment, Producer};
 use super::record::{Draft, Member, is_topic, topic_hash};
@@ -111,6 +112,8 @@ struct Shared {
     seen: process::AtomicU64,
     /// See [`Producer::quarter_ring_back`].
     quarter_ring_back: process::AtomicU64,
+    /// Which hubs this process has waited for.
+    patience: Patience,
     waiting: Waiting,
     generation: u32,
     segment: Arc<Segment>,
@@ -177,6 +180,7 @@ impl Bus {
                 places: Places::default(),
                 seen: process::AtomicU64::new(0),
                 quarter_ring_back: process::AtomicU64::new(0),
+                patience: Patience::default(),
                 waiting: Waiting::default(),
                 generation: generation(),
                 segment,
@@ -226,9 +230,21 @@ impl Bus {
     /// Publishes a record, wakes the sleepers with interest in its topic, and returns its offset.
     ///
     /// From any thread. Never blocks for readers; threads of one process wait for each other while a
-    /// record is copied.
+    /// record is copied. Who can wait for readers has [`Bus::publish_patiently`].
     #[inline]
     pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
+        let published = self.publish_if(draft, |_, _| true)?;
+        Ok(published.expect("it may always be published"))
+    }
+
+    /// As [`Bus::publish`], if the producer may, which is asked under its lock. `None`: it may not, and
+    /// nothing has happened.
+    #[inline]
+    pub(super) fn publish_if(
+        &self,
+        draft: &Draft<'_>,
+        may: impl FnOnce(&mut Producer, Log<'_>) -> bool,
+    ) -> Result<Option<u64>, PublishError> {
         let shared = &*self.shared;
         if self.is_forked() {
             return Err(PublishError::Forked);
@@ -250,6 +266,9 @@ impl Bus {
         };
         let published = {
             let mut producer = lock(&shared.producer);
+            if !may(&mut producer, parts.log()) {
+                return Ok(None);
+            }
             let keep = |up_to| {
                 if keeps {
                     self.keep(up_to);
@@ -276,11 +295,11 @@ impl Bus {
         if mask != 0 {
             self.wake(mask);
         }
-        Ok(offset)
+        Ok(Some(offset))
     }
 
     #[cold]
-    fn wake(&self, mask: u64) {
+    pub(super) fn wake(&self, mask: u64) {
         let sleepers = self.parts().sleepers();
         for slot in slots(mask) {
             sleepers.wake(slot, || {
@@ -490,6 +509,22 @@ impl Bus {
     /// its ring ago.
     pub(super) fn quarter_ring_back(&self) -> u64 {
         self.shared.quarter_ring_back.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn patience(&self) -> &Patience {
+        &self.shared.patience
+    }
+
+    /// Whether the member in `slot` lives. One that cannot be asked about does.
+    pub(super) fn is_alive(&self, slot: u8) -> bool {
+        let is_own = slot == self.shared.member.slot;
+        is_own
+            || self
+                .shared
+                .segment
+                .file()
+                .is_token_held(slot)
+                .unwrap_or(true)
     }
 
     pub(super) fn waiting(&self) -> &Waiting {

@@ -20,6 +20,16 @@ const MISSED: usize = 5;
 const PLACE: usize = 6;
 /// Where the reader stands that publishers may wait for, plus 1; 0: there is none. See [`super::pace`].
 const PACE: usize = 7;
+/// Grows whenever that reader comes on in its work. Only that it changes means something.
+const BEAT: usize = 8;
+/// Thread id of that reader; 0: it has not said.
+const THREAD: usize = 9;
+/// The beat at which somebody ceased to wait for that reader, because it stood still, plus 1; 0: nobody
+/// has since it last caught up. Written by others.
+const GIVEN_UP: usize = 10;
+/// How often a publish waited for readers, and microseconds of that.
+const WAITS: usize = 11;
+const WAITED: usize = 12;
 
 /// What a member has done since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -38,6 +48,10 @@ pub struct Counts {
     pub missed: u64,
     /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
     pub place: Option<u64>,
+    /// How often a publish waited for hubs.
+    pub waits: u64,
+    /// Microseconds that publishes waited for hubs.
+    pub waited_micros: u64,
 }
 
 /// The counters of one member, over words.
@@ -96,6 +110,45 @@ impl<'a> Counters<'a> {
         self.0[PACE].load(Ordering::Relaxed).checked_sub(1)
     }
 
+    /// One step more of the reader that keeps pace: there is one writer.
+    #[inline]
+    pub(super) fn beats(&self) {
+        let beat = self.beat();
+        self.0[BEAT].store(beat.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn beat(&self) -> u64 {
+        self.0[BEAT].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reads_in_thread(&self, id: u64) {
+        self.0[THREAD].store(id, Ordering::Relaxed);
+    }
+
+    pub(super) fn thread(&self) -> u64 {
+        self.0[THREAD].load(Ordering::Relaxed)
+    }
+
+    /// Somebody else ceased to wait for this reader, which has stood at that beat.
+    pub(super) fn is_given_up(&self, beat: u64) {
+        self.0[GIVEN_UP].store(beat.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// This reader has caught up with whatever it had stood still for.
+    pub(super) fn is_waited_for(&self) {
+        self.0[GIVEN_UP].store(0, Ordering::Relaxed);
+    }
+
+    /// The beat at which somebody last ceased to wait for this reader.
+    pub(super) fn given_up_at(&self) -> Option<u64> {
+        self.0[GIVEN_UP].load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn has_waited(&self, micros: u64) {
+        self.0[WAITS].fetch_add(1, Ordering::Relaxed);
+        self.0[WAITED].fetch_add(micros, Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let word = |at: usize| self.0[at].load(Ordering::Relaxed);
         Counts {
@@ -106,6 +159,8 @@ impl<'a> Counters<'a> {
             read: word(READ),
             missed: word(MISSED),
             place: word(PLACE).checked_sub(1),
+            waits: word(WAITS),
+            waited_micros: word(WAITED),
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Cursor {
     next: u64,
     /// Which tags (low 8 bits of a topic's hash) to look at; the others are passed by.
     tags: [u64; 4],
+    /// The tags of what was missed, as the last [`Next::Lagged`] said.
+    missed: [u64; 4],
     /// Name of the last record's topic.
     topic: String,
 }
@@ -49,6 +51,7 @@ impl Cursor {
         Cursor {
             next,
             tags: [u64::MAX; 4],
+            missed: [0; 4],
             topic: String::with_capacity(MAX_TOPIC_BYTES),
         }
     }
@@ -63,6 +66,11 @@ impl Cursor {
 
     pub(super) fn set_tags(&mut self, tags: [u64; 4]) {
         self.tags = tags;
+    }
+
+    /// See [`super::Subscriber::missed_tags`].
+    pub(super) fn missed_tags(&self) -> [u64; 4] {
+        self.missed
     }
 
     /// See [`super::Subscriber::next`]. Bounded, whatever the memory holds: each turn of the loop
@@ -85,6 +93,7 @@ impl Cursor {
                 Look::Empty if lagged == 0 => return Next::Empty,
                 Look::Empty => break,
                 Look::Lapped { resume } => {
+                    self.missed = self.tags; // which they were is not known any more
                     lagged += resume - self.next;
                     self.next = resume;
                     continue;
@@ -107,7 +116,13 @@ impl Cursor {
                     return Next::Record(head(offset, entry.slot, header, frames.len()));
                 }
                 Copied::Unwanted => skipped += 1,
-                Copied::Overwritten => lagged += 1,
+                Copied::Overwritten => {
+                    if lagged == 0 {
+                        self.missed = [0; 4];
+                    }
+                    self.missed[usize::from(entry.tag >> 6)] |= 1 << (entry.tag & 63);
+                    lagged += 1;
+                }
             }
         }
         if lagged > 0 {

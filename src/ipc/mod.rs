@@ -11,8 +11,9 @@
 //!
 //! What would be overwritten, and a rule says to keep, is put aside first: `history`.
 //!
-//! Nobody waits for anybody: a producer overwrites its oldest record, and a reader that was overtaken
-//! is told by how much. A process may die at any instruction; `docs/bus.md` says for each what
+//! Nothing here needs anybody else to go on: a producer overwrites its oldest record, and a reader that
+//! was overtaken is told by how much. Publishers that may block wait a limited time for hubs that come on
+//! (`pace`, `patience`), so that a burst overtakes nobody. A process may die at any instruction; `docs/bus.md` says for each what
 //! happens then, lays the memory out word by word, and lists which barrier pairs with which.
 //!
 //! The algorithms run over slices of atomics and do not know that they are shared memory. What a
@@ -57,6 +58,8 @@ mod pace;
 #[cfg(not(loom))]
 mod parker;
 #[cfg(not(loom))]
+mod patience;
+#[cfg(not(loom))]
 mod pipe;
 mod producer;
 #[cfg(all(test, loom))]
@@ -91,6 +94,8 @@ pub use layout::MAX_MEMBERS;
 pub use pace::Straggler;
 #[cfg(not(loom))]
 pub use parker::Parker;
+#[cfg(not(loom))]
+pub use patience::{LeftBehind, Published};
 pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};
 #[cfg(not(loom))]
 pub use subscriber::Subscriber;

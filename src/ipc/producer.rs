@@ -20,6 +20,9 @@ pub(super) struct Producer {
     step: u64,
     /// See [`Producer::quarter_ring_back`].
     quarter_back: u64,
+    /// See [`Producer::must_be_read`]: what it found in the ring, and at which step of it.
+    eighth_back: u64,
+    eighth_back_of: u64,
 }
 
 /// What a publisher knows besides the record.
@@ -47,6 +50,8 @@ impl Producer {
             marks: [end; STEPS], // all that earlier lives of the slot have left
             step: 0,
             quarter_back: 0,
+            eighth_back: 0,
+            eighth_back_of: 0,
         }
     }
 
@@ -104,18 +109,31 @@ impl Producer {
         let step = ring.step(header.pos);
         if step != self.step {
             self.step = step;
-            self.quarter_back = self.above_quarter(step);
+            self.quarter_back = self.above(step, STEPS / 4);
         }
         self.marks[step as usize % STEPS] = self.next;
         Ok(offset)
     }
 
-    /// An offset above those of the records that begin a quarter to half of the ring before `step`.
-    fn above_quarter(&self, step: u64) -> u64 {
-        let quarter = STEPS as u64 / 4;
-        let marks = (quarter..=2 * quarter)
-            .map(|back| self.marks[step.wrapping_sub(back) as usize % STEPS]);
+    /// An offset above those of all records that begin `back` steps or more before `step`. All marks are
+    /// looked at: a large record spans many steps, of which only the first has its mark, and may have left
+    /// as many unused at the ring's end.
+    fn above(&self, step: u64, back: usize) -> u64 {
+        let marks =
+            (back..STEPS).map(|back| self.marks[step.wrapping_sub(back as u64) as usize % STEPS]);
         marks.max().expect("it is more than none")
+    }
+
+    /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has
+    /// published. In the ring it moves on in steps, the first of which is free.
+    #[inline]
+    pub(super) fn must_be_read(&mut self, log: Log<'_>) -> u64 {
+        if self.step != self.eighth_back_of {
+            self.eighth_back_of = self.step;
+            self.eighth_back = self.above(self.step, STEPS / 8);
+        }
+        let end = self.next.max(log.tail());
+        self.eighth_back.max(end.saturating_sub(log.capacity() / 8))
     }
 
     /// Who has not read up to here has a quarter of the ring to read, at least. Moves on in steps.

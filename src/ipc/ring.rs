@@ -1,7 +1,7 @@
 //! One producer's data ring, over words: only its producer writes, anyone reads.
 //!
 //! The producer announces how far it is about to overwrite (`intent`), writes the record, and lets
-//! the log say where it is. Nobody waits for readers. A reader copies and asks afterwards whether
+//! the log say where it is. Nothing here waits for readers. A reader copies and asks afterwards whether
 //! the announcement had come past what it copied (a seqlock with a position for a sequence number).
 //!
 //! Positions count bytes since the ring began, without end, and wrap only in theory; a record never

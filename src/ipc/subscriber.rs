@@ -84,6 +84,12 @@ impl Subscriber {
         self.cursor.set_tags(tags);
     }
 
+    /// The tags of the records that the last [`Next::Lagged`] was about, as in [`Subscriber::set_tags`]. A
+    /// topic of another tag has missed nothing.
+    pub fn missed_tags(&self) -> [u64; 4] {
+        self.cursor.missed_tags()
+    }
+
     /// Waits until there is something to read, at most for `timeout`. False: there is nothing yet.
     ///
     /// Blocks this thread. Woken at once for topics of [`Bus::add_interest`], within a quarter of a

@@ -118,11 +118,12 @@ impl Bus {
         Ok(self.get()?.max_message_bytes())
     }
 
-    /// Publishes a message; returns its offset. Any thread.
+    /// Publishes a message; returns its offset. Any thread. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
+        let (py, topic) = (message.py(), Topic::new(topic).map_err(value_error)?);
         let message = Message::new(message, "publish")?;
-        message::publish(&self.get()?, &topic, &message, 0).map_err(|error| match error {
+        let published = message::publish(py, &self.get()?, &topic, &message, 0, || {});
+        published.map_err(|error| match error {
             PublishError::TooLarge { .. } => value_error(error),
             _ => BusError::new_err(error.to_string()),
         })
@@ -302,6 +303,8 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
         ("missed", counts.missed),
         ("woken", counts.woken),
         ("woke", counts.rings_sent),
+        ("waits", counts.waits),
+        ("waited_micros", counts.waited_micros),
     ] {
         dict.set_item(name, count)?;
     }

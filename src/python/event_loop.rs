@@ -10,6 +10,7 @@ use super::handler::EventBox;
 use super::logs;
 use super::outcome::{Ended, Host, Running};
 use super::request::Head;
+use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
@@ -111,6 +112,7 @@ impl EventLoop {
                 Event::Room { session } => self.room(py, session),
                 Event::StreamRoom { stream } => host.streams.room(py, stream),
                 Event::StreamOver { stream } => host.streams.over(py, stream),
+                Event::Wake { future } => upload::wake(py, &future),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };
@@ -181,6 +183,7 @@ impl EventLoop {
             &host.event_loop,
         )?;
         let ws = Py::new(py, ws)?;
+        let handling = host.under_way.begin(endpoint);
         let subject = endpoint
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
@@ -189,7 +192,7 @@ impl EventLoop {
             .and_then(|coroutine| host.start_task(py, &coroutine));
         match task {
             Ok(task) => {
-                let done = Ended::new(ws.clone_ref(py), Arc::clone(host));
+                let done = Ended::new(ws.clone_ref(py), Arc::clone(host), handling);
                 task.call_method1("add_done_callback", (done,))?;
                 self.host.running().insert(
                     session,

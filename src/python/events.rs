@@ -9,6 +9,7 @@ use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 
 use log::Level;
+use pyo3::prelude::*;
 
 use std::mem;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(super) enum Event {
     StreamRoom { stream: StreamKey },
     /// Nobody takes anything of a streamed response any more.
     StreamOver { stream: StreamKey },
+    /// A future has something to wake for.
+    Wake { future: Py<PyAny> },
     /// Something for the log.
     Log { level: Level, line: String },
     /// The I/O thread has ended.

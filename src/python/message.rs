@@ -5,10 +5,13 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use log::Level;
+
+use super::logs;
 use crate::actors::frame::Kind;
-use crate::actors::publish;
+use crate::actors::publish::{publish_in_pace, publish_patiently};
 use crate::actors::topic::Topic;
-use crate::ipc::{Bus, PublishError};
+use crate::ipc::{Bus, LeftBehind, PublishError};
 
 /// What `send` and `publish` take.
 pub(super) enum Message<'a> {
@@ -53,14 +56,44 @@ impl<'a> Message<'a> {
 }
 
 /// Publishes to everybody on the topic, in every process; `left_out` is a session of this worker,
-/// or 0. Returns the offset.
+/// or 0. Returns the offset. Waits for hubs that are far behind, without Python's lock, after
+/// `before_waiting`.
 pub(super) fn publish(
+    py: Python<'_>,
     bus: &Bus,
     topic: &Topic,
     message: &Message<'_>,
     left_out: u64,
+    before_waiting: impl FnOnce(),
 ) -> Result<u64, PublishError> {
-    publish::publish(bus, topic, message.kind(), message.bytes(), left_out)
+    // What the slice is of cannot change, and is held by the caller.
+    let (kind, bytes) = (message.kind(), message.bytes());
+    if let Some(offset) = publish_in_pace(bus, topic, kind, bytes, left_out)? {
+        return Ok(offset);
+    }
+    before_waiting();
+    let published = py.detach(|| publish_patiently(bus, topic, kind, bytes, left_out))?;
+    for left_behind in published.left_behind {
+        warn(py, bus.name(), left_behind);
+    }
+    Ok(published.offset)
+}
+
+#[cold]
+fn warn(py: Python<'_>, bus: &str, LeftBehind { pid, stood_still }: LeftBehind) {
+    let what = if stood_still {
+        "stands still"
+    } else {
+        "is far too slow"
+    };
+    let line = format!(
+        "Publishing to the bus {bus:?} does not wait for the worker with PID {pid} any more: it {what}. \
+         If it is overtaken, its clients that may have missed something are closed with 1013."
+    );
+    // A broken handler of logging must not lose the offset.
+    if let Err(error) = logs::tell(py, Level::Warn, &line) {
+        error.write_unraisable(py, None);
+    }
 }
 
 /// A received message as Python's object.

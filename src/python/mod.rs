@@ -36,6 +36,8 @@ mod stream;
 mod subscription;
 mod threads;
 mod tls;
+mod under_way;
+mod upload;
 mod visit;
 mod waits;
 mod websocket;
@@ -73,11 +75,13 @@ mod _core {
     #[pymodule_export]
     use super::tls::Tls;
     #[pymodule_export]
+    use super::upload::Upload;
+    #[pymodule_export]
     use super::visit::Session;
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{Worker, bind_listeners};
+    use super::worker::{Worker, bind_listeners, open_descriptors};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -16,6 +16,7 @@ use super::response::{self, Made};
 use super::router::{Endpoint, Endpoints};
 use super::stream::Streams;
 use super::threads::Job;
+use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
 use crate::actors::hub::{Command, Rejection};
 use crate::actors::session::SessionKey;
@@ -38,6 +39,8 @@ pub(super) struct Host {
     /// Clients see tracebacks.
     debug: bool,
     pub streams: Streams,
+    events: EventBox,
+    pub under_way: Arc<UnderWay>,
     running: Mutex<Sessions>,
 }
 
@@ -82,7 +85,9 @@ impl Host {
             context,
             told,
             debug,
-            streams: Streams::new(events),
+            streams: Streams::new(EventBox::clone(&events)),
+            events,
+            under_way: Arc::default(),
             running,
         }))
     }
@@ -109,7 +114,8 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
-        let (made, request) = call_http(py, endpoint, call, None);
+        let handling = self.under_way.begin(endpoint);
+        let (made, request) = call_http(py, endpoint, call, None, &self.events);
         let started = made.and_then(|made| self.start_task(py, &made));
         match started {
             Ok(task) => {
@@ -118,6 +124,7 @@ impl Host {
                     host: Arc::clone(self),
                     label,
                     request,
+                    handling: Mutex::new(Some(handling)),
                 };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
@@ -136,6 +143,8 @@ impl Host {
         call: Call,
         session: SessionKey,
     ) -> PyResult<()> {
+        let handling = self.endpoints.websocket(call.endpoint);
+        let handling = handling.map(|endpoint| self.under_way.begin(endpoint));
         let (started, label) = self.call_admission(py, call, None);
         match started.and_then(|made| self.start_task(py, &made)) {
             Ok(task) => {
@@ -143,6 +152,7 @@ impl Host {
                     session,
                     host: Arc::clone(self),
                     label,
+                    handling: Mutex::new(handling),
                 };
                 task.call_method1("add_done_callback", (done,)).map(drop)
             }
@@ -158,11 +168,15 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
-                let (result, request) = call_http(py, endpoint, call, Some(&self.context));
+                let _handling = self.under_way.begin(endpoint);
+                let (result, request) =
+                    call_http(py, endpoint, call, Some(&self.context), &self.events);
                 self.answer(py, reply, &label, result);
                 self.go_on(py, &label, request.as_ref());
             }
             Job::Admit { call, session } => {
+                let endpoint = self.endpoints.websocket(call.endpoint);
+                let _handling = endpoint.map(|endpoint| self.under_way.begin(endpoint));
                 let (result, label) = self.call_admission(py, call, Some(&self.context));
                 self.admit(py, session, &label, result);
             }
@@ -182,7 +196,7 @@ impl Host {
         let endpoint = &self.endpoints.http[call.endpoint.0 as usize];
         let label = match &call.request {
             Some(request) => {
-                let path = String::from_utf8_lossy(request.head.path());
+                let path = request.head.path().to_owned();
                 format!("{} {path}", request.method)
             }
             None => endpoint.label(py),
@@ -204,9 +218,10 @@ impl Host {
             values, request, ..
         } = call;
         let request = request.expect("a handshake carries its request");
-        let path = String::from_utf8_lossy(request.head.path());
+        let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
-        let subject = Bound::new(py, Request::new(request, endpoint, &values));
+        let subject = Request::new(py, request, endpoint, &values, &self.events)
+            .and_then(|request| Bound::new(py, request));
         let result = subject
             .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
         (result, label)
@@ -313,6 +328,7 @@ fn call_http<'py>(
     endpoint: &Endpoint,
     call: Call,
     context: Option<&Py<PyAny>>,
+    events: &EventBox,
 ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
         values, request, ..
@@ -320,7 +336,9 @@ fn call_http<'py>(
     let Some(request) = request else {
         return (endpoint.call(py, &values, None, context), None);
     };
-    match Bound::new(py, Request::new(request, endpoint, &values)) {
+    let subject = Request::new(py, request, endpoint, &values, events)
+        .and_then(|request| Bound::new(py, request));
+    match subject {
         Ok(subject) => {
             let request = subject.clone().unbind();
             let result = endpoint.call(py, &values, Some(subject.into_any()), context);
@@ -362,11 +380,14 @@ pub(super) struct Answered {
     host: Arc<Host>,
     label: String,
     request: Option<Py<Request>>,
+    /// Until the answer is given.
+    handling: Mutex<Option<Handling>>,
 }
 
 #[pymethods]
 impl Answered {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let _ended = end(&self.handling);
         let result = task.call_method0("result");
         let (host, py) = (&self.host, task.py());
         host.answer(py, self.reply, &self.label, result);
@@ -380,11 +401,13 @@ pub(super) struct Admitted {
     session: SessionKey,
     host: Arc<Host>,
     label: String,
+    handling: Mutex<Option<Handling>>,
 }
 
 #[pymethods]
 impl Admitted {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let _ended = end(&self.handling);
         let result = task.call_method0("result");
         self.host
             .admit(task.py(), self.session, &self.label, result);
@@ -396,17 +419,29 @@ impl Admitted {
 pub(super) struct Ended {
     ws: Py<WebSocket>,
     host: Arc<Host>,
+    handling: Mutex<Option<Handling>>,
 }
 
 impl Ended {
-    pub(super) fn new(ws: Py<WebSocket>, host: Arc<Host>) -> Self {
-        Self { ws, host }
+    pub(super) fn new(ws: Py<WebSocket>, host: Arc<Host>, handling: Handling) -> Self {
+        let handling = Mutex::new(Some(handling));
+        Self { ws, host, handling }
     }
+}
+
+/// Dropped by the caller when it has done what the end asks for: the task, which has this as a
+/// callback, may live on.
+fn end(handling: &Mutex<Option<Handling>>) -> Option<Handling> {
+    handling
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
 }
 
 #[pymethods]
 impl Ended {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let _ended = end(&self.handling);
         let ws = self.ws.get();
         let _running = self.host.running().remove(&ws.key());
         match task.call_method0("result") {

@@ -60,6 +60,11 @@ impl Remote {
         let draining = Draining(DRAINING.replace(true));
         drain();
         drop(draining);
+        self.hand_over();
+    }
+
+    /// Wakes the I/O thread for what was ordered and answered quietly.
+    fn hand_over(&self) {
         if self.stalled.swap(false, SeqCst) {
             self.orders
                 .post(|commands| commands.push(Command::MailboxHasRoom));
@@ -100,14 +105,18 @@ impl Remote {
         }
     }
 
-    /// Publishes to everybody; `left_out` is a session of this worker, or 0.
+    /// Publishes to everybody; `left_out` is a session of this worker, or 0. If hubs are to be waited for,
+    /// the worker's own first gets what this thread has for it: a subscription to this very topic, for one.
     pub(super) fn publish(
         &self,
+        py: Python<'_>,
         topic: &Topic,
         message: &Message<'_>,
         left_out: u64,
     ) -> PyResult<u64> {
-        message::publish(&self.bus, topic, message, left_out).map_err(|error| match error {
+        let hand_over = || self.hand_over();
+        let published = message::publish(py, &self.bus, topic, message, left_out, hand_over);
+        published.map_err(|error| match error {
             PublishError::TooLarge { .. } => PyValueError::new_err(error.to_string()),
             _ => PyRuntimeError::new_err(error.to_string()),
         })

@@ -19,9 +19,11 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitables::Ready;
 use super::errors::HTTPError;
 use super::form;
+use super::handler::EventBox;
 use super::json;
 use super::multidict::MultiDict;
 use super::router::{Endpoint, to_python};
+use super::upload::{Upload, is_streamed};
 use crate::http::form::{MAX_PARTS, Part};
 use crate::http::head::Head as Http;
 use crate::http::path::Value;
@@ -65,7 +67,7 @@ pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'p
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
 pub(super) struct Head {
-    pub http: Http,
+    pub http: Arc<Http>,
     /// Names of the path's parameters, shared by all requests of an endpoint.
     names: Arc<[String]>,
     pub values: Box<[Value]>,
@@ -83,7 +85,7 @@ struct Made {
 
 impl Head {
     /// `names` are those of the path's parameters.
-    pub(super) fn new(http: Http, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
+    pub(super) fn new(http: Arc<Http>, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
         Self {
             http,
             names: Arc::clone(names),
@@ -111,7 +113,7 @@ impl Head {
 
     /// The path, decoded for people and handlers.
     pub(super) fn path(&self) -> Cow<'_, str> {
-        percent_decode(self.http.path()).decode_utf8_lossy()
+        percent_decode(self.http.path().as_bytes()).decode_utf8_lossy()
     }
 
     /// Address and port of the client. On a Unix socket nobody has one: ("", 0).
@@ -208,17 +210,29 @@ enum Whole {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
+    /// What `fanbus.uploads.BodyStream` reads.
+    Stream(Py<Upload>),
 }
 
 impl Request {
-    /// For the function behind `endpoint`.
-    pub(super) fn new(request: http::Request, endpoint: &Endpoint, values: &[Value]) -> Self {
+    /// For the function behind `endpoint`. `events` lead to its event loop.
+    pub(super) fn new(
+        py: Python<'_>,
+        request: http::Request,
+        endpoint: &Endpoint,
+        values: &[Value],
+        events: &EventBox,
+    ) -> PyResult<Self> {
         let http::Request { method, head, body } = request;
         let body = match body {
             http::Body::Bytes(bytes) => Whole::Bytes(bytes),
             http::Body::Form(parts) => Whole::Form(parts.into_iter().map(Arc::new).collect()),
+            http::Body::Stream(upload) => {
+                let upload = Upload::new(upload, EventBox::clone(events));
+                Whole::Stream(Py::new(py, upload)?)
+            }
         };
-        Self {
+        Ok(Self {
             method,
             head: Head::new(head, &endpoint.names, values.into()),
             body,
@@ -227,7 +241,7 @@ impl Request {
             state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
             after: Mutex::new(After::Open(Vec::new())),
-        }
+        })
     }
 
     /// Does who asks await what it gets?
@@ -262,6 +276,7 @@ impl Request {
                 "The body is a multipart form, which is taken apart as it comes. The application \
                  reads it with request.form().",
             ))),
+            Whole::Stream(_) => Err(is_streamed()),
         }
     }
 
@@ -293,6 +308,7 @@ impl Request {
                     pairs.append((name, value))?;
                 }
             }
+            Whole::Stream(_) => return Err(is_streamed()),
         }
         Ok(pairs)
     }
@@ -433,6 +449,20 @@ impl Request {
     /// The body.
     fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.give(PyBytes::new(py, self.body()?).into_any())
+    }
+
+    /// An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in an
+    /// asynchronous one. A route with `stream_body=True` gets them as they come; any other has read the body
+    /// before, and gets it in one piece.
+    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let uploads = py.import("fanbus.uploads")?;
+        match &self.body {
+            Whole::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
+            Whole::Bytes(_) | Whole::Form(_) => {
+                let body = PyBytes::new(py, self.body()?);
+                uploads.getattr("WholeBody")?.call1((body,))
+            }
+        }
     }
 
     /// The fields and files of a form. `HTTPError` 415 if the body is none, 400 if its text is not

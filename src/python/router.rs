@@ -34,6 +34,8 @@ pub(super) struct Endpoint {
     arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
+    /// The path, as it was declared.
+    pub route: Arc<str>,
 }
 
 /// What a handler is called with, in order.
@@ -92,6 +94,7 @@ impl Endpoint {
             max_topics: self.max_topics,
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
+            route: Arc::clone(&self.route),
         }
     }
 
@@ -267,6 +270,7 @@ impl Router {
             inside.routes.http.push(HttpEndpoint {
                 wants_request: false,
                 max_body_bytes: None,
+                streams_body: false,
                 folder: Some(Arc::clone(&folder)),
                 turbo: None,
             });
@@ -277,6 +281,7 @@ impl Router {
                 max_topics: 0,
                 arguments: Vec::new(),
                 names,
+                route: path.into(),
             });
             inside.http_places.push(place.clone());
         }
@@ -286,8 +291,8 @@ impl Router {
     /// Registers an HTTP handler. `place` is how errors name it.
     /// `turbo`: its answers are kept, for `cache_ttl` seconds.
     #[pyo3(signature = (
-        methods, path, handler, *, asynchronous, arguments, place, max_body_size, turbo = false,
-        cache_ttl = None,
+        methods, path, handler, *, asynchronous, arguments, place, max_body_size, stream_body = false,
+        turbo = false, cache_ttl = None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -302,6 +307,7 @@ impl Router {
         arguments: Vec<Option<String>>,
         place: String,
         max_body_size: Option<usize>,
+        stream_body: bool,
         turbo: bool,
         cache_ttl: Option<f64>,
     ) -> PyResult<u32> {
@@ -319,6 +325,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
+            streams_body: stream_body,
             folder: None,
             turbo: turbo.then_some(Turbo { ttl }),
         });
@@ -370,6 +377,7 @@ impl Router {
         inside.routes.http.push(HttpEndpoint {
             wants_request: true,
             max_body_bytes: None,
+            streams_body: false,
             folder: None,
             turbo: None,
         });
@@ -385,6 +393,7 @@ impl Router {
                 Argument::Value(2),
             ],
             names: Arc::default(), // the path has no parameters
+            route: "(no route)".into(),
         });
         inside.http_places.push("the fallback".to_owned());
         inside.routes.fallback = Some(id);
@@ -568,6 +577,7 @@ fn endpoint(
         max_topics: 0,
         arguments,
         names,
+        route: path.into(),
     })
 }
 

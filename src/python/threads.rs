@@ -132,6 +132,12 @@ impl Threads {
         !self.lock().queue.is_empty()
     }
 
+    /// Does a job wait, or is one being done?
+    pub(super) fn are_busy(&self) -> bool {
+        let inside = self.lock();
+        !inside.queue.is_empty() || inside.threads > inside.idle
+    }
+
     /// Ends the threads that have nothing to do; the others end with their job.
     pub(super) fn stop(&self) {
         let mut inside = self.lock();

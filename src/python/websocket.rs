@@ -21,6 +21,7 @@ use super::request::Head;
 use super::waits::{Receive, Room};
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::{Command, Rejection};
+use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
@@ -236,7 +237,7 @@ impl WebSocket {
     /// (RFC 6455, section 4.1).
     fn check_offered(&self, name: &str) -> PyResult<()> {
         let subprotocol = Subprotocol::new(name).map_err(value_error)?;
-        if subprotocol.is_offered(&self.head.http) {
+        if subprotocol.is_offered(&*self.head.http) {
             return Ok(());
         }
         Err(value_error(format!(
@@ -468,8 +469,8 @@ impl WebSocket {
         ws.open()?;
         if ws.link.queued() > MOST_BUDGETS * ws.link.budget() {
             let mut inside = ws.inside();
-            ws.close_with(&mut inside, 1013, "too slow: messages were missed", true);
-            return Err(closed_error(1013, "too slow: messages were missed"));
+            ws.close_with(&mut inside, 1013, CLIENT_TOO_SLOW, true);
+            return Err(closed_error(1013, CLIENT_TOO_SLOW));
         }
         ws.remote.send(ws.key, &ws.link, &message);
         if ws.link.must_wait() {
@@ -571,11 +572,12 @@ impl WebSocket {
         Ok(())
     }
 
-    /// To everybody on the topic except this client. Returns the offset on the bus.
+    /// To everybody on the topic except this client. Returns the offset on the bus. May wait for hubs,
+    /// without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        let message = Message::new(message, "publish")?;
-        self.remote.publish(&topic, &message, self.key.as_u64())
+        let (py, message) = (message.py(), Message::new(message, "publish")?);
+        self.remote.publish(py, &topic, &message, self.key.as_u64())
     }
 
     /// A `state` that knows its WebSocket would else never be freed.

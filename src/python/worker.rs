@@ -26,6 +26,7 @@ use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::threads::Threads;
 use super::tls::Tls;
+use crate::actors::forks::{self, Served, Withheld};
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::{self, Ending, Trigger};
@@ -71,6 +72,12 @@ pub(super) fn bind_listeners(
     ))
 }
 
+/// The sockets, pipes and event descriptors that this process has open, with what each leads to.
+#[pyfunction]
+pub(super) fn open_descriptors() -> PyResult<Vec<(RawFd, String)>> {
+    Ok(forks::open_now()?)
+}
+
 /// `OSError` with its errno, by which the caller tells a port in use from one it may not have.
 /// (pyo3's own conversion keeps only the text.)
 fn os_error(error: std::io::Error) -> PyErr {
@@ -93,6 +100,9 @@ pub(super) struct Worker {
     on_error: Py<PyAny>,
     after: Py<PyAny>,
     state: Mutex<State>,
+    /// From before the application's start, which may fork.
+    _served: Served,
+    withheld: Mutex<Vec<Withheld>>,
 }
 
 #[derive(Default)]
@@ -157,8 +167,10 @@ impl Worker {
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
         let pulse = Arc::new(Pulse::default());
+        let listener = duplicate(listener)?;
+        let address = Served::new(listener.as_fd())?;
         let server = Server {
-            listener: duplicate(listener)?,
+            listener,
             bus: bus.clone(),
             routes: http_routes,
             config,
@@ -183,6 +195,8 @@ impl Worker {
             on_error,
             after,
             state: Mutex::new(state),
+            _served: address,
+            withheld: Mutex::default(),
         })
     }
 
@@ -227,6 +241,15 @@ impl Worker {
         Ok(())
     }
 
+    /// A process that is forked from this one does not get these descriptors, as it gets no
+    /// connection: there they lead to `/dev/null`. As long as this worker is there.
+    fn withhold(&self, descriptors: Vec<RawFd>) -> PyResult<()> {
+        let withheld = Withheld::new(descriptors)?;
+        let mut all = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(withheld);
+        Ok(())
+    }
+
     /// Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`.
     fn fileno(&self) -> RawFd {
         self.events.signal().as_fd().as_raw_fd()
@@ -241,11 +264,11 @@ impl Worker {
     }
 
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
-    /// Returns the offset on the bus.
+    /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        self.remote
-            .publish(&topic, &Message::new(message, "publish")?, 0)
+        let (py, message) = (message.py(), Message::new(message, "publish")?);
+        self.remote.publish(py, &topic, &message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
@@ -258,6 +281,23 @@ impl Worker {
     /// was emptied.
     fn has_stopped_listening(&self) -> bool {
         self.pulse.has_stopped_listening()
+    }
+
+    /// How many handlers run, at least, or wait for a thread; whether or not their client is still there.
+    fn busy(&self) -> usize {
+        let event_loop = self.state().event_loop.clone();
+        let running = event_loop.map_or(0, |it| it.host.under_way.count());
+        running.max(usize::from(self.threads.are_busy()))
+    }
+
+    /// The handlers that run: of each route, how many, and how long the oldest one does.
+    fn under_way(&self) -> Vec<(String, usize, f64)> {
+        let Some(event_loop) = self.state().event_loop.clone() else {
+            return Vec::new();
+        };
+        let all = event_loop.host.under_way.by_route().into_iter();
+        all.map(|it| (it.route.to_string(), it.count, it.oldest.as_secs_f64()))
+            .collect()
     }
 
     /// Stops accepting, closes WebSockets with 1012, finishes requests for `grace` seconds, and keeps

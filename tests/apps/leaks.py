@@ -170,6 +170,15 @@ async def topics(ws: WebSocket) -> None:
         await ws.send("done")
 
 
+@app.websocket("/many-topics/{name}", config=timeless)
+async def many_topics(ws: WebSocket, name: str) -> None:
+    for number in range(1000):
+        ws.subscribe(f"{name}:{number}")
+    await ws.send("in")
+    async for _ in ws:
+        pass
+
+
 @app.websocket("/rooms/{name}", config=timeless)
 async def rooms(ws: WebSocket, name: str) -> None:
     ws.subscribe(f"room:{name}")

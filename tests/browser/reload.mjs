@@ -67,7 +67,8 @@ try {
   const say = async (text) => {
     await part("text").fill(text);
     await part("text").press("Enter");
-    await part("message").filter({ hasText: text }).waitFor();
+    // On its way it is on the page too, and another client's message may come before it.
+    await page.locator("[data-testid=message]:not([data-status])").filter({ hasText: text }).waitFor();
   };
 
   const workers = [await isOnline()];

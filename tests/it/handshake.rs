@@ -4,7 +4,8 @@ use actix_http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
     TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
-use actix_http::{Method, StatusCode, Version};
+use actix_http::{Method, StatusCode};
+use fanbus::http::head::Version;
 use fanbus::http::websocket::handshake::{Headers, Refusal, Upgrade};
 use fanbus::http::websocket::origin::Origins;
 use fanbus::http::websocket::subprotocol::Subprotocol;
@@ -50,7 +51,7 @@ impl Plain {
 }
 
 fn check(headers: &impl Headers) -> Result<Upgrade, Refusal> {
-    Upgrade::check(&Method::GET, Version::HTTP_11, headers, &Origins::Same)
+    Upgrade::check(&Method::GET, Version::Http11, headers, &Origins::Same)
 }
 
 fn status(headers: &impl Headers) -> u16 {
@@ -140,9 +141,9 @@ fn what_is_no_websocket_request_is_refused_with_its_reason() {
         assert_eq!(status(&headers), expected, "{:?}", headers.0);
     }
     let with = |method, version| Upgrade::check(method, version, &sample(), &Origins::Same);
-    let refusal = with(&Method::POST, Version::HTTP_11).expect_err("not GET");
+    let refusal = with(&Method::POST, Version::Http11).expect_err("not GET");
     assert_eq!(refusal.status, StatusCode::METHOD_NOT_ALLOWED);
-    let refusal = with(&Method::GET, Version::HTTP_10).expect_err("too old");
+    let refusal = with(&Method::GET, Version::Http10).expect_err("too old");
     assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
 }
 
@@ -229,7 +230,7 @@ fn by_default_a_page_of_another_host_is_refused() {
 fn listed_origins_are_admitted_exactly_and_a_star_admits_all() {
     let check = |origins: &Origins, origin| {
         let headers = sample().with("Origin", origin);
-        Upgrade::check(&Method::GET, Version::HTTP_11, &headers, origins).is_ok()
+        Upgrade::check(&Method::GET, Version::Http11, &headers, origins).is_ok()
     };
     let listed = Origins::new(Some(["https://app.example.com", "http://localhost:3000"]));
     let listed = listed.expect("valid origins");
@@ -240,7 +241,7 @@ fn listed_origins_are_admitted_exactly_and_a_star_admits_all() {
     assert!(!check(&listed, "https://server.example.com"));
     assert!(check(&Origins::Any, "https://evil.example.com"));
 
-    let no_browser = Upgrade::check(&Method::GET, Version::HTTP_11, &sample(), &listed);
+    let no_browser = Upgrade::check(&Method::GET, Version::Http11, &sample(), &listed);
     assert!(
         no_browser.is_ok(),
         "a client that is no browser sends no origin"

@@ -5,6 +5,7 @@ mod bus;
 mod codec;
 mod codec_model;
 mod extension;
+mod framing;
 mod handshake;
 mod inflating;
 mod router;

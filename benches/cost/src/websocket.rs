@@ -2,13 +2,14 @@
 
 use std::hint::black_box;
 
+use actix_http::Method;
 use actix_http::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use actix_http::{Method, Version};
 use fanbus::actors::deflate::{Encoding, deflated};
 use fanbus::actors::frame::{Decode, Event, Kind, message_header};
+use fanbus::http::head::Version;
 use fanbus::http::websocket::codec::Decoder;
 use fanbus::http::websocket::handshake::Upgrade;
 use fanbus::http::websocket::origin::Origins;
@@ -48,7 +49,7 @@ fn handshake(walk: &mut Walk<'_>) {
     walk.path("handshake, checked and answered", COUNT, || {
         out.clear();
         let headers = black_box(&headers);
-        let upgrade = Upgrade::check(&Method::GET, Version::HTTP_11, headers, &Origins::Same);
+        let upgrade = Upgrade::check(&Method::GET, Version::Http11, headers, &Origins::Same);
         upgrade.expect("a good handshake").write(None, [], &mut out);
         black_box(&out).len()
     });

@@ -1,10 +1,11 @@
 //! The opening handshake: whatever headers come, it is refused or answered, and the answer is one.
 
+use actix_http::Method;
 use actix_http::header::{
     CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use actix_http::{Method, Version};
 use arbitrary::Arbitrary;
+use fanbus::http::head::Version;
 use fanbus::http::websocket::handshake::{Headers, Upgrade};
 use fanbus::http::websocket::origin::Origins;
 
@@ -69,9 +70,9 @@ impl Request {
             Method::POST
         };
         let version = if self.is_old {
-            Version::HTTP_10
+            Version::Http10
         } else {
-            Version::HTTP_11
+            Version::Http11
         };
         let mut answer = Vec::new();
         match Upgrade::check(&method, version, &headers, &origins) {

@@ -5,6 +5,7 @@ use std::cell::LazyCell;
 use super::Hub;
 use super::topics::TopicId;
 use crate::actors::deflate::{Encoding, Window};
+use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
@@ -15,6 +16,9 @@ const ARENAS_IN_A_ROW: usize = 4;
 
 /// Calls of `next` that may find nothing for us before the turn ends.
 const SKIPS_IN_A_ROW: usize = 64;
+
+/// After so many sessions publishers see that the hub comes on, though its turn is not over.
+const BEAT_EVERY: usize = 64;
 
 impl Hub {
     /// Delivers what the bus has brought. True when it may have more.
@@ -32,8 +36,12 @@ impl Hub {
             }
             self.touched = touched;
             self.turn.clear();
+            self.bus.keep_pace(self.subscriber.offset());
             match gathered {
-                Gathered::All => return false,
+                Gathered::All => {
+                    self.bus.has_caught_up();
+                    return false;
+                }
                 Gathered::Full => {}
                 Gathered::Lagged(missed) => self.close_lagged(missed),
             }
@@ -43,6 +51,9 @@ impl Hub {
 
     /// Reads the bus into the turn's arena. `touched` gets the topics that records came for.
     fn gather(&mut self, touched: &mut Vec<TopicId>) -> Gathered {
+        if let Some(tags) = self.topics.new_tags() {
+            self.subscriber.set_tags(tags);
+        }
         let mut skips = 0;
         while !self.turn.is_full() {
             let topics = &self.topics;
@@ -96,7 +107,10 @@ impl Hub {
         let plain = !self.turn.leaves_somebody_out(indexes);
         let mut slow = std::mem::take(&mut self.slow);
         let mut own = std::mem::take(&mut self.own);
-        for (&session, &from) in &subscribed.subscribers {
+        for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
+            if served % BEAT_EVERY == BEAT_EVERY - 1 {
+                self.bus.beat();
+            }
             let Some(outlet) = self.registry.outlet(session) else {
                 continue;
             };
@@ -149,7 +163,10 @@ impl Hub {
         }
         let mut slow = std::mem::take(&mut self.slow);
         let mut own = std::mem::take(&mut self.own);
-        for session in dirty.drain(..) {
+        for (served, session) in dirty.drain(..).enumerate() {
+            if served % BEAT_EVERY == BEAT_EVERY - 1 {
+                self.bus.beat();
+            }
             let Some(member) = self.registry.member(session) else {
                 continue;
             };
@@ -254,16 +271,23 @@ impl Hub {
     /// Sessions whose outbox is full, where the route says that this closes them.
     fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
         for session in slow.drain(..) {
-            self.close(session, 1013, "too slow: messages were missed", true);
+            self.close(session, 1013, CLIENT_TOO_SLOW, true);
         }
         self.slow = slow;
     }
 
-    /// This worker itself was too slow: who was subscribed to anything may have missed something,
-    /// and is told by being closed.
+    /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
+    /// being closed. How many of the records were of its topics is not known any more.
     fn close_lagged(&mut self, missed: u64) {
-        let reason = format!("this worker fell behind: up to {missed} messages were missed");
-        let concerned: Vec<_> = self.topics.subscribers().collect();
+        let what = if self.bus.has_stood_still() {
+            "stood still"
+        } else {
+            "fell behind"
+        };
+        let reason = format!("this worker {what}: up to {missed} messages were missed");
+        let tags = self.subscriber.missed_tags();
+        let until = self.subscriber.offset();
+        let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
         if concerned.is_empty() {
             self.subscriber.excuse(missed);
         }

@@ -286,9 +286,6 @@ impl Hub {
 
     /// Why nobody more can come in there now, if so.
     fn refusal(&self, endpoint: Endpoint, limits: &Limits) -> Option<&'static str> {
-        if self.parting.is_some() {
-            return Some(super::RESTARTING);
-        }
         if self.registry.len() >= self.most_sessions {
             return Some("Too many connections to this server. Try again later.");
         }
@@ -337,6 +334,7 @@ impl Hub {
         let _ = answer.send(Ok(Listening::new(outlet, shared)));
         self.subscribe(key, topic.hand_over(), from);
         self.look_at(key, Instant::now());
+        self.close_if_late(key);
     }
 
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
@@ -357,6 +355,7 @@ impl Hub {
             self.end_of_turn.request();
         }
         self.look_at(key, Instant::now());
+        self.close_if_late(key);
     }
 
     fn reject(&mut self, key: SessionKey, rejection: Rejection) {

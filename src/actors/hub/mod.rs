@@ -42,8 +42,8 @@ use crate::ipc::{Bus, Subscriber};
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
 
-/// What clients are told that come while the worker ends.
-const RESTARTING: &str = "The server is restarting. Try again in a moment.";
+/// The reason of the closes with 1012.
+const RESTARTS: &str = "the server restarts";
 
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
@@ -163,7 +163,7 @@ impl Hub {
         more |= self.deliver();
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
-        let held = self.pace.poll_must_wait(offset, task);
+        let held = self.pace.poll_must_wait(task);
         self.end_of_turn.has_read(offset, held);
         for key in self.end_of_turn.take_roomy() {
             self.inbox.room(key);
@@ -221,11 +221,12 @@ impl Hub {
     }
 
     /// Closes every session, spread over `grace`, so that the clients do not all come back at once.
+    ///
+    /// A client that waits to be let in has been accepted as a connection, and is served: it is let in
+    /// or rejected as always, and closed then. A refusal would be for those only that came a moment
+    /// too early.
     fn shut_down(&mut self, grace: Duration) {
         if self.parting.is_none() {
-            for key in self.registry.openings() {
-                self.give_up(key, 503, RESTARTING);
-            }
             let now = Instant::now();
             // Half of the time is for closing, the other half for the clients' answers.
             self.parting = Some(Parting::new(now, grace / 2, self.registry.len()));
@@ -239,9 +240,16 @@ impl Hub {
             return;
         };
         for key in parting.due(now, self.registry.open_sessions()) {
-            self.close(key, 1012, "the server restarts", false);
+            self.close(key, 1012, RESTARTS, false);
         }
         self.parting = Some(parting);
+    }
+
+    /// A session that opens while the worker ends: its client may come back at once, to another one.
+    fn close_if_late(&self, key: SessionKey) {
+        if self.parting.is_some() {
+            self.close(key, 1012, RESTARTS, false);
+        }
     }
 
     fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
@@ -263,6 +271,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        self.bus.begin_pace(self.subscriber.offset());
         self.shared = Some(Shared::new(
             context.address(),
             self.bus.clone(),
@@ -271,6 +280,12 @@ impl Actor for Hub {
         ));
         context.spawn(Turns);
         context.run_interval(TICK, |hub, _| hub.tick());
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.bus.end_pace();
     }
 }
 

@@ -286,15 +286,6 @@ impl Registry {
         open.collect()
     }
 
-    /// Keys of all clients that wait to be let in.
-    pub(super) fn openings(&self) -> Vec<SessionKey> {
-        let waiting = self.places.iter().zip(0..).filter_map(|(place, slot)| {
-            let waits = matches!(place.state, State::Opening(_));
-            waits.then(|| SessionKey::new(slot, place.generation))
-        });
-        waiting.collect()
-    }
-
     /// Does what is due for a session, and says when to look again.
     pub(super) fn look_at(&mut self, key: SessionKey, now: Instant, position: Position) -> Due {
         match self.place(key).map(|place| &mut place.state) {

@@ -5,27 +5,31 @@
 //! nobody accepts them while its earlier ones are in work, and `h2` ends a connection on which streams
 //! are reset before they were accepted.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use actix_http::body::{BoxBody, MessageBody};
-use actix_http::{Request, Response};
-use actix_service::Service;
+use actix_http::{Method, StatusCode};
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::pin;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::convert::{self, Bodies};
+use super::body::{Body, End};
+use super::head::head_of;
 use super::respond::respond;
-use crate::actors::shutdown::Shutdown;
-use crate::http::config::Config;
+use crate::http::budget::Budget;
 use crate::http::farewell::LINGER;
+use crate::http::incoming::Payload;
+use crate::http::proxies::Origin;
+use crate::http::request::WireRequest;
+use crate::http::response::{Response, WireResponse};
+use crate::http::service::{Worker, answer};
 
 /// Requests of one connection that are in work at a time, and streams that its client may have open.
 const MOST_STREAMS: usize = 100;
@@ -42,21 +46,16 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// A response's bytes that wait for the client to open its window, for each stream.
 const MOST_WAITING_BYTES: usize = 64 * 1024;
 
+/// The memory for the bodies of one connection's requests, in bytes: a share of the worker's.
+const MOST_BODY_BYTES: usize = 32 << 20;
+
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
-pub(in crate::http) async fn serve<T, S, B>(
-    stream: T,
-    peer: Option<SocketAddr>,
-    service: &S,
-    config: Arc<Config>,
-    mut shutdown: Shutdown,
-) where
+pub(in crate::http) async fn serve<T>(worker: Rc<Worker>, stream: T, peer: Option<SocketAddr>)
+where
     T: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request>,
-    S::Future: 'static,
-    S::Response: Into<Response<B>> + 'static,
-    S::Error: Into<Response<BoxBody>> + 'static,
-    B: MessageBody + 'static,
 {
+    let config = Arc::clone(&worker.config);
+    let mut shutdown = worker.shutdown.clone();
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(MOST_STREAMS as u32)
@@ -68,13 +67,19 @@ pub(in crate::http) async fn serve<T, S, B>(
     else {
         return;
     };
-    let bodies = Bodies::new(2 * config.max_body_bytes);
+    let client = Client {
+        origin: Origin {
+            peer,
+            secure: worker.secure,
+        },
+        bodies: worker.bodies.share(MOST_BODY_BYTES),
+        worker,
+    };
     let mut in_work = JoinSet::new();
     let mut ending = false;
     // Its last responses had their time to reach a slow client.
     let mut flushed = false;
-    let idle = sleep(config.keep_alive);
-    pin!(idle);
+    let mut idle = pin!(sleep(config.keep_alive));
     loop {
         let accepts = in_work.len() < MOST_STREAMS;
         let rests = in_work.is_empty();
@@ -93,27 +98,10 @@ pub(in crate::http) async fn serve<T, S, B>(
                 }
             }
             next = next(&mut connection, accepts) => {
-                let Some((request, mut responder)) = next else {
+                let Some((request, responder)) = next else {
                     return;
                 };
-                let is_head = request.method() == http::Method::HEAD;
-                let Some(request) = convert::request(request, peer, &bodies) else {
-                    let refused = http::Response::builder().status(StatusCode::BAD_REQUEST);
-                    let refused = refused.body(()).expect("a status is enough");
-                    // A client that has gone does not miss it.
-                    let _ = responder.send_response(refused, true);
-                    continue;
-                };
-                let answer = service.call(request.request);
-                let kept = request.kept;
-                let patience = config.write_timeout;
-                in_work.spawn_local(async move {
-                    match answer.await {
-                        Ok(response) => respond(response.into(), responder, is_head, patience).await,
-                        Err(error) => respond(error.into(), responder, is_head, patience).await,
-                    }
-                    kept.read_rest().await;
-                });
+                in_work.spawn_local(client.clone().exchange(request, responder));
             }
             () = &mut idle, if rests => {
                 if connection.has_streams() && !flushed {
@@ -129,6 +117,82 @@ pub(in crate::http) async fn serve<T, S, B>(
                 idle.as_mut().reset(Instant::now() + LINGER);
             }
         }
+    }
+}
+
+/// What all requests of a connection share.
+#[derive(Clone)]
+struct Client {
+    worker: Rc<Worker>,
+    origin: Origin,
+    bodies: Rc<Budget>,
+}
+
+impl Client {
+    /// Has one request answered, and sends the response.
+    async fn exchange(
+        self,
+        request: http::Request<RecvStream>,
+        mut responder: SendResponse<Bytes>,
+    ) {
+        let patience = self.worker.config.write_timeout;
+        let (parts, stream) = request.into_parts();
+        let (payload, end) = if stream.is_end_stream() {
+            (Payload::Empty, None)
+        } else {
+            let (body, end) = Body::new(stream);
+            (Payload::Http2(body), Some(end))
+        };
+        let (method, mut head) = match head_of(&parts, self.origin) {
+            Ok(head) => head,
+            Err(reason) => {
+                log::debug!("a request of {:?} is refused: {reason}", self.origin.peer);
+                let refusal = Response::sentence(StatusCode::BAD_REQUEST, reason);
+                drop(payload);
+                respond(&Method::GET, refusal, responder, patience).await;
+                return read_rest(end).await;
+            }
+        };
+        let expects = parts.headers.get(http::header::EXPECT);
+        let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        self.worker.config.place(&mut head);
+        let request = WireRequest {
+            method: method.clone(),
+            head: Arc::new(head),
+            payload,
+        };
+        let response = {
+            let answer = pin!(answer(self.worker, request, self.bodies));
+            let waiting = end.as_deref().filter(|_| expects);
+            continued(answer, waiting, &mut responder).await
+        };
+        respond(&method, response, responder, patience).await;
+        read_rest(end).await;
+    }
+}
+
+/// Waits for the answer. A client that waits for `100 Continue` gets it when its body is asked for.
+async fn continued(
+    mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+    mut waiting: Option<&End>,
+    responder: &mut SendResponse<Bytes>,
+) -> WireResponse {
+    poll_fn(|task| {
+        let polled = answer.as_mut().poll(task);
+        if polled.is_pending() && waiting.take_if(|end| end.is_asked()).is_some() {
+            let mut interim = http::Response::new(());
+            *interim.status_mut() = http::StatusCode::CONTINUE;
+            // A client that has gone does not miss it.
+            let _ = responder.send_informational(interim);
+        }
+        polled
+    })
+    .await
+}
+
+async fn read_rest(end: Option<Rc<End>>) {
+    if let Some(end) = end {
+        end.read_rest().await;
     }
 }
 

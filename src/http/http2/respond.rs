@@ -1,18 +1,21 @@
-//! A response of `actix-http` on a stream of `h2`, at the pace of its client.
+//! A response on a stream of `h2`, at the pace of its client.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use actix_http::Response;
-use actix_http::body::{BodySize, MessageBody};
-use actix_http::header::{CONTENT_LENGTH, DATE, HeaderName, HttpDate};
+use actix_http::Method;
+use actix_http::body::MessageBody;
+use actix_http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::{HeaderValue, StatusCode};
 use tokio::time::timeout;
+
+use crate::http::content::Content;
+use crate::http::date;
+use crate::http::response::WireResponse;
 
 /// Bytes of a body that the client is asked for at a time: the most that a frame has by default.
 const CHUNK: usize = 16 * 1024;
@@ -26,27 +29,44 @@ const OF_HTTP1: [&str; 5] = [
     "upgrade",
 ];
 
-/// Sends a whole response. A client that takes nothing of it for `patience` gets no more.
-pub(super) async fn respond<B: MessageBody>(
-    response: Response<B>,
+/// Sends a whole response to a request of this method. A client that takes nothing of it for `patience` gets
+/// no more.
+pub(super) async fn respond(
+    method: &Method,
+    mut response: WireResponse,
     mut responder: SendResponse<Bytes>,
-    is_head: bool,
     patience: Duration,
 ) {
-    let (head, body) = response.into_parts();
-    let size = body.size();
-    let Some(head) = head_of(&head, size) else {
+    let content = Content::of(method, &mut response);
+    let length = match &content {
+        Content::Nothing(length) | Content::Pieces(_, length) => *length,
+        Content::Whole(bytes) => Some(bytes.len() as u64),
+    };
+    let is_empty = match &content {
+        Content::Nothing(_) => true,
+        Content::Whole(bytes) => bytes.is_empty(),
+        Content::Pieces(..) => false,
+    };
+    let Some(head) = head_of(&response, length) else {
         responder.send_reset(Reason::INTERNAL_ERROR);
         return;
     };
-    let is_empty = is_head || size.is_eof() || !may_have_body(head.status());
     // A client that has gone does not miss the answer.
     let Ok(mut stream) = responder.send_response(head, is_empty) else {
         return;
     };
-    if is_empty {
-        return;
-    }
+    let body = match content {
+        Content::Whole(bytes) if !is_empty => {
+            if let Err(reason) = send(&mut stream, bytes, patience).await {
+                stream.send_reset(reason);
+                return;
+            }
+            let _ = stream.send_data(Bytes::new(), true);
+            return;
+        }
+        Content::Pieces(body, _) => body,
+        Content::Whole(_) | Content::Nothing(_) => return,
+    };
     let mut body = pin!(body);
     loop {
         // A client that wants no more says so at any time, and must not be waited for until there is more.
@@ -90,35 +110,35 @@ async fn send(
     Ok(())
 }
 
-fn may_have_body(status: StatusCode) -> bool {
-    !status.is_informational()
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
 /// None: a header that HTTP/2 cannot have.
-fn head_of(from: &Response<()>, size: BodySize) -> Option<http::Response<()>> {
+fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()>> {
     let mut head = http::Response::new(());
-    *head.status_mut() = StatusCode::from_u16(from.status().as_u16()).ok()?;
+    *head.status_mut() = http::StatusCode::from_u16(from.status.as_u16()).ok()?;
     let headers = head.headers_mut();
-    for (name, value) in from.headers() {
-        if OF_HTTP1.contains(&name.as_str()) {
+    let newer = |name: &HeaderName, value: &HeaderValue| {
+        let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name, value))
+    };
+    if let Some(kind) = &from.content_type {
+        let (name, value) = newer(&CONTENT_TYPE, kind)?;
+        headers.insert(name, value);
+    }
+    for (name, value) in &from.headers {
+        if *name == CONTENT_LENGTH || OF_HTTP1.contains(&name.as_str()) {
             continue;
         }
-        headers.append(
-            newer(name)?,
-            HeaderValue::from_bytes(value.as_bytes()).ok()?,
-        );
+        let (name, value) = newer(name, value)?;
+        headers.append(name, value);
     }
-    if let BodySize::Sized(len) = size {
-        headers.insert(newer(&CONTENT_LENGTH)?, HeaderValue::from(len));
+    if let Some(length) = length {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
     if !headers.contains_key(DATE.as_str()) {
-        let now = HttpDate::from(SystemTime::now()).to_string();
-        headers.insert(newer(&DATE)?, HeaderValue::from_str(&now).ok()?);
+        headers.insert(
+            http::header::DATE,
+            http::HeaderValue::from_bytes(&date::now()).ok()?,
+        );
     }
     Some(head)
-}
-
-fn newer(name: &HeaderName) -> Option<http::HeaderName> {
-    http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()
 }

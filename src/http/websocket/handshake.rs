@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_http::{Method, StatusCode, Version, ws};
+use actix_http::{Method, StatusCode, ws};
 
 use super::origin::Origins;
 use super::subprotocol::Subprotocol;
+use crate::http::head::Version;
 
 /// The only version of the protocol that there is.
 const VERSION: &[u8] = b"13";
@@ -49,7 +50,7 @@ impl Upgrade {
                 "A WebSocket is opened with GET.",
             ));
         }
-        if version < Version::HTTP_11 {
+        if version == Version::Http10 {
             return Err(Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "A WebSocket needs HTTP/1.1; a proxy in between may speak HTTP/1.0.",
@@ -210,7 +211,10 @@ pub(super) fn list<'h>(
 }
 
 /// The value of a header that came exactly once.
-pub(super) fn only_value<'h>(headers: &'h impl Headers, name: &HeaderName) -> Option<&'h [u8]> {
+pub(in crate::http) fn only_value<'h>(
+    headers: &'h impl Headers,
+    name: &HeaderName,
+) -> Option<&'h [u8]> {
     let mut values = headers.values(name);
     values.next().filter(|_| values.next().is_none())
 }

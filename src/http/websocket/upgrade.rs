@@ -1,12 +1,11 @@
 //! From an upgrade request on an HTTP connection to a session on the bare socket.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_http::body::BodySize;
 use actix_http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
-use actix_http::{Request as HttpRequest, StatusCode, h1};
-use actix_web::dev::RequestHead;
-use bytes::Bytes;
+use actix_http::{Method, StatusCode};
 
 use super::codec::Decoder;
 use super::extension::{Agreement, agree_on_deflate};
@@ -20,35 +19,46 @@ use crate::actors::session::{Route, Session};
 use crate::http::access::Begun;
 use crate::http::farewell;
 use crate::http::handler::Call;
+use crate::http::head::Head;
 use crate::http::path::Values;
-use crate::http::proxies::Origin;
-use crate::http::request::{Body, Request};
+use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
 use crate::http::transport::{Transport, limit_writes};
 
-/// An HTTP connection whose request asks for an upgrade.
-pub(in crate::http) type Framed<T> = actix_codec::Framed<T, h1::Codec>;
+/// A connection whose request asks for a WebSocket.
+pub(in crate::http) struct Connection<T> {
+    pub(in crate::http) stream: T,
+    /// Frames that came together with the handshake.
+    pub(in crate::http) early: Vec<u8>,
+    /// Responses to earlier requests of this connection that were not written yet.
+    pub(in crate::http) unsent: Vec<u8>,
+}
 
 /// Checks the request and sends it to the hub, or refuses it. Never waits.
 pub(in crate::http) fn upgrade<T: Transport>(
     worker: &Worker,
-    request: &HttpRequest,
-    framed: Framed<T>,
+    method: &Method,
+    head: Head,
+    connection: Connection<T>,
 ) {
-    let parts = framed.into_parts();
-    let origin = worker.config.origin(request.head(), worker.secure);
+    worker.pulse.count_request();
     let access = worker.config.access.as_ref();
+    let Connection {
+        stream,
+        early,
+        unsent,
+    } = connection;
     let client = Client {
-        begun: access.map(|access| Box::new(access.begin(request.head(), origin))),
-        stream: parts.io,
-        early: parts.read_buf.to_vec(),
-        unsent: parts.write_buf.to_vec(),
+        begun: access.map(|access| Box::new(access.begin(method, &head))),
+        stream,
+        early,
+        unsent,
     };
-    match check(worker, request.head()) {
+    match check(worker, method, &head) {
         Ok(checked) => {
-            let open = checked.open(worker, request.head(), origin, client);
+            let open = checked.open(worker, &Arc::new(head), client);
             worker.end_of_turn.open(open);
         }
         Err(refusal) => client.refuse(&refusal),
@@ -78,19 +88,14 @@ struct Checked<'w> {
     route: Route,
 }
 
-fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refusal> {
-    let path = head.uri.path();
+fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
+    let path = head.path();
     let Some(found) = worker.routes.router.websocket(path) else {
         let sentence = format!("No WebSocket is served at {path}");
         return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
     };
     let settings = &worker.routes.websockets[found.endpoint.0 as usize];
-    let upgrade = Upgrade::check(
-        &head.method,
-        head.version,
-        head.headers(),
-        &settings.origins,
-    )?;
+    let upgrade = Upgrade::check(method, head.version, head, &settings.origins)?;
     let is_full =
         settings.connects_by_user_code() && !worker.handler.has_room_to_connect(found.endpoint);
     if is_full || settings.watched && !worker.handler.has_room_to_watch() {
@@ -98,11 +103,11 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
     let deflate = if settings.compression {
-        agree_on_deflate(head.headers())?
+        agree_on_deflate(head)?
     } else {
         None
     };
-    let subprotocol = Subprotocol::choose(&settings.subprotocols, head.headers()).cloned();
+    let subprotocol = Subprotocol::choose(&settings.subprotocols, head).cloned();
     let route = match &settings.behaviour {
         Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
         Behaviour::Relay(template) => match template.fill(&found.values) {
@@ -124,13 +129,7 @@ fn check<'w>(worker: &'w Worker, head: &RequestHead) -> Result<Checked<'w>, Refu
 }
 
 impl Checked<'_> {
-    fn open<T: Transport>(
-        self,
-        worker: &Worker,
-        head: &RequestHead,
-        origin: Origin,
-        client: Client<T>,
-    ) -> Open {
+    fn open<T: Transport>(self, worker: &Worker, head: &Arc<Head>, client: Client<T>) -> Open {
         let Self {
             endpoint,
             settings,
@@ -144,7 +143,7 @@ impl Checked<'_> {
         let call = |values| Call {
             endpoint,
             values,
-            request: Some(Request::new(head, origin, Body::Bytes(Bytes::new()))),
+            request: Some(Request::new(Method::GET, Arc::clone(head))),
         };
         let watched = settings.watched;
         let watch = watched.then(|| -> Tell {

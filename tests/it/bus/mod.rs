@@ -10,6 +10,7 @@ mod killpoints;
 mod life;
 mod pace;
 mod past;
+mod patience;
 mod process;
 mod quiet;
 mod refusals;

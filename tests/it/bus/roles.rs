@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{Name, PATIENCE, listen, say};
-use super::{quiet, stepped, torture};
+use super::{patience, quiet, stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
 /// What a publisher sends when it is to be told from the others by number.
@@ -70,6 +70,8 @@ pub(super) fn play(role: &str, bus: &str) {
         "quiet publisher" | "quiet reader" | "quiet ringer" | "quiet sleeper" => {
             quiet::play(role, bus);
         }
+        "hub" => patience::play(bus),
+        "patient publisher" => patience::play_publisher(bus),
         _ => panic!("no such role: {role}"),
     }
 }

@@ -8,11 +8,12 @@ use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
 use fanbus::actors::session::SessionKey;
+use fanbus::ipc::BusOptions;
 
 use super::setup;
 use crate::support::DEADLINE;
 use crate::support::client::{Client, End, frame, opcode};
-use crate::support::handler::Seen;
+use crate::support::handler::{Seen, publish};
 use crate::support::worker::{Setup, TestBus, Worker};
 
 #[test]
@@ -191,6 +192,42 @@ fn a_client_that_never_answers_the_close_is_cut_off() {
         next.send_bytes(crate::support::client::handshake("/handler/usual").as_bytes());
         next.head().status == 101
     });
+}
+
+#[test]
+fn a_client_that_takes_nothing_for_the_close_timeout_is_cut_off_without_a_close_frame() {
+    let bus = TestBus::with(&BusOptions::default());
+    let limits = Limits {
+        close_timeout: Duration::from_millis(300),
+        max_connections: Some(2),
+        ..Limits::default()
+    };
+    let setup = Setup { limits, ..setup() };
+    let worker = Worker::with(bus.name(), setup);
+    let mut stalled = Client::connect_narrow(worker.address).opened("/handler/usual");
+    let mut other = Client::open(worker.address, "/handler/usual");
+    for client in [&mut stalled, &mut other] {
+        client.text("subscribe room:all");
+        assert!(client.message().starts_with("subscribed "));
+    }
+    // More than all buffers on the way take; and what is left of one that was begun is more than they
+    // would take while the client sleeps.
+    let message = "x".repeat(2_000_000);
+    for _ in 0..6 {
+        publish(&bus.bus, "room:all", message.as_bytes(), 0);
+        assert_eq!(other.message().len(), message.len());
+    }
+    assert_eq!(worker.saw_closed(), 1013, "its handler knows why");
+    crate::support::eventually("its place", || {
+        let mut next = Client::connect(worker.address);
+        next.send_bytes(crate::support::client::handshake("/handler/usual").as_bytes());
+        next.head().status == 101
+    });
+    // It wakes up: whole messages, the beginning of one, and the end. There was no room for a close frame.
+    while let Ok(frame) = stalled.next() {
+        assert_ne!(frame.opcode, opcode::CLOSE);
+        assert_eq!(frame.payload.len(), message.len());
+    }
 }
 
 #[test]

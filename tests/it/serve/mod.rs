@@ -10,6 +10,7 @@ mod messages;
 mod opening;
 mod over_tls;
 mod pace;
+mod pipelining;
 mod pressure;
 mod shutdown;
 mod stalled;

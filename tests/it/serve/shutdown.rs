@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use fanbus::actors::hub::Command;
 use fanbus::actors::shutdown::Ending;
 use fanbus::http::config::Config;
 use fanbus::http::response::Response;
@@ -160,16 +161,47 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_let_in_is_sent_away_and_its_handler_told() {
+fn a_client_that_waits_to_be_let_in_is_let_in_and_then_sent_away() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut waits = Client::connect(worker.address);
     waits.send_bytes(handshake("/handler/silent").as_bytes());
-    worker.saw("the question", asked);
+    let session = worker.saw("the question", asked);
     worker.shut_down(LONG);
-    assert_eq!(waits.answer().status, 503);
-    assert_eq!(worker.saw_closed(), 1006);
+    worker.order(Command::Accept {
+        session,
+        subprotocol: None,
+    });
+    assert_eq!(waits.head().status, 101);
+    waits.expect_close(1012);
+    assert_eq!(worker.saw_closed(), 1012);
     drop(waits);
+    eventually("the end", || worker.has_ended());
+}
+
+#[test]
+fn a_connection_that_was_accepted_is_served_however_late_its_handshake_comes() {
+    let bus = TestBus::new();
+    let worker = Worker::with(bus.name(), setup());
+    // Sessions that stay open, so that the worker is there for the others.
+    let mut stays = Client::open(worker.address, "/echo");
+    let paths = ["/echo", "/relay/room", "/handler/usual"];
+    let mut late = paths.map(|_| Client::connect(worker.address));
+    let mut listens = Client::connect(worker.address);
+    let ending = Ending {
+        grace: LONG,
+        linger: LONG / 2,
+    };
+    worker.end(ending);
+    stays.expect_close(1012);
+    for (client, path) in late.iter_mut().zip(paths) {
+        client.send_bytes(handshake(path).as_bytes());
+        assert_eq!(client.head().status, 101, "{path}");
+        client.expect_close(1012);
+    }
+    listens.send_bytes(b"GET /events/room HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(listens.head().status, 200);
+    drop((stays, late, listens));
     eventually("the end", || worker.has_ended());
 }
 

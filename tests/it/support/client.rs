@@ -1,7 +1,7 @@
 //! A client that speaks HTTP and WebSocket byte by byte over a plain socket, so that it can also do
 //! what no decent client does. Every wait has a deadline.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -188,7 +188,12 @@ impl Client {
 
     /// The writing side ends; reading goes on.
     pub fn half_close(&self) {
-        self.stream.end_writing();
+        self.try_half_close().expect("it is connected");
+    }
+
+    /// The same, unless the server has ended the connection before.
+    pub fn try_half_close(&self) -> io::Result<()> {
+        self.stream.end_writing()
     }
 
     /// Throws the connection away: the server sees a reset.
@@ -291,6 +296,12 @@ impl Client {
             }
             self.taken = self.input.len();
         }
+    }
+
+    /// Everything that comes until the connection ends, however it ends.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.fill().is_ok() {}
+        std::mem::take(&mut self.input)
     }
 
     /// One whole HTTP response.

@@ -87,6 +87,12 @@ impl Events {
         event.data
     }
 
+    /// With the client's sending side shut down.
+    pub fn half_closed(self) -> Self {
+        self.client.half_close();
+        self
+    }
+
     /// The connection below it.
     pub fn into_client(self) -> Client {
         self.client

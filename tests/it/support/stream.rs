@@ -70,14 +70,13 @@ impl Stream {
         }
     }
 
-    /// The writing side ends; reading goes on.
-    pub fn end_writing(&self) {
+    /// The writing side ends; reading goes on. An error: the server has ended the connection before.
+    pub fn end_writing(&self) -> io::Result<()> {
         if let Some(tls) = &self.tls {
             tls.connection().send_close_notify();
-            tls.send(&self.socket).expect("the server takes it");
+            tls.send(&self.socket)?;
         }
-        let ended = self.socket.shutdown(Shutdown::Write);
-        ended.expect("it is connected");
+        self.socket.shutdown(Shutdown::Write)
     }
 
     pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -278,6 +278,7 @@ fn routes(setup: &Setup) -> Routes {
     let endpoint = HttpEndpoint {
         wants_request: true,
         max_body_bytes: None,
+        streams_body: false,
         folder: None,
         turbo: None,
     };

@@ -16,6 +16,8 @@ mod limits;
 mod messages;
 #[path = "../opening.rs"]
 mod opening;
+#[path = "../pipelining.rs"]
+mod pipelining;
 #[path = "../pressure.rs"]
 mod pressure;
 #[path = "../shutdown.rs"]

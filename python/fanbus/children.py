@@ -1,0 +1,43 @@
+"""What Python hands on to a forked process: handlers of signals, children, finalizers.
+
+`_core` sees to descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import weakref
+from collections.abc import Iterable
+
+__all__ = ["disown", "restore_signals"]
+
+
+def restore_signals(numbers: Iterable[signal.Signals]) -> None:
+    """A child that is forked from here on ends by these signals, as other processes do.
+
+    They have the worker's handlers now, which begin its end. Without this a child would run them
+    too, and `Process.terminate()` would not end it. A handler that the application sets stays.
+    """
+    ours = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        with contextlib.suppress(ValueError, OSError):
+            signal.set_wakeup_fd(-1)
+            for number, handler in ours.items():
+                if signal.getsignal(number) is handler:
+                    signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=restore)
+
+
+def disown() -> None:
+    """For a worker that has just been forked: children and finalizers from before belong to the
+    supervisor. A worker that ends neither terminates those processes nor removes those files."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None:
+        processes._children = set()  # type: ignore[attr-defined] # as Process does in its children
+    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
+        finalizer.atexit = False

@@ -1,0 +1,32 @@
+"""How many files, and so connections, a process may have open."""
+
+from __future__ import annotations
+
+import resource
+
+__all__ = ["connections", "raise_limit"]
+
+# What a worker needs beside connections: listener, bus, event loops, files that it sends.
+_RESERVED = 128
+# Limits of `src/http/config.rs`: connections that speak HTTP, and WebSockets.
+_MOST_CONNECTIONS = 16_384 + 65_536
+# No worker can use more, and some programs make tables as large as the limit.
+_ENOUGH = 1_048_576
+
+
+def raise_limit() -> int:
+    """Raises the soft limit of this process and of its workers to the hard one; returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return _ENOUGH if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # what a sandbox may forbid
+        return soft
+    return most
+
+
+def connections(limit: int) -> int:
+    """How many connections a worker with this limit can have."""
+    return max(0, min(limit - _RESERVED, _MOST_CONNECTIONS))

@@ -1,0 +1,49 @@
+"""Standard output and standard error of a server: they may be closed, full, or read by nobody.
+
+None of that may end a server, or keep it from its start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+__all__ = ["flush", "open_missing", "say"]
+
+
+def open_missing() -> None:
+    """Leads standard streams that were closed when the process started (`2>&-`) to /dev/null.
+
+    Otherwise the next socket would get the number 2, and a client what is written to standard
+    error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def say(text: str) -> None:
+    """Writes to standard error, if that is possible."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def flush() -> None:
+    """Writes what stands in the buffers of both, as far as that is possible."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -1,0 +1,259 @@
+//! The memory for request bodies: how much of it is held, and who has to wait.
+//!
+//! A limit for each body does not limit a crowd of them. A worker has a budget for all, and a connection of
+//! HTTP/2 has a share in it. Bodies that are still coming may have half of it. A body that finds no room goes
+//! to a file while it comes, so that bodies that come slowly hold up nobody; when it is whole, it waits for its
+//! turn to be read back, for which there is the other half.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Budget {
+    most: usize,
+    held: Cell<usize>,
+    /// Bodies that wait for their turn, the first one first.
+    queue: RefCell<Turns>,
+    /// The budget that this one is a share of.
+    parent: Option<Rc<Budget>>,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    waiting: VecDeque<(u64, Waker)>,
+    next: u64,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub(super) fn new(most: usize) -> Rc<Self> {
+        Self::make(most, None)
+    }
+
+    /// A share of at most so many bytes.
+    pub(super) fn share(self: &Rc<Self>, most: usize) -> Rc<Self> {
+        Self::make(most, Some(Rc::clone(self)))
+    }
+
+    fn make(most: usize, parent: Option<Rc<Self>>) -> Rc<Self> {
+        Rc::new(Self {
+            most,
+            held: Cell::new(0),
+            queue: RefCell::default(),
+            parent,
+        })
+    }
+
+    /// Whether so many bytes more fit for a body that is still coming.
+    fn fits_coming(&self, bytes: usize) -> bool {
+        self.held.get() + bytes <= self.most / 2
+            && self.parent.as_ref().is_none_or(|it| it.fits_coming(bytes))
+    }
+
+    /// Whether a whole body of so many bytes fits. One larger than everything fits where nothing else is held.
+    fn fits_whole(&self, bytes: usize) -> bool {
+        let held = self.held.get();
+        (held == 0 || held + bytes <= self.most)
+            && self.parent.as_ref().is_none_or(|it| it.fits_whole(bytes))
+    }
+
+    fn add(&self, bytes: usize) {
+        self.held.set(self.held.get() + bytes);
+        if let Some(parent) = &self.parent {
+            parent.add(bytes);
+        }
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.held.set(self.held.get() - bytes);
+        if let Some((_, first)) = self.queue.borrow().waiting.front() {
+            first.wake_by_ref();
+        }
+        if let Some(parent) = &self.parent {
+            parent.subtract(bytes);
+        }
+    }
+
+    /// The outermost budget, where all wait in one queue.
+    fn root(&self) -> &Self {
+        self.parent.as_ref().map_or(self, |parent| parent.root())
+    }
+}
+
+/// What one body holds of a [`Budget`]. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    budget: Rc<Budget>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Nothing yet.
+    pub(super) fn new(budget: &Rc<Budget>) -> Self {
+        Self {
+            budget: Rc::clone(budget),
+            bytes: 0,
+        }
+    }
+
+    /// Holds so many bytes more of a body that is still coming, if they fit.
+    pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.fits_coming(bytes);
+        if fits {
+            self.add(bytes);
+        }
+        fits
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.budget.add(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Holds a whole body of so many bytes, when its turn has come and it fits. It must hold nothing while it
+    /// waits: else two could wait for each other.
+    pub(super) async fn whole(&mut self, bytes: usize) {
+        debug_assert_eq!(
+            self.bytes, 0,
+            "it would wait for others while they wait for it"
+        );
+        let budget = Rc::clone(&self.budget);
+        let root = budget.root();
+        let turn = Turn::take(root);
+        poll_fn(|task| {
+            if turn.is_first() && self.budget.fits_whole(bytes) {
+                self.add(bytes);
+                return Poll::Ready(());
+            }
+            turn.register(task.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Holds no more than so many bytes.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        if less > 0 {
+            self.budget.subtract(less);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// A place in the queue of a budget.
+struct Turn<'b> {
+    budget: &'b Budget,
+    number: u64,
+}
+
+impl<'b> Turn<'b> {
+    fn take(budget: &'b Budget) -> Self {
+        let queue = &mut *budget.queue.borrow_mut();
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back((number, Waker::noop().clone()));
+        Self { budget, number }
+    }
+
+    fn is_first(&self) -> bool {
+        let queue = self.budget.queue.borrow();
+        queue.waiting.front().is_some_and(|it| it.0 == self.number)
+    }
+
+    fn register(&self, waker: &Waker) {
+        let queue = &mut *self.budget.queue.borrow_mut();
+        let own = queue.waiting.iter_mut().find(|it| it.0 == self.number);
+        own.expect("it leaves when it is dropped")
+            .1
+            .clone_from(waker);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let queue = &mut *self.budget.queue.borrow_mut();
+        queue.waiting.retain(|it| it.0 != self.number);
+        if let Some((_, first)) = queue.waiting.front() {
+            first.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_bounded_by_itself_and_by_all() {
+        let all = Budget::new(20);
+        let share = all.share(12);
+        let (mut one, mut two, mut other) = (Hold::new(&share), Hold::new(&share), Hold::new(&all));
+        assert!(one.try_grow(4));
+        assert!(!two.try_grow(3));
+        assert!(two.try_grow(2));
+        assert!(!other.try_grow(5));
+        assert!(other.try_grow(4));
+        one.shrink_to(1);
+        assert!(!two.try_grow(4));
+        assert!(two.try_grow(3));
+        drop((one, two, other));
+        assert_eq!((all.held.get(), share.held.get()), (0, 0));
+    }
+
+    #[test]
+    fn bodies_that_come_slowly_leave_half_of_it_to_whole_ones() {
+        let all = Budget::new(10);
+        let mut task = Context::from_waker(Waker::noop());
+        let (mut slow, mut whole, mut large) = (Hold::new(&all), Hold::new(&all), Hold::new(&all));
+        assert!(slow.try_grow(5));
+        assert!(!slow.try_grow(1));
+        assert!(pin!(whole.whole(5)).poll(&mut task).is_ready());
+        {
+            let mut waits = pin!(large.whole(11));
+            assert!(waits.as_mut().poll(&mut task).is_pending());
+            drop((slow, whole));
+            // A body larger than everything fits alone.
+            assert!(waits.as_mut().poll(&mut task).is_ready());
+        }
+        assert!(!Hold::new(&all).try_grow(1));
+    }
+
+    #[test]
+    fn turns_come_in_order_and_are_passed_on() {
+        let all = Budget::new(10);
+        let mut task = Context::from_waker(Waker::noop());
+        let mut running = Hold::new(&all);
+        assert!(pin!(running.whole(10)).poll(&mut task).is_ready());
+        let (mut first, mut second, mut third) =
+            (Hold::new(&all), Hold::new(&all), Hold::new(&all));
+        let mut turn = Box::pin(first.whole(8));
+        let mut second = Box::pin(second.whole(8));
+        let mut third = pin!(third.whole(1));
+        assert!(turn.as_mut().poll(&mut task).is_pending());
+        assert!(second.as_mut().poll(&mut task).is_pending());
+        assert!(third.as_mut().poll(&mut task).is_pending());
+        running.shrink_to(2);
+        // It would fit, but others were there before.
+        assert!(third.as_mut().poll(&mut task).is_pending());
+        drop(second);
+        assert!(turn.as_mut().poll(&mut task).is_ready());
+        drop(turn);
+        drop(first);
+        assert!(third.as_mut().poll(&mut task).is_ready());
+    }
+}

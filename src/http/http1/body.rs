@@ -1,0 +1,450 @@
+//! The body of a request over HTTP/1: read when it is asked for, and no further than there is room.
+//!
+//! It has two ends. The connection holds the [`Feed`] and reads from the socket; whoever wants the body holds
+//! the [`Stream`], which outlives the request without harm. Nothing is read before the stream is asked.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::chunked::Decoder;
+use super::parse::Framing;
+use crate::http::limits::BODY_AHEAD_BYTES;
+
+/// The least that is asked of the kernel at a time.
+const READ: usize = 16 << 10;
+
+/// The body ended early, or is malformed.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(in crate::http) struct Broken;
+
+#[derive(Debug)]
+struct State {
+    left: Left,
+    /// Decoded, and not taken yet.
+    buffer: BytesMut,
+    /// Reading pauses when so much waits in `buffer`.
+    room: usize,
+    /// Somebody wants the body.
+    is_asked: bool,
+    /// Nobody has the stream any more.
+    is_dropped: bool,
+    is_broken: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Left {
+    Length(u64),
+    Chunks(Box<Decoder>),
+}
+
+impl Left {
+    fn is_nothing(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunks(decoder) => decoder.is_done(),
+        }
+    }
+}
+
+/// The end of the handler.
+#[derive(Debug)]
+pub(in crate::http) struct Stream(Rc<RefCell<State>>);
+
+/// The end of the connection.
+#[derive(Debug)]
+pub(super) struct Feed(Rc<RefCell<State>>);
+
+/// What reading from the socket came to.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum ReadOutcome {
+    /// There is more of the body, or it is broken.
+    Progress,
+    /// The client sends nothing any more, and has not sent all.
+    Closed,
+}
+
+/// Makes both ends. None for a request without a body.
+pub(super) fn pair(framing: Framing) -> Option<(Feed, Stream)> {
+    let left = match framing {
+        Framing::Empty => return None,
+        Framing::Length(length) => Left::Length(length),
+        Framing::Chunked => Left::Chunks(Box::default()),
+    };
+    let state = Rc::new(RefCell::new(State {
+        left,
+        buffer: BytesMut::new(),
+        room: BODY_AHEAD_BYTES,
+        is_asked: false,
+        is_dropped: false,
+        is_broken: false,
+        waker: None,
+    }));
+    Some((Feed(Rc::clone(&state)), Stream(state)))
+}
+
+impl Stream {
+    /// The next piece. None at the end.
+    pub(in crate::http) fn poll_piece(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        let state = &mut *self.0.borrow_mut();
+        state.room = BODY_AHEAD_BYTES;
+        if !state.buffer.is_empty() {
+            return Poll::Ready(Some(Ok(state.buffer.split().freeze())));
+        }
+        match ready!(state.poll_end(task)) {
+            Ok(()) => Poll::Ready(None),
+            Err(broken) => Poll::Ready(Some(Err(broken))),
+        }
+    }
+
+    /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
+    pub(in crate::http) fn poll_fill(
+        &mut self,
+        room: usize,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<bool, Broken>> {
+        let state = &mut *self.0.borrow_mut();
+        state.room = room;
+        if state.buffer.len() >= room && !state.left.is_nothing() {
+            return Poll::Ready(Ok(false));
+        }
+        state.poll_end(task).map_ok(|()| true)
+    }
+
+    /// Bytes that can be taken.
+    pub(in crate::http) fn waiting(&self) -> usize {
+        self.0.borrow().buffer.len()
+    }
+
+    /// What can be taken.
+    pub(in crate::http) fn take(&mut self) -> Bytes {
+        self.0.borrow_mut().buffer.split().freeze()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let state = &mut *self.0.borrow_mut();
+        state.is_dropped = true;
+        state.buffer = BytesMut::new();
+    }
+}
+
+impl State {
+    /// Waits for the end.
+    fn poll_end(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.is_asked = true;
+        if self.is_broken {
+            return Poll::Ready(Err(Broken));
+        }
+        if self.left.is_nothing() {
+            return Poll::Ready(Ok(()));
+        }
+        self.waker = Some(task.waker().clone());
+        Poll::Pending
+    }
+
+    fn fail(&mut self) {
+        self.is_broken = true;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Bytes that may still go into the buffer.
+    fn free(&self) -> usize {
+        self.room.saturating_sub(self.buffer.len())
+    }
+
+    /// Uses bytes that were read already.
+    fn feed(&mut self, input: &[u8]) -> usize {
+        let free = self.free();
+        let used = match &mut self.left {
+            Left::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let used = input.len().min(free).min(most);
+                self.buffer.extend_from_slice(&input[..used]);
+                *left -= used as u64;
+                used
+            }
+            Left::Chunks(decoder) => match decoder.decode(input, &mut self.buffer, free) {
+                Ok(used) => used,
+                Err(_) => {
+                    self.fail();
+                    0
+                }
+            },
+        };
+        if used > 0 {
+            self.wake();
+        }
+        used
+    }
+}
+
+impl Feed {
+    /// All of the body has come; what follows on the connection is not part of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.borrow().left.is_nothing()
+    }
+
+    /// The rest of it cannot be understood, nor what follows.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.borrow().is_broken
+    }
+
+    /// Bytes that are still to come, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.0.borrow().left {
+            Left::Length(left) => Some(left),
+            Left::Chunks(_) => None,
+        }
+    }
+
+    /// Somebody may still read the body.
+    pub(super) fn is_held(&self) -> bool {
+        !self.0.borrow().is_dropped
+    }
+
+    /// The stream waits for more, and there is room for it.
+    pub(super) fn wants_more(&self) -> bool {
+        let state = self.0.borrow();
+        state.is_asked
+            && !state.is_dropped
+            && !state.is_broken
+            && !state.left.is_nothing()
+            && state.free() > 0
+    }
+
+    /// Nothing more comes although more should.
+    pub(super) fn fail(&self) {
+        self.0.borrow_mut().fail();
+    }
+
+    /// Takes from the bytes that were read already. True if it took any, or found that they are malformed.
+    pub(super) fn use_input(&self, input: &mut BytesMut) -> bool {
+        let state = &mut *self.0.borrow_mut();
+        let used = state.feed(input);
+        input.advance(used);
+        used > 0 || state.is_broken
+    }
+
+    /// Reads from the socket, into the body's own buffer if possible. `scratch` is lent for the call; what
+    /// came behind the body goes to `input`, which is empty.
+    pub(super) fn poll_read(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        scratch: &mut [u8],
+        input: &mut BytesMut,
+        task: &mut Context<'_>,
+    ) -> Poll<io::Result<ReadOutcome>> {
+        let state = &mut *self.0.borrow_mut();
+        let free = state.free();
+        let count = match &mut state.left {
+            Left::Length(left) => {
+                let most = free.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                // Doubled, so that a length that was only announced takes no memory.
+                if state.buffer.capacity() == state.buffer.len() {
+                    let more = state.buffer.len().max(READ).min(most);
+                    state.buffer.reserve(more);
+                }
+                let mut space = (&mut state.buffer).limit(most);
+                let count = ready!(pin!(stream.read_buf(&mut space)).poll(task))?;
+                *left -= count as u64;
+                count
+            }
+            Left::Chunks(_) => {
+                let count = ready!(poll_read(stream, scratch, task))?;
+                let used = state.feed(&scratch[..count]);
+                if !state.is_broken {
+                    input.extend_from_slice(&scratch[used..count]);
+                }
+                count
+            }
+        };
+        if count == 0 {
+            state.fail();
+            return Poll::Ready(Ok(ReadOutcome::Closed));
+        }
+        state.wake();
+        Poll::Ready(Ok(ReadOutcome::Progress))
+    }
+
+    /// Passes over bytes of a body that nobody wants. Returns how many of them belonged to it.
+    pub(super) fn skip(&self, bytes: &[u8]) -> usize {
+        let state = &mut *self.0.borrow_mut();
+        let mut skipped = 0;
+        // A buffer's worth at a time, so that nothing gathers.
+        loop {
+            state.buffer.clear();
+            state.room = BODY_AHEAD_BYTES;
+            let used = state.feed(&bytes[skipped..]);
+            skipped += used;
+            if used == 0 || state.is_broken || skipped == bytes.len() {
+                return skipped;
+            }
+        }
+    }
+}
+
+impl Drop for Feed {
+    /// The connection is gone, or on its way to the next request.
+    fn drop(&mut self) {
+        let state = &mut *self.0.borrow_mut();
+        if !state.left.is_nothing() {
+            state.fail();
+        }
+    }
+}
+
+/// Reads once, into memory that is lent.
+pub(super) fn poll_read(
+    stream: &mut (impl AsyncRead + Unpin),
+    scratch: &mut [u8],
+    task: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = tokio::io::ReadBuf::new(scratch);
+    ready!(Pin::new(stream).poll_read(task, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// A connection's end for the tests of others: so many bytes have come, and are brought when they are asked
+/// for.
+#[cfg(test)]
+pub(in crate::http) struct TestFeed {
+    feed: Feed,
+    came: RefCell<BytesMut>,
+}
+
+#[cfg(test)]
+impl TestFeed {
+    pub(in crate::http) fn new(len: u64, came: usize) -> (Self, Stream) {
+        let (feed, stream) = pair(Framing::Length(len)).expect("there is a body");
+        let came = RefCell::new(vec![b'x'; came].as_slice().into());
+        (Self { feed, came }, stream)
+    }
+
+    pub(in crate::http) fn is_asked(&self) -> bool {
+        self.feed.0.borrow().is_asked
+    }
+
+    /// False: nothing more has come, or is wanted.
+    pub(in crate::http) fn bring(&self) -> bool {
+        self.feed.wants_more() && self.feed.use_input(&mut self.came.borrow_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(stream: &mut Stream) -> Poll<Option<Result<Bytes, Broken>>> {
+        stream.poll_piece(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn read(feed: &Feed, mut socket: &[u8], input: &mut BytesMut) -> Poll<io::Result<ReadOutcome>> {
+        let mut scratch = [0; 4096];
+        let task = &mut Context::from_waker(Waker::noop());
+        feed.poll_read(&mut socket, &mut scratch, input, task)
+    }
+
+    #[test]
+    fn nothing_is_read_before_the_body_is_asked_for() {
+        let (feed, mut stream) = pair(Framing::Length(5)).expect("there is a body");
+        assert!(!feed.wants_more());
+        assert!(next(&mut stream).is_pending());
+        assert!(feed.wants_more());
+        let mut input = BytesMut::from(&b"abcdeGET"[..]);
+        assert!(feed.use_input(&mut input));
+        assert_eq!(&input[..], b"GET");
+        assert!(feed.is_over() && !feed.wants_more());
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Ok("abcde".into()))));
+        assert_eq!(next(&mut stream), Poll::Ready(None));
+        assert!(pair(Framing::Empty).is_none());
+    }
+
+    #[test]
+    fn no_more_is_read_than_there_is_room_for() {
+        for framing in [Framing::Length(1 << 20), Framing::Chunked] {
+            let (feed, mut stream) = pair(framing).expect("there is a body");
+            assert!(next(&mut stream).is_pending());
+            let mut input = BytesMut::from(&b"100000\r\n"[..]);
+            if framing == Framing::Chunked {
+                assert!(feed.use_input(&mut input));
+            }
+            input.clear();
+            while feed.wants_more() && input.is_empty() {
+                assert!(read(&feed, &[b'x'; 4096], &mut input).is_ready());
+            }
+            assert_eq!(stream.waiting(), BODY_AHEAD_BYTES);
+            assert!(matches!(next(&mut stream), Poll::Ready(Some(Ok(_)))));
+            assert!(feed.wants_more() && stream.waiting() == 0);
+        }
+    }
+
+    #[test]
+    fn a_whole_body_of_known_length_is_one_block() {
+        let (feed, mut stream) = pair(Framing::Length(200_000)).expect("there is a body");
+        let task = &mut Context::from_waker(Waker::noop());
+        assert!(stream.poll_fill(150_000, task).is_pending());
+        let mut reads = 0;
+        while feed.wants_more() {
+            let read = read(&feed, &[b'x'; 1 << 20], &mut BytesMut::new());
+            assert!(matches!(read, Poll::Ready(Ok(ReadOutcome::Progress))));
+            reads += 1;
+        }
+        assert_eq!(stream.poll_fill(150_000, task), Poll::Ready(Ok(false)));
+        assert!(stream.poll_fill(300_000, task).is_pending());
+        while feed.wants_more() {
+            assert!(read(&feed, &[b'x'; 1 << 20], &mut BytesMut::new()).is_ready());
+            reads += 1;
+        }
+        assert_eq!(stream.poll_fill(300_000, task), Poll::Ready(Ok(true)));
+        assert_eq!(stream.take().len(), 200_000);
+        assert!(reads < 10, "{reads} reads");
+    }
+
+    #[test]
+    fn a_body_that_ends_early_or_is_malformed_is_broken_for_good() {
+        let (feed, mut stream) = pair(Framing::Length(5)).expect("there is a body");
+        assert!(next(&mut stream).is_pending());
+        let end = read(&feed, b"", &mut BytesMut::new());
+        assert!(matches!(end, Poll::Ready(Ok(ReadOutcome::Closed))));
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+
+        let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
+        assert!(next(&mut stream).is_pending());
+        assert!(feed.use_input(&mut BytesMut::from(&b"nonsense"[..])));
+        assert!(feed.is_broken() && !feed.wants_more());
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+
+        let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
+        drop(feed);
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_is_passed_over() {
+        let (feed, stream) = pair(Framing::Chunked).expect("there is a body");
+        drop(stream);
+        let mut body = b"20000\r\n".to_vec();
+        body.resize(7 + 0x20000, b'x');
+        body.extend_from_slice(b"\r\n0\r\n\r\nGET");
+        assert_eq!(feed.skip(&body), body.len() - 3);
+        assert!(feed.is_over());
+    }
+}

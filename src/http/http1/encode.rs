@@ -1,0 +1,150 @@
+//! The encoder of response heads.
+
+use std::io::Write;
+
+use actix_http::StatusCode;
+use actix_http::header;
+
+use crate::http::date;
+use crate::http::response::Response;
+
+/// How the client finds the end of the content.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Delimiter {
+    /// The head ends the response, and says nothing of a length.
+    Nothing,
+    /// `Content-Length`.
+    Length(u64),
+    /// Chunks.
+    Chunks,
+    /// The end of the connection: a client of HTTP/1.0 knows no chunks.
+    Close,
+}
+
+/// What the head says of the connection.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Connection {
+    /// Nothing: HTTP/1.1 keeps it.
+    Kept,
+    /// It is kept, and the client speaks HTTP/1.0.
+    KeptAlive,
+    /// This is the last response.
+    Closes,
+}
+
+/// Appends the head of a response.
+pub(super) fn write_head<B>(
+    out: &mut Vec<u8>,
+    response: &Response<B>,
+    delimiter: Delimiter,
+    connection: Connection,
+) {
+    write_status(out, response.status);
+    let mut has_date = false;
+    if let Some(value) = &response.content_type {
+        write_line(out, b"content-type", value.as_bytes());
+    }
+    for (name, value) in &response.headers {
+        match *name {
+            // How long the answer is, and what becomes of the connection, is decided here.
+            header::CONNECTION | header::TRANSFER_ENCODING | header::CONTENT_LENGTH => continue,
+            header::DATE => has_date = true,
+            _ => {}
+        }
+        write_line(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    match delimiter {
+        Delimiter::Nothing | Delimiter::Close => {}
+        Delimiter::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            write_line(out, b"content-length", digits.format(length).as_bytes());
+        }
+        Delimiter::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(match connection {
+        Connection::Kept => b"",
+        Connection::KeptAlive => b"connection: keep-alive\r\n",
+        Connection::Closes => b"connection: close\r\n",
+    });
+    if !has_date {
+        write_line(out, b"date", &date::now());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether the handler wants the connection to end.
+pub(super) fn asks_to_close<B>(response: &Response<B>) -> bool {
+    let value = response.get(&header::CONNECTION);
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// Appends an interim response without headers, such as 100.
+pub(super) fn write_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Appends the size line of a chunk.
+pub(super) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
+    write!(out, "{size:X}\r\n").expect("writing to a Vec cannot fail");
+}
+
+fn write_status(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn the_server_alone_says_how_a_response_ends() {
+        let mut response: Response = Response::sentence(StatusCode::NOT_FOUND, "No.");
+        for (name, value) in [
+            ("content-length", "99"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "close"),
+            ("date", "today"),
+            ("x", "y"),
+        ] {
+            let name = HeaderName::from_static(name);
+            response.append(name, HeaderValue::from_static(value));
+        }
+        assert!(asks_to_close(&response));
+        let mut out = Vec::new();
+        write_head(
+            &mut out,
+            &response,
+            Delimiter::Length(4),
+            Connection::Closes,
+        );
+        let expected = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
+                        date: today\r\nx: y\r\ncontent-length: 4\r\nconnection: close\r\n\r\n";
+        assert_eq!(String::from_utf8(out), Ok(expected.to_owned()));
+    }
+
+    #[test]
+    fn a_status_without_a_name_still_has_its_space() {
+        let mut out = Vec::new();
+        let status = StatusCode::from_u16(299).expect("a status");
+        write_status(&mut out, status);
+        assert_eq!(out, b"HTTP/1.1 299 \r\n");
+    }
+}

@@ -1,0 +1,16 @@
+//! HTTP/1 (RFC 9112): one request is decoded, answered, and only then the next.
+//!
+//! `httparse` reads names and values; the framing of requests and responses is ours. Parsing, chunks and
+//! encoding work on plain bytes; only the connection knows a socket.
+
+mod body;
+pub mod chunked;
+mod connection;
+mod encode;
+mod output;
+pub mod parse;
+
+pub(super) use body::Stream;
+#[cfg(test)]
+pub(super) use body::TestFeed;
+pub(super) use connection::serve;

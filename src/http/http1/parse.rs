@@ -1,0 +1,621 @@
+//! The parser of request heads: what is asked for, and where its body ends.
+//!
+//! Framing decides what the next request on the connection is, so nothing is guessed here: a head that two
+//! readers could understand differently is refused, and the connection closed.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use actix_http::{Method, StatusCode};
+use httparse::{Error, Header, Status};
+
+use crate::http::head::{Head, HeadWriter, Version};
+use crate::http::host::is_host;
+use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
+use crate::http::proxies::Origin;
+
+/// A request's head, understood.
+#[derive(Debug)]
+pub struct RequestStart {
+    /// The method.
+    pub method: Method,
+    /// Target and headers, from the other end of the connection.
+    pub head: Head,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// The client wants to send further requests on this connection.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// The client asks for a WebSocket.
+    pub wants_websocket: bool,
+    /// Bytes of the head.
+    pub len: usize,
+}
+
+/// How a request's body is delimited.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// Chunks (RFC 9112, section 7.1).
+    Chunked,
+}
+
+/// A head that is not served. The connection ends with the answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeadError {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// The rule that was broken.
+    pub reason: Cow<'static, str>,
+}
+
+fn error<T>(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Result<T, HeadError> {
+    let reason = reason.into();
+    Err(HeadError { status, reason })
+}
+
+fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
+    error(StatusCode::BAD_REQUEST, reason)
+}
+
+/// The first head in these bytes; None if more of it must come. `direct` is the other end of the connection.
+pub fn parse(bytes: &[u8], direct: Origin) -> Result<Option<RequestStart>, HeadError> {
+    match with_httparse(bytes, direct) {
+        Err(Failure::Version) if version_digit(bytes).is_none() => partial(bytes).map(|()| None),
+        Err(Failure::Version) => match as_http11(bytes) {
+            Some(patched) => match with_httparse(&patched, direct) {
+                Err(Failure::HeadError(error)) => Err(error),
+                Err(Failure::Version) => bad_version(bytes),
+                Ok(parsed) => Ok(parsed),
+            },
+            None => bad_version(bytes),
+        },
+        Err(Failure::HeadError(error)) => Err(error),
+        Ok(parsed) => Ok(parsed),
+    }
+}
+
+enum Failure {
+    /// The version is not one that `httparse` knows.
+    Version,
+    HeadError(HeadError),
+}
+
+impl From<HeadError> for Failure {
+    fn from(error: HeadError) -> Self {
+        Self::HeadError(error)
+    }
+}
+
+fn with_httparse(bytes: &[u8], direct: Origin) -> Result<Option<RequestStart>, Failure> {
+    let mut table = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(bytes, &mut table) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Ok(partial(bytes).map(|()| None)?),
+        Err(Error::Version) => return Err(Failure::Version),
+        Err(error) => return Err(malformed(error).into()),
+    };
+    if len > MAX_HEAD_BYTES {
+        return Err(head_too_large().into());
+    }
+    let target = request.path.expect("a whole head has a target");
+    if target.len() > MAX_TARGET_BYTES {
+        return Err(target_too_long().into());
+    }
+    let method = request.method.expect("a whole head has a method");
+    let version = match request.version {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    };
+    Ok(Some(understood(
+        method,
+        target,
+        version,
+        request.headers,
+        direct,
+        len,
+    )?))
+}
+
+/// A head that is not whole yet may already be too large.
+fn partial(bytes: &[u8]) -> Result<(), HeadError> {
+    if bytes.len() < MAX_TARGET_BYTES {
+        return Ok(());
+    }
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte));
+    let line = &bytes[start.unwrap_or(bytes.len())..];
+    let end = line.iter().position(|byte| *byte == b'\n');
+    // The longest method that anybody has registered has 17 letters.
+    if end.unwrap_or(line.len()) > MAX_TARGET_BYTES + 32 {
+        return Err(target_too_long());
+    }
+    if bytes.len() >= MAX_HEAD_BYTES {
+        return Err(head_too_large());
+    }
+    Ok(())
+}
+
+fn head_too_large() -> HeadError {
+    HeadError {
+        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        reason: format!("The request's head is larger than {MAX_HEAD_BYTES} bytes.").into(),
+    }
+}
+
+fn target_too_long() -> HeadError {
+    HeadError {
+        status: StatusCode::URI_TOO_LONG,
+        reason: format!("The request's target is longer than {MAX_TARGET_BYTES} bytes.").into(),
+    }
+}
+
+fn malformed(error: Error) -> HeadError {
+    let reason = match error {
+        Error::TooManyHeaders => {
+            return HeadError {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                reason: format!("The request has more than {MAX_HEADERS} headers.").into(),
+            };
+        }
+        Error::HeaderName => "A header's name holds a character that names cannot have.",
+        Error::HeaderValue => "A header's value holds a control character.",
+        Error::NewLine => "A line of the request's head does not end with CR LF.",
+        _ => "The request line is malformed: expected a method, a target and HTTP/1.1.",
+    };
+    HeadError {
+        status: StatusCode::BAD_REQUEST,
+        reason: reason.into(),
+    }
+}
+
+/// The head with HTTP/1.1 in its first line, if it says HTTP/1.2 to HTTP/1.9: a server answers a higher
+/// minor version as the highest that it knows (RFC 9112, section 2.3).
+fn as_http11(bytes: &[u8]) -> Option<Vec<u8>> {
+    let digit = version_digit(bytes)?;
+    let is_minor = bytes[..digit].ends_with(b"HTTP/1.") && matches!(bytes[digit], b'2'..=b'9');
+    is_minor.then(|| {
+        let mut patched = bytes.to_vec();
+        patched[digit] = b'1';
+        patched
+    })
+}
+
+/// Where the last character of the request line is.
+fn version_digit(bytes: &[u8]) -> Option<usize> {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
+    let line = &bytes[start..];
+    let end = line.iter().position(|byte| *byte == b'\n')?;
+    let line = line[..end].strip_suffix(b"\r").unwrap_or(&line[..end]);
+    Some(start + line.len().checked_sub(1)?)
+}
+
+fn bad_version<T>(bytes: &[u8]) -> Result<T, HeadError> {
+    let named = version_digit(bytes).is_some_and(|digit| {
+        let version = bytes[..=digit].rsplit(|byte| *byte == b' ').next();
+        matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            if matches!(major, b'0' | b'2'..=b'9') && minor.is_ascii_digit())
+    });
+    if named {
+        error(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "This port speaks HTTP/1.1 and HTTP/1.0; HTTP/2 needs TLS.",
+        )
+    } else {
+        bad("The request line does not end with a version of HTTP.")
+    }
+}
+
+/// What the headers say about the connection and the body.
+#[derive(Default)]
+struct Noted<'h> {
+    host: Option<&'h [u8]>,
+    length: Option<u64>,
+    transfer_encoding: Option<&'h [u8]>,
+    closes: bool,
+    keeps_alive: bool,
+    expects_continue: bool,
+    wants_websocket: bool,
+}
+
+fn understood(
+    method: &str,
+    target: &str,
+    version: Version,
+    headers: &[Header<'_>],
+    direct: Origin,
+    len: usize,
+) -> Result<RequestStart, HeadError> {
+    let method = Method::from_bytes(method.as_bytes())
+        .or_else(|_| bad("The method is not one that HTTP could have."))?;
+    let target = Target::of(&method, target)?;
+    let noted = note(headers)?;
+    if noted.host.is_none() && version == Version::Http11 {
+        return bad("The request has no Host header.");
+    }
+    if !noted.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
+        return bad("The Host of the request is not one that a host could have.");
+    }
+    let framing = noted.framing(version)?;
+    let mut head = HeadWriter::new(target.path, target.query, len, headers.len());
+    for header in headers {
+        let is_host = header.name.eq_ignore_ascii_case("host");
+        // A target that names a host counts more than the header (RFC 9112, section 3.2.2).
+        let value = match target.host {
+            Some(host) if is_host => host.as_bytes(),
+            _ => header.value.trim_ascii(),
+        };
+        if !head.add(header.name.as_bytes(), value) {
+            return Err(head_too_large());
+        }
+    }
+    if let (Some(host), None) = (target.host, noted.host) {
+        head.add(b"host", host.as_bytes());
+    }
+    let keep_alive = match version {
+        Version::Http10 => noted.keeps_alive && !noted.closes,
+        _ => !noted.closes,
+    };
+    Ok(RequestStart {
+        method,
+        head: head.finish(version, direct),
+        framing,
+        keep_alive,
+        // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
+        expects_continue: noted.expects_continue && version != Version::Http10,
+        wants_websocket: noted.wants_websocket,
+        len,
+    })
+}
+
+fn note<'h>(headers: &[Header<'h>]) -> Result<Noted<'h>, HeadError> {
+    let mut noted = Noted::default();
+    for header in headers {
+        let value = header.value.trim_ascii();
+        let name = header.name;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case("host") => {
+                if noted.host.replace(value).is_some() {
+                    return bad("The request has more than one Host header.");
+                }
+            }
+            6 if name.eq_ignore_ascii_case("expect") => {
+                noted.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if name.eq_ignore_ascii_case("upgrade") => {
+                noted.wants_websocket |= has_token(value, b"websocket");
+            }
+            10 if name.eq_ignore_ascii_case("connection") => {
+                noted.closes |= has_token(value, b"close");
+                noted.keeps_alive |= has_token(value, b"keep-alive");
+            }
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                if noted.length.replace(length(value)?).is_some() {
+                    return bad("The request has more than one Content-Length header.");
+                }
+            }
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                if noted.transfer_encoding.replace(value).is_some() {
+                    return bad("The request has more than one Transfer-Encoding header.");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(noted)
+}
+
+/// A length is digits, and nothing else: `+5` and `5, 5` have been read differently by different servers.
+fn length(value: &[u8]) -> Result<u64, HeadError> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return bad("Content-Length is not a number of bytes.");
+    }
+    let text = std::str::from_utf8(value).expect("digits are text");
+    text.parse().or_else(|_| {
+        let reason = "Content-Length is larger than any body could be.";
+        error(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    })
+}
+
+impl Noted<'_> {
+    fn framing(&self, version: Version) -> Result<Framing, HeadError> {
+        let Some(coding) = self.transfer_encoding else {
+            return Ok(match self.length {
+                None | Some(0) => Framing::Empty,
+                Some(length) => Framing::Length(length),
+            });
+        };
+        if self.length.is_some() {
+            return bad("The request has both Content-Length and Transfer-Encoding.");
+        }
+        if version == Version::Http10 {
+            return bad("A request of HTTP/1.0 has no Transfer-Encoding.");
+        }
+        if coding.eq_ignore_ascii_case(b"chunked") {
+            return Ok(Framing::Chunked);
+        }
+        let mut codings = coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let is_last = codings.next_back().is_some_and(is_chunked);
+        if !is_last || codings.any(is_chunked) {
+            // RFC 9112, section 6.3.
+            return bad(
+                "Transfer-Encoding does not end with \"chunked\", once: the body has no end.",
+            );
+        }
+        error(
+            StatusCode::NOT_IMPLEMENTED,
+            "The only Transfer-Encoding that is understood here is \"chunked\".",
+        )
+    }
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"chunked")
+}
+
+/// Whether a list of tokens has this one, in any case.
+fn has_token(value: &[u8], token: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// The four forms of a target (RFC 9112, section 3.2), as one.
+#[derive(Debug, Eq, PartialEq)]
+struct Target<'t> {
+    path: &'t str,
+    query: Option<&'t str>,
+    /// Named by the target itself.
+    host: Option<&'t str>,
+}
+
+impl<'t> Target<'t> {
+    fn of(method: &Method, target: &'t str) -> Result<Self, HeadError> {
+        if *method == Method::CONNECT {
+            return error(
+                StatusCode::NOT_IMPLEMENTED,
+                "This server is not a proxy: it opens no tunnels (CONNECT).",
+            );
+        }
+        // A fragment is not for servers; clients that send one mean the address before it.
+        let target = target.split('#').next().unwrap_or_default();
+        let (host, rest) = if target.starts_with('/') {
+            (None, target)
+        } else if target == "*" && *method == Method::OPTIONS {
+            (None, target)
+        } else {
+            let Some(rest) = after_scheme(target) else {
+                return bad(
+                    "The target is neither a path nor an address that begins with http://.",
+                );
+            };
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            if end == 0 {
+                return bad("The target is an address without a host.");
+            }
+            (Some(&rest[..end]), &rest[end..])
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let path = match path {
+            // RFC 9112, section 3.2.4.
+            "" if *method == Method::OPTIONS && query.is_none() => "*",
+            "" => "/",
+            path => path,
+        };
+        Ok(Self { path, query, host })
+    }
+}
+
+/// The rest of an address, behind `http://` or `https://` in any case.
+fn after_scheme(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+        .then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIRECT: Origin = Origin {
+        peer: None,
+        secure: false,
+    };
+
+    fn parsed(text: &str) -> RequestStart {
+        parse(text.as_bytes(), DIRECT)
+            .expect("a good head")
+            .expect("a whole head")
+    }
+
+    fn status(text: &[u8]) -> u16 {
+        parse(text, DIRECT).expect_err("a bad head").status.as_u16()
+    }
+
+    fn with(line: &str, headers: &str) -> String {
+        format!("{line}\r\nHost: a\r\n{headers}\r\n")
+    }
+
+    #[test]
+    fn a_head_is_understood_once_it_is_whole_wherever_it_was_cut() {
+        let text = with("POST /a?b HTTP/1.1", "Content-Length: 3\r\nX: y \r\n") + "abcGET";
+        let head = text.find("abc").expect("it is there");
+        for cut in 0..head {
+            let cut = parse(&text.as_bytes()[..cut], DIRECT).expect("nothing is wrong yet");
+            assert!(cut.is_none());
+        }
+        for cut in head..=text.len() {
+            let parsed = parsed(&text[..cut]);
+            assert_eq!(parsed.len, head);
+            assert_eq!(parsed.method, Method::POST);
+            assert_eq!(parsed.head.target(), "/a?b");
+            assert_eq!(parsed.framing, Framing::Length(3));
+            let headers: Vec<_> = parsed.head.headers().collect();
+            assert_eq!(
+                headers,
+                [
+                    (&b"host"[..], &b"a"[..]),
+                    (b"content-length", b"3"),
+                    (b"x", b"y")
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_higher_minor_version_is_served_as_the_highest_that_is_known() {
+        let text = with("GET / HTTP/1.9", "");
+        assert_eq!(parsed(&text).head.version, Version::Http11);
+        for cut in 0..text.len() {
+            let cut = parse(&text.as_bytes()[..cut], DIRECT).expect("nothing is wrong yet");
+            assert!(cut.is_none());
+        }
+    }
+
+    #[test]
+    fn connections_are_kept_as_each_version_says() {
+        for (version, header, keeps) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: Upgrade, CLOSE\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+            ("1.2", "", true),
+            ("1.9", "Connection: close\r\n", false),
+        ] {
+            let text = with(&format!("GET / HTTP/{version}"), header);
+            assert_eq!(parsed(&text).keep_alive, keeps, "{text}");
+        }
+    }
+
+    #[test]
+    fn bodies_end_where_the_head_says_or_the_head_is_refused() {
+        let framing = |headers: &str| parsed(&with("POST / HTTP/1.1", headers)).framing;
+        assert_eq!(framing(""), Framing::Empty);
+        assert_eq!(framing("Content-Length: 0\r\n"), Framing::Empty);
+        assert_eq!(framing("Content-Length: 007\r\n"), Framing::Length(7));
+        assert_eq!(framing("transfer-ENCODING: Chunked\r\n"), Framing::Chunked);
+        for (headers, expected) in [
+            ("Content-Length: +1\r\n", 400),
+            ("Content-Length: -1\r\n", 400),
+            ("Content-Length: 1, 1\r\n", 400),
+            ("Content-Length: 0x1\r\n", 400),
+            ("Content-Length:\r\n", 400),
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", 400),
+            ("Content-Length: 99999999999999999999\r\n", 413),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                400,
+            ),
+            ("Transfer-Encoding: chunked, chunked\r\n", 400),
+            ("Transfer-Encoding: chunked, gzip\r\n", 400),
+            ("Transfer-Encoding: xchunked\r\n", 400),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: identity\r\n", 400),
+            ("Transfer-Encoding: \x0bchunked\r\n", 400),
+            ("Transfer-Encoding : chunked\r\n", 400),
+            (" Transfer-Encoding: chunked\r\n", 400),
+            ("X: a\r\n b\r\n", 400),
+        ] {
+            let text = with("POST / HTTP/1.1", headers);
+            assert_eq!(status(text.as_bytes()), expected, "{headers:?}");
+        }
+        let old = with("POST / HTTP/1.0", "Transfer-Encoding: chunked\r\n");
+        assert_eq!(status(old.as_bytes()), 400);
+    }
+
+    #[test]
+    fn every_form_of_a_target_is_a_path_with_its_host() {
+        let of = |method: &str, target: &str| {
+            let text = with(&format!("{method} {target} HTTP/1.1"), "");
+            let head = parsed(&text).head;
+            let host = head.text(&actix_http::header::HOST).expect("a host");
+            (head.target().to_owned(), host.to_owned())
+        };
+        let expected = |target: &str, host: &str| (target.to_owned(), host.to_owned());
+        assert_eq!(of("GET", "/?"), expected("/?", "a"));
+        assert_eq!(of("GET", "/a#b"), expected("/a", "a"));
+        assert_eq!(of("GET", "//a/b"), expected("//a/b", "a"));
+        assert_eq!(of("GET", "/ü"), expected("/ü", "a"));
+        assert_eq!(of("OPTIONS", "*"), expected("*", "a"));
+        assert_eq!(of("OPTIONS", "http://b"), expected("*", "b"));
+        assert_eq!(of("GET", "http://b:80"), expected("/", "b:80"));
+        assert_eq!(of("GET", "HTTPS://b/c?d=/"), expected("/c?d=/", "b"));
+        assert_eq!(of("GET", "http://b?c"), expected("/?c", "b"));
+        for (line, expected) in [
+            ("GET * HTTP/1.1", 400),
+            ("GET a HTTP/1.1", 400),
+            ("GET http:///a HTTP/1.1", 400),
+            ("GET ftp://a/ HTTP/1.1", 400),
+            ("GET http://u@a/ HTTP/1.1", 400),
+            ("CONNECT a:443 HTTP/1.1", 501),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/3.1", 505),
+            ("GET / http/1.1", 400),
+            ("GET /  HTTP/1.1", 400),
+            ("GET /", 400),
+            ("\x16\x03\x01", 400),
+        ] {
+            assert_eq!(status(with(line, "").as_bytes()), expected, "{line}");
+        }
+        assert_eq!(status(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
+    }
+
+    #[test]
+    fn a_request_has_one_possible_host() {
+        assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+        parsed("GET / HTTP/1.0\r\n\r\n");
+        parsed("GET / HTTP/1.1\r\nHost:\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_too_much_is_refused_before_it_is_whole() {
+        let long = "x".repeat(MAX_TARGET_BYTES);
+        let long = with(&format!("GET /{long} HTTP/1.1"), "");
+        assert_eq!(status(long.as_bytes()), 414);
+        let endless = format!("GET /{}", "x".repeat(MAX_TARGET_BYTES + 64));
+        assert_eq!(status(endless.as_bytes()), 414);
+        let header = format!("X: {}\r\n", "y".repeat(1000));
+        let large = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", header.repeat(70));
+        assert_eq!(status(large.as_bytes()), 431);
+        let most = "X: y\r\n".repeat(MAX_HEADERS - 1);
+        parsed(&with("GET / HTTP/1.1", &most));
+        let many = "X: y\r\n".repeat(MAX_HEADERS);
+        assert_eq!(status(with("GET / HTTP/1.1", &many).as_bytes()), 431);
+    }
+
+    #[test]
+    fn bare_line_feeds_end_lines_of_a_head() {
+        // RFC 9112, section 2.2, allows it, and nginx does it.
+        let parsed = parsed("\r\nGET / HTTP/1.1\nHost: a\n\n");
+        assert_eq!(parsed.head.headers().count(), 1);
+        assert_eq!(status(b"GET / HTTP/1.1\rHost: a\r\r"), 400);
+    }
+
+    #[test]
+    fn only_what_http11_knows_is_heard() {
+        let asks = |version: &str, header: &str| {
+            let parsed = parsed(&with(&format!("GET / HTTP/{version}"), header));
+            (parsed.expects_continue, parsed.wants_websocket)
+        };
+        assert_eq!(asks("1.1", "Expect: 100-Continue\r\n"), (true, false));
+        assert_eq!(asks("1.0", "Expect: 100-continue\r\n"), (false, false));
+        assert_eq!(asks("1.1", "Upgrade: h2c, WebSocket\r\n"), (false, true));
+        assert_eq!(asks("1.1", "Upgrade: websockets\r\n"), (false, false));
+    }
+}

@@ -1,0 +1,344 @@
+//! The body of a request that user code reads piece by piece, on another thread.
+//!
+//! The I/O thread pumps pieces into a queue, which says when it is full; user code takes them out. Nothing is
+//! read before the first piece is asked for, so that a client that expects `100 Continue` waits, and at most
+//! [`BODY_AHEAD_BYTES`] and one piece wait for user code.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+
+use super::incoming::{Incoming, Refusal};
+use super::limits::BODY_AHEAD_BYTES;
+use super::response::{WireBody, WireResponse};
+
+/// Called once when there is something to take. On the I/O thread: it must not block.
+pub type Bell = Box<dyn FnOnce() + Send>;
+
+/// Why there is no more of a body, although more should come.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum UploadError {
+    /// It is larger than its limit.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It ended early, is malformed, or its request has been answered already.
+    Broken,
+}
+
+impl From<Refusal> for UploadError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge => Self::TooLarge,
+            Refusal::TooSlow => Self::TooSlow,
+            Refusal::Crowded | Refusal::NoDisk | Refusal::Broken => Self::Broken,
+        }
+    }
+}
+
+/// What can be taken of a body.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// The next piece.
+    Piece(Bytes),
+    /// There is no more.
+    End,
+    /// Nothing yet.
+    Nothing,
+}
+
+#[derive(Default)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// What follows the pieces, once it is known.
+    end: Option<Result<(), UploadError>>,
+    /// Somebody has asked for a piece.
+    is_asked: bool,
+    /// Nobody reads any more.
+    is_dropped: bool,
+    /// The pump, which waits for room.
+    pump: Option<Waker>,
+    bell: Option<Bell>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// For threads that wait.
+    came: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let bell = {
+            let state = &mut *self.lock();
+            change(state);
+            state.bell.take()
+        };
+        self.came.notify_one();
+        if let Some(bell) = bell {
+            bell();
+        }
+    }
+}
+
+/// The end of user code. Any thread.
+pub struct Upload(Arc<Shared>);
+
+/// The end of the I/O thread. It fills the queue while it is polled.
+pub(super) struct Pump {
+    shared: Arc<Shared>,
+    /// None at the end.
+    body: Option<Incoming>,
+}
+
+/// Makes both ends.
+pub(super) fn upload(body: Incoming) -> (Upload, Pump) {
+    let shared = Arc::<Shared>::default();
+    let upload = Upload(Arc::clone(&shared));
+    let body = Some(body);
+    (upload, Pump { shared, body })
+}
+
+impl Upload {
+    /// The next piece, if it is there.
+    pub fn take(&self) -> Result<Taken, UploadError> {
+        take(&mut self.0.lock())
+    }
+
+    /// The next piece. Waits for it on this thread.
+    pub fn wait(&self) -> Result<Taken, UploadError> {
+        let mut state = self.0.lock();
+        loop {
+            match take(&mut state)? {
+                Taken::Nothing => {}
+                taken => return Ok(taken),
+            }
+            let waited = self.0.came.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Has `bell` called when there is something to take: at once, if there is.
+    pub fn ring(&self, bell: Bell) {
+        let state = &mut *self.0.lock();
+        if state.pieces.is_empty() && state.end.is_none() {
+            state.bell = Some(bell);
+        } else {
+            bell();
+        }
+    }
+}
+
+fn take(state: &mut State) -> Result<Taken, UploadError> {
+    state.is_asked = true;
+    let taken = match (state.pieces.pop_front(), state.end) {
+        (Some(piece), _) => {
+            state.bytes -= piece.len();
+            Taken::Piece(piece)
+        }
+        (None, None) => Taken::Nothing,
+        (None, Some(Ok(()))) => Taken::End,
+        (None, Some(Err(error))) => return Err(error),
+    };
+    // Half empty, so that the pump brings more than one piece when it is woken.
+    if state.bytes <= BODY_AHEAD_BYTES / 2
+        && let Some(pump) = state.pump.take()
+    {
+        pump.wake();
+    }
+    Ok(taken)
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let state = &mut *self.0.lock();
+        state.is_dropped = true;
+        state.pieces.clear();
+        if let Some(pump) = state.pump.take() {
+            pump.wake();
+        }
+    }
+}
+
+impl Pump {
+    /// The body is over, or nobody reads it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.body.is_none()
+    }
+}
+
+impl Future for Pump {
+    type Output = ();
+
+    /// Brings what there is and fits. Ready at the end.
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        while let Some(body) = &mut this.body {
+            {
+                let state = &mut *this.shared.lock();
+                if state.is_dropped {
+                    break;
+                }
+                if !state.is_asked || state.bytes >= BODY_AHEAD_BYTES {
+                    state.pump = Some(task.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            match ready!(body.poll_piece(task)) {
+                Some(Ok(piece)) => this.shared.change(|state| {
+                    state.bytes += piece.len();
+                    state.pieces.push_back(piece);
+                }),
+                Some(Err(why)) => {
+                    this.shared
+                        .change(|state| state.end = Some(Err(why.into())));
+                    break;
+                }
+                None => {
+                    this.shared.change(|state| state.end = Some(Ok(())));
+                    break;
+                }
+            }
+        }
+        this.body = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Pump {
+    /// The request is over, or its client is gone.
+    fn drop(&mut self) {
+        self.shared.change(|state| {
+            state.end.get_or_insert(Err(UploadError::Broken));
+        });
+    }
+}
+
+/// A response whose body may be made of the request's, which is read on as long as it is sent.
+pub(super) fn while_read(response: WireResponse, pump: Pump) -> WireResponse {
+    let (body, head) = response.split();
+    match body {
+        WireBody::Flow(_) | WireBody::Boxed(_) => {
+            let body = body.boxed();
+            head.with_body(WireBody::Boxed(BoxBody::new(Both { pump, body })))
+        }
+        WireBody::Nothing | WireBody::Bytes(_) => head.with_body(body),
+    }
+}
+
+struct Both {
+    pump: Pump,
+    body: BoxBody,
+}
+
+impl MessageBody for Both {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let _ = Pin::new(&mut self.pump).poll(task);
+        Pin::new(&mut self.body).poll_next(task)
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Upload").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::http1;
+    use crate::http::incoming::{Bounds, Payload};
+
+    /// A body of so many bytes, of which so many have come.
+    fn body(len: u64, came: usize) -> (http1::TestFeed, Upload, Pump) {
+        let (feed, stream) = http1::TestFeed::new(len, came);
+        let bounds = Bounds {
+            bytes: usize::MAX - 1,
+            time: Duration::from_secs(60),
+            bytes_per_second: 1,
+        };
+        let (upload, pump) = upload(Incoming::new(Payload::Http1(stream), bounds));
+        (feed, upload, pump)
+    }
+
+    fn poll(pump: &mut Pump) -> Poll<()> {
+        Pin::new(pump).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_before_a_piece_is_asked_for_and_no_more_than_fits() {
+        let (feed, upload, mut pump) = body(1 << 20, 1 << 20);
+        assert!(poll(&mut pump).is_pending());
+        assert!(!feed.is_asked());
+        assert_eq!(upload.take(), Ok(Taken::Nothing));
+        let mut read = 0;
+        loop {
+            let _ = poll(&mut pump);
+            while feed.bring() {
+                let _ = poll(&mut pump);
+            }
+            assert!(upload.0.lock().bytes <= 2 * BODY_AHEAD_BYTES);
+            match upload.take() {
+                Ok(Taken::Piece(piece)) => read += piece.len(),
+                Ok(Taken::End) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(read, 1 << 20);
+        assert!(pump.is_over());
+    }
+
+    #[tokio::test]
+    async fn a_bell_rings_once_and_a_lost_request_is_an_error() {
+        let (feed, upload, mut pump) = body(2, 1);
+        assert_eq!(upload.take(), Ok(Taken::Nothing));
+        let rung = Arc::new(Mutex::new(0));
+        let ring = |upload: &Upload| {
+            let rung = Arc::clone(&rung);
+            upload.ring(Box::new(move || *rung.lock().expect("one thread") += 1));
+        };
+        ring(&upload);
+        let _ = poll(&mut pump);
+        assert!(feed.bring());
+        let _ = poll(&mut pump);
+        assert_eq!(*rung.lock().expect("one thread"), 1);
+        ring(&upload);
+        assert_eq!(*rung.lock().expect("one thread"), 2, "a piece waits");
+        assert_eq!(upload.take(), Ok(Taken::Piece("x".into())));
+        drop(pump);
+        assert_eq!(upload.take(), Err(UploadError::Broken));
+        assert_eq!(upload.wait(), Err(UploadError::Broken));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_any_more_ends_the_pump() {
+        let (_feed, upload, mut pump) = body(2, 0);
+        assert!(poll(&mut pump).is_pending());
+        drop(upload);
+        assert!(poll(&mut pump).is_ready());
+    }
+}

@@ -1,0 +1,105 @@
+//! JSON: from Python's plain objects, written straight into bytes; or what the application has chosen
+//! instead.
+
+mod containers;
+mod encoder;
+mod keys;
+mod kinds;
+mod models;
+mod number;
+mod out;
+mod text;
+mod time;
+
+use std::mem;
+use std::sync::{PoisonError, RwLock};
+
+use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use super::errors::HTTPError;
+
+/// What the application writes and reads JSON with, if it has said so: one for the process, which serves
+/// one application.
+static CHOSEN: RwLock<Option<Chosen>> = RwLock::new(None);
+
+struct Chosen {
+    dumps: Py<PyAny>,
+    loads: Py<PyAny>,
+}
+
+/// From now on `json.dumps` writes what handlers answer, and `json.loads` reads what they get. None: what
+/// is here does.
+pub(super) fn choose(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let chosen = json.map(|json| -> PyResult<_> {
+        let [dumps, loads] = [json.getattr("dumps")?, json.getattr("loads")?].map(Bound::unbind);
+        Ok(Chosen { dumps, loads })
+    });
+    let chosen = chosen.transpose()?;
+    let mut place = CHOSEN.write().unwrap_or_else(PoisonError::into_inner);
+    let before = mem::replace(&mut *place, chosen);
+    drop(place);
+    drop(before); // which may run Python
+    Ok(())
+}
+
+/// One of the two. The lock is not held while Python runs.
+fn chosen(py: Python<'_>, which: fn(&Chosen) -> &Py<PyAny>) -> Option<Bound<'_, PyAny>> {
+    let chosen = CHOSEN.read().unwrap_or_else(PoisonError::into_inner);
+    chosen.as_ref().map(|chosen| which(chosen).bind(py).clone())
+}
+
+/// What a handler answers, as the application writes it.
+pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = value.py();
+    let Some(dumps) = chosen(py, |chosen| &chosen.dumps) else {
+        return encoder::encode(value);
+    };
+    let named = PyDict::new(py);
+    let plain = PLAIN.import(py, "fanbus.models", "plain")?;
+    named.set_item(intern!(py, "default"), plain)?;
+    let written = dumps.call((value,), Some(&named))?;
+    if let Ok(bytes) = written.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    if let Ok(text) = written.cast::<PyString>() {
+        return Ok(text.to_str()?.as_bytes().to_vec());
+    }
+    let kind = written.get_type().name()?;
+    Err(PyTypeError::new_err(format!(
+        "The dumps of Fanbus(json=...) gave {kind}. It is to give str or bytes."
+    )))
+}
+
+/// `_core.answer_json`: the same for Python.
+#[pyfunction]
+pub(super) fn answer_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(value.py(), &answer(value)?))
+}
+
+/// What a client has sent, as the application reads it. `HTTPError` 400 if it is not JSON.
+pub(super) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let loads = match chosen(py, |chosen| &chosen.loads) {
+        Some(loads) => loads,
+        None => py.import("json")?.getattr("loads")?,
+    };
+    loads.call1((text,)).map_err(|error| {
+        let is_clients = error.is_instance_of::<PyValueError>(py)
+            || error.is_instance_of::<PyRecursionError>(py);
+        if !is_clients {
+            return error;
+        }
+        let detail = format!("The body is not valid JSON: {}", error.value(py));
+        HTTPError::new_err((400, detail))
+    })
+}
+
+/// `_core.to_json`: what Fanbus's own encoder writes, whatever the application has chosen.
+#[pyfunction]
+pub(super) fn to_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(value.py(), &encoder::encode(value)?))
+}

@@ -1,0 +1,93 @@
+//! The text that is being written: bytes, of which the first ones are in use.
+//!
+//! All of them are initialised, so that a writer takes a piece of fixed length, fills what it needs of it,
+//! and says how much that was: room is asked for once, and copies of fixed length are single instructions.
+
+/// Room for most answers of a few fields.
+const FIRST: usize = 128;
+
+/// Bytes that were not written yet. With zeros, cleared memory would be asked for, which takes longer.
+const FILLER: u8 = b' ';
+
+/// What has outgrown that gets so much.
+const SMALL: usize = 1024;
+
+/// Bytes that are initialised at a time, beyond those that are wanted.
+const AHEAD: usize = 2048;
+
+pub(super) struct Out {
+    bytes: Vec<u8>,
+    /// Up to where they are in use. Not beyond their end.
+    len: usize,
+}
+
+impl Out {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: vec![FILLER; FIRST],
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.len);
+        self.bytes
+    }
+
+    /// The next bytes, which have any value. What was written of them is taken by `take`.
+    #[inline]
+    pub(super) fn room<const N: usize>(&mut self) -> &mut [u8; N] {
+        if self.bytes.len() - self.len < N {
+            self.grow(N);
+        }
+        self.bytes[self.len..]
+            .first_chunk_mut()
+            .expect("it has grown")
+    }
+
+    /// That many bytes of the last `room` were written.
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) {
+        self.len += len;
+        debug_assert!(self.len <= self.bytes.len(), "more than there was room for");
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, byte: u8) {
+        *self.room() = [byte];
+        self.take(1);
+    }
+
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        if self.bytes.len() - self.len < bytes.len() {
+            self.bytes.truncate(self.len);
+            self.bytes.reserve(bytes.len() + FIRST); // something follows, if only a quote
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
+        }
+        self.len += bytes.len();
+    }
+
+    /// What was written from `start` on.
+    pub(super) fn since(&mut self, start: usize) -> &mut [u8] {
+        &mut self.bytes[start..self.len]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, more: usize) {
+        let wanted = self.len + more;
+        if wanted > self.bytes.capacity() {
+            // To twice as much, and a small one to more at once.
+            self.bytes.reserve(more.max(SMALL.saturating_sub(self.len)));
+        }
+        // What is never used need not be cleared.
+        let end = self.bytes.capacity().min(wanted + AHEAD);
+        self.bytes.resize(end, FILLER);
+    }
+}

@@ -1,0 +1,109 @@
+//! The handlers that run, from their first step to their last, whether or not their client is still
+//! there. An orderly end waits for them, and names those that it cuts off.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::router::Endpoint;
+
+/// All of one worker.
+#[derive(Default)]
+pub(super) struct UnderWay(Mutex<Places>);
+
+/// A place for each, used again when it is free: nothing is allocated for a handler.
+#[derive(Default)]
+struct Places {
+    all: Vec<Option<Begun>>,
+    free: Vec<usize>,
+}
+
+struct Begun {
+    route: Arc<str>,
+    at: Instant,
+}
+
+/// A handler that runs until this is dropped.
+pub(super) struct Handling {
+    all: Arc<UnderWay>,
+    place: usize,
+}
+
+/// The handlers of one route.
+pub(super) struct OfRoute {
+    pub route: Arc<str>,
+    pub count: usize,
+    /// How long the oldest one runs.
+    pub oldest: Duration,
+}
+
+impl UnderWay {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A handler begins.
+    pub(super) fn begin(self: &Arc<Self>, endpoint: &Endpoint) -> Handling {
+        let begun = Begun {
+            route: Arc::clone(&endpoint.route),
+            at: Instant::now(),
+        };
+        let mut places = self.places();
+        let place = places.free.pop().unwrap_or(places.all.len());
+        if place == places.all.len() {
+            places.all.push(Some(begun));
+        } else {
+            places.all[place] = Some(begun);
+        }
+        drop(places);
+        Handling {
+            all: Arc::clone(self),
+            place,
+        }
+    }
+
+    /// How many run.
+    pub(super) fn count(&self) -> usize {
+        let places = self.places();
+        places.all.len() - places.free.len()
+    }
+
+    /// Those that run, by route.
+    pub(super) fn by_route(&self) -> Vec<OfRoute> {
+        let mut found: HashMap<Arc<str>, (usize, Instant)> = HashMap::new();
+        for begun in self.places().all.iter().flatten() {
+            let entry = found
+                .entry(Arc::clone(&begun.route))
+                .or_insert((0, begun.at));
+            *entry = (entry.0 + 1, entry.1.min(begun.at));
+        }
+        let of_route = |(route, (count, at)): (Arc<str>, (usize, Instant))| OfRoute {
+            route,
+            count,
+            oldest: at.elapsed(),
+        };
+        found.into_iter().map(of_route).collect()
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let mut places = self.all.places();
+        let begun = places.all[self.place].take();
+        places.free.push(self.place);
+        // A crowd that has left leaves no memory behind.
+        if places.free.len() == places.all.len() {
+            places.all.clear();
+            places.free.clear();
+            if places.all.capacity() > MOST_KEPT {
+                places.all.shrink_to(MOST_KEPT);
+                places.free.shrink_to(MOST_KEPT);
+            }
+        }
+        drop(places);
+        drop(begun);
+    }
+}
+
+/// Places whose memory is retained while no handler runs.
+const MOST_KEPT: usize = 1024;

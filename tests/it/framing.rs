@@ -1,0 +1,279 @@
+//! Where requests over HTTP/1 end: second opinions. A head that is accepted here is accepted by hyper and by
+//! actix-http, and they find the end of its request at the same byte. A proxy or a server that disagreed would
+//! take part of one request for another.
+//!
+//! The other way round they accept more, and need not be followed. What they refuse and the standard allows is
+//! named in [`may_refuse`].
+
+#[path = "../../fuzz/fuzz_targets/scripts/chunks.rs"]
+mod chunks;
+#[path = "../../fuzz/fuzz_targets/scripts/corpus.rs"]
+#[allow(dead_code, reason = "the other fuzzers' half of it")]
+mod corpus;
+#[path = "../../fuzz/fuzz_targets/scripts/head.rs"]
+mod head;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use actix_http::h1;
+use bytes::{Bytes, BytesMut};
+use fanbus::http::http1::chunked::Decoder;
+use fanbus::http::http1::parse::{Framing, RequestStart, parse};
+use fanbus::http::proxies::Origin;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use tokio::io::AsyncWriteExt;
+use tokio::task::LocalSet;
+use tokio_util::codec::Decoder as _;
+
+use self::corpus::replay_bytes;
+
+/// What comes behind the head: chunks, and at the same time bytes of any length.
+const BEHIND: &[u8] =
+    b"5\r\nGET /\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n0000000000000000000000000";
+
+/// A reading of one request: its target, and the bytes of its body.
+type Reading = (String, Vec<u8>);
+
+/// What Fanbus reads. None: it refuses the request, or waits for more of it.
+fn of_fanbus(bytes: &[u8]) -> Option<Reading> {
+    let direct = Origin {
+        peer: None,
+        secure: false,
+    };
+    let RequestStart {
+        head, framing, len, ..
+    } = parse(bytes, direct).ok()??;
+    let rest = &bytes[len..];
+    let body = match framing {
+        Framing::Empty => Vec::new(),
+        Framing::Length(length) => rest.get(..usize::try_from(length).ok()?)?.to_vec(),
+        Framing::Chunked => {
+            let (mut decoder, mut body) = (Decoder::default(), BytesMut::new());
+            decoder.decode(rest, &mut body, usize::MAX).ok()?;
+            decoder.is_done().then(|| body.to_vec())?
+        }
+    };
+    Some((head.target().to_owned(), body))
+}
+
+/// Path and query, as Fanbus has them.
+fn target(path_and_query: Option<&str>, is_options: bool) -> String {
+    match path_and_query {
+        Some("/") | None if is_options => "*".to_owned(),
+        Some(target) => target.to_owned(),
+        None => "/".to_owned(),
+    }
+}
+
+/// What actix-http reads.
+fn of_actix(bytes: &[u8]) -> Option<Reading> {
+    let mut codec = h1::Codec::default();
+    let mut input = BytesMut::from(bytes);
+    let Ok(Some(h1::Message::Item(request))) = codec.decode(&mut input) else {
+        return None;
+    };
+    let mut body = Vec::new();
+    if codec.message_type() == h1::MessageType::Payload {
+        loop {
+            match codec.decode(&mut input) {
+                Ok(Some(h1::Message::Chunk(Some(chunk)))) => body.extend_from_slice(&chunk),
+                Ok(Some(h1::Message::Chunk(None))) => break,
+                _ => return None,
+            }
+        }
+    }
+    let uri = request.uri().path_and_query().map(|it| it.as_str());
+    Some((uri.unwrap_or("/").to_owned(), body))
+}
+
+/// What hyper reads. It looks neither for one Host nor, in a request with both, at Content-Length.
+fn of_hyper(bytes: &[u8]) -> Option<Reading> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let seen = Rc::new(Cell::new(None));
+    let sees = Rc::clone(&seen);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let sees = Rc::clone(&sees);
+        async move {
+            let uri = request.uri().path_and_query().map(|it| it.as_str());
+            let uri = uri.unwrap_or("/").to_owned();
+            let body = request.into_body().collect().await;
+            if let (Ok(body), None) = (body, sees.take()) {
+                sees.set(Some((uri, body.to_bytes().to_vec())));
+            }
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let read = async {
+        let (server, mut client) = tokio::io::duplex(1 << 20);
+        client.write_all(bytes).await.expect("there is room");
+        let connection = hyper::server::conn::http1::Builder::new()
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(server), service);
+        // Everything is there: what is pending now waits for bytes that never come.
+        let mut connection = pin!(connection);
+        for _ in 0..100 {
+            if connection
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+            {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    runtime.block_on(read);
+    seen.take()
+}
+
+const LINES: &[&str] = &[
+    "GET / HTTP/1.1",
+    "POST /a?b HTTP/1.1",
+    "POST /a HTTP/1.0",
+    "POST http://a/b HTTP/1.1",
+    "OPTIONS * HTTP/1.1",
+    "OPTIONS http://a HTTP/1.1",
+    "DELETE /a#b HTTP/1.1",
+    "PROPFIND /\u{fc} HTTP/1.1",
+    "POST  / HTTP/1.1",
+    "POST / HTTP/1.1 ",
+    "POST\t/ HTTP/1.1",
+];
+
+const HEADERS: &[&str] = &[
+    "Host: a\r\n",
+    "host:a\r\n",
+    "Host: a\n",
+    "Content-Length: 3\r\n",
+    "Content-Length: 0\r\n",
+    "Content-Length: 003\r\n",
+    "Content-Length: 3 \r\n",
+    "Content-Length:\t3\r\n",
+    "Content-Length: +3\r\n",
+    "Content-Length: 3, 3\r\n",
+    "Content-Length: 0x3\r\n",
+    "Content-Length : 3\r\n",
+    "Content_Length: 3\r\n",
+    "Content-Length: 3\r\n 4\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "transfer-encoding:CHUNKED\r\n",
+    "Transfer-Encoding: chunked \r\n",
+    "Transfer-Encoding: xchunked\r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "Transfer-Encoding: chunked, identity\r\n",
+    "Transfer-Encoding: \"chunked\"\r\n",
+    "Transfer-Encoding\t: chunked\r\n",
+    "Transfer-Encoding: chun\r\n ked\r\n",
+    "Connection: close\r\n",
+    "Connection: keep-alive, Upgrade\r\n",
+    "Expect: 100-continue\r\n",
+    "X: \u{fc}\r\n",
+    "X:\r\n",
+    ": x\r\n",
+    "X y: z\r\n",
+    "X: a\rb\r\n",
+    "X: a\0b\r\n",
+];
+
+/// Bytes that framing has been broken with.
+const NASTY: &[u8] = b"\0\t\n\r \x0b,:;0+\"\x7f\xff";
+
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let changes = vec((any::<Index>(), any::<bool>(), select(NASTY)), 0..3);
+    (select(LINES), vec(select(HEADERS), 0..5), changes).prop_map(|(line, headers, changes)| {
+        let mut head = format!("{line}\r\nHost: a\r\n{}\r\n", headers.concat()).into_bytes();
+        for (at, inserts, byte) in changes {
+            let at = at.index(head.len());
+            if inserts {
+                head.insert(at, byte);
+            } else {
+                head[at] = byte;
+            }
+        }
+        head.extend_from_slice(BEHIND);
+        head
+    })
+}
+
+/// Whether another server may refuse what is accepted here.
+fn may_refuse(name: &str, text: &str) -> bool {
+    // Quotes have to be encoded in a target (RFC 3986, section 2); clients that forget it mean no harm.
+    let line = text.lines().find(|line| !line.is_empty());
+    if line.is_some_and(|line| line.contains('"')) {
+        return true;
+    }
+    match name {
+        // HTTP/1.0 had no POST without a length (RFC 1945, section 8.3); today it has an empty body (RFC 9112,
+        // section 6.3, rule 7).
+        // Paths of UTF-8 that nobody has encoded are refused there. Nginx takes them, and so do we.
+        "actix-http" => text.contains(" HTTP/1.0") || !text.is_ascii(),
+        _ => false,
+    }
+}
+
+fn compare(bytes: &[u8]) {
+    let Some((path, body)) = of_fanbus(bytes) else {
+        return;
+    };
+    let is_options = path == "*";
+    // The codec of actix starts a clock, which wants somewhere to run and never does here.
+    let tasks = LocalSet::new();
+    let _here = tasks.enter();
+    let text = String::from_utf8_lossy(bytes);
+    for (name, other) in [("actix-http", of_actix(bytes)), ("hyper", of_hyper(bytes))] {
+        let Some((other_path, other_body)) = other else {
+            assert!(may_refuse(name, &text), "{name} refuses {text:?}");
+            continue;
+        };
+        assert_eq!(other_body, body, "{name} finds another end of {text:?}");
+        let other_path = target(Some(&other_path), is_options);
+        assert_eq!(other_path, path, "{name} reads another target in {text:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_request_that_is_accepted_ends_where_hyper_and_actix_see_its_end(bytes in requests()) {
+        compare(&bytes);
+    }
+}
+
+#[test]
+fn good_requests_are_accepted_by_all() {
+    for headers in [
+        "",
+        "Content-Length: 3\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: close\r\nX:\r\n",
+    ] {
+        let bytes = format!("POST /a?b HTTP/1.1\r\nHost: a\r\n{headers}\r\n").into_bytes();
+        let bytes = [&bytes, BEHIND].concat();
+        assert!(of_fanbus(&bytes).is_some(), "{headers}");
+        compare(&bytes);
+    }
+}
+
+#[test]
+fn the_heads_that_a_fuzzer_kept_are_read_in_one_way() {
+    replay_bytes("head", head::play);
+}
+
+#[test]
+fn the_chunks_that_a_fuzzer_kept_are_read_in_one_way() {
+    replay_bytes("chunks", chunks::play);
+}
