@@ -668,6 +668,7 @@ class Upload:
     def ring(self, future: Future[None]) -> None:
         """Has the event loop give the future a result when there is something to take."""
 
+@final
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
@@ -728,8 +729,8 @@ class Request:
     def bytes(self) -> Any:
         """The body."""
     def stream(self) -> Any:
-        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in
-        an asynchronous one.
+        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for`
+        in an asynchronous one.
 
         A route with `stream_body=True` gets them as they come, and raises HTTPError 413, 408 or 400
         for a body that is too large, too slow, or broken off. Any other route has read the body
