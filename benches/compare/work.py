@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
-
+START, WORKER, NOTIFY = "start", "worker", "notify"
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
 CROWD = 45_000
-START, WORKER = "start", "worker"
 _RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
 _BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
+_CENTRIFUGO = "Centrifugo"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
-    # A mode of `fanbus bench`, or what is done without it: "start" and "worker".
+    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def has_load(self) -> bool:
-        """`fanbus bench` measures it."""
+        """It is measured while it works."""
         return self.mode not in (START, WORKER)
 
     @classmethod
@@ -157,6 +157,17 @@ def _within_a_process(workers: int) -> Row:
     )
 
 
+def _notify(users: int, each: int, size: int) -> Row:
+    return Row(
+        f"a burst: {each} messages of {size} bytes to each of {users:,} users, 2 workers",
+        NOTIFY,
+        (Entry(FANBUS, "/user/USER"), Entry(_CENTRIFUGO, "/connection/websocket")),
+        (str(users), str(each), str(size)),
+        2,
+        "delivered",
+    )
+
+
 def _workers(count: int) -> str:
     return f"{count} worker{'s' if count > 1 else ''}"
 
@@ -234,6 +245,8 @@ ROWS = (
         figure="p99",
     ),
     *map(_within_a_process, (2, 4)),
+    _notify(10_000, 5, 60),
+    _notify(1_000, 20, 1024),
     Row(
         "memory of one more worker",
         WORKER,

@@ -24,6 +24,7 @@ __all__ = [
     "Tls",
     "Upload",
     "WebSocket",
+    "Withheld",
     "Worker",
     "__version__",
     "answer_json",
@@ -191,8 +192,12 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def fault(self) -> str | None:
+        """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
-        """Unlinks the segment's name: a clean stop."""
+        """Removes it, and tells those who have it open."""
+    def remove_if_unused(self) -> bool:
+        """Removes it unless another process has it open. Whether it did."""
     def close(self) -> None:
         """Leaves the bus, and ends its subscriptions. Twice is allowed."""
 
@@ -366,6 +371,9 @@ class Router:
         max_age: int,
     ) -> None:
         """What pages of other origins may do. ValueError, a sentence, for what cannot be."""
+    def set_hosts(self, hosts: Sequence[str] | None, /) -> None:
+        """The hosts that requests and handshakes may name; None: all. ValueError, a sentence, for
+        what is not a host."""
     def add_websocket(
         self,
         path: str,
@@ -417,6 +425,13 @@ class Sink:
         off."""
 
 @final
+class Withheld:
+    """As long as this is there, processes that are forked from this one find /dev/null in place of
+    the descriptors."""
+
+    def __new__(cls, descriptors: Sequence[int]) -> Withheld: ...
+
+@final
 class Worker:
     """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
@@ -450,9 +465,6 @@ class Worker:
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
-    def withhold(self, descriptors: Sequence[int]) -> None:
-        """A process that is forked from this one does not get these descriptors, as it gets no
-        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...

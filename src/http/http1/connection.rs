@@ -262,7 +262,9 @@ impl<T: Transport> Connection<T> {
             .poll_flush(&mut self.stream, task, || has_taken = true);
         match flushed {
             Poll::Ready(Ok(())) => {
-                self.is_blocked = false;
+                if std::mem::take(&mut self.is_blocked) {
+                    self.deadline.clear();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
@@ -328,7 +330,9 @@ impl<T: Transport> Connection<T> {
             ..
         } = start;
         self.has_asked = true;
-        self.deadline.clear();
+        if !self.is_blocked {
+            self.deadline.clear();
+        }
         self.worker.config.place(&mut head);
         let version = head.version;
         let (feed, payload) = match body::pair(framing) {
