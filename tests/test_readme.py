@@ -597,7 +597,7 @@ def requests_are_read(block: Block, start: Start) -> None:
         assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
 
 
-@proves("docs/howto/requests.md: import hashlib")
+@proves('docs/howto/requests.md: app = Fanbus("uploads")')
 def a_body_is_read_piece_by_piece(block: Block, start: Start) -> None:
     body = os.urandom(20_000_000)  # beyond the limit of a body that is read at once
     expected = {"name": "a.iso", "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
