@@ -75,7 +75,8 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 		cargo test --locked --profile loom --lib ipc::proofs
 
 .PHONY: soak
-soak: $(VENV)/ok-debug ## the bus under fire: random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
+soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; the bus under random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
+	SOAK_MINUTES=$${SOAK_MINUTES:-15} $(BIN)/python -m pytest -q -s tests/test_soak.py
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/test_bursts_soak.py

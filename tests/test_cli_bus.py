@@ -203,7 +203,8 @@ def test_with_several_it_lists_the_candidates(bus: Bus, arguments: list[str]) ->
     assert told.count("\n") == 1
     assert bus.name in told
     assert second in told
-    assert told.endswith("Choose one with --bus or FANBUS_BUS.\n")
+    way = "`fanbus bus show NAME`" if arguments[0] == "bus" else "--bus"
+    assert told.endswith(f"Choose one with {way} or FANBUS_BUS.\n")
 
 
 @pytest.mark.parametrize(
@@ -275,15 +276,75 @@ def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
             bus.publish("news", "12345678")
         wait_for(lambda: program.said().count("12345678") == 5, "five lines")
         shown = fanbus("bus", "show", bus.name).stdout.decode().splitlines()
-    head, own, other = (line.split(maxsplit=9) for line in shown[-3:])
+    head, own, other = (line.split(maxsplit=10) for line in shown[-3:])
     names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED"]
-    assert head == ["PID", *names, "COMMAND"]
+    assert head == ["PID", "ROLE", *names, "COMMAND"]
     # 5 x (8 bytes and a frame header of 2).
-    assert own[1:6] == ["5", "50", "bytes", "0", "0"]
-    assert other[1:5] == ["0", "0", "bytes", "5"]
-    woken = int(other[7])
-    assert 1 <= woken <= int(own[8]) <= 5
-    assert own[9].split()[0] == "0.0s"
+    assert own[1:7] == ["-", "5", "50", "bytes", "0", "0"]
+    assert other[1:6] == ["-", "0", "0", "bytes", "5"]
+    woken = int(other[8])
+    assert 1 <= woken <= int(own[9]) <= 5
+    assert own[10].split()[0] == "0.0s"
+
+
+def test_show_says_who_is_the_supervisor_and_who_is_which_worker(server: StartServer) -> None:
+    one = server("rooms", workers=2)
+
+    def shown() -> dict[str, list[str]]:
+        """The columns of each process, by its role."""
+        lines = fanbus("bus", "show", f"rooms-{one.port}").stdout.decode().splitlines()
+        rows = [line.replace("worker ", "worker-").split() for line in lines]
+        return {row[1]: row for row in rows if len(row) > 8 and row[0].isdecimal()}
+
+    rows = wait_for(lambda: found if len(found := shown()) == 3 else None, "three members")
+    assert rows["supervisor"][0] == str(one.pid)
+    workers = [int(rows[f"worker-{number}"][0]) for number in (1, 2)]
+    assert sorted(workers) == one.worker_pids()
+
+    # A worker that sleeps is woken by what comes from elsewhere for a client of its own.
+    with ExitStack() as stack:
+        people = [stack.enter_context(join(one, "/relay/lobby")) for _ in range(8)]
+        before = {role: int(row[8]) for role, row in shown().items()}
+        assert fanbus("publish", "room:lobby", "hi", bus=f"rooms-{one.port}").returncode == 0
+        for person in people:
+            assert hear(person) == "hi"
+        woken = {role: int(row[8]) for role, row in shown().items()}
+        assert any(woken[role] > before[role] for role in woken if role != "supervisor")
+
+
+def test_help_explains_the_columns_of_show() -> None:
+    said = fanbus("bus", "show", "--help").stdout.decode()
+    for column in (
+        "ROLE",
+        "PUBLISHED",
+        "BYTES",
+        "READ",
+        "MISSED",
+        "BEHIND",
+        "WOKEN",
+        "WOKE",
+        "WAITED",
+    ):
+        assert f"\n{column} " in said
+
+
+def test_a_process_without_subscribers_misses_nothing(server: StartServer) -> None:
+    one = server("rooms", workers=1)
+    (worker,) = one.worker_pids()
+    with Bus.open(f"rooms-{one.port}", create=False) as bus:
+        stop(worker)
+        try:
+            for _ in range(3000):
+                bus.publish("nobody", "x" * 10_000)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+        def missed() -> int | None:
+            """Once it has caught up."""
+            found = [it for it in _core.inspect_bus(bus.name)["members"] if it["pid"] == worker]
+            return found[0]["missed"] + 1 if found and found[0]["behind"] == 0 else None
+
+        assert wait_for(missed, "the worker at the end") == 1
 
 
 def test_show_tells_what_is_kept(bus: Bus) -> None:

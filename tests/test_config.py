@@ -243,6 +243,19 @@ def test_the_banner_shows_an_address_that_can_be_opened() -> None:
     assert "0.0.0.0 port 5000" in text
 
 
+@pytest.mark.parametrize("host", ["::", "[::]"])
+def test_the_banner_names_both_families_of_every_interface(host: str) -> None:
+    text = render(settings(host=host), 5000, Counts(1, 0, 0), 1)
+    assert "http://127.0.0.1:5000 " in text
+    assert "http://[::1]:5000 " in text
+    assert "every interface, :: port 5000" in text
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_the_banner_has_one_pair_of_brackets(host: str) -> None:
+    assert " http://[::1]:5000 " in render(settings(host=host), 5000, Counts(1, 0, 0), 1)
+
+
 def test_the_banner_says_that_there_is_tls() -> None:
     secure = settings(host="0.0.0.0", ssl_certfile="a.pem")
     text = render(secure, 5000, Counts(1, 0, 0), 1, network="192.0.2.7")

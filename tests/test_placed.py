@@ -31,7 +31,7 @@ def test_a_unix_socket_is_shared_by_all_workers_and_removed_at_the_end(
     one = run("--uds", str(path), "-w", "2")
     assert path.stat().st_mode & 0o777 == 0o666
     wait_for(lambda: len({over(path)["pid"] for _ in range(20)}) == 2, "both workers answer")
-    assert over(path)["client"] is None
+    assert over(path)["client"] == ["", 0]  # it unpacks, as elsewhere
     with unix_connect(str(path), "ws://server/ws") as ws:
         assert ws.recv(DEADLINE_S) == "ws "
         ws.send("x" * 100_000)
@@ -39,6 +39,18 @@ def test_a_unix_socket_is_shared_by_all_workers_and_removed_at_the_end(
     assert one.end() == 0
     assert not path.exists()
     assert not list(Path("/dev/shm").glob("fanbus.placed-uds-*"))
+
+
+def test_a_client_of_ipv4_has_its_own_address_on_a_listener_for_both(run: Run) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    one = run("--host", "::", "--access-log")
+    assert "http://[::1]:" in one.log()
+    assert one.get().json()["client"][0] == "127.0.0.1"
+    line = one.wait_for_log('"GET /place')
+    assert " 127.0.0.1 " in line
 
 
 def test_the_unix_socket_of_a_dead_server_is_replaced_and_that_of_a_living_one_is_not(

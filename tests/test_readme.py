@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import ssl
 import subprocess
@@ -30,7 +31,7 @@ from fanbus import Bus, _core
 from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
 from printed import BLOCKS, DOCUMENTS, PROOFS, ROOT, TESTS, Block, Start, blocks, proves
-from running import Server, wait_for
+from running import Server, stop, wait_for
 
 
 @pytest.fixture
@@ -414,6 +415,53 @@ def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
                 assert program.wait() == 0, program.said(2)
                 assert (name in program.said()) == ("remove" not in line)
         assert name not in [bus["name"] for bus in _core.buses()]
+
+
+# docs/howto/reconnecting.md
+
+RECONNECTING = "docs/howto/reconnecting.md"
+
+
+@proves(f'{RECONNECTING}: app = Fanbus("live")')
+def a_page_sees_ticks(block: Block, start: Start) -> None:
+    assert "tick=15" in block.text
+    server = start(block.text.replace("tick=15", "tick=0.2"))
+    with join(server, "/live") as one, join(server, "/live") as other:
+        assert [hear(one) for _ in range(3)] == [""] * 3
+        one.send("hello")
+        for client in (one, other):
+            assert hear_until(client, "hello") == "hello"
+
+
+@proves(f"{RECONNECTING}: const SILENCE_MS = 40_000; // twice the server's tick, and some patience")
+def a_page_that_hears_nothing_comes_back(block: Block, start: Start) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is missing: `make test` installs it")
+    app = next(each.text for each in BLOCKS if each.name == f'{RECONNECTING}: app = Fanbus("live")')
+    app = app.replace("tick=15", "tick=0.2").replace("workers=2", "workers=1")
+    server = start(app)
+    url = f"ws://127.0.0.1:{server.port}/live"
+    program = block.text.replace("40_000", "2_000")
+    assert program != block.text
+    program += f"connect('{url}', (data) => console.log(data), (state) => console.log(state));"
+    with (
+        join(server, "/live") as publisher,
+        Program("--experimental-websocket", "--eval", program, python=node) as page,
+    ):
+        page.wait_to_say("online\n")
+        publisher.send("before")
+        page.wait_to_say("before\n")
+        (worker,) = server.worker_pids()
+        # Its system goes on to acknowledge: to the page, and to TCP, nothing has happened.
+        stop(worker)
+        try:
+            page.wait_to_say("offline\n")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        wait_for(lambda: page.said().count("online\n") == 2, "the page to be back")
+        publisher.send("after")
+        page.wait_to_say("after\n")
 
 
 # docs/howto/history.md

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from conftest import StartServer
 from fanbus import Fanbus, FanbusError, Request, Router
 from fanbus.testing import TestClient
+from links import at_pace
 from rawsocket import RawSocket
 
 LARGEST = 16 * 1024 * 1024
@@ -74,6 +77,26 @@ def test_an_application_has_a_limit_of_its_own_and_a_route_too() -> None:
         with RawSocket(client.base_url.port or 0) as raw:
             raw.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n")
             assert raw.answer().status == 413, "before a byte of the body has come"
+
+
+@pytest.mark.parametrize(("rate", "status"), [("100", 200), ("1M", 408)])
+def test_a_body_is_too_slow_below_the_least_rate(
+    server: StartServer, rate: str, status: int
+) -> None:
+    limits = {"FANBUS_TIMEOUT_BODY": "0.5", "FANBUS_MIN_BODY_RATE": rate}
+    one = server("web", environment=limits)
+    with RawSocket(one.port) as raw:
+        raw.write(b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n")
+        began = time.monotonic()
+        sent = 0
+        # As long as it takes to be late without what the bytes add: three times as long.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError), at_pace(20) as wait:
+            while sent < 4000 and not (status == 408 and not raw.is_silent_for(0)):
+                raw.write(b"x" * 100)
+                sent += 100
+                wait()
+        assert status == 408 or time.monotonic() - began > 1.5
+        assert raw.answer().status == status
 
 
 @pytest.mark.parametrize("size", [-1, True, "1", 1.5, 2**41])

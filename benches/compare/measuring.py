@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,10 +13,12 @@ from typing import Any
 from .notifying import Burst, notify
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .systems import BY_NAME, System
-from .work import NOTIFY, START, WORKER, Entry, Row
+from .work import CROWD, NOTIFY, START, WORKER, Entry, Row
 
 # More than any run takes: a load client that hangs ends the run, and not the whole.
-SPARE_S = 30.0
+SPARE_S = 60.0
+# Descriptors of a load client that are no connections, and some publishers.
+OTHER_FILES = 200
 # How many workers the memory of one is the difference of.
 FURTHER_WORKERS = 2
 
@@ -48,6 +52,20 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
         return {"failed": str(failure), "hung": isinstance(failure, HangingError)}
 
 
+def crowd() -> int:
+    """As many clients of one load client as are wanted, or as descriptors allow."""
+    return min(CROWD, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - OTHER_FILES)
+
+
+def allow_crowd() -> None:
+    """Raises the limit of descriptors of all that is started from here, as far as it may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (max(hard, CROWD + OTHER_FILES), hard):
+        with contextlib.suppress(ValueError, OSError):  # only root may have more than before
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return
+
+
 def further_worker_mb(system: System) -> float:
     """PSS of one more worker that has nothing to do."""
     with serving(system, 1) as (pid, _):
@@ -61,8 +79,11 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     command = [sys.executable, "-m", "fanbus", "bench", row.mode]
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
-    command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup), *row.options]
-    command += [option.replace("@PORT@", str(port)) for option in entry.options]
+    command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
+    command += [
+        option.replace("@PORT@", str(port)).replace("@CROWD@", str(crowd()))
+        for option in (*row.options, *entry.options)
+    ]
     try:
         done = subprocess.run(
             command,

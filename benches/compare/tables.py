@@ -30,6 +30,16 @@ def at(path: str) -> Read:
     return lambda run: pick(run, path)
 
 
+def milliseconds(path: str) -> Read:
+    """The same, of what is counted in microseconds."""
+
+    def read(run: Run) -> float | None:
+        found = pick(run, path)
+        return None if found is None else found / 1000
+
+    return read
+
+
 def share(run: Run) -> float | None:
     """Of what should have been delivered, how much was."""
     delivered, missing = pick(run, "delivered") or 0.0, pick(run, "missing") or 0.0
@@ -47,6 +57,7 @@ FIGURES: dict[str, tuple[str, Read]] = {
     "cpu": ("CPU, µs", at("server.cpu_us_per_unit")),
     "memory": ("KiB each", at("idle.pss_per_connection_kib")),
     "delivered": ("share delivered", share),
+    "p99": ("99 % within, ms", milliseconds("latency_us.p99")),
     "worker": ("MB (PSS)", at("worker_mb")),
     "start": ("ms", at("start_ms")),
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
 START, WORKER, NOTIFY = "start", "worker", "notify"
+# Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
+CROWD = 45_000
 _RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
 _BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
 _CENTRIFUGO = "Centrifugo"
@@ -229,6 +231,18 @@ ROWS = (
         ("--subscribers", "1000", "--publishers", "1", "--rate", "100"),
         2,
         bars={_RELAY.name: Bar(3.1)},
+    ),
+    Row(
+        f"a crowd of up to {CROWD:,}, one broadcast per second, in two processes",
+        "fanout",
+        (_RELAY, _ROOM, _FLOOR_RELAY),
+        (
+            *("--subscribers", "@CROWD@", "--publishers", "1", "--rate", "1"),
+            # Ten broadcasts; and until the first has reached all, a crowd is still coming in.
+            *("--seconds", "10", "--warmup", "2", "--patience", "30"),
+        ),
+        2,
+        figure="p99",
     ),
     *map(_within_a_process, (2, 4)),
     _notify(10_000, 5, 60),

@@ -10,7 +10,7 @@ from fanbus import Fanbus, HTTPError, Request, Response, WebSocket, WebSocketCon
 
 app = Fanbus(name="chat")
 app.topic("room:{room}", history=100)  # for those who come late, and who come back
-limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20)
+limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20, tick=15)  # for the page
 
 
 def note(kind: str, **fields: str) -> str:  # JSON that also says who published it, and when

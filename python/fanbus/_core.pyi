@@ -574,8 +574,9 @@ class Session:
     def headers(self) -> MultiDict:
         """Of the handshake; names without regard to case."""
     @property
-    def client(self) -> tuple[str, int] | None:
-        """Address and port of the other end of the connection."""
+    def client(self) -> tuple[str, int]:
+        """Address and port of the client; ("", 0) for one that came over a Unix socket, unless a
+        trusted proxy says where it is."""
     @property
     def close_code(self) -> int | None:
         """None while open; else the code of the close (RFC 6455 section 7.4)."""
@@ -619,8 +620,9 @@ class WebSocket:
     def cookies(self) -> dict[str, str]:
         """The cookies by name."""
     @property
-    def client(self) -> tuple[str, int] | None:
-        """Address and port of the other end of the connection."""
+    def client(self) -> tuple[str, int]:
+        """Address and port of the client; ("", 0) for one that came over a Unix socket, unless a
+        trusted proxy says where it is."""
     @property
     def scheme(self) -> str:
         """wss if the client speaks TLS, to the server or to a trusted proxy; else ws."""
@@ -720,8 +722,9 @@ class Request:
     def cookies(self) -> dict[str, str]:
         """The cookies by name."""
     @property
-    def client(self) -> tuple[str, int] | None:
-        """Address and port of the other end of the connection."""
+    def client(self) -> tuple[str, int]:
+        """Address and port of the client; ("", 0) for one that came over a Unix socket, unless a
+        trusted proxy says where it is."""
     @property
     def scheme(self) -> str:
         """https if the request came over TLS, to the server or to a trusted proxy; else http."""

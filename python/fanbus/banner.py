@@ -13,7 +13,8 @@ from fanbus.logs import logger
 
 __all__ = ["Counts", "line", "render", "show", "url"]
 
-_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+# Of each address that stands for every interface, those of this machine that can be opened.
+_EVERY_INTERFACE = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - compared
 _MIN_WIDTH = 54
 
 
@@ -57,11 +58,11 @@ def render(
     settings: Settings, port: int, counts: Counts, pid: int, *, network: str | None = None
 ) -> str:
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
-    everywhere = settings.host in _EVERY_INTERFACE
+    local = _EVERY_INTERFACE.get(_plain(settings.host), ())
     secure = settings.ssl_certfile is not None
     lines = [f"Fanbus v{_core.__version__}", *_addresses(settings, port, network)]
-    if everywhere and settings.uds is None and port:
-        lines.append(f"(every interface, {settings.host} port {port})")
+    if local and settings.uds is None and port:
+        lines.append(f"(every interface, {_plain(settings.host)} port {port})")
     if secure:
         lines.append("(TLS: https and wss)")
     facts = [
@@ -85,10 +86,10 @@ def _addresses(settings: Settings, port: int, network: str | None) -> list[str]:
         return [f"unix:{settings.uds}"]
     if not port:
         return ["the Unix socket that it was given"]
-    everywhere = settings.host in _EVERY_INTERFACE
+    local = _EVERY_INTERFACE.get(_plain(settings.host), ())
     secure = settings.ssl_certfile is not None
-    found = [url("127.0.0.1" if everywhere else settings.host, port, secure=secure)]
-    if everywhere and network:
+    found = [url(host, port, secure=secure) for host in local or (settings.host,)]
+    if local and network:
         found.append(url(network, port, secure=secure))
     return found
 
@@ -99,14 +100,20 @@ def _connections() -> int:
 
 def url(host: str, port: int, *, secure: bool = False) -> str:
     """Something that can be clicked."""
+    host = _plain(host)
     name = f"[{host}]" if ":" in host else host
     scheme, usual = ("https", 443) if secure else ("http", 80)
     return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
 
 
+def _plain(host: str) -> str:
+    """Without the brackets that an IPv6 address has in a URL."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
 def _network_address(host: str) -> str | None:
     """The address that other machines would use. Asks the routing table; sends nothing."""
-    if host not in _EVERY_INTERFACE:
+    if _plain(host) not in _EVERY_INTERFACE:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

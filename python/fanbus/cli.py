@@ -66,15 +66,15 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     a file.
 
     With `factory` it names a function without parameters that returns the application.
-    StartError, status 2, if there is no such thing; status 3, with the traceback, if the module
-    raises while it is imported.
+    StartError, status 3, if there is no such thing, or, with the traceback, if the module raises
+    while it is imported; status 2 if the text cannot name one.
     """
     module_name, _, attribute = target.partition(":")
     attribute = attribute or "app"
     if module_name.endswith(".py"):
         file = Path(directory, module_name)
         if not file.is_file():
-            raise StartError(f"There is no file {file.absolute()}.", status=2)
+            raise StartError(f"There is no file {file.absolute()}.", status=STARTING_FAILED)
         directory, module_name = str(file.parent), file.stem
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise StartError(
@@ -93,7 +93,7 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
         raise StartError(
             f'There is no module "{missing}" in {Path(directory).resolve()} or among the '
             "installed packages. Name the directory with --app-dir.",
-            status=2,
+            status=STARTING_FAILED,
         ) from None
     except Exception:  # noqa: BLE001 - whatever the user's module raises
         raise StartError(_boot_failure(target), status=STARTING_FAILED) from None
@@ -106,7 +106,8 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
         candidates = [name for name, value in vars(module).items() if isinstance(value, Fanbus)]
         hint = f" Did you mean {module_name}:{candidates[0]}?" if candidates else ""
         what = "not there" if found is None else f"a {type(found).__name__}, not a Fanbus"
-        raise StartError(f'"{attribute}" in module {module_name} is {what}.{hint}', status=2)
+        sentence = f'"{attribute}" in module {module_name} is {what}.{hint}'
+        raise StartError(sentence, status=STARTING_FAILED)
     return found
 
 
@@ -120,7 +121,7 @@ def _made(target: str, factory: Callable[[], object]) -> Fanbus:
         raise StartError(
             f"{target} returned a {type(made).__name__}, not a Fanbus: --factory names a function "
             "that returns the application.",
-            status=2,
+            status=STARTING_FAILED,
         )
     return made
 

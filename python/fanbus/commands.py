@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fanbus import _core
 from fanbus.bus import Bus, Record
 from fanbus.exceptions import BusError, Lagged, StartError
+from fanbus.logs import process_name
 
 if TYPE_CHECKING:
     from fanbus._core import BusDescription, HistoryDescription, MemberDescription
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "choose"]
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_COLUMNS = """\
+ROLE       what a process of a server is: its supervisor, or the worker of that number
+PUBLISHED  messages that it has published
+BYTES      bytes of these
+READ       messages that it has read
+MISSED     messages that were overwritten before it had read them, while anybody there
+           had subscribed to something: the most that its subscribers can have missed
+BEHIND     messages that it has still to look at; -: nobody there reads
+WOKEN      how often another process has woken it, which sleeps while there is nothing
+WOKE       how often it has woken another process
+WAITED     how long it has waited, while it published, for readers to come on"""
 
 
 def add_to(commands: Any) -> None:
@@ -73,7 +86,13 @@ def add_to(commands: Any) -> None:
     kinds = bus.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = kinds.add_parser("list", help="all buses of this user", description="List buses.")
     listing.set_defaults(run=_told(_list))
-    show = kinds.add_parser("show", help="what is known of a bus", description="Show a bus.")
+    show = kinds.add_parser(
+        "show",
+        help="what is known of a bus",
+        description="Show a bus, and a line for each process on it.",
+        epilog=_COLUMNS,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
     show.add_argument("bus", nargs="?", metavar="NAME", help="as `fanbus bus list` shows it")
     show.set_defaults(run=_told(_show))
     remove = kinds.add_parser("remove", help="remove a bus", description="Remove a bus.")
@@ -112,19 +131,24 @@ def choose(
     name: str | None,
     buses: Sequence[BusDescription],
     environment: Mapping[str, str] = os.environ,
+    *,
+    by: str = "--bus",
 ) -> str:
-    """The name that was given, or that of the only bus in use. StartError lists the candidates."""
+    """The name that was given, or that of the only bus in use. StartError lists the candidates.
+
+    `by`: how the command takes a name.
+    """
     name = name or environment.get("FANBUS_BUS")
     if name:
         return name
     living = [bus["name"] for bus in buses if bus["members"]]
     if not living:
         raise StartError(
-            "No bus is in use. Start a server, or name a bus with --bus or FANBUS_BUS.", status=2
+            f"No bus is in use. Start a server, or name a bus with {by} or FANBUS_BUS.", status=2
         )
     if len(living) > 1:
         raise StartError(
-            f"{len(living)} buses are in use: {', '.join(living)}. Choose one with --bus or "
+            f"{len(living)} buses are in use: {', '.join(living)}. Choose one with {by} or "
             "FANBUS_BUS.",
             status=2,
         )
@@ -202,7 +226,8 @@ def _list(_: Namespace) -> int:
 
 
 def _show(options: Namespace) -> int:
-    bus = _core.inspect_bus(choose(options.bus, _core.buses()))
+    name = choose(options.bus, _core.buses(), by="`fanbus bus show NAME`")
+    bus = _core.inspect_bus(name)
     facts = [("Bus", bus["name"]), ("Memory", f"{_size(bus['reserved_bytes'])} in /dev/shm")]
     ring_bytes = bus["ring_bytes"]
     if ring_bytes is None:
@@ -224,7 +249,7 @@ def _show(options: Namespace) -> int:
     if bus["members"]:
         sys.stdout.write("\n")
         counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
-        head = ("PID", *counts, "COMMAND")
+        head = ("PID", "ROLE", *counts, "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
@@ -247,6 +272,7 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
     behind = member["behind"]
     return (
         str(member["pid"]),
+        _role(member["pid"]),
         str(member["published"]),
         _size(member["published_bytes"]),
         str(member["read"]),
@@ -282,6 +308,18 @@ def _created(bus: BusDescription) -> str:
         return "?"
     created = datetime.fromtimestamp(epoch / 1e9, tz=timezone.utc)
     return created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _role(pid: int) -> str:
+    """What a process is to its server, as its name says; - for those of no server."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "-"
+    if name == process_name("supervisor"):
+        return "supervisor"
+    number = name.removeprefix(process_name("worker"))
+    return f"worker {number}" if number != name and number.isdecimal() else "-"
 
 
 def _command(pid: int) -> str:

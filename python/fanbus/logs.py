@@ -34,6 +34,7 @@ __all__ = [
     "log_error",
     "logger",
     "on_one_line",
+    "process_name",
     "reopen",
     "set_role",
     "to_stderr",
@@ -85,9 +86,18 @@ def to_stderr(settings: Settings) -> None:
 
 
 def set_role(role: str) -> None:
-    """How lines of this process name it from here on, as in `worker 2`."""
+    """How lines of this process name it from here on, as in `worker 2`; `ps` and `fanbus bus show`
+    have it as the name of the process.
+    """
     global _role
     _role = role
+    with contextlib.suppress(OSError):  # the name is a help, and nothing depends on it
+        Path("/proc/self/comm").write_text(process_name(role))
+
+
+def process_name(role: str) -> str:
+    """What the kernel has room for: 15 bytes, as in fanbus-worker12."""
+    return f"fanbus-{role.replace(' ', '')}"[:15]
 
 
 def reopen() -> None:

@@ -49,8 +49,15 @@ class WebSocketConfig:
     given and is 25 or less, it is half of that."""
 
     timeout: float | None = 60.0
-    """Seconds of silence, pongs included, after which the connection is closed with 1001 and its
-    TCP connection with it. None: never. Must be longer than `heartbeat_interval`."""
+    """Seconds without a sign of life, after which the connection is closed with 1001 and its TCP
+    connection with it. A message is one, a pong, and whatever the client takes of what was sent
+    before the last ping. None: never. Must be longer than `heartbeat_interval`."""
+
+    tick: float | None = None
+    """Seconds after which the client is sent an empty text message, whatever else it is sent; for
+    each client up to a tenth less. A browser's page sees no pings: by these it learns that the
+    connection lives, and reconnects when they do not come (docs/howto/reconnecting.md). None:
+    never."""
 
     max_queue_bytes: int = 1024 * 1024
     """Bytes that may wait for a client that reads too slowly (1 to 2**31 - 1)."""
@@ -88,6 +95,7 @@ class WebSocketConfig:
         self._check_integer("max_topics", maximum=_MAX_INTEGER)
         self._check_seconds("heartbeat_interval")
         self._check_seconds("timeout")
+        self._check_seconds("tick")
         self._check_heartbeat_against_timeout()
         if self.overflow not in get_args(Overflow):
             choices = ", ".join(repr(choice) for choice in get_args(Overflow))

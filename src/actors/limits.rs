@@ -16,7 +16,10 @@ pub struct Limits {
     pub rate_limit: Option<u32>,
     /// A ping is sent when a client was silent this long, or up to a tenth less. None: no pings.
     pub heartbeat_interval: Option<Duration>,
-    /// A client that is silent this long is closed with 1001. None: never.
+    /// An empty text message is sent this often, or up to a tenth more often, whatever else is sent: a
+    /// browser sees no pings. None: none is.
+    pub tick: Option<Duration>,
+    /// A client that gives no sign of life for this long is closed with 1001. None: never.
     pub timeout: Option<Duration>,
     /// Bytes that may wait for a client that reads too slowly.
     pub max_queue_bytes: usize,
@@ -40,6 +43,7 @@ impl Default for Limits {
             max_message_size: 1 << 20,
             rate_limit: None,
             heartbeat_interval: Some(Duration::from_secs(25)),
+            tick: None,
             timeout: Some(Duration::from_secs(60)),
             max_queue_bytes: 1 << 20,
             overflow: Overflow::Close,

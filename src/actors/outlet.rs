@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::deflate::{self, Encoding};
 use super::end_of_turn::EndOfTurn;
 use super::event::{self, Position};
-use super::frame::{self, ControlFrame};
+use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflowed, Source};
@@ -313,6 +313,11 @@ impl Outlet {
         }
     }
 
+    /// Sends an empty message: a client's program sees it, as it does not see pings.
+    pub fn tick(&self) {
+        self.send(&frame::message_header(Kind::Text, 0), Source::Session);
+    }
+
     /// Sends a ping or a pong, in front of what waits.
     pub fn send_control(&self, frame: &ControlFrame) {
         let mut sending = self.sending.borrow_mut();
@@ -482,7 +487,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::actors::frame::{Kind, len_of_first, message_header};
+    use crate::actors::frame::{len_of_first, message_header};
     use crate::actors::outbox::Overflow;
 
     #[test]

@@ -96,8 +96,14 @@ impl Watch {
         self.sleeper.hub.register(task.waker());
         // What is written into the pipe means nothing beyond that it is there.
         let mut wakes = [0; 64];
+        let mut is_woken = false;
         while let Poll::Ready(Ok(())) = self.pipe.poll_read_ready(task) {
-            while matches!(self.pipe.try_read(&mut wakes), Ok(1..)) {}
+            while matches!(self.pipe.try_read(&mut wakes), Ok(1..)) {
+                is_woken = true;
+            }
+        }
+        if is_woken {
+            self.sleeper.bus.parker().note_cleared();
         }
     }
 

@@ -16,8 +16,8 @@ use super::stamp::Stamp;
 use super::target::Target;
 use super::watch::Pulse;
 
-/// How often a first message is tried: a connection may be subscribed a little after its
-/// handshake.
+/// How often a first message is tried, while none arrives: a connection may be subscribed a little after
+/// its handshake, and one message alone takes a crowd a while.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
 
 /// The number of the messages that are sent until everybody got one.
@@ -94,6 +94,7 @@ impl Crowd<'_> {
                 self.sockets.flush(publisher)?;
                 next = Instant::now() + PROBE_EVERY;
             }
+            let before = reached;
             let envelope = &self.options.envelope;
             self.sockets.turn(TICK, |index, message, _| {
                 let is_probe = envelope
@@ -105,6 +106,9 @@ impl Crowd<'_> {
                     *is_reached = true;
                 }
             })?;
+            if reached > before {
+                next = Instant::now() + PROBE_EVERY;
+            }
             pulse.beat("probing", reached as f64 / all as f64, reached as u64)?;
         }
         Ok(all - reached)

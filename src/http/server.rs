@@ -252,7 +252,8 @@ async fn accept<F: Future<Output = ()> + 'static>(
     mut shutdown: Shutdown,
     serve: impl Fn(Accepted) -> F,
 ) -> io::Result<()> {
-    let drive = |stream: TcpStream, peer, permit| {
+    let drive = |stream: TcpStream, peer: Option<SocketAddr>, permit| {
+        let peer = peer.map(canonical);
         spawn_local(serve(Accepted {
             stream,
             peer,
@@ -311,10 +312,36 @@ fn empty(
     }
 }
 
+/// An IPv4 client of an IPv6 listener has its IPv4 address, as it would have anywhere else.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        ip if ip.is_ipv4() => SocketAddr::new(ip, peer.port()),
+        _ => peer, // with its scope
+    }
+}
+
 /// The client went away before it was accepted; the listener is well.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical;
+
+    #[test]
+    fn an_ipv4_client_is_known_by_its_ipv4_address() {
+        for (peer, known) in [
+            ("[::ffff:192.0.2.7]:9", "192.0.2.7:9"),
+            ("192.0.2.7:9", "192.0.2.7:9"),
+            ("[2001:db8::1]:9", "[2001:db8::1]:9"),
+            ("[fe80::1%3]:9", "[fe80::1%3]:9"),
+        ] {
+            let peer = canonical(peer.parse().expect("an address"));
+            assert_eq!(peer.to_string(), known);
+        }
+    }
 }

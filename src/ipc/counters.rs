@@ -44,7 +44,7 @@ pub struct Counts {
     pub woken: u64,
     /// Records read, by all its readers; those that were not wanted are not counted.
     pub read: u64,
-    /// Records that its readers missed because they were overtaken.
+    /// Records that its readers missed because they were overtaken, but for those that nobody wanted.
     pub missed: u64,
     /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
     pub place: Option<u64>,
@@ -90,6 +90,11 @@ impl<'a> Counters<'a> {
     fn has_read(&self, read: u64, missed: u64) {
         self.0[READ].fetch_add(read, Ordering::Relaxed);
         self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
+    }
+
+    /// Records that were counted as missed, and that nobody wanted.
+    pub(super) fn has_not_missed(&self, records: u64) {
+        self.0[MISSED].fetch_sub(records, Ordering::Relaxed);
     }
 
     fn stands_at(&self, place: Option<u64>) {

@@ -88,6 +88,13 @@ impl Parker {
         }
     }
 
+    /// The same was done by another reader of the pipe.
+    pub fn note_cleared(&self) {
+        if self.generation == generation() {
+            self.segment.parts().counters(self.slot).was_woken();
+        }
+    }
+
     /// Makes [`Parker::fd`] readable.
     pub(super) fn ring(&self) -> bool {
         self.pipe.ring()

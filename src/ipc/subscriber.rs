@@ -64,6 +64,13 @@ impl Subscriber {
         next
     }
 
+    /// What [`Next::Lagged`] has just told was for nobody: it does not count as missed.
+    pub fn excuse(&self, missed: u64) {
+        if !self.bus.is_forked() {
+            self.bus.counters().has_not_missed(missed);
+        }
+    }
+
     /// The end of the bus as it is now, for whoever reads up to there and no further, and then calls
     /// [`Subscriber::rests`].
     pub fn end(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
@@ -115,10 +116,10 @@ impl Head {
         percent_decode(self.http.path().as_bytes()).decode_utf8_lossy()
     }
 
-    pub(super) fn client(&self) -> Option<(String, u16)> {
-        self.http
-            .peer
-            .map(|peer| (peer.ip().to_string(), peer.port()))
+    /// Address and port of the client. On a Unix socket nobody has one: ("", 0).
+    pub(super) fn client(&self) -> (String, u16) {
+        let known = |peer: SocketAddr| (peer.ip().to_string(), peer.port());
+        self.http.peer.map(known).unwrap_or_default()
     }
 
     pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -372,7 +373,7 @@ impl Request {
 
     /// Address and port of the other end of the connection.
     #[getter]
-    fn client(&self) -> Option<(String, u16)> {
+    fn client(&self) -> (String, u16) {
         self.head.client()
     }
 

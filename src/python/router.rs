@@ -650,6 +650,7 @@ fn settings(
             max_message_size: config.getattr("max_message_size")?.extract()?,
             rate_limit: config.getattr("rate_limit")?.extract()?,
             heartbeat_interval: seconds("heartbeat_interval")?,
+            tick: seconds("tick")?,
             timeout: seconds("timeout")?,
             max_queue_bytes: config.getattr("max_queue_bytes")?.extract()?,
             overflow,

@@ -153,7 +153,7 @@ impl Session {
 
     /// Address and port of the other end of the connection.
     #[getter]
-    fn client(&self) -> Option<(String, u16)> {
+    fn client(&self) -> (String, u16) {
         self.head.client()
     }
 

@@ -382,7 +382,7 @@ impl WebSocket {
 
     /// Address and port of the other end of the connection.
     #[getter]
-    fn client(&self) -> Option<(String, u16)> {
+    fn client(&self) -> (String, u16) {
         self.head.client()
     }
 

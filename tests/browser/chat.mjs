@@ -545,6 +545,20 @@ const story = {
     return [ana, rust];
   },
 
+  async "a tab that hears nothing for too long comes back by itself"(context) {
+    const ana = await open(context, { name: "Ana", room: "quiet" });
+    await isOnline(ana);
+    await ana.evaluate(() => {
+      const words = document.querySelector("[data-testid=connection-words]");
+      new MutationObserver((_, observer) => { globalThis.firstSaid = words.textContent; observer.disconnect(); }).observe(words, { childList: true });
+      heardAt -= 60_000;  // as if it had slept
+    });
+    await notice(ana, "You are back").waitFor();
+    assert.equal(await ana.evaluate(() => globalThis.firstSaid), "Offline. Nothing has come from the server for a while.");
+    await isOnline(ana);
+    return [ana];
+  },
+
   async "a worker is killed: its tab comes back, the other notices nothing"(context) {
     const { ana, ben, anaWorker, benWorker } = await onTwoWorkers(context, "survivor", "rooms", "rooms");
     process.kill(Number(anaWorker), "SIGKILL");

@@ -65,6 +65,9 @@ impl Member {
         if let Some(interval) = self.limits.heartbeat_interval {
             next = next.min(self.ping_if_due(spread(interval, self.outlet.key()), now, position));
         }
+        if let Some(tick) = self.limits.tick {
+            next = next.min(self.tick_if_due(spread(tick, self.outlet.key()), now));
+        }
         if let Some(timeout) = self.limits.timeout
             && self.is_under_way()
         {
@@ -93,6 +96,22 @@ impl Member {
             self.asked.get_or_insert_default().note_ping(now);
         }
         interval
+    }
+
+    /// Shows a client's program that the connection lives. Returns when to do so again.
+    fn tick_if_due(&mut self, tick: Duration, now: Instant) -> Duration {
+        let ticked = &mut self.asked.get_or_insert_default().ticked;
+        let last = ticked.get_or_insert(now.into());
+        let left = tick.saturating_sub(now.saturating_duration_since((*last).into()));
+        if !left.is_zero() {
+            return left;
+        }
+        *last = now.into();
+        // What waits shows it as well.
+        if !self.outlet.is_waiting() {
+            self.outlet.tick();
+        }
+        tick
     }
 
     /// The end of a session whose close frame was sent or queued.
@@ -133,8 +152,10 @@ impl Member {
             .is_some_and(|timeout| silent >= timeout / 2);
         if outlet.is_waiting() || outlet.is_deaf() || owes || is_quiet {
             self.note_acks(now);
-        } else {
+        } else if self.limits.tick.is_none() {
             self.asked = None;
+        } else if let Some(asked) = &mut self.asked {
+            (asked.pinged, asked.taking) = (None, None);
         }
     }
 

@@ -356,6 +356,9 @@ impl Hub {
         let tags = self.subscriber.missed_tags();
         let until = self.subscriber.offset();
         let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
+        if concerned.is_empty() {
+            self.subscriber.excuse(missed);
+        }
         for session in concerned {
             self.close(session, 1013, &reason, true);
         }

@@ -13,11 +13,14 @@ use std::time::Instant;
 use crate::actors::outlet::Acks;
 use crate::actors::stamp::Stamp;
 
-/// What is known of a client that was asked whether it is there, or that nobody listens to.
+/// What is known of a client that was asked whether it is there, that nobody listens to, or that gets
+/// ticks.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     /// When it was last sent a ping.
     pub(super) pinged: Option<Stamp>,
+    /// When it was last sent a tick, or would have been. None: its route has none.
+    pub(super) ticked: Option<Stamp>,
     /// How it takes what is sent. None: nobody knows.
     pub(super) taking: Option<Taking>,
 }

@@ -34,6 +34,7 @@ use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
 use crate::http::router::Outcome;
 use crate::http::service::{Worker, answer};
+use crate::http::tcp;
 use crate::http::transport::Transport;
 use crate::http::websocket::upgrade::{self, upgrade};
 
@@ -60,6 +61,7 @@ pub(in crate::http) async fn serve<T: Transport>(
         has_asked: false,
         is_half_closed: false,
         is_blocked: false,
+        acknowledged: 0,
     };
     loop {
         connection.begin_to_wait();
@@ -163,6 +165,8 @@ struct Connection<T> {
     is_half_closed: bool,
     /// The kernel does not take what waits in `output`; the deadline is that of writing.
     is_blocked: bool,
+    /// Bytes that the client had acknowledged when the time-out for writing was over.
+    acknowledged: u64,
 }
 
 impl<T: Transport> Connection<T> {
@@ -269,9 +273,24 @@ impl<T: Transport> Connection<T> {
                 self.deadline.set(self.worker.config.write_timeout);
                 Poll::Pending
             }
-            Poll::Pending if self.deadline.is_over() => Poll::Ready(Err(Gone)),
+            Poll::Pending if self.deadline.is_over() && !self.takes_what_was_written() => {
+                Poll::Ready(Err(Gone))
+            }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// The kernel takes nothing until a third of its buffer is free. Over a narrow link that may last longer
+    /// than the time-out, of a client that reads without pause: then it has more time. One that has stopped
+    /// is ended by the kernel, whose time-out for it is as long.
+    fn takes_what_was_written(&mut self) -> bool {
+        let acknowledged = tcp::acks(self.stream.socket()).map_or(0, |acks| acks.acknowledged);
+        let takes = acknowledged > self.acknowledged;
+        self.acknowledged = acknowledged;
+        if takes {
+            self.deadline.set(self.worker.config.write_timeout);
+        }
+        takes
     }
 
     /// Whether a request opens a WebSocket, or is refused as one that tries to. A server may answer it as if

@@ -121,6 +121,34 @@ fn a_silent_client_is_pinged_and_then_closed() {
 }
 
 #[test]
+fn a_client_gets_ticks_that_its_program_sees_whatever_else_it_gets() {
+    let (bus, worker) = with(Limits {
+        heartbeat_interval: Some(Duration::from_millis(300)),
+        tick: Some(Duration::from_millis(200)),
+        ..Limits::default()
+    });
+    for path in ["/echo", "/relay/room", "/handler/usual"] {
+        let mut client = Client::open(worker.address, path);
+        let mut ticks = 0;
+        for number in 0.. {
+            let frame = client.frame();
+            match frame.opcode {
+                opcode::PING => client.send(opcode::PONG, &frame.payload),
+                opcode::TEXT if frame.payload.is_empty() => ticks += 1,
+                opcode::TEXT => {}
+                other => panic!("{path}: {other}"),
+            }
+            publish(&bus.bus, "room:room", format!("{number}").as_bytes(), 0);
+            if ticks == 3 {
+                break;
+            }
+        }
+        client.close(1000);
+        assert_eq!(client.closed().1, 1000, "{path}");
+    }
+}
+
+#[test]
 fn whoever_answers_pings_stays_and_half_a_frame_is_no_life_for_ever() {
     let (_bus, worker) = with(Limits {
         heartbeat_interval: Some(Duration::from_millis(100)),
