@@ -391,7 +391,13 @@ class Router:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
     def add_folder(
-        self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
+        self,
+        paths: Sequence[str],
+        root: str,
+        *,
+        cache_control: str | None,
+        precompressed: bool,
+        place: str,
     ) -> None:
         """Serves a folder of files at two paths, the second with a parameter for the rest."""
     def path_parameters(self, path: str) -> dict[str, str]:

@@ -122,7 +122,7 @@ async fn reply(worker: &Worker, mut request: WireRequest, bodies: &Rc<Budget>) -
     let known = &worker.routes.http[endpoint.0 as usize];
     let compression = worker.compression.as_ref();
     if let Some(folder) = &known.folder {
-        let response = folder.answer(values.first(), &request).await;
+        let response = folder.answer(values.first(), &request, compression).await;
         return match compression {
             Some(compression) => compression.whole(response, &request),
             None => response,

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix_http::Method;
-use actix_http::body::MessageBody;
+use actix_http::body::{BoxBody, MessageBody};
 use actix_http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -41,11 +41,12 @@ pub(super) async fn respond(
     let length = match &content {
         Content::Nothing(length) | Content::Pieces(_, length) => *length,
         Content::Whole(bytes) => Some(bytes.len() as u64),
+        Content::File(file) => Some(file.left()),
     };
     let is_empty = match &content {
         Content::Nothing(_) => true,
         Content::Whole(bytes) => bytes.is_empty(),
-        Content::Pieces(..) => false,
+        Content::File(_) | Content::Pieces(..) => false,
     };
     let Some(head) = head_of(&response, length) else {
         responder.send_reset(Reason::INTERNAL_ERROR);
@@ -64,6 +65,7 @@ pub(super) async fn respond(
             let _ = stream.send_data(Bytes::new(), true);
             return;
         }
+        Content::File(file) => BoxBody::new(file),
         Content::Pieces(body, _) => body,
         Content::Whole(_) | Content::Nothing(_) => return,
     };
