@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from fanbus import Fanbus, WebSocket, WebSocketConfig
+from fanbus import Fanbus, Request, WebSocket, WebSocketConfig
 
 app = Fanbus(name="bench")
 # A closed loop is bounded by itself: nobody is to be closed for being slow here.
@@ -58,6 +58,22 @@ async def room(ws: WebSocket) -> None:
     ws.subscribe("room")
     async for message in ws:
         app.publish("room", message)
+
+
+# The usual limits: what a burst closes is what is looked for.
+@app.turbo_websocket("/user/{user}", broadcast="user:{user}")
+def user() -> None: ...
+
+
+@app.post("/notify")
+def notify(request: Request) -> dict[str, int]:
+    """A loop over all users, as people write it."""
+    burst = request.json()
+    message = "notify:" + "x" * (burst["bytes"] - 7)
+    for _ in range(burst["each"]):
+        for number in range(burst["users"]):
+            app.publish(f"user:{number}", message)
+    return {"published": burst["each"] * burst["users"]}
 
 
 @app.turbo_websocket("/relay", broadcast="room", config=limits)

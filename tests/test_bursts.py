@@ -24,7 +24,7 @@ from conftest import StartServer
 from crowd import Client, close_crowd, open_crowd
 from fanbus import _core
 from pairs import pairwise
-from people import join
+from people import hear, join
 from running import DEADLINE_S, Server, stop, wait_for
 
 KIB = 1024
@@ -332,6 +332,8 @@ def test_a_script_says_once_whom_it_does_not_wait_for_any_more(
 ) -> None:
     one = server("bursts", workers=1)
     (worker,) = one.worker_pids()
+    with join(one, "/listen/somebody") as ws:
+        hear(ws)  # its hub is there, and says how far it has come
     stop(worker)
     try:
         arguments = [bus_of(one), "nobody", "1", "40", str(MIB)]

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from conftest import StartServer
-from fanbus import Bus, _core
+from fanbus import Bus, BusError, _core
 from fanbus.commands import choose
 from fanbus.exceptions import StartError
 from outside import SMALL, Program, members, new_name, segment
@@ -325,7 +325,8 @@ def test_a_bus_in_use_is_removed_only_with_force(bus: Bus) -> None:
     assert segment(bus.name).exists()
     assert fanbus("bus", "remove", "--force", bus.name).returncode == 0
     assert not segment(bus.name).exists()
-    bus.publish("news", "its members keep it")
+    with pytest.raises(BusError, match="was removed"):
+        bus.publish("news", "its members are told")
 
 
 def test_an_abandoned_bus_is_removed(bus: Bus) -> None:

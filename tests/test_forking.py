@@ -15,7 +15,7 @@ import pytest
 
 from conftest import StartServer
 from rawsocket import RawSocket
-from running import DEADLINE_S, Server, is_alive, wait_for
+from running import APPS, DEADLINE_S, Server, is_alive, wait_for
 
 # Of a worker, nobody else may hold these.
 PRIVATE = re.compile(r"socket:|pipe:|anon_inode:")
@@ -28,7 +28,7 @@ class StartForking(Protocol):
     """Starts tests/apps/forking.py."""
 
     def __call__(
-        self, *, workers: int = ..., environment: dict[str, str] | None = ...
+        self, app: Path = ..., *, workers: int = ..., environment: dict[str, str] | None = ...
     ) -> Server: ...
 
 
@@ -36,9 +36,14 @@ class StartForking(Protocol):
 def forking(server: StartServer, tmp_path: Path) -> Iterator[StartForking]:
     """Children that handlers have left are gone after the test."""
 
-    def start(*, workers: int = 1, environment: dict[str, str] | None = None) -> Server:
+    def start(
+        app: Path = APPS / "forking.py",
+        *,
+        workers: int = 1,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
         own = {"FOLDER": str(tmp_path), **(environment or {})}
-        return server("forking", workers=workers, environment=own)
+        return server(app, workers=workers, environment=own)
 
     yield start
     for line in noted(tmp_path, "children"):
@@ -98,6 +103,35 @@ def test_the_port_is_free_after_the_end_although_a_child_lives(
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", one.port))
+
+
+@pytest.mark.supervised("a single process does not reload")
+@pytest.mark.parametrize("environment", [{}, {"FANBUS_RELOAD": "true"}], ids=["HUP", "a file"])
+def test_what_new_code_forks_when_it_is_imported_holds_no_listener(
+    forking: StartForking, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """By then the supervisor, or the process that becomes the worker, has them."""
+    app = tmp_path / "forking.py"
+    app.write_text((APPS / "forking.py").read_text())
+    one = forking(app, environment={"FORK_AT_IMPORT": "1", **environment})
+    before = pids_of(one)
+    known = len(noted(tmp_path, "children"))
+    if environment:
+        app.write_text(f"{app.read_text()}\n# changed\n")
+    else:
+        one.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(noted(tmp_path, "children")) > known, "the import")
+    wait_for(lambda: not before & pids_of(one), "new workers")
+    ended(one)
+    assert any(is_alive(int(child)) for child in noted(tmp_path, "children"))
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", one.port)):
+        pass
+
+
+def pids_of(one: Server) -> set[str]:
+    """Of the processes that answer."""
+    with one.http() as http:
+        return {http.get("/pid").text for _ in range(8)}
 
 
 @pytest.mark.supervised("a single process is not replaced")
@@ -209,6 +243,15 @@ def test_an_exit_function_that_hangs_is_cut_off_and_named(forking: StartForking)
         http.get("/hang")
     ended(one)
     assert "in hang_at_the_end" in one.log()
+
+
+@pytest.mark.supervised("a single process ends as its program does")
+def test_a_thread_that_does_not_end_is_named_and_cut_off(forking: StartForking) -> None:
+    one = forking(environment={"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "1"})
+    with one.http() as http:
+        http.get("/endless")
+    ended(one)
+    assert "are cut off. Threads that run: endless. The main thread was here" in one.log()
 
 
 @pytest.mark.supervised("a single process is its own supervisor")

@@ -115,7 +115,7 @@ def test_a_handler_that_is_cut_off_is_logged_with_its_route_and_its_age(
     )
     assert age is not None, one.log()
     assert float(age[1]) >= 1.4
-    assert f"Waiting for a handler of {route} to end." in one.log()
+    assert f"Waiting for a handler of {route} to end, for " in one.log()
     assert f"{what} done" not in said(one)
 
 
@@ -123,14 +123,14 @@ def test_a_second_signal_ends_it_at_once_and_says_what_was_cut_off(server: Start
     one = server("leaving", environment={"WORK": "60", "FANBUS_SINGLE_PROCESS": "1"})
     leave_behind(one, "async")
     one.send_signal(signal.SIGTERM)
-    one.wait_for_log("Waiting for a handler of /orders/{number:int} to end.")
+    one.wait_for_log("Waiting for a handler of /orders/{number:int} to end")
     one.send_signal(signal.SIGTERM)
     assert one.wait() == 0
     assert "A handler of /orders/{number:int} did not end in time and is cut off" in one.log()
     assert_in_order(one, "closed", "exit")
 
 
-def test_a_handler_whose_client_left_runs_on_while_nobody_ends_it(server: StartServer) -> None:
+def test_a_handler_whose_client_left_runs_on_while_the_worker_runs(server: StartServer) -> None:
     one = server("leaving", environment={"WORK": "0.2"})
     leave_behind(one, "async")
     leave_behind(one, "def")

@@ -170,7 +170,8 @@ def test_what_breaks_the_protocol_is_refused_and_hides_nothing(served: Server, s
     found = answers(served.port, sent)
     assert len(found) == 1, found
     status, body = found[0]
-    assert 400 <= status < 600 and status != 500, found
+    assert 400 <= status < 600, found
+    assert status != 500, found
     assert b"hidden" not in body
     assert b"Traceback" not in body
 
@@ -178,7 +179,8 @@ def test_what_breaks_the_protocol_is_refused_and_hides_nothing(served: Server, s
 @pytest.mark.parametrize("sent", WRONG.values(), ids=list(WRONG))
 def test_what_cannot_be_meant_is_refused(served: Server, sent: bytes) -> None:
     ((status, body),) = answers(served.port, sent)
-    assert 400 <= status < 600 and status != 500, body
+    assert 400 <= status < 600, body
+    assert status != 500, body
     assert b"Traceback" not in body
 
 

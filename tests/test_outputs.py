@@ -57,6 +57,23 @@ def test_a_server_starts_reloads_and_ends_without_standard_streams(
     assert one.end() == 0
 
 
+def test_a_server_starts_although_the_application_has_closed_its_streams(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "closing.py").write_text(
+        "import sys\n"
+        "from fanbus import Fanbus\n"
+        "app = Fanbus('closing')\n"
+        "app.get('/place')(lambda: 'here')\n"
+        "sys.stdout.close()\n"
+        "sys.stderr.close()\n"
+    )
+    path = tmp_path / "x.sock"
+    one = run("--uds", str(path), target=("closing:app",), wait=False)
+    wait_for(lambda: is_served(path), "the server")
+    assert one.end() == 0
+
+
 def test_a_full_disk_at_the_pid_file_is_said_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +230,8 @@ def test_signals_without_a_meaning_leave_a_server_alone(run: Run, number: signal
     assert children(one.process.pid) == [worker]
 
 
-def test_quit_ends_a_server_in_order(run: Run) -> None:
-    one = run()
+@pytest.mark.parametrize("environment", [{}, {"FANBUS_SINGLE_PROCESS": "1"}])
+def test_quit_ends_a_server_in_order(run: Run, environment: dict[str, str]) -> None:
+    one = run(environment=environment)
     one.process.send_signal(signal.SIGQUIT)
     assert one.process.wait(DEADLINE_S) == 0

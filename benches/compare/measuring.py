@@ -8,9 +8,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .notifying import Burst, notify
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .systems import BY_NAME, System
-from .work import START, WORKER, Entry, Row
+from .work import NOTIFY, START, WORKER, Entry, Row
 
 # More than any run takes: a load client that hangs ends the run, and not the whole.
 SPARE_S = 30.0
@@ -40,6 +41,8 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
         if row.mode == WORKER:
             return {"worker_mb": further_worker_mb(system)}
         with serving(system, row.workers) as (pid, port):
+            if row.mode == NOTIFY:
+                return notify(entry.path, pid, port, Burst(*map(int, row.options)))
             return load(row, entry, times, pid, port)
     except (ServerError, OSError, ValueError) as failure:
         return {"failed": str(failure), "hung": isinstance(failure, HangingError)}

@@ -91,6 +91,15 @@ def _program(name: str) -> str | None:
     return found[0] if found else "of unknown version"
 
 
+def _go(name: str) -> str | None:
+    path = HOME / "go/bin" / name
+    if not path.exists():
+        return None
+    said = subprocess.run([path, "version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(\.\d+)+", said.stdout)
+    return found[0] if found else "of unknown version"
+
+
 def _debian(name: str) -> str | None:
     if shutil.which("dpkg-query") is None:
         return None
@@ -106,6 +115,7 @@ FINDERS = {
     "rust": _rust,
     "program": _program,
     "debian": _debian,
+    "go": _go,
 }
 
 
@@ -157,6 +167,7 @@ SYSTEMS = (
         Package("program", "nginx"),
         Package("debian", "libnginx-mod-nchan"),
     ),
+    _peer("Centrifugo", "centrifugo", Package("go", "centrifugo")),
     _peer(
         "actix-web",
         "actix",

@@ -113,6 +113,9 @@ def accounted(runs: Sequence[Run]) -> str:
     missing = sum(column(runs, at("missing")))
     due = missing + sum(column(runs, at("delivered")))
     told = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
+    closed = sum(column(runs, at("closed")))
+    if closed:
+        told += f"; {closed:,.0f} connections closed"
     orders = max(column(runs, at("orders")), default=0)
     if orders > 1:
         told += f"; {orders:.0f} different orders"

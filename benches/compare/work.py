@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
-START, WORKER = "start", "worker"
+START, WORKER, NOTIFY = "start", "worker", "notify"
 _RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
 _BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
+_CENTRIFUGO = "Centrifugo"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
-    # A mode of `fanbus bench`, or what is done without it: "start" and "worker".
+    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Row:
 
     @property
     def has_load(self) -> bool:
-        """`fanbus bench` measures it."""
+        """It is measured while it works."""
         return self.mode not in (START, WORKER)
 
     @classmethod
@@ -154,6 +155,17 @@ def _within_a_process(workers: int) -> Row:
     )
 
 
+def _notify(users: int, each: int, size: int) -> Row:
+    return Row(
+        f"a burst: {each} messages of {size} bytes to each of {users:,} users, 2 workers",
+        NOTIFY,
+        (Entry(FANBUS, "/user/USER"), Entry(_CENTRIFUGO, "/connection/websocket")),
+        (str(users), str(each), str(size)),
+        2,
+        "delivered",
+    )
+
+
 def _workers(count: int) -> str:
     return f"{count} worker{'s' if count > 1 else ''}"
 
@@ -219,6 +231,8 @@ ROWS = (
         bars={_RELAY.name: Bar(3.1)},
     ),
     *map(_within_a_process, (2, 4)),
+    _notify(10_000, 5, 60),
+    _notify(1_000, 20, 1024),
     Row(
         "memory of one more worker",
         WORKER,

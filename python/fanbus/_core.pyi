@@ -24,6 +24,7 @@ __all__ = [
     "Tls",
     "Upload",
     "WebSocket",
+    "Withheld",
     "Worker",
     "__version__",
     "answer_json",
@@ -191,8 +192,12 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def fault(self) -> str | None:
+        """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
-        """Unlinks the segment's name: a clean stop."""
+        """Removes it, and tells those who have it open."""
+    def remove_if_unused(self) -> bool:
+        """Removes it unless another process has it open. Whether it did."""
     def close(self) -> None:
         """Leaves the bus, and ends its subscriptions. Twice is allowed."""
 
@@ -423,6 +428,13 @@ class Sink:
         off."""
 
 @final
+class Withheld:
+    """As long as this is there, processes that are forked from this one find /dev/null in place of
+    the descriptors."""
+
+    def __new__(cls, descriptors: Sequence[int]) -> Withheld: ...
+
+@final
 class Worker:
     """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
@@ -456,9 +468,6 @@ class Worker:
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
-    def withhold(self, descriptors: Sequence[int]) -> None:
-        """A process that is forked from this one does not get these descriptors, as it gets no
-        connection: there they lead to /dev/null. As long as this worker is there."""
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
@@ -672,6 +681,7 @@ class Upload:
     def ring(self, future: Future[None]) -> None:
         """Has the event loop give the future a result when there is something to take."""
 
+@final
 class Request:
     """One HTTP request. Handlers get it; it is never constructed by hand.
 
@@ -731,8 +741,8 @@ class Request:
     def bytes(self) -> Any:
         """The body."""
     def stream(self) -> Any:
-        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in
-        an asynchronous one.
+        """An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for`
+        in an asynchronous one.
 
         A route with `stream_body=True` gets them as they come, and raises HTTPError 413, 408 or 400
         for a body that is too large, too slow, or broken off. Any other route has read the body

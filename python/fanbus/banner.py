@@ -32,7 +32,7 @@ def show(settings: Settings, port: int, counts: Counts, pid: int) -> None:
     stream: TextIO = sys.stderr
     network = _network_address(settings.host)
     is_for_people = settings.log_config is None and settings.log_format != "json"
-    if not (is_for_people and stream.isatty()):
+    if not (is_for_people and streams.is_terminal(stream)):
         logger.info("%s", line(settings, port, pid, network=network))
         return
     text = render(settings, port, counts, pid, network=network)

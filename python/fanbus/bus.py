@@ -39,7 +39,7 @@ class Bus:
 
     A bus connects processes of one user on one machine; 64 of them at a time. It stays, with its
     newest messages, until it is removed (`fanbus bus remove`) or the machine restarts; a server's
-    goes when its server ends.
+    goes when its server ends, unless another process has it open.
     """
 
     def __init__(self, core: _core.Bus) -> None:

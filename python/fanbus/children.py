@@ -1,6 +1,6 @@
 """What Python hands on to a forked process: handlers of signals, children, finalizers.
 
-`_core` sees to descriptors.
+Descriptors are withheld by `_core`.
 """
 
 from __future__ import annotations

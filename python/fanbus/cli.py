@@ -30,7 +30,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         status = int(options.run(options))
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # as an application may have done
+            sys.stdout.flush()
         return status
     except StartError as error:
         streams.say(f"fanbus: {error}\n")

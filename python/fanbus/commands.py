@@ -271,7 +271,7 @@ def _remove(options: Namespace) -> int:
     try:
         _core.remove_bus(options.bus, although_used=options.force)
     except BusError as error:
-        hint = " Or remove it with --force: they keep it." if "in use" in str(error) else ""
+        hint = " Or remove it with --force: they are told." if "in use" in str(error) else ""
         raise StartError(f"{error}{hint}") from None
     return 0
 

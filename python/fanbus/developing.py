@@ -36,7 +36,7 @@ class Developing:
         rolling: Rolling,
         *,
         command: Invocation | None,
-        bus: str,
+        bus: tuple[str, int],
         terms: Any,
         on_begin: Callable[[], None],
         reload: Callable[[], None],

@@ -38,9 +38,10 @@ def end_process(status: int, limit_s: float) -> NoReturn:
     def watch() -> None:
         if not done.wait(limit_s):
             logger.warning(
-                "The exit functions of this process did not end in %.2g s and are cut off. The "
+                "The exit functions of this process did not end in %.2g s and are cut off.%s The "
                 "main thread was here:\n%s",
                 limit_s,
+                _threads(),
                 _stack(main),
             )
             _end_children()
@@ -93,6 +94,16 @@ def _end_children() -> None:
             one.join(_TERMINATE_S)
             if one.exitcode is None:
                 one.kill()
+
+
+def _threads() -> str:
+    """A sentence about those that are waited for."""
+    names = [one.name for one in threading.enumerate() if not one.daemon and one.ident != _main()]
+    return f" Threads that run: {', '.join(names)}." if names else ""
+
+
+def _main() -> int | None:
+    return threading.main_thread().ident
 
 
 def _stack(thread: int) -> str:

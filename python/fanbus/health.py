@@ -25,6 +25,9 @@ _WAS_STOPPED_S = 5.0
 # A worker that was told to write its stacks and die has done so by then, or never will.
 _ABORT_S = 2.0
 
+# A crowd that has just left is no reason: its memory is given back within a few seconds.
+_LARGE_S = 5.0
+
 _SIZES = re.compile(r"^(VmRSS|RssShmem):\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -92,7 +95,11 @@ def outlived(process: Process, settings: Settings, now: float) -> str | None:
             return f"has lived for {now - process.started_at:.0f} s"
     if settings.workers_max_rss is not None:
         memory = own_memory(process.pid)
-        if memory > settings.workers_max_rss:
+        if memory <= settings.workers_max_rss:
+            process.large_since = None
+        elif process.large_since is None:
+            process.large_since = now
+        elif now - process.large_since >= _LARGE_S:
             return f"has {memory // 2**20} MiB of memory"
     return None
 

@@ -17,11 +17,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fanbus import streams
 from fanbus.exceptions import StartError
 from fanbus.options import files
 
 if TYPE_CHECKING:
     from fanbus.config import Settings
+
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # before Python 3.11 it takes no type
 
 __all__ = [
     "access",
@@ -58,7 +63,7 @@ def configure(settings: Settings) -> None:
         logger.setLevel(settings.log_level.upper())
     form = _formatter(settings.log_format, sys.stderr)
     if not (_own_handlers(logger) or logging.getLogger().handlers):
-        _replace(logger, logging.StreamHandler(sys.stderr), form)
+        _replace(logger, _Stderr(sys.stderr), form)
     if settings.access_log:
         access.setLevel(logging.INFO)
     if settings.access_log_file is not None:
@@ -76,7 +81,7 @@ def configure(settings: Settings) -> None:
 def to_stderr(settings: Settings) -> None:
     """Shows what Fanbus logs on stderr, whatever the program has configured."""
     logger.setLevel(settings.log_level.upper())
-    _replace(logger, logging.StreamHandler(sys.stderr), _formatter(settings.log_format, sys.stderr))
+    _replace(logger, _Stderr(sys.stderr), _formatter(settings.log_format, sys.stderr))
 
 
 def set_role(role: str) -> None:
@@ -121,6 +126,14 @@ def on_one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Stderr(_StreamHandler):
+    """Standard error, which may be closed or on a full disk: there is no other place to say so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not (self.stream.closed or isinstance(sys.exc_info()[1], OSError)):
+            super().handleError(record)
 
 
 class _File(logging.FileHandler):
@@ -201,7 +214,7 @@ def _formatter(kind: str, stream: TextIO | None) -> logging.Formatter:
     if kind == "json":
         return _Json()
     if kind == "auto":
-        is_terminal = stream is not None and stream.isatty()
+        is_terminal = streams.is_terminal(stream)
         kind = "color" if is_terminal and not os.environ.get("NO_COLOR") else "plain"
     return _Color() if kind == "color" else _Plain()
 

@@ -22,9 +22,18 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from fanbus import origin, signals, streams
+from fanbus import _core, origin, signals, streams
 
-__all__ = ["fall_back", "guard", "inherited", "is_guarded", "settled", "start_anew", "wrong_script"]
+__all__ = [
+    "fall_back",
+    "guard",
+    "imported",
+    "inherited",
+    "is_guarded",
+    "settled",
+    "start_anew",
+    "wrong_script",
+]
 
 
 @dataclass
@@ -37,6 +46,9 @@ class _Before:
     state: dict[str, Any]
     is_guarded: bool
     """Whether the caretaker takes over if this life ends."""
+
+    withheld: _core.Withheld | None
+    """While the application is imported: what it forks gets none of the descriptors."""
 
 
 _before: _Before | None = None
@@ -56,7 +68,8 @@ def guard() -> None:
         return
     for number in (*state["descriptors"], saved):
         os.set_inheritable(number, False)
-    _before = _Before(saved, state, is_guarded="why" not in state)
+    withheld = _core.Withheld([*state["descriptors"], saved])
+    _before = _Before(saved, state, is_guarded="why" not in state, withheld=withheld)
     if not _before.is_guarded:  # this is the caretaker
         return
     sys.excepthook = _on_exception
@@ -65,6 +78,12 @@ def guard() -> None:
         # The first signal that counts is not handled before the code has been read.
         signal.signal(signal.SIGALRM, _too_late)
         signal.setitimer(signal.ITIMER_REAL, state["limit_s"])
+
+
+def imported() -> None:
+    """The application has been imported. What is forked from here on is a worker."""
+    if _before is not None:
+        _before.withheld = None
 
 
 def inherited() -> dict[str, Any] | None:

@@ -75,8 +75,8 @@ class Decorators(ABC):
         the disk for the rest.
 
         `stream_body=True`: the handler is called before the body is read, and reads it itself with
-        `async for piece in request.stream()`, or `for` in a `def`. The body may then be of any size,
-        unless the route has a `max_body_size` of its own; 64 KiB of it are read ahead.
+        `async for piece in request.stream()`, or `for` in a `def`. The body may then be of any
+        size, unless the route has a `max_body_size` of its own; 64 KiB of it are read ahead.
 
         `described` is for the OpenAPI document: `tags`, `responses`,
         `deprecated`, `include_in_schema`.

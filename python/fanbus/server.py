@@ -5,7 +5,6 @@ Knows what can go wrong before the first request, and says it in a sentence.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import sys
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fanbus import _core, descriptors, logs, probe, rebirth, signals, spare, streams, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
-from fanbus.exceptions import BusError, FanbusError, StartError
+from fanbus.exceptions import FanbusError, StartError
 from fanbus.listeners import open_listeners, remove_socket
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
@@ -212,16 +211,11 @@ def keeps_history(app: Fanbus) -> bool:
     return any(rule.history for rule in app._kept)
 
 
-def leave_bus(bus: _core.Bus, settings: Settings, *, keeps: bool) -> None:
-    """The end of a server. Its bus goes, unless the application keeps some of it, or other servers
-    that may have the same one are still on it."""
-    if not keeps and (settings.reuse_port or settings.bus_name is not None):
-        bus.close()
-        with contextlib.suppress(BusError):  # it is in use
-            _core.remove_bus(bus.name)
-        return
+def leave_bus(bus: _core.Bus, *, keeps: bool) -> None:
+    """The end of a server. Its bus goes, unless the application keeps some of it, or another
+    process has it open: that one would publish to nobody for ever, and the next start joins it."""
     if not keeps:
-        bus.remove()
+        bus.remove_if_unused()
     bus.close()
 
 

@@ -18,7 +18,7 @@ __all__ = ["serve"]
 
 
 def serve(app: Fanbus, settings: Settings) -> None:
-    """Serves in this process until SIGINT or SIGTERM."""
+    """Serves in this process until SIGINT, SIGTERM or SIGQUIT."""
     if settings.reload:
         logger.warning("A single process does not reload: start it again when a file changes.")
     port, (listener,) = open_listeners(settings)
@@ -29,12 +29,12 @@ def serve(app: Fanbus, settings: Settings) -> None:
             settings,
             bus,
             listener,
-            end_on=(signal.SIGINT, signal.SIGTERM),
+            end_on=(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT),
             also={signal.SIGHUP: _cannot_reload},
             on_ready=lambda *_: banner.show(settings, port, app._counts(), os.getpid()),
         )
     finally:
-        leave_bus(bus, settings, keeps=keeps_history(app))
+        leave_bus(bus, keeps=keeps_history(app))
 
 
 def _cannot_reload() -> None:

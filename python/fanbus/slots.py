@@ -58,6 +58,9 @@ class Process:
     renewal: str | None = None
     """Why it should be replaced while it is well. None: it should not."""
 
+    large_since: float | None = None
+    """Since when it has had more memory than it should at each look."""
+
     end_by: float | None = None
     """It has been told to end, and is killed then."""
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import invocation, origin, signals, streams
+from fanbus import _core, invocation, origin, signals, streams
 from fanbus.forking import fork
 from fanbus.invocation import Invocation
 
@@ -77,7 +77,7 @@ class Spare:
         finally:
             signals.unblock()
 
-    def call(self, role: str, bus_name: str, agreed: Any) -> None:
+    def call(self, role: str, bus: tuple[str, int], agreed: Any) -> None:
         """Has it become the worker. From here on the caller looks after its process, its report
         and its trace."""
         call = {
@@ -85,7 +85,7 @@ class Spare:
             "is_module": self._command.is_module,
             "arguments": self._command.arguments,
             "role": role,
-            "bus": bus_name,
+            "bus": bus,
             "terms": agreed,
         }
         with contextlib.suppress(OSError):  # it has died: whoever buries it will say so
@@ -153,6 +153,9 @@ class _Part:
     trace: int
     call: dict[str, Any]
 
+    withheld: _core.Withheld
+    """What the application forks when it is imported gets none of the descriptors."""
+
 
 _part: _Part | None = None
 
@@ -174,7 +177,8 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     if not text:  # nobody will call any more
         os._exit(0)
     call = json.loads(text)
-    _part = _Part(supervisor, line, listener, report, trace, call)
+    withheld = _core.Withheld([line, listener, report, trace])
+    _part = _Part(supervisor, line, listener, report, trace, call, withheld)
     # A file that changes twice in a second keeps its time, and maybe its size: its old bytecode
     # would pass for the new one's.
     sys.dont_write_bytecode = True
@@ -212,7 +216,7 @@ def serve_if_called(app: Fanbus, settings: Settings) -> None:
         app,
         settings,
         listener=_part.listener,
-        bus_name=_part.call["bus"],
+        bus=tuple(_part.call["bus"]),
         report=_part.report,
         trace=_part.trace,
         supervisor_pid=_part.supervisor,

@@ -1,4 +1,4 @@
-"""Standard output and standard error of a server: they may be closed, full, or read by nobody.
+"""Standard output and standard error of a server: they may be closed, full, or without a reader.
 
 None of that may end a server, or keep it from its start.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import TextIO
 
-__all__ = ["flush", "open_missing", "say"]
+__all__ = ["flush", "is_terminal", "open_missing", "say"]
 
 
 def open_missing() -> None:
@@ -33,6 +34,14 @@ def open_missing() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads it. False for a stream that the application has closed."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
 
 
 def say(text: str) -> None:

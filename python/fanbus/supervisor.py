@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 
+# A faulty bus is given so long to be replaced, workers and all, before that is tried once more.
+RENEW_BUS_S = 30.0
+
+
 class Supervisor:
     """Runs an application in worker processes until SIGINT or SIGTERM.
 
@@ -88,6 +92,7 @@ class Supervisor:
         self._port = settings.port
         self._on_ready = on_ready
         self._bus: _core.Bus | None = None
+        self._look_at_bus_at = 0.0
         self._up = False
         self._failure: str | None = None
         self._end_by: float | None = None
@@ -97,6 +102,7 @@ class Supervisor:
         """Returns after a clean end. StartError if the server cannot start."""
         logs.set_role("supervisor")
         state = rebirth.inherited()
+        rebirth.imported()
         # Until nothing is left: whenever a signal comes, no segment and no worker stays.
         with self._signals.caught() as caught:
             self._selector.register(caught, selectors.EVENT_READ, self._on_signal)
@@ -138,7 +144,7 @@ class Supervisor:
             self._crew,
             self._rolling,
             command=Invocation.parse(origin.command(), origin.ARGUMENTS) if self._app else None,
-            bus=self._bus.name,
+            bus=(self._bus.name, self._bus.epoch),
             terms=spare.terms(self._app, self._settings) if self._app else None,
             on_begin=self._notifier.reloading,
             reload=self._reloading.begin,
@@ -214,6 +220,27 @@ class Supervisor:
         if self._end_by is not None and now >= self._end_by:
             self._kill_all()
         self._vigil.look(now, is_ending=self._end_by is not None)
+        if self._end_by is None and now >= self._look_at_bus_at:
+            self._look_at_bus(now)
+
+    def _look_at_bus(self, now: float) -> None:
+        """If the bus was removed or damaged, or has lost its name: another one, and new workers."""
+        self._look_at_bus_at = now + LOOK_S
+        fault = self._bus.fault() if self._bus is not None else None
+        if fault is None:
+            return
+        assert self._bus is not None
+        logger.error(
+            "The bus %r %s while the server runs. It is made once more: clients of WebSockets and "
+            "event streams are closed, and new workers take over.",
+            self._bus.name,
+            fault,
+        )
+        # Whoever has it open is told, so that nobody publishes to the half that stays.
+        self._bus.remove()
+        self._look_at_bus_at = now + RENEW_BUS_S
+        # The next life of this process makes it, before it starts workers.
+        self._reloading.begin()
 
     def _children(self) -> set[int]:
         waiting = self._developing.pids() if self._developing is not None else set()
@@ -258,7 +285,7 @@ class Supervisor:
             self._app,
             self._settings,
             listener=slot.listener,
-            bus_name=self._bus.name,
+            bus=(self._bus.name, self._bus.epoch),
             report=report,
             trace=trace,
             supervisor_pid=self._pid,
@@ -449,7 +476,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            leave_bus(self._bus, self._settings, keeps=self._keeps_history())
+            leave_bus(self._bus, keeps=self._keeps_history())
 
     # What signals ask for.
 

@@ -357,8 +357,8 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
         from fanbus.supervisor import Supervisor
 
         class ForTests(Supervisor):
-            """Nobody comes back to a port that was free for one test: its bus is removed, whatever
-            `app.topic` retains on it."""
+            """No server uses the port of a test again: its bus is removed, whatever `app.topic`
+            retains on it."""
 
             def _keeps_history(self) -> bool:
                 return False

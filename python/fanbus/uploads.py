@@ -13,8 +13,8 @@ __all__ = ["BodyStream", "WholeBody"]
 class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
     """The pieces of a body as they come. At most 64 KiB are read ahead of the handler.
 
-    `async for` on the event loop, `for` on a thread. Raises HTTPError 413, 408 or 400 for a body that
-    is too large, too slow, or broken off.
+    `async for` on the event loop, `for` on a thread. Raises HTTPError 413, 408 or 400 for a body
+    that is too large, too slow, or broken off.
     """
 
     def __init__(self, upload: _core.Upload) -> None:
@@ -26,8 +26,8 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
     def __next__(self) -> bytes:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
-                "request.stream() is read with `async for` in an `async def`: `for` would block the "
-                "event loop while the client sends."
+                "request.stream() is read with `async for` in an `async def`: `for` would block "
+                "the event loop while the client sends."
             )
         piece = self._upload.wait()
         if not piece:

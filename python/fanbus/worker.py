@@ -108,6 +108,7 @@ def serve(
     Returns the seconds that are left of the grace time, at least one.
     """
     before = set(_core.open_descriptors())
+    withheld: list[_core.Withheld] = []  # until the end
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
@@ -157,7 +158,8 @@ def serve(
                     loop.add_signal_handler(number, action)
                 children.restore_signals([*end_on, *leave_on])
                 opened = set(_core.open_descriptors()) - before
-                core.withhold([*(number for number, _ in opened), *private])
+                numbers = [*(number for number, _ in opened), *private]
+                withheld.append(_core.Withheld(numbers))
             if not await application.begin():  # connections wait in the accept queue meanwhile
                 run.stop()
                 return
@@ -211,6 +213,8 @@ class _Ending:
         """Waits for handlers, after the I/O thread has ended."""
         self._last_resort: asyncio.TimerHandle | None = None
         """Stops the loop if Rust does not say that it has ended."""
+        self._patience: asyncio.TimerHandle | None = None
+        """Says which handlers the end waits for."""
 
     def begin(self) -> None:
         """The end of the server."""
@@ -241,8 +245,9 @@ class _Ending:
     def has_stopped(self) -> None:
         """The loop is left. What runs on it now, such as the application's own end, has limits of
         its own, and is not to be stopped by this one."""
-        if self._last_resort is not None:
-            self._last_resort.cancel()
+        for timer in (self._last_resort, self._patience):
+            if timer is not None:
+                timer.cancel()
         for route, count, oldest_s in self._under_way():
             logger.warning(
                 "%s of %s did not end in time and %s cut off, after %.1f s.",
@@ -260,6 +265,7 @@ class _Ending:
     def _shut_down(self) -> None:
         latest_s = self._grace_s + _EXTRA_GRACE_S
         self._last_resort = self._loop.call_later(latest_s, self._stop)
+        self._patience = self._loop.call_later(_PATIENCE_S, self._say_what_it_waits_for)
         self._core.shut_down(self._grace_s, self._linger_s, self._io_has_ended)
 
     def _io_has_ended(self) -> None:
@@ -268,17 +274,19 @@ class _Ending:
 
     async def _wait_for_handlers(self) -> None:
         assert self._end_by is not None
-        say_at = self._loop.time() + _PATIENCE_S
         while self._core.busy() or streaming.under_way(self._loop):
-            now = self._loop.time()
-            if now >= self._end_by:
+            if self._loop.time() >= self._end_by:
                 break
-            if now >= say_at:
-                say_at = self._end_by
-                for route, count, _ in self._under_way():
-                    logger.info("Waiting for %s of %s to end.", _handlers(count), route)
             await asyncio.sleep(_LOOK_S)
         self._stop()
+
+    def _say_what_it_waits_for(self) -> None:
+        assert self._end_by is not None
+        left_s = self._end_by - self._loop.time()
+        for route, count, _ in self._under_way():
+            logger.info(
+                "Waiting for %s of %s to end, for %.0f s at most.", _handlers(count), route, left_s
+            )
 
     def _under_way(self) -> list[tuple[str, int, float]]:
         return [*self._core.under_way(), *streaming.under_way(self._loop)]
@@ -305,13 +313,14 @@ def main(
     settings: Settings,
     *,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     trace: int,
     supervisor_pid: int,
 ) -> NoReturn:
     """The life of a worker process, from right after the fork to its end.
 
+    `bus` is the name and the epoch of the supervisor's: one that has only its name is another.
     `report` is the writing end of a pipe to the supervisor. The stacks of all threads go to `trace`
     if a fault, or the supervisor with SIGABRT, kills the process. Signals are still blocked here,
     and only Python's own handlers of the supervisor stand.
@@ -319,18 +328,28 @@ def main(
     status, limit_s = CRASHED, _EXTRA_GRACE_S
     try:
         faulthandler.enable(file=trace, all_threads=True)
-        status, limit_s = _live(app, settings, listener, bus_name, report, supervisor_pid)
+        status, limit_s = _live(app, settings, listener, bus, report, supervisor_pid)
     except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's code
         logger.critical("The worker crashed.", exc_info=True)
     finally:
         end_process(status, limit_s)
 
 
+def _join(name: str, epoch: int) -> _core.Bus:
+    """The supervisor's bus. StartError if its name leads to none, or to another one."""
+    bus = _core.Bus.attach(name)
+    if bus is None or bus.epoch != epoch:
+        raise StartError(
+            f"The bus {name!r} was removed while the server runs. Its supervisor makes a new one."
+        )
+    return bus
+
+
 def _live(
     app: Fanbus,
     settings: Settings,
     listener: int,
-    bus_name: str,
+    bus: tuple[str, int],
     report: int,
     supervisor_pid: int,
 ) -> tuple[int, float]:
@@ -347,18 +366,18 @@ def _live(
         _Heart(core, loop, settings, report).beat()
 
     try:
-        bus = _core.Bus.open(bus_name)
+        membership = _join(*bus)
         rest_s = serve(
             app,
             settings,
-            bus,
+            membership,
             listener,
             end_on=(signal.SIGTERM,),
             leave_on=(LEAVE,),
             on_ready=on_ready,
             private=(report,),
         )
-        bus.close()
+        membership.close()
     except Exception as error:
         if ready:
             raise

@@ -94,7 +94,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // In a forked child the place was given up, and may be another's by now.
+        // In a forked child the place is free already, and may have another owner.
         if self.generation == GENERATION.load(Relaxed) {
             PLACES[self.at].store(NOWHERE, Relaxed);
         }
@@ -249,8 +249,8 @@ fn watch() -> io::Result<()> {
             .open("/dev/null")?;
         INSTALLED.call_once(|| {
             // SAFETY: the handler is a function of this library, which is never unloaded. One that
-            // runs before the number is stored has nothing to give up.
-            let failed = unsafe { libc::pthread_atfork(None, None, Some(give_up)) };
+            // runs before the number is stored has nothing to withhold.
+            let failed = unsafe { libc::pthread_atfork(None, None, Some(withhold_all)) };
             assert_eq!(failed, 0, "no memory for a fork handler");
             // [F1] Pairs with [F2].
             NULL.store(null.into_raw_fd(), Release);
@@ -260,7 +260,7 @@ fn watch() -> io::Result<()> {
 }
 
 /// In the child, before `fork` returns: only atomics and system calls. No other thread exists.
-extern "C" fn give_up() {
+extern "C" fn withhold_all() {
     GENERATION.fetch_add(1, Relaxed);
     for listed in &LISTED {
         let fd = listed.fd.swap(-1, Relaxed);

@@ -133,20 +133,20 @@ impl Incoming {
     /// All of it, and what it holds of the budget as long as it is needed.
     pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), Refusal> {
         let mut hold = Hold::new(budget);
-        let (mut held, mut step) = (0, FIRST_STEP);
+        let (mut size, mut step) = (0, FIRST_STEP);
         loop {
             if !hold.try_grow(step) {
                 return self.through_a_file(hold).await;
             }
-            held += step;
+            size += step;
             // One byte more than it may have is enough to know.
-            let room = held.min(self.bounds.bytes + 1);
+            let room = size.min(self.bounds.bytes + 1);
             if poll_fn(|task| self.poll_fill(room, task)).await? {
                 let body = self.payload.take();
                 hold.shrink_to(body.len());
                 return Ok((body, hold));
             }
-            step = held.min(LARGEST_STEP);
+            step = size.min(LARGEST_STEP);
         }
     }
 
@@ -257,7 +257,7 @@ impl Incoming {
                 ready!(self.poll_late(received, task));
                 Poll::Ready(Some(Err(Refusal::TooSlow)))
             }
-            ready => ready,
+            end @ Poll::Ready(_) => end,
         }
     }
 }

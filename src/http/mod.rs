@@ -1,6 +1,7 @@
 //! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod access;
+mod body;
 mod budget;
 pub(crate) mod cache;
 mod compression;

@@ -13,7 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::budget::Budget;
@@ -28,6 +28,7 @@ use super::service::Worker;
 use super::shortage::Shortage;
 use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
+use crate::actors::crowd::{self, Crowd};
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
@@ -139,10 +140,16 @@ impl Server {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         });
         spawn_local(replies.hand_out());
-        let (beating, deadlines) = (Arc::clone(&pulse), Rc::clone(&worker.deadlines));
+        let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
+        let (sessions, deadlines) = (Rc::clone(&end_of_turn), Rc::clone(&worker.deadlines));
         spawn_local(async move {
+            let mut crowd = Crowd::default();
             loop {
                 beating.beat();
+                let connected = most_connections - permits.available_permits();
+                if crowd.has_gone(connected + sessions.sessions()) {
+                    spawn_blocking(crowd::give_back);
+                }
                 sleep(TICK).await;
                 deadlines.tick(Instant::now());
             }

@@ -16,18 +16,18 @@ pub(super) struct Shortage(Option<Since>);
 #[derive(Debug)]
 struct Since {
     begun: Instant,
-    told: Instant,
+    logged: Instant,
 }
 
 impl Shortage {
     /// A connection could not be accepted.
     pub(super) fn failed(&mut self, error: &io::Error) {
         let now = Instant::now();
-        let is_due = |since: &Since| now - since.told >= SILENCE;
+        let is_due = |since: &Since| now - since.logged >= SILENCE;
         if self.0.as_ref().is_none_or(is_due) {
             log::error!("{}", sentence(error));
             let begun = self.0.as_ref().map_or(now, |since| since.begun);
-            self.0 = Some(Since { begun, told: now });
+            self.0 = Some(Since { begun, logged: now });
         }
     }
 

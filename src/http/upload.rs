@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -173,6 +173,16 @@ impl Drop for Upload {
 }
 
 impl Pump {
+    /// Brings the body as long as its reader has not answered.
+    pub(super) async fn drive<T>(&mut self, answer: impl Future<Output = T>) -> T {
+        let mut answer = pin!(answer);
+        poll_fn(|task| {
+            let _ = Pin::new(&mut *self).poll(task);
+            answer.as_mut().poll(task)
+        })
+        .await
+    }
+
     /// The body is over, or nobody reads it any more.
     pub(super) fn is_over(&self) -> bool {
         self.body.is_none()
@@ -316,18 +326,18 @@ mod tests {
     async fn a_bell_rings_once_and_a_lost_request_is_an_error() {
         let (feed, upload, mut pump) = body(2, 1);
         assert_eq!(upload.take(), Ok(Taken::Nothing));
-        let rung = Arc::new(Mutex::new(0));
+        let count = Arc::new(Mutex::new(0));
         let ring = |upload: &Upload| {
-            let rung = Arc::clone(&rung);
-            upload.ring(Box::new(move || *rung.lock().expect("one thread") += 1));
+            let count = Arc::clone(&count);
+            upload.ring(Box::new(move || *count.lock().expect("one thread") += 1));
         };
         ring(&upload);
         let _ = poll(&mut pump);
         assert!(feed.bring());
         let _ = poll(&mut pump);
-        assert_eq!(*rung.lock().expect("one thread"), 1);
+        assert_eq!(*count.lock().expect("one thread"), 1);
         ring(&upload);
-        assert_eq!(*rung.lock().expect("one thread"), 2, "a piece waits");
+        assert_eq!(*count.lock().expect("one thread"), 2, "a piece waits");
         assert_eq!(upload.take(), Ok(Taken::Piece("x".into())));
         drop(pump);
         assert_eq!(upload.take(), Err(UploadError::Broken));

@@ -11,7 +11,7 @@ use super::file::is_name;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
-use super::layout::{INTEREST_BUCKETS, Layout, Parts};
+use super::layout::{Fate, INTEREST_BUCKETS, Layout, Parts};
 use super::log::{Corrupt, Log};
 use super::members;
 use super::open::{self, Attached};
@@ -259,6 +259,12 @@ impl Bus {
         if bytes > limit + FRAME_HEADER_ROOM {
             return Err(PublishError::TooLarge { bytes, limit });
         }
+        if let Some(fate) = parts.fate() {
+            return Err(match fate {
+                Fate::Removed => PublishError::Removed,
+                Fate::Damaged => PublishError::Corrupt,
+            });
+        }
         let keeps = parts.has_rules();
         let now = Moment {
             seen: shared.seen.load(Ordering::Relaxed),
@@ -280,7 +286,10 @@ impl Bus {
             back.store(producer.quarter_ring_back(), Ordering::Relaxed);
             published
         };
-        let offset = published.map_err(|Corrupt| PublishError::Corrupt)?;
+        let offset = published.map_err(|Corrupt| {
+            parts.meets(Fate::Damaged);
+            PublishError::Corrupt
+        })?;
 
         // Every quarter of a log everybody is woken, lest a sleeper be lapped without knowing.
         let sleepers = parts.sleepers();
@@ -476,13 +485,36 @@ impl Bus {
         died
     }
 
-    /// Removes the name, so that the next to open it gets a new, empty bus; for a clean stop. Those
-    /// who have it open keep it, and each other.
+    /// Removes the bus, so that the next to open it gets a new, empty one. Those who have it open are
+    /// told: they cannot publish any more, see [`Bus::fate`].
     pub fn remove(&self) -> Result<(), BusError> {
         if self.is_forked() {
             return Err(BusError::Forked);
         }
-        open::remove(self.shared.segment.file())
+        open::remove(self.shared.segment.file(), self.parts())?;
+        for slot in slots(self.parts().sleepers().all()) {
+            self.ring(slot);
+        }
+        Ok(())
+    }
+
+    /// As [`Bus::remove`], unless somebody else is attached: then nothing happens, and false. For a clean
+    /// stop: others may go on with it, and the next to open it joins them.
+    pub fn remove_if_unused(&self) -> Result<bool, BusError> {
+        if self.is_forked() {
+            return Err(BusError::Forked);
+        }
+        open::remove_if_unused(self.shared.segment.file(), self.parts())
+    }
+
+    /// What has become of it. `None`: it is in order. A bus that has met its fate takes no more records.
+    pub fn fate(&self) -> Option<Fate> {
+        self.parts().fate()
+    }
+
+    /// Whether its name still leads to it. If not, whoever opens that name gets another bus.
+    pub fn is_still_named(&self) -> Result<bool, BusError> {
+        self.shared.segment.file().is_still_named()
     }
 
     #[inline]

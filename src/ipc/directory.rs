@@ -9,7 +9,7 @@ use super::counters::Counts;
 use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
 use super::history::area::HistoryContents;
-use super::layout::{MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
+use super::layout::{Fate, MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
 use super::open::{Header, PATIENCE, read_header};
 use super::segment::Mapping;
 
@@ -112,7 +112,22 @@ pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
             members,
         });
     }
+    tell_members(name, &file)?;
     file.unlink() // the door opens when the file is closed
+}
+
+/// Says in the segment that it is removed, if it is one of this layout.
+fn tell_members(name: &str, file: &SegmentFile) -> Result<(), BusError> {
+    if file.bytes()? < PAGE_BYTES as u64 {
+        return Ok(());
+    }
+    let mapping = Mapping::new(name, file)?;
+    if let Header::Sound { layout, .. } = read_header(mapping.words())
+        && mapping.words().len() * WORD_BYTES >= layout.total_bytes()
+    {
+        Parts::new(mapping.words(), layout).meets(Fate::Removed);
+    }
+    Ok(())
 }
 
 fn find(name: &str) -> Result<SegmentFile, BusError> {

@@ -137,7 +137,7 @@ pub enum BusError {
 
     /// It is in use, and its header is not one that Fanbus wrote.
     #[error(
-        "The bus {name:?} is in use, but its header is damaged. Stop the processes that use it; the \
+        "The bus {name:?} is in use, but its memory is damaged. Stop the processes that use it; the \
          next one to open it makes it anew."
     )]
     Damaged {
@@ -232,6 +232,10 @@ pub enum PublishError {
     /// This handle came here by a fork.
     #[error("This bus was opened before a fork; the child process must open it itself.")]
     Forked,
+
+    /// It was removed while this process had it open.
+    #[error("This bus was removed. Open it once more: whoever comes now gets another.")]
+    Removed,
 
     /// The log holds what no publisher could have written.
     #[error(

@@ -43,6 +43,8 @@ pub(super) const HISTORY_BYTES_AT: usize = 4;
 pub(super) const EPOCH_AT: usize = 5;
 /// Checksum of the five words before it.
 pub(super) const CHECK_AT: usize = 6;
+/// What has become of the bus, see [`Fate`]. Written once, and before its name goes.
+const FATE_AT: usize = 7;
 // Two words of the first page that are written all the time.
 pub(super) const TAIL_AT: usize = APART_WORDS;
 pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
@@ -91,7 +93,7 @@ const _: () = assert!(
     "the log starts on a page"
 );
 const _: () = assert!(
-    RULES_AT < INTEREST_AT && CHECK_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
+    RULES_AT < INTEREST_AT && FATE_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
     "parts do not overlap"
 );
 const _: () = assert!(PIPE_INODE < COUNTERS && COUNTERS < MEMBER_WORDS);
@@ -177,6 +179,15 @@ impl Layout {
     }
 }
 
+/// What has become of a bus that its members may still have open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It was removed: whoever opens that name gets another.
+    Removed,
+    /// Its log holds what no publisher could have written.
+    Damaged,
+}
+
 /// A segment's words, cut into its parts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'a> {
@@ -241,6 +252,25 @@ impl<'a> Parts<'a> {
             &self.words[RULES_AT],
             &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES],
         ))
+    }
+
+    /// What has become of it; `None`: it is in order.
+    #[inline]
+    pub(super) fn fate(&self) -> Option<Fate> {
+        match self.words[FATE_AT].load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Fate::Removed),
+            _ => Some(Fate::Damaged),
+        }
+    }
+
+    /// Tells all members.
+    pub(super) fn meets(&self, fate: Fate) {
+        let word = match fate {
+            Fate::Removed => 1,
+            Fate::Damaged => 2,
+        };
+        self.words[FATE_AT].store(word, Ordering::Relaxed);
     }
 
     /// Whether the history has rules. Asked before every publish, and hardly ever true anew.

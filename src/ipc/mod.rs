@@ -89,7 +89,7 @@ pub use history::{
     replay::{Past, PastRecord, Reach},
     rules::Rule,
 };
-pub use layout::MAX_MEMBERS;
+pub use layout::{Fate, MAX_MEMBERS};
 #[cfg(not(loom))]
 pub use pace::Straggler;
 #[cfg(not(loom))]

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::BusError;
 use super::file::SegmentFile;
 use super::layout::{
-    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES,
-    Parts, RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
+    CHECK_AT, EPOCH_AT, Fate, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT,
+    PAGE_BYTES, Parts, RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
 };
 use super::members::{Identity, claim};
 use super::pipe::Pipe;
@@ -125,9 +125,19 @@ fn settle(
             if mapping.words().len() * WORD_BYTES >= layout.total_bytes() =>
         {
             let parts = Parts::new(mapping.words(), layout);
+            if parts.fate() == Some(Fate::Removed) {
+                // Whoever said so has died before it took the name away.
+                file.unlink()?;
+                return Ok(None);
+            }
             // Living members' sizes win. An empty house is kept if it is in order and of the size
             // that is wished.
-            if alive || (wish.is_none_or(|wish| wish == layout) && parts.log().is_sound()) {
+            let is_damaged = parts.fate().is_some();
+            if alive && is_damaged {
+                return Err(BusError::Damaged { name: name.into() });
+            }
+            let is_sound = || !is_damaged && parts.log().is_sound();
+            if alive || (wish.is_none_or(|wish| wish == layout) && is_sound()) {
                 let segment = mapping.into_segment(file, layout);
                 return Ok(segment.map(|segment| {
                     (
@@ -249,14 +259,31 @@ fn check(layout: Layout, epoch: u64) -> u64 {
     super::record::topic_hash(&words.map(u64::to_le_bytes).concat())
 }
 
-/// Removes the name of a segment, if it still leads to that segment.
-pub(super) fn remove(file: &SegmentFile) -> Result<(), BusError> {
+/// Removes the name of a segment, if it still leads to that segment. Its members learn of it first.
+pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
     file.lock_door(Instant::now() + PATIENCE)?;
-    let removed = match file.is_still_named() {
-        Ok(true) => file.unlink(),
-        Ok(false) => Ok(()),
+    let removed = unlink(file, parts);
+    file.unlock_door()?;
+    removed
+}
+
+/// The same, unless somebody else is a member: then false.
+pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<bool, BusError> {
+    file.lock_door(Instant::now() + PATIENCE)?;
+    let removed = match file.has_members() {
+        Ok(false) => unlink(file, parts).map(|()| true),
+        Ok(true) => Ok(false),
         Err(error) => Err(error),
     };
     file.unlock_door()?;
     removed
+}
+
+/// Behind the door.
+fn unlink(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
+    parts.meets(Fate::Removed);
+    if file.is_still_named()? {
+        file.unlink()?;
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use super::message::{self, Message};
 use super::readers::Readers;
 use super::subscription::{Bell, Record, Subscription};
 use crate::actors::topic::Topic;
-use crate::ipc::{self, BusOptions, PublishError, Rule};
+use crate::ipc::{self, BusOptions, Fate, PublishError, Rule};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -199,9 +199,25 @@ impl Bus {
         Ok(self.get()?.reap())
     }
 
-    /// Unlinks the segment's name: a clean stop.
+    /// Why it is of no use any more, or None: "was removed", "is damaged", or its name has gone.
+    fn fault(&self) -> PyResult<Option<&'static str>> {
+        let bus = self.own()?;
+        Ok(match bus.fate() {
+            Some(Fate::Removed) => Some("was removed"),
+            Some(Fate::Damaged) => Some("is damaged"),
+            None if !bus.is_still_named().map_err(bus_error)? => Some("has lost its name"),
+            None => None,
+        })
+    }
+
+    /// Removes it, and tells those who have it open.
     fn remove(&self) -> PyResult<()> {
         self.get()?.remove().map_err(bus_error)
+    }
+
+    /// Removes it unless another process has it open. Whether it did.
+    fn remove_if_unused(&self) -> PyResult<bool> {
+        self.get()?.remove_if_unused().map_err(bus_error)
     }
 
     /// Leaves the bus, and ends its subscriptions. Twice is allowed.

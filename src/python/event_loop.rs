@@ -218,7 +218,7 @@ impl EventLoop {
         code: u16,
         reason: String,
     ) -> PyResult<()> {
-        let running = self.host.running().remove(&session);
+        let running = self.host.take_running(session);
         let Some(Running { ws, task }) = running else {
             return Ok(());
         };

@@ -18,6 +18,7 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod forks;
 mod form;
 mod handler;
 mod history;
@@ -57,6 +58,8 @@ mod _core {
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
+    use super::forks::{Withheld, open_descriptors};
+    #[pymodule_export]
     use super::form::Part;
     #[pymodule_export]
     use super::history::Replay;
@@ -81,7 +84,7 @@ mod _core {
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{Worker, bind_listeners, open_descriptors};
+    use super::worker::{Worker, bind_listeners};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -52,6 +52,9 @@ pub(super) struct Told {
     pub after: Py<PyAny>,
 }
 
+/// Sessions whose memory is retained when the last one has left.
+const MOST_KEPT: usize = 1024;
+
 /// The WebSockets whose handlers run.
 pub(super) type Sessions = HashMap<SessionKey, Running, foldhash::fast::RandomState>;
 
@@ -95,6 +98,16 @@ impl Host {
     /// The sessions whose handlers run. The lock is not held while Python runs.
     pub(super) fn running(&self) -> MutexGuard<'_, Sessions> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out a session whose handler has ended, or whose client has left.
+    pub(super) fn take_running(&self, key: SessionKey) -> Option<Running> {
+        let mut running = self.running();
+        let taken = running.remove(&key);
+        if running.is_empty() && running.capacity() > MOST_KEPT {
+            running.shrink_to(MOST_KEPT);
+        }
+        taken
     }
 
     /// Makes a coroutine a task of the loop.
@@ -443,7 +456,7 @@ impl Ended {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let _ended = end(&self.handling);
         let ws = self.ws.get();
-        let _running = self.host.running().remove(&ws.key());
+        let _running = self.host.take_running(ws.key());
         match task.call_method0("result") {
             Ok(_) => ws.finish(1000, "", None),
             Err(error) => self.failed(task.py(), ws, error),

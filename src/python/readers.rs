@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use crate::actors::frame::{Kind, message_of};
 use crate::actors::mailbox::{FdSignal, Signal};
 use crate::actors::topic::Topic;
-use crate::ipc::{Bus, Next, Subscriber};
+use crate::ipc::{Bus, Fate, Next, Subscriber};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,6 +100,9 @@ impl Readers {
             }
             if next == Next::Empty {
                 bus.sleep(subscriber.offset());
+                if bus.fate().is_some() {
+                    self.ring();
+                }
             }
         }
     }
@@ -137,6 +140,8 @@ pub(super) enum Step {
     Nothing,
     /// It came here by a fork.
     Forked,
+    /// Nothing, for ever: the bus has come to its end.
+    CutOff(Fate),
 }
 
 /// One subscription's place on the bus. Any thread may move it.
@@ -206,7 +211,9 @@ impl Cursor {
                 }
                 Next::Record(_) | Next::Skipped => {}
                 Next::Lagged(missed) => return Step::Missed(missed),
-                Next::Empty => return Step::Nothing,
+                Next::Empty => {
+                    return reading.bus.fate().map_or(Step::Nothing, Step::CutOff);
+                }
             }
         }
     }

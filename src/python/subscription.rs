@@ -12,7 +12,7 @@ use super::message::to_python;
 use super::readers::{Cursor, Step};
 use crate::actors::frame::Kind;
 use crate::actors::mailbox::FdSignal;
-use crate::ipc;
+use crate::ipc::{self, Fate, PublishError};
 
 /// A message as it was published.
 #[pyclass(frozen, module = "fanbus")]
@@ -96,6 +96,12 @@ impl Subscription {
             }
             Step::Missed(missed) => Err(Lagged::new_err(missed)),
             Step::Nothing => Ok(None),
+            Step::CutOff(Fate::Removed) => {
+                Err(BusError::new_err(PublishError::Removed.to_string()))
+            }
+            Step::CutOff(Fate::Damaged) => {
+                Err(BusError::new_err(PublishError::Corrupt.to_string()))
+            }
             Step::Forked => Err(BusError::new_err(ipc::BusError::Forked.to_string())),
         }
     }

@@ -44,10 +44,10 @@ impl Upload {
     }
 }
 
-fn given<'py>(
-    py: Python<'py>,
+fn given(
+    py: Python<'_>,
     taken: Result<Taken, UploadError>,
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
+) -> PyResult<Option<Bound<'_, PyBytes>>> {
     match taken {
         Ok(Taken::Piece(piece)) => Ok(Some(PyBytes::new(py, &piece))),
         Ok(Taken::End) => Ok(Some(PyBytes::new(py, b""))),

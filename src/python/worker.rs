@@ -26,7 +26,7 @@ use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::threads::Threads;
 use super::tls::Tls;
-use crate::actors::forks::{self, Served, Withheld};
+use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::{self, Ending, Trigger};
@@ -72,12 +72,6 @@ pub(super) fn bind_listeners(
     ))
 }
 
-/// The sockets, pipes and event descriptors that this process has open, with what each leads to.
-#[pyfunction]
-pub(super) fn open_descriptors() -> PyResult<Vec<(RawFd, String)>> {
-    Ok(forks::open_now()?)
-}
-
 /// `OSError` with its errno, by which the caller tells a port in use from one it may not have.
 /// (pyo3's own conversion keeps only the text.)
 fn os_error(error: std::io::Error) -> PyErr {
@@ -102,7 +96,6 @@ pub(super) struct Worker {
     state: Mutex<State>,
     /// From before the application's start, which may fork.
     _served: Served,
-    withheld: Mutex<Vec<Withheld>>,
 }
 
 #[derive(Default)]
@@ -196,7 +189,6 @@ impl Worker {
             after,
             state: Mutex::new(state),
             _served: address,
-            withheld: Mutex::default(),
         })
     }
 
@@ -238,15 +230,6 @@ impl Worker {
         thread::Builder::new()
             .name(crash::IO_THREAD.to_owned())
             .spawn(io)?;
-        Ok(())
-    }
-
-    /// A process that is forked from this one does not get these descriptors, as it gets no
-    /// connection: there they lead to `/dev/null`. As long as this worker is there.
-    fn withhold(&self, descriptors: Vec<RawFd>) -> PyResult<()> {
-        let withheld = Withheld::new(descriptors)?;
-        let mut all = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(withheld);
         Ok(())
     }
 

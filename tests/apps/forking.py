@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -80,6 +81,10 @@ def note_child(pid: int) -> None:
         file.write(f"{pid}\n")
 
 
+if os.environ.get("FORK_AT_IMPORT"):
+    fork()
+
+
 @app.get("/pid")
 async def pid() -> str:
     return str(os.getpid())
@@ -143,6 +148,12 @@ def thread() -> str:
 
     executor.submit(work)
     started.append(executor)
+    return "begun"
+
+
+@app.get("/endless")
+def endless() -> str:
+    threading.Thread(target=time.sleep, args=(120,), name="endless", daemon=False).start()
     return "begun"
 
 

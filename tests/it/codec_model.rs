@@ -5,7 +5,7 @@
 #[path = "../../fuzz/fuzz_targets/scripts/codec.rs"]
 mod codec;
 #[path = "../../fuzz/fuzz_targets/scripts/corpus.rs"]
-mod corpus;
+pub(crate) mod corpus;
 #[path = "../../fuzz/fuzz_targets/scripts/handshake.rs"]
 mod handshake;
 

@@ -7,9 +7,6 @@
 
 #[path = "../../fuzz/fuzz_targets/scripts/chunks.rs"]
 mod chunks;
-#[path = "../../fuzz/fuzz_targets/scripts/corpus.rs"]
-#[allow(dead_code, reason = "the other fuzzers' half of it")]
-mod corpus;
 #[path = "../../fuzz/fuzz_targets/scripts/head.rs"]
 mod head;
 
@@ -36,7 +33,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::LocalSet;
 use tokio_util::codec::Decoder as _;
 
-use self::corpus::replay_bytes;
+use crate::codec_model::corpus::replay_bytes;
 
 /// What comes behind the head: chunks, and at the same time bytes of any length.
 const BEHIND: &[u8] =
@@ -93,7 +90,10 @@ fn of_actix(bytes: &[u8]) -> Option<Reading> {
             }
         }
     }
-    let uri = request.uri().path_and_query().map(|it| it.as_str());
+    let uri = request
+        .uri()
+        .path_and_query()
+        .map(actix_http::uri::PathAndQuery::as_str);
     Some((uri.unwrap_or("/").to_owned(), body))
 }
 
@@ -102,12 +102,15 @@ fn of_hyper(bytes: &[u8]) -> Option<Reading> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let seen = Rc::new(Cell::new(None));
-    let sees = Rc::clone(&seen);
+    let reading = Rc::new(Cell::new(None));
+    let sees = Rc::clone(&reading);
     let service = service_fn(move |request: Request<Incoming>| {
         let sees = Rc::clone(&sees);
         async move {
-            let uri = request.uri().path_and_query().map(|it| it.as_str());
+            let uri = request
+                .uri()
+                .path_and_query()
+                .map(hyper::http::uri::PathAndQuery::as_str);
             let uri = uri.unwrap_or("/").to_owned();
             let body = request.into_body().collect().await;
             if let (Ok(body), None) = (body, sees.take()) {
@@ -136,7 +139,7 @@ fn of_hyper(bytes: &[u8]) -> Option<Reading> {
         }
     };
     runtime.block_on(read);
-    seen.take()
+    reading.take()
 }
 
 const LINES: &[&str] = &[

@@ -50,7 +50,7 @@ pub(crate) fn play(bytes: &[u8]) {
     }
     assert!(start.head.headers().count() <= MAX_HEADERS + 1);
     for (name, value) in start.head.headers() {
-        assert!(!name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic()));
+        assert!(!name.is_empty() && name.iter().all(u8::is_ascii_graphic));
         assert!(!value.iter().any(|byte| b"\r\n\0".contains(byte)));
     }
     let target = start.head.target();

@@ -9,7 +9,7 @@ use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
-use crate::ipc::{Next, ReadAt};
+use crate::ipc::{Fate, Next, ReadAt};
 
 /// Turns of the arena before sockets get read again.
 const ARENAS_IN_A_ROW: usize = 4;
@@ -288,6 +288,21 @@ impl Hub {
         let tags = self.subscriber.missed_tags();
         let until = self.subscriber.offset();
         let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
+        for session in concerned {
+            self.close(session, 1013, &reason, true);
+        }
+    }
+}
+
+impl Hub {
+    /// The bus has come to its end: who is subscribed to anything would hear nothing any more.
+    pub(super) fn close_cut_off(&self, fate: Fate) {
+        let what = match fate {
+            Fate::Removed => "was removed",
+            Fate::Damaged => "is damaged",
+        };
+        let reason = format!("the bus of this server {what}: messages may be missed");
+        let concerned: Vec<_> = self.topics.subscribers(&[u64::MAX; 4], u64::MAX).collect();
         for session in concerned {
             self.close(session, 1013, &reason, true);
         }

@@ -195,6 +195,9 @@ impl Hub {
         for key in due {
             self.look_at(key, now);
         }
+        if let Some(fate) = self.bus.fate() {
+            self.close_cut_off(fate);
+        }
         self.close_some(now);
     }
 

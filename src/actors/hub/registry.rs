@@ -38,10 +38,15 @@ pub(super) enum Endpoint {
     Events(u32),
 }
 
+/// Places whose memory is retained when the last session has left.
+const MOST_KEPT: usize = 1024;
+
 /// All sessions, by place.
 #[derive(Default)]
 pub(super) struct Registry {
     places: Vec<Place>,
+    /// The generation of a place before it is taken for the first time.
+    generation: u32,
     free: Vec<u32>,
     taken: usize,
     /// Sessions of each endpoint.
@@ -145,7 +150,7 @@ impl Registry {
     fn take_place(&mut self, endpoint: Endpoint) -> SessionKey {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place {
-                generation: 0,
+                generation: self.generation,
                 state: State::Free,
             });
             self.places.len() as u32 - 1
@@ -315,12 +320,39 @@ impl Registry {
         if let Some(count) = self.per_endpoint.get_mut(&endpoint) {
             *count -= 1;
         }
+        if self.taken == 0 && self.places.len() > MOST_KEPT {
+            // Keys of sessions that are over stay unknown: what is new is of a later generation.
+            let generations = self.places.iter().map(|place| place.generation);
+            self.generation = generations.max().unwrap_or_default();
+            (self.places, self.free) = (Vec::new(), Vec::new());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_that_has_left_leaves_no_places_and_its_keys_stay_unknown() {
+        let mut registry = Registry::default();
+        let endpoint = Endpoint::WebSocket(0);
+        let mut old: Vec<_> = (0..=MOST_KEPT)
+            .map(|_| registry.take_place(endpoint))
+            .collect();
+        let again = old.pop().expect("there are some");
+        registry.release(again, endpoint);
+        old.push(registry.take_place(endpoint)); // its place has had two sessions
+        for key in &old {
+            registry.release(*key, endpoint);
+        }
+        assert_eq!((registry.len(), registry.places.capacity()), (0, 0));
+        old.push(again);
+        for _ in 0..=MOST_KEPT {
+            let new = registry.take_place(endpoint);
+            assert!(!old.contains(&new));
+        }
+    }
 
     #[test]
     fn a_place_costs_little() {

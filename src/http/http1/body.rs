@@ -181,13 +181,13 @@ impl State {
                 *left -= used as u64;
                 used
             }
-            Left::Chunks(decoder) => match decoder.decode(input, &mut self.buffer, free) {
-                Ok(used) => used,
-                Err(_) => {
+            Left::Chunks(decoder) => {
+                let used = decoder.decode(input, &mut self.buffer, free);
+                used.unwrap_or_else(|_| {
                     self.fail();
                     0
-                }
-            },
+                })
+            }
         };
         if used > 0 {
             self.wake();
@@ -403,14 +403,14 @@ mod tests {
         assert!(stream.poll_fill(150_000, task).is_pending());
         let mut reads = 0;
         while feed.wants_more() {
-            let read = read(&feed, &[b'x'; 1 << 20], &mut BytesMut::new());
+            let read = read(&feed, &vec![b'x'; 1 << 20], &mut BytesMut::new());
             assert!(matches!(read, Poll::Ready(Ok(ReadOutcome::Progress))));
             reads += 1;
         }
         assert_eq!(stream.poll_fill(150_000, task), Poll::Ready(Ok(false)));
         assert!(stream.poll_fill(300_000, task).is_pending());
         while feed.wants_more() {
-            assert!(read(&feed, &[b'x'; 1 << 20], &mut BytesMut::new()).is_ready());
+            assert!(read(&feed, &vec![b'x'; 1 << 20], &mut BytesMut::new()).is_ready());
             reads += 1;
         }
         assert_eq!(stream.poll_fill(300_000, task), Poll::Ready(Ok(true)));

@@ -111,13 +111,14 @@ impl Decoder {
                 State::Size { size, digits }
             }
             (State::Size { digits: 0, .. }, _) => return Err(Malformed),
-            (State::Size { size, .. }, b'\r') => State::SizeEnd { size },
+            (State::Size { size, .. } | State::Extension { size }, b'\r') => {
+                State::SizeEnd { size }
+            }
             // Space in front of an extension is allowed, if bad (RFC 9112, section 7.1.1).
             (State::Size { size, .. }, b';' | b' ' | b'\t') => {
                 self.count_extension()?;
                 State::Extension { size }
             }
-            (State::Extension { size }, b'\r') => State::SizeEnd { size },
             (State::Extension { .. }, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.count_extension()?;
                 self.state

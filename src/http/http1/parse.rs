@@ -212,6 +212,10 @@ fn bad_version<T>(bytes: &[u8]) -> Result<T, HeadError> {
 
 /// What the headers say about the connection and the body.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one word of a header"
+)]
 struct Noted<'h> {
     host: Option<&'h [u8]>,
     length: Option<u64>,
@@ -279,9 +283,10 @@ fn note<'h>(headers: &[Header<'h>]) -> Result<Noted<'h>, HeadError> {
         let name = header.name;
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
-                if noted.host.replace(value).is_some() {
-                    return bad("The request has more than one Host header.");
-                }
+                once(
+                    noted.host.replace(value),
+                    "The request has more than one Host header.",
+                )?;
             }
             6 if name.eq_ignore_ascii_case("expect") => {
                 noted.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
@@ -294,19 +299,25 @@ fn note<'h>(headers: &[Header<'h>]) -> Result<Noted<'h>, HeadError> {
                 noted.keeps_alive |= has_token(value, b"keep-alive");
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                if noted.length.replace(length(value)?).is_some() {
-                    return bad("The request has more than one Content-Length header.");
-                }
+                let reason = "The request has more than one Content-Length header.";
+                once(noted.length.replace(length(value)?), reason)?;
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                if noted.transfer_encoding.replace(value).is_some() {
-                    return bad("The request has more than one Transfer-Encoding header.");
-                }
+                let reason = "The request has more than one Transfer-Encoding header.";
+                once(noted.transfer_encoding.replace(value), reason)?;
             }
             _ => {}
         }
     }
     Ok(noted)
+}
+
+/// Refuses a header that has come before.
+fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadError> {
+    match before {
+        Some(_) => bad(reason),
+        None => Ok(()),
+    }
 }
 
 /// A length is digits, and nothing else: `+5` and `5, 5` have been read differently by different servers.
@@ -383,9 +394,8 @@ impl<'t> Target<'t> {
         }
         // A fragment is not for servers; clients that send one mean the address before it.
         let target = target.split('#').next().unwrap_or_default();
-        let (host, rest) = if target.starts_with('/') {
-            (None, target)
-        } else if target == "*" && *method == Method::OPTIONS {
+        let is_asterisk = target == "*" && *method == Method::OPTIONS;
+        let (host, rest) = if target.starts_with('/') || is_asterisk {
             (None, target)
         } else {
             let Some(rest) = after_scheme(target) else {

@@ -1,10 +1,10 @@
 //! The life of a segment: made, taken over, left, removed.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use fanbus::ipc::{Bus, BusError, BusOptions, Member, ReadAt};
+use fanbus::ipc::{Bus, BusError, BusOptions, Fate, Member, Next, PublishError, ReadAt};
 
 use super::process::{Actor, Name, until};
 use super::roles::{draft, open};
@@ -131,23 +131,80 @@ fn a_segment_whose_maker_died_half_way_is_made_anew() {
 }
 
 #[test]
-fn a_removed_bus_lives_on_for_its_members_and_makes_room_for_a_new_one() {
+fn who_has_a_removed_bus_open_is_told_and_a_new_one_takes_its_name() {
     let name = Name::new("removed");
     let (one, two) = (open(&name), open(&name));
     let mut subscriber = two.subscriber();
+    one.publish(&draft(b"before")).expect("a sound bus");
+    assert_eq!(two.fate(), None);
     one.remove().expect("it is ours");
     assert!(!fs::exists(name.path()).expect("a look"));
     let new = open(&name);
     assert_ne!(new.epoch(), one.epoch());
-    one.publish(&draft(b"still")).expect("a sound bus");
+    for bus in [&one, &two] {
+        assert_eq!(bus.publish(&draft(b"late")), Err(PublishError::Removed));
+        assert_eq!(bus.fate(), Some(Fate::Removed));
+        assert!(!bus.is_still_named().expect("a look"));
+    }
+    // What was published before is there still.
     assert!(matches!(
         subscriber.next(|_| true, &mut Vec::new()),
-        fanbus::ipc::Next::Record(_)
+        Next::Record(_)
     ));
-    assert_eq!(new.end(), 0);
+    assert_eq!((new.end(), new.fate()), (0, None));
     // The old ones do not take the new one's name away.
     two.remove().expect("nothing to do");
     assert!(fs::exists(name.path()).expect("a look"));
+}
+
+#[test]
+fn a_clean_stop_removes_a_bus_that_nobody_else_has_open() {
+    let name = Name::new("unused");
+    let (one, two) = (open(&name), open(&name));
+    assert!(!one.remove_if_unused().expect("a look"));
+    drop(one);
+    two.publish(&draft(b"still"))
+        .expect("nobody has removed it");
+    assert!(two.remove_if_unused().expect("it is ours"));
+    assert!(!fs::exists(name.path()).expect("a look"));
+}
+
+#[test]
+fn a_bus_of_which_somebody_said_that_it_is_removed_and_died_is_not_joined_any_more() {
+    const FATE_AT: u64 = 56; // docs/bus.md, section 2
+    let name = Name::new("half-removed");
+    let old = open(&name);
+    let segment = File::options().write(true).open(name.path());
+    let segment = segment.expect("it is ours");
+    segment
+        .write_all_at(&1_u64.to_le_bytes(), FATE_AT)
+        .expect("ours");
+    assert!(matches!(
+        Bus::attach(&name.0),
+        Err(BusError::NotFound { .. })
+    ));
+    let new = open(&name);
+    assert_ne!(new.epoch(), old.epoch());
+    assert_eq!(new.publish(&draft(b"new")), Ok(0));
+}
+
+#[test]
+fn whoever_finds_the_log_damaged_tells_all_and_the_next_life_of_the_bus_is_in_order() {
+    let name = Name::new("damaged");
+    let (one, two) = (open(&name), open(&name));
+    let garbage = [0xFF; 8].repeat(1 << 12); // the whole log of these tests
+    let segment = File::options().write(true).open(name.path());
+    let segment = segment.expect("it is ours");
+    segment.write_all_at(&garbage, 69_632).expect("ours");
+    assert_eq!(one.publish(&draft(b"lost")), Err(PublishError::Corrupt));
+    assert_eq!(two.fate(), Some(Fate::Damaged));
+    assert_eq!(two.publish(&draft(b"lost")), Err(PublishError::Corrupt));
+    assert!(matches!(
+        Bus::attach(&name.0),
+        Err(BusError::Damaged { .. })
+    ));
+    drop((one, two));
+    assert_eq!(open(&name).publish(&draft(b"new")), Ok(0));
 }
 
 #[test]

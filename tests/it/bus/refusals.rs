@@ -28,7 +28,7 @@ fn another_layout_version_is_refused_while_it_is_in_use_and_replaced_after() {
     file.write_all_at(&[0; 8], 0).expect("in place");
     let refused = sentence(&name);
     assert!(
-        refused.contains("is in use, but its header is damaged"),
+        refused.contains("is in use, but its memory is damaged"),
         "{refused}"
     );
     drop(bus);

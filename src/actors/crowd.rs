@@ -1,0 +1,91 @@
+//! The memory that a crowd of clients leaves behind: it is given back to the system when they have
+//! gone, and not between two crowds of a busy hour.
+#![allow(unsafe_code)] // The allocator's own function has no safe name.
+
+/// Fewer that have gone are no crowd.
+const CROWD: usize = 512;
+
+/// So many looks in a row without a client less: then the crowd has gone.
+const CALM: u32 = 20;
+
+/// How many clients there are, looked at in each tick.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    /// The most since memory was last given back.
+    most: usize,
+    last: usize,
+    /// Looks in a row in which no client left.
+    calm: u32,
+}
+
+impl Crowd {
+    /// Whether memory is to be given back now: of the most that were there, half have gone or more,
+    /// and no more are going.
+    pub fn has_gone(&mut self, present: usize) -> bool {
+        self.most = self.most.max(present);
+        self.calm = if present < self.last {
+            0
+        } else {
+            self.calm + 1
+        };
+        self.last = present;
+        let gone = self.most - present;
+        let is_time = gone >= CROWD && gone >= self.most / 2 && self.calm >= CALM;
+        if is_time {
+            self.most = present;
+        }
+        is_time
+    }
+}
+
+/// Gives free pages of the allocator back. Takes some milliseconds for a large heap, in which other
+/// threads may have to wait for memory: not for the I/O thread.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and may be called at any time from any thread.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it is time after each look.
+    fn looks(crowd: &mut Crowd, present: &[usize]) -> usize {
+        present.iter().filter(|now| crowd.has_gone(**now)).count()
+    }
+
+    #[test]
+    fn memory_is_given_back_once_when_a_crowd_has_gone_and_it_is_calm() {
+        let mut crowd = Crowd::default();
+        assert_eq!(looks(&mut crowd, &[0, 5_000, 9_000, 9_000]), 0);
+        assert_eq!(looks(&mut crowd, &[6_000, 2_000, 100]), 0, "they are going");
+        assert_eq!(looks(&mut crowd, &[100; CALM as usize]), 1);
+        assert_eq!(
+            looks(&mut crowd, &[100; 1000]),
+            0,
+            "no client has gone since"
+        );
+    }
+
+    #[test]
+    fn few_clients_and_a_few_of_many_are_no_crowd() {
+        let mut crowd = Crowd::default();
+        assert_eq!(looks(&mut crowd, &[500]), 0);
+        assert_eq!(looks(&mut crowd, &[0; 100]), 0);
+        let mut crowd = Crowd::default();
+        assert_eq!(looks(&mut crowd, &[9_000]), 0);
+        assert_eq!(looks(&mut crowd, &[5_000; 100]), 0);
+    }
+
+    #[test]
+    fn a_crowd_that_goes_slowly_is_waited_for() {
+        let mut crowd = Crowd::default();
+        crowd.has_gone(2_000);
+        let going: Vec<usize> = (0..200).rev().flat_map(|left| [left * 10; 10]).collect();
+        assert_eq!(looks(&mut crowd, &going), 0);
+        assert_eq!(looks(&mut crowd, &[0; CALM as usize]), 1);
+    }
+}
