@@ -20,6 +20,7 @@ __all__ = [
     "Router",
     "Session",
     "Sink",
+    "StreamEnd",
     "Subscription",
     "Tls",
     "Upload",
@@ -412,6 +413,14 @@ class Router:
     def url(self, path: str, values: dict[str, str]) -> str:
         """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
+
+@final
+class StreamEnd:
+    """Ends an event stream. Any thread."""
+
+    def __new__(cls) -> StreamEnd: ...
+    def set(self, last: bytes) -> None:
+        """Sends this as the last of the stream, and ends it. Only the first call counts."""
 
 @final
 class Sink:

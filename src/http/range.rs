@@ -43,15 +43,13 @@ fn bounds(range: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
         return None;
     }
     let (first, last) = numbers.trim().split_once('-')?;
-    Some((number(first)?, number(last)?))
+    let is_number = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    (is_number(first) && is_number(last)).then(|| (number(first), number(last)))
 }
 
 /// A number that is too large for 64 bits is behind the end of every file, as the largest one is.
-fn number(digits: &str) -> Option<Option<u64>> {
-    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    Some((!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX)))
+fn number(digits: &str) -> Option<u64> {
+    (!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
