@@ -100,7 +100,7 @@ def settings(
         file=file,
     )
     found = {name: value.value for name, value in values.items()}
-    return Settings.of(found, on_linux=True, single_process=False)
+    return Settings.of(found, single_process=False)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@
 //! bench (the load client: knows none of them)  <-  python
 //! ```
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("Fanbus runs on Linux: its bus needs /dev/shm, /proc and locks on open files.");
+
 #[cfg(not(loom))]
 pub mod actors;
 #[cfg(not(loom))]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import fanbus
-from fanbus import Fanbus, FanbusError, HTTPError, Request, WebSocket, WebSocketConfig
+from fanbus import Bus, Fanbus, FanbusError, HTTPError, Request, WebSocket, WebSocketConfig, _core
 
 
 @pytest.fixture
@@ -58,6 +59,12 @@ def test_the_name_of_the_application_is_that_of_the_module() -> None:
     assert Fanbus(__name__).name == "test_app"
     assert Fanbus("chat").name == "chat"
     assert Fanbus("a chat/with é").name == "a-chat-with"
+
+
+def test_a_long_name_leaves_room_for_the_place_in_the_name_of_the_bus() -> None:
+    name = Fanbus("a" * 70).name
+    with Bus.open(f"{name}-uds-{os.getpid():08x}", size=64 * 1024) as bus:
+        _core.remove_bus(bus.name, although_used=True)
 
 
 def test_an_empty_name_is_refused() -> None:

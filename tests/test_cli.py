@@ -41,7 +41,8 @@ def test_the_command_is_installed() -> None:
         ("missing:app", 'no module "missing"'),
         ("rooms:nothing", '"nothing" in module rooms is not there. Did you mean rooms:app?'),
         ("rooms:room", "a function, not a Fanbus"),
-        ("path/to/rooms.py", "does not name an application. Write module:app"),
+        ("path/to/rooms.py", f"There is no file {APPS / 'path/to/rooms.py'}."),
+        ("path/to/rooms", "does not name an application. Write module:app"),
     ],
 )
 def test_a_target_that_is_none_is_told_in_one_sentence(target: str, said: str) -> None:

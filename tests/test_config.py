@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benches import configuration
 
-from fanbus import WebSocketConfig
+from fanbus import Bus, WebSocketConfig, _core
 from fanbus.banner import Counts, render, url
 from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
@@ -100,9 +101,7 @@ def test_lists_are_taken_for_tuples() -> None:
     assert config.origins == ("https://example.org:8443",)
 
 
-def settings(
-    environment: dict[str, str] | None = None, *, on_linux: bool = True, **given: Any
-) -> Settings:
+def settings(environment: dict[str, str] | None = None, **given: Any) -> Settings:
     """Settings as `app.run(**given)` makes them in an empty directory."""
     environment = environment or {}
     values = resolve(
@@ -110,7 +109,6 @@ def settings(
     )
     return Settings.of(
         {name: found.value for name, found in values.items()},
-        on_linux=on_linux,
         single_process="FANBUS_SINGLE_PROCESS" in environment,
     )
 
@@ -160,10 +158,16 @@ def test_debug_and_reload_mean_one_worker() -> None:
     assert settings(reload=True, workers=4).workers == 1
 
 
-def test_one_process_where_workers_are_not_to_be_had() -> None:
-    assert settings(on_linux=False, workers=4).single_process
+def test_one_process_has_one_worker() -> None:
     forced = settings({"FANBUS_SINGLE_PROCESS": "1"}, workers=4)
     assert (forced.single_process, forced.workers) == (True, 1)
+
+
+def test_a_name_for_the_bus_may_be_as_long_as_a_bus_takes() -> None:
+    name = f"test-{os.getpid()}-".ljust(64, "x")
+    assert settings(bus_name=name).bus_name == name
+    with Bus.open(name, size=64 * 1024) as bus:
+        _core.remove_bus(bus.name, although_used=True)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,8 @@ def test_one_process_where_workers_are_not_to_be_had() -> None:
         ({"workers": "2"}, "workers='2'"),
         ({"host": ""}, "host=''"),
         ({"host": 1}, "host=1"),
+        ({"bus_name": "a" * 65}, "bus_name='aaa"),
+        ({"environment": {"FANBUS_BUS_NAME": ".hidden"}}, "FANBUS_BUS_NAME=.hidden"),
         ({"debug": "yes"}, "debug='yes'"),
         ({"prot": 1}, "prot= is not an option. Did you mean port?"),
         ({"uds": "a.sock", "fd": 3}, "uds and fd are both given"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,39 @@ def test_what_is_no_form_is_refused(
     assert answer.status_code == status, answer.text
     assert len(answer.text) > 20, "it says why"
     assert http.post("/form", data={"a": "1"}).json()["first"] == {"a": "1"}
+
+
+FIELD = b'Content-Disposition: form-data; name="a"\r\n\r\n'
+FILE = b"Content-Disposition: form-data; name=f; "
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "files"),
+    [
+        (b"--b  \r\n" + FIELD + b"1\r\n--b\t\r\n" + FIELD + b"2\r\n--b-- ", ["1", "2"], []),
+        (b"--b\r\n" + FILE + b"filename*=UTF-8''%C3%BC\r\n\r\nx\r\n--b--", [], ["ü"]),
+        (b"--b\r\n" + FILE + b'filename="C:\\d\\a;b"\r\n\r\nx\r\n--b--', [], ["C:\\d\\a;b"]),
+        (b"--b\r\n" + FILE + b'filename="\xfc"\r\n\r\nx\r\n--b--', [], ["ü"]),
+        (b"--b--", [], []),
+        (b"x" * 300_000 + b"\r\n--b\r\n" + FIELD + b"1\r\n--b--" + b"y" * 300_000, ["1"], []),
+    ],
+    ids=["padding", "filename*", "backslashes", "latin-1", "empty", "preamble"],
+)
+def test_a_form_is_read_as_clients_write_it(
+    forms: Server, body: bytes, fields: list[str], files: list[str]
+) -> None:
+    head = (
+        "POST /form HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with RawSocket(forms.port) as raw:
+        for _ in range(2):  # the connection goes on
+            raw.write(head.encode() + body)
+            answer = raw.answer()
+            assert answer.status == 200, answer.body
+            found = json.loads(answer.body)
+            assert [value for _, value in found["fields"]] == fields
+            assert [name for _, name, *_ in found["files"]] == files
 
 
 @pytest.mark.parametrize("lengths", [[0], [1000], [MEMORY - 1], [5 * MEMORY], [900_000] * 5])

@@ -139,6 +139,7 @@ def test_a_header_may_have_several_lines_and_any_case(client: TestClient, path: 
         ("a=1;b=2 ;  c = 3", {"a": "1", "b": "2", "c": "3"}),
         ('a="two words"; b=x=y', {"a": "two words", "b": "x=y"}),
         ("a=1; a=2", {"a": "1"}),
+        ('a="; b=x"; c="x; d=""; e="""', {"a": '"', "b": 'x"', "c": '"x', "d": "", "e": '"'}),
         ("a=%20; b=+", {"a": "%20", "b": "+"}),
         ("nothing; ;a=1", {"a": "1"}),
         ("ü=ä".encode(), {"ü": "ä"}),

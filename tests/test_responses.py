@@ -113,6 +113,57 @@ def test_cookies_are_written_as_asked() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("none", "; Secure; SameSite=None"),
+        ("None", "; Secure; SameSite=None"),
+        ("STRICT", "; SameSite=Strict"),
+        (None, ""),
+    ],
+)
+def test_samesite_is_written_however_it_is_spelled(given: Any, written: str) -> None:
+    response = Response("")
+    response.set_cookie("x", samesite=given)
+    response.delete_cookie("x", samesite=given)
+    assert [line for _, line in response.headers[1:]] == [
+        f"x=; Path=/{written}",
+        f"x=; Max-Age=0; Path=/{written}",
+    ]
+
+
+@pytest.mark.parametrize("given", ["", "no", "lax; Secure", 1, True])
+def test_samesite_of_another_value_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="samesite of cookie 'x' must be 'lax', 'strict', 'none'"):
+        Response("").set_cookie("x", samesite=given)
+
+
+@pytest.mark.parametrize("name", ["__Host-id", "__Secure-id", "__host-id"])
+def test_a_cookie_has_what_its_name_promises(name: str) -> None:
+    response = Response("")
+    with pytest.raises(ValueError, match="add secure=True"):
+        response.set_cookie(name, "1")
+    response.set_cookie(name, "1", secure=True)
+    response.delete_cookie(name)
+    assert [line for _, line in response.headers[1:]] == [
+        f"{name}=1; Path=/; Secure; SameSite=Lax",
+        f"{name}=; Max-Age=0; Path=/; Secure; SameSite=Lax",
+    ]
+
+
+def test_a_cookie_of_one_host_has_no_domain_and_no_path() -> None:
+    for wrong in ({"domain": "example.org"}, {"path": "/a"}):
+        with pytest.raises(ValueError, match="begins with __Host-: leave both out"):
+            Response("").set_cookie("__Host-id", secure=True, **wrong)  # type: ignore[arg-type]
+    Response("").set_cookie("__Secure-id", secure=True, domain="example.org", path="/a")
+
+
+@pytest.mark.parametrize("name", ["a(b", "a/b", "a[b]", "ü", "a\x7f", "a:b", "a@b", "{a}", "a\nb"])
+def test_the_name_of_a_cookie_is_a_token(name: str) -> None:
+    with pytest.raises(ValueError, match=r"cookie name .* has a character that cannot be in it"):
+        Response("").set_cookie(name)
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [("a;b", ""), ("", ""), ("a", "b;c"), ("a", "b c"), ("a", "ü"), ("a", "\n")]
 )
 def test_a_cookie_cannot_end_early(name: str, value: str) -> None:

@@ -372,6 +372,9 @@ class Router:
         max_age: int,
     ) -> None:
         """What pages of other origins may do. ValueError, a sentence, for what cannot be."""
+    def set_hosts(self, hosts: Sequence[str] | None, /) -> None:
+        """The hosts that requests and handshakes may name; None: all. ValueError, a sentence, for
+        what is not a host."""
     def add_websocket(
         self,
         path: str,

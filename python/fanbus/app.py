@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
@@ -21,6 +21,7 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.codec import checked
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
+from fanbus.hints import app_attribute, started_by_tests
 from fanbus.history import History, Kept
 from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
@@ -41,6 +42,8 @@ __all__ = ["Fanbus"]
 # The user's function, given back unchanged, so that decorators can be stacked.
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
+# A bus's name has 64 bytes at most, and ends with the server's place: `-65535`, `-uds-01234567`.
+_MOST_OF_BUS_NAME = 64 - 13
 _BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -68,6 +71,7 @@ class Fanbus(Decorators):
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
         openapi: bool | OpenAPI = False,
         json: JSON | None = None,
+        hosts: Iterable[str] | None = None,
     ) -> None:
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
@@ -94,6 +98,12 @@ class Fanbus(Decorators):
         module or an object with `dumps` and `loads`, as `json=orjson`. `dumps` gets
         `default=`, which knows dates, models and the like. None: Fanbus's own for writing, and
         Python's for reading, whatever else is installed.
+
+        `hosts`: names under which the application is reached, as `["example.org",
+        "*.example.org"]`, without ports; a request or a handshake whose `Host` is another one gets
+        400. So a page of a stranger cannot have its own name resolve to this server and read what
+        it answers (DNS rebinding). None: all hosts, but with `debug` on a loopback address only
+        those of this machine.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -129,6 +139,8 @@ class Fanbus(Decorators):
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
         self._json = checked(json)
+        self._hosts = None if hosts is None else _hosts(hosts)
+        self._serve_hosts(self._hosts)
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
             from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
@@ -304,10 +316,10 @@ class Fanbus(Decorators):
 
         `host`: 127.0.0.1, the default, is this machine only, 0.0.0.0 every interface. `port`: 5000;
         0 picks a free one. `workers`: processes; by default one per core that this process may
-        use, or WEB_CONCURRENCY. `debug=True`: one worker, and tracebacks in responses; never in
-        public. All other options are those of `fanbus run`, with underscores
-        (docs/howto/configuration.md). What is not given, or None, comes from the environment
-        (FANBUS_PORT), from fanbus.toml, or is the default.
+        use, or WEB_CONCURRENCY. `debug=True`: one worker, tracebacks in responses, and a line in
+        the log for what blocks the event loop; never in public. All other options are those of
+        `fanbus run`, with underscores (docs/howto/configuration.md). What is not given, or None,
+        comes from the environment (FANBUS_PORT), from fanbus.toml, or is the default.
 
         `ssl_certfile`: serve https and wss, with the certificate in this PEM file (behind it those
         that lead to its issuer). `ssl_keyfile`: its private key, if that is in a file of its own.
@@ -322,6 +334,9 @@ class Fanbus(Decorators):
 
         if server.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
+        mistake = started_by_tests(sys._getframe(1))
+        if mistake is not None:
+            raise FanbusError(mistake)
         server.run_with(self, {"host": host, "port": port, **options})
 
     def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
@@ -369,6 +384,13 @@ class Fanbus(Decorators):
     def _arounds_of(self, served: Served) -> tuple[Around, ...]:
         return tuple(each for each in (self._around, *served.route.arounds) if each)
 
+    def _serve_hosts(self, hosts: list[str] | None) -> None:
+        """The hosts that requests may name. FanbusError for what is not one."""
+        try:
+            self._router.set_hosts(hosts)
+        except ValueError as error:
+            raise FanbusError(f"Fanbus(hosts=...): {error}") from None
+
     def _not_kept(self) -> list[str]:
         """Paths of turbo routes whose answers are not kept, because of what is around them."""
         return [
@@ -405,6 +427,12 @@ class Fanbus(Decorators):
             self._hooks.append(registered)
         self._declared[route.kind] += 1
 
+    if not TYPE_CHECKING:  # or every name would be one of its attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raises AttributeError, with what there is instead of a name of another framework."""
+            raise AttributeError(app_attribute(name), name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
 
@@ -417,6 +445,16 @@ def _texts(option: str, given: str | Iterable[str]) -> list[str]:
     if option in ("origins", "methods") and not texts:
         raise FanbusError(f"cors: {option} is empty: nothing would be allowed.")
     return texts
+
+
+def _hosts(given: Iterable[str]) -> list[str]:
+    hosts = [] if isinstance(given, str) else list(given)
+    if not hosts or not all(isinstance(host, str) for host in hosts):
+        raise FanbusError(
+            f"Fanbus(hosts={given!r}): hosts must be a list of names, as in "
+            'hosts=["example.org", "*.example.org"].'
+        )
+    return hosts
 
 
 def is_manager_factory(lifespan: Any) -> bool:
@@ -438,4 +476,4 @@ def _readable_name(name: str) -> str:
     if name == "__main__":
         main = getattr(sys.modules.get("__main__"), "__file__", None)
         name = Path(main).stem if main else "app"
-    return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:100] or "app"
+    return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:_MOST_OF_BUS_NAME] or "app"

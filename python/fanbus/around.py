@@ -277,7 +277,7 @@ def missed(_request: Request, status: int, sentence: str, allow: str) -> None:
 def _refusal(error: Exception) -> Response:
     """An HTTPError is an answer; anything else goes on, to Rust, which answers 500 and logs it."""
     if isinstance(error, HTTPError):
-        return Response(f"{error.detail}\n", error.status, error.headers)
+        return Response(f"{error.body}\n", error.status, error.headers)
     raise error
 
 

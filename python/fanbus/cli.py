@@ -62,7 +62,8 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
-    """The application that `module:app` names; `app` may be left out.
+    """The application that `module:app` names; `app` may be left out. `file.py:app` is the same for
+    a file.
 
     With `factory` it names a function without parameters that returns the application.
     StartError, status 2, if there is no such thing; status 3, with the traceback, if the module
@@ -70,6 +71,11 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     """
     module_name, _, attribute = target.partition(":")
     attribute = attribute or "app"
+    if module_name.endswith(".py"):
+        file = Path(directory, module_name)
+        if not file.is_file():
+            raise StartError(f"There is no file {file.absolute()}.", status=2)
+        directory, module_name = str(file.parent), file.stem
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise StartError(
             f'"{target}" does not name an application. Write module:app, as in '
@@ -164,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         "and in fanbus.toml, or in [tool.fanbus] of pyproject.toml (as log_level). The command "
         "line counts before the environment, and that before the file.",
     )
-    run.add_argument("app", metavar="APP", help="module:app, as in chat:app for app in chat.py")
+    run.add_argument(
+        "app", metavar="APP", help="module:app, as in chat:app for app in chat.py; or chat.py"
+    )
     arguments.add_to(run, OPTIONS)
     run.set_defaults(run=_run)
     config = commands.add_parser(

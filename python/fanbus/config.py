@@ -296,8 +296,8 @@ class Settings:
         None,
         Text(
             "NAME",
-            "letters, digits, dots, dashes and underscores, at most 100, not a dot at first",
-            r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}",
+            "letters, digits, dots, dashes and underscores, at most 64, not a dot at first",
+            r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
         ),
         "name of the bus",
         group=_BUS,
@@ -318,7 +318,7 @@ class Settings:
     )
 
     single_process: bool = False
-    """Serve in this process, without a supervisor (FANBUS_SINGLE_PROCESS=1, and not on Linux)."""
+    """Serve in this process, without a supervisor (FANBUS_SINGLE_PROCESS=1)."""
 
     def __post_init__(self) -> None:
         places = [name for name in ("uds", "fd") if getattr(self, name) is not None]
@@ -334,13 +334,12 @@ class Settings:
                 )
 
     @classmethod
-    def of(cls, values: dict[str, Any], *, on_linux: bool, single_process: bool) -> Settings:
+    def of(cls, values: dict[str, Any], *, single_process: bool) -> Settings:
         """Fills in what depends on the machine. `values` are checked, and keyed by field."""
-        single = single_process or not on_linux
         workers = values.get("workers") or min(usable_cores(), MAX_WORKERS)
-        if single or values.get("debug") or values.get("reload"):
+        if single_process or values.get("debug") or values.get("reload"):
             workers = 1
-        return cls(**{**values, "workers": workers, "single_process": single})
+        return cls(**{**values, "workers": workers, "single_process": single_process})
 
     @property
     def watches_files(self) -> bool:

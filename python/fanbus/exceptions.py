@@ -94,6 +94,11 @@ class HTTPError(FanbusError):
         self.detail = detail
         self.headers = dict(headers or {})
 
+    @property
+    def body(self) -> str:
+        """What the client gets, unless an error handler answers."""
+        return self.detail
+
     def __str__(self) -> str:
         return f"{self.status} {self.detail}"
 
@@ -130,13 +135,14 @@ class ValidationError(HTTPError):
     problems: list[Problem]
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        text = to_json({"detail": list(problems)}).decode()
-        super().__init__(422, text, headers={"content-type": "application/json"})
+        told = (f"{' '.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
+        super().__init__(422, "; ".join(told), headers={"content-type": "application/json"})
         self.problems = list(problems)
 
-    def __str__(self) -> str:
-        told = (f"{' '.join(map(str, each['loc']))}: {each['msg']}" for each in self.problems)
-        return f"{self.status} {'; '.join(told)}"
+    @property
+    def body(self) -> str:
+        """The problems as JSON. `detail` is the same as a sentence for people."""
+        return to_json({"detail": self.problems}).decode()
 
 
 class WebSocketClosed(FanbusError):  # noqa: N818 - a fact, not always an error

@@ -129,7 +129,8 @@ def examine(
     plain = tuple(each for each in arguments if each is None or isinstance(each, str))
     if len(plain) == len(arguments):
         return Handler(call, asynchronous, plain, takes_subject=None in plain)
-    return _reading(call, asynchronous, arguments, path_parameters, where)
+    late = asynchronous and not streams
+    return _reading(call, asynchronous, arguments, path_parameters, where, late=late)
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
@@ -147,6 +148,8 @@ def _reading(
     arguments: list[Source],
     path_parameters: Mapping[str, str],
     where: str,
+    *,
+    late: bool,
 ) -> Handler:
     """A handler that reads its arguments out of its subject and the path's values."""
     from fanbus.inputs import Input, Reader, as_it_comes, reading, the_subject
@@ -168,7 +171,7 @@ def _reading(
         for each in arguments
     ]
     return Handler(
-        reading(call, readers),
+        reading(call, readers, late=late and bool(bodies)),
         asynchronous,
         (None, *names),
         inputs,

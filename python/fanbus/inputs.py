@@ -75,12 +75,18 @@ class Input:
         return self.default is inspect.Parameter.empty
 
 
-def reading(call: Callable[..., Any], reads: Sequence[Reader]) -> Callable[..., Any]:
-    """The function, to be called with its subject and the values of its path."""
+def reading(
+    call: Callable[..., Any], reads: Sequence[Reader], *, late: bool = False
+) -> Callable[..., Any]:
+    """The function, to be called with its subject and the values of its path.
+
+    `late`: `call` gives a coroutine, and its arguments are read when that runs. Handlers are
+    started many at a time, and a body that became a model at once would wait in memory for all the
+    others: models of 64 bodies of 50 KB took 50 MB, and twice the time.
+    """
     reads = tuple(reads)
 
-    @functools.wraps(call)
-    def read_and_call(subject: Subject, *values: Any) -> Any:
+    def read_all(subject: Subject, values: Sequence[Any]) -> list[Any]:
         arguments = []
         problems: list[Problem] | None = None
         for read in reads:
@@ -90,9 +96,17 @@ def reading(call: Callable[..., Any], reads: Sequence[Reader]) -> Callable[..., 
                 problems = [*(problems or ()), *error.problems]
         if problems is not None:
             raise ValidationError(problems)
-        return call(*arguments)
+        return arguments
 
-    return read_and_call
+    @functools.wraps(call)
+    def read_and_call(subject: Subject, *values: Any) -> Any:
+        return call(*read_all(subject, values))
+
+    @functools.wraps(call)
+    async def read_late_and_call(subject: Subject, *values: Any) -> Any:
+        return await call(*read_all(subject, values))
+
+    return read_late_and_call if late else read_and_call
 
 
 def input_of(

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fanbus import streams
+from fanbus import hints, streams
 from fanbus.exceptions import StartError
 from fanbus.options import files
 
@@ -118,7 +118,9 @@ def log_error(where: str, error: BaseException) -> None:
 
     `where` has a path in it that a client chose: it is kept on its line.
     """
-    logger.error("%s", on_one_line(where), exc_info=(type(error), error, error.__traceback__))
+    hint = hints.about(error)
+    text = on_one_line(where if hint is None else f"{where}: {hint}")
+    logger.error("%s", text, exc_info=(type(error), error, error.__traceback__))
 
 
 def on_one_line(text: str) -> str:

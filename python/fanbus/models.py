@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args, is_typeddict
 
 from fanbus.exceptions import HTTPError, Problem, ValidationError
+from fanbus.hints import forgotten_await
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -153,6 +154,8 @@ def _rare(value: Any) -> Any:
         if not isinstance(micros, int) and micros is not None:
             return micros
         raise ValueError(f"JSON has no {value!r}: send null or text instead")
+    if hasattr(type(value), "__await__"):
+        raise TypeError(forgotten_await(value))
     raise TypeError(
         f"Object of type {type(value).__name__} is not JSON serializable. Turn it into dict, list, "
         "str, a number, a date, a UUID, an enum, a dataclass, or a model of msgspec or pydantic."

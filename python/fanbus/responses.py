@@ -6,23 +6,28 @@ The Rust half reads `body`, `status` and `headers`, and nothing else.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
 from fanbus.events import EventStream
 from fanbus.headers import header_line, header_lines
+from fanbus.hints import forgotten_await
 
 if TYPE_CHECKING:
     from os import PathLike
 
 __all__ = ["Response", "as_response"]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What the name of a cookie is made of (RFC 9110, 5.6.2)."""
 
 
 class Response:
@@ -178,10 +183,22 @@ class Response:
     ) -> None:
         """Adds a Set-Cookie header (RFC 6265). `max_age` is in seconds.
 
-        Raises ValueError for characters that would end the cookie early.
+        `samesite="none"` makes it `Secure` too, without which browsers refuse it. A cookie whose
+        name begins with `__Secure-` needs `secure=True`, one with `__Host-` also the path "/" and
+        no domain.
+
+        Raises ValueError for characters that would end the cookie early, and for what browsers
+        refuse.
         """
-        if not name or any(character in '=;, \t"' for character in name):
-            raise ValueError(f"The cookie name {name!r} has a character that ends it early.")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(
+                f"The cookie name {name!r} has a character that cannot be in it. Use letters, "
+                "digits, hyphens and underscores."
+            )
+        if samesite is not None:
+            samesite = _same_site(name, samesite)
+        secure = secure or samesite == "none"
+        _check_prefix(name, path, domain, secure=secure)
         if any(character in ';, \t"\\' or not 0x20 < ord(character) < 0x7F for character in value):
             raise ValueError(
                 f"The value of cookie {name!r} has a space, quote, comma, semicolon or "
@@ -199,7 +216,7 @@ class Response:
         parts.append(f"Path={path}")
         if domain is not None:
             parts.append(f"Domain={domain}")
-        if secure or samesite == "none":
+        if secure:
             parts.append("Secure")
         if httponly:
             parts.append("HttpOnly")
@@ -207,12 +224,63 @@ class Response:
             parts.append(f"SameSite={samesite.capitalize()}")
         self.headers.append(header_line("set-cookie", "; ".join(parts)))
 
-    def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
-        """Makes the client forget a cookie. Path and domain must be those it was set with."""
-        self.set_cookie(name, max_age=0, path=path, domain=domain)
+    def delete_cookie(
+        self,
+        name: str,
+        *,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+    ) -> None:
+        """Makes the client delete a cookie. Path and domain must be those it was set with.
+
+        Give it `samesite="none"` if the cookie was set with that: in a page of another site a
+        browser ignores the deletion otherwise. `__Host-` and `__Secure-` cookies are `Secure` here
+        without saying so.
+        """
+        self.set_cookie(
+            name,
+            max_age=0,
+            path=path,
+            domain=domain,
+            secure=secure or name.lower().startswith(("__host-", "__secure-")),
+            httponly=httponly,
+            samesite=samesite,
+        )
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.content_type or 'without content type'}>"
+
+
+def _same_site(cookie: str, given: str) -> Literal["lax", "strict", "none"]:
+    for known in get_args(Literal["lax", "strict", "none"]):
+        if isinstance(given, str) and given.lower() == known:
+            found: Literal["lax", "strict", "none"] = known
+            return found
+    raise ValueError(
+        f"samesite of cookie {cookie!r} must be 'lax', 'strict', 'none' or None, got {given!r}."
+    )
+
+
+def _check_prefix(name: str, path: str, domain: str | None, *, secure: bool) -> None:
+    """Browsers refuse cookies whose names promise what they do not have (RFC 6265bis, 4.1.3)."""
+    prefix = next((each for each in ("__Host-", "__Secure-") if _begins(name, each)), None)
+    if prefix is not None and not secure:
+        raise ValueError(
+            f"Browsers refuse the cookie {name!r} without Secure, because its name begins with "
+            f"{prefix}: add secure=True, or rename it."
+        )
+    if prefix == "__Host-" and (path != "/" or domain is not None):
+        raise ValueError(
+            f"Browsers refuse the cookie {name!r} with a domain, or a path other than '/', because "
+            "its name begins with __Host-: leave both out, or rename it."
+        )
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name.lower().startswith(prefix.lower())
 
 
 def as_response(value: Any) -> Response:
@@ -242,6 +310,8 @@ def as_response(value: Any) -> Response:
         response = Response(None, headers=value.headers)
         response.body = value
         return response
+    if hasattr(value, "__await__"):
+        raise TypeError(forgotten_await(value))
     if isinstance(value, (str, bytes, dict, list, Iterator, AsyncIterator)):
         return Response(value)
     if all(hasattr(value, name) for name in ("body", "status", "headers")):

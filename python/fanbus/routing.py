@@ -113,6 +113,7 @@ class Decorators(ABC):
         self, path: str, *, name: str | None = None, **described: Unpack[Described]
     ) -> Callable[[_Function], _Function]:
         """`route` for GET and HEAD."""
+        _check_path(path, "get")
         return self.route(path, methods=("GET",), name=name, **described)
 
     def post(
@@ -125,6 +126,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for POST."""
+        _check_path(path, "post")
         return self.route(
             path,
             methods=("POST",),
@@ -144,6 +146,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PUT."""
+        _check_path(path, "put")
         return self.route(
             path,
             methods=("PUT",),
@@ -163,6 +166,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for PATCH."""
+        _check_path(path, "patch")
         return self.route(
             path,
             methods=("PATCH",),
@@ -182,6 +186,7 @@ class Decorators(ABC):
         **described: Unpack[Described],
     ) -> Callable[[_Function], _Function]:
         """`route` for DELETE."""
+        _check_path(path, "delete")
         return self.route(
             path,
             methods=("DELETE",),

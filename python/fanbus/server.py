@@ -6,8 +6,6 @@ Knows what can go wrong before the first request, and says it in a sentence.
 from __future__ import annotations
 
 import os
-import platform
-import sys
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
@@ -73,7 +71,6 @@ def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str
     )
     settings = Settings.of(
         {name: found.value for name, found in values.items()},
-        on_linux=sys.platform == "linux",
         single_process=os.environ.get("FANBUS_SINGLE_PROCESS", "") in ("1", "true", "yes"),
     )
     return settings, values
@@ -220,5 +217,4 @@ def leave_bus(bus: _core.Bus, *, keeps: bool) -> None:
 
 
 def _announce_single_process() -> None:
-    system = {"Darwin": "macOS"}.get(platform.system(), platform.system() or os.name)
-    logs.logger.info("Serving on %s in a single process. Several workers need Linux.", system)
+    logs.logger.info("Serving in a single process (FANBUS_SINGLE_PROCESS=1).")

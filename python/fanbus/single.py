@@ -1,4 +1,4 @@
-"""One process without a supervisor: not on Linux, or with FANBUS_SINGLE_PROCESS=1."""
+"""One process without a supervisor: with FANBUS_SINGLE_PROCESS=1."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class TestServer(_Client):
 
     It is an `httpx.Client` that opens a new connection for each request, so that all workers are
     met. The workers are forked from this process, as `app.run` does it: they have the application
-    as it is now, and what they change in their memory does not come back. Linux only.
+    as it is now, and what they change in their memory does not come back.
     """
 
     __test__ = False
@@ -186,8 +186,6 @@ class TestServer(_Client):
         return Path(self._folder.name, "log").read_text(errors="replace")
 
     def _start(self) -> int:
-        if sys.platform != "linux":
-            raise FanbusError("TestServer needs Linux, as several workers do. Use TestClient.")
         if self.app._worker is not None:
             raise FanbusError(
                 "A TestClient serves this application in this process, whose threads are not "
@@ -195,7 +193,6 @@ class TestServer(_Client):
             )
         settings = Settings.of(
             {"host": _HOST, "port": 0, "workers": self.workers},
-            on_linux=True,
             single_process=False,
         )
         self._folder = TemporaryDirectory(prefix="fanbus-test-")
@@ -285,7 +282,6 @@ class _InThread:
         self._clients = 0
         self._settings = Settings.of(
             {"host": _HOST, "port": 0, "workers": 1, "timeout_graceful_shutdown": 5.0},
-            on_linux=sys.platform == "linux",
             single_process=True,
         )
         self.port, (self._listener,) = open_listeners(self._settings)

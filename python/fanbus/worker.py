@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core, access, children, logs, origin, signals, streaming
 from fanbus.background import Background
+from fanbus.blocking import Watch
 from fanbus.exceptions import StartError
 from fanbus.exiting import end_process
 from fanbus.leftovers import cancel_all, cancel_own
@@ -118,6 +119,7 @@ def serve(
     background = Background(loop, pool)
     try:
         app._seal(pool)
+        app._serve_hosts(hosts_of(app, settings))
         core = _core.Worker(
             app._router,
             bus,
@@ -166,6 +168,8 @@ def serve(
             core.start(loop)
             loop.add_reader(core.fileno(), core.drain)
             way_out.has_started()
+            if settings.debug:
+                log.callback(Watch(loop).end)
             on_ready(core, loop)
 
         run.until_stopped(begin)
@@ -184,6 +188,18 @@ def serve(
         app._worker = None
         log.close()
     return ending.rest_s()
+
+
+def hosts_of(app: Fanbus, settings: Settings) -> list[str] | None:
+    """The hosts that requests may name: those of the application, or all. A server that is being
+    worked on serves this machine alone, if its address does."""
+    own = {"localhost", "127.0.0.1", "[::1]"}
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    is_loopback = host.lower() in own or host.startswith("127.")
+    is_reached_by_address = settings.uds is None and settings.fd is None
+    if app._hosts is None and settings.debug and is_loopback and is_reached_by_address:
+        return [*sorted(own | {host}), "*.localhost"]
+    return app._hosts
 
 
 class _Ending:

@@ -12,8 +12,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use actix_multipart::{Field, Multipart, MultipartError};
+use actix_http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
@@ -21,6 +20,7 @@ use tokio::task::spawn_blocking;
 use super::budget::{Budget, Hold};
 use super::head::Head;
 use super::incoming::{Incoming, Refusal};
+use super::multipart::{Event, Malformed, Parser, PartHead};
 
 /// What is written to the file at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -96,7 +96,7 @@ pub(super) enum FormError {
     /// Its texts are larger than [`MAX_MEMORY_BYTES`].
     TextTooLarge,
     /// It is not written as its `Content-Type` says. A clause for people.
-    Malformed(String),
+    Malformed(Malformed),
     /// Its file cannot be written.
     Disk(io::Error),
 }
@@ -115,29 +115,59 @@ pub(super) async fn read(
     body: Incoming,
     budget: &Rc<Budget>,
 ) -> Result<(Vec<Part>, Hold), FormError> {
-    let why = body.why();
-    let error = |error: MultipartError| told(&why, &error);
-    let mut headers = HeaderMap::with_capacity(1);
-    let kind = head.get(&CONTENT_TYPE).map(HeaderValue::from_bytes);
-    if let Some(Ok(kind)) = kind {
-        headers.insert(CONTENT_TYPE, kind);
-    }
-    let mut form = Multipart::new(&headers, body);
+    let mut body = Body {
+        why: body.why(),
+        pieces: body,
+        parser: Parser::new(head.get(&CONTENT_TYPE)).map_err(FormError::Malformed)?,
+    };
     let mut reader = Reader::new(budget);
     let mut parts = Vec::new();
-    while let Some(field) = poll_fn(|task| Pin::new(&mut form).poll_next(task)).await {
-        if parts.len() == MAX_PARTS {
-            return Err(FormError::TooManyParts);
+    loop {
+        match body.next().await? {
+            Event::Part(_) if parts.len() == MAX_PARTS => return Err(FormError::TooManyParts),
+            Event::Part(head) => parts.push(reader.part(head, &mut body).await?),
+            _ => break,
         }
-        parts.push(reader.part(field.map_err(error)?, &why).await?);
     }
+    body.rest().await?;
     Ok((parts, reader.hold))
 }
 
-fn told(why: &Rc<Cell<Option<Refusal>>>, error: &MultipartError) -> FormError {
-    match why.get() {
-        Some(refusal) => FormError::Refused(refusal),
-        None => FormError::Malformed(error.to_string()),
+/// A body that is taken apart while it comes.
+struct Body {
+    pieces: Incoming,
+    /// Why `pieces` has failed.
+    why: Rc<Cell<Option<Refusal>>>,
+    parser: Parser,
+}
+
+impl Body {
+    /// What comes next. Never `More`.
+    async fn next(&mut self) -> Result<Event, FormError> {
+        loop {
+            match self.parser.next().map_err(FormError::Malformed)? {
+                Event::More => {}
+                event => return Ok(event),
+            }
+            if let Some(piece) = self.piece().await? {
+                self.parser.feed(&piece);
+            } else {
+                self.parser.finish().map_err(FormError::Malformed)?;
+                return Ok(Event::End);
+            }
+        }
+    }
+
+    /// Reads what follows the form, so that the connection can go on.
+    async fn rest(&mut self) -> Result<(), FormError> {
+        while self.piece().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, FormError> {
+        let piece = poll_fn(|task| Pin::new(&mut self.pieces).poll_next(task)).await;
+        let broken = |_| FormError::Refused(self.why.get().unwrap_or(Refusal::Broken));
+        piece.transpose().map_err(broken)
     }
 }
 
@@ -161,20 +191,16 @@ impl Reader {
         }
     }
 
-    async fn part(
-        &mut self,
-        mut field: Field,
-        why: &Rc<Cell<Option<Refusal>>>,
-    ) -> Result<Part, FormError> {
-        let named = field.content_disposition();
-        let filename = named.and_then(|named| named.get_filename().map(str::to_owned));
-        let name = field.name().unwrap_or_default().to_owned();
-        let content_type = field.content_type().map(ToString::to_string);
+    async fn part(&mut self, named: PartHead, body: &mut Body) -> Result<Part, FormError> {
+        let PartHead {
+            name,
+            filename,
+            content_type,
+        } = named;
         let begin = self.file_bytes;
         let mut held: Vec<u8> = Vec::new();
         let mut is_in_file = false;
-        while let Some(piece) = poll_fn(|task| Pin::new(&mut field).poll_next(task)).await {
-            let piece = piece.map_err(|error| told(why, &error))?;
+        while let Event::Content(piece) = body.next().await? {
             if !is_in_file {
                 let is_too_much = self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES;
                 if is_too_much && filename.is_none() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cors::Cors;
 use super::folder::Folder;
+use super::host::Hosts;
 use super::router::{EndpointId, Router};
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
@@ -27,6 +28,8 @@ pub struct Routes {
     pub compression: bool,
     /// What pages of other origins may do. None: what browsers let them.
     pub cors: Option<Arc<Cors>>,
+    /// The hosts that requests may name. None: all.
+    pub hosts: Option<Arc<Hosts>>,
     /// Largest body of a request, in bytes, where its endpoint does not say; None: the server's limit.
     pub max_body_bytes: Option<usize>,
     /// Who answers what would be 404 or 405, with the status, the sentence and the methods that the path

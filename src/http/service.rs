@@ -16,6 +16,7 @@ use super::config::Config;
 use super::deadlines::Deadlines;
 use super::events;
 use super::handler::{Call, Handler};
+use super::host::NOT_SERVED;
 use super::linger::Linger;
 use super::missed::{self, Missed};
 use super::path::Values;
@@ -101,6 +102,10 @@ struct Route {
 
 /// Finds the endpoint of a request. The error is the answer where there is none.
 fn find(worker: &Worker, request: &WireRequest) -> Result<Route, WireResponse> {
+    let hosts = worker.routes.hosts.as_ref();
+    if hosts.is_some_and(|hosts| !hosts.serve(&request.head)) {
+        return Err(Response::sentence(StatusCode::BAD_REQUEST, NOT_SERVED));
+    }
     let path = request.head.path();
     let missed = match worker.routes.router.http(&request.method, path) {
         Outcome::Found(Found {

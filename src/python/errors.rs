@@ -22,7 +22,7 @@ pub(super) fn value_error(error: impl std::fmt::Display) -> PyErr {
 /// What an `HTTPError` says.
 pub(super) struct Refused {
     status: u16,
-    detail: String,
+    body: String,
     headers: Vec<(String, String)>,
 }
 
@@ -34,12 +34,12 @@ impl Refused {
         }
         let value = error.value(py);
         let status = value.getattr("status").ok()?.extract().ok()?;
-        let detail = value.getattr("detail").ok()?.extract().ok()?;
+        let body = value.getattr("body").ok()?.extract().ok()?;
         let headers: std::collections::HashMap<String, String> =
             value.getattr("headers").ok()?.extract().ok()?;
         Some(Self {
             status,
-            detail,
+            body,
             headers: headers.into_iter().collect(),
         })
     }
@@ -48,7 +48,7 @@ impl Refused {
     pub(super) fn into_rejection(self) -> Rejection {
         Rejection {
             status: self.status,
-            body: self.detail,
+            body: self.body,
             headers: self.headers,
         }
     }
@@ -56,7 +56,7 @@ impl Refused {
     /// The response that an HTTP client gets.
     pub(super) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = Response::sentence(status, self.detail);
+        let mut response = Response::sentence(status, self.body);
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) =
                 (name.parse::<HeaderName>(), HeaderValue::from_str(&value))

@@ -163,7 +163,7 @@ impl Head {
                     let Some((name, value)) = pair.split_once('=') else {
                         continue;
                     };
-                    let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+                    let (name, value) = (name.trim(), unquoted(value.trim()));
                     if !cookies.contains(name)? {
                         cookies.set_item(name, value)?;
                     }
@@ -173,6 +173,14 @@ impl Head {
         })?;
         Ok(cookies.bind(py).clone())
     }
+}
+
+/// A cookie's value without the quotes around it, if it has both.
+fn unquoted(value: &str) -> &str {
+    let inside = value.strip_prefix('"');
+    inside
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value)
 }
 
 /// One HTTP request. Handlers get it; it is never constructed by hand.

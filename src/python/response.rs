@@ -88,6 +88,9 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
 /// iterator, an event stream, or the path of a file.
 fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     if !is_response(value)? {
+        if value.hasattr("__await__")? {
+            return Err(forgotten(value));
+        }
         if is_iterator(value)? {
             let response = response(StatusCode::OK, Some(TEXT), Vec::new());
             let iterator = Some(value.clone().unbind());
@@ -118,6 +121,16 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
+}
+
+/// A handler has returned what it should have awaited: `request.json()`, or a coroutine.
+fn forgotten(value: &Bound<'_, PyAny>) -> PyErr {
+    let models = value.py().import("fanbus.hints");
+    let sentence = models.and_then(|hints| hints.getattr("forgotten_await")?.call1((value,)));
+    match sentence.and_then(|sentence| sentence.extract::<String>()) {
+        Ok(sentence) => PyTypeError::new_err(sentence),
+        Err(error) => error,
+    }
 }
 
 /// A model may have a field called `body`.

@@ -17,6 +17,7 @@ use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
 use crate::http::cors::{Cors, Wishes};
 use crate::http::folder::Folder;
+use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
@@ -36,6 +37,8 @@ pub(super) struct Endpoint {
     pub names: Arc<[String]>,
     /// The path, as it was declared.
     pub route: Arc<str>,
+    /// The methods that it answers, as errors name it. None: it is no route of an application's.
+    methods: Option<Arc<str>>,
 }
 
 /// What a handler is called with, in order.
@@ -95,12 +98,16 @@ impl Endpoint {
             arguments: self.arguments.clone(),
             names: Arc::clone(&self.names),
             route: Arc::clone(&self.route),
+            methods: self.methods.clone(),
         }
     }
 
-    /// As errors name it: module and qualified name.
+    /// As errors name it: methods and path, or module and qualified name.
     pub(super) fn label(&self, py: Python<'_>) -> String {
-        label(self.callable.bind(py))
+        match &self.methods {
+            Some(methods) => format!("{methods} {}", self.route),
+            None => label(self.callable.bind(py)),
+        }
     }
 }
 
@@ -284,6 +291,7 @@ impl Router {
                 arguments: Vec::new(),
                 names,
                 route: path.into(),
+                methods: None,
             });
             inside.http_places.push(place.clone());
         }
@@ -315,7 +323,8 @@ impl Router {
     ) -> PyResult<u32> {
         let ttl = cache_ttl.map(Duration::try_from_secs_f64).transpose();
         let ttl = ttl.map_err(value_error)?;
-        let endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
+        let mut endpoint = endpoint(path, &handler, asynchronous, &arguments)?;
+        endpoint.methods = Some(methods.join(",").into());
         let methods = methods
             .iter()
             .map(|name| method(name))
@@ -396,6 +405,7 @@ impl Router {
             ],
             names: Arc::default(), // the path has no parameters
             route: "(no route)".into(),
+            methods: None,
         });
         inside.http_places.push("the fallback".to_owned());
         inside.routes.fallback = Some(id);
@@ -421,6 +431,14 @@ impl Router {
             max_age,
         });
         self.inside().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
+        Ok(())
+    }
+
+    /// The hosts that requests and handshakes may name. None: all.
+    #[pyo3(signature = (hosts, /))]
+    fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
+        let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
+        self.inside().routes.hosts = hosts.map(Arc::new);
         Ok(())
     }
 
@@ -580,6 +598,7 @@ fn endpoint(
         arguments,
         names,
         route: path.into(),
+        methods: None,
     })
 }
 

@@ -265,7 +265,9 @@ impl<T: Transport> Connection<T> {
     fn judge(&mut self, written: &Poll<io::Result<()>>, has_taken: bool) -> Poll<Result<(), Gone>> {
         match written {
             Poll::Ready(Ok(())) => {
-                self.is_blocked = false;
+                if std::mem::take(&mut self.is_blocked) {
+                    self.deadline.clear();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
@@ -316,7 +318,9 @@ impl<T: Transport> Connection<T> {
             ..
         } = start;
         self.has_asked = true;
-        self.deadline.clear();
+        if !self.is_blocked {
+            self.deadline.clear();
+        }
         self.worker.config.place(&mut head);
         let version = head.version;
         let (feed, payload) = match body::pair(framing) {

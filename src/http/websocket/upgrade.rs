@@ -20,6 +20,7 @@ use crate::http::access::Begun;
 use crate::http::farewell;
 use crate::http::handler::Call;
 use crate::http::head::Head;
+use crate::http::host::NOT_SERVED;
 use crate::http::path::Values;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
@@ -89,6 +90,10 @@ struct Checked<'w> {
 }
 
 fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
+    let hosts = worker.routes.hosts.as_ref();
+    if hosts.is_some_and(|hosts| !hosts.serve(head)) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_SERVED));
+    }
     let path = head.path();
     let Some(found) = worker.routes.router.websocket(path) else {
         let sentence = format!("No WebSocket is served at {path}");

@@ -289,6 +289,7 @@ fn routes(setup: &Setup) -> Routes {
         redirect_slashes: true,
         compression: false,
         cors: None,
+        hosts: None,
         max_body_bytes: None,
         fallback: None,
     }
