@@ -93,6 +93,10 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 	$(BIN)/python tests/conformance.py --python2 "$$python2" --suite $(VENV)/autobahn \
 		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
+.PHONY: suites
+suites: $(VENV)/ok-debug target/tools/bin/h2spec ## suites of others: HTTP/2 by h2spec (needs Go)
+	$(BIN)/python tests/h2spec.py target/tools/bin/h2spec
+
 .PHONY: bench-bus
 bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
 	cargo test --locked --release $(BENCH_BUS)
@@ -179,6 +183,10 @@ clean: ## remove everything that was built or installed here
 target/tools/bin/cargo-fuzz:
 	@command -v c++ > /dev/null || tests/install-debian build-essential
 	cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.2
+
+target/tools/bin/h2spec:
+	@command -v go > /dev/null || { echo "Go is missing: install it from https://go.dev/dl." >&2; exit 1; }
+	GOBIN=$(CURDIR)/target/tools/bin go install github.com/summerwind/h2spec/cmd/h2spec@latest
 
 $(VENV)/ok-maturin: pyproject.toml
 	@command -v cargo > /dev/null || { \

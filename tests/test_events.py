@@ -17,9 +17,9 @@ from h2.events import ResponseReceived
 from certificates import Certificates
 from conftest import StartServer
 from fanbus import EventStream
+from http2client import Connection
 from rawsocket import RawSocket
 from running import DEADLINE_S, Server, wait_for
-from test_http2 import Connection
 
 
 @dataclass

@@ -6,6 +6,7 @@ proves is a failure, and so is a proof whose block is gone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -546,6 +547,14 @@ def requests_are_read(block: Block, start: Start) -> None:
         answer = http.post("/avatar/ann", data={"text": "me"}, files=picture).json()
         assert answer == {"text": "me", "type": "image/png", "bytes": 20_000_000}
         assert http.post("/avatar/ann", data={"text": "me"}).status_code == 400
+
+
+@proves('docs/howto/requests.md: app = Fanbus("uploads")')
+def a_body_is_read_piece_by_piece(block: Block, start: Start) -> None:
+    body = os.urandom(20_000_000)  # beyond the limit of a body that is read at once
+    expected = {"name": "a.iso", "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    with start(block.text).http() as http:
+        assert http.put("/files/a.iso", content=body).json() == expected
 
 
 # docs/howto/events.md

@@ -64,6 +64,32 @@ def test_what_several_threads_publish_reaches_all_once_and_in_one_order(threads:
         assert own == [f"{who} {number}" for number in range(MESSAGES)]
 
 
+TOGETHER = 20
+
+
+def test_handlers_that_wait_for_each_other_run_side_by_side(threads: Server) -> None:
+    """Each keeps its thread until all are there: so many threads there have to be."""
+
+    def come(_who: int) -> None:
+        with threads.http() as http:
+            assert http.get("/meet/25").text == "met"
+
+    for _ in range(2):
+        side_by_side(come, TOGETHER)
+
+
+def test_handlers_that_wait_for_each_other_do_so_beside_a_busy_event_loop(threads: Server) -> None:
+    with RawSocket(threads.port) as busy:
+        busy.write(b"GET /compute HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        def come(_who: int) -> None:
+            with threads.http() as http:
+                assert http.get("/meet-beside").text == "met"
+
+        side_by_side(come, TOGETHER)
+        assert busy.answer().body == b"computed"
+
+
 def test_clients_may_leave_while_threads_send_to_them(threads: Server) -> None:
     def come_and_go(who: int) -> None:
         for number in range(ROUNDS):

@@ -1,7 +1,7 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Required
@@ -465,6 +465,7 @@ class Worker:
         head_timeout: float = 10.0,
         body_timeout: float = 120.0,
         body_rate: int = 4096,
+        body_memory: int = 268_435_456,
         write_timeout: float = 60.0,
         tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
@@ -475,8 +476,9 @@ class Worker:
     ) -> Worker:
         """`after` gets the functions that are to be called after a response, each with its
         arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
-        which `body_timeout` is a second longer. `proxies`: those whose X-Forwarded headers are
-        believed; None: nobody's. ValueError if one of them is no address or network.
+        which `body_timeout` is a second longer. `body_memory`: bytes of all request bodies that
+        are held in memory; above it they go to files. `proxies`: those whose X-Forwarded headers
+        are believed; None: nobody's. ValueError if one of them is no address or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
@@ -596,6 +598,15 @@ class Session:
     def close_reason(self) -> str | None:
         """None while open; else the reason of the close, which may be empty."""
 
+@type_check_only
+class _Done(Coroutine[Any, Any, None]):
+    """What need not be awaited; type checkers complain of a coroutine that is not."""
+
+    def __await__(self) -> Generator[Any, Any]: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *error: Any) -> Any: ...
+    def close(self) -> None: ...
+
 @final
 class WebSocket:
     """One client's WebSocket. Handlers get it; it is never constructed by hand.
@@ -640,17 +651,17 @@ class WebSocket:
     @property
     def close_reason(self) -> str | None:
         """None while open; else the reason of the close, which may be empty."""
-    def accept(self, subprotocol: str | None = None) -> Awaitable[None]:
+    def accept(self, subprotocol: str | None = None) -> _Done:
         """Answers the handshake. The first use of the WebSocket implies it."""
-    def reject(self, status: int = 403, reason: str | None = None) -> Awaitable[None]:
+    def reject(self, status: int = 403, reason: str | None = None) -> _Done:
         """Refuses the handshake with an HTTP status, instead of accepting it."""
-    def send(self, message: str | Buffer) -> Awaitable[None]:
+    def send(self, message: str | Buffer) -> _Done:
         """Sends one message to this client. WebSocketClosed if it is gone."""
-    def receive(self) -> Awaitable[str | bytes]:
+    def receive(self) -> Coroutine[Any, Any, str | bytes]:
         """The next message. WebSocketClosed when there is none any more."""
     def __aiter__(self) -> WebSocket: ...
-    def __anext__(self) -> Awaitable[str | bytes]: ...
-    def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]:
+    def __anext__(self) -> Coroutine[Any, Any, str | bytes]: ...
+    def close(self, code: int = 1000, reason: str = "") -> _Done:
         """Closes with a code and a reason of at most 123 bytes (RFC 6455 section 5.5.1).
 
         Closing twice is allowed; the first one counts.

@@ -7,6 +7,7 @@ def` on the event loop, `def` on a thread. At the worker's end they are waited f
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,10 +32,13 @@ class Background:
         self._running: set[asyncio.Task[None]] = set()
         self._is_over = False
 
-    def start(self, label: str, tasks: Sequence[_Task]) -> None:
-        """Begins with the functions of one request. Any thread."""
+    def start(
+        self, label: str, tasks: Sequence[_Task], context: contextvars.Context | None = None
+    ) -> None:
+        """Begins with the functions of one request, with these context variables, else with those
+        of who calls. Any thread."""
         try:
-            self._loop.call_soon_threadsafe(self._begin, label, tasks)
+            self._loop.call_soon_threadsafe(self._begin, label, tasks, context=context)
         except RuntimeError:  # the loop is closed
             logger.error(
                 "%d functions after %s were not called: the worker ends.", *_of(tasks, label)

@@ -1,4 +1,4 @@
-"""The watch over an event loop that stands still, for `debug`: it says at which line."""
+"""The watch that reports which line blocks the event loop, for `debug`."""
 
 from __future__ import annotations
 

@@ -229,6 +229,12 @@ class Settings:
         "bytes of a body for each of which --timeout-body is a second longer; 408 below that rate",
         group=_LIMITS,
     )
+    max_body_memory: int = option(
+        256 * 2**20,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory for request bodies, per worker; above it they go to files while they arrive",
+        group=_LIMITS,
+    )
     timeout_write: float = option(
         60.0,
         Seconds(0.1, _DAY),

@@ -50,12 +50,12 @@ _NOT_AWAITED = re.compile(r"\bawait\s+[\w.\[\]()\"']*?\b(publish|subscribe|unsub
 
 
 def websocket_attribute(name: str) -> str:
-    """What a WebSocket says that does not have the attribute."""
+    """The text of the AttributeError of a WebSocket."""
     return _missing("WebSocket", name, _WEBSOCKET)
 
 
 def app_attribute(name: str) -> str:
-    """What an application says that does not have the attribute."""
+    """The text of the AttributeError of an application."""
     return _missing("Fanbus", name, _APP)
 
 
@@ -65,7 +65,7 @@ def _missing(owner: str, name: str, instead: dict[str, str]) -> str:
 
 
 def forgotten_await(value: Any) -> str:
-    """What is said of an answer that has still to be awaited. It is not awaited any more."""
+    """The error for an answer that was not awaited. A coroutine is closed here."""
     if isinstance(value, CoroutineType):
         call = f"{value.__qualname__}()"
         value.close()  # without a warning that says less
@@ -77,7 +77,7 @@ def forgotten_await(value: Any) -> str:
 
 
 def about(error: BaseException) -> str | None:
-    """What the log adds to an error whose own text does not say what to do."""
+    """A sentence that the log adds to an error whose own text does not name the cure."""
     if not isinstance(error, TypeError) or "await" not in str(error):
         return None
     trace = error.__traceback__
@@ -96,7 +96,7 @@ def about(error: BaseException) -> str | None:
 
 
 def started_by_tests(caller: FrameType) -> str | None:
-    """What `app.run()` says in a module that a test runner imports. None: nothing is wrong."""
+    """The error of `app.run()` in a module that a test runner imports. None: it is no such call."""
     is_import = (
         caller.f_code.co_name == "<module>" and caller.f_globals.get("__name__") != "__main__"
     )

@@ -37,10 +37,10 @@ def is_model(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """What JSON has no word for as something simpler, for an encoder that is not ours. TypeError if
-    nobody has a word for it.
+    """A value that JSON cannot hold as a simpler one, for an encoder that is not ours. TypeError if
+    there is none.
 
-    What is inside of it may need the same: the encoder asks again.
+    Values inside of it may need the same: the encoder asks again.
     """
     if hasattr(type(value), "__struct_fields__"):
         return importlib.import_module("msgspec").to_builtins(value, enc_hook=_plain)
@@ -48,8 +48,8 @@ def plain(value: Any) -> Any:
 
 
 def way(kind: type) -> str:
-    """How the values of a type that JSON has no word for are written. "other": not at all, or by
-    `plain` alone.
+    """How the values of a type that JSON cannot hold are written. "other": by `plain` alone, if at
+    all.
 
     It is the one place that decides it. Our encoder asks once for each type.
     """
@@ -88,7 +88,7 @@ def _way_of_standard(kind: type) -> str | None:
 
 
 def _way_of_packages(kind: type) -> str | None:
-    """Of values that packages make, which are loaded if there is one."""
+    """For types of packages: if there is a value of one, its package is loaded."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, numpy.generic):
         ways = {numpy.bool_: "bool", numpy.integer: "int", numpy.floating: "float"}
@@ -110,7 +110,7 @@ def field_names(kind: Any) -> list[str]:
 
 
 def msgspec_encode() -> Callable[[Any], bytes]:
-    """What writes a struct of msgspec, or a list of some."""
+    """The function that writes a struct of msgspec, or a list of some."""
     encode: Callable[[Any], bytes] = (
         importlib.import_module("msgspec").json.Encoder(enc_hook=_plain).encode
     )
@@ -118,8 +118,8 @@ def msgspec_encode() -> Callable[[Any], bytes]:
 
 
 def pydantic_lists(kind: Any) -> Callable[..., bytes] | None:
-    """What writes lists of a model of pydantic, each as `to_json` of its own serializer writes it.
-    None if pydantic has nothing for them."""
+    """The function that writes lists of a pydantic model, each element as `to_json` of its own
+    serializer writes it. None if pydantic makes none."""
     config = getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None)
     try:
         adapter = importlib.import_module("pydantic").TypeAdapter(list[kind], config=config)
@@ -193,7 +193,7 @@ _SIMPLER: dict[str, Callable[[Any], Any]] = {
     "mapping": dict,
     "row": lambda value: dict(value._mapping),
 }
-"""What `plain` makes of values, by their way."""
+"""The functions of `plain`, by the way of a type."""
 
 
 # What is received

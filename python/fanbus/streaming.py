@@ -9,8 +9,9 @@ asked for. An iterator that fails breaks the connection off, so that the client 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -44,16 +45,27 @@ def start(
     loop: asyncio.AbstractEventLoop,
     on_error: OnError,
     label: str,
-) -> Producer:
-    """Begins to fill `sink`. Any thread."""
-    producer: _Awaited | _Asked
+    context: contextvars.Context | None,
+) -> tuple[Producer, Coroutine[Any, Any, None] | None]:
+    """Begins to fill `sink`. The iterator finds the context variables as the handler has left them.
+
+    `context` is that of a handler on a thread. Without one this is the event loop, in the task of
+    the handler, which has to run the coroutine that is returned, if one is: no piece then waits for
+    the loop to come round.
+    """
     if isinstance(iterator, AsyncIterator):
-        producer = _Awaited(iterator, sink, on_error, label)
-    else:
-        producer = _Asked(iterator, sink, on_error, label)
-    _running[producer] = (loop, label, time.monotonic())
-    loop.call_soon_threadsafe(producer.begin)
-    return producer
+        awaited = _Awaited(iterator, sink, on_error, label)
+        _running[awaited] = (loop, label, time.monotonic())
+        if context is None:
+            return awaited, awaited.run()
+        loop.call_soon_threadsafe(awaited.begin, context=context)
+        return awaited, None
+    if context is None:
+        context = contextvars.copy_context()
+    asked = _Asked(iterator, sink, loop, on_error, label, context)
+    _running[asked] = (loop, label, time.monotonic())
+    asked.begin()
+    return asked, None
 
 
 def under_way(loop: asyncio.AbstractEventLoop) -> list[tuple[str, int, float]]:
@@ -69,7 +81,7 @@ def under_way(loop: asyncio.AbstractEventLoop) -> list[tuple[str, int, float]]:
 
 
 class _Awaited:
-    """Asks an asynchronous iterator, in a task of its own."""
+    """Asks an asynchronous iterator, in a task: the handler's, if it has one."""
 
     def __init__(
         self, iterator: AsyncIterator[Any], sink: Sink, on_error: OnError, label: str
@@ -79,11 +91,12 @@ class _Awaited:
         self._on_error = on_error
         self._label = label
         self._room = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._is_asking = False
 
     def begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        """In a task of its own, which the loop would forget if nobody else knew it."""
+        self._task = asyncio.get_running_loop().create_task(self.run())
 
     def room(self) -> None:
         self._room.set()
@@ -94,8 +107,9 @@ class _Awaited:
         if self._task is not None and self._is_asking:
             self._task.cancel()
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         failed = True
+        self._task = asyncio.current_task()
         self._is_asking = True
         try:
             if not self._sink.is_over():
@@ -134,22 +148,35 @@ class _Awaited:
 
 
 class _Asked:
-    """Asks an iterator, on a thread as long as there is room. Its own state is the event loop's."""
+    """Asks an iterator, on a thread as long as there is room.
+
+    Once it has begun, its own state is the event loop's.
+    """
 
     _pool: ThreadPoolExecutor | None = None
 
-    def __init__(self, iterator: Iterator[Any], sink: Sink, on_error: OnError, label: str) -> None:
+    def __init__(
+        self,
+        iterator: Iterator[Any],
+        sink: Sink,
+        loop: asyncio.AbstractEventLoop,
+        on_error: OnError,
+        label: str,
+        context: contextvars.Context,
+    ) -> None:
         self._iterator = iterator
         self._sink = sink
+        self._loop = loop
         self._on_error = on_error
         self._label = label
+        self._context = context
         self._is_running = False
         self._is_over = False
         self._is_at_its_end = False
 
     def begin(self) -> None:
-        if not self._is_over:  # it may have come before this
-            self._run(self._ask)
+        """On any thread, before the loop knows of it."""
+        self._run(self._ask)
 
     def room(self) -> None:
         if not (self._is_running or self._is_over or self._is_at_its_end):
@@ -164,9 +191,8 @@ class _Asked:
         if _Asked._pool is None:  # made in the worker: threads do not survive a fork
             _Asked._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fanbus-stream")
         self._is_running = True
-        loop = asyncio.get_running_loop()
-        future = _Asked._pool.submit(work)
-        future.add_done_callback(lambda done: _tell(loop, self._done, done))
+        future = _Asked._pool.submit(self._context.run, work)
+        future.add_done_callback(lambda done: _tell(self._loop, self._done, done))
 
     def _done(self, future: Future[bool]) -> None:
         self._is_running = False

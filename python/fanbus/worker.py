@@ -133,6 +133,7 @@ def serve(
             head_timeout=settings.timeout_head,
             body_timeout=settings.timeout_body,
             body_rate=settings.min_body_rate,
+            body_memory=settings.max_body_memory,
             write_timeout=settings.timeout_write,
             tcp_keepalive=settings.tcp_keepalive,
             limit_concurrency=settings.limit_concurrency,

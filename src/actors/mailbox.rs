@@ -9,7 +9,7 @@
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{
-    AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -52,32 +52,46 @@ pub trait Signal {
 
 /// Wakes a thread that watches a file descriptor: Python's event loop.
 #[derive(Debug)]
-pub struct FdSignal(EventFd);
+pub struct FdSignal {
+    fd: EventFd,
+    /// The same, to be asked without a system call.
+    is_raised: AtomicBool,
+}
 
 impl FdSignal {
     /// Creates the eventfd. Fails when descriptors have run out.
     pub fn new() -> std::io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        Ok(Self(EventFd::from_value_and_flags(0, flags)?))
+        Ok(Self {
+            fd: EventFd::from_value_and_flags(0, flags)?,
+            is_raised: AtomicBool::new(false),
+        })
     }
 
     /// Forgets the wake-ups that were raised. Call it before draining.
     pub fn clear(&self) {
+        self.is_raised.store(false, Relaxed);
         // EAGAIN says that nothing was raised, which is as good.
-        let _ = self.0.read();
+        let _ = self.fd.read();
+    }
+
+    /// Has it been raised, and not been cleared since? It may be out of date by a moment.
+    pub fn is_raised(&self) -> bool {
+        self.is_raised.load(Relaxed)
     }
 }
 
 impl AsFd for FdSignal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl Signal for FdSignal {
     fn raise(&self) {
+        self.is_raised.store(true, Relaxed);
         // The counter can only overflow after 2^64 - 2 unread wake-ups.
-        let _ = self.0.write(1);
+        let _ = self.fd.write(1);
     }
 }
 
@@ -138,6 +152,11 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
     /// May more work be taken in? Ask before reading it from a socket.
     pub fn has_room(&self) -> bool {
         self.len.load(SeqCst) < self.capacity
+    }
+
+    /// Has the drainer been signalled, and not found the mailbox empty since?
+    pub fn is_awake(&self) -> bool {
+        self.lock().awake
     }
 
     /// Lets `put` add to the batch, and wakes the drainer if it sleeps.

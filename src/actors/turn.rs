@@ -102,6 +102,12 @@ impl Turn {
         self.records.len() as Index - 1
     }
 
+    /// Forgets the record that was noted last, whose frame began at `start`.
+    pub fn pop(&mut self, start: usize) {
+        self.records.pop();
+        self.arena.truncate(start);
+    }
+
     /// Is any record not for everybody?
     pub fn leaves_somebody_out(&self, indexes: &[Index]) -> bool {
         indexes

@@ -1,9 +1,12 @@
-//! The memory for request bodies: how much of it is held, and who has to wait.
+//! The memory for bodies: how much of it is held, and which of them have to wait.
 //!
-//! A limit for each body does not limit a crowd of them. A worker has a budget for all, and a connection of
-//! HTTP/2 has a share in it. Bodies that are still coming may have half of it. A body that finds no room goes
-//! to a file while it comes, so that bodies that come slowly hold up nobody; when it is whole, it waits for its
-//! turn to be read back, for which there is the other half.
+//! A limit for each body does not limit a crowd of them. A worker has a budget for the bodies of its requests, and
+//! a connection of HTTP/2 has a share in it. Bodies that are still coming may have half of it. A body that finds no
+//! room goes to a file while it comes, so that bodies that come slowly hold up nobody; when it is whole, it waits
+//! for its turn to be read back, for which there is the other half.
+//!
+//! Responses that wait for their clients have a budget of their own. A response never waits for its turn: if it
+//! does not fit, it goes to a file and is sent from there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,6 +18,8 @@ use std::task::{Poll, Waker};
 #[derive(Debug)]
 pub(super) struct Budget {
     most: usize,
+    /// Bodies that do not wait for their turn may have so much of it.
+    most_unqueued: usize,
     held: Cell<usize>,
     /// Bodies that wait for their turn, the first one first.
     queue: RefCell<Turns>,
@@ -29,29 +34,40 @@ struct Turns {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
-    pub(super) fn new(most: usize) -> Rc<Self> {
-        Self::make(most, None)
+    /// A budget of so many bytes for the bodies of requests.
+    pub(super) fn of_requests(most: usize) -> Rc<Self> {
+        Self::make(most, most / 2, None)
+    }
+
+    /// A budget of so many bytes for the bodies of responses.
+    pub(super) fn of_responses(most: usize) -> Rc<Self> {
+        Self::make(most, most, None)
     }
 
     /// A share of at most so many bytes.
     pub(super) fn share(self: &Rc<Self>, most: usize) -> Rc<Self> {
-        Self::make(most, Some(Rc::clone(self)))
+        let is_divided = self.most_unqueued < self.most;
+        let most_unqueued = if is_divided { most / 2 } else { most };
+        Self::make(most, most_unqueued, Some(Rc::clone(self)))
     }
 
-    fn make(most: usize, parent: Option<Rc<Self>>) -> Rc<Self> {
+    fn make(most: usize, most_unqueued: usize, parent: Option<Rc<Self>>) -> Rc<Self> {
         Rc::new(Self {
             most,
+            most_unqueued,
             held: Cell::new(0),
             queue: RefCell::default(),
             parent,
         })
     }
 
-    /// Whether so many bytes more fit for a body that is still coming.
-    fn fits_coming(&self, bytes: usize) -> bool {
-        self.held.get() + bytes <= self.most / 2
-            && self.parent.as_ref().is_none_or(|it| it.fits_coming(bytes))
+    /// Whether so many bytes more fit for a body that does not wait for its turn.
+    fn fits_unqueued(&self, bytes: usize) -> bool {
+        self.held.get() + bytes <= self.most_unqueued
+            && self
+                .parent
+                .as_ref()
+                .is_none_or(|it| it.fits_unqueued(bytes))
     }
 
     /// Whether a whole body of so many bytes fits. One larger than everything fits where nothing else is held.
@@ -100,9 +116,9 @@ impl Hold {
         }
     }
 
-    /// Holds so many bytes more of a body that is still coming, if they fit.
+    /// Holds so many bytes more, if they fit without a turn.
     pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
-        let fits = self.budget.fits_coming(bytes);
+        let fits = self.budget.fits_unqueued(bytes);
         if fits {
             self.add(bytes);
         }
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_share_is_bounded_by_itself_and_by_all() {
-        let all = Budget::new(20);
+        let all = Budget::of_requests(20);
         let share = all.share(12);
         let (mut one, mut two, mut other) = (Hold::new(&share), Hold::new(&share), Hold::new(&all));
         assert!(one.try_grow(4));
@@ -216,8 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn responses_may_have_all_of_their_budget() {
+        let all = Budget::of_responses(20);
+        let share = all.share(12);
+        let (mut one, mut other) = (Hold::new(&share), Hold::new(&all.share(12)));
+        assert!(one.try_grow(12));
+        assert!(!one.try_grow(1));
+        assert!(!other.try_grow(9));
+        assert!(other.try_grow(8));
+    }
+
+    #[test]
     fn bodies_that_come_slowly_leave_half_of_it_to_whole_ones() {
-        let all = Budget::new(10);
+        let all = Budget::of_requests(10);
         let mut task = Context::from_waker(Waker::noop());
         let (mut slow, mut whole, mut large) = (Hold::new(&all), Hold::new(&all), Hold::new(&all));
         assert!(slow.try_grow(5));
@@ -235,7 +262,7 @@ mod tests {
 
     #[test]
     fn turns_come_in_order_and_are_passed_on() {
-        let all = Budget::new(10);
+        let all = Budget::of_requests(10);
         let mut task = Context::from_waker(Waker::noop());
         let mut running = Hold::new(&all);
         assert!(pin!(running.whole(10)).poll(&mut task).is_ready());

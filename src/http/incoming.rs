@@ -13,10 +13,10 @@ use std::time::Duration;
 use actix_http::error::PayloadError;
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::budget::{Budget, Hold};
+use super::spool::on_disk;
 use super::{http1, http2};
 
 /// The least of a body that is waited for at a time, when all of it is wanted, and all that is in memory of
@@ -181,7 +181,6 @@ impl Incoming {
                 break;
             }
             let piece = self.payload.take();
-            hold.shrink_to(0);
             self.received += piece.len();
             let offset = (self.received - piece.len()) as u64;
             let write = move || {
@@ -189,14 +188,17 @@ impl Incoming {
                 file.write_all_at(&piece, offset)?;
                 Ok(file)
             };
-            file = Some(on_disk(write).await?);
+            file = Some(on_disk(write).await.map_err(|error| no_disk(&error))?);
+            // Not before it is written: on a slow disk many pieces would wait that nobody counts.
+            hold.shrink_to(0);
         }
         let rest = self.payload.take();
         let (in_file, len) = (self.received, self.received + rest.len());
         hold.shrink_to(0);
         hold.whole(len).await;
+        // Made here: memory that many threads allocate stays with each of them.
+        let mut body = vec![0; len];
         let read = move || {
-            let mut body = vec![0; len];
             let (front, back) = body.split_at_mut(in_file);
             if let Some(file) = file {
                 file.read_exact_at(front, 0)?;
@@ -204,7 +206,7 @@ impl Incoming {
             back.copy_from_slice(&rest);
             Ok(Bytes::from(body))
         };
-        Ok((on_disk(read).await?, hold))
+        Ok((on_disk(read).await.map_err(|error| no_disk(&error))?, hold))
     }
 
     fn refuse(&self, why: Refusal) -> Poll<Option<Result<Bytes, PayloadError>>> {
@@ -262,19 +264,13 @@ impl Incoming {
     }
 }
 
-/// Runs a call that may wait for a disk.
-async fn on_disk<T: Send + 'static>(
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Refusal> {
-    let done = spawn_blocking(call).await;
-    done.map_err(io::Error::other).flatten().map_err(|error| {
-        let folder = std::env::temp_dir();
-        log::error!(
-            "cannot keep a request's body in {}: {error}",
-            folder.display()
-        );
-        Refusal::NoDisk
-    })
+fn no_disk(error: &io::Error) -> Refusal {
+    let folder = std::env::temp_dir();
+    log::error!(
+        "cannot keep a request's body in {}: {error}",
+        folder.display()
+    );
+    Refusal::NoDisk
 }
 
 impl Stream for Incoming {

@@ -45,6 +45,7 @@ pub(crate) mod sending;
 pub mod server;
 pub mod service;
 mod shortage;
+mod spool;
 mod tcp;
 pub mod tls;
 pub mod transport;

@@ -21,6 +21,7 @@ use super::compression::Compression;
 use super::config::{Config, KeepAlive};
 use super::connections::{Accepted, serve_plain, serve_secure};
 use super::handler::Handler;
+use super::limits::RESPONSE_BYTES;
 use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
@@ -120,7 +121,7 @@ impl Server {
             .websockets
             .iter()
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
-        let bodies = Budget::new(config.body_memory_bytes);
+        let bodies = Budget::of_requests(config.body_memory_bytes);
         let worker = Rc::new(Worker {
             limits: limits.collect(),
             compression: routes.compression.then(Compression::default),
@@ -137,6 +138,7 @@ impl Server {
             deadlines: Rc::default(),
             linger: Rc::default(),
             bodies,
+            responses: Budget::of_responses(RESPONSE_BYTES),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         });
         spawn_local(replies.hand_out());

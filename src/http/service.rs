@@ -60,6 +60,8 @@ pub(super) struct Worker {
     pub linger: Rc<Linger>,
     /// The memory for the bodies of requests.
     pub bodies: Rc<Budget>,
+    /// The memory for responses that wait for clients of HTTP/2.
+    pub responses: Rc<Budget>,
     /// Lent to the connection that reads.
     pub scratch: RefCell<Box<[u8]>>,
 }

@@ -64,6 +64,22 @@ impl Subscriber {
         next
     }
 
+    /// The end of the bus as it is now, for whoever reads up to there and no further, and then calls
+    /// [`Subscriber::rests`].
+    pub fn end(&self) -> u64 {
+        self.bus.parts().log().end(self.cursor.offset())
+    }
+
+    /// What was to be read has been read, for now: others may know where this reader stands.
+    pub fn rests(&mut self) {
+        let place = self.cursor.offset();
+        self.bus.has_seen(place);
+        if !self.bus.is_forked() {
+            self.tally
+                .tell(place, self.bus.places(), self.bus.counters());
+        }
+    }
+
     /// The topic of the record that [`Subscriber::next`] returned last.
     pub fn topic(&self) -> &str {
         self.cursor.topic()

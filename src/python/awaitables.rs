@@ -5,6 +5,9 @@
 //! asyncio's tasks expect of a future. The task that runs the handler is asyncio's own, so
 //! cancellation, time-outs, context variables and `current_task` are what people know; but it is
 //! resumed by a direct call from the drain instead of a trip through the loop.
+//!
+//! An awaitable of ours has `send`, `throw` and `close`, so that it is a coroutine to asyncio, too:
+//! `asyncio.create_task(ws.receive())` works as people expect.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
 use pyo3::exceptions::{
     PyBaseException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit,
+    PyTypeError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTraceback, PyTuple};
 
 /// Awaited, it gives its value at once.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -50,6 +54,42 @@ impl Ready {
             Some(value) => Err(stop(py, value.clone_ref(py))),
         }
     }
+
+    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        yielded(self.__next__(value.py()))
+    }
+
+    #[pyo3(signature = (*error))]
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn throw(&self, error: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        Err(thrown(error))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn close(&self) {}
+}
+
+/// What `send` gives where `__next__` gives this: it has no other way to say that it is the end.
+pub(super) fn yielded<T>(next: PyResult<Option<T>>) -> PyResult<T> {
+    next?.ok_or_else(|| PyStopIteration::new_err(()))
+}
+
+/// What is raised in an awaitable by its `throw`: an exception, or a class with what makes one of it.
+pub(super) fn thrown(error: &Bound<'_, PyTuple>) -> PyErr {
+    let given = |at| error.get_item(at).ok().filter(|it| !it.is_none());
+    let made = match (given(0), given(1)) {
+        (_, Some(value)) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value),
+        (Some(class), Some(value)) => match class.call1((value,)) {
+            Ok(value) => PyErr::from_value(value),
+            Err(error) => error,
+        },
+        (Some(error), None) => PyErr::from_value(error),
+        (None, _) => PyTypeError::new_err("throw takes an exception."),
+    };
+    if let Some(Ok(traceback)) = given(2).map(Bound::cast_into::<PyTraceback>) {
+        made.set_traceback(error.py(), Some(traceback));
+    }
+    made
 }
 
 /// Ends an awaitable with a value.

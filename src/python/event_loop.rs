@@ -2,13 +2,14 @@
 //! wait for messages, and tells them of the end.
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
 use super::events::{Event, Events};
 use super::handler::EventBox;
 use super::logs;
-use super::outcome::{Ended, Host, Running};
+use super::outcome::{Ending, Host, Running};
 use super::request::Head;
 use super::upload;
 use super::visit::Visits;
@@ -21,6 +22,10 @@ use crate::http::handler::Call;
 
 /// Batches taken before the loop's other work gets its turn.
 const BATCHES_IN_A_ROW: usize = 8;
+
+/// Nor is another one begun after this time: what handlers do in their first steps can take long, and what
+/// they await comes by the loop's other work.
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// A handler has this long to end by itself after its client is gone; then its task is cancelled.
 const IGNORES_THE_END_S: f64 = 10.0;
@@ -65,12 +70,16 @@ impl EventLoop {
             Err(TryLockError::WouldBlock) => return,
         };
         self.events.signal().clear();
+        let begun = Instant::now();
         self.host.remote.in_one_go(|| {
             for _ in 0..BATCHES_IN_A_ROW {
                 if !self.events.take(&mut batch) {
                     return;
                 }
                 self.dispatch(py, &mut batch);
+                if begun.elapsed() > LONGEST {
+                    break;
+                }
             }
             // There may be more: come back after the loop's other work.
             self.events.signal().raise();
@@ -88,12 +97,16 @@ impl EventLoop {
                     bytes = rest;
                     self.take_in(py, session, kind, payload, &mut woken)
                 }
-                Event::Request { call, reply } => self.host.start_request(py, call, reply),
+                Event::Request { call, reply } => {
+                    self.wake_all(py, &mut woken);
+                    self.host.start_request(py, call, reply)
+                }
                 Event::Connect {
                     call,
                     session,
                     link,
                 } => {
+                    self.wake_all(py, &mut woken);
                     if self.host.endpoints.runs_sessions(call.endpoint) {
                         self.connect(py, call, session, link)
                     } else {
@@ -118,7 +131,13 @@ impl EventLoop {
             };
             self.tell_if_failed(py, done);
         }
-        for ws in woken {
+        self.wake_all(py, &mut woken);
+    }
+
+    /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in
+    /// its first step.
+    fn wake_all(&self, py: Python<'_>, woken: &mut Vec<Py<WebSocket>>) {
+        for ws in woken.drain(..) {
             self.tell_if_failed(py, ws.get().wake(py));
         }
     }
@@ -130,7 +149,7 @@ impl EventLoop {
     }
 
     /// Puts a message where its handler will find it. The handler is woken at the end of the
-    /// batch: one that finds several messages is suspended and resumed once for all of them.
+    /// batch, or where another one begins: one that finds several messages is suspended and resumed once for all of them.
     fn take_in(
         &self,
         py: Python<'_>,
@@ -187,26 +206,17 @@ impl EventLoop {
         let subject = endpoint
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
-        let task = endpoint
-            .call(py, ws.get().values(), subject, None)
-            .and_then(|coroutine| host.start_task(py, &coroutine));
-        match task {
-            Ok(task) => {
-                let done = Ended::new(ws.clone_ref(py), Arc::clone(host), handling);
-                task.call_method1("add_done_callback", (done,))?;
-                self.host.running().insert(
-                    session,
-                    Running {
-                        ws,
-                        task: task.unbind(),
-                    },
-                );
-            }
-            Err(error) => {
-                let ws = ws.get();
-                let rejection = host.rejection(py, &ws.label(), error);
-                ws.finish(1011, "", Some(rejection));
-            }
+        let made = endpoint.call(py, ws.get().values(), subject, None);
+        let running = Running {
+            ws: ws.clone_ref(py),
+            task: None,
+        };
+        // Before the task is made, whose first step may be its last.
+        host.running().insert(session, running);
+        if let Some(task) = host.run_as_task(py, made, Ending::Session { ws, handling })?
+            && let Some(running) = host.running().get_mut(&session)
+        {
+            running.task = Some(task.unbind());
         }
         Ok(())
     }
@@ -224,7 +234,9 @@ impl EventLoop {
         };
         // A handler that waited for a message has run on by now, usually to its end.
         ws.get().closed(py, code, reason)?;
-        if !task.call_method0(py, "done")?.is_truthy(py)? {
+        if let Some(task) = task
+            && !task.call_method0(py, "done")?.is_truthy(py)?
+        {
             let cancel = task.getattr(py, "cancel")?;
             self.host
                 .event_loop

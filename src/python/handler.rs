@@ -12,10 +12,11 @@ use tokio::time::sleep;
 use super::events::{Event, Events};
 use super::remote::Remote;
 use super::router::Kinds;
-use super::threads::{Job, STUCK, Threads};
+use super::threads::{Job, LOOK, Threads};
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
+use crate::actors::second_look::SecondLook;
 use crate::actors::session::{Inbox, SessionKey};
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
@@ -32,6 +33,8 @@ pub(super) struct PythonHandler {
     turn: RefCell<Turn>,
     /// A task looks after jobs that wait.
     watching: Rc<Cell<bool>>,
+    /// A task looks for what the event loop has ordered while it works on.
+    looking: Rc<Cell<bool>>,
 }
 
 /// What the running turn has collected.
@@ -48,7 +51,7 @@ impl PythonHandler {
         threads: Arc<Threads>,
         remote: Arc<Remote>,
     ) -> Rc<Self> {
-        let (turn, watching) = (RefCell::default(), Rc::default());
+        let (turn, watching, looking) = (RefCell::default(), Rc::default(), Rc::default());
         Rc::new(Self {
             kinds,
             events,
@@ -56,6 +59,7 @@ impl PythonHandler {
             remote,
             turn,
             watching,
+            looking,
         })
     }
 
@@ -114,6 +118,10 @@ impl Inbox for PythonHandler {
         if !events.is_empty() {
             self.events.post(|batch| events.move_to(batch));
             events.clear();
+            if !self.looking.replace(true) {
+                let (events, remote) = (Arc::clone(&self.events), Arc::clone(&self.remote));
+                spawn_local(look_again(events, remote, Rc::clone(&self.looking)));
+            }
         }
     }
 }
@@ -162,11 +170,29 @@ impl Handler for PythonHandler {
     }
 }
 
-/// Adds threads as long as jobs wait that nobody takes.
+/// As long as the event loop is at work: takes what it has ordered before its drain is over, if that lasts.
+async fn look_again(events: EventBox, remote: Arc<Remote>, looking: Rc<Cell<bool>>) {
+    let mut second_look = SecondLook::default();
+    loop {
+        sleep(second_look.delay()).await;
+        if !events.is_awake() {
+            break;
+        }
+        if second_look.is_due(remote.drain_under_way()) {
+            remote.take_early();
+        }
+    }
+    looking.set(false);
+}
+
+/// Looks after the threads as long as jobs wait, and until what those needed is not there any more.
 async fn watch(threads: Arc<Threads>, watching: Rc<Cell<bool>>) {
-    while threads.has_waiting() {
-        sleep(STUCK).await;
-        threads.grow_if_stuck();
+    threads.begin_to_look();
+    loop {
+        sleep(LOOK).await;
+        if !threads.look() {
+            break;
+        }
     }
     watching.set(false);
 }

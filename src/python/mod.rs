@@ -11,9 +11,11 @@
 )]
 
 mod access;
+mod answering;
 mod awaitables;
 mod bench;
 mod bus;
+mod cpu;
 mod crash;
 mod errors;
 mod event_loop;
@@ -21,6 +23,7 @@ mod events;
 mod forks;
 mod form;
 mod handler;
+
 mod history;
 mod json;
 mod lock;
@@ -35,6 +38,7 @@ mod response;
 mod router;
 mod stream;
 mod subscription;
+mod tasks;
 mod threads;
 mod tls;
 mod under_way;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::http::StatusCode;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
 
+use super::answering::{Answering, AtEnd, is_passed_on};
 use super::errors::{Refused, WebSocketClosed};
 use super::handler::EventBox;
 use super::remote::Remote;
@@ -15,6 +17,7 @@ use super::request::Request;
 use super::response::{self, Made};
 use super::router::{Endpoint, Endpoints};
 use super::stream::Streams;
+use super::tasks::Tasks;
 use super::threads::Job;
 use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
@@ -30,8 +33,9 @@ pub(super) struct Host {
     pub remote: Arc<Remote>,
     pub endpoints: Arc<Endpoints>,
     pub event_loop: Py<PyAny>,
-    /// `loop.create_task`, looked up once.
-    create_task: Py<PyAny>,
+    tasks: Tasks,
+    /// `types.CoroutineType`: what can be run inside of an [`Answering`].
+    coroutine: Py<PyAny>,
     /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
     /// as asynchronous ones find them.
     context: Py<PyAny>,
@@ -61,7 +65,41 @@ pub(super) type Sessions = HashMap<SessionKey, Running, foldhash::fast::RandomSt
 /// A WebSocket whose handler runs.
 pub(super) struct Running {
     pub ws: Py<WebSocket>,
-    pub task: Py<PyAny>,
+    /// None while its first step is taken where the task is made.
+    pub task: Option<Py<PyAny>>,
+}
+
+/// What becomes of what a handler returns or raises.
+pub(super) enum Ending {
+    /// It answers a request.
+    Answer {
+        reply: ReplyKey,
+        label: String,
+        request: Option<Py<Request>>,
+        handling: Handling,
+    },
+    /// It says whether a client may come in.
+    Admission {
+        session: SessionKey,
+        label: String,
+        handling: Option<Handling>,
+    },
+    /// The session is over.
+    Session {
+        ws: Py<WebSocket>,
+        handling: Handling,
+    },
+}
+
+impl Ending {
+    /// For Python's garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Answer { request, .. } => visit.call(request),
+            Self::Admission { .. } => Ok(()),
+            Self::Session { ws, .. } => visit.call(ws),
+        }
+    }
 }
 
 impl Host {
@@ -74,7 +112,8 @@ impl Host {
         debug: bool,
         events: EventBox,
     ) -> PyResult<Arc<Self>> {
-        let create_task = event_loop.getattr(py, "create_task")?;
+        let tasks = Tasks::new(event_loop.bind(py))?;
+        let coroutine = py.import("types")?.getattr("CoroutineType")?.unbind();
         let context = py
             .import("contextvars")?
             .call_method0("copy_context")?
@@ -84,7 +123,8 @@ impl Host {
             remote,
             endpoints,
             event_loop,
-            create_task,
+            tasks,
+            coroutine,
             context,
             told,
             debug,
@@ -110,13 +150,54 @@ impl Host {
         taken
     }
 
-    /// Makes a coroutine a task of the loop.
-    pub(super) fn start_task<'py>(
-        &self,
+    /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
+    /// end has come already.
+    pub(super) fn run_as_task<'py>(
+        self: &Arc<Self>,
         py: Python<'py>,
-        coroutine: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.create_task.bind(py).call1((coroutine,))
+        made: PyResult<Bound<'py, PyAny>>,
+        ending: Ending,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => return self.end_without_task(py, ending, error),
+        };
+        if !made.get_type().is(&self.coroutine) {
+            let task = match self.tasks.start(&made) {
+                Ok(task) => task,
+                Err(error) => return self.end_without_task(py, ending, error),
+            };
+            let at_end = AtEnd::new(Arc::clone(self), ending);
+            task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
+            return Ok(Some(task));
+        }
+        let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
+        match self.tasks.start(&answering) {
+            Ok(task) => Ok(Some(task)),
+            Err(error) => match answering.get().take_ending() {
+                Some(ending) => self.end_without_task(py, ending, error),
+                // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
+                None if is_passed_on(py, &error) => Ok(None),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn end_without_task<T>(
+        &self,
+        py: Python<'_>,
+        ending: Ending,
+        error: PyErr,
+    ) -> PyResult<Option<T>> {
+        match self.end(py, ending, Err(error)) {
+            Some(next) => self.start_task(&next).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a coroutine a task of the loop.
+    pub(super) fn start_task(&self, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tasks.start(coroutine).map(drop)
     }
 
     /// Event loop: starts an asynchronous handler for a request.
@@ -129,24 +210,13 @@ impl Host {
         let (endpoint, label) = self.http(py, &call);
         let handling = self.under_way.begin(endpoint);
         let (made, request) = call_http(py, endpoint, call, None, &self.events);
-        let started = made.and_then(|made| self.start_task(py, &made));
-        match started {
-            Ok(task) => {
-                let done = Answered {
-                    reply,
-                    host: Arc::clone(self),
-                    label,
-                    request,
-                    handling: Mutex::new(Some(handling)),
-                };
-                task.call_method1("add_done_callback", (done,)).map(drop)
-            }
-            Err(error) => {
-                self.answer(py, reply, &label, Err(error));
-                self.go_on(py, &label, request.as_ref());
-                Ok(())
-            }
-        }
+        let ending = Ending::Answer {
+            reply,
+            label,
+            request,
+            handling,
+        };
+        self.run_as_task(py, made, ending).map(drop)
     }
 
     /// Event loop: asks an asynchronous function whether a client may come in.
@@ -158,20 +228,48 @@ impl Host {
     ) -> PyResult<()> {
         let handling = self.endpoints.websocket(call.endpoint);
         let handling = handling.map(|endpoint| self.under_way.begin(endpoint));
-        let (started, label) = self.call_admission(py, call, None);
-        match started.and_then(|made| self.start_task(py, &made)) {
-            Ok(task) => {
-                let done = Admitted {
-                    session,
-                    host: Arc::clone(self),
-                    label,
-                    handling: Mutex::new(handling),
-                };
-                task.call_method1("add_done_callback", (done,)).map(drop)
+        let (made, label) = self.call_admission(py, call, None);
+        let ending = Ending::Admission {
+            session,
+            label,
+            handling,
+        };
+        self.run_as_task(py, made, ending).map(drop)
+    }
+
+    /// Event loop: a handler has come to its end. A coroutine is returned if more is to be run: it makes the
+    /// pieces of the response.
+    pub(super) fn end<'py>(
+        &self,
+        py: Python<'py>,
+        ending: Ending,
+        result: PyResult<Bound<'py, PyAny>>,
+    ) -> Option<Bound<'py, PyAny>> {
+        match ending {
+            Ending::Answer {
+                reply,
+                label,
+                request,
+                handling: _handling,
+            } => {
+                let next = self.answer(py, reply, &label, result, None);
+                self.go_on(py, &label, request.as_ref(), None);
+                next
             }
-            Err(error) => {
-                self.admit(py, session, &label, Err(error));
-                Ok(())
+            Ending::Admission {
+                session,
+                label,
+                handling: _handling,
+            } => {
+                self.admit(py, session, &label, result);
+                None
+            }
+            Ending::Session {
+                ws,
+                handling: _handling,
+            } => {
+                self.end_session(py, ws.get(), result);
+                None
             }
         }
     }
@@ -182,16 +280,27 @@ impl Host {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
                 let _handling = self.under_way.begin(endpoint);
-                let (result, request) =
-                    call_http(py, endpoint, call, Some(&self.context), &self.events);
-                self.answer(py, reply, &label, result);
-                self.go_on(py, &label, request.as_ref());
+                let context = match self.copy_context(py) {
+                    Ok(context) => context,
+                    Err(error) => {
+                        self.answer(py, reply, &label, Err(error), None);
+                        return;
+                    }
+                };
+                let (result, request) = call_http(py, endpoint, call, Some(&context), &self.events);
+                self.answer(py, reply, &label, result, Some(&context));
+                self.go_on(py, &label, request.as_ref(), Some(&context));
             }
             Job::Admit { call, session } => {
                 let endpoint = self.endpoints.websocket(call.endpoint);
                 let _handling = endpoint.map(|endpoint| self.under_way.begin(endpoint));
-                let (result, label) = self.call_admission(py, call, Some(&self.context));
-                self.admit(py, session, &label, result);
+                match self.copy_context(py) {
+                    Ok(context) => {
+                        let (result, label) = self.call_admission(py, call, Some(&context));
+                        self.admit(py, session, &label, result);
+                    }
+                    Err(error) => self.admit(py, session, "a handshake", Err(error)),
+                }
             }
         }
     }
@@ -203,6 +312,11 @@ impl Host {
             // The log itself failed: Python's last resort still prints it.
             error.write_unraisable(py, None);
         }
+    }
+
+    /// The context variables of a synchronous handler, which nobody else sees it set.
+    fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.context.bind(py).call_method0(intern!(py, "copy"))
     }
 
     fn http(&self, py: Python<'_>, call: &Call) -> (&Endpoint, String) {
@@ -221,7 +335,7 @@ impl Host {
         &self,
         py: Python<'py>,
         call: Call,
-        context: Option<&Py<PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> (PyResult<Bound<'py, PyAny>>, String) {
         let endpoint = self
             .endpoints
@@ -240,22 +354,33 @@ impl Host {
         (result, label)
     }
 
-    fn answer(
+    /// `context`: that of a synchronous handler. A coroutine is returned if the task of an asynchronous one
+    /// has to run it.
+    fn answer<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         reply: ReplyKey,
         label: &str,
-        result: PyResult<Bound<'_, PyAny>>,
-    ) {
-        let response = result
+        result: PyResult<Bound<'py, PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let (response, next) = result
             .and_then(|value| response::from_python(&value))
-            .and_then(|made| self.complete(py, made, label))
-            .unwrap_or_else(|error| self.error_response(py, label, error));
+            .and_then(|made| self.complete(py, made, label, context))
+            .unwrap_or_else(|error| (self.error_response(py, label, error), None));
         self.remote.reply(reply, response);
+        next
     }
 
-    /// Hands over what the handler wants to be done after its response.
-    fn go_on(&self, py: Python<'_>, label: &str, request: Option<&Py<Request>>) {
+    /// Hands over what the handler wants to be done after its response; it finds the context variables as
+    /// the handler has left them.
+    fn go_on(
+        &self,
+        py: Python<'_>,
+        label: &str,
+        request: Option<&Py<Request>>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) {
         let Some(request) = request else {
             return;
         };
@@ -263,25 +388,33 @@ impl Host {
         if tasks.is_empty() {
             return;
         }
-        if let Err(error) = self.told.after.call1(py, (label, tasks)) {
+        if let Err(error) = self.told.after.call1(py, (label, tasks, context)) {
             self.report(py, label, error);
         }
     }
 
     /// Begins to send what a handler streams.
-    fn complete(&self, py: Python<'_>, made: Made, label: &str) -> PyResult<Response> {
+    fn complete<'py>(
+        &self,
+        py: Python<'py>,
+        made: Made,
+        label: &str,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Response, Option<Bound<'py, PyAny>>)> {
         let Made {
             mut response,
             iterator,
         } = made;
-        if let Some(iterator) = iterator {
-            let (on_loop, on_error) = (&self.event_loop, &self.told.on_error);
-            let flow = self
-                .streams
-                .start(iterator.bind(py), on_loop, on_error, label)?;
-            response.body = Body::Flow(flow);
-        }
-        Ok(response)
+        let Some(iterator) = iterator else {
+            return Ok((response, None));
+        };
+        let (on_loop, on_error) = (&self.event_loop, &self.told.on_error);
+        let iterator = iterator.bind(py);
+        let (flow, next) = self
+            .streams
+            .start(iterator, on_loop, on_error, label, context)?;
+        response.body = Body::Flow(flow);
+        Ok((response, next))
     }
 
     fn error_response(&self, py: Python<'_>, label: &str, error: PyErr) -> Response {
@@ -325,6 +458,25 @@ impl Host {
         });
     }
 
+    fn end_session(&self, py: Python<'_>, ws: &WebSocket, result: PyResult<Bound<'_, PyAny>>) {
+        let _running = self.take_running(ws.key());
+        let Err(error) = result else {
+            return ws.finish(1000, "", None);
+        };
+        // A handler that was still sending when its client left has done nothing wrong.
+        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
+        if left || error.is_instance_of::<CancelledError>(py) {
+            let sentence = "The server is going away.";
+            ws.finish(1001, "", Some(Rejection::new(503, sentence)));
+        } else if ws.is_opening() {
+            let rejection = self.rejection(py, &ws.label(), error);
+            ws.finish(1011, "", Some(rejection));
+        } else {
+            ws.finish(1011, "the handler failed", None);
+            self.report(py, &ws.label(), error);
+        }
+    }
+
     /// What a client is told whose handshake ended in an error.
     pub(super) fn rejection(&self, py: Python<'_>, label: &str, error: PyErr) -> Rejection {
         if let Some(refused) = Refused::from_error(py, &error) {
@@ -340,7 +492,7 @@ fn call_http<'py>(
     py: Python<'py>,
     endpoint: &Endpoint,
     call: Call,
-    context: Option<&Py<PyAny>>,
+    context: Option<&Bound<'py, PyAny>>,
     events: &EventBox,
 ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
     let Call {
@@ -383,103 +535,5 @@ impl Endpoints {
     /// The function behind a WebSocket endpoint, if it has one.
     pub(super) fn websocket(&self, id: EndpointId) -> Option<&Endpoint> {
         self.websockets[id.0 as usize].as_ref()
-    }
-}
-
-/// The task of a request's handler is done.
-#[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Answered {
-    reply: ReplyKey,
-    host: Arc<Host>,
-    label: String,
-    request: Option<Py<Request>>,
-    /// Until the answer is given.
-    handling: Mutex<Option<Handling>>,
-}
-
-#[pymethods]
-impl Answered {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let _ended = end(&self.handling);
-        let result = task.call_method0("result");
-        let (host, py) = (&self.host, task.py());
-        host.answer(py, self.reply, &self.label, result);
-        host.go_on(py, &self.label, self.request.as_ref());
-    }
-}
-
-/// The task of an admission is done.
-#[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Admitted {
-    session: SessionKey,
-    host: Arc<Host>,
-    label: String,
-    handling: Mutex<Option<Handling>>,
-}
-
-#[pymethods]
-impl Admitted {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let _ended = end(&self.handling);
-        let result = task.call_method0("result");
-        self.host
-            .admit(task.py(), self.session, &self.label, result);
-    }
-}
-
-/// The task of a WebSocket's handler is done.
-#[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Ended {
-    ws: Py<WebSocket>,
-    host: Arc<Host>,
-    handling: Mutex<Option<Handling>>,
-}
-
-impl Ended {
-    pub(super) fn new(ws: Py<WebSocket>, host: Arc<Host>, handling: Handling) -> Self {
-        let handling = Mutex::new(Some(handling));
-        Self { ws, host, handling }
-    }
-}
-
-/// Dropped by the caller when it has done what the end asks for: the task, which has this as a
-/// callback, may live on.
-fn end(handling: &Mutex<Option<Handling>>) -> Option<Handling> {
-    handling
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-}
-
-#[pymethods]
-impl Ended {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let _ended = end(&self.handling);
-        let ws = self.ws.get();
-        let _running = self.host.take_running(ws.key());
-        match task.call_method0("result") {
-            Ok(_) => ws.finish(1000, "", None),
-            Err(error) => self.failed(task.py(), ws, error),
-        }
-    }
-}
-
-impl Ended {
-    fn failed(&self, py: Python<'_>, ws: &WebSocket, error: PyErr) {
-        // A handler that was still sending when its client left has done nothing wrong.
-        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
-        if left || error.is_instance_of::<CancelledError>(py) {
-            ws.finish(
-                1001,
-                "",
-                Some(Rejection::new(503, "The server is going away.")),
-            );
-        } else if ws.is_opening() {
-            let rejection = self.host.rejection(py, &ws.label(), error);
-            ws.finish(1011, "", Some(rejection));
-        } else {
-            ws.finish(1011, "the handler failed", None);
-            self.host.report(py, &ws.label(), error);
-        }
     }
 }

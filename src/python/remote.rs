@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -23,6 +23,10 @@ pub(super) struct Remote {
     pub bus: Bus,
     orders: Orders,
     replies: ReplyBox,
+    /// An offset above those of all that this worker's Python has published.
+    published: AtomicU64,
+    /// Odd while a drain is under way, and another number in each.
+    drains: AtomicU64,
     /// Sessions wait until the mailbox has room, and want to hear of it.
     pub stalled: AtomicBool,
     /// Sessions of turbo routes that hooks have to do with.
@@ -50,6 +54,8 @@ impl Remote {
             bus,
             orders,
             replies,
+            published: AtomicU64::new(0),
+            drains: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             visits: Arc::default(),
         })
@@ -58,7 +64,9 @@ impl Remote {
     /// Runs `drain`, and wakes the I/O thread once for all that it ordered and answered.
     pub(super) fn in_one_go(&self, drain: impl FnOnce()) {
         let draining = Draining(DRAINING.replace(true));
+        self.drains.fetch_add(1, SeqCst);
         drain();
+        self.drains.fetch_add(1, SeqCst);
         drop(draining);
         self.hand_over();
     }
@@ -69,6 +77,18 @@ impl Remote {
             self.orders
                 .post(|commands| commands.push(Command::MailboxHasRoom));
         }
+        self.orders.wake();
+        self.replies.wake();
+    }
+
+    /// The drain that is under way, as a number that no other one has.
+    pub(super) fn drain_under_way(&self) -> Option<u64> {
+        let number = self.drains.load(SeqCst);
+        (number % 2 == 1).then_some(number)
+    }
+
+    /// I/O thread: takes what a drain that is still under way has ordered and answered so far.
+    pub(super) fn take_early(&self) {
         self.orders.wake();
         self.replies.wake();
     }
@@ -116,13 +136,19 @@ impl Remote {
     ) -> PyResult<u64> {
         let hand_over = || self.hand_over();
         let published = message::publish(py, &self.bus, topic, message, left_out, hand_over);
-        published.map_err(|error| match error {
+        let offset = published.map_err(|error| match error {
             PublishError::TooLarge { .. } => PyValueError::new_err(error.to_string()),
             _ => PyRuntimeError::new_err(error.to_string()),
-        })
+        })?;
+        self.published.fetch_max(offset + 1, SeqCst);
+        Ok(offset)
     }
 
     fn order_with(&self, put: impl FnOnce(&mut Commands)) {
+        let put = |commands: &mut Commands| {
+            commands.follow(self.published.load(SeqCst));
+            put(commands);
+        };
         if DRAINING.get() {
             self.orders.post_quietly(put);
         } else {

@@ -51,14 +51,14 @@ enum Argument {
 }
 
 impl Endpoint {
-    /// Calls the function with the path's `values` and, where it takes it, the `subject`; in a copy of
-    /// the `context`, if there is one, so that nobody else sees which context variables it sets.
+    /// Calls the function with the path's `values` and, where it takes it, the `subject`; in the
+    /// `context`, if there is one.
     pub(super) fn call<'py>(
         &self,
         py: Python<'py>,
         values: &[Value],
         subject: Option<Bound<'py, PyAny>>,
-        context: Option<&Py<PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let callable = self.callable.bind(py);
         if self.arguments.is_empty() && context.is_none() {
@@ -78,8 +78,7 @@ impl Endpoint {
         let Some(context) = context else {
             return callable.call1(arguments);
         };
-        let copy = context.bind(py).call_method0(intern!(py, "copy"))?;
-        copy.call_method1(intern!(py, "run"), arguments)
+        context.call_method1(intern!(py, "run"), arguments)
     }
 
     /// Does the function take the request or the WebSocket?

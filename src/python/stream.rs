@@ -41,14 +41,16 @@ impl Streams {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Any thread: begins to send what an iterator gives.
-    pub(super) fn start(
+    /// Begins to send what an iterator gives, made by a handler on a thread, which had that `context`, or on
+    /// the event loop. There a coroutine may be returned, which the handler's task has to run.
+    pub(super) fn start<'py>(
         &self,
-        iterator: &Bound<'_, PyAny>,
+        iterator: &Bound<'py, PyAny>,
         event_loop: &Py<PyAny>,
         on_error: &Py<PyAny>,
         label: &str,
-    ) -> PyResult<Flow> {
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Flow, Option<Bound<'py, PyAny>>)> {
         let py = iterator.py();
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
@@ -59,13 +61,15 @@ impl Streams {
             event_loop,
             on_error,
             label,
+            context,
         );
-        let producer = py
+        let (producer, coroutine): (Py<PyAny>, Option<Bound<'py, PyAny>>) = py
             .import("fanbus.streaming")?
             .getattr("start")?
-            .call1(arguments)?;
-        self.producers().insert(key, producer.unbind());
-        Ok(flow)
+            .call1(arguments)?
+            .extract()?;
+        self.producers().insert(key, producer);
+        Ok((flow, coroutine))
     }
 
     /// Event loop: a stream has room again.

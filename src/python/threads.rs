@@ -1,6 +1,9 @@
-//! Python threads for synchronous handlers. As many do the work as Python lets run side by side: one,
-//! because a second thread that wants the GIL slows the first one down; one per core without a GIL.
-//! More are added only when the head of the queue has waited: then all others are blocked.
+//! Python threads for synchronous handlers: as many as keep Python's lock busy, and no more, as [`Sizing`]
+//! finds out. Without the lock at least one per core.
+//!
+//! A thread is *at work* from the moment when it is woken or started until it rests again. So many of them
+//! are at work as are allowed, if there are jobs for them. One that is woken takes its job when it has the
+//! lock, not before: a job must not wait in the hands of a thread that waits.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,8 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use slab::Slab;
 
+use super::cpu::CpuClock;
 use crate::actors::session::SessionKey;
+use crate::actors::sizing::{Seen, Sizing};
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 
@@ -21,8 +27,8 @@ pub(super) enum Job {
     Admit { call: Call, session: SessionKey },
 }
 
-/// The head of the queue may wait this long before another thread is started.
-pub(super) const STUCK: Duration = Duration::from_millis(5);
+/// Between two looks at what the threads do, while jobs wait.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
 
 /// An idle thread beyond the first ends after this time.
 const IDLE: Duration = Duration::from_secs(30);
@@ -30,62 +36,128 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Jobs that may wait before the worker calls itself full.
 const MOST_JOBS: usize = 4096;
 
+/// A thread that has done a job lets the event loop have the lock for so long, if that wants it.
+const GIVE_WAY: Duration = Duration::from_micros(20);
+
 /// See the module's documentation.
 pub(super) struct Threads {
     inside: Mutex<Inside>,
     work: Condvar,
     most: usize,
-    /// So many are started and woken as soon as there is work for them. At least 1, at most `most`.
+    /// Threads that can run Python at the same time.
     side_by_side: usize,
 }
 
 struct Inside {
     queue: VecDeque<Job>,
-    /// When a thread last took a job, or the queue began to wait.
-    last_taken: Instant,
+    sizing: Sizing,
+    /// Threads there are.
     threads: usize,
-    idle: usize,
+    /// Those that are at work.
+    at_work: usize,
+    /// Those of them that have been woken or started, and have not come to the queue yet.
+    coming: usize,
+    /// Threads that rest and are to come to work.
+    called: usize,
+    /// The queue was empty at some moment since the last look.
+    ran_dry: bool,
+    /// A thread has taken a job since the last look.
+    took_a_job: bool,
+    event_loop: Option<Watched>,
+    /// The threads there are.
+    clocks: Slab<Watched>,
+    last_look: Instant,
     stopping: bool,
-    run: Option<Arc<Runner>>,
+    /// None before the start, and at the end.
+    user_code: Option<Arc<UserCode>>,
 }
 
-/// A thread that is counted: one that dies of a panic is not, so that another takes its place.
-struct Counted<'a>(&'a Threads);
+/// What has CPU time that counts.
+struct Watched {
+    clock: CpuClock,
+    /// At the last look at which it had worked.
+    cpu: Duration,
+    /// It has had a job since the last look.
+    has_worked: bool,
+    is_at_work: bool,
+}
 
-impl Drop for Counted<'_> {
+impl Watched {
+    /// CPU time since this was last asked.
+    fn spent(&mut self) -> Duration {
+        if !self.has_worked {
+            return Duration::ZERO; // a thread that rests costs nothing, not even the look
+        }
+        self.has_worked = self.is_at_work;
+        let before = std::mem::replace(&mut self.cpu, self.clock.read());
+        self.cpu.saturating_sub(before)
+    }
+}
+
+/// What threads have to do with.
+pub(super) struct UserCode {
+    /// Does a job, attached to Python.
+    pub run: Box<dyn Fn(Python<'_>, Job) + Send + Sync>,
+    /// Does the event loop want to run?
+    pub loop_wants_lock: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// A thread, as long as it lives.
+struct Member<'a> {
+    threads: &'a Threads,
+    key: usize,
+}
+
+impl Drop for Member<'_> {
     fn drop(&mut self) {
+        let mut inside = self.threads.lock();
+        inside.clocks.remove(self.key);
         if thread::panicking() {
-            self.0.lock().threads -= 1;
+            // Not counted any more, so that another takes its place.
+            inside.threads -= 1;
+            inside.at_work -= 1;
         }
     }
 }
 
-/// Does a job, attached to Python. Set when the worker starts.
-pub(super) type Runner = dyn Fn(Python<'_>, Job) + Send + Sync;
-
 impl Threads {
     /// At most so many threads, of which so many can run Python at the same time.
     pub(super) fn new(most: usize, side_by_side: usize) -> Arc<Self> {
+        let most = most.max(1);
         let inside = Inside {
             queue: VecDeque::new(),
-            last_taken: Instant::now(),
+            sizing: Sizing::new(side_by_side, most),
             threads: 0,
-            idle: 0,
+            at_work: 0,
+            coming: 0,
+            called: 0,
+            ran_dry: true,
+            took_a_job: false,
+            event_loop: None,
+            clocks: Slab::new(),
+            last_look: Instant::now(),
             stopping: false,
-            run: None,
+            user_code: None,
         };
-        let most = most.max(1);
         Arc::new(Self {
             inside: Mutex::new(inside),
             work: Condvar::new(),
             most,
-            side_by_side: side_by_side.clamp(1, most),
+            side_by_side,
         })
     }
 
-    /// What jobs are done with.
-    pub(super) fn run_with(&self, run: Arc<Runner>) {
-        self.lock().run = Some(run);
+    /// Event loop: what jobs are done with. The loop runs on this thread.
+    pub(super) fn run_with(&self, user_code: UserCode) {
+        let clock = CpuClock::of_this_thread();
+        let mut inside = self.lock();
+        inside.event_loop = Some(Watched {
+            clock,
+            cpu: clock.read(),
+            has_worked: true,
+            is_at_work: true, // nobody knows when it is not
+        });
+        inside.user_code = Some(Arc::new(user_code));
     }
 
     /// May more work be taken in?
@@ -93,117 +165,190 @@ impl Threads {
         self.lock().queue.len() < MOST_JOBS
     }
 
-    /// I/O thread: queues `jobs`, and wakes or starts the threads that can do them side by side.
+    /// I/O thread: queues `jobs`, and wakes or starts the threads that may do them.
     pub(super) fn post(self: &Arc<Self>, jobs: &mut Vec<Job>) {
         let mut inside = self.lock();
-        if inside.queue.is_empty() {
-            inside.last_taken = Instant::now();
-        }
         inside.queue.extend(jobs.drain(..));
-        let wanted = inside.queue.len().min(self.side_by_side);
-        for _ in 0..wanted.min(inside.idle) {
-            self.work.notify_one();
-        }
-        let missing = wanted.saturating_sub(inside.idle);
-        for _ in 0..missing.min(self.side_by_side.saturating_sub(inside.threads)) {
-            self.start_thread(&mut inside);
-        }
+        self.call_to_work(&mut inside);
     }
 
-    /// I/O thread, while jobs wait: when some wait and no thread has taken one for a while,
-    /// all threads are blocked in handlers, so another one starts for each job that waits.
-    pub(super) fn grow_if_stuck(self: &Arc<Self>) {
-        let mut inside = self.lock();
-        if inside.queue.is_empty() || inside.last_taken.elapsed() < STUCK {
-            return;
-        }
-        if inside.idle > 0 {
-            self.work.notify_all();
-        }
-        let missing = inside.queue.len().saturating_sub(inside.idle);
-        for _ in 0..missing.min(self.most.saturating_sub(inside.threads)) {
-            self.start_thread(&mut inside);
-        }
-        inside.last_taken = Instant::now();
-    }
-
-    /// Do jobs wait?
+    /// I/O thread: do jobs wait, so that somebody has to look?
     pub(super) fn has_waiting(&self) -> bool {
         !self.lock().queue.is_empty()
+    }
+
+    /// I/O thread: looks begin, the first one after [`LOOK`].
+    pub(super) fn begin_to_look(&self) {
+        let mut inside = self.lock();
+        inside.sizing.rested();
+        inside.last_look = Instant::now();
+        let inside = &mut *inside;
+        let threads = inside.clocks.iter_mut().map(|(_, watched)| watched);
+        for watched in inside.event_loop.iter_mut().chain(threads) {
+            watched.spent();
+        }
+    }
+
+    /// I/O thread: allows more threads or fewer. False: there is no need to look again.
+    pub(super) fn look(self: &Arc<Self>) -> bool {
+        let mut inside = self.lock();
+        let inside = &mut *inside;
+        let now = Instant::now();
+        let loop_cpu = inside
+            .event_loop
+            .as_mut()
+            .map_or(Duration::ZERO, Watched::spent);
+        let at_work = inside.clocks.iter_mut().map(|(_, watched)| watched.spent());
+        let threads_cpu = at_work.sum();
+        let seen = Seen {
+            elapsed: now.duration_since(inside.last_look),
+            threads_cpu,
+            loop_cpu,
+            took_a_job: inside.took_a_job,
+            ran_dry: inside.ran_dry,
+            all_at_work: inside.coming == 0 && inside.at_work >= inside.sizing.allowed(),
+        };
+        inside.last_look = now;
+        inside.ran_dry = inside.queue.is_empty();
+        inside.took_a_job = false;
+        let allowed = inside.sizing.look(seen);
+        self.call_to_work(inside);
+        !inside.queue.is_empty() || allowed > self.side_by_side
     }
 
     /// Does a job wait, or is one being done?
     pub(super) fn are_busy(&self) -> bool {
         let inside = self.lock();
-        !inside.queue.is_empty() || inside.threads > inside.idle
+        !inside.queue.is_empty() || inside.at_work > 0
     }
 
     /// Ends the threads that have nothing to do; the others end with their job.
     pub(super) fn stop(&self) {
         let mut inside = self.lock();
         inside.stopping = true;
-        inside.run = None;
+        inside.user_code = None;
         self.work.notify_all();
     }
 
-    fn start_thread(self: &Arc<Self>, inside: &mut Inside) {
-        let Some(run) = inside.run.clone() else {
-            return;
+    /// Has as many threads come to work as are allowed and have something to do.
+    fn call_to_work(self: &Arc<Self>, inside: &mut Inside) {
+        // Those who come take a job each, if they come first.
+        let wanted = inside.queue.len().saturating_sub(inside.coming);
+        let allowed = inside.sizing.allowed().saturating_sub(inside.at_work);
+        for _ in 0..wanted.min(allowed) {
+            let resting = inside.threads - inside.at_work;
+            if resting > 0 {
+                inside.called += 1;
+                self.work.notify_one();
+            } else if inside.threads >= self.most || !self.start_thread(inside) {
+                return;
+            }
+            inside.at_work += 1;
+            inside.coming += 1;
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, inside: &mut Inside) -> bool {
+        let Some(user_code) = inside.user_code.clone() else {
+            return false;
         };
         let threads = Arc::clone(self);
         let name = format!("fanbus-handler-{}", inside.threads + 1);
         let started = thread::Builder::new()
             .name(name)
-            .spawn(move || threads.work(&*run));
-        match started {
-            Ok(_) => inside.threads += 1,
-            Err(error) => log::error!("cannot start a thread for handlers: {error}"),
+            .spawn(move || threads.live(&user_code));
+        if let Err(error) = started {
+            log::error!("cannot start a thread for handlers: {error}");
+            return false;
         }
+        inside.threads += 1;
+        true
     }
 
     /// A thread's life. It stays attached to Python as long as there is work.
-    fn work(&self, run: &Runner) {
-        let _counted = Counted(self);
+    fn live(&self, user_code: &UserCode) {
         // The interpreter may be ending: then there is nothing left to do.
         Python::try_attach(|py| {
+            let member = self.enter();
+            let mut comes = true;
             loop {
-                let job = self.take().or_else(|| py.detach(|| self.wait()));
-                match job {
-                    Some(job) => run(py, job),
-                    None => return,
+                if let Some(job) = self.take(&member, comes) {
+                    comes = false;
+                    (user_code.run)(py, job);
+                    self.give_way(py, user_code);
+                    continue;
                 }
+                if !py.detach(|| self.rest()) {
+                    return;
+                }
+                comes = true;
             }
         });
     }
 
-    fn take(&self) -> Option<Job> {
-        let mut inside = self.lock();
-        let job = inside.queue.pop_front()?;
-        inside.last_taken = Instant::now();
-        Some(job)
+    fn enter(&self) -> Member<'_> {
+        let clock = CpuClock::of_this_thread();
+        let key = self.lock().clocks.insert(Watched {
+            clock,
+            cpu: clock.read(),
+            has_worked: false,
+            is_at_work: false,
+        });
+        Member { threads: self, key }
     }
 
-    /// Waits for a job. None: this thread is to end.
-    fn wait(&self) -> Option<Job> {
+    /// The next job of a thread that is at work. None: it is not any more, and has to rest. `comes`: it has
+    /// just come, and has the lock.
+    fn take(&self, member: &Member<'_>, comes: bool) -> Option<Job> {
+        let mut inside = self.lock();
+        let inside = &mut *inside;
+        if comes {
+            inside.coming -= 1;
+        }
+        let is_allowed = inside.at_work <= inside.sizing.allowed() || inside.stopping;
+        let job = if is_allowed {
+            inside.queue.pop_front()
+        } else {
+            None
+        };
+        inside.ran_dry |= inside.queue.is_empty();
+        let watched = &mut inside.clocks[member.key];
+        watched.is_at_work = job.is_some();
+        watched.has_worked |= job.is_some();
+        inside.took_a_job |= job.is_some();
+        if job.is_none() {
+            inside.at_work -= 1;
+        }
+        job
+    }
+
+    /// Rests until there is work. False: this thread is to end.
+    fn rest(&self) -> bool {
         let mut inside = self.lock();
         loop {
-            if let Some(job) = inside.queue.pop_front() {
-                inside.last_taken = Instant::now();
-                return Some(job);
+            if inside.called > 0 {
+                inside.called -= 1;
+                return true;
             }
             if inside.stopping {
                 inside.threads -= 1;
-                return None;
+                return false;
             }
-            inside.idle += 1;
             let waited = self.work.wait_timeout(inside, IDLE);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             inside = guard;
-            inside.idle -= 1;
-            if timeout.timed_out() && inside.queue.is_empty() && inside.threads > 1 {
+            if timeout.timed_out() && inside.called == 0 && inside.threads > 1 {
                 inside.threads -= 1;
-                return None;
+                return false;
             }
+        }
+    }
+
+    /// Between two jobs: the event loop, which may have waited for the lock as long as the job took, would
+    /// else have to wait for the next one, too.
+    fn give_way(&self, py: Python<'_>, user_code: &UserCode) {
+        if self.side_by_side == 1 && (user_code.loop_wants_lock)() {
+            py.detach(|| thread::sleep(GIVE_WAY));
         }
     }
 

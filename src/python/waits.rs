@@ -2,8 +2,9 @@
 
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
-use super::awaitables::{Waiter, stop_plain};
+use super::awaitables::{Waiter, stop_plain, thrown, yielded};
 use super::websocket::WebSocket;
 
 /// Awaited, it gives the next message.
@@ -39,6 +40,19 @@ impl Receive {
             Err(error) => Err(error),
         }
     }
+
+    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<Waiter>> {
+        self.__next__(value.py())
+    }
+
+    #[pyo3(signature = (*error))]
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn throw(&self, error: &Bound<'_, PyTuple>) -> PyResult<Py<Waiter>> {
+        Err(thrown(error))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn close(&self) {}
 }
 
 /// Awaited, it waits until the client has caught up.
@@ -66,4 +80,17 @@ impl Room {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Waiter>>> {
         self.ws.get().wait_for_room(py)
     }
+
+    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<Waiter>> {
+        yielded(self.__next__(value.py()))
+    }
+
+    #[pyo3(signature = (*error))]
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn throw(&self, error: &Bound<'_, PyTuple>) -> PyResult<Py<Waiter>> {
+        Err(thrown(error))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method in Python")]
+    fn close(&self) {}
 }

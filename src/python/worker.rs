@@ -24,7 +24,7 @@ use super::outcome::{self, Host};
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
-use super::threads::Threads;
+use super::threads::{Threads, UserCode};
 use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
@@ -111,8 +111,9 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
         router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
-        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, write_timeout = 60.0,
-        tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None, root_path = "", json = None,
+        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, body_memory = 268_435_456,
+        write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
+        root_path = "", json = None,
     ))]
     fn new(
         py: Python<'_>,
@@ -128,6 +129,7 @@ impl Worker {
         head_timeout: f64,
         body_timeout: f64,
         body_rate: usize,
+        body_memory: usize,
         write_timeout: f64,
         tcp_keepalive: u32,
         limit_concurrency: Option<usize>,
@@ -144,6 +146,7 @@ impl Worker {
             head_timeout: seconds("head_timeout", head_timeout)?,
             body_timeout: seconds("body_timeout", body_timeout)?,
             body_bytes_per_second: body_rate.max(1),
+            body_memory_bytes: body_memory,
             write_timeout: seconds("write_timeout", write_timeout)?,
             keepalive: KeepAlive::after(tcp_keepalive),
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
@@ -207,9 +210,11 @@ impl Worker {
             after: self.after.clone_ref(py),
         };
         let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, events)?;
-        let runs = Arc::clone(&host);
-        self.threads
-            .run_with(Arc::new(move |py, job| runs.run(py, job)));
+        let (runs, waits) = (Arc::clone(&host), Arc::clone(&self.events));
+        self.threads.run_with(UserCode {
+            run: Box::new(move |py, job| runs.run(py, job)),
+            loop_wants_lock: Box::new(move || waits.signal().is_raised()),
+        });
         let events = Arc::clone(&self.events);
         let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from fanbus import Fanbus, WebSocket, WebSocketClosed
@@ -30,6 +31,38 @@ def has_lock() -> str:
 def thread() -> str:
     sum(range(20_000))
     return str(threading.get_ident())
+
+
+meeting = threading.Barrier(20)
+
+
+@app.get("/meet/{seconds:float}")
+def meet(seconds: float) -> str:
+    """Returns when as many as there are at the barrier are here at the same time."""
+    try:
+        meeting.wait(seconds)
+    except threading.BrokenBarrierError:
+        return "alone"
+    return "met"
+
+
+met = threading.Event()
+
+
+@app.get("/compute")
+async def compute() -> str:
+    """Keeps the event loop busy until a thread has met the others."""
+    deadline = time.monotonic() + 30
+    while not met.is_set() and time.monotonic() < deadline:
+        sum(range(1000))
+    return "computed"
+
+
+@app.get("/meet-beside")
+def meet_beside() -> str:
+    answer = meet(25)
+    met.set()
+    return answer
 
 
 @app.get("/publish/{who}/{count:int}")

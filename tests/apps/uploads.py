@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -124,12 +125,38 @@ async def held(request: Request) -> str:
 @app.post("/files", max_body_size=8_000_000)
 async def files(request: Request) -> str:
     form = await request.form()
-    return str(sum(upload.size for _, upload in form.files))
+    return str(sum(upload.size for _, upload in form.files.pairs()))
 
 
 @app.put("/large", max_body_size=2_000_000)
 async def large(request: Request) -> str:
     return str(len(await request.bytes()))
+
+
+@app.put("/digest", max_body_size=16 << 20)
+async def digest_of(request: Request) -> str:
+    return hashlib.sha256(await request.bytes()).hexdigest()
+
+
+gate = asyncio.Event()
+"""Open: bodies are read that were not read before."""
+
+
+@app.put("/waits", stream_body=True)
+async def read_when_the_gate_opens(request: Request) -> dict[str, Any]:
+    await gate.wait()
+    return await read_async(request)
+
+
+@app.get("/open")
+async def open_the_gate() -> str:
+    gate.set()
+    return "open"
+
+
+@app.get("/megabytes/{count:int}")
+async def megabytes(count: int) -> Response:
+    return Response(bytes(1_000_000) * count)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ mod codec;
 mod codec_model;
 mod extension;
 mod framing;
+mod guarantees;
 mod handshake;
 mod inflating;
 mod router;

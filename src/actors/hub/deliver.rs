@@ -17,15 +17,17 @@ const ARENAS_IN_A_ROW: usize = 4;
 /// Calls of `next` that may find nothing for us before the turn ends.
 const SKIPS_IN_A_ROW: usize = 64;
 
+/// So many records one session gets ahead of the others; when it is to be more, all get them.
+const MOST_AHEAD: u64 = 32;
 /// After so many sessions publishers see that the hub comes on, though its turn is not over.
 const BEAT_EVERY: usize = 64;
 
 impl Hub {
-    /// Delivers what the bus has brought. True when it may have more.
-    pub(super) fn deliver(&mut self) -> bool {
+    /// Delivers what the bus has before the offset `until`. True when there may be more of it.
+    pub(super) fn deliver(&mut self, until: u64) -> bool {
         for _ in 0..ARENAS_IN_A_ROW {
             let mut touched = std::mem::take(&mut self.touched);
-            let gathered = self.gather(&mut touched);
+            let gathered = self.gather(until, &mut touched);
             match touched.as_slice() {
                 [] => {}
                 [only] => self.deliver_topic(*only),
@@ -49,13 +51,18 @@ impl Hub {
         true
     }
 
-    /// Reads the bus into the turn's arena. `touched` gets the topics that records came for.
-    fn gather(&mut self, touched: &mut Vec<TopicId>) -> Gathered {
+    /// Reads the bus up to the offset `until` into the turn's arena. `touched` gets the topics that records
+    /// came for.
+    fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> Gathered {
         if let Some(tags) = self.topics.new_tags() {
             self.subscriber.set_tags(tags);
         }
         let mut skips = 0;
         while !self.turn.is_full() {
+            if self.subscriber.offset() >= until {
+                self.subscriber.rests();
+                return Gathered::All;
+            }
             let topics = &self.topics;
             match self
                 .subscriber
@@ -190,6 +197,67 @@ impl Hub {
         self.close_slow(slow);
     }
 
+    /// A session is about to be sent something, or to hear nothing more, by a handler that had published all
+    /// that the bus has before the offset `until`: so it gets that first, alone. For the others it stays one
+    /// write at the end of the turn.
+    pub(super) fn deliver_ahead(&mut self, session: SessionKey, until: u64) {
+        let Some(member) = self.registry.member(session) else {
+            return;
+        };
+        let topics = &mut self.topics;
+        let from = |id: &TopicId| topics.get(*id).subscribers.get(&session).copied();
+        let Some(since) = member.topics.iter().filter_map(from).min() else {
+            return;
+        };
+        let since = since.max(self.subscriber.offset());
+        if until <= since {
+            return;
+        }
+        if until - since > MOST_AHEAD {
+            while self.deliver(until) {}
+            return;
+        }
+        let ids = member.topics.clone();
+        let encoding = member.outlet.encoding();
+        let mut own = std::mem::take(&mut self.own);
+        own.clear();
+        for offset in since..until {
+            let read =
+                self.bus
+                    .read_at_with_topic(offset, &mut self.turn.arena, &mut self.topic_name);
+            let ReadAt::Record(head) = read else {
+                continue; // overwritten: the hub finds that too, and says so
+            };
+            let ours = head.producer == self.bus.member();
+            let left_out = if ours { head.origin } else { 0 };
+            let start = head.frame.start;
+            let index = self
+                .turn
+                .push(head.frame, head.topic_hash, offset, left_out);
+            let id = self.topics.find(head.topic_hash, &self.topic_name);
+            let id = id.filter(|id| ids.contains(id));
+            let from = id.and_then(|id| self.topics.get(id).subscribers.get(&session).copied());
+            if from.is_some_and(|from| self.turn.is_for(index, session.as_u64(), from)) {
+                own.push(index);
+            } else {
+                self.turn.pop(start);
+            }
+        }
+        for &id in &ids {
+            if let Some(from) = self.topics.get(id).subscribers.get_mut(&session) {
+                *from = until.max(*from);
+            }
+        }
+        let run = self.turn.run(&own, encoding, &mut self.own_scratch);
+        let outlet = self.registry.outlet(session);
+        let overflowed = outlet.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
+        self.own = own;
+        self.turn.clear();
+        if overflowed {
+            self.close_slow(vec![session]);
+        }
+    }
+
     /// Subscribes a session from offset `from` on. The interest that the caller has added is the
     /// subscription's from here on.
     pub(super) fn subscribe(&mut self, session: SessionKey, topic: Topic, from: u64) {
@@ -310,7 +378,7 @@ impl Hub {
 }
 
 enum Gathered {
-    /// The end of the bus was reached.
+    /// What was wanted has been read.
     All,
     /// The arena is full, or much was passed over: there may be more.
     Full,

@@ -120,6 +120,11 @@ pub enum Command {
         /// In a box, because it is rare, and large.
         rejection: Box<Rejection>,
     },
+    /// What follows was ordered after everything on the bus before that offset was published.
+    After {
+        /// The offset.
+        offset: u64,
+    },
     /// Send whole frames, which stand in the batch's `bytes`.
     Send {
         /// To whom.
@@ -174,6 +179,8 @@ pub enum Command {
 pub struct Commands {
     list: Vec<Command>,
     bytes: Vec<u8>,
+    /// The last [`Command::After`] that was ever among them.
+    after: u64,
 }
 
 /// What clients are told that user code has no time for.
@@ -186,6 +193,14 @@ impl Commands {
     /// Adds a command other than a send.
     pub fn push(&mut self, command: Command) {
         self.list.push(command);
+    }
+
+    /// What is added from here on comes behind everything on the bus before that offset.
+    pub fn follow(&mut self, offset: u64) {
+        if offset > self.after {
+            self.after = offset;
+            self.push(Command::After { offset });
+        }
     }
 
     /// Adds a send of a frame given in parts. A send to the same session as the one before joins
@@ -221,11 +236,14 @@ impl Hub {
     /// Carries out a batch in its order.
     pub(super) fn carry_out(&mut self, commands: &mut Commands) {
         let mut bytes = commands.bytes.as_slice();
+        let mut after = 0;
         for command in commands.list.drain(..) {
             match command {
+                Command::After { offset } => after = offset,
                 Command::Send { session, len } => {
                     let (frames, rest) = bytes.split_at(len);
                     bytes = rest;
+                    self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
                         outlet.send_messages(frames);
                     }
@@ -241,6 +259,7 @@ impl Hub {
                     reason,
                     forget,
                 } => {
+                    self.deliver_ahead(session, after);
                     self.close(session, code, &reason, forget);
                 }
                 Command::Subscribe {
@@ -248,7 +267,10 @@ impl Hub {
                     topic,
                     from,
                 } => self.subscribe(session, topic, from),
-                Command::Unsubscribe { session, topic } => self.unsubscribe(session, &topic),
+                Command::Unsubscribe { session, topic } => {
+                    self.deliver_ahead(session, after);
+                    self.unsubscribe(session, &topic);
+                }
                 Command::Resume { session } => self.registry.tell(session, Control::Resume),
                 Command::MailboxHasRoom => {}
                 Command::ShutDown { grace } => self.shut_down(grace),

@@ -80,6 +80,7 @@ pub struct Hub {
     /// Of one session that does not get what all get: its records, and their frames.
     own: Vec<Index>,
     own_scratch: Vec<u8>,
+    topic_name: String,
     /// Dropped with the hub, so that the worker learns of it.
     _lives: oneshot::Sender<Infallible>,
     /// Set while the worker ends: which sessions are closed when.
@@ -133,6 +134,7 @@ impl Hub {
             scratch: Vec::new(),
             own: Vec::new(),
             own_scratch: Vec::new(),
+            topic_name: String::new(),
             _lives: lives,
             parting: None,
         }
@@ -149,18 +151,8 @@ impl Hub {
             self.listen(listen);
         }
         self.orders.signal().register(task.waker());
-        let mut commands = std::mem::take(&mut self.commands);
-        let mut more = true;
-        for _ in 0..BATCHES_IN_A_ROW {
-            more = self.orders.take(&mut commands);
-            if !more {
-                break;
-            }
-            self.carry_out(&mut commands);
-        }
-        self.commands = commands;
         self.watch.poll_woken(task);
-        more |= self.deliver();
+        let more = self.carry_out_and_deliver();
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
         let held = self.pace.poll_must_wait(task);
@@ -181,6 +173,28 @@ impl Hub {
         if more {
             task.waker().wake_by_ref();
         }
+    }
+
+    /// What handlers ordered and what the bus brought, so that what one handler has sent and published reaches
+    /// a client in the order of the calls. True when there may be more.
+    fn carry_out_and_deliver(&mut self) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
+        let mut more = true;
+        for _ in 0..BATCHES_IN_A_ROW {
+            // In this order: what was sent before something that is on the bus by now is among the orders.
+            let end = self.subscriber.end();
+            let ordered = self.orders.take(&mut commands);
+            if ordered {
+                self.carry_out(&mut commands);
+            }
+            let rest = self.deliver(end);
+            more = rest || ordered;
+            if rest || !ordered {
+                break;
+            }
+        }
+        self.commands = commands;
+        more
     }
 
     /// One tick of the wheel: pings, silences, handshakes and farewells that are due.

@@ -22,32 +22,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::body::{Body, End};
 use super::head::head_of;
-use super::respond::respond;
+use super::respond::Sending;
 use crate::http::budget::Budget;
 use crate::http::farewell::LINGER;
 use crate::http::incoming::Payload;
+use crate::http::limits;
 use crate::http::proxies::Origin;
 use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
 use crate::http::service::{Worker, answer};
-
-/// Requests of one connection that are in work at a time, and streams that its client may have open.
-const MOST_STREAMS: usize = 100;
-
-/// The head of a request, in bytes, as HPACK counts them (431 above it).
-const MOST_HEAD_BYTES: u32 = 64 * 1024;
-
-/// What a client may send of one body before it is read.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// What a client may send of all its bodies before they are read.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// A response's bytes that wait for the client to open its window, for each stream.
-const MOST_WAITING_BYTES: usize = 64 * 1024;
-
-/// The memory for the bodies of one connection's requests, in bytes: a share of the worker's.
-const MOST_BODY_BYTES: usize = 32 << 20;
 
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
 pub(in crate::http) async fn serve<T>(worker: Rc<Worker>, stream: T, peer: Option<SocketAddr>)
@@ -58,11 +41,11 @@ where
     let mut shutdown = worker.shutdown.clone();
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(MOST_STREAMS as u32)
-        .max_header_list_size(MOST_HEAD_BYTES)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(MOST_WAITING_BYTES);
+        .max_concurrent_streams(limits::MAX_STREAMS as u32)
+        .max_header_list_size(limits::MAX_HEAD_BYTES as u32)
+        .initial_window_size(limits::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(limits::STREAM_SEND_BYTES);
     let Ok(Ok(mut connection)) = timeout(config.head_timeout, builder.handshake(stream)).await
     else {
         return;
@@ -72,7 +55,8 @@ where
             peer,
             secure: worker.secure,
         },
-        bodies: worker.bodies.share(MOST_BODY_BYTES),
+        bodies: worker.bodies.share(limits::CONNECTION_BODY_BYTES),
+        responses: worker.responses.share(limits::CONNECTION_RESPONSE_BYTES),
         worker,
     };
     let mut in_work = JoinSet::new();
@@ -81,7 +65,7 @@ where
     let mut flushed = false;
     let mut idle = pin!(sleep(config.keep_alive));
     loop {
-        let accepts = in_work.len() < MOST_STREAMS;
+        let accepts = in_work.len() < limits::MAX_STREAMS;
         let rests = in_work.is_empty();
         tokio::select! {
             biased;
@@ -126,6 +110,7 @@ struct Client {
     worker: Rc<Worker>,
     origin: Origin,
     bodies: Rc<Budget>,
+    responses: Rc<Budget>,
 }
 
 impl Client {
@@ -135,7 +120,10 @@ impl Client {
         request: http::Request<RecvStream>,
         mut responder: SendResponse<Bytes>,
     ) {
-        let patience = self.worker.config.write_timeout;
+        let sending = Sending {
+            patience: self.worker.config.write_timeout,
+            responses: self.responses,
+        };
         let (parts, stream) = request.into_parts();
         let (payload, end) = if stream.is_end_stream() {
             (Payload::Empty, None)
@@ -149,7 +137,7 @@ impl Client {
                 log::debug!("a request of {:?} is refused: {reason}", self.origin.peer);
                 let refusal = Response::sentence(StatusCode::BAD_REQUEST, reason);
                 drop(payload);
-                respond(&Method::GET, refusal, responder, patience).await;
+                sending.respond(&Method::GET, refusal, responder).await;
                 return read_rest(end).await;
             }
         };
@@ -166,7 +154,7 @@ impl Client {
             let waiting = end.as_deref().filter(|_| expects);
             continued(answer, waiting, &mut responder).await
         };
-        respond(&method, response, responder, patience).await;
+        sending.respond(&method, response, responder).await;
         read_rest(end).await;
     }
 }

@@ -1,7 +1,9 @@
 //! A response on a stream of `h2`, at the pace of its client.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,9 +15,12 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use tokio::time::timeout;
 
+use crate::http::budget::{Budget, Hold};
 use crate::http::content::Content;
 use crate::http::date;
+use crate::http::limits::STREAM_SEND_BYTES;
 use crate::http::response::WireResponse;
+use crate::http::spool::Spool;
 
 /// Bytes of a body that the client is asked for at a time: the most that a frame has by default.
 const CHUNK: usize = 16 * 1024;
@@ -29,87 +34,127 @@ const OF_HTTP1: [&str; 5] = [
     "upgrade",
 ];
 
-/// Sends a whole response to a request of this method. A client that takes nothing of it for `patience` gets
-/// no more.
-pub(super) async fn respond(
-    method: &Method,
-    mut response: WireResponse,
-    mut responder: SendResponse<Bytes>,
-    patience: Duration,
-) {
-    let content = Content::of(method, &mut response);
-    let length = match &content {
-        Content::Nothing(length) | Content::Pieces(_, length) => *length,
-        Content::Whole(bytes) => Some(bytes.len() as u64),
-        Content::File(file) => Some(file.left()),
-    };
-    let is_empty = match &content {
-        Content::Nothing(_) => true,
-        Content::Whole(bytes) => bytes.is_empty(),
-        Content::File(_) | Content::Pieces(..) => false,
-    };
-    let Some(head) = head_of(&response, length) else {
-        responder.send_reset(Reason::INTERNAL_ERROR);
-        return;
-    };
-    // A client that has gone does not miss the answer.
-    let Ok(mut stream) = responder.send_response(head, is_empty) else {
-        return;
-    };
-    let body = match content {
-        Content::Whole(bytes) if !is_empty => {
-            if let Err(reason) = send(&mut stream, bytes, patience).await {
-                stream.send_reset(reason);
-                return;
-            }
-            let _ = stream.send_data(Bytes::new(), true);
-            return;
-        }
-        Content::File(file) => BoxBody::new(file),
-        Content::Pieces(body, _) => body,
-        Content::Whole(_) | Content::Nothing(_) => return,
-    };
-    let mut body = pin!(body);
-    loop {
-        // A client that wants no more says so at any time, and must not be waited for until there is more.
-        let next = poll_fn(|task| match body.as_mut().poll_next(task) {
-            Poll::Pending => stream.poll_reset(task).map(|_| None),
-            Poll::Ready(next) => Poll::Ready(Some(next)),
-        });
-        let Some(next) = next.await else {
+/// How the responses of a connection are sent.
+pub(super) struct Sending {
+    /// A client that takes nothing of a response for so long gets no more of it.
+    pub patience: Duration,
+    /// The memory for whole responses that wait for the client.
+    pub responses: Rc<Budget>,
+}
+
+impl Sending {
+    /// Sends a whole response to a request of this method.
+    pub(super) async fn respond(
+        &self,
+        method: &Method,
+        mut response: WireResponse,
+        mut responder: SendResponse<Bytes>,
+    ) {
+        let content = Content::of(method, &mut response);
+        let length = match &content {
+            Content::Nothing(length) | Content::Pieces(_, length) => *length,
+            Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::File(file) => Some(file.left()),
+        };
+        let is_empty = match &content {
+            Content::Nothing(_) => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::File(_) | Content::Pieces(..) => false,
+        };
+        let Some(head) = head_of(&response, length) else {
+            responder.send_reset(Reason::INTERNAL_ERROR);
             return;
         };
-        let Some(chunk) = next else {
-            break;
+        // A client that has gone does not miss the answer.
+        let Ok(mut stream) = responder.send_response(head, is_empty) else {
+            return;
         };
-        let sent = match chunk {
-            Ok(chunk) => send(&mut stream, chunk, patience).await,
-            Err(_) => Err(Reason::INTERNAL_ERROR),
+        let sent = match content {
+            Content::File(file) => self.send_pieces(&mut stream, BoxBody::new(file)).await,
+            Content::Pieces(body, _) => self.send_pieces(&mut stream, body).await,
+            Content::Whole(bytes) if !is_empty => self.send_whole(&mut stream, bytes).await,
+            Content::Whole(_) | Content::Nothing(_) => return,
         };
         if let Err(reason) = sent {
             stream.send_reset(reason);
-            return;
+        } else {
+            let _ = stream.send_data(Bytes::new(), true);
         }
     }
-    let _ = stream.send_data(Bytes::new(), true);
-}
 
-/// Sends part of a body, as fast as the client wants it.
-async fn send(
-    stream: &mut SendStream<Bytes>,
-    mut chunk: Bytes,
-    patience: Duration,
-) -> Result<(), Reason> {
-    while !chunk.is_empty() {
-        stream.reserve_capacity(chunk.len().min(CHUNK));
-        let capacity = timeout(patience, poll_fn(|task| stream.poll_capacity(task)));
-        let Ok(Some(Ok(capacity))) = capacity.await else {
-            return Err(Reason::CANCEL);
-        };
-        let part = chunk.split_to(capacity.min(chunk.len()));
-        stream.send_data(part, false).map_err(|_| Reason::CANCEL)?;
+    /// Sends a body that is all there. What is large counts for the memory of its connection until the client has
+    /// taken it, or waits in a file.
+    async fn send_whole(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        mut bytes: Bytes,
+    ) -> Result<(), Reason> {
+        if bytes.len() <= STREAM_SEND_BYTES {
+            return self.send(stream, bytes).await;
+        }
+        let mut hold = Hold::new(&self.responses);
+        if !hold.try_grow(bytes.len()) {
+            return self.send_from_file(stream, bytes).await.map_err(|error| {
+                let folder = std::env::temp_dir();
+                log::error!("cannot keep a response in {}: {error}", folder.display());
+                Reason::INTERNAL_ERROR
+            })?;
+        }
+        // Of the end, `h2` may hold parts when this is over: they must not hold all the rest.
+        let end = bytes.split_off(bytes.len() - STREAM_SEND_BYTES);
+        let end = Bytes::copy_from_slice(&end);
+        self.send(stream, bytes).await?;
+        self.send(stream, end).await
     }
-    Ok(())
+
+    async fn send_from_file(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        bytes: Bytes,
+    ) -> io::Result<Result<(), Reason>> {
+        let mut spool = Spool::write(bytes).await?;
+        while let Some(piece) = spool.next().await? {
+            if let Err(reason) = self.send(stream, piece).await {
+                return Ok(Err(reason));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends a body as it is made.
+    async fn send_pieces(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        body: BoxBody,
+    ) -> Result<(), Reason> {
+        let mut body = pin!(body);
+        loop {
+            // A client that wants no more says so at any time, and must not be waited for until there is more.
+            let next = poll_fn(|task| match body.as_mut().poll_next(task) {
+                Poll::Pending => stream.poll_reset(task).map(|_| Err(Reason::CANCEL)),
+                Poll::Ready(next) => Poll::Ready(Ok(next)),
+            });
+            match next.await? {
+                Some(Ok(piece)) => self.send(stream, piece).await?,
+                Some(Err(_)) => return Err(Reason::INTERNAL_ERROR),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends part of a body, as fast as the client wants it.
+    async fn send(&self, stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), Reason> {
+        while !part.is_empty() {
+            stream.reserve_capacity(part.len().min(CHUNK));
+            let capacity = timeout(self.patience, poll_fn(|task| stream.poll_capacity(task)));
+            let Ok(Some(Ok(capacity))) = capacity.await else {
+                return Err(Reason::CANCEL);
+            };
+            let piece = part.split_to(capacity.min(part.len()));
+            stream.send_data(piece, false).map_err(|_| Reason::CANCEL)?;
+        }
+        Ok(())
+    }
 }
 
 /// None: a header that HTTP/2 cannot have.

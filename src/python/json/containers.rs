@@ -1,5 +1,5 @@
-//! What is in dicts and lists, without counting a reference to each key and value: most are written
-//! before anything can take them away.
+//! The keys, values and elements of dicts and lists, without a reference count for each: most are written
+//! before anything can free them.
 
 #![allow(unsafe_code)] // pyo3 counts a reference to each key and value.
 

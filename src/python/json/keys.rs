@@ -1,4 +1,4 @@
-//! The names of dicts that come again: in a list of rows, those of the first row are those of all others.
+//! The cache of dict keys that repeat: in a list of rows, all rows have the keys of the first.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -8,7 +8,7 @@ use super::text;
 
 const PLACES: usize = 64;
 
-/// What is kept of a name: a comma, the quoted name and a colon.
+/// Bytes of the longest entry: a comma, the quoted name and a colon.
 const MOST_BYTES: usize = 32;
 
 /// By the address of the object, which stays while it is here. A place that is taken stays taken.

@@ -1,6 +1,6 @@
-//! The table of types that JSON has no word for, and how their values are written.
+//! The table of types that JSON cannot hold, and how their values are written.
 //!
-//! `fanbus.models.way` decides it for a type; here it is remembered, so that a value costs no Python.
+//! `fanbus.models.way` decides it for a type. The answer is cached here, so that a value costs no Python.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,7 +52,7 @@ pub(super) struct Field {
     pub key: Box<[u8]>,
 }
 
-/// Types beyond this number are forgotten when they are gone, and not remembered while they are not.
+/// Types that are cached. Above it, those that no longer exist are removed, and no more are added.
 const MOST_TYPES: usize = 1024;
 
 struct Known {
@@ -87,7 +87,7 @@ pub(super) fn way(kind: &Bound<'_, PyType>) -> PyResult<Way> {
     Ok(way)
 }
 
-/// Returns what is forgotten instead.
+/// Returns the entries that were removed.
 fn remember(py: Python<'_>, address: usize, new: Known) -> Vec<Known> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();

@@ -1,5 +1,5 @@
-//! Models of pydantic and msgspec, which their own libraries write: one at a time, or a list of one kind
-//! in one call.
+//! The models of pydantic and msgspec, which their own libraries write: one at a time, or a list of one
+//! type in one call.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::out::Out;
 
-/// What writes the values of one type.
+/// The writer of the values of one type.
 pub(super) enum Models {
     /// A type of pydantic has its serializer itself. It may get another one, when it is rebuilt.
     Pydantic(Mutex<Option<Lists>>),
@@ -18,7 +18,7 @@ pub(super) enum Models {
     Msgspec(Py<PyAny>),
 }
 
-/// What writes lists of one type.
+/// The writer of lists of one type.
 pub(super) struct Lists {
     /// The serializer that the type had when this was made.
     of: Py<PyAny>,

@@ -141,6 +141,7 @@ fn sleeping_hub(bus: &Bus, topics: &[&str], is_over: &AtomicBool) {
 fn a_hub_that_sleeps_is_woken_for_what_it_does_not_want_before_it_is_overtaken() {
     let name = Name::new("patient-sleep");
     let (bus, reading) = (open(&name), open(&name));
+    reading.begin_pace(reading.end()); // before anything is published, and its thread comes to it
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let hub = scope.spawn(|| sleeping_hub(&reading, &["another topic"], &is_over));
@@ -249,6 +250,7 @@ pub(super) fn play(bus: &str) {
             bus.rouse();
         });
         bus.add_interest(hash());
+        bus.begin_pace(bus.end());
         say("ready");
         sleeping_hub(&bus, &[super::roles::TOPIC], &is_over);
     });

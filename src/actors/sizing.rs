@@ -1,0 +1,366 @@
+//! How many threads are allowed to run user code side by side: as few as keep Python's lock busy.
+//!
+//! A handler that waits (for a database, say) leaves the lock to others, and more threads bring more answers. A
+//! handler that computes keeps it; then more threads only make the event loop one of many that want it,
+//! each of which has it for 5 ms. From outside both look alike: jobs wait. What tells them apart is how much
+//! of the time the threads that have jobs, and the event loop, are on a CPU.
+//!
+//! The rule, its limits and what else was tried: `docs/architecture.md`.
+
+use std::time::Duration;
+
+/// The use of the lock is a mean over about this time.
+const MEMORY: Duration = Duration::from_millis(10);
+
+/// Below it the lock is idle for so long that more threads are worth it.
+const IDLE: f64 = 0.3;
+
+/// Above it fewer threads would do the same. With too few cores for all that runs, those who have the lock
+/// are on a CPU for no more than that.
+const BUSY: f64 = 0.6;
+
+/// More threads are to lead to about this use.
+const WANTED: f64 = 0.5;
+
+/// So long the lock has to be busy until a step down.
+const BUSY_FOR: Duration = Duration::from_millis(5);
+
+/// So long no job may have had to wait until a step down: what a burst needed is not there for the next one.
+const DRY_FOR: Duration = Duration::from_millis(20);
+
+/// After so long in which no thread has done anything there are more, however busy the event loop is: what
+/// they wait for may be the answer to a job that waits.
+const STALLED_FOR: Duration = Duration::from_millis(20);
+
+/// A thread that waits is on a CPU for less of its time.
+const ASLEEP: f64 = 0.05;
+
+/// What there was to see since the last look.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The time since then.
+    pub elapsed: Duration,
+    /// CPU time of the threads that had jobs.
+    pub threads_cpu: Duration,
+    /// CPU time of the event loop.
+    pub loop_cpu: Duration,
+    /// A thread took a job.
+    pub took_a_job: bool,
+    /// The queue was empty at some moment.
+    pub ran_dry: bool,
+    /// All threads that are allowed to are in a job: none is still on its way to one.
+    pub all_at_work: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Sizing {
+    /// At least so many: those that can run at the same time.
+    least: usize,
+    most: usize,
+    allowed: usize,
+    /// How much of the time those who can run at the same time are on a CPU, 0 to 1.
+    in_use: f64,
+    busy_for: Duration,
+    dry_for: Duration,
+    /// For so long no thread has done anything, nor come to another job.
+    stalled_for: Duration,
+}
+
+impl Sizing {
+    /// Threads of which `side_by_side` can run at the same time, 1 with Python's lock; at most `most`.
+    pub fn new(side_by_side: usize, most: usize) -> Self {
+        let most = most.max(1);
+        let least = side_by_side.clamp(1, most);
+        Self {
+            least,
+            most,
+            allowed: least,
+            in_use: 1.0,
+            busy_for: Duration::ZERO,
+            dry_for: Duration::ZERO,
+            stalled_for: Duration::ZERO,
+        }
+    }
+
+    /// So many threads may have jobs now.
+    pub fn allowed(&self) -> usize {
+        self.allowed
+    }
+
+    /// A look, about once in a millisecond while jobs wait. Returns how many threads are allowed from now on.
+    pub fn look(&mut self, seen: Seen) -> usize {
+        let Seen {
+            elapsed,
+            threads_cpu,
+            loop_cpu,
+            took_a_job,
+            ran_dry,
+            all_at_work,
+        } = seen;
+        if elapsed.is_zero() {
+            return self.allowed;
+        }
+        let cpu = threads_cpu + loop_cpu;
+        let now = cpu.as_secs_f64() / elapsed.as_secs_f64() / self.least as f64;
+        let weight = 1.0 - (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        self.in_use += (now.min(1.0) - self.in_use) * weight;
+        self.busy_for = counted(self.busy_for, elapsed, self.in_use > BUSY);
+        self.dry_for = counted(self.dry_for, elapsed, ran_dry);
+        let is_stalled = !took_a_job && threads_cpu < elapsed.mul_f64(ASLEEP);
+        self.stalled_for = counted(self.stalled_for, elapsed, is_stalled);
+        let may_grow = !ran_dry && all_at_work;
+        if may_grow && self.in_use < IDLE {
+            self.grow();
+        } else if may_grow && self.stalled_for >= STALLED_FOR {
+            self.stalled_for = Duration::ZERO;
+            self.allowed = (2 * self.allowed).min(self.most);
+        } else if self.busy_for >= BUSY_FOR || self.dry_for >= DRY_FOR {
+            self.shrink();
+        }
+        self.allowed
+    }
+
+    /// Nobody has looked for a while: no job waited, and no more threads were allowed than can run at the
+    /// same time.
+    pub fn rested(&mut self) {
+        self.in_use = 1.0;
+        self.busy_for = Duration::ZERO;
+        self.dry_for = Duration::ZERO;
+        self.stalled_for = Duration::ZERO;
+    }
+
+    fn grow(&mut self) {
+        let before = self.allowed;
+        let wanted = (before as f64 * WANTED / self.in_use.max(f64::EPSILON)).ceil();
+        // A use that is nearly 0 wants all there are, but it may be a moment's.
+        let wanted = wanted.min(2.0 * before as f64) as usize;
+        self.allowed = wanted.clamp(before + 1, 2 * before).min(self.most);
+        // Until the new ones have shown what they do, they are taken to do the same.
+        self.in_use *= self.allowed as f64 / before as f64;
+    }
+
+    fn shrink(&mut self) {
+        let fewer = (self.allowed / 8).max(1);
+        self.allowed = self.allowed.saturating_sub(fewer).max(self.least);
+        self.busy_for = Duration::ZERO;
+        self.dry_for = Duration::ZERO;
+    }
+}
+
+/// For how long it has been so by now.
+fn counted(so_far: Duration, elapsed: Duration, holds: bool) -> Duration {
+    if holds {
+        so_far + elapsed
+    } else {
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(1);
+
+    /// Jobs that wait and compute, for threads that share one lock, millisecond by millisecond.
+    struct Load {
+        /// How many jobs there are at any time, which follow each other.
+        clients: usize,
+        /// Of each millisecond that a job has, it wants to compute this share.
+        computes: f64,
+        /// What the event loop wants of each millisecond.
+        event_loop: f64,
+    }
+
+    impl Load {
+        const WAITING: Load = Load {
+            clients: 64,
+            computes: 0.01,
+            event_loop: 0.0,
+        };
+        const COMPUTING: Load = Load {
+            clients: 4,
+            computes: 1.0,
+            event_loop: 0.0,
+        };
+
+        fn seen(&self, allowed: usize) -> Seen {
+            let at_work = allowed.min(self.clients);
+            let threads = at_work as f64 * self.computes;
+            // Whoever wants more than there is gets its share.
+            let share = 1.0 / (threads + self.event_loop).max(1.0);
+            Seen {
+                elapsed: LOOK,
+                threads_cpu: LOOK.mul_f64(threads * share),
+                loop_cpu: LOOK.mul_f64(self.event_loop * share),
+                took_a_job: at_work > 0,
+                ran_dry: self.clients <= allowed,
+                all_at_work: at_work == allowed,
+            }
+        }
+
+        fn runs(&self, sizing: &mut Sizing, milliseconds: usize) -> Vec<usize> {
+            let look = |_| {
+                let seen = self.seen(sizing.allowed());
+                sizing.look(seen)
+            };
+            (0..milliseconds).map(look).collect()
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_get_as_many_threads_as_there_are_within_sixty_looks() {
+        let mut sizing = Sizing::new(1, 40);
+        let allowed = Load::WAITING.runs(&mut sizing, 60);
+        assert_eq!(allowed[59], 40, "{allowed:?}");
+        let doublings = allowed.windows(2).all(|pair| pair[1] <= 2 * pair[0]);
+        assert!(doublings, "{allowed:?}");
+    }
+
+    #[test]
+    fn jobs_that_compute_get_one_thread_however_many_wait() {
+        for clients in [4, 64] {
+            let load = Load {
+                clients,
+                ..Load::COMPUTING
+            };
+            let allowed = load.runs(&mut Sizing::new(1, 40), 1000);
+            assert!(allowed.iter().all(|&it| it == 1), "{allowed:?}");
+        }
+    }
+
+    #[test]
+    fn threads_that_waiting_jobs_had_are_gone_soon_when_jobs_compute() {
+        let mut sizing = Sizing::new(1, 40);
+        Load::WAITING.runs(&mut sizing, 100);
+        let load = Load {
+            clients: 64,
+            ..Load::COMPUTING
+        };
+        let allowed = load.runs(&mut sizing, 150);
+        assert_eq!(allowed[149], 1, "{allowed:?}");
+        assert!(
+            allowed.windows(2).all(|pair| pair[1] <= pair[0]),
+            "{allowed:?}"
+        );
+    }
+
+    #[test]
+    fn jobs_that_do_both_get_as_many_as_keep_the_lock_busy() {
+        let load = Load {
+            clients: 64,
+            computes: 0.1,
+            event_loop: 0.0,
+        };
+        let allowed = load.runs(&mut Sizing::new(1, 40), 300);
+        let settled = &allowed[200..];
+        assert!(settled.iter().all(|it| (3..=8).contains(it)), "{allowed:?}");
+    }
+
+    #[test]
+    fn a_busy_event_loop_counts() {
+        let load = Load {
+            event_loop: 0.95,
+            ..Load::WAITING
+        };
+        let allowed = load.runs(&mut Sizing::new(1, 40), 300);
+        assert!(allowed.iter().all(|&it| it == 1), "{allowed:?}");
+    }
+
+    #[test]
+    fn threads_that_do_nothing_at_all_are_not_the_last_ones_beside_a_busy_event_loop() {
+        let mut sizing = Sizing::new(1, 40);
+        let stalled = Seen {
+            elapsed: LOOK,
+            threads_cpu: Duration::ZERO,
+            loop_cpu: LOOK,
+            took_a_job: false,
+            ran_dry: false,
+            all_at_work: true,
+        };
+        let looks = (0..1000).take_while(|_| sizing.look(stalled) == 1).count();
+        assert!((19..=20).contains(&looks), "{looks}");
+        let working = Seen {
+            threads_cpu: LOOK / 2,
+            loop_cpu: LOOK / 2,
+            ..stalled
+        };
+        for _ in 0..100 {
+            sizing.look(working);
+        }
+        assert_eq!(sizing.allowed(), 1, "they compute, so they wait for nobody");
+    }
+
+    #[test]
+    fn a_queue_that_runs_dry_needs_no_more_threads_and_soon_fewer() {
+        let mut sizing = Sizing::new(1, 40);
+        let few = Load {
+            clients: 3,
+            ..Load::WAITING
+        };
+        let allowed = few.runs(&mut sizing, 300);
+        assert!(allowed.iter().all(|&it| it <= 3 * 2), "{allowed:?}");
+        Load::WAITING.runs(&mut sizing, 100);
+        assert_eq!(sizing.allowed(), 40);
+        let nobody = Load {
+            clients: 0,
+            computes: 0.0,
+            event_loop: 0.0,
+        };
+        let allowed = nobody.runs(&mut sizing, 800);
+        assert_eq!(allowed[799], 1, "{allowed:?}");
+    }
+
+    #[test]
+    fn nobody_is_added_while_others_are_still_on_their_way() {
+        let mut sizing = Sizing::new(1, 40);
+        for _ in 0..100 {
+            let seen = Seen {
+                all_at_work: false,
+                ..Load::WAITING.seen(1)
+            };
+            assert_eq!(sizing.look(seen), 1);
+        }
+    }
+
+    #[test]
+    fn without_the_lock_there_are_as_many_as_cores_and_their_use_is_shared() {
+        let mut sizing = Sizing::new(4, 40);
+        assert_eq!(sizing.allowed(), 4);
+        for _ in 0..100 {
+            // Two of four cores are in use: the handlers wait for half of their time.
+            let seen = Seen {
+                threads_cpu: 2 * LOOK,
+                ..Load::WAITING.seen(1)
+            };
+            assert_eq!(sizing.look(seen), 4);
+        }
+        for _ in 0..100 {
+            let seen = Seen {
+                threads_cpu: LOOK / 2,
+                ..Load::WAITING.seen(1)
+            };
+            sizing.look(seen);
+        }
+        assert_eq!(sizing.allowed(), 40);
+    }
+
+    #[test]
+    fn never_more_than_are_allowed_and_at_least_one() {
+        let mut sizing = Sizing::new(8, 2);
+        assert_eq!(sizing.allowed(), 2);
+        Load::WAITING.runs(&mut sizing, 100);
+        assert_eq!(sizing.allowed(), 2);
+        assert_eq!(Sizing::new(1, 0).allowed(), 1);
+    }
+
+    #[test]
+    fn after_a_rest_a_moment_of_waiting_proves_nothing() {
+        let mut sizing = Sizing::new(1, 40);
+        Load::WAITING.runs(&mut sizing, 3);
+        sizing.rested();
+        let allowed = Load::WAITING.runs(&mut sizing, 3);
+        assert_eq!(allowed, [1, 1, 1]);
+    }
+}

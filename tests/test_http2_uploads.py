@@ -1,0 +1,232 @@
+"""Many bodies at once: on one HTTP/2 connection, on many of HTTP/1, and above their memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import h2.events
+import h2.settings
+import pytest
+
+from certificates import Certificates
+from conftest import StartServer
+from http2client import Connection, Stream, exchange
+from rawsocket import RawSocket
+from running import Server, wait_for
+
+MIB = 1 << 20
+GIVES_BACK = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}
+"""The allocator returns large blocks at once: the size of a process says what it holds."""
+
+Send = Callable[[Connection], Stream]
+
+
+def field_of(server: Server, name: str) -> int:
+    """A field of the status of the only worker, in bytes."""
+    (pid,) = server.worker_pids()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+class Peak:
+    """How far the memory of the only worker rises from now on."""
+
+    def __init__(self, server: Server) -> None:
+        (pid,) = server.worker_pids()
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): VmHWM begins again
+        self.server = server
+        self.before = field_of(server, "VmRSS")
+
+    def rise(self) -> int:
+        return field_of(self.server, "VmHWM") - self.before
+
+
+def put_head(length: int) -> bytes:
+    """Of HTTP/1."""
+    request = f"PUT /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    return request.encode()
+
+
+def put(client: Connection, path: str, body: bytes, *, announced: bool = True) -> Stream:
+    headers = {"content-length": str(len(body))} if announced else {}
+    return Stream(client.request(path, method="PUT", headers=headers, end=False), memoryview(body))
+
+
+def multipart(client: Connection, size: int) -> Stream:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    body += bytes(size) + b"\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    stream = client.request("/files", method="POST", headers=headers, end=False)
+    return Stream(stream, memoryview(body))
+
+
+def send_some(client: Connection, stream: Stream, size: int) -> None:
+    """So much of its body, or as much as the windows allow."""
+    while room := min(client.h2.local_flow_control_window(stream.number), 1 << 14, size):
+        piece, stream.rest = stream.rest[:room], stream.rest[room:]
+        client.h2.send_data(stream.number, piece.tobytes())
+        size -= room
+    client.flush()
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "send"),
+    [
+        (100, MIB, lambda client: put(client, "/large", bytes(MIB))),
+        (100, MIB, lambda client: put(client, "/large", bytes(MIB), announced=False)),
+        (100, 500_000, lambda client: put(client, "/large", bytes(500_000))),
+        (40, 3_000_000, lambda client: multipart(client, 3_000_000)),
+    ],
+    ids=["1 MiB", "1 MiB, not announced", "500 KB", "forms of 3 MB"],
+)
+def test_many_uploads_on_one_connection_all_arrive_in_bounded_memory(
+    server: StartServer, certificates: Certificates, count: int, size: int, send: Send
+) -> None:
+    one = server("uploads", environment=certificates.environment())
+    with Connection(one, certificates) as client:
+        exchange(client, [send(client)])
+        peak = Peak(one)
+        streams = [send(client) for _ in range(count)]
+        exchange(client, streams)
+        assert {(stream.status, stream.body.decode()) for stream in streams} == {(200, str(size))}
+        assert peak.rise() <= 64 * MIB
+
+
+def test_streams_that_are_not_read_or_come_slowly_hold_up_no_other(
+    server: StartServer, certificates: Certificates
+) -> None:
+    one = server("uploads", environment=certificates.environment())
+    with Connection(one, certificates) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        # A part of one arrives. Many are not read, and the client fills their windows.
+        slow = put(client, "/digest", os.urandom(MIB))
+        unread = [put(client, "/waits", bytes(MIB)) for _ in range(40)]
+        digest = hashlib.sha256(slow.rest).hexdigest()
+        send_some(client, slow, 1 << 14)
+        for _ in range(8):
+            for stream in unread:
+                send_some(client, stream, MIB)
+            # Its response brings the windows that have opened meanwhile.
+            exchange(client, [Stream(client.request("/ended"), memoryview(b""))])
+        others = [put(client, "/digest", os.urandom(MIB)) for _ in range(20)]
+        digests = [hashlib.sha256(stream.rest).hexdigest() for stream in others]
+        exchange(client, others)
+        assert [stream.body.decode() for stream in others] == digests
+        assert not any(stream.is_over for stream in unread)
+        client.request("/open")
+        exchange(client, [slow, *unread])
+        assert slow.body.decode() == digest
+        assert {stream.status for stream in unread} == {200}
+
+
+def test_a_refusal_of_one_stream_leaves_the_others_alone(
+    server: StartServer, certificates: Certificates
+) -> None:
+    one = server("uploads", environment=certificates.environment())
+    with Connection(one, certificates) as client:
+        refused: list[Stream] = []
+        served: list[Stream] = []
+        for _ in range(15):
+            served.append(put(client, "/digest", bytes(MIB)))
+            refused.append(put(client, "/large", bytes(3_000_000)))
+            served.append(put(client, "/async", bytes(MIB)))
+            refused.append(put(client, "/large", bytes(3_000_000), announced=False))
+            refused.append(put(client, "/refused", bytes(MIB)))
+        exchange(client, served + refused)
+        assert {stream.status for stream in served} == {200}
+        assert [stream.status for stream in refused] == [413, 413, 401] * 15
+
+
+def test_bodies_beyond_their_memory_all_arrive_over_http2(
+    server: StartServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    environment = {**GIVES_BACK, "FANBUS_MAX_BODY_MEMORY": "4M", "TMPDIR": str(tmp_path)}
+    one = server("uploads", environment={**certificates.environment(), **environment})
+    with Connection(one, certificates) as client:
+        exchange(client, [put(client, "/digest", bytes(MIB))])
+        peak = Peak(one)
+        bodies = [os.urandom(1000) * 4000 for _ in range(40)]
+        streams = [put(client, "/digest", body) for body in bodies]
+        exchange(client, streams)
+        digests = [hashlib.sha256(body).hexdigest() for body in bodies]
+        assert [stream.body.decode() for stream in streams] == digests
+        assert peak.rise() <= 64 * MIB
+
+
+def test_bodies_of_many_connections_beyond_their_memory_all_arrive(
+    server: StartServer, tmp_path: Path
+) -> None:
+    """Nearly all of each is there, and the rest is late: far more than the memory for bodies."""
+    environment = {**GIVES_BACK, "FANBUS_MAX_BODY_MEMORY": "8M", "TMPDIR": str(tmp_path)}
+    one = server("uploads", environment=environment)
+    body = os.urandom(MIB) * 5
+    head = (
+        f"PUT /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
+    digest = hashlib.sha256(body).hexdigest().encode()
+    with ExitStack() as opened:
+        first = opened.enter_context(RawSocket(one.port))
+        first.write(head + body)
+        assert first.answer().body == digest
+        peak = Peak(one)
+        clients = [opened.enter_context(RawSocket(one.port)) for _ in range(60)]
+        for client in clients:
+            client.write(head + body[:-3])
+        # A body that comes in one piece is answered meanwhile.
+        first.write(head + body)
+        assert first.answer().body == digest
+        for client in clients:
+            client.write(body[-3:])
+        answers = [client.answer() for client in clients]
+        assert {(answer.status, answer.body) for answer in answers} == {(200, digest)}
+        assert peak.rise() <= 64 * MIB
+
+
+def test_a_disk_without_room_is_507_and_not_the_end(server: StartServer, tmp_path: Path) -> None:
+    environment = {"FANBUS_MAX_BODY_MEMORY": "1M", "TMPDIR": str(tmp_path / "missing")}
+    one = server("uploads", environment=environment)
+    body = os.urandom(MIB) * 2
+    head = (
+        f"PUT /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
+    with RawSocket(one.port) as client:
+        client.write(head + body)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.answer().status == 507
+    one.wait_for_log("cannot keep a request's body in")
+    with RawSocket(one.port) as client:
+        client.write(b"PUT /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
+        assert client.answer().status == 200
+
+
+def test_responses_that_wait_for_a_window_are_bounded_and_all_arrive(
+    server: StartServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    """A client that opens no window has 100 responses of 2 MB made."""
+    environment = {**certificates.environment(), **GIVES_BACK, "TMPDIR": str(tmp_path)}
+    one = server("uploads", environment=environment)
+    with Connection(one, certificates) as client:
+        exchange(client, [Stream(client.request("/megabytes/2"), memoryview(b""))])
+        before = field_of(one, "VmRSS")
+        streams = [Stream(client.request("/megabytes/2"), memoryview(b"")) for _ in range(100)]
+        client.flush()
+        missing = {stream.number: stream for stream in streams}
+        while missing:
+            for event in client.events():
+                if isinstance(event, h2.events.ResponseReceived):
+                    missing.pop(event.stream_id).status = 200
+                elif isinstance(event, h2.events.DataReceived):
+                    number = event.stream_id
+                    next(it for it in streams if it.number == number).body += event.data
+            client.flush()
+        wait_for(lambda: field_of(one, "VmRSS") - before <= 48 * MIB, "most of it is in files")
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 4 * MIB})
+        client.h2.increment_flow_control_window(1 << 30)
+        exchange(client, streams)
+        assert {(stream.status, len(stream.body)) for stream in streams} == {(200, 2_000_000)}
