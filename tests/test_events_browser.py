@@ -41,4 +41,4 @@ def test_a_page_in_a_browser_listens(server: StartServer) -> None:
                 page.stdin.write("\n")
                 page.stdin.flush()
     assert page.returncode == 0, told
-    assert told.count("ok   ") == 3, told
+    assert told.count("ok   ") == 4, told

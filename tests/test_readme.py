@@ -608,6 +608,15 @@ def a_body_is_read_piece_by_piece(block: Block, start: Start) -> None:
 # docs/howto/events.md
 
 
+@proves('docs/howto/events.md: app = Fanbus("tokens")')
+def a_generator_is_heard_to_its_end(block: Block, start: Start) -> None:
+    with start(block.text).http() as http:
+        lines = http.get("/count", headers={"Last-Event-ID": "7"}).text.splitlines()
+    assert "retry: 1000" in lines
+    assert [line for line in lines if line.startswith("id: ")] == ["id: 8", "id: 9", "id: 10"]
+    assert lines[-3:] == ["event: done", "data: that was all", ""]
+
+
 @proves('docs/howto/events.md: app = Fanbus("events")')
 def a_page_listens(block: Block, start: Start) -> None:
     with start(block.text).http() as http:

@@ -7,6 +7,8 @@ published message to the clients of every worker.
 from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
+from fanbus.event import Event
+from fanbus.eventing import Events
 from fanbus.events import EventStream
 from fanbus.exceptions import (
     BusError,
@@ -36,7 +38,9 @@ __all__ = [
     "Bus",
     "BusError",
     "Cookie",
+    "Event",
     "EventStream",
+    "Events",
     "Fanbus",
     "FanbusError",
     "Form",

@@ -20,6 +20,7 @@ __all__ = [
     "Router",
     "Session",
     "Sink",
+    "StreamEnd",
     "Subscription",
     "Tls",
     "Upload",
@@ -399,7 +400,13 @@ class Router:
         """One of `response_prefix`, `broadcast`. `admit` is asked once per connection, `hooks` are
         told of each session."""
     def add_folder(
-        self, paths: Sequence[str], root: str, *, cache_control: str | None, place: str
+        self,
+        paths: Sequence[str],
+        root: str,
+        *,
+        cache_control: str | None,
+        precompressed: bool,
+        place: str,
     ) -> None:
         """Serves a folder of files at two paths, the second with a parameter for the rest."""
     def path_parameters(self, path: str) -> dict[str, str]:
@@ -409,6 +416,14 @@ class Router:
     def url(self, path: str, values: dict[str, str]) -> str:
         """The path with its parameters filled in. ValueError if one is missing, or does not fit."""
     def __len__(self) -> int: ...
+
+@final
+class StreamEnd:
+    """Ends an event stream. Any thread."""
+
+    def __new__(cls) -> StreamEnd: ...
+    def set(self, last: bytes) -> None:
+        """Sends this as the last of the stream, and ends it. Only the first call counts."""
 
 @final
 class Sink:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fanbus._core import StreamEnd
+from fanbus.event import Event
 from fanbus.headers import header_lines
 
 __all__ = ["EventStream"]
@@ -34,6 +36,7 @@ class EventStream:
     """
 
     __slots__ = (
+        "_end",
         "headers",
         "last",
         "last_event_id",
@@ -89,6 +92,7 @@ class EventStream:
         own["x-accel-buffering"] = "no"
         given = header_lines(headers)
         names = {name.lower() for name, _ in given}
+        self._end = StreamEnd()
         self.topic = topic
         self.last = last
         self.last_event_id = last_event_id
@@ -97,6 +101,16 @@ class EventStream:
         self.max_queue_bytes = max_queue_bytes
         self.max_connections = max_connections
         self.headers = given + [pair for pair in own.items() if pair[0] not in names]
+
+    def close(self, last: Event | None = None) -> None:
+        """Ends the stream, from any thread, behind what has been delivered to it and the event
+        `last`. It does nothing for a stream that has ended. A message that is published at the
+        same time may not be delivered.
+
+        An `EventSource` opens a stream that has ended again, unless the page closes it: let it do
+        so at the last event.
+        """
+        self._end.set(b"" if last is None else last.encode())
 
     def __repr__(self) -> str:
         return f"<EventStream of {self.topic!r}>"

@@ -155,6 +155,7 @@ class FolderRoute(Route):
 
     root: str
     cache_control: str | None
+    precompressed: bool
     written_at: str
     kind = "http"
 
@@ -165,7 +166,11 @@ class FolderRoute(Route):
     def _register(self, router: _core.Router, where: str) -> Hooks | None:
         folder = self.path.removesuffix("{path:path}")
         router.add_folder(
-            [folder, self.path], self.root, cache_control=self.cache_control, place=where
+            [folder, self.path],
+            self.root,
+            cache_control=self.cache_control,
+            precompressed=self.precompressed,
+            place=where,
         )
         return None
 

@@ -334,6 +334,7 @@ class Decorators(ABC):
         folder: str | PathLike[str],
         *,
         max_age: int | None = None,
+        precompressed: bool = False,
         name: str = "static",
     ) -> None:
         """Serves the files of a folder below a path, in Rust, with ETag, Last-Modified, ranges and
@@ -341,12 +342,15 @@ class Decorators(ABC):
 
         `app.static("/static", "assets")` serves `assets/css/a.css` at `/static/css/a.css`. A
         relative folder is looked for beside the file that this is written in. A path that ends with
-        a slash serves the `index.html` there. Nothing outside of the folder is served, whatever the
-        path or a link in the folder says, and nothing whose name begins with a dot, but for
-        `.well-known`.
+        a slash serves the `index.html` there; the same path without it redirects to it. Nothing
+        outside of the folder is served, whatever the path or a link in the folder says, and nothing
+        whose name begins with a dot, but for `.well-known`.
 
-        `max_age`: seconds for which clients need not ask again; None: they decide. `url_for(name,
-        path="css/a.css")` makes the URL of a file.
+        `max_age`: seconds for which clients need not ask again; None: they decide.
+        `precompressed`: `a.css.br`, `a.css.zst` or `a.css.gz` beside `a.css` is sent to clients
+        that accept it, in this order, unless their `Accept-Encoding` prefers another. The build
+        that changes `a.css` must write them again. `url_for(name, path="css/a.css")` makes the URL
+        of a file.
 
         Raises RouteError if there is no such folder, or for a path that does not begin with a
         slash.
@@ -370,6 +374,7 @@ class Decorators(ABC):
                 name != "static",
                 str(root.absolute()),
                 None if max_age is None else f"public, max-age={max_age}",
+                precompressed,
                 written_at,
             )
         )

@@ -7,19 +7,17 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::str::FromStr;
 use std::task::{Context, Poll};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::encoding::Encoder;
 use actix_http::header::{self, ContentEncoding, HeaderValue};
 use actix_http::{Method, ResponseHead};
-use actix_web::http::header::{AcceptEncoding, Encoding, EntityTag, Header};
 use bytes::Bytes;
 
+use super::encoding;
 use super::request::WireRequest;
-use super::response::{WireBody, WireResponse};
-use super::sending::for_actix;
+use super::response::{Response, WireBody, WireResponse};
 
 /// Bodies below this hardly shrink, and fit a packet as they are.
 const SMALLEST: u64 = 1024;
@@ -34,15 +32,13 @@ const MOST_WITH_STREAMS: usize = MOST / 2;
 /// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
 const TURN_BYTES: usize = 64 << 10;
 
-/// What is spoken, the preferred one first: the quickest of those that shrink as well.
-const ENCODINGS: [Encoding; 4] = [
-    Encoding::zstd(),
-    Encoding::brotli(),
-    Encoding::gzip(),
-    Encoding::identity(),
+/// The preferred one first: zstd gives the fewest bytes for the time.
+const ENCODINGS: [ContentEncoding; 3] = [
+    ContentEncoding::Zstd,
+    ContentEncoding::Brotli,
+    ContentEncoding::Gzip,
 ];
 
-/// What others get differs: a cache must know.
 const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The compressors of one worker.
@@ -77,6 +73,18 @@ impl Compression {
         self.compress(response, request, MOST_WITH_STREAMS)
     }
 
+    /// Marks a response without the body, or with a part of it, as the whole one would be: 200 with so many
+    /// bytes, if that is known.
+    pub(super) fn mark<B>(response: &mut Response<B>, request: &WireRequest, bytes: Option<u64>) {
+        if bytes.is_some_and(|bytes| bytes < SMALLEST) || !may_be_compressed(response) {
+            return;
+        }
+        varies(response);
+        if chosen(request).is_some() {
+            weaken(response);
+        }
+    }
+
     fn compress(
         &self,
         mut response: WireResponse,
@@ -88,19 +96,9 @@ impl Compression {
         if !is_whole || !may_be_compressed(&response) {
             return response;
         }
-        let offer = for_actix(&request.method, &request.head, |name| {
-            *name == header::ACCEPT_ENCODING
-        });
-        let accepted = AcceptEncoding::parse(&offer).ok();
-        let chosen = accepted.and_then(|accepted| accepted.negotiate(ENCODINGS.iter()));
-        let known = match chosen {
-            Some(Encoding::Known(encoding)) if encoding != ContentEncoding::Identity => {
-                Place::take(&self.places, most).map(|place| (encoding, place))
-            }
-            _ => None,
-        };
-        response.append(header::VARY, VARIES);
-        let Some((encoding, place)) = known else {
+        varies(&mut response);
+        let chosen = chosen(request);
+        let Some((encoding, place)) = chosen.zip(Place::take(&self.places, most)) else {
             return response;
         };
         weaken(&mut response);
@@ -122,18 +120,38 @@ impl Compression {
     }
 }
 
+/// The encoding that a response to this request would have.
+fn chosen(request: &WireRequest) -> Option<ContentEncoding> {
+    let names = ENCODINGS.map(ContentEncoding::as_str);
+    let accepted = encoding::accepted(&request.head, &names);
+    let first = accepted.first()?;
+    ENCODINGS
+        .into_iter()
+        .find(|encoding| encoding.as_str() == *first)
+}
+
+/// What others get differs: a cache must know.
+fn varies<B>(response: &mut Response<B>) {
+    let mut lines = response
+        .headers
+        .iter()
+        .filter(|(name, _)| *name == header::VARY);
+    if !lines.any(|(_, value)| *value == VARIES) {
+        response.append(header::VARY, VARIES);
+    }
+}
+
 /// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
-fn weaken(response: &mut WireResponse) {
+fn weaken<B>(response: &mut Response<B>) {
     let tag = response.text(&header::ETAG);
-    let tag = tag.and_then(|tag| EntityTag::from_str(tag).ok());
-    let weak = tag.map(|tag| EntityTag::new_weak(tag.tag().to_owned()).to_string());
-    if let Some(Ok(weak)) = weak.map(HeaderValue::try_from) {
+    let weak = tag.map(|tag| HeaderValue::try_from(format!("W/{}", tag.trim_start_matches("W/"))));
+    if let Some(Ok(weak)) = weak {
         response.insert(header::ETAG, weak);
     }
 }
 
 /// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
-fn may_be_compressed(response: &WireResponse) -> bool {
+fn may_be_compressed<B>(response: &Response<B>) -> bool {
     let control = response.text(&header::CACHE_CONTROL);
     let asks_not_to = control.is_some_and(|it| it.contains("no-transform"));
     if asks_not_to || response.has(&header::CONTENT_ENCODING) {

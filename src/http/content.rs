@@ -13,6 +13,7 @@ use actix_http::header;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
+use super::file::FileBody;
 use super::response::{WireBody, WireResponse};
 
 /// See the module's documentation.
@@ -23,11 +24,24 @@ pub(super) enum Content {
     Nothing(Option<u64>),
     /// All of it is there.
     Whole(Bytes),
+    /// A part of a file.
+    File(FileBody),
     /// It comes piece by piece; how long it is may be known.
     Pieces(BoxBody, Option<u64>),
 }
 
 impl Content {
+    /// For a connection that cannot send files.
+    pub(super) fn without_files(self) -> Self {
+        match self {
+            Self::File(file) => {
+                let length = file.left();
+                Self::Pieces(BoxBody::new(file), Some(length))
+            }
+            content => content,
+        }
+    }
+
     /// Takes the body out of a response to this method.
     pub(super) fn of(method: &Method, response: &mut WireResponse) -> Self {
         let body = std::mem::replace(&mut response.body, WireBody::Nothing);
@@ -61,6 +75,7 @@ impl Content {
         match (body, length) {
             (WireBody::Bytes(bytes), _) => Self::Whole(bytes),
             (_, Some(0)) => Self::Whole(Bytes::new()),
+            (WireBody::File(file), _) => Self::File(file),
             (body, length) => {
                 let body = body.boxed();
                 match length {
@@ -155,6 +170,7 @@ mod tests {
         ) {
             Content::Nothing(length) => (false, length),
             Content::Whole(bytes) => (true, Some(bytes.len() as u64)),
+            Content::File(file) => (true, Some(file.left())),
             Content::Pieces(_, length) => (true, length),
         };
         for method in [Method::GET, Method::HEAD, Method::POST] {

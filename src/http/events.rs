@@ -4,15 +4,16 @@
 //! delivered from now on there is neither a hole nor anything twice; where there must be a hole, because
 //! the bus has forgotten, the client is told.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::HeaderName;
 use actix_web::http::StatusCode;
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -41,6 +42,33 @@ pub struct EventStream {
     /// Of these: the interval of pings, the bytes that may wait, and how many streams there may be. What
     /// a client takes is known to its connection, whose limit on that is any response's.
     pub limits: Limits,
+    /// Ends it.
+    pub end: Arc<StreamEnd>,
+}
+
+/// The end of an event stream, which user code sets from any thread.
+#[derive(Debug, Default)]
+pub struct StreamEnd {
+    /// The event that is sent last, if any: empty without one.
+    last: OnceLock<Bytes>,
+    waker: AtomicWaker,
+}
+
+impl StreamEnd {
+    /// Ends the stream behind what waits for its client, and this event. Only the first call counts.
+    pub fn set(&self, last: Bytes) {
+        if self.last.set(last).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    fn poll(&self, task: &mut Context<'_>) -> Poll<Bytes> {
+        // First the waker, then the look: an end that is set in between is seen, or wakes.
+        self.waker.register(task.waker());
+        self.last
+            .get()
+            .map_or(Poll::Pending, |last| Poll::Ready(last.clone()))
+    }
 }
 
 /// The share of a client's budget that a replay may take: the rest is for what comes meanwhile.
@@ -81,6 +109,7 @@ async fn open(
         last_event_id,
         retry_ms,
         limits,
+        end,
     } = stream;
     let bus = worker.bus.clone();
     let id = head.get(&LAST_EVENT_ID);
@@ -120,7 +149,11 @@ async fn open(
         answer,
     });
     match answered.await {
-        Ok(Ok(listening)) => Ok(Body(listening)),
+        Ok(Ok(listening)) => Ok(Body {
+            listening,
+            end,
+            is_over: false,
+        }),
         Ok(Err(reason)) => Err(Response::sentence(StatusCode::SERVICE_UNAVAILABLE, reason)),
         Err(_) => Err(too_busy()), // the hub has ended, and the worker with it
     }
@@ -149,12 +182,12 @@ fn replay(
 }
 
 /// The stream, as the connection asks for it.
-struct Body(Listening);
-
-impl fmt::Debug for Body {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Body").field(&self.0).finish()
-    }
+#[derive(Debug)]
+struct Body {
+    listening: Listening,
+    end: Arc<StreamEnd>,
+    /// The last event has been sent.
+    is_over: bool,
 }
 
 impl MessageBody for Body {
@@ -168,7 +201,15 @@ impl MessageBody for Body {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, io::Error>>> {
-        self.0.poll_next(task)
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(next) = self.listening.poll_next(task) {
+            return Poll::Ready(next);
+        }
+        let last = ready!(self.end.poll(task));
+        self.is_over = true;
+        Poll::Ready((!last.is_empty()).then_some(Ok(last)))
     }
 }
 

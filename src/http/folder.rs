@@ -7,18 +7,26 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use actix_files::NamedFile;
 use actix_http::header::{self, HeaderValue};
 use actix_web::http::StatusCode;
+#[cfg(target_os = "linux")]
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::task::spawn_blocking;
 
+use super::compression::Compression;
+use super::encoding;
+use super::file_response::{OpenFile, content_type};
 use super::path::Value;
 use super::request::WireRequest;
 use super::response::{Response, WireResponse};
-use super::sending;
 
 /// What is served for a path that ends with a slash.
 const INDEX: &str = "index.html";
+
+/// The encodings of files that were compressed beforehand, the smallest usual one first, and their endings.
+const ENCODINGS: [&str; 3] = ["br", "zstd", "gzip"];
+
+const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -27,6 +35,19 @@ pub struct Folder {
     pub root: PathBuf,
     /// `Cache-Control`, if it is wanted.
     pub cache_control: Option<HeaderValue>,
+    /// `a.css.br`, `a.css.zst` or `a.css.gz` is served in place of `a.css` to clients that take it.
+    pub precompressed: bool,
+}
+
+/// What stands at a path.
+#[derive(Debug)]
+enum Found {
+    /// A file, in this encoding.
+    File(OpenFile, Option<&'static str>),
+    /// A folder with an index, whose address ends with a slash.
+    Index,
+    /// Nothing that is served.
+    Nothing,
 }
 
 impl Folder {
@@ -35,6 +56,7 @@ impl Folder {
         &self,
         value: Option<&Value>,
         request: &WireRequest,
+        compression: Option<&Compression>,
     ) -> WireResponse {
         let asked = match value {
             Some(Value::Str(asked)) => asked.as_str(),
@@ -43,32 +65,74 @@ impl Folder {
         let Some(path) = visible(asked) else {
             return not_found(request);
         };
-        let root = self.root.clone();
-        let opened = spawn_blocking(move || open(&root, &path)).await;
-        match opened.map_err(io::Error::other).flatten() {
-            Ok(Some(file)) => {
-                let mut response = sending::named(file, None, request);
-                if let Some(value) = &self.cache_control {
-                    response.insert(header::CACHE_CONTROL, value.clone());
+        let kind = content_type(&path);
+        match self.find(path, request).await {
+            Ok(Found::File(file, encoding)) => {
+                let mut head = Response::empty(StatusCode::OK);
+                head.content_type = Some(kind);
+                if let Some(encoding) = encoding {
+                    head.append(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
                 }
-                response
+                if self.precompressed {
+                    head.append(header::VARY, VARIES);
+                }
+                if let Some(value) = &self.cache_control {
+                    head.append(header::CACHE_CONTROL, value.clone());
+                }
+                file.answer(head, request, compression).await
             }
-            Ok(None) => not_found(request),
+            Ok(Found::Index) => to_index(request),
+            Ok(Found::Nothing) => not_found(request),
             Err(error) => {
-                let is_absent = matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound
-                        | io::ErrorKind::NotADirectory
-                        | io::ErrorKind::InvalidInput
-                        | io::ErrorKind::InvalidFilename
-                        | io::ErrorKind::CrossesDevices // it would have left the folder
-                ) || error.raw_os_error() == Some(libc::ELOOP);
-                if !is_absent {
+                if !is_absence(&error) {
                     log::error!("{}: cannot open the file: {error}", request.head.path());
                 }
                 not_found(request)
             }
         }
+    }
+
+    /// At once if the kernel has the way to it in memory, else on a thread that may wait for a disk.
+    async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<Found> {
+        let encodings = if self.precompressed {
+            encoding::accepted(&request.head, &ENCODINGS)
+        } else {
+            Vec::new()
+        };
+        if let Ok(found) = find(&self.root, &path, &encodings, in_memory) {
+            return Ok(found);
+        }
+        let root = self.root.clone();
+        let found = spawn_blocking(move || find(&root, &path, &encodings, beneath)).await;
+        found.map_err(io::Error::other).flatten()
+    }
+}
+
+/// Whether an error says no more than that no such file is there.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::CrossesDevices // it would have left the folder
+    ) || error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// To the same path with a slash, which the links of an index are relative to. A relative reference is right
+/// behind every proxy, and leads to no other host.
+fn to_index(request: &WireRequest) -> WireResponse {
+    let path = request.head.path();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let query = &request.head.target()[path.len()..];
+    match HeaderValue::try_from(format!("./{name}/{query}")) {
+        Ok(location) => {
+            let sentence = format!("This is served at {path}/");
+            Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
+                .with_header(header::LOCATION, location)
+        }
+        Err(_) => not_found(request),
     }
 }
 
@@ -96,31 +160,73 @@ fn visible(asked: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The file, if it is one.
-fn open(root: &Path, path: &Path) -> io::Result<Option<NamedFile>> {
-    let file = beneath(root, path)?;
-    if !file.metadata()?.is_file() {
-        return Ok(None);
+/// A way to open what is at a path beneath a folder.
+type Open = fn(&Path, &Path) -> io::Result<File>;
+
+/// The file at this path, or the first of those beside it in these encodings.
+fn find(root: &Path, path: &Path, encodings: &[&'static str], open: Open) -> io::Result<Found> {
+    for encoding in encodings {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(ending(encoding));
+        match open(root, beside.as_ref()).and_then(OpenFile::new) {
+            Ok(Some(file)) => return Ok(Found::File(file, Some(encoding))),
+            Ok(None) => {}
+            Err(error) if is_absence(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
-    NamedFile::from_file(file, path).map(Some)
+    let file = open(root, path)?;
+    if file.metadata()?.is_dir() {
+        let index = open(root, &path.join(INDEX)).and_then(OpenFile::new)?;
+        return Ok(index.map_or(Found::Nothing, |_| Found::Index));
+    }
+    let file = OpenFile::new(file)?;
+    Ok(file.map_or(Found::Nothing, |file| Found::File(file, None)))
+}
+
+fn ending(encoding: &str) -> &'static str {
+    match encoding {
+        "br" => ".br",
+        "zstd" => ".zst",
+        _ => ".gz",
+    }
 }
 
 #[cfg(target_os = "linux")]
 fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     use nix::errno::Errno;
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-    let root_file = File::open(root)?;
-    // Without NONBLOCK, a pipe that lies there would hold up the thread.
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(&root_file, path, how) {
-        Ok(file) => Ok(file.into()),
+    match open_at(&File::open(root)?, path, ResolveFlag::empty()) {
         // A kernel before 5.6, or a sandbox that does not know the call.
         Err(Errno::ENOSYS | Errno::EPERM) => resolved(root, path),
-        Err(error) => Err(error.into()),
+        opened => Ok(opened?),
     }
+}
+
+/// As [`beneath`], but an error where it would have to wait for a disk.
+#[cfg(target_os = "linux")]
+fn in_memory(root: &Path, path: &Path) -> io::Result<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(CACHED);
+    let root: File = openat2(AT_FDCWD, root, how)?.into();
+    Ok(open_at(&root, path, CACHED)?)
+}
+
+#[cfg(target_os = "linux")]
+const CACHED: ResolveFlag = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+
+#[cfg(target_os = "linux")]
+fn open_at(root: &File, path: &Path, how: ResolveFlag) -> nix::Result<File> {
+    // Without NONBLOCK, a pipe that lies there would hold up the thread.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | how;
+    openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)).map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_memory(_: &Path, _: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::{self, HeaderName, HeaderValue};
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use super::events::EventStream;
+use super::file::FileBody;
 use super::flow::Flow;
 
 /// A whole response.
@@ -46,7 +46,9 @@ pub(super) enum WireBody {
     Bytes(Bytes),
     /// What user code makes while it is sent.
     Flow(Flow),
-    /// The content of a file, events, or what a compressor gives.
+    /// The content of a file.
+    File(FileBody),
+    /// Events, or what a compressor gives.
     Boxed(BoxBody),
 }
 
@@ -72,6 +74,7 @@ impl WireBody {
             Self::Nothing => BodySize::None,
             Self::Bytes(bytes) => BodySize::Sized(bytes.len() as u64),
             Self::Flow(_) => BodySize::Stream,
+            Self::File(file) => file.size(),
             Self::Boxed(body) => body.size(),
         }
     }
@@ -82,6 +85,7 @@ impl WireBody {
             Self::Nothing => BoxBody::new(()),
             Self::Bytes(bytes) => BoxBody::new(bytes),
             Self::Flow(flow) => BoxBody::new(flow),
+            Self::File(file) => BoxBody::new(file),
             Self::Boxed(body) => body,
         }
     }
@@ -103,18 +107,6 @@ impl Response {
             Body::File(_) | Body::Events(_) => WireBody::Nothing,
         };
         response.with_body(body)
-    }
-}
-
-impl WireResponse {
-    /// What actix-web has made.
-    pub(super) fn from_http(response: HttpResponse) -> Self {
-        let (response, body) = response.into_parts();
-        let mut sent = Response::empty(response.status()).with_body(WireBody::Boxed(body));
-        for (name, value) in response.headers() {
-            sent.append(name.clone(), value.clone());
-        }
-        sent
     }
 }
 

@@ -153,7 +153,9 @@ async fn reply(worker: &Worker, request: WireRequest, bodies: &Rc<Budget>) -> Wi
     let known = &worker.routes.http[route.endpoint.0 as usize];
     let compression = worker.compression.as_ref();
     if let Some(folder) = &known.folder {
-        let response = folder.answer(route.values.first(), &request).await;
+        let response = folder
+            .answer(route.values.first(), &request, compression)
+            .await;
         return match compression {
             Some(compression) => compression.whole(response, &request),
             None => response,

@@ -26,6 +26,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// The socket below.
     fn socket(&self) -> &TcpStream;
 
+    /// The socket, if what is written to it is what the client reads: the kernel can send files to it.
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
+
     /// A session's halves.
     fn split(self) -> (Self::Reader, Self::Writer);
 }
@@ -36,6 +41,10 @@ impl Transport for TcpStream {
 
     fn socket(&self) -> &TcpStream {
         self
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        cfg!(target_os = "linux").then_some(self)
     }
 
     fn split(self) -> (OwnedReadHalf, TcpWriter) {

@@ -244,7 +244,7 @@ pub(super) fn while_read(response: WireResponse, pump: Pump) -> WireResponse {
             let body = body.boxed();
             head.with_body(WireBody::Boxed(BoxBody::new(Both { pump, body })))
         }
-        WireBody::Nothing | WireBody::Bytes(_) => head.with_body(body),
+        WireBody::Nothing | WireBody::Bytes(_) | WireBody::File(_) => head.with_body(body),
     }
 }
 

@@ -74,6 +74,8 @@ mod _core {
     #[pymodule_export]
     use super::request::{Request, json_body, root_path};
     #[pymodule_export]
+    use super::response::StreamEnd;
+    #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]
     use super::stream::Sink;

@@ -1,5 +1,6 @@
 //! What a handler returned, as an HTTP response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -12,7 +13,7 @@ use super::errors::value_error;
 use super::json;
 use crate::actors::limits::Limits;
 use crate::actors::topic::Topic;
-use crate::http::events::EventStream;
+use crate::http::events::{self, EventStream};
 use crate::http::response::{Body, JSON, Response, TEXT};
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -156,6 +157,24 @@ fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.is_instance(&module.getattr("EventStream")?)
 }
 
+/// Ends an event stream. Any thread.
+#[pyclass(module = "fanbus._core", frozen)]
+#[derive(Default)]
+pub(super) struct StreamEnd(Arc<events::StreamEnd>);
+
+#[pymethods]
+impl StreamEnd {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends this as the last of the stream, and ends it. Only the first call counts.
+    fn set(&self, last: &[u8]) {
+        self.0.set(last.to_vec().into());
+    }
+}
+
 /// A `fanbus.EventStream`, which has checked its fields but for the topic.
 fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
     let topic: String = value.getattr("topic")?.extract()?;
@@ -176,6 +195,7 @@ fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
             max_connections: value.getattr("max_connections")?.extract()?,
             ..Limits::default()
         },
+        end: Arc::clone(&value.getattr("_end")?.cast::<StreamEnd>()?.get().0),
     };
     Ok(Body::Events(Box::new(stream)))
 }

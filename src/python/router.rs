@@ -249,13 +249,14 @@ impl Router {
     }
 
     /// Registers a folder of files: both paths, the second with a parameter for the rest.
-    #[pyo3(signature = (paths, root, *, cache_control, place))]
+    #[pyo3(signature = (paths, root, *, cache_control, precompressed, place))]
     fn add_folder(
         &self,
         py: Python<'_>,
         paths: [String; 2],
         root: PathBuf,
         cache_control: Option<&str>,
+        precompressed: bool,
         place: String,
     ) -> PyResult<()> {
         let cache_control = cache_control
@@ -265,6 +266,7 @@ impl Router {
         let folder = Arc::new(Folder {
             root,
             cache_control,
+            precompressed,
         });
         let inside = &mut *self.inside();
         for path in paths {

@@ -67,6 +67,19 @@ try {
   const first = (await page.evaluate(() => heard))[0];
   assert.equal(first.kind, "gap");
   console.log("ok   it is told of a gap");
+
+  await page.evaluate(() => source.close());
+  await page.evaluate(() => {
+    window.heard = [];
+    window.source = new EventSource("/tokens");
+    source.onmessage = ({ data }) => heard.push(data);
+    source.addEventListener("list", ({ data, lastEventId }) => heard.push(`${lastEventId} ${data}`));
+    // Without this it would be opened again.
+    source.addEventListener("done", () => { source.close(); heard.push("done"); });
+  });
+  await page.waitForFunction(() => heard.at(-1) === "done");
+  assert.deepEqual(await page.evaluate(() => heard), ["two\nlines", '{"number":0}', "7 [1]", "done"]);
+  console.log("ok   it hears the events of a generator to their end");
 } finally {
   await browser.close();
   process.stdin.destroy(); // or it would be waited for

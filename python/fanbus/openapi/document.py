@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fanbus._core import to_json
 from fanbus.annotations import resolved
+from fanbus.eventing import Events
 from fanbus.events import EventStream
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import location, signature
@@ -264,7 +265,7 @@ def _content(kind: Any, models: _Models) -> Iterator[tuple[str, dict[str, Any]]]
         yield "text/plain", {"type": "string"}
     elif isinstance(origin, type) and issubclass(origin, bytes):
         yield "application/octet-stream", {}
-    elif origin is EventStream:
+    elif origin in (EventStream, Events):
         yield "text/event-stream", {}
     elif has_model(kind) or (isinstance(origin, type) and issubclass(origin, (dict, list))):
         yield "application/json", _sent(kind, models)

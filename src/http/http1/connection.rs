@@ -6,6 +6,7 @@
 //! together.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use super::parse::{Framing, HeadError, RequestStart, parse};
 use crate::http::content::Content;
 use crate::http::deadlines::Deadline;
 use crate::http::farewell::LINGER;
+use crate::http::file::FileBody;
 use crate::http::head::Version;
 use crate::http::incoming::Payload;
 use crate::http::limits::{BODY_AHEAD_BYTES, MAX_LINGER_BYTES, READ_AHEAD_BYTES};
@@ -260,7 +262,12 @@ impl<T: Transport> Connection<T> {
         let flushed = self
             .output
             .poll_flush(&mut self.stream, task, || has_taken = true);
-        match flushed {
+        self.judge(&flushed, has_taken)
+    }
+
+    /// What comes of an attempt to write. `has_taken`: the kernel took some of it.
+    fn judge(&mut self, written: &Poll<io::Result<()>>, has_taken: bool) -> Poll<Result<(), Gone>> {
+        match written {
             Poll::Ready(Ok(())) => {
                 if std::mem::take(&mut self.is_blocked) {
                     self.deadline.clear();
@@ -523,13 +530,17 @@ impl<T: Transport> Connection<T> {
                 return After::Abort;
             }
         }
-        let content = Content::of(method, &mut response);
+        let mut content = Content::of(method, &mut response);
+        if self.stream.plain().is_none() {
+            content = content.without_files();
+        }
         let delimiter = match &content {
             Content::Nothing(None) => Delimiter::Nothing,
             Content::Nothing(Some(length)) | Content::Pieces(_, Some(length)) => {
                 Delimiter::Length(*length)
             }
             Content::Whole(bytes) => Delimiter::Length(bytes.len() as u64),
+            Content::File(file) => Delimiter::Length(file.left()),
             _ if version == Version::Http10 => Delimiter::Close,
             Content::Pieces(_, None) => Delimiter::Chunks,
         };
@@ -547,6 +558,12 @@ impl<T: Transport> Connection<T> {
         match content {
             Content::Nothing(_) => {}
             Content::Whole(bytes) => self.output.push(bytes),
+            Content::File(mut file) => {
+                let sent = poll_fn(|task| self.poll_file(&mut file, task));
+                if sent.await.is_err() {
+                    return After::Abort;
+                }
+            }
             Content::Pieces(body, _) => {
                 let in_chunks = delimiter == Delimiter::Chunks;
                 let mut pieces = Pieces {
@@ -570,6 +587,17 @@ impl<T: Transport> Connection<T> {
             Ok(()) => After::Close { lingers: false },
             Err(Gone) => After::Abort,
         }
+    }
+
+    /// Has the kernel send a file. Only for a plain connection.
+    fn poll_file(&mut self, file: &mut FileBody, task: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        ready!(self.poll_output(task))?;
+        let Some(socket) = self.stream.plain() else {
+            return Poll::Ready(Err(Gone));
+        };
+        let mut has_taken = false;
+        let sent = file.poll_send(socket, task, || has_taken = true);
+        self.judge(&sent, has_taken)
     }
 
     /// Writes a body as it is made.

@@ -54,11 +54,12 @@ impl Sending {
         let length = match &content {
             Content::Nothing(length) | Content::Pieces(_, length) => *length,
             Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::File(file) => Some(file.left()),
         };
         let is_empty = match &content {
             Content::Nothing(_) => true,
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Pieces(..) => false,
+            Content::File(_) | Content::Pieces(..) => false,
         };
         let Some(head) = head_of(&response, length) else {
             responder.send_reset(Reason::INTERNAL_ERROR);
@@ -69,6 +70,7 @@ impl Sending {
             return;
         };
         let sent = match content {
+            Content::File(file) => self.send_pieces(&mut stream, BoxBody::new(file)).await,
             Content::Pieces(body, _) => self.send_pieces(&mut stream, body).await,
             Content::Whole(bytes) if !is_empty => self.send_whole(&mut stream, bytes).await,
             Content::Whole(_) | Content::Nothing(_) => return,

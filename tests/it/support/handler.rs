@@ -164,6 +164,7 @@ impl Scripted {
     fn events(&self, topic: &str) -> Response {
         Response {
             body: ResponseBody::Events(Box::new(EventStream {
+                end: Arc::default(),
                 topic: Topic::new(topic).expect("a topic"),
                 last: None,
                 last_event_id: None,

@@ -1,0 +1,201 @@
+//! The response that a file is: its headers, and as much of it as the request asks for.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_http::Method;
+use actix_http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::StatusCode;
+use actix_web::http::header::HttpDate;
+
+use super::compression::Compression;
+use super::conditions::{self, Verdict};
+use super::file::{FileBody, SMALL_BYTES};
+use super::range::Wanted;
+use super::request::WireRequest;
+use super::response::{Response, WireBody, WireResponse};
+
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+
+/// A file that is open, and what is known of it.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    file: File,
+    length: u64,
+    changed: Option<SystemTime>,
+}
+
+impl OpenFile {
+    /// None: it is a folder, a pipe or the like.
+    pub(super) fn new(file: File) -> io::Result<Option<Self>> {
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file().then(|| Self {
+            length: metadata.len(),
+            changed: metadata.modified().ok(),
+            file,
+        }))
+    }
+
+    /// Made of the size and the time of the last change alone: copies of a file on two hosts have one tag.
+    fn tag(&self, encoding: Option<&str>) -> Option<HeaderValue> {
+        let age = self.changed?.duration_since(UNIX_EPOCH).ok()?;
+        let (dash, encoding) = encoding.map_or(("", ""), |encoding| ("-", encoding));
+        let (seconds, nanoseconds) = (age.as_secs(), age.subsec_nanos());
+        let tag = format!(
+            "\"{:x}-{seconds:x}-{nanoseconds:x}{dash}{encoding}\"",
+            self.length
+        );
+        HeaderValue::try_from(tag).ok()
+    }
+
+    /// Answers with it. `head` is what the response has besides: its headers stand in place of the file's.
+    pub(super) async fn answer(
+        self,
+        mut head: Response<()>,
+        request: &WireRequest,
+        compression: Option<&Compression>,
+    ) -> WireResponse {
+        let encoding = head.text(&header::CONTENT_ENCODING);
+        let tag = self.tag(encoding);
+        let is_whole = head.status == StatusCode::OK;
+        let may_be_part = is_whole && !head.has(&header::CONTENT_RANGE);
+        add(&mut head, header::ETAG, tag);
+        add(
+            &mut head,
+            header::LAST_MODIFIED,
+            self.changed.and_then(date),
+        );
+        add(
+            &mut head,
+            header::ACCEPT_RANGES,
+            may_be_part.then_some(BYTES),
+        );
+        head.remove(&header::CONTENT_LENGTH); // it is that of what is sent
+        if is_whole {
+            match conditions::verdict(&request.method, &request.head, &head) {
+                Verdict::Proceed => {}
+                Verdict::NotModified => {
+                    if compression.is_some() {
+                        Compression::mark(&mut head, request, Some(self.length));
+                    }
+                    return not_modified(head);
+                }
+                Verdict::Failed => {
+                    let sentence = "The file is not in the version that the request is for.";
+                    return Response::sentence(StatusCode::PRECONDITION_FAILED, sentence);
+                }
+            }
+        }
+        let range = request.head.get(&header::RANGE);
+        let range = range.filter(|_| {
+            may_be_part
+                && request.method == Method::GET // RFC 9110, section 14.2
+                && head.get(&header::ACCEPT_RANGES) == Some(&BYTES)
+                && conditions::allows_range(&request.head, &head)
+        });
+        let wanted = range.map_or(Wanted::Whole, |range| Wanted::of(range, self.length));
+        let (first, count) = match wanted {
+            Wanted::Whole => (0, self.length),
+            Wanted::Part { first, count } => {
+                if compression.is_some() {
+                    Compression::mark(&mut head, request, Some(self.length));
+                }
+                head.status = StatusCode::PARTIAL_CONTENT;
+                let last = first + count - 1;
+                let range = format!("bytes {first}-{last}/{}", self.length);
+                add(
+                    &mut head,
+                    header::CONTENT_RANGE,
+                    HeaderValue::try_from(range).ok(),
+                );
+                (first, count)
+            }
+            Wanted::Nothing => {
+                let sentence = format!("The file has {} bytes.", self.length);
+                let range = HeaderValue::try_from(format!("bytes */{}", self.length));
+                let mut response = Response::sentence(StatusCode::RANGE_NOT_SATISFIABLE, sentence);
+                add(&mut response, header::CONTENT_RANGE, range.ok());
+                return response;
+            }
+        };
+        let body = FileBody::new(self.file, first, count);
+        if request.method == Method::HEAD || count > SMALL_BYTES {
+            return head.with_body(WireBody::File(body));
+        }
+        match body.read().await {
+            Ok(bytes) if bytes.len() as u64 == count => head.with_body(WireBody::Bytes(bytes)),
+            read => {
+                let why = read.map_or_else(|error| error.to_string(), |_| "it has shrunk".into());
+                log::error!("{}: cannot read the file: {why}", request.head.path());
+                let sentence = "The file cannot be read.";
+                Response::sentence(StatusCode::INTERNAL_SERVER_ERROR, sentence)
+            }
+        }
+    }
+}
+
+/// 304, with the headers that the response would have, but for those of its body.
+pub(super) fn not_modified(mut head: Response<()>) -> WireResponse {
+    head.status = StatusCode::NOT_MODIFIED;
+    head.content_type = None;
+    head.remove(&header::CONTENT_ENCODING);
+    head.with_body(WireBody::Nothing)
+}
+
+/// Adds a header that the response does not have yet.
+fn add<B>(response: &mut Response<B>, name: HeaderName, value: Option<HeaderValue>) {
+    if let Some(value) = value
+        && !response.has(&name)
+    {
+        response.append(name, value);
+    }
+}
+
+/// A response has not been changed after it was sent (RFC 9110, section 8.8.2.1).
+fn date(changed: SystemTime) -> Option<HeaderValue> {
+    let date = HttpDate::from(changed.min(SystemTime::now()));
+    HeaderValue::try_from(date.to_string()).ok()
+}
+
+/// `Content-Type` by the ending of a name. Text is UTF-8 where the content cannot say otherwise.
+pub(super) fn content_type(path: &Path) -> HeaderValue {
+    let kind = mime_guess::from_path(path).first_raw();
+    HeaderValue::from_static(match kind.unwrap_or("application/octet-stream") {
+        "text/html" => "text/html; charset=utf-8",
+        "text/css" => "text/css; charset=utf-8",
+        "text/javascript" => "text/javascript; charset=utf-8",
+        "application/javascript" => "application/javascript; charset=utf-8",
+        "text/plain" => "text/plain; charset=utf-8",
+        "text/csv" => "text/csv; charset=utf-8",
+        "text/tab-separated-values" => "text/tab-separated-values; charset=utf-8",
+        kind => kind,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_a_file_have_one_tag_and_versions_have_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let second = std::time::Duration::from_secs(1);
+        let file = |name: &str, content: &str, changed| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).expect("a file");
+            let file = File::options().write(true).open(path).expect("it is there");
+            file.set_modified(changed).expect("a time");
+            OpenFile::new(file)
+                .expect("it has metadata")
+                .expect("it is a file")
+        };
+        let time = UNIX_EPOCH + 1_000_000_000 * second;
+        let tag = file("a", "abc", time).tag(None);
+        assert_eq!(tag, file("b", "xyz", time).tag(None));
+        assert_ne!(tag, file("c", "abcd", time).tag(None));
+        assert_ne!(tag, file("d", "abc", time + second).tag(None));
+        assert_ne!(tag, file("e", "abc", time).tag(Some("br")));
+    }
+}
