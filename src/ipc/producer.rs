@@ -20,9 +20,8 @@ pub(super) struct Producer {
     step: u64,
     /// See [`Producer::quarter_ring_back`].
     quarter_back: u64,
-    /// See [`Producer::must_be_read`]: what it found in the ring, and at which step of it.
+    /// See [`Producer::must_be_read`].
     eighth_back: u64,
-    eighth_back_of: u64,
 }
 
 /// What a publisher knows besides the record.
@@ -51,7 +50,6 @@ impl Producer {
             step: 0,
             quarter_back: 0,
             eighth_back: 0,
-            eighth_back_of: 0,
         }
     }
 
@@ -108,30 +106,35 @@ impl Producer {
         self.next = offset + 1;
         let step = ring.step(header.pos);
         if step != self.step {
-            self.step = step;
-            self.quarter_back = self.above(step, STEPS / 4);
+            self.pass_to(step);
         }
         self.marks[step as usize % STEPS] = self.next;
         Ok(offset)
     }
 
-    /// An offset above those of all records that begin `back` steps or more before `step`. All marks are
-    /// looked at: a large record spans many steps, of which only the first has its mark, and may have left
-    /// as many unused at the ring's end.
-    fn above(&self, step: u64, back: usize) -> u64 {
-        let marks =
-            (back..STEPS).map(|back| self.marks[step.wrapping_sub(back as u64) as usize % STEPS]);
-        marks.max().expect("it is more than none")
+    /// The last record begins in another step. A large record spans many steps, and may have left as many
+    /// unused at the ring's end: those have the mark of the last step before them in which a record begins, so
+    /// that marks grow from step to step.
+    fn pass_to(&mut self, step: u64) {
+        let last = self.marks[self.step as usize % STEPS];
+        let passed = step.wrapping_sub(self.step).min(STEPS as u64);
+        for back in 1..passed {
+            self.marks[step.wrapping_sub(back) as usize % STEPS] = last;
+        }
+        self.step = step;
+        self.quarter_back = self.above(STEPS / 4);
+        self.eighth_back = self.above(STEPS / 8);
+    }
+
+    /// An offset above those of all records that begin so many steps or more before the last one.
+    fn above(&self, back: usize) -> u64 {
+        self.marks[self.step.wrapping_sub(back as u64) as usize % STEPS]
     }
 
     /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has
     /// published. In the ring it moves on in steps, the first of which is free.
     #[inline]
-    pub(super) fn must_be_read(&mut self, log: Log<'_>) -> u64 {
-        if self.step != self.eighth_back_of {
-            self.eighth_back_of = self.step;
-            self.eighth_back = self.above(self.step, STEPS / 8);
-        }
+    pub(super) fn must_be_read(&self, log: Log<'_>) -> u64 {
         let end = self.next.max(log.tail());
         self.eighth_back.max(end.saturating_sub(log.capacity() / 8))
     }

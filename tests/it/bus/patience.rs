@@ -28,6 +28,15 @@ fn publish(bus: &Bus, message: &[u8]) -> Vec<LeftBehind> {
     published.expect("a sound bus").left_behind
 }
 
+/// Sets the flag when it is dropped, also by a test that fails: else its threads would go on for ever.
+struct AtEnd<'f>(&'f AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Reads all that is there, and fails if something was missed. Returns how many records that was.
 fn read_all(reader: &mut Subscriber, each: impl Fn(u64)) -> u64 {
     let (mut frames, mut records) = (Vec::new(), 0);
@@ -211,6 +220,7 @@ fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
     let is_over = AtomicBool::new(false);
     let message = vec![7; 100_000];
     thread::scope(|scope| {
+        let _at_end = AtEnd(&is_over);
         scope.spawn(|| {
             hub.begin_pace(start); // on a busy machine it is seen that this thread only gets no turn
             while !is_over.load(SeqCst) {
@@ -299,12 +309,23 @@ fn a_publisher_that_is_killed_while_it_waits_leaves_nothing_behind() {
     let name = Name::new("patient-killed");
     let hub = open(&name);
     let mut reader = hub.subscriber();
-    hub.keep_pace(reader.offset());
-    let mut publisher = Actor::start("patient publisher", &name);
-    assert_eq!(publisher.hear(), "ready");
-    let start = hub.end();
-    until("it waits", || hub.end() > start + 2);
-    publisher.kill();
+    let start = reader.offset();
+    hub.keep_pace(start);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _at_end = AtEnd(&is_over);
+        scope.spawn(|| {
+            hub.begin_pace(start);
+            while !is_over.load(SeqCst) {
+                hub.beat(); // else it would be waited for no longer than 100 ms
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut publisher = Actor::start("patient publisher", &name);
+        assert_eq!(publisher.hear(), "ready");
+        until("it waits", || hub.end() > start + 2);
+        publisher.kill();
+    });
     assert_eq!(hub.reap(), 1);
     let count = hub.end() - start;
     let read = read_all(&mut reader, |next| hub.keep_pace(next));
