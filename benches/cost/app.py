@@ -45,13 +45,14 @@ async def room(ws: WebSocket) -> None:
 def publish() -> None:
     """Nobody reads, and nobody is woken: this is the publisher's share."""
     with Bus.open(f"cost-{os.getpid()}") as bus:
-        bus.remove()  # only the name: it is gone with this process, however that ends
-        print("ready", flush=True)
-        for line in sys.stdin:
-            for _ in range(int(line)):
-                bus.publish("room", MESSAGE)
-            print("done", flush=True)
-        bus.remove()
+        try:
+            print("ready", flush=True)
+            for line in sys.stdin:
+                for _ in range(int(line)):
+                    bus.publish("room", MESSAGE)
+                print("done", flush=True)
+        finally:
+            bus.remove()
 
 
 if __name__ == "__main__":
