@@ -56,7 +56,7 @@ def test_fanbus_and_the_floor_are_measured_in_turn(tmp_path: Path) -> None:
     assert done.stdout.strip() == (tmp_path / "figures.md").read_text().strip()
     assert f"**{row}**" in done.stdout
     assert re.search(rf"^\| {row}, relay \| [\d.]+ \| .* to .* \| ", done.stdout, re.MULTILINE)
-    assert re.search(r"^8 runs, which take about \d+ minutes\.$", done.stderr, re.MULTILINE)
+    assert re.search(r"^10 runs, which take about \d+ minutes\.$", done.stderr, re.MULTILINE)
     assert re.search(rf"^\| {row}, relay \| CPU, µs \| 0.15 \| ", done.stdout, re.MULTILINE)
     picture = ElementTree.parse(tmp_path / "compare-broadcast.svg").getroot()
     assert picture.tag.endswith("svg")
