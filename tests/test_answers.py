@@ -190,6 +190,18 @@ def test_what_is_no_coroutine_is_awaited_all_the_same(server: Server, http: http
     assert http.get("/awaited").text == "awaited by nobody"
 
 
+def test_a_handler_that_waits_for_what_nobody_else_knows_is_not_collected(
+    server: Server, http: httpx.Client
+) -> None:
+    """asyncio holds its tasks weakly."""
+    with RawSocket(server.port) as raw:
+        raw.write(get("/lonely"))
+        wait_for(lambda: http.get("/lonely/count").text == "1" or None, "the handler waits")
+        for _ in range(3):
+            assert http.get("/lonely/count").text == "1"
+    assert "Task was destroyed" not in server.log()
+
+
 def test_the_task_of_a_handler_looks_like_one_of_its_coroutine(
     server: Server, http: httpx.Client
 ) -> None:

@@ -59,6 +59,15 @@ impl Answering {
         self.with_state(|state| state.ending.take())
     }
 
+    /// The task that runs it lives as long as the coroutine has not come to its end.
+    pub(super) fn hold(&self, task: &Bound<'_, PyAny>) {
+        self.with_state(|state| {
+            if let Some(handling) = state.ending.as_ref().and_then(Ending::handling) {
+                handling.hold(task.clone().unbind());
+            }
+        });
+    }
+
     /// The lock is not held while Python runs, nor while one of its objects is let go.
     fn with_state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))

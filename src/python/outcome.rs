@@ -92,6 +92,14 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    /// What counts the handler as one that runs.
+    pub(super) fn handling(&self) -> Option<&Handling> {
+        match self {
+            Self::Answer { handling, .. } | Self::Session { handling, .. } => Some(handling),
+            Self::Admission { handling, .. } => handling.as_ref(),
+        }
+    }
+
     /// For Python's garbage collector.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
@@ -167,13 +175,19 @@ impl Host {
                 Ok(task) => task,
                 Err(error) => return self.end_without_task(py, ending, error),
             };
+            if let Some(handling) = ending.handling() {
+                handling.hold(task.clone().unbind());
+            }
             let at_end = AtEnd::new(Arc::clone(self), ending);
             task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
             return Ok(Some(task));
         }
         let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
         match self.tasks.start(&answering) {
-            Ok(task) => Ok(Some(task)),
+            Ok(task) => {
+                answering.get().hold(&task);
+                Ok(Some(task))
+            }
             Err(error) => match answering.get().take_ending() {
                 Some(ending) => self.end_without_task(py, ending, error),
                 // Its first step was taken at once, and asyncio hands such an end on to who asked for it.

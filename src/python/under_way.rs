@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::prelude::*;
+
 use super::router::Endpoint;
 
 /// All of one worker.
@@ -21,6 +23,8 @@ struct Places {
 struct Begun {
     route: Arc<str>,
     at: Instant,
+    /// asyncio holds tasks weakly: one that waits for something that nobody else holds would be collected.
+    task: Option<Py<PyAny>>,
 }
 
 /// A handler that runs until this is dropped.
@@ -47,6 +51,7 @@ impl UnderWay {
         let begun = Begun {
             route: Arc::clone(&endpoint.route),
             at: Instant::now(),
+            task: None,
         };
         let mut places = self.places();
         let place = places.free.pop().unwrap_or(places.all.len());
@@ -83,6 +88,16 @@ impl UnderWay {
             oldest: at.elapsed(),
         };
         found.into_iter().map(of_route).collect()
+    }
+}
+
+impl Handling {
+    /// The task lives as long as the handler runs.
+    pub(super) fn hold(&self, task: Py<PyAny>) {
+        let mut places = self.all.places();
+        let begun = places.all[self.place].as_mut();
+        let _before = begun.and_then(|begun| begun.task.replace(task));
+        drop(places);
     }
 }
 

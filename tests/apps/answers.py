@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import sys
 import threading
@@ -31,6 +32,18 @@ async def lifespan(_: Fanbus) -> AsyncIterator[None]:
 
 
 app = Fanbus("answers", lifespan=lifespan)
+
+
+@app.get("/lonely")
+async def lonely_handler() -> None:
+    await asyncio.Event().wait()  # that nobody else knows
+
+
+@app.get("/lonely/count")
+async def lonely_count() -> str:
+    gc.collect()
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    return str(sum(getattr(each, "__name__", "") == "lonely_handler" for each in coroutines))
 
 
 def stand_at(gate: str) -> str:
