@@ -17,20 +17,31 @@ static ONCE: Once = Once::new();
 /// Who warns of what clients do: a log that they can fill is of no use.
 const OF_CLIENTS: &str = "h2::";
 
-/// The same, in a line of `actix-http` among others that the operator should see.
-const MALFORMED: &str = "stream error: request parse error";
+/// Whose lines below warnings are of use, to an application that logs those.
+const OURS: &str = "fanbus::";
 
 struct Lines(Mutex<Option<EventBox>>);
 
-/// From now on log lines go into `events`.
-pub(super) fn hand_over(events: EventBox) {
+/// From now on log lines go into `events`, as far as Python's logger `fanbus` wants them.
+pub(super) fn hand_over(py: Python<'_>, events: EventBox) -> PyResult<()> {
     *LINES.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    let logging = py.import("logging")?;
+    let debug = logging.getattr("DEBUG")?;
+    let wants_debug = logging
+        .call_method1("getLogger", ("fanbus",))?
+        .call_method1("isEnabledFor", (debug,))?
+        .extract::<bool>()?;
     ONCE.call_once(|| {
         // Somebody else's logger in this process stays.
         if log::set_logger(&LINES).is_ok() {
-            log::set_max_level(LevelFilter::Warn);
+            log::set_max_level(if wants_debug {
+                LevelFilter::Debug
+            } else {
+                LevelFilter::Warn
+            });
         }
     });
+    Ok(())
 }
 
 /// Event loop: gives a line to Python's logger `fanbus`.
@@ -38,7 +49,8 @@ pub(super) fn tell(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
     let method = match level {
         Level::Error => "error",
         Level::Warn => "warning",
-        Level::Info | Level::Debug | Level::Trace => "info",
+        Level::Info => "info",
+        Level::Debug | Level::Trace => "debug",
     };
     let logger = py
         .import("logging")?
@@ -48,7 +60,12 @@ pub(super) fn tell(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn && !metadata.target().starts_with(OF_CLIENTS)
+        let target = metadata.target();
+        match metadata.level() {
+            Level::Error | Level::Warn => !target.starts_with(OF_CLIENTS),
+            Level::Info | Level::Debug => target.starts_with(OURS),
+            Level::Trace => false,
+        }
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -64,9 +81,7 @@ impl Log for Lines {
         // A storm of lines must not fill the memory: what does not fit is not told.
         if events.has_room() {
             let (level, line) = (record.level(), record.args().to_string());
-            if !line.starts_with(MALFORMED) {
-                events.post(|batch| batch.list.push(Event::Log { level, line }));
-            }
+            events.post(|batch| batch.list.push(Event::Log { level, line }));
         }
     }
 

@@ -231,7 +231,7 @@ impl Worker {
             }
         };
         crash::abort_on_panic();
-        logs::hand_over(Arc::clone(&self.events));
+        logs::hand_over(py, Arc::clone(&self.events))?;
         thread::Builder::new()
             .name(crash::IO_THREAD.to_owned())
             .spawn(io)?;

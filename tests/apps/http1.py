@@ -1,0 +1,88 @@
+"""What HTTP/1 itself is tried with: bodies, streams, and responses that may not have content."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from fanbus import Fanbus, HTTPError, Request, Response
+
+app = Fanbus("http1")
+
+
+@app.get("/")
+def hello() -> str:
+    return "hello"
+
+
+@app.get("/later")
+async def later() -> str:
+    await asyncio.sleep(0.05)
+    return "later"
+
+
+@app.post("/length")
+async def length(request: Request) -> str:
+    return str(len(await request.bytes()))
+
+
+@app.get("/stream")
+async def stream() -> AsyncIterator[str]:
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield f"piece {number}\n"
+
+
+@app.get("/stream/sync")
+def stream_sync() -> Iterator[str]:
+    for number in range(3):
+        yield f"piece {number}\n"
+
+
+@app.get("/nothing/{status:int}/tuple")
+def as_tuple(status: int) -> tuple[dict[str, bool], int]:
+    return {"ok": True}, status
+
+
+@app.get("/nothing/{status:int}/async")
+async def as_response(status: int) -> Response:
+    return Response("text", status)
+
+
+@app.get("/nothing/{status:int}/generator")
+def as_generator(status: int) -> Response:
+    return Response(iter(["a", "b"]), status)
+
+
+@app.get("/nothing/{status:int}/file")
+def as_file(status: int) -> Response:
+    response = Response.file(Path(__file__))
+    response.status = status
+    return response
+
+
+@app.get("/nothing/{status:int}/error")
+def as_error(status: int) -> None:
+    raise HTTPError(418, str(status))
+
+
+@app.errorhandler(418)
+def teapot(error: HTTPError) -> Any:
+    return "a body", int(error.detail)
+
+
+@app.turbo_route("/nothing/{status:int}/turbo")
+def as_turbo(status: int) -> tuple[str, int]:
+    return "a body", status
+
+
+@app.get("/stated/{length:int}")
+def stated(length: int) -> Response:
+    return Response(iter(["12", "345"]), headers={"Content-Length": str(length)})
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ["PORT"]), workers=int(os.environ["WORKERS"]), log_level="debug")
