@@ -45,9 +45,6 @@ Instructions in user space, counted by callgrind; written by `make cost UPDATE=1
 may change by {tolerance:.0%}, or by {spreads} times its spread if that is more.
 docs/benchmarks.md says how it is counted.
 
-Callgrind counts each byte of a `rep stosb` as an instruction, which a CPU does in blocks. Some
-12,300 of a request's turn, in Rust or in Python, are of that kind: the HTTP decoder clears tables.
-
 {made}
 
 | path | instructions | spread |
