@@ -105,9 +105,11 @@ impl Sizing {
         let now = cpu.as_secs_f64() / elapsed.as_secs_f64() / self.least as f64;
         let weight = 1.0 - (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
         self.in_use += (now.min(1.0) - self.in_use) * weight;
-        self.busy_for = counted(self.busy_for, elapsed, self.in_use > BUSY);
-        self.dry_for = counted(self.dry_for, elapsed, ran_dry);
         let is_stalled = !took_a_job && threads_cpu < elapsed.mul_f64(ASLEEP);
+        // Threads that do nothing are not those that keep the lock busy: fewer would change nothing.
+        let is_busy = self.in_use > BUSY && !is_stalled;
+        self.busy_for = counted(self.busy_for, elapsed, is_busy);
+        self.dry_for = counted(self.dry_for, elapsed, ran_dry);
         self.stalled_for = counted(self.stalled_for, elapsed, is_stalled);
         let may_grow = !ran_dry && all_at_work;
         if may_grow && self.in_use < IDLE {
@@ -216,6 +218,22 @@ mod tests {
         assert_eq!(allowed[59], 40, "{allowed:?}");
         let doublings = allowed.windows(2).all(|pair| pair[1] <= 2 * pair[0]);
         assert!(doublings, "{allowed:?}");
+    }
+
+    #[test]
+    fn threads_that_wait_for_each_other_become_more_beside_an_event_loop_that_computes() {
+        let stalled = Seen {
+            elapsed: LOOK,
+            threads_cpu: Duration::ZERO,
+            loop_cpu: LOOK,
+            took_a_job: false,
+            ran_dry: false,
+            all_at_work: true,
+        };
+        let mut sizing = Sizing::new(1, 40);
+        let allowed: Vec<_> = (0..130).map(|_| sizing.look(stalled)).collect();
+        assert_eq!(allowed[129], 40, "{allowed:?}");
+        assert!(allowed.is_sorted(), "{allowed:?}");
     }
 
     #[test]
