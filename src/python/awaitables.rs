@@ -87,7 +87,9 @@ pub(super) fn thrown(error: &Bound<'_, PyTuple>) -> PyErr {
         (None, _) => PyTypeError::new_err("throw takes an exception."),
     };
     if let Some(Ok(traceback)) = given(2).map(Bound::cast_into::<PyTraceback>) {
-        made.set_traceback(error.py(), Some(traceback));
+        // Not by `PyErr::set_traceback`, which the pyo3 of free-threaded builds does not have. An exception that
+        // takes no traceback is raised without it.
+        let _ = made.value(error.py()).setattr("__traceback__", traceback);
     }
     made
 }
