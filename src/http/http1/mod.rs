@@ -7,8 +7,10 @@ mod body;
 pub mod chunked;
 mod connection;
 mod encode;
+mod exchange;
 mod output;
 pub mod parse;
+mod respond;
 
 pub(super) use body::Stream;
 #[cfg(test)]

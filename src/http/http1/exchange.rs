@@ -1,0 +1,228 @@
+//! A request under way: it is handed to the service, and its body is read when that asks for it.
+//!
+//! While nothing is asked for, a little is read ahead of the request, so that a client that has gone is noticed.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_http::StatusCode;
+use tokio::time::timeout;
+
+use super::body::{self, Feed, ReadOutcome};
+use super::connection::{After, Connection, Gone};
+use super::encode;
+use super::parse::RequestStart;
+use super::respond::Request;
+use crate::http::farewell::LINGER;
+use crate::http::incoming::Payload;
+use crate::http::limits::{BODY_AHEAD_BYTES, READ_AHEAD_BYTES};
+use crate::http::request::WireRequest;
+use crate::http::response::WireResponse;
+use crate::http::service::answer;
+use crate::http::transport::Transport;
+
+/// What becomes of a body that has not been read to its end when the response is there.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Rest {
+    /// There is nothing left of it.
+    Nothing,
+    /// It is read and thrown away, for it is small.
+    Skip,
+    /// The connection ends: to read it would take longer than to connect again.
+    Close,
+}
+
+impl<T: Transport> Connection<T> {
+    /// Has one request answered, and writes the response.
+    pub(super) async fn exchange(&mut self, start: RequestStart) -> After {
+        let RequestStart {
+            method,
+            mut head,
+            framing,
+            keep_alive,
+            mut expects_continue,
+            ..
+        } = start;
+        self.has_asked = true;
+        if !self.is_blocked {
+            self.deadline.clear();
+        }
+        self.worker.config.place(&mut head);
+        let version = head.version;
+        let (feed, payload) = match body::pair(framing) {
+            Some((feed, stream)) => (Some(feed), Payload::Http1(stream)),
+            None => (None, Payload::Empty),
+        };
+        let response = {
+            let request = WireRequest {
+                method: method.clone(),
+                head: Arc::new(head),
+                payload,
+            };
+            let worker = Rc::clone(&self.worker);
+            let bodies = Rc::clone(&worker.bodies);
+            let mut answer = pin!(answer(worker, request, bodies));
+            let feed = feed.as_ref();
+            let expects = &mut expects_continue;
+            poll_fn(|task| self.poll_answer(answer.as_mut(), feed, expects, task)).await
+        };
+        let Ok(response) = response else {
+            return After::Abort;
+        };
+        // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
+        // A client whose body did not come in time would not be in time with the rest of it.
+        let may_skip = !expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
+        let rest = self.rest_of(feed.as_ref(), may_skip);
+        let closes = !keep_alive
+            || rest == Rest::Close
+            || self.worker.shutdown.is_triggered()
+            || encode::asks_to_close(&response);
+        let request = Request {
+            method: &method,
+            version,
+            closes,
+            feed: feed.as_ref().filter(|feed| feed.is_held()),
+        };
+        let after = self.respond(request, response).await;
+        match (after, rest, feed) {
+            (After::Keep, Rest::Skip, Some(feed)) => self.skip(&feed).await,
+            (After::Close { .. }, rest, _) => After::Close {
+                lingers: rest != Rest::Nothing || !self.input.is_empty(),
+            },
+            (after, ..) => after,
+        }
+    }
+
+    /// Drives what the answer waits for: its request's body, if it wants that.
+    fn poll_answer(
+        &mut self,
+        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        feed: Option<&Feed>,
+        expects_continue: &mut bool,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<WireResponse, Gone>> {
+        loop {
+            if let Poll::Ready(response) = answer.as_mut().poll(task) {
+                return Poll::Ready(Ok(response));
+            }
+            let has_more = match feed {
+                Some(feed) if feed.wants_more() => {
+                    // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
+                    if std::mem::take(expects_continue) && self.input.is_empty() {
+                        encode::write_continue(self.output.tail());
+                    }
+                    self.poll_body(feed, task)?
+                }
+                Some(feed) if !feed.is_over() => false,
+                _ => {
+                    self.poll_ahead(task)?;
+                    false
+                }
+            };
+            if !has_more {
+                break;
+            }
+        }
+        match self.poll_output(task) {
+            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Gets more of a body. False: nothing for now.
+    pub(super) fn poll_body(&mut self, feed: &Feed, task: &mut Context<'_>) -> Result<bool, Gone> {
+        if !self.input.is_empty() {
+            let used = feed.use_input(&mut self.input);
+            if used || !self.input.is_empty() {
+                return Ok(used);
+            }
+        }
+        if self.is_half_closed {
+            feed.fail();
+            return Ok(true);
+        }
+        let scratch = &mut *self.worker.scratch.borrow_mut();
+        match feed.poll_read(&mut self.stream, scratch, &mut self.input, task) {
+            Poll::Ready(Ok(ReadOutcome::Progress)) => Ok(true),
+            Poll::Ready(Ok(ReadOutcome::Closed)) => {
+                self.is_half_closed = true;
+                Ok(true)
+            }
+            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Reads a little of what follows the request, so that the client's end is noticed.
+    pub(super) fn poll_ahead(&mut self, task: &mut Context<'_>) -> Result<(), Gone> {
+        while !self.is_half_closed && self.input.len() < READ_AHEAD_BYTES {
+            let scratch = &mut *self.worker.scratch.borrow_mut();
+            let room = READ_AHEAD_BYTES - self.input.len();
+            match body::poll_read(&mut self.stream, &mut scratch[..room], task) {
+                Poll::Ready(Ok(0)) => self.is_half_closed = true,
+                Poll::Ready(Ok(count)) => self.input.extend_from_slice(&scratch[..count]),
+                Poll::Ready(Err(_)) => return Err(Gone),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What to do with the part of a body that nobody has read.
+    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> Rest {
+        let Some(feed) = feed else {
+            return Rest::Nothing;
+        };
+        // The handler reads on while its response is sent: whether it reads to the end is not known yet.
+        if feed.is_held() && !feed.is_over() {
+            return Rest::Close;
+        }
+        let skipped = feed.skip(&self.input);
+        let _ = self.input.split_to(skipped);
+        if feed.is_broken() {
+            return Rest::Close;
+        }
+        if feed.is_over() {
+            return Rest::Nothing;
+        }
+        let is_small = feed
+            .left()
+            .is_some_and(|left| left <= BODY_AHEAD_BYTES as u64);
+        if is_small && may_skip && !self.is_half_closed {
+            Rest::Skip
+        } else {
+            Rest::Close
+        }
+    }
+
+    /// Reads the rest of a body that nobody wants.
+    async fn skip(&mut self, feed: &Feed) -> After {
+        let skipped = poll_fn(|task| {
+            loop {
+                if feed.is_over() {
+                    return Poll::Ready(Ok(()));
+                }
+                match self.poll_output(task) {
+                    Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+                let scratch = &mut *self.worker.scratch.borrow_mut();
+                match ready!(body::poll_read(&mut self.stream, scratch, task)) {
+                    Ok(count @ 1..) => {
+                        let used = feed.skip(&scratch[..count]);
+                        self.input.extend_from_slice(&scratch[used..count]);
+                    }
+                    _ => return Poll::Ready(Err(Gone)),
+                }
+            }
+        });
+        match timeout(LINGER, skipped).await {
+            Ok(Ok(())) => After::Keep,
+            Ok(Err(Gone)) => After::Abort,
+            Err(_) => After::Close { lingers: false },
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A response on its way: its head, and its content as it is made.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_http::Method;
+use actix_http::body::{BoxBody, MessageBody};
+use bytes::Bytes;
+
+use super::body::Feed;
+use super::connection::{After, Connection, Gone};
+use super::encode::{self, Delimiter};
+use crate::http::content::Content;
+use crate::http::file::FileBody;
+use crate::http::head::Version;
+use crate::http::response::WireResponse;
+use crate::http::transport::Transport;
+
+/// Room for the head of an ordinary response, and a small body.
+const HEAD_ROOM: usize = 512;
+
+/// What a response depends on.
+pub(super) struct Request<'r> {
+    pub(super) method: &'r Method,
+    pub(super) version: Version,
+    /// The connection ends with the response.
+    pub(super) closes: bool,
+    /// The rest of the body, if the handler still reads it.
+    pub(super) feed: Option<&'r Feed>,
+}
+
+/// A body on its way.
+struct Pieces<'f> {
+    body: BoxBody,
+    /// The body of the request, which is still read.
+    feed: Option<&'f Feed>,
+    in_chunks: bool,
+    /// How often the client is probed when it has shut down its sending side.
+    probes: u8,
+}
+
+/// A client that has shut down its sending side may still read, or have gone altogether. So while the next chunk
+/// is not there yet, a zero is sent, which its size will begin with. A client that has gone answers the first one
+/// with a reset, so that the second one fails.
+const PROBES: u8 = 2;
+
+/// The time between two probes: much longer than a packet and its answer take.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<T: Transport> Connection<T> {
+    /// Writes a response.
+    pub(super) async fn respond(
+        &mut self,
+        request: Request<'_>,
+        mut response: WireResponse,
+    ) -> After {
+        let Request {
+            method,
+            version,
+            closes,
+            feed,
+        } = request;
+        // What waits of earlier responses is bounded.
+        while self.output.is_full() {
+            if poll_fn(|task| self.poll_output(task)).await.is_err() {
+                return After::Abort;
+            }
+        }
+        let mut content = Content::of(method, &mut response);
+        if self.stream.plain().is_none() {
+            content = content.without_files();
+        }
+        let delimiter = match &content {
+            Content::Nothing(None) => Delimiter::Nothing,
+            Content::Nothing(Some(length)) | Content::Pieces(_, Some(length)) => {
+                Delimiter::Length(*length)
+            }
+            Content::Whole(bytes) => Delimiter::Length(bytes.len() as u64),
+            Content::File(file) => Delimiter::Length(file.left()),
+            _ if version == Version::Http10 => Delimiter::Close,
+            Content::Pieces(_, None) => Delimiter::Chunks,
+        };
+        let closes = closes || delimiter == Delimiter::Close;
+        let connection = match version {
+            _ if closes => encode::Connection::Closes,
+            Version::Http10 => encode::Connection::KeptAlive,
+            _ => encode::Connection::Kept,
+        };
+        let out = self.output.tail();
+        if out.capacity() == 0 {
+            out.reserve(HEAD_ROOM);
+        }
+        encode::write_head(out, &response, delimiter, connection);
+        match content {
+            Content::Nothing(_) => {}
+            Content::Whole(bytes) => self.output.push(bytes),
+            Content::File(mut file) => {
+                let sent = poll_fn(|task| self.poll_file(&mut file, task));
+                if sent.await.is_err() {
+                    return After::Abort;
+                }
+            }
+            Content::Pieces(body, _) => {
+                let in_chunks = delimiter == Delimiter::Chunks;
+                let mut pieces = Pieces {
+                    body,
+                    in_chunks,
+                    probes: if in_chunks { PROBES } else { 0 },
+                    feed,
+                };
+                if poll_fn(|task| self.poll_pieces(&mut pieces, task))
+                    .await
+                    .is_err()
+                {
+                    return After::Abort;
+                }
+            }
+        }
+        if !closes {
+            return After::Keep;
+        }
+        match poll_fn(|task| self.poll_output(task)).await {
+            Ok(()) => After::Close { lingers: false },
+            Err(Gone) => After::Abort,
+        }
+    }
+
+    /// Has the kernel send a file. Only for a plain connection.
+    fn poll_file(&mut self, file: &mut FileBody, task: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        ready!(self.poll_output(task))?;
+        let Some(socket) = self.stream.plain() else {
+            return Poll::Ready(Err(Gone));
+        };
+        let mut has_taken = false;
+        let sent = file.poll_send(socket, task, || has_taken = true);
+        self.judge(&sent, has_taken)
+    }
+
+    /// Writes a body as it is made.
+    fn poll_pieces(
+        &mut self,
+        pieces: &mut Pieces<'_>,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<(), Gone>> {
+        loop {
+            if self.output.is_full() {
+                ready!(self.poll_output(task))?;
+            }
+            match Pin::new(&mut pieces.body).poll_next(task) {
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                Poll::Ready(Some(Ok(piece))) => self.push_piece(piece, pieces.in_chunks),
+                // Without its end the client sees that this is not all.
+                Poll::Ready(Some(Err(_))) => {
+                    let _ = self.poll_output(task);
+                    return Poll::Ready(Err(Gone));
+                }
+                Poll::Ready(None) => {
+                    if pieces.in_chunks {
+                        self.output.tail().extend_from_slice(b"0\r\n\r\n");
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    if let Poll::Ready(Err(gone)) = self.poll_output(task) {
+                        return Poll::Ready(Err(gone));
+                    }
+                    let was_open = !self.is_half_closed;
+                    match pieces.feed {
+                        Some(feed) if feed.wants_more() => {
+                            if self.poll_body(feed, task)? {
+                                continue;
+                            }
+                        }
+                        Some(feed) if !feed.is_over() => {}
+                        _ => self.poll_ahead(task)?,
+                    }
+                    let is_due = was_open || self.deadline.is_over();
+                    if !self.is_half_closed || self.is_blocked || pieces.probes == 0 || !is_due {
+                        return Poll::Pending;
+                    }
+                    pieces.probes -= 1;
+                    self.deadline.set(PROBE_INTERVAL);
+                    self.output.tail().push(b'0');
+                }
+            }
+        }
+    }
+
+    fn push_piece(&mut self, piece: Bytes, in_chunks: bool) {
+        if in_chunks {
+            encode::write_chunk_size(self.output.tail(), piece.len());
+        }
+        self.output.push(piece);
+        if in_chunks {
+            self.output.tail().extend_from_slice(b"\r\n");
+        }
+    }
+}
