@@ -124,7 +124,8 @@ def test_a_websocket_answers_names_of_other_frameworks(logged: pytest.LogCapture
                 if name == "send":
                     assert ws.recv() == "hello"
     told = text_of(logged)
-    assert "'WebSocket' object has no attribute 'send_text'. In Fanbus `ws.send(text)`" in told
+    assert "in Fanbus `ws.send(text)` sends a str as text." in told
+    assert "WebSocket' object has no attribute 'send_text'" in told
     assert "has no attribute 'nothing' " in f"{told} "
 
 

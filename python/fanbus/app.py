@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
@@ -21,7 +21,7 @@ from fanbus.around import Around, missed, surrounded
 from fanbus.codec import checked
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.handlers import Handler, location
-from fanbus.hints import app_attribute, started_by_tests
+from fanbus.hints import add_to_application, started_by_tests
 from fanbus.history import History, Kept
 from fanbus.openapi.settings import OpenAPI
 from fanbus.routes import Kind, Names, Route, Served
@@ -427,14 +427,11 @@ class Fanbus(Decorators):
             self._hooks.append(registered)
         self._declared[route.kind] += 1
 
-    if not TYPE_CHECKING:  # or every name would be one of its attributes
-
-        def __getattr__(self, name: str) -> NoReturn:
-            """Raises AttributeError, with what there is instead of a name of another framework."""
-            raise AttributeError(app_attribute(name), name=name, obj=self)
-
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
+
+
+add_to_application(Fanbus)
 
 
 def _texts(option: str, given: str | Iterable[str]) -> list[str]:

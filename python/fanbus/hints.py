@@ -7,9 +7,11 @@ import linecache
 import re
 import sys
 from types import CoroutineType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["about", "app_attribute", "forgotten_await", "started_by_tests", "websocket_attribute"]
+from fanbus import _core
+
+__all__ = ["about", "add_to_application", "forgotten_await", "started_by_tests"]
 
 _WEBSOCKET = {
     "send_text": "`ws.send(text)` sends a str as text",
@@ -49,19 +51,28 @@ _APP = {
 _NOT_AWAITED = re.compile(r"\bawait\s+[\w.\[\]()\"']*?\b(publish|subscribe|unsubscribe|history)\(")
 
 
-def websocket_attribute(name: str) -> str:
-    """The text of the AttributeError of a WebSocket."""
-    return _missing("WebSocket", name, _WEBSOCKET)
+class _Missing:
+    """An attribute that raises AttributeError, with what there is instead.
+
+    A `__getattr__` of the class would make each of its other attributes slower to look up, since
+    CPython remembers lookups only for classes without one.
+    """
+
+    def __init__(self, name: str, instead: str) -> None:
+        self._name = name
+        self._instead = instead
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        message = f"{owner.__name__!r} object has no attribute {self._name!r}"
+        raise AttributeError(
+            f"{message}. In Fanbus {self._instead}.", name=self._name, obj=instance
+        )
 
 
-def app_attribute(name: str) -> str:
-    """The text of the AttributeError of an application."""
-    return _missing("Fanbus", name, _APP)
-
-
-def _missing(owner: str, name: str, instead: dict[str, str]) -> str:
-    hint = f". In Fanbus {instead[name]}." if name in instead else ""
-    return f"{owner!r} object has no attribute {name!r}{hint}"
+def add_to_application(application: type) -> None:
+    """Has the names of other frameworks answered with what there is instead."""
+    for name, instead in _APP.items():
+        setattr(application, name, _Missing(name, instead))
 
 
 def forgotten_await(value: Any) -> str:
@@ -78,6 +89,9 @@ def forgotten_await(value: Any) -> str:
 
 def about(error: BaseException) -> str | None:
     """A sentence that the log adds to an error whose own text does not name the cure."""
+    if isinstance(error, AttributeError) and isinstance(error.obj, _core.WebSocket):
+        instead = _WEBSOCKET.get(error.name or "")
+        return instead and f"in Fanbus {instead}."
     if not isinstance(error, TypeError) or "await" not in str(error):
         return None
     trace = error.__traceback__

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::OnceLockExt;
 use pyo3::types::PyDict;
@@ -335,15 +335,6 @@ fn closed_error(code: u16, reason: &str) -> PyErr {
 
 #[pymethods]
 impl WebSocket {
-    /// Called for what it does not have: `AttributeError`, with what there is instead of a name of
-    /// another framework.
-    #[expect(clippy::unused_self, reason = "Python asks an object")]
-    fn __getattr__(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
-        let hints = py.import("fanbus.hints")?;
-        let sentence = hints.getattr("websocket_attribute")?.call1((name,))?;
-        Err(PyAttributeError::new_err(sentence.unbind()))
-    }
-
     /// Unique among all connections of this server, in all workers.
     #[getter]
     fn id(&self) -> String {
