@@ -41,6 +41,16 @@ pub(super) enum Refusal {
     Broken,
 }
 
+/// A body ended early, or is malformed: the connection knows no other reason.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) struct Broken;
+
+impl From<Broken> for Refusal {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
+}
+
 /// What comes behind the head of a request.
 #[derive(Debug)]
 pub(super) enum Payload {
@@ -56,8 +66,8 @@ impl Payload {
     fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
         match self {
             Self::Empty => Poll::Ready(None),
-            Self::Http1(stream) => stream.poll_piece(task).map_err(|_| Refusal::Broken),
-            Self::Http2(body) => body.poll_piece(task).map_err(|_| Refusal::Broken),
+            Self::Http1(stream) => stream.poll_piece(task).map_err(Refusal::from),
+            Self::Http2(body) => body.poll_piece(task).map_err(Refusal::from),
         }
     }
 
@@ -65,8 +75,8 @@ impl Payload {
     fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
         match self {
             Self::Empty => Poll::Ready(Ok(true)),
-            Self::Http1(stream) => stream.poll_fill(room, task).map_err(|_| Refusal::Broken),
-            Self::Http2(body) => body.poll_fill(room, task).map_err(|_| Refusal::Broken),
+            Self::Http1(stream) => stream.poll_fill(room, task).map_err(Refusal::from),
+            Self::Http2(body) => body.poll_fill(room, task).map_err(Refusal::from),
         }
     }
 

@@ -13,7 +13,7 @@
 //! Who stands still is waited for a tenth of a second and then given up, in exactly the state in which it
 //! stands: whichever process has waited, all others see it, until it moves. One that is ready to run and
 //! gets no processor has more time. One that moves, but too little, is given up at the end of one publish, until it
-//! has caught up. Who is given up is overtaken and told, as everybody else who falls behind.
+//! has caught up. Such a hub is overtaken, and learns of it like any reader that falls behind.
 //!
 //! Nothing is ordered by any of this: all words are read and written relaxed, as advice. One that comes
 //! late costs a look more, for who waits looks again and again. So there is no model of it in `proofs`.

@@ -15,14 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::chunked::Decoder;
 use super::parse::Framing;
+use crate::http::incoming::Broken;
 use crate::http::limits::BODY_AHEAD_BYTES;
 
 /// The least that is asked of the kernel at a time.
 const READ: usize = 16 << 10;
-
-/// The body ended early, or is malformed.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(in crate::http) struct Broken;
 
 #[derive(Debug)]
 struct State {

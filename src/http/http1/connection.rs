@@ -22,7 +22,7 @@ use super::respond::Request;
 use crate::http::deadlines::Deadline;
 use crate::http::farewell::LINGER;
 use crate::http::head::Version;
-use crate::http::limits::MAX_LINGER_BYTES;
+use crate::http::limits::{MAX_LINGER_BYTES, MAX_TARGET_BYTES};
 use crate::http::proxies::Origin;
 use crate::http::response::Response;
 use crate::http::router::Outcome;
@@ -135,7 +135,8 @@ impl<T: Transport> Connection<T> {
 
     /// Reads until there is a whole head. Writes what waits meanwhile.
     fn poll_head(&mut self, task: &mut Context<'_>) -> Poll<Next> {
-        // A head that is not whole is only looked at again when another of its lines has come.
+        // A head that is not whole is only looked at again when another of its lines has come, or when it may have
+        // become too large.
         let mut is_new = !self.input.is_empty();
         loop {
             if is_new {
@@ -174,7 +175,9 @@ impl<T: Transport> Connection<T> {
                     }
                     Poll::Ready(Ok(count)) => {
                         let read = &scratch[..count];
-                        is_new = was_empty || read.contains(&b'\n') || self.input.len() > 1 << 14;
+                        is_new = was_empty
+                            || read.contains(&b'\n')
+                            || self.input.len() > MAX_TARGET_BYTES / 2;
                         self.input.extend_from_slice(read);
                         Poll::Ready(())
                     }

@@ -10,10 +10,7 @@ use h2::{Reason, RecvStream};
 use tokio::time::timeout;
 
 use crate::http::farewell::LINGER;
-
-/// The body ended early.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(in crate::http) struct Broken;
+use crate::http::incoming::Broken;
 
 /// See the module's documentation.
 #[derive(Debug)]
