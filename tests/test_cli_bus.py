@@ -70,6 +70,7 @@ def described(name: str, processes: int) -> _core.BusDescription:
         "epoch": 1,
         "end": 0,
         "ring_bytes": SMALL,
+        "reserved_places": 0,
         "log_entries": 64,
         "history": None,
     }

@@ -150,14 +150,40 @@ class Bus:
     def open(name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None) -> Bus:
         """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
     @staticmethod
-    def attach(name: str) -> Bus | None:
-        """Joins the bus of that name as it is. None if there is none."""
+    def attach(name: str, *, worker: bool = False) -> Bus | None:
+        """Joins the bus of that name as it is. None if there is none.
+
+        `worker`: as a worker of the bus's server, in a place that is reserved for it.
+        """
+    @staticmethod
+    def serve(
+        name: str,
+        *,
+        workers: int,
+        extra_workers: int,
+        supervised: bool,
+        keeps: bool,
+        joined: int = 0,
+        ring_bytes: int | None = None,
+        history_bytes: int | None = None,
+    ) -> Bus:
+        """As `open`, for the first process of a server, whose other processes get places that are
+        reserved.
+
+        `supervised`: it looks after `workers`, which join by themselves, and publishes nothing.
+        There may be `extra_workers` more at a time; `joined` have joined already. `keeps`: it
+        retains messages.
+        """
     @property
     def name(self) -> str: ...
     @property
     def epoch(self) -> int: ...
     @property
     def end(self) -> int: ...
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def history_bytes(self) -> int: ...
     @property
     def max_message_bytes(self) -> int: ...
     @property
@@ -193,6 +219,9 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def reserve_places(self, processes: int) -> None:
+        """For a supervisor that is about to start a worker: places and memory for so many processes
+        of the server, with itself. BusError says what is missing."""
     def fault(self) -> str | None:
         """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
@@ -242,6 +271,8 @@ class BusDescription(TypedDict):
     epoch: int | None
     end: int | None
     ring_bytes: int | None
+    reserved_places: int | None
+    """Those for the processes of a server, including the places that they have."""
     log_entries: int | None
     history: HistoryDescription | None
 

@@ -243,7 +243,9 @@ def _show(options: Namespace) -> int:
     history = bus["history"]
     if history is not None:
         facts += _history_facts(history)
-    facts.append(("Processes", f"{len(bus['members'])} of 64"))
+    reserved = bus["reserved_places"]
+    kept = f"; {reserved} places are reserved for the server" if reserved else ""
+    facts.append(("Processes", f"{len(bus['members'])} of 64{kept}"))
     for name, value in facts:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fanbus import _core, access, children, logs, origin, signals, streaming
 from fanbus.background import Background
 from fanbus.blocking import Watch
-from fanbus.exceptions import StartError
+from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import end_process
 from fanbus.leftovers import cancel_all, cancel_own
 from fanbus.logs import log_error, logger
@@ -353,8 +353,12 @@ def main(
 
 
 def _join(name: str, epoch: int) -> _core.Bus:
-    """The supervisor's bus. StartError if its name leads to none, or to another one."""
-    bus = _core.Bus.attach(name)
+    """The supervisor's bus. StartError if its name leads to none, or to another one, or if there is
+    no place."""
+    try:
+        bus = _core.Bus.attach(name, worker=True)
+    except BusError as error:
+        raise StartError(str(error)) from None
     if bus is None or bus.epoch != epoch:
         raise StartError(
             f"The bus {name!r} was removed while the server runs. Its supervisor makes a new one."
