@@ -166,7 +166,7 @@ def test_one_process_has_one_worker() -> None:
 def test_a_name_for_the_bus_may_be_as_long_as_a_bus_takes() -> None:
     name = f"test-{os.getpid()}-".ljust(64, "x")
     assert settings(bus_name=name).bus_name == name
-    with Bus.open(name, size=64 * 1024) as bus:
+    with Bus.open(name, create=True, size=64 * 1024) as bus:
         _core.remove_bus(bus.name, although_used=True)
 
 
