@@ -95,8 +95,9 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
 .PHONY: suites
-suites: $(VENV)/ok-debug target/tools/bin/h2spec ## suites of others: HTTP/2 by h2spec (needs Go)
+suites: $(VENV)/ok-debug $(VENV)/ok-nginx target/tools/bin/h2spec target/suites/ok-gunicorn ## suites of others: HTTP/2 by h2spec (needs Go); gunicorn's raw requests, also behind nginx
 	$(BIN)/python tests/h2spec.py target/tools/bin/h2spec
+	$(BIN)/python tests/gunicorn_requests.py target/suites/gunicorn-*.tar.gz
 
 .PHONY: bench-bus
 bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
@@ -247,6 +248,12 @@ $(VENV)/ok-valgrind: | $(VENV)/ok-maturin
 	@touch $@
 
 # Stands in front of a server in a test.
+# Its source package has the raw requests of its tests.
+target/suites/ok-gunicorn: | $(VENV)/ok-maturin
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(@D) gunicorn
+	@touch $@
+
 $(VENV)/ok-nginx: | $(VENV)/ok-maturin
 	@PATH="$$PATH:/usr/sbin" command -v nginx > /dev/null || tests/install-debian nginx
 	@touch $@
