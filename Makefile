@@ -80,6 +80,7 @@ soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; 
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/test_bursts_soak.py
+	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/test_bursts.py
 	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/test_leaks.py
 
 .PHONY: autobahn
