@@ -23,7 +23,7 @@ mod events;
 mod forks;
 mod form;
 mod handler;
-
+mod heap;
 mod history;
 mod json;
 mod lock;
@@ -65,6 +65,8 @@ mod _core {
     use super::forks::{Withheld, open_descriptors};
     #[pymodule_export]
     use super::form::Part;
+    #[pymodule_export]
+    use super::heap::keep_free_memory;
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]
