@@ -20,10 +20,12 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod failures;
 mod forks;
 mod form;
 mod handler;
-
+mod handshakes;
+mod head;
 mod history;
 mod json;
 mod lock;
