@@ -93,6 +93,17 @@ def test_a_stream_to_an_old_client_ends_with_its_connection(served: Server) -> N
         assert b"connection: close" in fields
 
 
+def test_a_client_that_is_told_of_the_end_may_still_be_sending(served: Server) -> None:
+    """A reset would take the response with it on its way to some clients."""
+    with RawSocket(served.port) as raw:
+        raw.write(b"GET /closes HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert raw.answer().headers["connection"] == "close"
+        assert raw.socket.recv(1) == b""
+        # The first is what a reset would answer, the second would fail on it.
+        raw.write(KINDS["GET"][0])
+        raw.write(KINDS["GET"][0])
+
+
 def test_what_is_refused_says_which_rule_was_broken(served: Server) -> None:
     long = b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"
     many = b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 100 + b"\r\n"

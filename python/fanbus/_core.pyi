@@ -37,6 +37,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "keep_free_memory",
     "open_descriptors",
     "remove_bus",
     "root_path",
@@ -63,6 +64,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def keep_free_memory() -> None:
+    """Has the allocator keep free memory for the next large payload, unless the environment has
+    settings of it. For a process of the server's own that has no threads yet."""
 
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads

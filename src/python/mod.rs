@@ -26,6 +26,7 @@ mod form;
 mod handler;
 mod handshakes;
 mod head;
+mod heap;
 mod history;
 mod json;
 mod lock;
@@ -67,6 +68,8 @@ mod _core {
     use super::forks::{Withheld, open_descriptors};
     #[pymodule_export]
     use super::form::Part;
+    #[pymodule_export]
+    use super::heap::keep_free_memory;
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]

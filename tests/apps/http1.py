@@ -18,6 +18,11 @@ def hello() -> str:
     return "hello"
 
 
+@app.get("/closes")
+def closes() -> Response:
+    return Response("the end", headers={"Connection": "close"})
+
+
 @app.get("/later")
 async def later() -> str:
     await asyncio.sleep(0.05)

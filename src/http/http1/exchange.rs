@@ -110,8 +110,9 @@ impl<T: Transport> Connection<T> {
         let after = self.respond(request, response).await;
         match (after, rest, feed) {
             (After::Keep, Rest::Skip, Some(feed)) => self.skip(&feed).await,
+            // A client that did not ask for the end may be sending its next request already.
             (After::Close { .. }, rest, _) => After::Close {
-                lingers: rest != Rest::Nothing || !self.input.is_empty(),
+                lingers: keep_alive || rest != Rest::Nothing || !self.input.is_empty(),
             },
             (after, ..) => after,
         }
