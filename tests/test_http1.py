@@ -33,6 +33,12 @@ KINDS = {
 }
 """Bytes, and whether the connection stays."""
 
+WAYS = [
+    *("tuple", "async", "generator", "file", "error", "turbo", "stated"),
+    *("middleware", "middleware-stream"),
+]
+"""To answer with a status that a request chooses, and a body."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -145,7 +151,7 @@ def test_odd_requests_are_served(served: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-@pytest.mark.parametrize("way", ["tuple", "async", "generator", "file", "error", "turbo"])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_response_that_has_no_content_has_none_whatever_its_handler_returns(
     served: Server, status: int, way: str
 ) -> None:
@@ -157,6 +163,12 @@ def test_a_response_that_has_no_content_has_none_whatever_its_handler_returns(
     assert parts[-1] == b"hello"
     with served.http() as http:
         assert http.head(f"/nothing/{status}/{way}").status_code == status
+
+
+def test_a_length_that_is_stated_for_a_stream_is_that_of_head(served: Server) -> None:
+    with served.http() as http:
+        assert http.head("/stated/5").headers["content-length"] == "5"
+        assert "content-length" not in http.head("/stream").headers
 
 
 def test_a_length_that_a_handler_states_is_used_if_it_is_true(served: Server) -> None:

@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import h2.events
 import httpx
 import pytest
 
 from certificates import Certificates
 from fanbus import Response
-from http2client import Connection
+from http2client import Connection, Received
 from rawsocket import RawSocket
 from running import Server
 
@@ -250,45 +249,13 @@ def test_trailers_need_a_body_that_is_made_while_it_is_sent() -> None:
 # HTTP/2
 
 
-class Exchange:
-    """Everything that comes on one stream, in its order."""
-
-    def __init__(self, client: Connection, stream: int) -> None:
-        self.interim: list[dict[bytes, bytes]] = []
-        self.head: dict[bytes, bytes] = {}
-        self.body = b""
-        self.trailers: dict[bytes, bytes] | None = None
-        self.is_reset = False
-        while not client.ended:
-            for event in client.events():
-                if getattr(event, "stream_id", None) != stream:
-                    continue
-                if isinstance(event, h2.events.InformationalResponseReceived):
-                    assert not self.head
-                    self.interim.append(dict(event.headers))
-                elif isinstance(event, h2.events.ResponseReceived):
-                    self.head = dict(event.headers)
-                elif isinstance(event, h2.events.DataReceived):
-                    assert self.trailers is None
-                    self.body += event.data
-                    client.h2.acknowledge_received_data(event.flow_controlled_length, stream)
-                elif isinstance(event, h2.events.TrailersReceived):
-                    self.trailers = dict(event.headers)
-                elif isinstance(event, h2.events.StreamReset):
-                    self.is_reset = True
-                    return
-                elif isinstance(event, h2.events.StreamEnded):
-                    return
-            client.flush()
-
-
 def asked(
     server: Server, authority: Certificates, path: str, *, method: str = "GET", **headers: str
-) -> Exchange:
+) -> Received:
     with Connection(server, authority) as client:
         stream = client.request(path, method=method, headers=headers)
         client.flush()
-        return Exchange(client, stream)
+        return Received(client, stream)
 
 
 EARLY = [
