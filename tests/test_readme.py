@@ -32,6 +32,7 @@ from fanbus import Bus, _core
 from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
 from printed import BLOCKS, DOCUMENTS, PROOFS, ROOT, TESTS, Block, Start, blocks, proves
+from rawsocket import RawSocket
 from running import Server, stop, wait_for
 
 
@@ -652,6 +653,27 @@ def answers_are_kept(block: Block, start: Start) -> None:
         about = http.get("/about")
         known = http.get("/about", headers={"If-None-Match": about.headers["etag"]})
         assert (about.text, known.status_code) == ("A shop.", 304)
+
+
+@proves('docs/howto/responses.md: app = Fanbus("early")')
+def something_is_ahead_and_behind(block: Block, start: Start) -> None:
+    port = start(block.text).port
+    link = b"link: </style.css>; rel=preload; as=style\r\n"
+    with RawSocket(port) as client:
+        client.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        hint = b"HTTP/1.1 103 Early Hints\r\n" + link + b"\r\n"
+        assert client.read(len(hint)) == hint
+        assert client.answer().body.endswith(b"Hello")
+    body = "".join(f"{number}\n" for number in range(1000)).encode()
+    digest = hashlib.sha256(body).hexdigest()
+    with RawSocket(port) as client:
+        client.write(b"GET /export HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n\r\n")
+        assert client.answer().headers["trailer"] == "x-sha256"
+        while size := int(client.read_line(), 16):
+            assert client.read(size) in body
+            assert client.read(2) == b"\r\n"
+        assert client.read_line() == f"x-sha256: {digest}".encode()
+        assert client.read_line() == b""
 
 
 @proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')

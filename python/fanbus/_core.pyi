@@ -1,7 +1,7 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Required
@@ -37,6 +37,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "keep_free_memory",
     "open_descriptors",
     "remove_bus",
     "root_path",
@@ -63,6 +64,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def keep_free_memory() -> None:
+    """Has the allocator keep free memory for the next large payload, unless the environment has
+    settings of it. For a process of the server's own that has no threads yet."""
 
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads
@@ -466,6 +471,9 @@ class Sink:
         """Must whoever writes wait for room?"""
     def is_over(self) -> bool:
         """Nobody takes anything any more."""
+    def set_trailers(self, lines: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        """Gives the lines that follow the last piece. Before `end`, once. ValueError for a field
+        that cannot be a trailer."""
     def end(self, failed: bool) -> None:
         """Nothing more comes. `failed`: although more should have come; the connection is broken
         off."""
@@ -791,6 +799,17 @@ class Request:
         Sync (on a thread) or async; those of a request one after the other, whatever becomes of the
         handler. What they raise is logged. At the worker's end they are waited for, for
         `timeout_graceful_shutdown`. RuntimeError after the handler has returned, and above 100."""
+    def send_early_hints(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Done:
+        """Sends these headers ahead of the response, with status 103 (RFC 8297), so that a browser
+        begins to load what the response will need.
+
+        ```python
+        request.send_early_hints({"link": "</style.css>; rel=preload; as=style"})
+        ```
+
+        They are sent at once; the result need not be awaited. A client of HTTP/1.0 gets none. A
+        request may have 16 of them. ValueError for a header that belongs to the final response,
+        RuntimeError above 16, after the handler has returned, and in a WebSocket's handshake."""
     def json(self) -> Any:
         """The body, parsed. HTTPError 400 if it is not JSON."""
     def text(self) -> Any:

@@ -108,6 +108,8 @@ def serve(
 
     Returns the seconds that are left of the grace time, at least one.
     """
+    if end_on:  # a process of our own
+        _core.keep_free_memory()
     before = set(_core.open_descriptors())
     withheld: list[_core.Withheld] = []  # until the end
     loop = new_event_loop(settings.loop)

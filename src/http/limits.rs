@@ -27,6 +27,9 @@ pub const BODY_AHEAD_BYTES: usize = 64 << 10;
 /// More than that, and the connection is closed.
 pub const MAX_LINGER_BYTES: usize = 512 << 10;
 
+/// Interim responses with early hints (103) that one request may have.
+pub const MAX_EARLY_HINTS: usize = 16;
+
 /// Requests of one HTTP/2 connection that are running, and streams that its client may have open.
 pub const MAX_STREAMS: usize = 100;
 

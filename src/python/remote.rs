@@ -14,8 +14,7 @@ use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::http::replies::{ReplyBox, ReplyKey};
-use crate::http::response::Response;
+use crate::http::replies::{Answer, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, Past, PublishError};
 
 /// Shared by everything in Python that acts on the worker.
@@ -116,8 +115,9 @@ impl Remote {
     }
 
     /// Answers an HTTP request.
-    pub(super) fn reply(&self, key: ReplyKey, response: Response) {
-        let put = |batch: &mut Vec<(ReplyKey, Response)>| batch.push((key, response));
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Answer>) {
+        let answer = answer.into();
+        let put = |batch: &mut Vec<(ReplyKey, Answer)>| batch.push((key, answer));
         if DRAINING.get() {
             self.replies.post_quietly(put);
         } else {

@@ -22,15 +22,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::body::{Body, End};
 use super::head::head_of;
-use super::respond::Sending;
+use super::respond::{Sending, interim};
 use crate::http::budget::Budget;
+use crate::http::early_hints::{EarlyHints, GivenHints};
 use crate::http::farewell::LINGER;
 use crate::http::incoming::Payload;
 use crate::http::limits;
 use crate::http::proxies::Origin;
 use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
-use crate::http::service::{Worker, answer};
+use crate::http::service::{Given, Worker, answer};
 
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
 pub(in crate::http) async fn serve<T>(worker: Rc<Worker>, stream: T, peer: Option<SocketAddr>)
@@ -150,32 +151,59 @@ impl Client {
             payload,
         };
         let response = {
-            let answer = pin!(answer(self.worker, request, self.bodies));
-            let waiting = end.as_deref().filter(|_| expects);
-            continued(answer, waiting, &mut responder).await
+            let hints = GivenHints::default();
+            let given = Given {
+                bodies: self.bodies,
+                hints: &hints,
+            };
+            let answer = pin!(answer(self.worker, request, given));
+            let waiting = Waiting {
+                end: end.as_deref().filter(|_| expects),
+                hints: &hints,
+            };
+            waiting.wait(answer, &mut responder).await
         };
         sending.respond(&method, response, responder).await;
         read_rest(end).await;
     }
 }
 
-/// Waits for the answer. A client that waits for `100 Continue` gets it when its body is asked for.
-async fn continued(
-    mut answer: Pin<&mut impl Future<Output = WireResponse>>,
-    mut waiting: Option<&End>,
-    responder: &mut SendResponse<Bytes>,
-) -> WireResponse {
-    poll_fn(|task| {
-        let polled = answer.as_mut().poll(task);
-        if polled.is_pending() && waiting.take_if(|end| end.is_asked()).is_some() {
-            let mut interim = http::Response::new(());
-            *interim.status_mut() = http::StatusCode::CONTINUE;
-            // A client that has gone does not miss it.
-            let _ = responder.send_informational(interim);
-        }
-        polled
-    })
-    .await
+/// A request that waits for its answer.
+struct Waiting<'w> {
+    /// Its body, as long as the client waits for `100 Continue`.
+    end: Option<&'w End>,
+    /// What user code wants the client to have before the response.
+    hints: &'w GivenHints,
+}
+
+impl Waiting<'_> {
+    /// Waits for the answer, and sends what the client gets before it. `100 Continue` is sent when the body is asked
+    /// for.
+    async fn wait(
+        mut self,
+        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        responder: &mut SendResponse<Bytes>,
+    ) -> WireResponse {
+        poll_fn(|task| {
+            let polled = answer.as_mut().poll(task);
+            for hints in self.hints.take() {
+                send_interim(responder, http::StatusCode::EARLY_HINTS, &hints);
+            }
+            if polled.is_pending() && self.end.take_if(|end| end.is_asked()).is_some() {
+                let nothing = EarlyHints::default();
+                send_interim(responder, http::StatusCode::CONTINUE, &nothing);
+            }
+            polled
+        })
+        .await
+    }
+}
+
+fn send_interim(responder: &mut SendResponse<Bytes>, status: http::StatusCode, hints: &EarlyHints) {
+    if let Some(interim) = interim(status, hints) {
+        // A client that has gone does not miss it.
+        let _ = responder.send_informational(interim);
+    }
 }
 
 async fn read_rest(end: Option<Rc<End>>) {
