@@ -24,6 +24,7 @@ mod forks;
 mod form;
 mod handler;
 mod heap;
+mod held;
 mod history;
 mod json;
 mod lock;

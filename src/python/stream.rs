@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::events::Event;
 use super::handler::EventBox;
+use super::held;
 use crate::http::flow::{Flow, Source, Watcher, flow};
 
 /// Names a stream in its worker.
@@ -54,10 +54,14 @@ impl Streams {
         let py = iterator.py();
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
-        let (source, flow) = flow(Box::new(Told { key, events }));
+        let told = Told {
+            key,
+            events: EventBox::clone(&events),
+        };
+        let (source, flow) = flow(Box::new(told));
         let arguments = (
             iterator,
-            Py::new(py, Sink(source))?,
+            Py::new(py, Sink { source, events })?,
             event_loop,
             on_error,
             label,
@@ -105,37 +109,40 @@ impl Watcher for Told {
 
 /// Where the pieces of a response go. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Sink(Source);
+pub(super) struct Sink {
+    source: Source,
+    events: EventBox,
+}
 
 #[pymethods]
 impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
-            Bytes::copy_from_slice(bytes.as_bytes())
+            held::bytes_of(bytes, &self.events)
         } else if let Ok(text) = piece.cast::<PyString>() {
-            Bytes::copy_from_slice(text.to_str()?.as_bytes())
+            held::text_of(text, &self.events)?
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
                 "A streamed response is made of str or bytes, not {kind}."
             )));
         };
-        Ok(self.0.write(bytes))
+        Ok(self.source.write(bytes))
     }
 
     /// Must whoever writes wait for room?
     fn is_full(&self) -> bool {
-        self.0.is_full()
+        self.source.is_full()
     }
 
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
-        self.0.is_over()
+        self.source.is_over()
     }
 
     /// Nothing more comes. `failed`: although more should have come; the connection is broken off.
     fn end(&self, failed: bool) {
-        self.0.end(failed);
+        self.source.end(failed);
     }
 }
