@@ -176,13 +176,14 @@ impl Worker {
             shutdown,
             pulse: Arc::clone(&pulse),
         };
+        let events: EventBox = Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?));
         let state = State {
             io: Some((server, kinds)),
             event_loop: None,
         };
         Ok(Self {
-            events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
-            remote: Remote::new(bus, orders, replies),
+            remote: Remote::new(bus, orders, replies, Arc::clone(&events)),
+            events,
             endpoints,
             threads: Threads::new(threads, side_by_side(py)?),
             trigger,
