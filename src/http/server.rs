@@ -34,6 +34,7 @@ use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
+use crate::actors::replays::Replays;
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::{Ending, Shutdown};
 use crate::actors::watch::{Sleeper, Watch};
@@ -61,6 +62,8 @@ pub struct Server {
     pub shutdown: Shutdown,
     /// Signs of life.
     pub pulse: Arc<Pulse>,
+    /// What is sent of the past.
+    pub replays: Arc<Replays>,
 }
 
 /// How long the accept loop rests when descriptors or memory have run out.
@@ -99,10 +102,12 @@ impl Server {
             replies,
             mut shutdown,
             pulse,
+            replays,
         } = self;
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let most_connections = config.max_connections;
-        let end_of_turn = Rc::new(EndOfTurn::default());
+        let (queues, messages) = (config.queue_memory_bytes, config.message_memory_bytes);
+        let end_of_turn = Rc::new(EndOfTurn::new(queues, messages, replays));
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
@@ -149,7 +154,8 @@ impl Server {
             loop {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
-                if crowd.has_gone(connected + sessions.sessions()) {
+                let waiting = sessions.queues.gauge().held();
+                if crowd.has_gone(connected + sessions.sessions(), waiting) {
                     spawn_blocking(crowd::give_back);
                 }
                 sleep(TICK).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler, Message};
+use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
@@ -132,6 +133,13 @@ pub enum Command {
         /// How many bytes, following those of the send before.
         len: usize,
     },
+    /// Send messages of a topic's past.
+    SendPast {
+        /// To whom.
+        session: SessionKey,
+        /// Their frames, as [`Replays`](crate::actors::replays::Replays) has them.
+        frames: Vec<Bytes>,
+    },
     /// Close with a code.
     Close {
         /// Which session.
@@ -246,6 +254,12 @@ impl Hub {
                     self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
                         outlet.send_messages(frames);
+                    }
+                }
+                Command::SendPast { session, frames } => {
+                    self.deliver_ahead(session, after);
+                    if let Some(outlet) = self.registry.outlet(session) {
+                        outlet.send_past(frames);
                     }
                 }
                 Command::Accept {

@@ -16,6 +16,7 @@ mod shutdown;
 mod stalled;
 mod subscribing;
 mod tls;
+mod totals;
 mod watching;
 mod workers;
 
