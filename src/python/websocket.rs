@@ -416,6 +416,12 @@ impl WebSocket {
         }
     }
 
+    /// Published messages that the route's `overflow` has dropped for this client so far.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.link.dropped()
+    }
+
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
     fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
