@@ -44,8 +44,13 @@ fn of_http2() -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "CONNECTION_WINDOW_BYTES",
-            "bytes of all bodies that an HTTP/2 client may send before they are read",
+            "bytes of all bodies that an HTTP/2 client may send before they are read, beside those that the memory for request bodies has room for",
             bytes(limits::CONNECTION_WINDOW_BYTES as usize),
+        ),
+        (
+            "MAX_SMALL_FRAMES",
+            "frames with a byte of a body that an HTTP/2 client sends at a time, before the worker looks at them; larger ones count for less",
+            "50,000".to_owned(),
         ),
         (
             "STREAM_SEND_BYTES",
@@ -109,6 +114,7 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
             bytes(limits::MAX_LINGER_BYTES),
         ),
     ];
+    assert_eq!(limits::MAX_SMALL_FRAMES, 50_000);
     let table = table.into_iter().chain(of_http2());
     let table: Vec<_> = table.collect();
     for (name, limit, value) in &table {
