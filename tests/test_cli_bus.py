@@ -61,6 +61,7 @@ def described(name: str, processes: int) -> _core.BusDescription:
         "woke": 0,
         "waits": 0,
         "waited_micros": 0,
+        "dropped": 0,
         "behind": None,
     }
     return {
@@ -292,15 +293,16 @@ def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
             bus.publish("news", "12345678")
         wait_for(lambda: program.said().count("12345678") == 5, "five lines")
         shown = fanbus("bus", "show", bus.name).stdout.decode().splitlines()
-    head, own, other = (line.split(maxsplit=10) for line in shown[-3:])
+    head, own, other = (line.split(maxsplit=11) for line in shown[-3:])
     names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED"]
-    assert head == ["PID", "ROLE", *names, "COMMAND"]
+    assert head == ["PID", "ROLE", *names, "DROPPED", "COMMAND"]
     # 5 x (8 bytes and a frame header of 2).
     assert own[1:7] == ["-", "5", "50", "bytes", "0", "0"]
     assert other[1:6] == ["-", "0", "0", "bytes", "5"]
     woken = int(other[8])
     assert 1 <= woken <= int(own[9]) <= 5
-    assert own[10].split()[0] == "0.0s"
+    assert own[10] == "0.0s"
+    assert own[11].split()[0] == "0"
 
 
 def test_show_says_who_is_the_supervisor_and_who_is_which_worker(server: StartServer) -> None:
@@ -340,6 +342,7 @@ def test_help_explains_the_columns_of_show() -> None:
         "WOKEN",
         "WOKE",
         "WAITED",
+        "DROPPED",
     ):
         assert f"\n{column} " in said
 

@@ -252,6 +252,8 @@ class MemberDescription(TypedDict):
     """How often a publish has waited for the hubs of a server."""
     waited_micros: int
     """Microseconds of that."""
+    dropped: int
+    """Messages that overflow policies have dropped, added up over its clients."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -505,6 +507,8 @@ class Worker:
         body_timeout: float = 120.0,
         body_rate: int = 4096,
         body_memory: int = 268_435_456,
+        queue_memory: int = 268_435_456,
+        message_memory: int = 268_435_456,
         write_timeout: float = 60.0,
         tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
@@ -516,8 +520,11 @@ class Worker:
         """`after` gets the functions that are to be called after a response, each with its
         arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
         which `body_timeout` is a second longer. `body_memory`: bytes of all request bodies that
-        are held in memory; above it they go to files. `proxies`: those whose X-Forwarded headers
-        are believed; None: nobody's. ValueError if one of them is no address or network.
+        are held in memory; above it they go to files. `queue_memory`: bytes of what waits for all
+        WebSockets and event streams; above it those with the most are closed. `message_memory`:
+        bytes of messages that are not whole; above it reading waits. `proxies`: those whose
+        X-Forwarded headers are believed; None: nobody's. ValueError if one of them is no address
+        or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
@@ -692,6 +699,9 @@ class WebSocket:
     @property
     def close_reason(self) -> str | None:
         """None while open; else the reason of the close, which may be empty."""
+    @property
+    def dropped(self) -> int:
+        """Published messages that the route's `overflow` has dropped for this client so far."""
     def accept(self, subprotocol: str | None = None) -> _Done:
         """Answers the handshake. The first use of the WebSocket implies it."""
     def reject(self, status: int = 403, reason: str | None = None) -> _Done:

@@ -43,7 +43,9 @@ MISSED     messages that were overwritten before it had read them, while anybody
 BEHIND     messages that it has still to look at; -: nobody there reads
 WOKEN      how often another process has woken it, which sleeps while there is nothing
 WOKE       how often it has woken another process
-WAITED     how long it has waited, while it published, for readers to come on"""
+WAITED     how long it has waited, while it published, for readers to come on
+DROPPED    messages that its clients did not get because they were too slow for them, where
+           overflow= of their route says so"""
 
 
 def add_to(commands: Any) -> None:
@@ -271,7 +273,7 @@ def _show(options: Namespace) -> int:
     if bus["members"]:
         sys.stdout.write("\n")
         counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
-        head = ("PID", "ROLE", *counts, "COMMAND")
+        head = ("PID", "ROLE", *counts, "DROPPED", "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
@@ -303,6 +305,7 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
         str(member["woken"]),
         str(member["woke"]),
         f"{member['waited_micros'] / 1e6:.1f}s",
+        str(member["dropped"]),
         _command(member["pid"]),
     )
 

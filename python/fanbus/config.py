@@ -235,6 +235,20 @@ class Settings:
         "memory for request bodies, per worker; above it they go to files while they arrive",
         group=_LIMITS,
     )
+    max_queue_memory: int = option(
+        256 * 2**20,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory for what waits for WebSockets and event streams that do not read, per worker; "
+        "above it those with the longest queues are closed with 1013",
+        group=_LIMITS,
+    )
+    max_message_memory: int = option(
+        256 * 2**20,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory for WebSocket messages that are still arriving, per worker; above it their "
+        "clients are read from in turn",
+        group=_LIMITS,
+    )
     timeout_write: float = option(
         60.0,
         Seconds(0.1, _DAY),

@@ -136,6 +136,8 @@ def serve(
             body_timeout=settings.timeout_body,
             body_rate=settings.min_body_rate,
             body_memory=settings.max_body_memory,
+            queue_memory=settings.max_queue_memory,
+            message_memory=settings.max_message_memory,
             write_timeout=settings.timeout_write,
             tcp_keepalive=settings.tcp_keepalive,
             limit_concurrency=settings.limit_concurrency,

@@ -342,6 +342,11 @@ impl Bus {
         }
     }
 
+    /// This member has dropped so many messages more for clients that are too slow for them.
+    pub fn has_dropped(&self, messages: u64) {
+        self.counters().has_dropped(messages);
+    }
+
     /// A cursor that reads from the end on.
     pub fn subscriber(&self) -> Subscriber {
         Subscriber::new(self.clone(), self.end())

@@ -372,6 +372,7 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
         ("woke", counts.rings_sent),
         ("waits", counts.waits),
         ("waited_micros", counts.waited_micros),
+        ("dropped", counts.dropped),
     ] {
         dict.set_item(name, count)?;
     }
