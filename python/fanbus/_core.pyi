@@ -1,7 +1,7 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Required
@@ -37,6 +37,7 @@ __all__ = [
     "check_pattern",
     "inspect_bus",
     "json_body",
+    "keep_free_memory",
     "open_descriptors",
     "remove_bus",
     "root_path",
@@ -63,6 +64,10 @@ def bind_listeners(
     `shared`.
     Raises OSError with its errno (EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT for an unknown host).
     """
+
+def keep_free_memory() -> None:
+    """Has the allocator keep free memory for the next large payload, unless the environment has
+    settings of it. For a process of the server's own that has no threads yet."""
 
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads
@@ -150,14 +155,40 @@ class Bus:
     def open(name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None) -> Bus:
         """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
     @staticmethod
-    def attach(name: str) -> Bus | None:
-        """Joins the bus of that name as it is. None if there is none."""
+    def attach(name: str, *, worker: bool = False) -> Bus | None:
+        """Joins the bus of that name as it is. None if there is none.
+
+        `worker`: as a worker of the bus's server, in a place that is reserved for it.
+        """
+    @staticmethod
+    def serve(
+        name: str,
+        *,
+        workers: int,
+        extra_workers: int,
+        supervised: bool,
+        keeps: bool,
+        joined: int = 0,
+        ring_bytes: int | None = None,
+        history_bytes: int | None = None,
+    ) -> Bus:
+        """As `open`, for the first process of a server, whose other processes get places that are
+        reserved.
+
+        `supervised`: it looks after `workers`, which join by themselves, and publishes nothing.
+        There may be `extra_workers` more at a time; `joined` have joined already. `keeps`: it
+        retains messages.
+        """
     @property
     def name(self) -> str: ...
     @property
     def epoch(self) -> int: ...
     @property
     def end(self) -> int: ...
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def history_bytes(self) -> int: ...
     @property
     def max_message_bytes(self) -> int: ...
     @property
@@ -193,6 +224,9 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def reserve_places(self, processes: int) -> None:
+        """For a supervisor that is about to start a worker: places and memory for so many processes
+        of the server, with itself. BusError says what is missing."""
     def fault(self) -> str | None:
         """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
@@ -244,6 +278,8 @@ class BusDescription(TypedDict):
     epoch: int | None
     end: int | None
     ring_bytes: int | None
+    reserved_places: int | None
+    """Those for the processes of a server, including the places that they have."""
     log_entries: int | None
     history: HistoryDescription | None
 
@@ -437,6 +473,9 @@ class Sink:
         """Must whoever writes wait for room?"""
     def is_over(self) -> bool:
         """Nobody takes anything any more."""
+    def set_trailers(self, lines: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        """Gives the lines that follow the last piece. Before `end`, once. ValueError for a field
+        that cannot be a trailer."""
     def end(self, failed: bool) -> None:
         """Nothing more comes. `failed`: although more should have come; the connection is broken
         off."""
@@ -770,6 +809,17 @@ class Request:
         Sync (on a thread) or async; those of a request one after the other, whatever becomes of the
         handler. What they raise is logged. At the worker's end they are waited for, for
         `timeout_graceful_shutdown`. RuntimeError after the handler has returned, and above 100."""
+    def send_early_hints(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Done:
+        """Sends these headers ahead of the response, with status 103 (RFC 8297), so that a browser
+        begins to load what the response will need.
+
+        ```python
+        request.send_early_hints({"link": "</style.css>; rel=preload; as=style"})
+        ```
+
+        They are sent at once; the result need not be awaited. A client of HTTP/1.0 gets none. A
+        request may have 16 of them. ValueError for a header that belongs to the final response,
+        RuntimeError above 16, after the handler has returned, and in a WebSocket's handshake."""
     def json(self) -> Any:
         """The body, parsed. HTTPError 400 if it is not JSON."""
     def text(self) -> Any:

@@ -323,18 +323,20 @@ class Settings:
         group=_BUS,
         unset="the application's name and the port, as in chat-5000",
     )
-    bus_size: int = option(
-        8 * 2**20,
+    bus_size: int | None = option(
+        None,
         # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
         Size(tuple(2**power for power in range(16, 26)), "a power of two from 64K to 32M"),
         "memory for each worker's newest messages, as in 16M; a message may have a quarter of it",
         group=_BUS,
+        unset="8M, or what /dev/shm has room for, from 1M on",
     )
-    history_size: int = option(
-        8 * 2**20,
+    history_size: int | None = option(
+        None,
         Size(range(128 * 2**10, 8 * 2**30 + 1), "a size from 128K to 8G"),
         "memory for what app.topic keeps; when it is full, the oldest go",
         group=_BUS,
+        unset="8M, or what /dev/shm has room for, from 1M on",
     )
 
     single_process: bool = False

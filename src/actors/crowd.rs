@@ -1,6 +1,5 @@
 //! The memory that a crowd of clients leaves behind: it is given back to the system when they have
 //! gone, and not between two crowds of a busy hour.
-#![allow(unsafe_code)] // The allocator's own function has no safe name.
 
 /// Fewer that have gone are no crowd.
 const CROWD: usize = 512;
@@ -39,16 +38,6 @@ impl Crowd {
             self.most = present;
         }
         is_time
-    }
-}
-
-/// Gives free pages of the allocator back. Takes some milliseconds for a large heap, in which other
-/// threads may have to wait for memory: not for the I/O thread.
-pub fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes a number, and may be called at any time from any thread.
-    unsafe {
-        nix::libc::malloc_trim(0);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod end_of_turn;
 pub mod event;
 pub mod forks;
 pub mod frame;
+pub mod heap;
 pub mod hub;
 pub mod limits;
 pub mod link;

@@ -10,7 +10,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::frame;
+use super::frame::{self, FrameHeader};
 
 /// What happens when a published message does not fit a session's queue any more.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -48,8 +48,29 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Waiting {
+    /// The header of a large message, which is a frame of its own. `frame` is its payload.
+    header: Option<FrameHeader>,
     frame: Bytes,
     source: Source,
+}
+
+impl Waiting {
+    fn new(frame: Bytes, source: Source) -> Self {
+        let header = None;
+        Self {
+            header,
+            frame,
+            source,
+        }
+    }
+
+    fn header(&self) -> &[u8] {
+        self.header.as_deref().unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.header().len() + self.frame.len()
+    }
 }
 
 /// Where a waiting frame comes from: it decides what may be done to it.
@@ -81,11 +102,7 @@ impl Source {
 
 impl Waiting {
     fn own_bytes(&self) -> usize {
-        if self.source.is_own() {
-            self.frame.len()
-        } else {
-            0
-        }
+        if self.source.is_own() { self.len() } else { 0 }
     }
 }
 
@@ -165,10 +182,28 @@ impl Outbox {
         self.bytes = rest.len();
         self.begun = true;
         self.rest = u32::try_from(end).unwrap_or(ALL);
-        self.append(Waiting {
-            frame: rest,
-            source,
-        });
+        self.append(Waiting::new(rest, source));
+    }
+
+    /// Queues a large message of the handler, of which the socket took `taken` bytes already; none, if
+    /// anything waits.
+    pub fn push_large(&mut self, header: FrameHeader, payload: Bytes, taken: usize) {
+        if taken > 0 {
+            let rest = match taken.checked_sub(header.len()) {
+                Some(taken) => payload.slice(taken..),
+                // Hardly ever: the socket had room for less than ten bytes.
+                None => [&header[taken..], &payload].concat().into(),
+            };
+            let end = rest.len();
+            return self.push_rest(rest, end, Source::Handler);
+        }
+        let waiting = Waiting {
+            header: Some(header),
+            frame: payload,
+            source: Source::Handler,
+        };
+        self.bytes += waiting.len();
+        self.append(waiting);
     }
 
     /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits,
@@ -187,6 +222,7 @@ impl Outbox {
         self.bytes += frame.len();
         if let Some(last) = self.queue.back_mut()
             && last.source == source
+            && last.header.is_none()
             && source.is_own()
             && last.frame.len() + frame.len() <= JOINED_BYTES
         {
@@ -194,7 +230,7 @@ impl Outbox {
             self.own += frame.len();
             return Ok(forgotten);
         }
-        self.append(Waiting { frame, source });
+        self.append(Waiting::new(frame, source));
         Ok(forgotten)
     }
 
@@ -222,10 +258,10 @@ impl Outbox {
             place = 1;
             let end = self.end_of_begun();
             let first = &mut self.queue[0];
-            if end < first.frame.len() {
+            if end < first.len() {
                 let source = first.source;
                 let frame = first.frame.split_off(end);
-                self.queue.insert(1, Waiting { frame, source });
+                self.queue.insert(1, Waiting::new(frame, source));
             }
         }
         let is_control = |waiting: &&Waiting| waiting.source == Source::Control;
@@ -239,8 +275,8 @@ impl Outbox {
             last.frame = [&last.frame[..], &control].concat().into();
             return;
         }
-        let (frame, source) = (control, Source::Control);
-        self.queue.insert(place, Waiting { frame, source });
+        self.queue
+            .insert(place, Waiting::new(control, Source::Control));
     }
 
     /// Does a control frame wait?
@@ -257,11 +293,11 @@ impl Outbox {
 
     /// Where the frame ends that the socket takes next, in bytes of the first entry.
     fn end_of_begun(&self) -> usize {
-        let first = &self.queue[0].frame;
-        if self.rest == ALL {
+        let first = &self.queue[0];
+        if self.rest == ALL || first.header.is_some() {
             return first.len();
         }
-        let (begun, whole) = first.split_at(self.rest as usize);
+        let (begun, whole) = first.frame.split_at(self.rest as usize);
         match self.written.checked_sub(begun.len()) {
             Some(at) => begun.len() + frame::end_of_frame_at(whole, at),
             None => begun.len(),
@@ -302,7 +338,7 @@ impl Outbox {
             if mem::take(&mut begun) || enough || !may_go(waiting) {
                 return true;
             }
-            gone += waiting.frame.len();
+            gone += waiting.len();
             frames += 1;
             false
         });
@@ -319,7 +355,7 @@ impl Outbox {
             handlers += self.cut_begun();
         }
         let first = self.queue.front();
-        self.bytes = first.map_or(0, |first| first.frame.len() - self.written);
+        self.bytes = first.map_or(0, |first| first.len() - self.written);
         self.own = first.map_or(0, Waiting::own_bytes);
         handlers
     }
@@ -337,7 +373,7 @@ impl Outbox {
     fn forget_behind(&mut self, kept: usize) -> usize {
         let gone = self.queue.drain(kept..);
         let handlers = gone.filter(|waiting| waiting.source.is_handlers());
-        handlers.map(|waiting| waiting.frame.len()).sum()
+        handlers.map(|waiting| waiting.len()).sum()
     }
 
     /// Forgets what is in the first entry behind the frame that the client has seen the beginning of: it
@@ -345,9 +381,9 @@ impl Outbox {
     fn cut_begun(&mut self) -> usize {
         let end = self.end_of_begun();
         let first = &mut self.queue[0];
-        let whole = first.frame.len();
+        let whole = first.len();
         if end == whole {
-            return 0;
+            return 0; // as with a header of its own, for that is one frame
         }
         first.frame = Bytes::copy_from_slice(&first.frame[self.written..end]);
         (self.written, self.rest) = (0, ALL);
@@ -362,7 +398,8 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Bytes> {
         debug_assert!(!self.begun, "nobody writes parts of frames here");
         let first = self.take_first()?;
-        self.bytes -= first.frame.len();
+        debug_assert!(first.header.is_none(), "nor are there large messages");
+        self.bytes -= first.len();
         Some(first.frame)
     }
 
@@ -370,7 +407,13 @@ impl Outbox {
     pub fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>, most: usize) {
         let mut skip = self.written;
         for waiting in self.queue.iter().take(most) {
-            slices.push(IoSlice::new(&waiting.frame[mem::take(&mut skip)..]));
+            let header = waiting.header();
+            let in_header = header.len().min(skip);
+            if in_header < header.len() {
+                slices.push(IoSlice::new(&header[in_header..]));
+            }
+            let in_frame = mem::take(&mut skip) - in_header;
+            slices.push(IoSlice::new(&waiting.frame[in_frame..]));
         }
     }
 
@@ -382,12 +425,13 @@ impl Outbox {
         self.written += count;
         self.begun |= count > 0;
         while let Some(first) = self.queue.front() {
-            if self.written < first.frame.len() {
+            let len = first.len();
+            if self.written < len {
                 break;
             }
-            self.written -= first.frame.len();
+            self.written -= len;
             if first.source.is_handlers() {
-                handlers += first.frame.len();
+                handlers += len;
             }
             self.take_first();
             self.begun = self.written > 0;
@@ -627,6 +671,47 @@ mod tests {
         outbox.advance(5);
         outbox.push_control(ping());
         assert_eq!(waiting(&outbox), [&answer[5..], &ping()].concat());
+    }
+
+    #[test]
+    fn a_large_message_is_one_frame_wherever_the_socket_stops() {
+        let payload = Bytes::from(vec![b'm'; 300]);
+        let header = message_header(Kind::Binary, 300);
+        let all = messages(&[300, 5]);
+        for taken in 0..304 {
+            for later in 0..304 - taken {
+                let mut outbox = Outbox::new(10_000, Overflow::Close);
+                outbox.push_large(header, payload.clone(), taken);
+                let behind = outbox.push(messages(&[5]), Source::Handler);
+                behind.expect("the handler's frames always fit");
+                assert_eq!(outbox.bytes(), all.len() - taken);
+                let mut sent = all[..taken].to_vec();
+                sent.extend_from_slice(&waiting(&outbox)[..later]);
+                outbox.advance(later);
+                outbox.push_control(ping());
+                sent.extend(waiting(&outbox));
+                let expected: &[usize] = match taken + later {
+                    0 => &[2, 304, 7],
+                    _ => &[304, 2, 7],
+                };
+                assert_eq!(frame_lens(&sent), expected, "{taken} and {later}");
+                let rest = waiting(&outbox).len();
+                assert_eq!(outbox.advance(rest), 304 - taken + 7, "all is credited");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_message_that_is_begun_stays_whole_when_the_rest_is_forgotten() {
+        let payload = Bytes::from(vec![b'm'; 300]);
+        let mut outbox = Outbox::new(10_000, Overflow::Close);
+        let header = message_header(Kind::Binary, 300);
+        outbox.push_large(header, payload.clone(), 0);
+        outbox.push_large(header, payload, 0);
+        outbox.advance(2);
+        assert_eq!(outbox.forget_all(), 304);
+        assert_eq!(outbox.bytes(), 302);
+        assert_eq!(waiting(&outbox), messages(&[300])[2..]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -182,7 +182,7 @@ impl Outlet {
         if indexes.is_empty() || !sending.delivers || sending.closed.is_some() || sending.broken {
             return Ok(());
         }
-        let mut taken = self.write_now(&mut sending, bytes);
+        let mut taken = self.write_now(&mut sending, bytes.len(), |it| it.try_write(bytes));
         let waits = encoding == Encoding::Events;
         if (taken == bytes.len() && !waits) || sending.broken {
             return Ok(());
@@ -257,6 +257,35 @@ impl Outlet {
         // The handler has counted the plain frames.
         self.credit(frames.len() - deflated.len(), Source::Handler);
         self.send(&deflated, Source::Handler);
+    }
+
+    /// Sends a large message of the handler, in one write with its header, from where it is.
+    pub fn send_large(&self, kind: Kind, payload: Bytes) {
+        let header = frame::message_header(kind, payload.len());
+        if let Encoding::Deflated(_) = self.encoding {
+            return self.send_messages(&[&*header, &payload].concat());
+        }
+        let len = header.len() + payload.len();
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() || sending.broken {
+            drop(sending);
+            return self.credit(len, Source::Handler);
+        }
+        let before = sending.outbox.own_cost();
+        let slices = [IoSlice::new(&header), IoSlice::new(&payload)];
+        let taken = self.write_now(&mut sending, len, |it| it.try_write_vectored(&slices));
+        self.credit(taken, Source::Handler);
+        if sending.broken {
+            self.credit(len - taken, Source::Handler);
+        } else if taken < len {
+            sending.outbox.push_large(header, payload, taken);
+            self.settle(&sending, before);
+            self.note_held_back(&mut sending);
+            sending.wake();
+        }
+        if self.link.is_ending() {
+            sending.wake(); // the session waits for this answer
+        }
     }
 
     /// Sends messages of a topic's past, framed as plain ones, which the handler has counted.
@@ -441,7 +470,7 @@ impl Outlet {
     }
 
     fn send_or_queue(&self, sending: &mut Sending, frames: &[u8], source: Source) {
-        let taken = self.write_now(sending, frames);
+        let taken = self.write_now(sending, frames.len(), |it| it.try_write(frames));
         if taken == frames.len() || sending.broken {
             self.credit(frames.len(), source);
             return;
@@ -480,14 +509,19 @@ impl Outlet {
     }
 
     /// Writes what the socket takes at once: nothing, when something waits before it.
-    fn write_now(&self, sending: &mut Sending, bytes: &[u8]) -> usize {
+    fn write_now(
+        &self,
+        sending: &mut Sending,
+        len: usize,
+        write: impl Fn(&dyn Writer) -> io::Result<usize>,
+    ) -> usize {
         if !sending.outbox.is_empty() {
             return 0;
         }
         loop {
-            match self.write_if_drained(|| self.writer.try_write(bytes)) {
+            match self.write_if_drained(|| write(&*self.writer)) {
                 Ok(count) => {
-                    if count < bytes.len() {
+                    if count < len {
                         self.last_progress.set(Stamp::now());
                     }
                     return count;
@@ -668,7 +702,7 @@ mod tests {
             overflow in prop::sample::select(vec![
                 Overflow::DropOldest, Overflow::DropNewest, Overflow::Latest,
             ]),
-            steps in prop::collection::vec((0_u8..4, prop::collection::vec(1_usize..40, 1..5), 0_usize..80), 1..60),
+            steps in prop::collection::vec((0_u8..5, prop::collection::vec(1_usize..40, 1..5), 0_usize..80), 1..60),
         ) {
             let writer = Rc::new(Narrow { secure, ..Narrow::default() });
             let outlet = outlet(&writer, overflow);
@@ -682,6 +716,11 @@ mod tests {
                         let frames: Vec<u8> = lens.iter().flat_map(whole).collect();
                         outlet.link.sent(frames.len());
                         outlet.send_messages(&frames);
+                    }
+                    3 => {
+                        let len = lens.iter().sum::<usize>().min(125);
+                        outlet.link.sent(message_header(Kind::Text, len).len() + len);
+                        outlet.send_large(Kind::Text, vec![b'h'; len].into());
                     }
                     _ => {
                         let flushed = outlet.poll_flush(&mut Context::from_waker(Waker::noop()));

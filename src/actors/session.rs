@@ -5,6 +5,7 @@
 //! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
 //! the worker share.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -67,7 +68,7 @@ pub enum Route {
 /// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
 pub trait Inbox: 'static {
     /// A message of the client.
-    fn message(&self, session: SessionKey, kind: Kind, payload: &[u8]);
+    fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
     /// The session is over. Comes exactly once, after its last message.
     fn closed(&self, session: SessionKey, code: u16, reason: &str);
     /// A handler that was told to wait may send again.
@@ -472,19 +473,19 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                     reason: "too many messages per second",
                 });
             }
-            if let Event::Message { payload, .. } = event {
+            if let Event::Message { payload, .. } = &event {
                 taken_bytes += payload.len();
             }
             match event {
                 Event::Message { kind, payload } => match &self.route {
                     Route::Echo(prefix) => {
                         let encoding = self.outlet.encoding();
-                        encoding.append(kind, [prefix, payload], output);
+                        encoding.append(kind, [prefix, &payload], output);
                     }
                     Route::Relay(topic) => {
                         let header = frame::message_header(kind, payload.len());
                         let bus = &self.shared.bus;
-                        let offset = publish(bus, topic, kind, payload, 0).map_err(refused)?;
+                        let offset = publish(bus, topic, kind, &payload, 0).map_err(refused)?;
                         let bytes = header.len() + payload.len();
                         self.shared.end_of_turn.note_published(offset, bytes);
                     }

@@ -29,9 +29,10 @@ use super::service::Worker;
 use super::shortage::Shortage;
 use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
-use crate::actors::crowd::{self, Crowd};
+use crate::actors::crowd::Crowd;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
+use crate::actors::heap::{self, IdleWatch, Usage};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
@@ -150,14 +151,12 @@ impl Server {
         let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
         let (sessions, deadlines) = (Rc::clone(&end_of_turn), Rc::clone(&worker.deadlines));
         spawn_local(async move {
-            let mut crowd = Crowd::default();
+            let mut memory = FreeMemory::new();
             loop {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
                 let waiting = sessions.queues.gauge().held();
-                if crowd.has_gone(connected + sessions.sessions(), waiting) {
-                    spawn_blocking(crowd::give_back);
-                }
+                memory.look(connected + sessions.sessions(), waiting);
                 sleep(TICK).await;
                 deadlines.tick(Instant::now());
             }
@@ -191,6 +190,36 @@ impl Server {
             );
         }
         Ok(())
+    }
+}
+
+/// Decides in each tick whether free memory is returned to the system.
+struct FreeMemory {
+    crowd: Crowd,
+    idle: IdleWatch,
+    looked: Instant,
+}
+
+impl FreeMemory {
+    fn new() -> Self {
+        Self {
+            crowd: Crowd::default(),
+            idle: IdleWatch::new(Usage::now()),
+            looked: Instant::now(),
+        }
+    }
+
+    /// `present`: the clients that there are. `waiting`: the bytes that wait for them.
+    fn look(&mut self, present: usize, waiting: usize) {
+        let mut is_time = self.crowd.has_gone(present, waiting);
+        if self.looked.elapsed() >= heap::LOOK {
+            self.looked = Instant::now();
+            is_time |= self.idle.is_time(Usage::now());
+        }
+        if is_time {
+            heap::give_back_top();
+            spawn_blocking(heap::give_back);
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 
 use super::events::{Event, Events};
 use super::handler::EventBox;
+use super::head::Head;
 use super::logs;
 use super::outcome::{Ending, Host, Running};
-use super::request::Head;
 use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
@@ -96,6 +96,15 @@ impl EventLoop {
                     let (payload, rest) = bytes.split_at(len);
                     bytes = rest;
                     self.take_in(py, session, kind, payload, &mut woken)
+                }
+                Event::LargeMessage {
+                    session,
+                    kind,
+                    payload,
+                } => self.take_in(py, session, kind, &payload, &mut woken),
+                Event::Release { held } => {
+                    drop(held); // here, where Python's lock is held
+                    Ok(())
                 }
                 Event::Request { call, reply } => {
                     self.wake_all(py, &mut woken);

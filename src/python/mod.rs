@@ -20,10 +20,14 @@ mod crash;
 mod errors;
 mod event_loop;
 mod events;
+mod failures;
 mod forks;
 mod form;
 mod handler;
-
+mod handshakes;
+mod head;
+mod heap;
+mod held;
 mod history;
 mod json;
 mod lock;
@@ -65,6 +69,8 @@ mod _core {
     use super::forks::{Withheld, open_descriptors};
     #[pymodule_export]
     use super::form::Part;
+    #[pymodule_export]
+    use super::heap::keep_free_memory;
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]

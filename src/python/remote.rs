@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::handler::EventBox;
 use super::message::{self, Message};
 use super::visit::Count;
 use crate::actors::frame;
@@ -15,8 +16,7 @@ use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::http::replies::{ReplyBox, ReplyKey};
-use crate::http::response::Response;
+use crate::http::replies::{Answer, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, Past, PublishError};
 
 /// Shared by everything in Python that acts on the worker.
@@ -24,6 +24,8 @@ pub(super) struct Remote {
     pub bus: Bus,
     orders: Orders,
     replies: ReplyBox,
+    /// Where large objects go when they were sent.
+    events: EventBox,
     /// An offset above those of all that this worker's Python has published.
     published: AtomicU64,
     /// Odd while a drain is under way, and another number in each.
@@ -60,11 +62,13 @@ impl Remote {
         orders: Orders,
         replies: ReplyBox,
         replays: Arc<Replays>,
+        events: EventBox,
     ) -> Arc<Self> {
         Arc::new(Self {
             bus,
             orders,
             replies,
+            events,
             published: AtomicU64::new(0),
             drains: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
@@ -110,11 +114,33 @@ impl Remote {
         self.order_with(|commands| commands.push(command));
     }
 
-    /// Sends a message to one session; it is framed here, once, and counted by `link` first.
-    pub(super) fn send(&self, session: SessionKey, link: &Link, message: &Message<'_>) {
-        let header = frame::message_header(message.kind(), message.bytes().len());
-        link.sent(header.len() + message.bytes().len());
-        self.order_with(|commands| commands.push_send(session, &[&header, message.bytes()]));
+    /// Sends a message, which is `object`, to one session; it is counted by `link` first.
+    pub(super) fn send(
+        &self,
+        session: SessionKey,
+        link: &Link,
+        message: Message<'_>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let kind = message.kind();
+        let header = frame::message_header(kind, message.bytes().len());
+        let len = header.len() + message.bytes().len();
+        match message.into_large(object, &self.events)? {
+            Ok(payload) => {
+                link.sent(len);
+                self.order(Command::SendLarge {
+                    session,
+                    kind,
+                    payload,
+                });
+            }
+            Err(message) => {
+                link.sent(len);
+                let parts = [&*header, message.bytes()];
+                self.order_with(|commands| commands.push_send(session, &parts));
+            }
+        }
+        Ok(())
     }
 
     /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
@@ -132,8 +158,9 @@ impl Remote {
     }
 
     /// Answers an HTTP request.
-    pub(super) fn reply(&self, key: ReplyKey, response: Response) {
-        let put = |batch: &mut Vec<(ReplyKey, Response)>| batch.push((key, response));
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Answer>) {
+        let answer = answer.into();
+        let put = |batch: &mut Vec<(ReplyKey, Answer)>| batch.push((key, answer));
         if DRAINING.get() {
             self.replies.post_quietly(put);
         } else {

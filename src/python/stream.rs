@@ -4,18 +4,36 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::events::Event;
 use super::handler::EventBox;
+use super::held;
+use super::response::{self, Streamed};
 use crate::http::flow::{Flow, Source, Watcher, flow};
+use crate::http::trailers::TrailerSlot;
 
 /// Names a stream in its worker.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
 pub(super) struct StreamKey(u64);
+
+/// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
+pub(super) struct Maker<'m, 'py> {
+    pub event_loop: &'m Py<PyAny>,
+    pub on_error: &'m Py<PyAny>,
+    pub label: &'m str,
+    pub context: Option<&'m Bound<'py, PyAny>>,
+}
+
+/// A stream that has begun.
+pub(super) struct Started<'py> {
+    pub flow: Flow,
+    pub trailers: Option<TrailerSlot>,
+    /// The handler's task has to run it.
+    pub coroutine: Option<Bound<'py, PyAny>>,
+}
 
 /// The producers of the streams that are being sent: objects of `fanbus.streaming`.
 pub(super) struct Streams {
@@ -41,23 +59,36 @@ impl Streams {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to send what an iterator gives, made by a handler on a thread, which had that `context`, or on
-    /// the event loop. There a coroutine may be returned, which the handler's task has to run.
+    /// Begins to send what an iterator gives. A coroutine may be returned, which the handler's task has to run.
     pub(super) fn start<'py>(
         &self,
-        iterator: &Bound<'py, PyAny>,
-        event_loop: &Py<PyAny>,
-        on_error: &Py<PyAny>,
-        label: &str,
-        context: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<(Flow, Option<Bound<'py, PyAny>>)> {
-        let py = iterator.py();
+        py: Python<'py>,
+        streamed: &Streamed,
+        maker: Maker<'_, 'py>,
+    ) -> PyResult<Started<'py>> {
+        let Maker {
+            event_loop,
+            on_error,
+            label,
+            context,
+        } = maker;
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
-        let (source, flow) = flow(Box::new(Told { key, events }));
+        let told = Told {
+            key,
+            events: EventBox::clone(&events),
+        };
+        let (source, flow) = flow(Box::new(told));
+        let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
+        let sink = Sink {
+            source,
+            trailers: trailers.clone(),
+            events,
+        };
         let arguments = (
-            iterator,
-            Py::new(py, Sink(source))?,
+            &streamed.iterator,
+            &streamed.trailers,
+            Py::new(py, sink)?,
             event_loop,
             on_error,
             label,
@@ -69,7 +100,11 @@ impl Streams {
             .call1(arguments)?
             .extract()?;
         self.producers().insert(key, producer);
-        Ok((flow, coroutine))
+        Ok(Started {
+            flow,
+            trailers,
+            coroutine,
+        })
     }
 
     /// Event loop: a stream has room again.
@@ -105,37 +140,52 @@ impl Watcher for Told {
 
 /// Where the pieces of a response go. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Sink(Source);
+pub(super) struct Sink {
+    source: Source,
+    trailers: Option<TrailerSlot>,
+    events: EventBox,
+}
 
 #[pymethods]
 impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
-            Bytes::copy_from_slice(bytes.as_bytes())
+            held::bytes_of(bytes, &self.events)
         } else if let Ok(text) = piece.cast::<PyString>() {
-            Bytes::copy_from_slice(text.to_str()?.as_bytes())
+            held::text_of(text, &self.events)?
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
                 "A streamed response is made of str or bytes, not {kind}."
             )));
         };
-        Ok(self.0.write(bytes))
+        Ok(self.source.write(bytes))
     }
 
     /// Must whoever writes wait for room?
     fn is_full(&self) -> bool {
-        self.0.is_full()
+        self.source.is_full()
     }
 
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
-        self.0.is_over()
+        self.source.is_over()
+    }
+
+    /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field
+    /// that cannot be a trailer.
+    fn set_trailers(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        let trailers = response::trailers(lines)?;
+        if let Some(slot) = &self.trailers {
+            // A second call changes nothing.
+            let _ = slot.set(trailers);
+        }
+        Ok(())
     }
 
     /// Nothing more comes. `failed`: although more should have come; the connection is broken off.
     fn end(&self, failed: bool) {
-        self.0.end(failed);
+        self.source.end(failed);
     }
 }

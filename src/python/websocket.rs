@@ -13,11 +13,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
+use super::head::Head;
 use super::history::{Replay, Wish};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
 use super::remote::Remote;
-use super::request::Head;
 use super::waits::{Receive, Room};
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::{Command, Rejection};
@@ -471,14 +471,14 @@ impl WebSocket {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
         let ws = this.get();
-        let message = Message::new(message, "send")?;
+        let (object, message) = (message, Message::new(message, "send")?);
         ws.open()?;
         if ws.link.queued() > MOST_BUDGETS * ws.link.budget() {
             let mut inside = ws.inside();
             ws.close_with(&mut inside, 1013, CLIENT_TOO_SLOW, true);
             return Err(closed_error(1013, CLIENT_TOO_SLOW));
         }
-        ws.remote.send(ws.key, &ws.link, &message);
+        ws.remote.send(ws.key, &ws.link, message, object)?;
         if ws.link.must_wait() {
             return Ok(Bound::new(py, Room::new(this.clone().unbind()))?.into_any());
         }

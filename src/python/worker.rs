@@ -183,13 +183,14 @@ impl Worker {
             pulse: Arc::clone(&pulse),
             replays: Arc::clone(&replays),
         };
+        let events: EventBox = Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?));
         let state = State {
             io: Some((server, kinds)),
             event_loop: None,
         };
         Ok(Self {
-            events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
-            remote: Remote::new(bus, orders, replies, replays),
+            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events)),
+            events,
             endpoints,
             threads: Threads::new(threads, side_by_side(py)?),
             trigger,

@@ -29,6 +29,42 @@ fn row(limit: &str) -> Vec<&'static str> {
     found[0].clone()
 }
 
+/// Constants of HTTP/2: names, limits, values.
+fn of_http2() -> Vec<(&'static str, &'static str, String)> {
+    vec![
+        (
+            "MAX_STREAMS",
+            "requests of one HTTP/2 connection in work; streams that are reset do not make room",
+            limits::MAX_STREAMS.to_string(),
+        ),
+        (
+            "STREAM_WINDOW_BYTES",
+            "bytes of one body that an HTTP/2 client may send before they are read",
+            bytes(limits::STREAM_WINDOW_BYTES as usize),
+        ),
+        (
+            "CONNECTION_WINDOW_BYTES",
+            "bytes of all bodies that an HTTP/2 client may send before they are read, beside those that the memory for request bodies has room for",
+            bytes(limits::CONNECTION_WINDOW_BYTES as usize),
+        ),
+        (
+            "MAX_SMALL_FRAMES",
+            "frames with a byte of a body that an HTTP/2 client sends at a time, before the worker looks at them; larger ones count for less",
+            "50,000".to_owned(),
+        ),
+        (
+            "STREAM_SEND_BYTES",
+            "bytes of a response that are ready for the socket, for each stream of HTTP/2",
+            bytes(limits::STREAM_SEND_BYTES),
+        ),
+        (
+            "RESPONSE_BYTES",
+            "the memory for whole responses above that size that wait for HTTP/2 clients, per worker",
+            bytes(limits::RESPONSE_BYTES),
+        ),
+    ]
+}
+
 #[test]
 fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
     let table = [
@@ -58,6 +94,11 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
             bytes(limits::MAX_TRAILER_BYTES),
         ),
         (
+            "MAX_EARLY_HINTS",
+            "interim responses with early hints (103) that a request may have",
+            limits::MAX_EARLY_HINTS.to_string(),
+        ),
+        (
             "READ_AHEAD_BYTES",
             "bytes that are read ahead of a running request: further requests of the same client",
             bytes(limits::READ_AHEAD_BYTES),
@@ -72,32 +113,10 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
             "bytes of a body that are read and thrown away behind a response that did not wait for it",
             bytes(limits::MAX_LINGER_BYTES),
         ),
-        (
-            "MAX_STREAMS",
-            "requests of one HTTP/2 connection in work; streams that are reset do not make room",
-            limits::MAX_STREAMS.to_string(),
-        ),
-        (
-            "STREAM_WINDOW_BYTES",
-            "bytes of one body that an HTTP/2 client may send before they are read",
-            bytes(limits::STREAM_WINDOW_BYTES as usize),
-        ),
-        (
-            "CONNECTION_WINDOW_BYTES",
-            "bytes of all bodies that an HTTP/2 client may send before they are read",
-            bytes(limits::CONNECTION_WINDOW_BYTES as usize),
-        ),
-        (
-            "STREAM_SEND_BYTES",
-            "bytes of a response that are ready for the socket, for each stream of HTTP/2",
-            bytes(limits::STREAM_SEND_BYTES),
-        ),
-        (
-            "RESPONSE_BYTES",
-            "the memory for whole responses above that size that wait for HTTP/2 clients, per worker",
-            bytes(limits::RESPONSE_BYTES),
-        ),
     ];
+    assert_eq!(limits::MAX_SMALL_FRAMES, 50_000);
+    let table = table.into_iter().chain(of_http2());
+    let table: Vec<_> = table.collect();
     for (name, limit, value) in &table {
         assert_eq!(row(limit)[1], value, "{name}");
     }

@@ -16,8 +16,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "one instruction that copies while another process writes",
     ),
     (
-        "src/actors/crowd.rs",
-        "calls the allocator's function that gives memory back",
+        "src/actors/heap.rs",
+        "calls the allocator's functions that keep memory and return it",
     ),
     (
         "src/actors/forks.rs",

@@ -15,7 +15,7 @@ use fanbus::actors::shutdown::{self, Ending, Trigger};
 use fanbus::actors::topic::TopicTemplate;
 use fanbus::http::config::Config;
 use fanbus::http::listener;
-use fanbus::http::replies::ReplyBox;
+use fanbus::http::replies::{Answer, ReplyBox, ReplyKey};
 use fanbus::http::router::{EndpointId, Router};
 use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
 use fanbus::http::server::Server;
@@ -178,6 +178,12 @@ impl Worker {
 
     pub fn order(&self, command: Command) {
         self.orders.post(|commands| commands.push(command));
+    }
+
+    /// Answers a request that is held, with all of this at once.
+    pub fn answer(&self, key: ReplyKey, answers: impl IntoIterator<Item = Answer>) {
+        let answers = answers.into_iter().map(|answer| (key, answer));
+        self.replies.post(|replies| replies.extend(answers));
     }
 
     /// Waits until `pick` takes something of what happened; the rest stays for later questions.
