@@ -78,7 +78,7 @@ import sys
 from fanbus import Bus
 
 bus, name, topics, rounds, size = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-with Bus.open(bus, create=False) as bus:
+with Bus.open(bus) as bus:
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(rounds):

@@ -91,7 +91,7 @@ def test_a_worker_that_is_replaced_does_not_make_a_bus_of_its_own(one: Server) -
 
 @pytest.fixture
 def holder(one: Server) -> Iterator[Bus]:
-    with Bus.open(name_of(one), create=False) as bus:
+    with Bus.open(name_of(one)) as bus:
         yield bus
 
 

@@ -257,11 +257,12 @@ def test_the_image_and_compose_run_as_they_say(tmp_path: Path) -> None:
 
 def test_a_container_with_too_little_shared_memory_says_so(tmp_path: Path) -> None:
     words = ["fanbus", "run", "lobby:app", "--port", "0", "--workers", "2"]
-    with Contained(words, tmp_path, "8m") as contained:
+    with Contained(words, tmp_path, "2m") as contained:
         wait_for(lambda: "/dev/shm" in contained.log(), "the sentence")
         (line,) = contained.log().strip().splitlines()
         assert line.startswith("fanbus: ")
-        assert "8 MiB" in line
+        assert "It needs 4.6 MiB" in line
+        assert "2 MiB are free" in line
 
 
 def test_kubernetes_asks_paths_that_the_application_serves(deployed: Server) -> None:

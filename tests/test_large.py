@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from conftest import StartServer
-from rawsocket import BINARY, TEXT, RawSocket, encode
+from rawsocket import BINARY, PING, PONG, TEXT, RawSocket, encode
 from running import Server, wait_for
 from test_crowds import own_memory
 
@@ -136,3 +137,78 @@ def test_settings_of_the_allocator_in_the_environment_are_respected(server: Star
         run(raws, "async", ROUNDS)
         each = (page_faults(one) - before) / (ROUNDS * CLIENTS)
     assert each > MOST_FAULTS
+
+
+def mixed_messages(size: int) -> list[str | bytes]:
+    return [
+        *("first", "a" * size, "\N{SNOWMAN}" * (size // 3), b"published"),
+        *(b"b" * size, b"c" * size, b"d" * size, "last"),
+    ]
+
+
+@pytest.mark.parametrize("size", [3, 16 * 1024 - 1, 16 * 1024, 65_535, 65_536, SIZE])
+@pytest.mark.parametrize("deflates", [False, True])
+def test_messages_of_every_size_and_type_come_in_the_order_of_the_calls(
+    server: StartServer, size: int, deflates: bool
+) -> None:
+    one = server("large", workers=1, environment={"COMPRESSION": "1"} if deflates else {})
+    url = f"ws://127.0.0.1:{one.port}/mixed"
+    with connect(url, compression="deflate" if deflates else None, max_size=None) as client:
+        for _ in range(2):
+            client.send(str(size))
+            assert [client.recv() for _ in range(8)] == mixed_messages(size)
+
+
+@pytest.mark.parametrize("size", [10, SIZE])
+def test_a_slow_client_gets_large_messages_whole_and_pongs_between_them(
+    server: StartServer, size: int
+) -> None:
+    """The socket takes a part of them, and the rest waits."""
+    one = server("large", workers=1)
+    with RawSocket(one.port) as raw:
+        raw.open("/mixed")
+        raw.send(TEXT, str(size).encode())
+        raw.send(PING, b"are you there")
+        expected = [m.encode() if isinstance(m, str) else m for m in mixed_messages(size)]
+        got: list[bytes] = []
+        pongs = 0
+        while len(got) < len(expected) or not pongs:
+            frame = raw.frame()
+            if frame.opcode == PONG:
+                assert frame.payload == b"are you there"
+                pongs += 1
+            else:
+                got.append(frame.payload)
+        assert got == expected
+
+
+def test_a_large_response_of_any_text_is_sent_as_utf_8(server: StartServer) -> None:
+    one = server("large", workers=1)
+    with one.http() as http:
+        assert http.get("/snow").text == "\N{SNOWMAN}" * SIZE
+        assert http.head("/snow").headers["content-length"] == str(3 * SIZE)
+
+
+def test_objects_are_released_when_they_were_sent_or_their_client_has_left(
+    server: StartServer,
+) -> None:
+    one = server("large", workers=1)
+    with RawSocket(one.port) as raw:
+        for path in ("/tracked", "/tracked-def"):
+            for _ in range(5):
+                raw.write(get(path))
+                assert raw.answer().body == b"t" * SIZE
+    with RawSocket(one.port) as raw:
+        raw.open("/tracked")
+        for _ in range(5):
+            raw.send(TEXT, b"next")
+            assert raw.frame().payload == b"t" * SIZE
+    for path in ("/tracked", "/tracked-def"):
+        with RawSocket(one.port) as gone:  # without reading it
+            gone.write(get(path) * 2)
+    with RawSocket(one.port) as gone:
+        gone.open("/tracked")
+        gone.send(TEXT, b"next")
+        gone.read(100)
+    with one.http() as http:
+        wait_for(lambda: int(http.get("/released").text) >= 5 + 5 + 5 + 2 + 1, "their release")

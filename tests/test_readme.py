@@ -258,7 +258,7 @@ HOWTO = "docs/howto/any-process.md"
 
 @proves(f'{HOWTO}: first = bus.publish("new", "two coffees")  # str or bytes')
 def a_script_publishes_text_and_bytes(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         subscription = bus.subscribe("new")
         with Program("-c", block.text.replace("orders", name)) as script:
             assert script.wait() == 0, script.said(2)
@@ -280,7 +280,7 @@ def it_shows(block: Block, line: str) -> None:
     """The program prints this line for a message that comes once it has subscribed."""
     with ExitStack() as stack:
         name = stack.enter_context(new_name())
-        bus = stack.enter_context(Bus.open(name))
+        bus = stack.enter_context(Bus.open(name, create=True))
         text = block.text.replace("orders", name)
         program = stack.enter_context(Program("-c", text))
 
@@ -291,7 +291,7 @@ def it_shows(block: Block, line: str) -> None:
         wait_for(has_heard, line)
 
 
-@proves(f'{HOWTO}: with Bus.open("orders", size=64 * 1024) as bus:')
+@proves(f'{HOWTO}: with Bus.open("orders", create=True, size=64 * 1024) as bus:')
 def a_slow_reader_is_told_and_goes_on(block: Block, start: Start) -> None:
     with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
         program.wait_to_say("read: 999\n")
@@ -355,7 +355,7 @@ def a_celery_task_asks_and_is_answered(block: Block, start: Start) -> None:
     """The three terminals of the text."""
     call_line = next(line for line in shell_lines() if " call " in line)
     answer_line = next(line for line in shell_lines() if "answers:" in line)
-    with TemporaryDirectory() as folder, new_name() as name, Bus.open(name) as bus:
+    with TemporaryDirectory() as folder, new_name() as name, Bus.open(name, create=True) as bus:
         news = bus.subscribe("news")
         with Celery(name, Path(folder), block.text) as celery:
             celery.call(call_line)
@@ -381,7 +381,7 @@ def shell_lines() -> list[str]:
 
 @proves(f'{HOWTO}: fanbus publish news "It works"')
 def the_command_publishes_text_and_the_standard_input(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         subscription = bus.subscribe("news")
         script = block.text.replace("fanbus", f"{shlex.quote(sys.executable)} -m fanbus")
         done = subprocess.run(
@@ -398,7 +398,7 @@ def the_command_publishes_text_and_the_standard_input(block: Block, start: Start
 
 @proves(f"{HOWTO}: fanbus subscribe news --json --count 2")
 def the_command_keeps_text_and_bytes_apart(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
             program.wait_to_say("Listening to", stream=2)
             bus.publish("news", "text")
@@ -411,7 +411,7 @@ def the_command_keeps_text_and_bytes_apart(block: Block, start: Start) -> None:
 @proves(f"{HOWTO}: fanbus bus list")
 def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
     with new_name() as name:
-        Bus.open(name).close()
+        Bus.open(name, create=True).close()
         for line in block.text.splitlines():
             with Program(*command(line, orders=name)) as program:
                 assert program.wait() == 0, program.said(2)
@@ -489,7 +489,7 @@ def who_comes_late_gets_the_last_messages(block: Block, start: Start) -> None:
         assert found == {"messages": ["message 29", "and on"], "complete": True}
 
 
-@proves(f'{HISTORY}: with Bus.open("orders") as bus:')
+@proves(f'{HISTORY}: with Bus.open("orders", create=True) as bus:')
 def a_bus_keeps_without_a_server(block: Block, start: Start) -> None:
     with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
         program.wait_to_say("0 two coffees\n")
@@ -501,7 +501,7 @@ def a_bus_keeps_without_a_server(block: Block, start: Start) -> None:
 
 @proves(f"{HISTORY}: fanbus subscribe new --last 10")
 def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         for number in range(12):
             bus.publish("new", f"order {number}")
         with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:

@@ -164,7 +164,7 @@ def test_a_server_has_real_workers() -> None:
             sockets[0].send("hello")
             assert [ws.recv() for ws in sockets] == ["hello"] * 6
         assert server.get("/broken").status_code == 500
-        assert "LookupError: on purpose" in server.log()
+        wait_for(lambda: "LookupError: on purpose" in server.log(), "the error on the log")
         supervisor = server.pid
     assert app.state["lived"] == [], "what workers do to their memory is theirs"
     assert not any(is_alive(pid) for pid in (supervisor, *pids))

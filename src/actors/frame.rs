@@ -8,6 +8,7 @@
     reason = "advancing a caller's slice that is unmasked in place"
 )]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -25,6 +26,10 @@ const OPCODE_BINARY: u8 = 0x2;
 const OPCODE_CLOSE: u8 = 0x8;
 const OPCODE_PING: u8 = 0x9;
 const OPCODE_PONG: u8 = 0xA;
+
+/// A payload of so many bytes goes from thread to thread as a block of its own. Smaller ones of a batch go
+/// together: to copy them costs less than a block for each.
+pub const LARGE_BYTES: usize = 16 << 10;
 
 /// What a message's payload is.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -271,14 +276,14 @@ pub fn is_close_code(code: u16) -> bool {
 }
 
 /// What a decoder found.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Event<'a> {
     /// A whole message, put together if it came in fragments.
     Message {
         /// Text or binary.
         kind: Kind,
-        /// The unmasked payload. That of a [`Kind::Text`] is validated UTF-8.
-        payload: &'a [u8],
+        /// The unmasked payload; given away if it was put together. That of a [`Kind::Text`] is validated UTF-8.
+        payload: Cow<'a, [u8]>,
     },
     /// A ping, which wants a [`pong`] with this payload.
     Ping(&'a [u8]),
@@ -309,14 +314,21 @@ pub trait Decode: 'static {
     /// or `None` when all of the input was taken.
     ///
     /// A frame that lies whole in `input` is unmasked in place and its payload borrowed from
-    /// there: no copy. What the last event borrowed from the decoder is freed by the next call,
-    /// so call until `None`, and an idle decoder holds nothing.
+    /// there: no copy. A message that was put together is given away. What the last event borrowed
+    /// from the decoder is freed by the next call, so call until `None`, and an idle decoder holds
+    /// nothing.
     ///
     /// After a [`Violation`] or an [`Event::Close`], all further input is taken and ignored.
     fn decode<'e, 'i: 'e>(
         &'e mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'e>>, Violation>;
+
+    /// Bytes of memory for a message that is not whole yet.
+    fn held(&self) -> usize;
+
+    /// Gives up the message that is not whole yet: all further input is taken and ignored.
+    fn end(&mut self);
 }
 
 #[cfg(test)]

@@ -97,6 +97,15 @@ impl EventLoop {
                     bytes = rest;
                     self.take_in(py, session, kind, payload, &mut woken)
                 }
+                Event::LargeMessage {
+                    session,
+                    kind,
+                    payload,
+                } => self.take_in(py, session, kind, &payload, &mut woken),
+                Event::Release { held } => {
+                    drop(held); // here, where Python's lock is held
+                    Ok(())
+                }
                 Event::Request { call, reply } => {
                     self.wake_all(py, &mut woken);
                     self.host.start_request(py, call, reply)

@@ -1,5 +1,6 @@
 //! What happened on the I/O thread, for Python's event loop, in batches.
 
+use super::held::Held;
 use super::stream::StreamKey;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
@@ -32,6 +33,14 @@ pub(super) enum Event {
         kind: Kind,
         len: usize,
     },
+    /// A large message came, in a block of its own.
+    LargeMessage {
+        session: SessionKey,
+        kind: Kind,
+        payload: Vec<u8>,
+    },
+    /// Nobody uses the bytes of an object any more.
+    Release { held: Held },
     /// A session is over.
     Closed {
         session: SessionKey,
@@ -52,11 +61,13 @@ pub(super) enum Event {
     Stopped,
 }
 
-/// Events in their order, with the bytes of the messages in one arena.
+/// Events in their order, with the bytes of small messages in one arena.
 #[derive(Default)]
 pub(super) struct Events {
     pub list: Vec<Event>,
     pub bytes: Vec<u8>,
+    /// Bytes of the objects that are to be released.
+    pub released: usize,
 }
 
 /// Bytes of messages whose memory a batch keeps.
@@ -70,6 +81,7 @@ impl Events {
         } else {
             other.list.append(&mut self.list);
             other.bytes.append(&mut self.bytes);
+            other.released += self.released;
         }
     }
 }
@@ -83,5 +95,6 @@ impl Batch for Events {
         Batch::clear(&mut self.list);
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+        self.released = 0;
     }
 }

@@ -1,6 +1,7 @@
 //! The [`Handler`] that is Python: on the I/O thread it only collects, and hands over at the end
 //! of the turn. It never touches Python.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::events::{Event, Events};
 use super::remote::Remote;
 use super::router::Kinds;
 use super::threads::{Job, LOOK, Threads};
-use crate::actors::frame::Kind;
+use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
 use crate::actors::second_look::SecondLook;
@@ -78,9 +79,17 @@ impl PythonHandler {
 }
 
 impl Inbox for PythonHandler {
-    fn message(&self, session: SessionKey, kind: Kind, payload: &[u8]) {
+    fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>) {
         let events = &mut self.turn.borrow_mut().events;
-        events.bytes.extend_from_slice(payload);
+        if payload.len() >= LARGE_BYTES {
+            let payload = payload.into_owned();
+            return events.list.push(Event::LargeMessage {
+                session,
+                kind,
+                payload,
+            });
+        }
+        events.bytes.extend_from_slice(&payload);
         events.list.push(Event::Message {
             session,
             kind,

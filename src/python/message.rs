@@ -5,10 +5,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use bytes::Bytes;
 use log::Level;
 
-use super::logs;
-use crate::actors::frame::Kind;
+use super::handler::EventBox;
+use super::{held, logs};
+use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::publish::{publish_in_pace, publish_patiently};
 use crate::actors::topic::Topic;
 use crate::ipc::{Bus, LeftBehind, PublishError};
@@ -44,6 +46,22 @@ impl<'a> Message<'a> {
             Self::Text(_) => Kind::Text,
             Self::Binary(_) | Self::Copied(_) => Kind::Binary,
         }
+    }
+
+    /// As a block of its own, if it is large: `object`, which it was read from, or what was copied of it.
+    pub(super) fn into_large(
+        self,
+        object: &Bound<'_, PyAny>,
+        events: &EventBox,
+    ) -> PyResult<Result<Bytes, Self>> {
+        if self.bytes().len() < LARGE_BYTES {
+            return Ok(Err(self));
+        }
+        Ok(Ok(match self {
+            Self::Text(_) => held::text_of(object.cast()?, events)?,
+            Self::Binary(_) => held::bytes_of(object.cast()?, events),
+            Self::Copied(bytes) => bytes.into(),
+        }))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

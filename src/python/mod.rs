@@ -27,6 +27,7 @@ mod handler;
 mod handshakes;
 mod head;
 mod heap;
+mod held;
 mod history;
 mod json;
 mod lock;

@@ -314,7 +314,7 @@ impl Host {
         context: Option<&Bound<'py, PyAny>>,
     ) -> Option<Bound<'py, PyAny>> {
         let (response, next) = result
-            .and_then(|value| response::from_python(&value))
+            .and_then(|value| response::from_python(&value, &self.events))
             .and_then(|made| self.complete(py, made, label, context))
             .unwrap_or_else(|error| (self.error_response(py, label, error), None));
         self.remote.reply(reply, response);

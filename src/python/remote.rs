@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::handler::EventBox;
 use super::message::{self, Message};
 use super::visit::Count;
 use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
+use crate::actors::replays::Replays;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{Answer, ReplyBox, ReplyKey};
@@ -22,6 +24,8 @@ pub(super) struct Remote {
     pub bus: Bus,
     orders: Orders,
     replies: ReplyBox,
+    /// Where large objects go when they were sent.
+    events: EventBox,
     /// An offset above those of all that this worker's Python has published.
     published: AtomicU64,
     /// Odd while a drain is under way, and another number in each.
@@ -30,7 +34,12 @@ pub(super) struct Remote {
     pub stalled: AtomicBool,
     /// Sessions of turbo routes that hooks have to do with.
     pub visits: Arc<Count>,
+    /// What is sent of the past.
+    replays: Arc<Replays>,
 }
+
+/// Bytes of a replay up to which each client gets its own copy: hardly any of it will wait.
+const MOST_COPIED: usize = 16 << 10;
 
 thread_local! {
     /// This thread drains the mailbox: what it orders is handed over at the end of the drain.
@@ -48,15 +57,23 @@ impl Drop for Draining {
 }
 
 impl Remote {
-    pub(super) fn new(bus: Bus, orders: Orders, replies: ReplyBox) -> Arc<Self> {
+    pub(super) fn new(
+        bus: Bus,
+        orders: Orders,
+        replies: ReplyBox,
+        replays: Arc<Replays>,
+        events: EventBox,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bus,
             orders,
             replies,
+            events,
             published: AtomicU64::new(0),
             drains: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             visits: Arc::default(),
+            replays,
         })
     }
 
@@ -97,16 +114,42 @@ impl Remote {
         self.order_with(|commands| commands.push(command));
     }
 
-    /// Sends a message to one session; it is framed here, once, and counted by `link` first.
-    pub(super) fn send(&self, session: SessionKey, link: &Link, message: &Message<'_>) {
-        let header = frame::message_header(message.kind(), message.bytes().len());
-        link.sent(header.len() + message.bytes().len());
-        self.order_with(|commands| commands.push_send(session, &[&header, message.bytes()]));
+    /// Sends a message, which is `object`, to one session; it is counted by `link` first.
+    pub(super) fn send(
+        &self,
+        session: SessionKey,
+        link: &Link,
+        message: Message<'_>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let kind = message.kind();
+        let header = frame::message_header(kind, message.bytes().len());
+        let len = header.len() + message.bytes().len();
+        match message.into_large(object, &self.events)? {
+            Ok(payload) => {
+                link.sent(len);
+                self.order(Command::SendLarge {
+                    session,
+                    kind,
+                    payload,
+                });
+            }
+            Err(message) => {
+                link.sent(len);
+                let parts = [&*header, message.bytes()];
+                self.order_with(|commands| commands.push_send(session, &parts));
+            }
+        }
+        Ok(())
     }
 
     /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
     pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Past) {
         link.sent(past.frames.len());
+        if past.frames.len() > MOST_COPIED {
+            let frames = self.replays.share(past);
+            return self.order(Command::SendPast { session, frames });
+        }
         self.order_with(|commands| {
             for record in &past.records {
                 commands.push_send(session, &[&past.frames[record.frame.clone()]]);

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use super::errors::value_error;
-use super::json;
+use super::handler::EventBox;
+use super::{held, json};
 use crate::actors::limits::Limits;
 use crate::actors::topic::Topic;
 use crate::http::early_hints::EarlyHints;
@@ -45,42 +47,46 @@ impl From<Response> for Made {
 }
 
 /// Understands dict and list (JSON), str (text), bytes, None (204), `Response`, and Flask's tuples
-/// `(body, status)` and `(body, status, headers)`. A generator is streamed as text.
-pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+/// `(body, status)` and `(body, status, headers)`. A generator is streamed as text. Large bytes and strings are sent
+/// from where they are, and then go to `events`.
+pub(super) fn from_python(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
     if let Ok(tuple) = value.cast::<PyTuple>() {
-        return from_tuple(tuple);
+        return from_tuple(tuple, events);
     }
-    if let Some((content_type, body)) = plain_body(value)? {
+    if let Some((content_type, body)) = plain_body(value, events)? {
         return Ok(response(StatusCode::OK, Some(content_type), body).into());
     }
     if value.is_none() {
-        return Ok(response(StatusCode::NO_CONTENT, None, Vec::new()).into());
+        return Ok(response(StatusCode::NO_CONTENT, None, Bytes::new()).into());
     }
-    from_object(value)
+    from_object(value, events)
 }
 
 /// The body and its natural type, if the value is one that speaks for itself.
-fn plain_body(value: &Bound<'_, PyAny>) -> PyResult<Option<(HeaderValue, Vec<u8>)>> {
+fn plain_body(
+    value: &Bound<'_, PyAny>,
+    events: &EventBox,
+) -> PyResult<Option<(HeaderValue, Bytes)>> {
     if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
-        return Ok(Some((JSON, json::answer(value)?)));
+        return Ok(Some((JSON, json::answer(value)?.into())));
     }
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Some((TEXT, text.to_str()?.as_bytes().to_vec())));
+        return Ok(Some((TEXT, held::text_of(text, events)?)));
     }
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(Some((BINARY, bytes.as_bytes().to_vec())));
+        return Ok(Some((BINARY, held::bytes_of(bytes, events))));
     }
     Ok(None)
 }
 
-fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
+fn from_tuple(tuple: &Bound<'_, PyTuple>, events: &EventBox) -> PyResult<Made> {
     if !(2..=3).contains(&tuple.len()) {
         return Err(PyTypeError::new_err(
             "A handler may return (body, status) or (body, status, headers); this tuple has \
              another length. For a JSON array return a list.",
         ));
     }
-    let mut made = from_python(&tuple.get_item(0)?)?;
+    let mut made = from_python(&tuple.get_item(0)?, events)?;
     let response = &mut made.response;
     response.status = status(&tuple.get_item(1)?)?;
     if tuple.len() == 3 {
@@ -96,13 +102,13 @@ fn from_tuple(tuple: &Bound<'_, PyTuple>) -> PyResult<Made> {
 
 /// A `fanbus.Response`, anything with `body`, `status` and `headers`, an iterator, or a model. A body is bytes, an
 /// iterator, an event stream, or the path of a file.
-fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
+fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
     if !is_response(value)? {
         if value.hasattr("__await__")? {
             return Err(forgotten(value));
         }
         if is_iterator(value)? {
-            let response = response(StatusCode::OK, Some(TEXT), Vec::new());
+            let response = response(StatusCode::OK, Some(TEXT), Bytes::new());
             let streamed = Some(Streamed {
                 iterator: value.clone().unbind(),
                 trailers: None,
@@ -110,7 +116,7 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
             return Ok(Made { response, streamed });
         }
         if is_event_stream(value)? {
-            let mut made = Made::from(response(StatusCode::OK, None, Vec::new()));
+            let mut made = Made::from(response(StatusCode::OK, None, Bytes::new()));
             made.response.body = stream_of(value)?;
             add_headers(&mut made.response, &value.getattr("headers")?)?;
             return Ok(made);
@@ -121,10 +127,10 @@ fn from_object(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     let mut made = Made::from(response(
         status(&value.getattr("status")?)?,
         None,
-        Vec::new(),
+        Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = Body::Bytes(bytes.as_bytes().to_vec().into());
+        made.response.body = Body::Bytes(held::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
         made.streamed = Some(Streamed {
             trailers: trailers_of(value, &mut made.response)?,
@@ -165,7 +171,7 @@ fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
              generator, not {kind}."
         )));
     }
-    Ok(response(StatusCode::OK, Some(JSON), json::answer(value)?).into())
+    Ok(response(StatusCode::OK, Some(JSON), json::answer(value)?.into()).into())
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -301,12 +307,12 @@ fn trailers_of(value: &Bound<'_, PyAny>, response: &mut Response) -> PyResult<Op
     Ok(Some(given.unbind()))
 }
 
-fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Vec<u8>) -> Response {
+fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Response {
     Response {
         status,
         content_type,
         headers: Vec::new(),
-        body: Body::Bytes(body.into()),
+        body: Body::Bytes(body),
         trailers: None,
     }
 }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::events::Event;
 use super::handler::EventBox;
+use super::held;
 use super::response::{self, Streamed};
 use crate::http::flow::{Flow, Source, Watcher, flow};
 use crate::http::trailers::TrailerSlot;
@@ -74,11 +74,16 @@ impl Streams {
         } = maker;
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
-        let (source, flow) = flow(Box::new(Told { key, events }));
+        let told = Told {
+            key,
+            events: EventBox::clone(&events),
+        };
+        let (source, flow) = flow(Box::new(told));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
             trailers: trailers.clone(),
+            events,
         };
         let arguments = (
             &streamed.iterator,
@@ -138,6 +143,7 @@ impl Watcher for Told {
 pub(super) struct Sink {
     source: Source,
     trailers: Option<TrailerSlot>,
+    events: EventBox,
 }
 
 #[pymethods]
@@ -145,9 +151,9 @@ impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
-            Bytes::copy_from_slice(bytes.as_bytes())
+            held::bytes_of(bytes, &self.events)
         } else if let Ok(text) = piece.cast::<PyString>() {
-            Bytes::copy_from_slice(text.to_str()?.as_bytes())
+            held::text_of(text, &self.events)?
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(

@@ -416,6 +416,12 @@ impl WebSocket {
         }
     }
 
+    /// Published messages that the route's `overflow` has dropped for this client so far.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.link.dropped()
+    }
+
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
     fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
@@ -465,14 +471,14 @@ impl WebSocket {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
         let ws = this.get();
-        let message = Message::new(message, "send")?;
+        let (object, message) = (message, Message::new(message, "send")?);
         ws.open()?;
         if ws.link.queued() > MOST_BUDGETS * ws.link.budget() {
             let mut inside = ws.inside();
             ws.close_with(&mut inside, 1013, CLIENT_TOO_SLOW, true);
             return Err(closed_error(1013, CLIENT_TOO_SLOW));
         }
-        ws.remote.send(ws.key, &ws.link, &message);
+        ws.remote.send(ws.key, &ws.link, message, object)?;
         if ws.link.must_wait() {
             return Ok(Bound::new(py, Room::new(this.clone().unbind()))?.into_any());
         }

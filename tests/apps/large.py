@@ -9,7 +9,11 @@ from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
 
 app = Fanbus("large")
 SIZE = 1 << 20
-CONFIG = WebSocketConfig(max_message_size=2 * SIZE, max_queue_bytes=8 * SIZE)
+CONFIG = WebSocketConfig(
+    max_message_size=2 * SIZE,
+    max_queue_bytes=16 * SIZE,
+    compression=os.environ.get("COMPRESSION") == "1",
+)
 
 
 @app.get("/async")
@@ -53,6 +57,62 @@ def pieces_of_a_thread(size: int) -> Response:
             yield b"x" * size
 
     return Response(make())
+
+
+class Tracked(bytes):
+    """Its release is noted."""
+
+    def __del__(self) -> None:
+        released.append(1)
+
+
+released: list[int] = []
+
+
+def tracked() -> bytes:
+    return Tracked(b"t" * SIZE)
+
+
+@app.get("/tracked")
+async def tracked_on_the_loop() -> bytes:
+    return tracked()
+
+
+@app.get("/tracked-def")
+def tracked_on_a_thread() -> Response:
+    return Response(tracked())
+
+
+@app.get("/released")
+async def how_many_were_released() -> str:
+    return str(len(released))
+
+
+@app.websocket("/tracked", config=CONFIG)
+async def send_tracked(ws: WebSocket) -> None:
+    async for _ in ws:
+        await ws.send(tracked())
+
+
+@app.websocket("/mixed", config=CONFIG)
+async def mixed(ws: WebSocket) -> None:
+    """Small and large ones of each type, and what is published, in the order of the calls."""
+    ws.subscribe("mixed")
+    async for message in ws:
+        size = int(message)
+        ws.send("first")
+        ws.send("a" * size)
+        ws.send("\N{SNOWMAN}" * (size // 3))
+        app.publish("mixed", b"published")
+        ws.send(b"b" * size)
+        ws.send(bytearray(b"c" * size))
+        ws.send(memoryview(b"d" * size))
+        await ws.send("last")
+
+
+@app.get("/snow")
+async def snow() -> str:
+    return "\N{SNOWMAN}" * SIZE
 
 
 @app.websocket("/echo", config=CONFIG)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fanbus::actors::partials;
 use fanbus::http::config::Config;
 use fanbus::http::{flow, form, limits};
 
@@ -166,6 +167,22 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
             bytes(config.body_memory_bytes),
         ),
         (
+            "the memory for what waits for WebSockets and event streams, per worker (`max_queue_memory`); what is published counts once for all of them",
+            bytes(config.queue_memory_bytes),
+        ),
+        (
+            "the memory for messages of WebSockets that are still arriving, per worker (`max_message_memory`)",
+            bytes(config.message_memory_bytes),
+        ),
+        (
+            "clients that have such a turn at a time; each may finish its message beyond that memory",
+            partials::MOST_TURNS.to_string(),
+        ),
+        (
+            "what a client must send in 5 s of its turn, while others wait, unless that ends its message",
+            bytes(partials::TURN_BYTES),
+        ),
+        (
             "the time for the handshake of TLS",
             seconds(config.handshake_timeout),
         ),
@@ -197,6 +214,11 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
         assert_eq!(row(limit)[1], value, "{limit}");
     }
     assert_eq!((config.max_connections, form::MAX_PARTS), (16_384, 1000));
+    let short = row(
+        "the memory for messages of WebSockets that are still arriving, per worker (`max_message_memory`)",
+    )[2];
+    assert!(short.ends_with(&format!("{} at a time", bytes(partials::SHORT_READ))));
+    assert_eq!(seconds(partials::TURN_TIME), "5 s");
     let body =
         row("the time for a request's whole body to come (`timeout_body`, `min_body_rate`)")[1];
     let rate = bytes(config.body_bytes_per_second);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler, Message};
+use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
 use crate::actors::deflate::Encoding;
+use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::listening::{Asked, Listen, Listening};
@@ -132,6 +134,22 @@ pub enum Command {
         /// How many bytes, following those of the send before.
         len: usize,
     },
+    /// Send a large message, which goes out from where it is.
+    SendLarge {
+        /// To whom.
+        session: SessionKey,
+        /// Text or binary.
+        kind: Kind,
+        /// Without a header.
+        payload: Bytes,
+    },
+    /// Send messages of a topic's past.
+    SendPast {
+        /// To whom.
+        session: SessionKey,
+        /// Their frames, as [`Replays`](crate::actors::replays::Replays) has them.
+        frames: Vec<Bytes>,
+    },
     /// Close with a code.
     Close {
         /// Which session.
@@ -246,6 +264,22 @@ impl Hub {
                     self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
                         outlet.send_messages(frames);
+                    }
+                }
+                Command::SendLarge {
+                    session,
+                    kind,
+                    payload,
+                } => {
+                    self.deliver_ahead(session, after);
+                    if let Some(outlet) = self.registry.outlet(session) {
+                        outlet.send_large(kind, payload);
+                    }
+                }
+                Command::SendPast { session, frames } => {
+                    self.deliver_ahead(session, after);
+                    if let Some(outlet) = self.registry.outlet(session) {
+                        outlet.send_past(frames);
                     }
                 }
                 Command::Accept {

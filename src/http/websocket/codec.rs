@@ -14,6 +14,7 @@
     reason = "advancing a caller's slice that is unmasked in place"
 )]
 
+use std::borrow::Cow;
 use std::mem;
 
 use super::header::{self, Frame, MAX_HEADER, Opcode, Rules};
@@ -34,7 +35,7 @@ use crate::actors::frame::{Decode, Event, Kind, Violation, is_close_code};
 /// let mut input = &mut bytes[..];
 /// assert_eq!(
 ///     decoder.decode(&mut input),
-///     Ok(Some(Event::Message { kind: Kind::Text, payload: b"hello" })),
+///     Ok(Some(Event::Message { kind: Kind::Text, payload: b"hello"[..].into() })),
 /// );
 /// assert_eq!(decoder.decode(&mut input), Ok(None));
 /// ```
@@ -61,8 +62,8 @@ struct Kept {
     /// The piece of a control frame's payload that has come. Never the message's business: a
     /// control frame may come between two fragments.
     control: Vec<u8>,
-    /// What the event returned last borrowed, if its payload was not whole in the input. Freed
-    /// at the next call.
+    /// What the event returned last borrowed, if it is a control frame whose payload was not whole in
+    /// the input. Freed at the next call. That of a message is given away.
     lent: Vec<u8>,
 }
 
@@ -206,7 +207,7 @@ impl Decoder {
             Opcode::Message(kind) => PartialMessage::new(kind, frame.is_deflated),
             _ => unreachable!("a continuation is only accepted while there is a message"),
         });
-        message.push(piece, most_bytes)?;
+        message.push(piece, frame.remaining - piece.len(), most_bytes)?;
         if !is_whole {
             self.frame = Some(frame.after(piece.len()));
             return Ok(None);
@@ -255,15 +256,6 @@ impl Decoder {
             in_place: None,
         })
     }
-
-    /// Looks at nothing any more, and keeps nothing.
-    fn end(&mut self) {
-        self.reads = Reads::Nothing;
-        if let Some(kept) = &mut self.kept {
-            kept.message = None;
-            kept.control = Vec::new();
-        }
-    }
 }
 
 impl Decode for Decoder {
@@ -295,15 +287,32 @@ impl Decode for Decoder {
         if opcode == Opcode::Close {
             self.end();
         }
+        if let Opcode::Message(kind) = opcode {
+            let given = || Cow::Owned(mem::take(&mut self.kept().lent));
+            let payload = in_place.map_or_else(given, Cow::Borrowed);
+            return Ok(Some(Event::Message { kind, payload }));
+        }
         let lent = self.kept.as_ref().map_or(&[][..], |kept| &kept.lent);
         let payload = in_place.unwrap_or(lent);
         Ok(Some(match opcode {
-            Opcode::Message(kind) => Event::Message { kind, payload },
+            Opcode::Message(_) => unreachable!("it has returned above"),
             Opcode::Continuation => unreachable!("a message is found by its first frame's opcode"),
             Opcode::Ping => Event::Ping(payload),
             Opcode::Pong => Event::Pong(payload),
             Opcode::Close => close_event(payload)?,
         }))
+    }
+
+    fn held(&self) -> usize {
+        self.message().map_or(0, PartialMessage::capacity)
+    }
+
+    fn end(&mut self) {
+        self.reads = Reads::Nothing;
+        if let Some(kept) = &mut self.kept {
+            kept.message = None;
+            kept.control = Vec::new();
+        }
     }
 }
 

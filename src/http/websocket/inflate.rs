@@ -69,7 +69,7 @@ impl Inflater {
             if made > max_message_bytes - message.len() {
                 return Err(MESSAGE_TOO_BIG);
             }
-            message.push(&self.piece[..made], max_message_bytes)?;
+            message.push(&self.piece[..made], 0, max_message_bytes)?;
             match status {
                 // The last block of the message says that it is the last. All is there, or further
                 // blocks follow (section 7.2.1).

@@ -1,7 +1,7 @@
 //! A message put together from pieces: fragments, or parts of a frame that the input cut.
 
 use super::violations::BAD_UTF8;
-use crate::actors::frame::{Kind, Violation};
+use crate::actors::frame::{Kind, LARGE_BYTES, Violation};
 
 /// The most frames that one message may be cut into; empty ones count.
 ///
@@ -48,7 +48,7 @@ impl PartialMessage {
         self.bytes.len()
     }
 
-    #[cfg(test)]
+    /// Bytes of memory that it holds.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -63,13 +63,25 @@ impl PartialMessage {
         self.fragments += 1;
     }
 
-    /// Appends unmasked payload that fits the limit: the header was judged by it.
-    pub(super) fn push(&mut self, piece: &[u8], max_message_bytes: usize) -> Result<(), Violation> {
+    /// Appends unmasked payload that fits the limit: the header was judged by it. `announced` bytes of its
+    /// frame are still to come.
+    pub(super) fn push(
+        &mut self,
+        piece: &[u8],
+        announced: usize,
+        max_message_bytes: usize,
+    ) -> Result<(), Violation> {
         let len = self.bytes.len() + piece.len();
         debug_assert!(len <= max_message_bytes);
         if len > self.bytes.capacity() {
-            // Doubles as `Vec` does, but by what has come, never by what was announced.
-            let capacity = len.max(2 * self.bytes.capacity()).min(max_message_bytes);
+            // Grows by what has come, not by what was announced: to the double, as `Vec` does, and what is large
+            // and still to come in this frame to four times, so that it is moved twice on its way to a mebibyte.
+            let ahead = if len >= LARGE_BYTES {
+                (len + announced).min(4 * len)
+            } else {
+                len
+            };
+            let capacity = ahead.max(2 * self.bytes.capacity()).min(max_message_bytes);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(piece);

@@ -18,6 +18,7 @@ mod shutdown;
 mod stalled;
 mod subscribing;
 mod tls;
+mod totals;
 mod trailers;
 mod watching;
 mod workers;

@@ -1,6 +1,7 @@
 //! User code in Rust: it does what the client's messages say, as a handler in Python would, through
 //! the hub's orders.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -202,7 +203,7 @@ pub fn publish(bus: &Bus, topic: &str, payload: &[u8], left_out: u64) -> u64 {
 }
 
 impl Inbox for Scripted {
-    fn message(&self, session: SessionKey, _kind: Kind, payload: &[u8]) {
+    fn message(&self, session: SessionKey, _kind: Kind, payload: Cow<'_, [u8]>) {
         let client = self.sessions.borrow()[&session.as_u64()].clone();
         if client.mode == "deaf" {
             self.tell(Seen::Unreceived(session, client.link, payload.len()));
@@ -211,7 +212,7 @@ impl Inbox for Scripted {
         if client.link.received(payload.len()) {
             self.order(Command::Resume { session });
         }
-        let text = str::from_utf8(payload).expect("tests speak text");
+        let text = str::from_utf8(&payload).expect("tests speak text");
         self.obey(session, &client.link, text);
         if client.link.waits_for_message() {
             self.order(Command::Resume { session });
