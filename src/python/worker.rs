@@ -182,7 +182,7 @@ impl Worker {
         };
         Ok(Self {
             events: Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?)),
-            remote: Remote::new(bus, orders, replies),
+            remote: Remote::new(bus, orders, replies)?,
             endpoints,
             threads: Threads::new(threads, side_by_side(py)?),
             trigger,
