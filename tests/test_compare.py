@@ -16,9 +16,9 @@ from benches.compare import __main__ as comparing
 from benches.compare import serving
 from benches.compare.comparison import Comparison
 from benches.compare.measuring import Times
+from benches.compare.rows import FANBUS, FLOOR, Bar, Entry, Row
 from benches.compare.systems import BY_NAME, System
 from benches.compare.tables import against_the_bars, table, times
-from benches.compare.work import FANBUS, FLOOR, Bar, Entry, Row
 
 from benching import QUICK, assert_takes_all_along
 from running import DEADLINE_S, children

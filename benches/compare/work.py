@@ -2,72 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
-FANBUS, FLOOR = "Fanbus", "floor"
-START, WORKER, NOTIFY = "start", "worker", "notify"
+from .applications import APPLICATIONS
+from .rows import FANBUS, FLOOR, NOTIFY, START, WORKER, Bar, Entry, Row
+
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
 CROWD = 45_000
 _RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
 _BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
 _CENTRIFUGO = "Centrifugo"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One system's share in a row."""
-
-    system: str
-    path: str
-    # What tells it from another entry of the same system.
-    variant: str = ""
-    # What its protocol wants of the load client. @PORT@ stands for the server's port.
-    options: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.system}, {self.variant}" if self.variant else self.system
-
-
-@dataclass(frozen=True)
-class Bar:
-    """No more than this."""
-
-    most: float
-    is_times_floor: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """The same load for each of its entries, one after the other."""
-
-    name: str
-    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
-    mode: str
-    entries: tuple[Entry, ...]
-    options: tuple[str, ...] = ()
-    workers: int = 1
-    # The figure that counts; tables.FIGURES has all of them.
-    figure: str = "cpu"
-    # By entry: what Fanbus has set itself. A bar is a figure, or so many times the floor's.
-    bars: Mapping[str, Bar] = field(default_factory=dict)
-
-    @property
-    def has_load(self) -> bool:
-        """It is measured while it works."""
-        return self.mode not in (START, WORKER)
-
-    @classmethod
-    def kept(cls, record: Mapping[str, Any]) -> Row:
-        """As `dataclasses.asdict` has left it in a file."""
-        entries = [
-            Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
-        ]
-        bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
-        options = tuple(record["options"])
-        return cls(**{**record, "entries": tuple(entries), "options": options, "bars": bars})
 
 
 _HTTP = (
@@ -255,6 +200,7 @@ ROWS = (
         bars={FANBUS: Bar(15)},
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
+    *APPLICATIONS,
 )
 
 

@@ -1,0 +1,72 @@
+"""What a row of a comparison is: a load, and the systems that it is put on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FANBUS, FLOOR = "Fanbus", "floor"
+START, WORKER, NOTIFY, BURSTS = "start", "worker", "notify", "bursts"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system's share in a row."""
+
+    system: str
+    path: str
+    # What tells it from another entry of the same system.
+    variant: str = ""
+    # What its protocol wants of the load client. @PORT@ stands for the server's port.
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.system}, {self.variant}" if self.variant else self.system
+
+
+@dataclass(frozen=True)
+class Bar:
+    """No more than this."""
+
+    most: float
+    is_times_floor: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """The same load for each of its entries, one after the other."""
+
+    name: str
+    # A mode of `fanbus bench`, or one without it: "start", "worker", "notify", "bursts".
+    mode: str
+    entries: tuple[Entry, ...]
+    options: tuple[str, ...] = ()
+    workers: int = 1
+    # The figure that counts; tables.FIGURES has all of them.
+    figure: str = "cpu"
+    # By entry: what Fanbus has set itself. A bar is a figure, or so many times the floor's.
+    bars: Mapping[str, Bar] = field(default_factory=dict)
+    # What the systems run in place of their usual program: systems.PROGRAMS has them.
+    program: str = ""
+    # What that needs beside the server: surroundings.STARTED, and packages of systems.NEEDED.
+    needs: tuple[str, ...] = ()
+
+    @property
+    def has_load(self) -> bool:
+        """It is measured while it works."""
+        return self.mode not in (START, WORKER)
+
+    @classmethod
+    def kept(cls, record: Mapping[str, Any]) -> Row:
+        """As `dataclasses.asdict` has left it in a file."""
+        entries = [
+            Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
+        ]
+        bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
+        kept = {**record, "entries": tuple(entries), "bars": bars}
+        # Files that are older than a field do not have it.
+        return cls(
+            **{**kept, **{name: tuple(record.get(name, ())) for name in ("options", "needs")}}
+        )
