@@ -79,6 +79,11 @@ def test_a_client_asks_an_application_in_this_process() -> None:
     assert app.state["lived"] == ["began", "ended"]
 
 
+def test_an_application_with_a_long_name_can_be_tested() -> None:
+    with TestClient(application("a" * 100)) as client:
+        assert client.get("/pid").json()["pid"] == os.getpid()
+
+
 def test_an_application_can_be_tested_again_and_again() -> None:
     app = application()
     for _ in range(3):
