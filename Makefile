@@ -80,6 +80,7 @@ soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; 
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
 	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/test_bursts_soak.py
+	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/test_bursts.py
 	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/test_leaks.py
 
 .PHONY: autobahn
@@ -95,8 +96,9 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
 .PHONY: suites
-suites: $(VENV)/ok-debug target/tools/bin/h2spec ## suites of others: HTTP/2 by h2spec (needs Go)
+suites: $(VENV)/ok-debug $(VENV)/ok-nginx target/tools/bin/h2spec target/suites/ok-gunicorn ## suites of others: HTTP/2 by h2spec (needs Go); gunicorn's raw requests, also behind nginx
 	$(BIN)/python tests/h2spec.py target/tools/bin/h2spec
+	$(BIN)/python tests/gunicorn_requests.py target/suites/gunicorn-*.tar.gz
 
 .PHONY: bench-bus
 bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
@@ -247,6 +249,12 @@ $(VENV)/ok-valgrind: | $(VENV)/ok-maturin
 	@touch $@
 
 # Stands in front of a server in a test.
+# Its source package has the raw requests of its tests.
+target/suites/ok-gunicorn: | $(VENV)/ok-maturin
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(@D) gunicorn
+	@touch $@
+
 $(VENV)/ok-nginx: | $(VENV)/ok-maturin
 	@PATH="$$PATH:/usr/sbin" command -v nginx > /dev/null || tests/install-debian nginx
 	@touch $@

@@ -1,7 +1,10 @@
 """The application that the figures in docs/benchmarks.md are measured with."""
 
+import os
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 from fanbus import Fanbus, Request, WebSocket, WebSocketConfig
 
@@ -28,6 +31,29 @@ def compute() -> dict[str, int]:
     for number in range(20_000):
         total += number * number % 7
     return {"total": total}
+
+
+@app.get("/wait/{milliseconds:float}")
+def wait(milliseconds: float) -> str:
+    time.sleep(milliseconds / 1000)
+    return "waited"
+
+
+@app.get("/busy")
+def busy() -> str:
+    """Five milliseconds of computing, whatever the machine."""
+    end = time.thread_time() + 0.005
+    while time.thread_time() < end:
+        sum(range(200))
+    return "computed"
+
+
+@app.put("/upload", stream_body=True)
+async def upload(request: Request) -> str:
+    total = 0
+    async for piece in request.stream():
+        total += len(piece)
+    return str(total)
 
 
 LARGE = b"x" * (1 << 20)
@@ -81,5 +107,17 @@ def notify(request: Request) -> dict[str, int]:
 def relay() -> None: ...
 
 
+# Where benches/compare puts what is served and uploaded.
+HOME = Path(os.environ.get("COMPARE", "target/compare"))
+if (HOME / "files").exists():
+    app.static("/files", HOME / "files")
+
+
 if __name__ == "__main__":
-    app.run(port=int(sys.argv[1]), workers=int(sys.argv[2]))
+    tls = bool(os.environ.get("TLS"))
+    app.run(
+        port=int(sys.argv[1]),
+        workers=int(sys.argv[2]),
+        ssl_certfile=str(HOME / "certificate.pem") if tls else None,
+        ssl_keyfile=str(HOME / "key.pem") if tls else None,
+    )

@@ -16,9 +16,9 @@ from pathlib import Path
 from .compare.comparison import Comparison
 from .compare.keeping import head
 from .compare.measuring import Run, Times, measure
+from .compare.row import FANBUS, Entry, Row
 from .compare.serving import end_in_order
 from .compare.tables import at, column, pick
-from .compare.work import FANBUS, Entry, Row
 
 CPU = "server.cpu_us_per_unit"
 WIRE = "wire_bytes_per_unit"

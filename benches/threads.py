@@ -18,10 +18,10 @@ from typing import Any
 
 from .compare.keeping import head
 from .compare.measuring import Run, Times, load
+from .compare.row import FANBUS, Entry, Row
 from .compare.serving import ServerError, end_in_order, serving
 from .compare.systems import ROOT, System
 from .compare.tables import at, column
-from .compare.work import FANBUS, Entry, Row
 
 ENTRY = Entry(FANBUS, "/compute")
 # More at a time than threads: none of them waits for work.

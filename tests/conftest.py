@@ -33,6 +33,7 @@ class StartServer(Protocol):
         workers: int = ...,
         environment: dict[str, str] | None = ...,
         arguments: tuple[str, ...] = ...,
+        inside: tuple[str, ...] = ...,
     ) -> Server: ...
 
 
@@ -48,12 +49,14 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServ
         workers: int = 1,
         environment: dict[str, str] | None = None,
         arguments: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
     ) -> Server:
         new = Server(
             app,
             workers=workers,
             environment=environment or {},
             arguments=arguments,
+            inside=inside,
             stderr=tmp_path / f"stderr-{len(started)}",
         )
         started.append(new)

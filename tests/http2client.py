@@ -169,3 +169,35 @@ def exchange(client: Connection, streams: list[Stream]) -> None:
                 at.is_over = True
         client.flush()
         assert not client.ended, "the connection ended before all responses"
+
+
+class Received:
+    """Everything that comes on one stream, in its order."""
+
+    def __init__(self, client: Connection, stream: int) -> None:
+        self.interim: list[dict[bytes, bytes]] = []
+        self.head: dict[bytes, bytes] = {}
+        self.body = b""
+        self.trailers: dict[bytes, bytes] | None = None
+        self.is_reset = False
+        while not client.ended:
+            for event in client.events():
+                if getattr(event, "stream_id", None) != stream:
+                    continue
+                if isinstance(event, h2.events.InformationalResponseReceived):
+                    assert not self.head
+                    self.interim.append(dict(event.headers))
+                elif isinstance(event, h2.events.ResponseReceived):
+                    self.head = dict(event.headers)
+                elif isinstance(event, h2.events.DataReceived):
+                    assert self.trailers is None
+                    self.body += event.data
+                    client.h2.acknowledge_received_data(event.flow_controlled_length, stream)
+                elif isinstance(event, h2.events.TrailersReceived):
+                    self.trailers = dict(event.headers)
+                elif isinstance(event, h2.events.StreamReset):
+                    self.is_reset = True
+                    return
+                elif isinstance(event, h2.events.StreamEnded):
+                    return
+            client.flush()

@@ -21,7 +21,7 @@ FORKED = "This bus was opened before a fork; the child process must open it itse
 TOO_EARLY = """
 import os
 from fanbus import Bus
-bus = Bus.open(os.environ["FANBUS_BUS"])
+bus = Bus.open(os.environ["FANBUS_BUS"], create=True)
 """
 
 
@@ -152,7 +152,7 @@ def questions(news: Subscription, count: int) -> dict[str, int]:
 def test_celery_tasks_publish_and_get_answers_in_every_process_of_the_pool(
     name: str, tmp_path: Path
 ) -> None:
-    with Celery(name, tmp_path) as celery, Bus.open(name) as bus:
+    with Celery(name, tmp_path) as celery, Bus.open(name, create=True) as bus:
         news = bus.subscribe("news")
         celery.call(f"""{ORDER} '["tea"]'""")
         celery.call(f"""{ORDER} '["coffee"]'""")
@@ -168,7 +168,7 @@ def test_celery_tasks_publish_and_get_answers_in_every_process_of_the_pool(
 def test_a_celery_process_that_is_killed_is_replaced_on_the_bus_too(
     name: str, tmp_path: Path
 ) -> None:
-    with Celery(name, tmp_path) as celery, Bus.open(name) as bus:
+    with Celery(name, tmp_path) as celery, Bus.open(name, create=True) as bus:
         news = bus.subscribe("news")
         celery.call(f"""{ORDER} '["tea"]'""")
         celery.call(f"""{ORDER} '["coffee"]'""")
@@ -198,7 +198,7 @@ def test_a_bus_that_celery_opens_before_its_fork_says_what_to_do(name: str, tmp_
     )
     line = Celery.LINE.replace("--app celery_tasks", "--app too_early")
     early = Celery(name, tmp_path, line, PYTHONPATH=str(tmp_path))
-    with early as celery, Bus.open(name) as bus:
+    with early as celery, Bus.open(name, create=True) as bus:
         news = bus.subscribe("news")
         celery.call(ORDER.split(" --app")[0] + " --app too_early call too_early.early")
         celery.wait_to_say(FORKED, stream=2)

@@ -63,7 +63,7 @@ def test_the_name_of_the_application_is_that_of_the_module() -> None:
 
 def test_a_long_name_leaves_room_for_the_place_in_the_name_of_the_bus() -> None:
     name = Fanbus("a" * 70).name
-    with Bus.open(f"{name}-uds-{os.getpid():08x}", size=64 * 1024) as bus:
+    with Bus.open(f"{name}-uds-{os.getpid():08x}", create=True, size=64 * 1024) as bus:
         _core.remove_bus(bus.name, although_used=True)
 
 

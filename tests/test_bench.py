@@ -105,6 +105,16 @@ def test_a_rate_is_kept_over_http(floor: str) -> None:
     assert found["latency_us"]["p50"] <= found["latency_us"]["p99"] <= found["latency_us"]["max"]
 
 
+def test_requests_are_pipelined(fanbus: Server, floor: str) -> None:
+    for base in (floor, f"http://127.0.0.1:{fanbus.port}"):
+        path = "/" if base == floor else "/missing"
+        status = 0 if base == floor else 1
+        found = figures("http", base + path, "-c", "3", "--in-flight", "16", *QUICK, status=status)
+        assert found["load"]["in_flight"] == 48
+        assert found["sent"] == found["delivered"] >= 48
+        assert found["missing"] == 0
+
+
 class OneByOne:
     """An HTTP server that answers each request on a connection of its own, and keeps them."""
 
@@ -144,6 +154,16 @@ def test_a_server_that_closes_after_each_response_is_connected_to_again() -> Non
     assert b"\r\nContent-Length: 6\r\n" in first
     assert b"\r\nX-Token: 7\r\n" in first
     assert first.endswith(b"\r\n\r\na body")
+
+
+def test_pipelined_requests_that_a_close_leaves_behind_are_missing() -> None:
+    server = OneByOne()
+    with server.listener:
+        url = f"http://127.0.0.1:{server.port}/"
+        found = figures("http", url, "-c", "1", "--in-flight", "3", *QUICK, status=1)
+    assert found["delivered"] > 0
+    assert found["missing"] >= 2 * (found["delivered"] - 1)
+    assert found["sent"] == found["delivered"] + found["missing"]
 
 
 def test_a_websocket_says_hello_asks_for_a_subprotocol_and_sends_headers(

@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +47,38 @@ class Burst(NamedTuple):
 # Each is more than a ring (8 MiB) or the log (65,536 records) holds.
 TO_EACH = Burst(500, 20, KIB)
 WAYS = ["def", "async", "websocket", "script"]
+WORKERS = [1, 2, 8]
+HISTORIES = ["", "history"]
+TO_MANY = [
+    ("def", Burst(1000, 10, KIB)),
+    ("def", Burst(2000, 10, KIB)),
+    ("async", Burst(1000, 50, 200)),
+    ("script", Burst(100, 2, MIB)),
+    ("def", Burst(200, 500, 100)),  # the log is the limit
+    ("websocket", Burst(40, 20, 20 * KIB)),
+]
+TO_NOBODY = [
+    ("def", Burst(1, 8, 2 * MIB)),
+    ("async", Burst(1, 8, 2 * MIB)),
+    ("script", Burst(1, 100, MIB)),
+    ("script", Burst(1, 200_000, 100)),
+]
+
+EVERY = bool(os.environ.get("FANBUS_EVERY_BURST"))
+"""Every burst by every way, with every number of workers (`make soak`), and not each pair once."""
+
+
+def combined(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All combinations, or so many that each pair is there."""
+    return list(product(*values)) if EVERY else pairwise(*values)
+
 
 SCRIPT = """
 import sys
 from fanbus import Bus
 
 bus, name, topics, rounds, size = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-with Bus.open(bus, create=False) as bus:
+with Bus.open(bus) as bus:
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(rounds):
@@ -168,19 +194,23 @@ def run(scenario: Any) -> None:
     asyncio.run(asyncio.wait_for(scenario, 150))
 
 
-@pytest.mark.parametrize(("workers", "way", "history"), pairwise([1, 2, 8], WAYS, ["", "history"]))
+@pytest.mark.parametrize(
+    ("workers", "way", "history", "burst"),
+    combined(WORKERS, WAYS, HISTORIES, [TO_EACH, *(burst for _, burst in TO_MANY if EVERY)]),
+    ids=str,
+)
 def test_a_burst_to_many_reaches_all_and_closes_nobody(
-    server: StartServer, workers: int, way: str, history: str
+    server: StartServer, workers: int, way: str, history: str, burst: Burst
 ) -> None:
     environment = {"HISTORY": history}
     one = server("bursts", workers=workers, environment=environment)
 
     async def scenario() -> None:
         name = next(NAMES)
-        clients = await listeners(one, name, TO_EACH.topics)
+        clients = await listeners(one, name, burst.topics)
         with http_goes_on(one):
-            await publish(one, way, name, TO_EACH)
-            await all_got(clients, TO_EACH.rounds)
+            await publish(one, way, name, burst)
+            await all_got(clients, burst.rounds)
         await close_crowd(clients)
 
     run(scenario())
@@ -193,18 +223,7 @@ def bursts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize(
-    ("way", "burst"),
-    [
-        ("def", Burst(1000, 10, KIB)),
-        ("def", Burst(2000, 10, KIB)),
-        ("async", Burst(1000, 50, 200)),
-        ("script", Burst(100, 2, MIB)),
-        ("def", Burst(200, 500, 100)),  # the log is the limit
-        ("websocket", Burst(40, 20, 20 * KIB)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("way", "burst"), TO_MANY, ids=str)
 def test_each_of_many_topics_gets_all_of_it(bursts: Server, way: str, burst: Burst) -> None:
     async def scenario() -> None:
         name = next(NAMES)
@@ -217,22 +236,23 @@ def test_each_of_many_topics_gets_all_of_it(bursts: Server, way: str, burst: Bur
 
 
 @pytest.mark.parametrize(
-    ("way", "burst"),
-    [
-        ("def", Burst(1, 8, 2 * MIB)),
-        ("async", Burst(1, 8, 2 * MIB)),
-        ("script", Burst(1, 100, MIB)),
-        ("script", Burst(1, 200_000, 100)),
-    ],
+    ("workers", "way", "burst"),
+    combined(WORKERS, WAYS, sorted({burst for _, burst in TO_NOBODY}))
+    if EVERY
+    else [(2, *case) for case in TO_NOBODY],
     ids=str,
 )
-def test_a_burst_to_nobody_closes_nobody(bursts: Server, way: str, burst: Burst) -> None:
+def test_a_burst_to_nobody_closes_nobody(
+    server: StartServer, workers: int, way: str, burst: Burst
+) -> None:
+    one = server("bursts", workers=workers)
+
     async def scenario() -> None:
         name = next(NAMES)
         # So many topics that nearly every tag is one of theirs.
-        clients = await listeners(bursts, name, 600)
-        await publish(bursts, way, f"not-{name}", burst)
-        await publish(bursts, "def", name, Burst(600, 1, 10))
+        clients = await listeners(one, name, 600)
+        await publish(one, way, f"not-{name}", burst)
+        await publish(one, "def", name, Burst(600, 1, 10))
         await all_got(clients, 1)
         await close_crowd(clients)
 

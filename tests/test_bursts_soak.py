@@ -43,7 +43,7 @@ def fork():
 
 
 slowest = 0.0
-with Bus.open(name, create=False) as bus:
+with Bus.open(name) as bus:
     if forks:
         threading.Thread(target=fork).start()
     threading.Thread(target=lambda: (sys.stdin.readline(), is_over.set())).start()

@@ -19,7 +19,7 @@ from running import DEADLINE_S, wait_for
 LISTENER = """
 import sys
 from fanbus import Bus
-with Bus.open(sys.argv[1], create=False) as bus:
+with Bus.open(sys.argv[1]) as bus:
     news = bus.subscribe("news")
     print("listening")
     for record in news:
@@ -35,7 +35,7 @@ def name() -> Iterator[str]:
 
 @pytest.fixture
 def bus(name: str) -> Iterator[Bus]:
-    with Bus.open(name, size=SMALL) as bus:
+    with Bus.open(name, create=True, size=SMALL) as bus:
         yield bus
 
 
@@ -44,11 +44,30 @@ def take(subscription: Subscription, count: int) -> list[Record]:
     return list(islice(subscription, count))
 
 
-def test_it_is_created_once_and_then_joined(name: str) -> None:
-    with pytest.raises(BusError, match=f'There is no bus "{name}"'):
-        Bus.open(name, create=False)
+def test_a_bus_that_does_not_exist_is_not_created_unless_that_is_asked_for(name: str) -> None:
+    with pytest.raises(BusError, match=f'There is no bus "{name}"') as told:
+        Bus.open(name)
+    assert "is it running, under this user?" in str(told.value)
+    assert f'Bus.open("{name}", create=True) makes a bus' in str(told.value)
+    with pytest.raises(ValueError, match="Pass create=True with them"):
+        Bus.open(name, size=SMALL)
+    with pytest.raises(ValueError, match="Pass create=True with them"):
+        Bus.open(name, history_size=1 << 20)
     assert not segment(name).exists()
-    with Bus.open(name, size=SMALL) as first, Bus.open(name) as second:
+
+
+def test_the_refusal_of_a_mistyped_name_has_the_right_one(bus: Bus) -> None:
+    for mistyped in (bus.name[:-1], bus.name.replace("test", "tset"), f"{bus.name}0"):
+        with pytest.raises(BusError, match=f'There is no bus "{mistyped}"') as told:
+            Bus.open(mistyped)
+        assert f'Did you mean "{bus.name}"?' in str(told.value)
+    with pytest.raises(BusError, match=r"The buses of this user: ") as told:
+        Bus.open("zzz")
+    assert not segment("zzz").exists()
+
+
+def test_it_is_created_once_and_then_joined(name: str) -> None:
+    with Bus.open(name, create=True, size=SMALL) as first, Bus.open(name) as second:
         assert second.epoch == first.epoch
         assert (second.name, second.max_message_bytes) == (name, SMALL // 4)
         assert members(name) == 2
@@ -166,7 +185,7 @@ def test_who_waits_for_a_rare_topic_is_not_overtaken_by_others(name: str) -> Non
         return (await asyncio.wait_for(first, DEADLINE_S)).message
 
     # In rings of the usual size. The other's readers wake nobody of ours.
-    with Bus.open(name) as bus, Bus.open(name) as other:
+    with Bus.open(name, create=True) as bus, Bus.open(name) as other:
         assert asyncio.run(listen(bus, other)) == "here"
 
 
@@ -330,7 +349,7 @@ def test_receive_tells_how_many_were_missed(bus: Bus) -> None:
 
 def test_a_closed_bus_says_so_and_has_left(name: str) -> None:
     async def main() -> Bus:
-        async with Bus.open(name, size=SMALL) as bus:
+        async with Bus.open(name, create=True, size=SMALL) as bus:
             bus.publish("news", "x")
             assert members(name) == 1
         return bus
@@ -345,7 +364,7 @@ def test_a_closed_bus_says_so_and_has_left(name: str) -> None:
 
 
 def test_a_bus_that_nobody_refers_to_has_left(name: str) -> None:
-    subscription: Subscription | None = Bus.open(name, size=SMALL).subscribe("news")
+    subscription: Subscription | None = Bus.open(name, create=True, size=SMALL).subscribe("news")
     gc.collect()
     assert members(name) == 1, "the subscription keeps it"
     assert subscription is not None
@@ -422,5 +441,5 @@ def test_the_sixty_fifth_member_is_refused_with_a_sentence(bus: Bus) -> None:
 def test_removing_gives_the_next_one_a_new_bus(bus: Bus) -> None:
     bus.publish("news", "old")
     bus.remove()
-    with Bus.open(bus.name, size=SMALL) as new:
+    with Bus.open(bus.name, create=True, size=SMALL) as new:
         assert (new.end, new.epoch > bus.epoch) == (0, True)

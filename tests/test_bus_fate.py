@@ -81,6 +81,52 @@ def test_a_bus_that_breaks_closes_who_listens_and_is_made_once_more(
     assert one.log().count("It is made once more") == 1
 
 
+@pytest.mark.parametrize("breaks", BREAKS)
+def test_a_single_process_makes_its_bus_once_more(
+    server: StartServer, breaks: Callable[[Server], None]
+) -> None:
+    alone = server("rooms", environment={"FANBUS_SINGLE_PROCESS": "1"})
+    with Bus.open(name_of(alone)) as holder, join(alone, "/rooms/hall") as client:
+        assert hear(client) == f"in {alone.pid}"
+        breaks(alone)
+        assert closed_with(client) in (1012, 1013)
+        alone.wait_for_log("The server is ready again, on another bus.")
+        with pytest.raises(BusError, match="was removed"):
+            holder.publish("room:hall", "to nobody")
+        with Bus.open(name_of(alone)) as again, join(alone, "/rooms/hall") as later:
+            assert again.epoch > holder.epoch
+            hear(later)
+            again.publish("room:hall", "welcome back")
+            assert hear(later) == "welcome back"
+            with alone.http() as http:
+                assert http.post("/sync/hall", content="all is well").status_code == 200
+            assert hear(later) == "all is well"
+    assert alone.log().count("while the server runs. It is made once more") == 1
+    alone.send_signal(signal.SIGTERM)
+    assert alone.wait() == 0
+    assert not alone.segment.exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_single_process_that_repairs_its_bus_ends_when_it_is_told_to(
+    server: StartServer, loop: str
+) -> None:
+    environment = {"FANBUS_SINGLE_PROCESS": "1", "FANBUS_LOOP": loop}
+    alone = server("rooms", environment=environment)
+    with alone.http() as http, join(alone, "/rooms/hall") as client:
+        hear(client)
+        lose_the_name(alone)
+        assert closed_with(client) in (1012, 1013)
+        alone.wait_for_log("while the server runs. It is made once more")
+        alone.wait_for_log("is ready again")
+        assert http.post("/sync/hall", content="served").status_code == 200
+        lose_the_name(alone)
+        wait_for(lambda: alone.log().count("It is made once more") == 2, "the second repair")
+        alone.send_signal(signal.SIGTERM)
+        assert alone.wait() in (0, -signal.SIGTERM)
+    assert "Traceback" not in alone.log()
+
+
 def test_a_worker_that_is_replaced_does_not_make_a_bus_of_its_own(one: Server) -> None:
     lose_the_name(one)
     for worker in one.worker_pids():
@@ -91,7 +137,7 @@ def test_a_worker_that_is_replaced_does_not_make_a_bus_of_its_own(one: Server) -
 
 @pytest.fixture
 def holder(one: Server) -> Iterator[Bus]:
-    with Bus.open(name_of(one), create=False) as bus:
+    with Bus.open(name_of(one)) as bus:
         yield bus
 
 

@@ -23,7 +23,7 @@ from running import DEADLINE_S, stop, wait_for
 
 @pytest.fixture
 def bus() -> Iterator[Bus]:
-    with new_name() as name, Bus.open(name, size=SMALL) as bus:
+    with new_name() as name, Bus.open(name, create=True, size=SMALL) as bus:
         yield bus
 
 
@@ -61,6 +61,7 @@ def described(name: str, processes: int) -> _core.BusDescription:
         "woke": 0,
         "waits": 0,
         "waited_micros": 0,
+        "dropped": 0,
         "behind": None,
     }
     return {
@@ -70,6 +71,7 @@ def described(name: str, processes: int) -> _core.BusDescription:
         "epoch": 1,
         "end": 0,
         "ring_bytes": SMALL,
+        "reserved_places": 0,
         "log_entries": 64,
         "history": None,
     }
@@ -196,7 +198,7 @@ def test_without_a_bus_in_use_it_asks_for_one() -> None:
     "arguments", [["publish", "news", "x"], ["subscribe", "news"], ["bus", "show"]]
 )
 def test_with_several_it_lists_the_candidates(bus: Bus, arguments: list[str]) -> None:
-    with new_name() as second, Bus.open(second, size=SMALL):
+    with new_name() as second, Bus.open(second, create=True, size=SMALL):
         done = fanbus(*arguments)
     assert done.returncode == 2
     told = done.stderr.decode()
@@ -216,12 +218,27 @@ def test_with_several_it_lists_the_candidates(bus: Bus, arguments: list[str]) ->
         ["bus", "remove", "no-such-bus"],
     ],
 )
-def test_a_bus_that_is_none_is_told_in_one_sentence(arguments: list[str]) -> None:
+def test_a_bus_that_does_not_exist_is_refused_and_others_are_suggested(
+    bus: Bus, arguments: list[str]
+) -> None:
     done = fanbus(*arguments)
     assert done.returncode == 1
     assert done.stderr.startswith(b'fanbus: There is no bus "no-such-bus"')
+    assert b"is it running, under this user?" in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert not segment("no-such-bus").exists()
+    mistyped = bus.name[:-1]
+    done = fanbus(*[mistyped if word == "no-such-bus" else word for word in arguments])
+    assert done.returncode == 1
+    assert f'Did you mean "{bus.name}"?' in done.stderr.decode()
+
+
+def test_a_message_that_nobody_receives_is_published_with_a_warning() -> None:
+    with new_name() as name:
+        Bus.open(name, create=True, size=SMALL).close()
+        done = fanbus("publish", "--bus", name, "news", "x")
+        assert (done.returncode, done.stdout) == (0, b"0\n")
+        assert b"so nobody has received this. Is its server running?" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -246,7 +263,7 @@ def test_what_the_bus_refuses_is_told_in_one_sentence(
 def test_list_shows_every_bus_of_this_user(bus: Bus) -> None:
     bus.publish("news", "x")
     with new_name() as idle:
-        Bus.open(idle, size=SMALL).close()
+        Bus.open(idle, create=True, size=SMALL).close()
         done = fanbus("bus", "list")
     lines = {line.split()[0]: line.split() for line in done.stdout.decode().splitlines()}
     assert done.returncode == 0
@@ -276,15 +293,16 @@ def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
             bus.publish("news", "12345678")
         wait_for(lambda: program.said().count("12345678") == 5, "five lines")
         shown = fanbus("bus", "show", bus.name).stdout.decode().splitlines()
-    head, own, other = (line.split(maxsplit=10) for line in shown[-3:])
+    head, own, other = (line.split(maxsplit=11) for line in shown[-3:])
     names = ["PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED"]
-    assert head == ["PID", "ROLE", *names, "COMMAND"]
+    assert head == ["PID", "ROLE", *names, "DROPPED", "COMMAND"]
     # 5 x (8 bytes and a frame header of 2).
     assert own[1:7] == ["-", "5", "50", "bytes", "0", "0"]
     assert other[1:6] == ["-", "0", "0", "bytes", "5"]
     woken = int(other[8])
     assert 1 <= woken <= int(own[9]) <= 5
-    assert own[10].split()[0] == "0.0s"
+    assert own[10] == "0.0s"
+    assert own[11].split()[0] == "0"
 
 
 def test_show_says_who_is_the_supervisor_and_who_is_which_worker(server: StartServer) -> None:
@@ -324,6 +342,7 @@ def test_help_explains_the_columns_of_show() -> None:
         "WOKEN",
         "WOKE",
         "WAITED",
+        "DROPPED",
     ):
         assert f"\n{column} " in said
 
@@ -331,7 +350,7 @@ def test_help_explains_the_columns_of_show() -> None:
 def test_a_process_without_subscribers_misses_nothing(server: StartServer) -> None:
     one = server("rooms", workers=1)
     (worker,) = one.worker_pids()
-    with Bus.open(f"rooms-{one.port}", create=False) as bus:
+    with Bus.open(f"rooms-{one.port}") as bus:
         stop(worker)
         try:
             for _ in range(3000):

@@ -16,9 +16,9 @@ from benches.compare import __main__ as comparing
 from benches.compare import serving
 from benches.compare.comparison import Comparison
 from benches.compare.measuring import Times
+from benches.compare.row import FANBUS, FLOOR, Bar, Entry, Row
 from benches.compare.systems import BY_NAME, System
 from benches.compare.tables import against_the_bars, table, times
-from benches.compare.work import FANBUS, FLOOR, Bar, Entry, Row
 
 from benching import QUICK, assert_takes_all_along
 from running import DEADLINE_S, children
@@ -147,7 +147,7 @@ def test_how_much_more_the_driver_could_do_stands_in_every_row(tmp_path: Path) -
 
 def test_bars_are_kept_or_not() -> None:
     ours, floor = Entry(FANBUS, "/a", "relay"), Entry(FLOOR, "/a")
-    bars = {ours.name: Bar(1.1, is_times_floor=True)}
+    bars = {ours.name: Bar(1.1, FLOOR)}
     row = Row("work", "echo", (ours, floor), bars=bars)
 
     def against(mine: float) -> str:

@@ -22,6 +22,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+import proxies
 from conftest import StartServer
 from fanbus import cli
 from placing import Run
@@ -43,12 +44,6 @@ def deployed(server: StartServer, tmp_path: Path) -> Server:
     return server(starter)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def connected(port: int, process: subprocess.Popen[bytes] | None) -> RawSocket | None:
     """A connection; None if it is refused. AssertionError if the process has ended."""
     assert process is None or process.poll() is None
@@ -56,14 +51,6 @@ def connected(port: int, process: subprocess.Popen[bytes] | None) -> RawSocket |
         return RawSocket(port)
     except ConnectionRefusedError:
         return None
-
-
-def program(name: str, package: str) -> str:
-    """Where it is; skips the test if it is nowhere."""
-    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if found is None:
-        pytest.skip(f"{name} is not installed: make .venv/ok-{package}")
-    return found
 
 
 def remove_bus(name: str, port: int) -> None:
@@ -74,45 +61,14 @@ def remove_bus(name: str, port: int) -> None:
 @contextlib.contextmanager
 def nginx(directory: Path, upstream: int) -> Iterator[int]:
     """nginx with our file, of which only the ports and the place differ."""
-    server = program("nginx", "nginx")
-    port = free_port()
+    port = proxies.free_port()
     ours = (DEPLOY / "nginx.conf").read_text()
     assert "listen 80;" in ours
     assert "server 127.0.0.1:5000;" in ours
     ours = ours.replace("listen 80;", f"listen 127.0.0.1:{port};")
     ours = ours.replace("server 127.0.0.1:5000;", f"server 127.0.0.1:{upstream};")
-    temporary = "".join(
-        f"    {kind}_temp_path {directory}/{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = directory / "nginx.conf"
-    whole.write_text(
-        f"daemon off;\npid {directory}/nginx.pid;\nerror_log stderr;\nevents {{}}\n"
-        f"http {{\n    access_log off;\n{temporary}{ours}\n}}\n"
-    )
-    command = [server, "-p", str(directory), "-c", str(whole), "-e", "stderr"]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        assert process.poll() is None, "nginx has ended"
-        with contextlib.suppress(ConnectionRefusedError):
-            RawSocket(port).socket.close()
-            return True
-        return False
-
-    try:
-        wait_for(answers, "nginx")
+    with proxies.nginx(directory, port, f"access_log off;\n{ours}"):
         yield port
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait(DEADLINE_S)
 
 
 def test_requests_and_websockets_go_through_nginx_also_over_a_reload(
@@ -152,7 +108,7 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     options = options_of(fields["ExecStart"].split())
     assert options.app == "lobby:app"
     assert float(fields["TimeoutStopSec"]) > 10
-    analyze = program("systemd-analyze", "systemd")
+    analyze = proxies.program("systemd-analyze", "systemd")
     # The program and the user of the example are not on this machine.
     here = text.replace("/srv/chat/venv/bin/fanbus", "/bin/true").replace("User=chat", "User=root")
     unit = tmp_path / "chat.service"
@@ -168,8 +124,8 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
 
 
 def test_systemd_hands_its_socket_over(tmp_path: Path) -> None:
-    activate = program("systemd-socket-activate", "systemd")
-    port = free_port()
+    activate = proxies.program("systemd-socket-activate", "systemd")
+    port = proxies.free_port()
     words = ["-m", "fanbus", "run", "lobby:app", "--app-dir", str(DEPLOY), "--fd", "3", "-w", "2"]
     with (tmp_path / "stderr").open("wb") as log:
         process = subprocess.Popen(
@@ -281,7 +237,7 @@ def test_the_image_and_compose_run_as_they_say(tmp_path: Path) -> None:
     assert kind == "CMD"
     grace = int(service["stop_grace_period"].removesuffix("s"))
     assert grace > 10
-    port = str(free_port())
+    port = str(proxies.free_port())
     here = [word.replace(str(options.port), port) for word in words]
     health = [word.replace(str(options.port), port) for word in health]
     with Contained(here, tmp_path, service["shm_size"]) as contained:
@@ -301,11 +257,12 @@ def test_the_image_and_compose_run_as_they_say(tmp_path: Path) -> None:
 
 def test_a_container_with_too_little_shared_memory_says_so(tmp_path: Path) -> None:
     words = ["fanbus", "run", "lobby:app", "--port", "0", "--workers", "2"]
-    with Contained(words, tmp_path, "8m") as contained:
+    with Contained(words, tmp_path, "2m") as contained:
         wait_for(lambda: "/dev/shm" in contained.log(), "the sentence")
         (line,) = contained.log().strip().splitlines()
         assert line.startswith("fanbus: ")
-        assert "8 MiB" in line
+        assert "It needs 4.6 MiB" in line
+        assert "2 MiB are free" in line
 
 
 def test_kubernetes_asks_paths_that_the_application_serves(deployed: Server) -> None:
@@ -341,7 +298,7 @@ def test_a_pod_ends_as_kubernetes_ends_it(tmp_path: Path) -> None:
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     (volume,) = pod["volumes"]
-    port = free_port()
+    port = proxies.free_port()
     old = str(container["ports"][0]["containerPort"])
     command = [word.replace(old, str(port)) for word in container["command"]]
     size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()

@@ -176,7 +176,7 @@ def test_who_comes_late_hears_what_was_said_with_its_time(chat: Server) -> None:
 def test_a_room_tells_its_last_hundred_records(chat: Server) -> None:
     with ExitStack() as stack:
         enter(stack, chat, "/rooms/full", "Ana")
-        with Bus.open(f"chat-{chat.port}", create=False) as bus:
+        with Bus.open(f"chat-{chat.port}") as bus:
             for number in range(150):
                 bus.publish("room:full", json.dumps({"type": "message", "number": number}))
         late = stack.enter_context(join(chat, "/rooms/full?tab=late"))

@@ -26,7 +26,10 @@ def kept(server: StartServer, request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def bus() -> Iterator[Bus]:
-    with new_name() as name, Bus.open(name, size=SMALL, history_size=256 * 1024) as bus:
+    with (
+        new_name() as name,
+        Bus.open(name, create=True, size=SMALL, history_size=256 * 1024) as bus,
+    ):
         yield bus
 
 
@@ -37,7 +40,7 @@ def publish(server: Server, topic: str, *messages: str) -> list[int]:
 
 def roll_over(name: str) -> None:
     """So much of another topic that nothing else is left in the rings and in the log."""
-    with Bus.open(name, create=False) as bus:
+    with Bus.open(name) as bus:
         for number in range(70_000):
             bus.publish("noise", str(number))
 
@@ -73,7 +76,7 @@ def test_who_comes_gets_the_last_messages_though_the_rings_have_rolled_over(kept
 
 
 def place(server: Server) -> list[str]:
-    with Bus.open(bus_of(server), create=False) as bus:
+    with Bus.open(bus_of(server)) as bus:
         return [str(bus.end), str(bus.epoch)]
 
 
@@ -100,7 +103,7 @@ def test_replay_and_live_messages_meet_without_a_gap(server: StartServer) -> Non
     # worker that gets no time for so long would close who listens.
     kept = server("kept", workers=2, environment={"RING": "8M"})
     stop = threading.Event()
-    with Bus.open(bus_of(kept), create=False) as bus, ExitStack() as stack:
+    with Bus.open(bus_of(kept)) as bus, ExitStack() as stack:
 
         def speak() -> None:
             number = 0
@@ -134,7 +137,7 @@ def test_relays_and_other_processes_are_kept_too(server: StartServer) -> None:
         assert hear(ws) == "from a relay"
         ws.send(b"\x00\xff")
         assert hear(ws) == b"\x00\xff"
-    with Bus.open(bus_of(kept), create=False) as bus:
+    with Bus.open(bus_of(kept)) as bus:
         bus.publish("room:a", "from a script")
     roll_over(bus_of(kept))
     heard, _ = enter(kept, "/rooms/a?last=10")

@@ -33,6 +33,12 @@ KINDS = {
 }
 """Bytes, and whether the connection stays."""
 
+WAYS = [
+    *("tuple", "async", "generator", "file", "error", "turbo", "stated"),
+    *("middleware", "middleware-stream"),
+]
+"""To answer with a status that a request chooses, and a body."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -93,6 +99,17 @@ def test_a_stream_to_an_old_client_ends_with_its_connection(served: Server) -> N
         assert b"connection: close" in fields
 
 
+def test_a_client_that_is_told_of_the_end_may_still_be_sending(served: Server) -> None:
+    """A reset would take the response with it on its way to some clients."""
+    with RawSocket(served.port) as raw:
+        raw.write(b"GET /closes HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert raw.answer().headers["connection"] == "close"
+        assert raw.socket.recv(1) == b""
+        # The first is what a reset would answer, the second would fail on it.
+        raw.write(KINDS["GET"][0])
+        raw.write(KINDS["GET"][0])
+
+
 def test_what_is_refused_says_which_rule_was_broken(served: Server) -> None:
     long = b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"
     many = b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 100 + b"\r\n"
@@ -134,7 +151,7 @@ def test_odd_requests_are_served(served: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-@pytest.mark.parametrize("way", ["tuple", "async", "generator", "file", "error", "turbo"])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_response_that_has_no_content_has_none_whatever_its_handler_returns(
     served: Server, status: int, way: str
 ) -> None:
@@ -146,6 +163,12 @@ def test_a_response_that_has_no_content_has_none_whatever_its_handler_returns(
     assert parts[-1] == b"hello"
     with served.http() as http:
         assert http.head(f"/nothing/{status}/{way}").status_code == status
+
+
+def test_a_length_that_is_stated_for_a_stream_is_that_of_head(served: Server) -> None:
+    with served.http() as http:
+        assert http.head("/stated/5").headers["content-length"] == "5"
+        assert "content-length" not in http.head("/stream").headers
 
 
 def test_a_length_that_a_handler_states_is_used_if_it_is_true(served: Server) -> None:

@@ -125,6 +125,70 @@ def test_streams_that_are_not_read_or_come_slowly_hold_up_no_other(
         assert {stream.status for stream in unread} == {200}
 
 
+def send_until_held_back(client: Connection, streams: list[Stream]) -> int:
+    """Bytes that the client may send of bodies that nobody reads, until its windows stay closed."""
+    sent = 0
+    while True:
+        before = sum(len(stream.rest) for stream in streams)
+        for stream in streams:
+            send_some(client, stream, MIB)
+        # The responses bring the windows that have opened meanwhile.
+        for _ in range(2):
+            exchange(client, [Stream(client.request("/ended"), memoryview(b""))])
+        progress = before - sum(len(stream.rest) for stream in streams)
+        if not progress:
+            return sent
+        sent += progress
+
+
+def test_bodies_that_nobody_reads_count_and_a_client_waits_for_room(
+    server: StartServer, certificates: Certificates
+) -> None:
+    environment = {**GIVES_BACK, "FANBUS_MAX_BODY_MEMORY": "8M"}
+    one = server("uploads", environment={**certificates.environment(), **environment})
+    with Connection(one, certificates) as other:
+        with Connection(one, certificates) as first:
+            for client in (first, other):
+                client.until(h2.events.RemoteSettingsChanged)
+            peak = Peak(one)
+            streams = [put(first, "/waits", bytes(MIB)) for _ in range(40)]
+            # Half of the memory for bodies, and what a client may send in any case.
+            sent = send_until_held_back(first, streams)
+            assert 4 * MIB <= sent <= 4 * MIB + MIB // 2
+            assert peak.rise() <= 24 * MIB
+            waiting = [put(other, "/waits", bytes(MIB)) for _ in range(20)]
+            assert send_until_held_back(other, waiting) == MIB // 2
+        # The memory of a client that has gone is there for the others, who hear of it.
+        while client.h2.outbound_flow_control_window == 0:
+            client.events()
+        assert send_until_held_back(other, waiting) > MIB
+        other.request("/open")
+        exchange(other, waiting)
+        assert {stream.status for stream in waiting} == {200}
+
+
+def test_a_body_in_pieces_of_one_byte_costs_no_more_than_its_bytes(
+    server: StartServer, certificates: Certificates
+) -> None:
+    one = server("uploads", environment={**certificates.environment(), **GIVES_BACK})
+    with Connection(one, certificates) as client:
+        exchange(client, [put(client, "/digest", bytes(MIB))])
+        stream = client.request("/waits", method="PUT", end=False)
+        client.flush()
+        peak = Peak(one)
+        # RFC 9113, section 6.1.
+        frame = b"\x00\x00\x01\x00\x00" + stream.to_bytes(4, "big") + b"x"
+        for _ in range(20):
+            client.socket.sendall(frame * 10_000)
+            # It is answered behind what was sent before it.
+            exchange(client, [Stream(client.request("/ended"), memoryview(b""))])
+        assert peak.rise() <= 4 * MIB
+        client.h2.send_data(stream, b"", end_stream=True)
+        client.request("/open")
+        client.flush()
+        assert client.answer(stream)[0] == 200
+
+
 def test_a_refusal_of_one_stream_leaves_the_others_alone(
     server: StartServer, certificates: Certificates
 ) -> None:

@@ -32,6 +32,7 @@ from fanbus import Bus, _core
 from outside import Celery, Gunicorn, Program, Uvicorn, command, new_name
 from people import Terminal, closed_with, hear, join
 from printed import BLOCKS, DOCUMENTS, PROOFS, ROOT, TESTS, Block, Start, blocks, proves
+from rawsocket import RawSocket
 from running import Server, stop, wait_for
 
 
@@ -257,7 +258,7 @@ HOWTO = "docs/howto/any-process.md"
 
 @proves(f'{HOWTO}: first = bus.publish("new", "two coffees")  # str or bytes')
 def a_script_publishes_text_and_bytes(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         subscription = bus.subscribe("new")
         with Program("-c", block.text.replace("orders", name)) as script:
             assert script.wait() == 0, script.said(2)
@@ -279,7 +280,7 @@ def it_shows(block: Block, line: str) -> None:
     """The program prints this line for a message that comes once it has subscribed."""
     with ExitStack() as stack:
         name = stack.enter_context(new_name())
-        bus = stack.enter_context(Bus.open(name))
+        bus = stack.enter_context(Bus.open(name, create=True))
         text = block.text.replace("orders", name)
         program = stack.enter_context(Program("-c", text))
 
@@ -290,7 +291,7 @@ def it_shows(block: Block, line: str) -> None:
         wait_for(has_heard, line)
 
 
-@proves(f'{HOWTO}: with Bus.open("orders", size=64 * 1024) as bus:')
+@proves(f'{HOWTO}: with Bus.open("orders", create=True, size=64 * 1024) as bus:')
 def a_slow_reader_is_told_and_goes_on(block: Block, start: Start) -> None:
     with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
         program.wait_to_say("read: 999\n")
@@ -354,7 +355,7 @@ def a_celery_task_asks_and_is_answered(block: Block, start: Start) -> None:
     """The three terminals of the text."""
     call_line = next(line for line in shell_lines() if " call " in line)
     answer_line = next(line for line in shell_lines() if "answers:" in line)
-    with TemporaryDirectory() as folder, new_name() as name, Bus.open(name) as bus:
+    with TemporaryDirectory() as folder, new_name() as name, Bus.open(name, create=True) as bus:
         news = bus.subscribe("news")
         with Celery(name, Path(folder), block.text) as celery:
             celery.call(call_line)
@@ -380,7 +381,7 @@ def shell_lines() -> list[str]:
 
 @proves(f'{HOWTO}: fanbus publish news "It works"')
 def the_command_publishes_text_and_the_standard_input(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         subscription = bus.subscribe("news")
         script = block.text.replace("fanbus", f"{shlex.quote(sys.executable)} -m fanbus")
         done = subprocess.run(
@@ -397,7 +398,7 @@ def the_command_publishes_text_and_the_standard_input(block: Block, start: Start
 
 @proves(f"{HOWTO}: fanbus subscribe news --json --count 2")
 def the_command_keeps_text_and_bytes_apart(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
             program.wait_to_say("Listening to", stream=2)
             bus.publish("news", "text")
@@ -410,7 +411,7 @@ def the_command_keeps_text_and_bytes_apart(block: Block, start: Start) -> None:
 @proves(f"{HOWTO}: fanbus bus list")
 def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
     with new_name() as name:
-        Bus.open(name).close()
+        Bus.open(name, create=True).close()
         for line in block.text.splitlines():
             with Program(*command(line, orders=name)) as program:
                 assert program.wait() == 0, program.said(2)
@@ -465,6 +466,17 @@ def a_page_that_hears_nothing_comes_back(block: Block, start: Start) -> None:
         page.wait_to_say("after\n")
 
 
+# docs/howto/slow-clients.md
+
+
+@proves('docs/howto/slow-clients.md: app = Fanbus("map")')
+def a_handler_knows_what_was_left_out(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/positions") as quick:
+        quick.send("?")
+        assert hear(quick) == "0 positions were left out"
+
+
 # docs/howto/history.md
 
 HISTORY = "docs/howto/history.md"
@@ -488,7 +500,7 @@ def who_comes_late_gets_the_last_messages(block: Block, start: Start) -> None:
         assert found == {"messages": ["message 29", "and on"], "complete": True}
 
 
-@proves(f'{HISTORY}: with Bus.open("orders") as bus:')
+@proves(f'{HISTORY}: with Bus.open("orders", create=True) as bus:')
 def a_bus_keeps_without_a_server(block: Block, start: Start) -> None:
     with new_name() as name, Program("-c", block.text.replace("orders", name)) as program:
         program.wait_to_say("0 two coffees\n")
@@ -500,7 +512,7 @@ def a_bus_keeps_without_a_server(block: Block, start: Start) -> None:
 
 @proves(f"{HISTORY}: fanbus subscribe new --last 10")
 def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
-    with new_name() as name, Bus.open(name) as bus:
+    with new_name() as name, Bus.open(name, create=True) as bus:
         for number in range(12):
             bus.publish("new", f"order {number}")
         with Program(*command(block.text), environment={"FANBUS_BUS": name}) as program:
@@ -652,6 +664,27 @@ def answers_are_kept(block: Block, start: Start) -> None:
         about = http.get("/about")
         known = http.get("/about", headers={"If-None-Match": about.headers["etag"]})
         assert (about.text, known.status_code) == ("A shop.", 304)
+
+
+@proves('docs/howto/responses.md: app = Fanbus("early")')
+def something_is_ahead_and_behind(block: Block, start: Start) -> None:
+    port = start(block.text).port
+    link = b"link: </style.css>; rel=preload; as=style\r\n"
+    with RawSocket(port) as client:
+        client.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        hint = b"HTTP/1.1 103 Early Hints\r\n" + link + b"\r\n"
+        assert client.read(len(hint)) == hint
+        assert client.answer().body.endswith(b"Hello")
+    body = "".join(f"{number}\n" for number in range(1000)).encode()
+    digest = hashlib.sha256(body).hexdigest()
+    with RawSocket(port) as client:
+        client.write(b"GET /export HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n\r\n")
+        assert client.answer().headers["trailer"] == "x-sha256"
+        while size := int(client.read_line(), 16):
+            assert client.read(size) in body
+            assert client.read(2) == b"\r\n"
+        assert client.read_line() == f"x-sha256: {digest}".encode()
+        assert client.read_line() == b""
 
 
 @proves('docs/howto/responses.md: app = Fanbus("responses", compression=True)')

@@ -98,6 +98,7 @@ class Listener:
 
         place: tuple[str, int] | None = None
         while True:
+            before, is_told = 0, False
             asked = "" if place is None else f"?epoch={place[0]}&since={place[1]}"
             try:
                 async with connect(
@@ -107,8 +108,6 @@ class Listener:
                     compression=None,
                     proxy=None,
                 ) as ws:
-                    before = 0
-                    is_told = False
                     while True:
                         text = str(await ws.recv())
                         if text.startswith("* "):
@@ -127,6 +126,8 @@ class Listener:
             except ConnectionClosed as closed:
                 self.codes[closed.rcvd.code if closed.rcvd else None] += 1
                 self.returns += 1
+                if place is not None and not is_told:  # it was closed within the replay
+                    place = place[0], place[1] + before
             except (InvalidHandshake, OSError, EOFError, TimeoutError):
                 await asyncio.sleep(0.01)
 

@@ -79,7 +79,7 @@ def begun(iterator: Any, client: Client) -> streaming.Producer:
 
     loop = asyncio.get_running_loop()
     producer, coroutine = streaming.start(
-        iterator, cast(Sink, client), loop, unexpected, "a test", None
+        iterator, None, cast(Sink, client), loop, unexpected, "a test", None
     )
     if coroutine is not None:
         tasks.add(loop.create_task(coroutine))

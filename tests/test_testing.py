@@ -79,6 +79,11 @@ def test_a_client_asks_an_application_in_this_process() -> None:
     assert app.state["lived"] == ["began", "ended"]
 
 
+def test_an_application_with_a_long_name_can_be_tested() -> None:
+    with TestClient(application("a" * 100)) as client:
+        assert client.get("/pid").json()["pid"] == os.getpid()
+
+
 def test_an_application_can_be_tested_again_and_again() -> None:
     app = application()
     for _ in range(3):
@@ -164,7 +169,7 @@ def test_a_server_has_real_workers() -> None:
             sockets[0].send("hello")
             assert [ws.recv() for ws in sockets] == ["hello"] * 6
         assert server.get("/broken").status_code == 500
-        assert "LookupError: on purpose" in server.log()
+        wait_for(lambda: "LookupError: on purpose" in server.log(), "the error on the log")
         supervisor = server.pid
     assert app.state["lived"] == [], "what workers do to their memory is theirs"
     assert not any(is_alive(pid) for pid in (supervisor, *pids))

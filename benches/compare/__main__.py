@@ -18,10 +18,12 @@ from pathlib import Path
 from .comparison import Comparison
 from .keeping import head, keep
 from .measuring import Run, Times, allow_crowd, measure
+from .payloads import prepare
+from .row import FANBUS, WORKER, Entry, Row
 from .serving import end_in_order
 from .systems import BY_NAME, HOME, SYSTEMS
 from .tables import value, why_not
-from .work import FANBUS, WORKER, Entry, Row, choose
+from .work import choose
 
 # What a server takes to start, come to rest and end, at a guess: it is told before anything ran.
 AROUND_S = 2.0
@@ -76,6 +78,7 @@ def main() -> int:
         return 0
     end_in_order()
     allow_crowd()
+    prepare()
     times = Times(options.seconds, options.warmup)
     say(forecast(rows, options.rounds, times))
     system = head(rows, options.rounds, options.seconds)

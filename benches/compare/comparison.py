@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .measuring import Run
-from .work import Entry, Row
+from .row import Entry, Row
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import fanbus
 from fanbus import _core
 
 from .comparison import Comparison
+from .row import Row
 from .systems import BY_NAME, ROOT
 from .tables import column, markdown, value
-from .work import Row
 
 
 def head(rows: Iterable[Row], rounds: int, seconds: float) -> dict[str, Any]:

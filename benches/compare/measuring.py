@@ -7,16 +7,22 @@ import json
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from .notifying import Burst, notify
+from .payloads import BODY
+from .row import NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .systems import BY_NAME, System
-from .work import CROWD, NOTIFY, START, WORKER, Entry, Row
+from .work import CROWD
 
 # More than any run takes: a load client that hangs ends the run, and not the whole.
 SPARE_S = 60.0
+# What a load client takes until it has begun, at a guess.
+START_S = 0.7
 # Descriptors of a load client that are no connections, and some publishers.
 OTHER_FILES = 200
 # How many workers the memory of one is the difference of.
@@ -44,10 +50,14 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
             return {"start_ms": seconds_to_answer(system, entry.path) * 1000}
         if row.mode == WORKER:
             return {"worker_mb": further_worker_mb(system)}
-        with serving(system, row.workers) as (pid, port):
+        with serving(system, row.workers, has_tls=row.has_tls) as (pid, port):
             if row.mode == NOTIFY:
                 return notify(entry.path, pid, port, Burst(*map(int, row.options)))
-            return load(row, entry, times, pid, port)
+            if not row.beside:
+                return load(row, entry, times, pid, port)
+            with beside(row.beside, times, port) as other:
+                run = load(row, entry, times, pid, port)
+                return {**run, "beside": other()}
     except (ServerError, OSError, ValueError) as failure:
         return {"failed": str(failure), "hung": isinstance(failure, HangingError)}
 
@@ -74,16 +84,35 @@ def further_worker_mb(system: System) -> float:
         return (memory_mb(pid) - one) / FURTHER_WORKERS
 
 
+@contextlib.contextmanager
+def beside(path: str, times: Times, port: int) -> Iterator[Callable[[], Run]]:
+    """Four connections that ask for another path all the while. Gives what waits for their run."""
+    command = [sys.executable, "-m", "fanbus", "bench", "http", "--json", "--connections", "4"]
+    # It begins before what is measured, and ends with it or a little later.
+    command += ["--warmup", "0.5", "--seconds", str(times.seconds + times.warmup + START_S)]
+    with subprocess.Popen(
+        [*command, f"http://127.0.0.1:{port}{path}"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            time.sleep(START_S)
+            yield lambda: json.loads(process.communicate(timeout=SPARE_S)[0])
+        finally:
+            process.terminate()
+
+
 def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
-    scheme = "http" if row.mode == "http" else "ws"
+    scheme = ("http" if row.mode == "http" else "ws") + ("s" if row.has_tls else "")
     command = [sys.executable, "-m", "fanbus", "bench", row.mode]
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
     command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
-    command += [
-        option.replace("@PORT@", str(port)).replace("@CROWD@", str(crowd()))
-        for option in (*row.options, *entry.options)
-    ]
+    given = {"@PORT@": str(port), "@CROWD@": str(crowd()), "@BODY@": str(BODY)}
+    for option in (*row.options, *entry.options):
+        for name, meant in given.items():
+            option = option.replace(name, meant)
+        command.append(option)
+    if row.has_tls:
+        command.append("--insecure")
     try:
         done = subprocess.run(
             command,

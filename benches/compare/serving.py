@@ -41,22 +41,24 @@ def end_in_order() -> None:
 
 
 @contextlib.contextmanager
-def serving(system: System, workers: int) -> Iterator[tuple[int, int]]:
+def serving(system: System, workers: int, *, has_tls: bool = False) -> Iterator[tuple[int, int]]:
     """The process and the port of a server that is ready."""
-    with started(system, workers) as (process, port, said):
+    with started(system, workers, has_tls=has_tls) as (process, port, said):
         wait_until_ready(process, port, said)
         yield process.pid, port
 
 
 @contextlib.contextmanager
-def started(system: System, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+def started(
+    system: System, workers: int, *, has_tls: bool = False
+) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
     """A server that has just been started, its port, and the file of what it says."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="fanbus-compare-") as scratch:
         # nginx's workers are another user, who looks for its files here.
         Path(scratch).chmod(0o755)
         said = Path(scratch) / "said"
-        process = start(system, port, workers, Path(scratch), said)
+        process = start(system, port, workers, Path(scratch), said, has_tls=has_tls)
         try:
             yield process, port, said
         finally:
@@ -88,9 +90,9 @@ def free_port() -> int:
 
 
 def start(
-    system: System, port: int, workers: int, scratch: Path, said: Path
+    system: System, port: int, workers: int, scratch: Path, said: Path, *, has_tls: bool
 ) -> subprocess.Popen[bytes]:
-    given = {"PORT": str(port), "WORKERS": str(workers)}
+    given = {"PORT": str(port), "WORKERS": str(workers), "TLS": "yes" if has_tls else ""}
     command = [
         part.replace("@PORT@", given["PORT"]).replace("@WORKERS@", given["WORKERS"])
         for part in system.command

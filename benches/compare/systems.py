@@ -42,7 +42,8 @@ class Package:
 
 @dataclass(frozen=True)
 class System:
-    """A server. Its command gets PORT, WORKERS, SCRATCH (a directory of its own) and COMPARE."""
+    """A server. Its command gets PORT, WORKERS, SCRATCH (a directory of its own), COMPARE, and TLS,
+    which is empty without it."""
 
     name: str
     command: tuple[str, ...]
@@ -167,6 +168,7 @@ SYSTEMS = (
         Package("program", "nginx"),
         Package("debian", "libnginx-mod-nchan"),
     ),
+    _peer("nginx", "nginx", Package("program", "nginx")),
     _peer("Centrifugo", "centrifugo", Package("go", "centrifugo")),
     _peer(
         "actix-web",

@@ -8,7 +8,7 @@ from functools import partial
 
 from .comparison import Comparison
 from .measuring import Run
-from .work import FANBUS, FLOOR, Bar, Entry, Row
+from .row import FANBUS, FLOOR, Bar, Entry, Row
 
 Read = Callable[[Run], float | None]
 
@@ -58,6 +58,7 @@ FIGURES: dict[str, tuple[str, Read]] = {
     "memory": ("KiB each", at("idle.pss_per_connection_kib")),
     "delivered": ("share delivered", share),
     "p99": ("99 % within, ms", milliseconds("latency_us.p99")),
+    "rate": ("per second", at("per_second")),
     "worker": ("MB (PSS)", at("worker_mb")),
     "start": ("ms", at("start_ms")),
 }
@@ -99,6 +100,13 @@ def table(found: Comparison, row: Row) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [line(row, entry, found.runs(row, entry), base) for entry in row.entries]
+    if row.beside:
+        rates = (
+            (entry.name, median(found.runs(row, entry), at("beside.per_second")))
+            for entry in row.entries
+        )
+        told = "; ".join(f"{name} {whole(rate)}" for name, rate in rates)
+        lines += ["", f"Beside it, `{row.beside}` per second: {told}."]
     return "\n".join(lines)
 
 
@@ -152,12 +160,16 @@ def against(found: Comparison, row: Row, entry: Entry, bar: Bar) -> str:
     """The cells of unit, bar, figure and verdict."""
     unit, runs = FIGURES[row.figure][0], found.runs(row, entry)
     mine = median(runs, partial(value, row))
-    if bar.is_times_floor:
-        floor = next((other for other in row.entries if other.system == FLOOR), None)
-        mine = ratio(row, runs, found.runs(row, floor)) if floor else None
-        unit = "× floor"
-    verdict = "–" if mine is None else "yes" if mine <= bar.most else "no"
-    return f"{unit} | {short(bar.most)} | {short(mine)} | {verdict}"
+    if bar.times:
+        other = next((other for other in row.entries if other.name == bar.times), None)
+        mine = ratio(row, runs, found.runs(row, other)) if other else None
+        unit = f"× {bar.times}"
+    if mine is None:
+        verdict = "–"
+    else:
+        verdict = "yes" if (mine >= bar.limit if bar.is_least else mine <= bar.limit) else "no"
+    limit = f"≥ {short(bar.limit)}" if bar.is_least else short(bar.limit)
+    return f"{unit} | {limit} | {short(mine)} | {verdict}"
 
 
 def against_the_floor(found: Comparison) -> str:

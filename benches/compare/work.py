@@ -2,97 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
-FANBUS, FLOOR = "Fanbus", "floor"
-START, WORKER, NOTIFY = "start", "worker", "notify"
+from .row import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
+from .web import WEB
+
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
 CROWD = 45_000
-_RSGI, _ASGI, _FASTAPI, _ROBYN = "Granian RSGI", "Granian ASGI", "FastAPI on uvicorn", "Robyn"
-_BUSTAPI, _ACTIX, _SOCKETIFY = "BustAPI", "actix-web", "uWebSockets (socketify)"
+_ASGI, _ROBYN = "Granian ASGI", "Robyn"
+_BUSTAPI, _SOCKETIFY = "BustAPI", "uWebSockets (socketify)"
 _CENTRIFUGO = "Centrifugo"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One system's share in a row."""
-
-    system: str
-    path: str
-    # What tells it from another entry of the same system.
-    variant: str = ""
-    # What its protocol wants of the load client. @PORT@ stands for the server's port.
-    options: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.system}, {self.variant}" if self.variant else self.system
-
-
-@dataclass(frozen=True)
-class Bar:
-    """No more than this."""
-
-    most: float
-    is_times_floor: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """The same load for each of its entries, one after the other."""
-
-    name: str
-    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
-    mode: str
-    entries: tuple[Entry, ...]
-    options: tuple[str, ...] = ()
-    workers: int = 1
-    # The figure that counts; tables.FIGURES has all of them.
-    figure: str = "cpu"
-    # By entry: what Fanbus has set itself. A bar is a figure, or so many times the floor's.
-    bars: Mapping[str, Bar] = field(default_factory=dict)
-
-    @property
-    def has_load(self) -> bool:
-        """It is measured while it works."""
-        return self.mode not in (START, WORKER)
-
-    @classmethod
-    def kept(cls, record: Mapping[str, Any]) -> Row:
-        """As `dataclasses.asdict` has left it in a file."""
-        entries = [
-            Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
-        ]
-        bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
-        options = tuple(record["options"])
-        return cls(**{**record, "entries": tuple(entries), "options": options, "bars": bars})
-
 
 _HTTP = (
     Entry(FANBUS, "/sync", "sync handler"),
     Entry(FANBUS, "/async", "async handler"),
-    Entry(_RSGI, "/"),
+    Entry(GRANIAN, "/"),
     Entry(_ASGI, "/"),
-    Entry(_FASTAPI, "/"),
+    Entry(FASTAPI, "/"),
     Entry(_ROBYN, "/"),
     Entry(_BUSTAPI, "/"),
     Entry(_SOCKETIFY, "/"),
-    Entry(_ACTIX, "/"),
+    Entry(ACTIX, "/"),
     Entry(FLOOR, "/"),
 )
 _ECHO = (
     Entry(FANBUS, "/echo", "Python handler"),
     Entry(FANBUS, "/turbo", "turbo"),
-    Entry(_RSGI, "/echo"),
+    Entry(GRANIAN, "/echo"),
     Entry(_ASGI, "/echo"),
-    Entry(_FASTAPI, "/echo"),
+    Entry(FASTAPI, "/echo"),
     Entry(_ROBYN, "/echo"),
     Entry(_BUSTAPI, "/echo", "Python handler"),
     Entry(_BUSTAPI, "/turbo", "turbo"),
     Entry(_SOCKETIFY, "/echo"),
-    Entry(_ACTIX, "/echo"),
+    Entry(ACTIX, "/echo"),
     Entry(FLOOR, "/echo"),
 )
 _NCHAN = ("--publish-url", "ws://127.0.0.1:@PORT@/pub")
@@ -113,24 +57,20 @@ _BROADCAST = (
 )
 _WITHIN_A_PROCESS = (
     _ROOM,
-    Entry(_FASTAPI, "/room"),
+    Entry(FASTAPI, "/room"),
     Entry(_ROBYN, "/room"),
     Entry(_BUSTAPI, "/room"),
     Entry(_SOCKETIFY, "/room"),
 )
 _PROCESSES = (
     Entry(FANBUS, "/sync"),
-    Entry(_RSGI, "/"),
+    Entry(GRANIAN, "/"),
     Entry(_ASGI, "/"),
-    Entry(_FASTAPI, "/"),
+    Entry(FASTAPI, "/"),
     Entry(_ROBYN, "/"),
     Entry(_BUSTAPI, "/"),
 )
 _SYNC, _ASYNC, _PYTHON, _TURBO = (entry.name for entry in (*_HTTP[:2], *_ECHO[:2]))
-
-
-def _times_floor(times: float) -> Bar:
-    return Bar(times, is_times_floor=True)
 
 
 def _broadcast(workers: int) -> Row:
@@ -190,14 +130,14 @@ ROWS = (
         "WebSocket echo, 64 connections, 1 in flight",
         "echo",
         _ECHO,
-        bars={_PYTHON: Bar(4.8), _TURBO: _times_floor(1.1)},
+        bars={_PYTHON: Bar(4.8), _TURBO: Bar(1.1, FLOOR)},
     ),
     Row(
         "WebSocket echo, 64 connections, 16 in flight",
         "echo",
         _ECHO,
         ("--in-flight", "16"),
-        bars={_PYTHON: Bar(1.2), _TURBO: _times_floor(1.1)},
+        bars={_PYTHON: Bar(1.2), _TURBO: Bar(1.1, FLOOR)},
     ),
     Row(
         "WebSocket handshakes",
@@ -222,7 +162,7 @@ ROWS = (
         (_RELAY, Entry("nchan", "/sub", options=_NCHAN), _FLOOR_RELAY),
         ("--publishers", "2", "--in-flight", "16"),
         2,
-        bars={_RELAY.name: _times_floor(1.2)},
+        bars={_RELAY.name: Bar(1.2, FLOOR)},
     ),
     Row(
         "broadcast, 1000 subscribers, 100 messages/s, 2 workers",
@@ -255,6 +195,7 @@ ROWS = (
         bars={FANBUS: Bar(15)},
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
+    *WEB,
 )
 
 

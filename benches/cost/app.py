@@ -44,7 +44,7 @@ async def room(ws: WebSocket) -> None:
 
 def publish() -> None:
     """Nobody reads, and nobody is woken: this is the publisher's share."""
-    with Bus.open(f"cost-{os.getpid()}") as bus:
+    with Bus.open(f"cost-{os.getpid()}", create=True) as bus:
         try:
             print("ready", flush=True)
             for line in sys.stdin:

@@ -6,8 +6,8 @@ import statistics
 
 from benches.compare.comparison import Comparison
 from benches.compare.measuring import Run
+from benches.compare.row import FANBUS, FLOOR, Row
 from benches.compare.tables import at, headroom, median, short, times, whole
-from benches.compare.work import FANBUS, FLOOR, Row
 from benches.independent import OURS, PUBLISHERS, RATE, SUBSCRIBERS, Figures
 
 # The rounds of `fanbus bench self-test --json`.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from benches.compare.comparison import Comparison
+from benches.compare.row import FANBUS, FLOOR, Entry, Row
 from benches.compare.tables import FIGURES, at, column, median, ratio, short, value, whole
-from benches.compare.work import FANBUS, FLOOR, Entry, Row
 
 # Of these more is better.
 MORE_IS_BETTER = ("delivered",)

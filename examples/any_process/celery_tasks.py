@@ -36,7 +36,7 @@ def open_bus(**_: object) -> None:
     Nothing closes it. A child that ends, or is killed, has left the bus.
     """
     global bus
-    bus = Bus.open(os.environ.get("FANBUS_BUS", "demo"))
+    bus = Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True)
 
 
 @app.task

@@ -20,7 +20,7 @@ from fanbus import Bus, Lagged, Subscription
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Each worker opens the bus by itself, after it was started: a bus does not outlive a fork."""
-    async with Bus.open(os.environ.get("FANBUS_BUS", "demo")) as bus:
+    async with Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True) as bus:
         app.state.bus = bus
         yield
 

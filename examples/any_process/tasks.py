@@ -17,7 +17,7 @@ def work(job: str | bytes) -> str:
 
 def main() -> None:
     topic = sys.argv[1] if len(sys.argv) > 1 else "jobs"
-    with Bus.open(os.environ.get("FANBUS_BUS", "demo")) as bus:
+    with Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True) as bus:
         jobs = bus.subscribe(topic)
         print(f"waiting for {topic}", flush=True)
         while True:

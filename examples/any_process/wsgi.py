@@ -25,7 +25,7 @@ def bus() -> Bus:
     with _opening:
         pid = os.getpid()
         if pid not in _buses:
-            _buses[pid] = Bus.open(os.environ.get("FANBUS_BUS", "demo"))
+            _buses[pid] = Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True)
         return _buses[pid]
 
 

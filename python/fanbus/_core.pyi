@@ -1,7 +1,7 @@
 """The Rust half of Fanbus. Not public: `fanbus` re-exports what users need."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Required
@@ -155,14 +155,40 @@ class Bus:
     def open(name: str, *, ring_bytes: int | None = None, history_bytes: int | None = None) -> Bus:
         """Creates the bus, or joins the one of that name. BusError, a sentence, if it cannot."""
     @staticmethod
-    def attach(name: str) -> Bus | None:
-        """Joins the bus of that name as it is. None if there is none."""
+    def attach(name: str, *, worker: bool = False) -> Bus | None:
+        """Joins the bus of that name as it is. None if there is none.
+
+        `worker`: as a worker of the bus's server, in a place that is reserved for it.
+        """
+    @staticmethod
+    def serve(
+        name: str,
+        *,
+        workers: int,
+        extra_workers: int,
+        supervised: bool,
+        keeps: bool,
+        joined: int = 0,
+        ring_bytes: int | None = None,
+        history_bytes: int | None = None,
+    ) -> Bus:
+        """As `open`, for the first process of a server, whose other processes get places that are
+        reserved.
+
+        `supervised`: it looks after `workers`, which join by themselves, and publishes nothing.
+        There may be `extra_workers` more at a time; `joined` have joined already. `keeps`: it
+        retains messages.
+        """
     @property
     def name(self) -> str: ...
     @property
     def epoch(self) -> int: ...
     @property
     def end(self) -> int: ...
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def history_bytes(self) -> int: ...
     @property
     def max_message_bytes(self) -> int: ...
     @property
@@ -198,6 +224,9 @@ class Bus:
         """A bell for one event loop."""
     def reap(self) -> int:
         """Cleans up after members that died, wakes all sleepers; returns how many had died."""
+    def reserve_places(self, processes: int) -> None:
+        """For a supervisor that is about to start a worker: places and memory for so many processes
+        of the server, with itself. BusError says what is missing."""
     def fault(self) -> str | None:
         """Why it is of no use any more, such as "was removed". None: it is in order."""
     def remove(self) -> None:
@@ -223,6 +252,8 @@ class MemberDescription(TypedDict):
     """How often a publish has waited for the hubs of a server."""
     waited_micros: int
     """Microseconds of that."""
+    dropped: int
+    """Messages that overflow policies have dropped, added up over its clients."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -247,6 +278,8 @@ class BusDescription(TypedDict):
     epoch: int | None
     end: int | None
     ring_bytes: int | None
+    reserved_places: int | None
+    """Those for the processes of a server, including the places that they have."""
     log_entries: int | None
     history: HistoryDescription | None
 
@@ -440,6 +473,9 @@ class Sink:
         """Must whoever writes wait for room?"""
     def is_over(self) -> bool:
         """Nobody takes anything any more."""
+    def set_trailers(self, lines: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        """Gives the lines that follow the last piece. Before `end`, once. ValueError for a field
+        that cannot be a trailer."""
     def end(self, failed: bool) -> None:
         """Nothing more comes. `failed`: although more should have come; the connection is broken
         off."""
@@ -471,6 +507,8 @@ class Worker:
         body_timeout: float = 120.0,
         body_rate: int = 4096,
         body_memory: int = 268_435_456,
+        queue_memory: int = 268_435_456,
+        message_memory: int = 268_435_456,
         write_timeout: float = 60.0,
         tcp_keepalive: int = 60,
         limit_concurrency: int | None = None,
@@ -482,8 +520,11 @@ class Worker:
         """`after` gets the functions that are to be called after a response, each with its
         arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
         which `body_timeout` is a second longer. `body_memory`: bytes of all request bodies that
-        are held in memory; above it they go to files. `proxies`: those whose X-Forwarded headers
-        are believed; None: nobody's. ValueError if one of them is no address or network.
+        are held in memory; above it they go to files. `queue_memory`: bytes of what waits for all
+        WebSockets and event streams; above it those with the most are closed. `message_memory`:
+        bytes of messages that are not whole; above it reading waits. `proxies`: those whose
+        X-Forwarded headers are believed; None: nobody's. ValueError if one of them is no address
+        or network.
         `json`: what answers are written and bodies read with, in this process; None: ours."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
@@ -658,6 +699,9 @@ class WebSocket:
     @property
     def close_reason(self) -> str | None:
         """None while open; else the reason of the close, which may be empty."""
+    @property
+    def dropped(self) -> int:
+        """Published messages that the route's `overflow` has dropped for this client so far."""
     def accept(self, subprotocol: str | None = None) -> _Done:
         """Answers the handshake. The first use of the WebSocket implies it."""
     def reject(self, status: int = 403, reason: str | None = None) -> _Done:
@@ -765,6 +809,17 @@ class Request:
         Sync (on a thread) or async; those of a request one after the other, whatever becomes of the
         handler. What they raise is logged. At the worker's end they are waited for, for
         `timeout_graceful_shutdown`. RuntimeError after the handler has returned, and above 100."""
+    def send_early_hints(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Done:
+        """Sends these headers ahead of the response, with status 103 (RFC 8297), so that a browser
+        begins to load what the response will need.
+
+        ```python
+        request.send_early_hints({"link": "</style.css>; rel=preload; as=style"})
+        ```
+
+        They are sent at once; the result need not be awaited. A client of HTTP/1.0 gets none. A
+        request may have 16 of them. ValueError for a header that belongs to the final response,
+        RuntimeError above 16, after the handler has returned, and in a WebSocket's handshake."""
     def json(self) -> Any:
         """The body, parsed. HTTPError 400 if it is not JSON."""
     def text(self) -> Any:

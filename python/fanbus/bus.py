@@ -16,6 +16,7 @@ from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import BusError
 from fanbus.history import History, Kept
+from fanbus.no_bus import no_bus
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -33,8 +34,8 @@ class Bus:
     """This process's membership in a named bus. `Bus.open` makes one.
 
     ```python
-    with Bus.open("orders") as bus:
-        bus.publish("new", "two coffees")
+    with Bus.open("chat-5000") as bus:
+        bus.publish("room:lobby", "The kitchen closes at ten.")
     ```
 
     A bus connects processes of one user on one machine; 64 of them at a time. It stays, with its
@@ -55,25 +56,35 @@ class Bus:
         cls,
         name: str,
         *,
-        create: bool = True,
+        create: bool = False,
         size: int | None = None,
         history_size: int | None = None,
     ) -> Bus:
-        """Joins the bus of that name; if there is none, creates it, or raises BusError.
+        """Joins the bus of that name. BusError if there is none, as when its server does not run.
 
         A server's bus is named after the application and its port: `Fanbus("chat")` on port 5000
         has `chat-5000`. A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`.
 
-        `size` counts when it is created: the bytes that each member's newest messages may have, a
-        power of two (8 MiB if left out). One message may have a quarter of it. So does
-        `history_size`: the bytes for what `topic` keeps (8 MiB if left out).
+        `create=True` creates the bus if there is none, for programs that use one without a server:
+        nobody else may be there yet, and then a message reaches nobody.
 
-        BusError says what hinders it: 64 members, no memory left, another user's bus. While
-        another process is just opening it this waits, for at most ten seconds.
+        `size` counts when it is created: the bytes that each member's newest messages may have, a
+        power of two. One message may have a quarter of it. So does `history_size`: the bytes for
+        what `topic` keeps. Both are 8 MiB if left out, or less where /dev/shm has no room for that.
+        ValueError if they are given without `create`.
+
+        BusError also says what else hinders it: 64 members, no memory left, another user's bus.
+        While another process is just opening it this waits, for at most ten seconds.
         """
+        if not create and (size is not None or history_size is not None):
+            raise ValueError(
+                "size and history_size are for a bus that is created. Pass create=True with them, "
+                "or leave them out."
+            )
         joined = _core.Bus.attach(name)
         if joined is None and not create:
-            raise BusError(f'There is no bus "{name}". `fanbus bus list` shows those that are.')
+            advice = f'Bus.open("{name}", create=True) makes a bus without a server.'
+            raise BusError(no_bus(name, advice))
         # Somebody may create it in this moment; then we join that one.
         return cls(joined or _core.Bus.open(name, ring_bytes=size, history_bytes=history_size))
 

@@ -17,7 +17,7 @@ from fanbus import _core, logs, origin, rebirth, surroundings
 from fanbus.config import Settings
 from fanbus.exceptions import StartError
 from fanbus.logs import logger
-from fanbus.server import own_pid_file, remove_socket
+from fanbus.server import join_bus, own_pid_file, remove_socket
 from fanbus.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ class Caretaker(Supervisor):
 
     def _open_bus(self) -> _core.Bus:
         name: str = self._state_before["bus"]
-        return _core.Bus.open(
-            name, ring_bytes=self._settings.bus_size, history_bytes=self._settings.history_size
-        )
+        joined = len(self._crew.pids())
+        return join_bus(name, self._settings, keeps=self._keeps_history(), joined=joined)
 
     def _keeps_history(self) -> bool:
         return bool(self._state_before["keeps_history"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,15 @@ from fanbus import _core
 from fanbus.bus import Bus, Record
 from fanbus.exceptions import BusError, Lagged, StartError
 from fanbus.logs import process_name
+from fanbus.no_bus import no_bus
 
 if TYPE_CHECKING:
     from fanbus._core import BusDescription, HistoryDescription, MemberDescription
 
 __all__ = ["add_to", "choose"]
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - that is where buses are
+_NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -38,7 +43,9 @@ MISSED     messages that were overwritten before it had read them, while anybody
 BEHIND     messages that it has still to look at; -: nobody there reads
 WOKEN      how often another process has woken it, which sleeps while there is nothing
 WOKE       how often it has woken another process
-WAITED     how long it has waited, while it published, for readers to come on"""
+WAITED     how long it has waited, while it published, for readers to come on
+DROPPED    messages that its clients did not get because they were too slow for them, where
+           overflow= of their route says so"""
 
 
 def add_to(commands: Any) -> None:
@@ -157,9 +164,23 @@ def choose(
 
 def _publish(options: Namespace) -> int:
     message = _message(options.message)
-    with Bus.open(choose(options.bus, _core.buses()), create=False) as bus:
+    with _open(options) as bus:
         sys.stdout.write(f"{bus.publish(options.topic, message)}\n")
+        if len(_core.inspect_bus(bus.name)["members"]) == 1:
+            sys.stderr.write(
+                f'fanbus: No other process has the bus "{bus.name}" open, so nobody has received '
+                "this. Is its server running?\n"
+            )
     return 0
+
+
+def _open(options: Namespace) -> Bus:
+    """The bus that was asked for. StartError if there is none of that name."""
+    name = choose(options.bus, _core.buses())
+    joined = _core.Bus.attach(name)
+    if joined is None:
+        raise StartError(no_bus(name))
+    return Bus(joined)
 
 
 def _message(argument: str) -> str | bytes:
@@ -176,7 +197,7 @@ def _subscribe(options: Namespace) -> int:
     left = options.count
     if left is not None and left < 1:
         raise StartError(f"--count={left} is not possible: it is 1 or more.", status=2)
-    with Bus.open(choose(options.bus, _core.buses()), create=False) as bus:
+    with _open(options) as bus:
         subscription = bus.subscribe(options.topic, last=options.last, since=options.since)
         if not subscription.complete:
             sys.stderr.write("fanbus: older messages that were asked for are not kept any more.\n")
@@ -227,6 +248,7 @@ def _list(_: Namespace) -> int:
 
 def _show(options: Namespace) -> int:
     name = choose(options.bus, _core.buses(), by="`fanbus bus show NAME`")
+    _must_exist(name)
     bus = _core.inspect_bus(name)
     facts = [("Bus", bus["name"]), ("Memory", f"{_size(bus['reserved_bytes'])} in /dev/shm")]
     ring_bytes = bus["ring_bytes"]
@@ -243,13 +265,15 @@ def _show(options: Namespace) -> int:
     history = bus["history"]
     if history is not None:
         facts += _history_facts(history)
-    facts.append(("Processes", f"{len(bus['members'])} of 64"))
+    reserved = bus["reserved_places"]
+    kept = f"; {reserved} places are reserved for the server" if reserved else ""
+    facts.append(("Processes", f"{len(bus['members'])} of 64{kept}"))
     for name, value in facts:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
         sys.stdout.write("\n")
         counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
-        head = ("PID", "ROLE", *counts, "COMMAND")
+        head = ("PID", "ROLE", *counts, "DROPPED", "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
@@ -281,6 +305,7 @@ def _member_row(member: MemberDescription) -> tuple[str, ...]:
         str(member["woken"]),
         str(member["woke"]),
         f"{member['waited_micros'] / 1e6:.1f}s",
+        str(member["dropped"]),
         _command(member["pid"]),
     )
 
@@ -293,7 +318,14 @@ def _table(rows: Sequence[tuple[str, ...]], align: Callable[[str, int], str]) ->
         sys.stdout.write("  ".join([*aligned, last]).rstrip() + "\n")
 
 
+def _must_exist(name: str) -> None:
+    """StartError if there is nothing of that name, whoever owns it."""
+    if _NAME.fullmatch(name) and not (_MEMORY / f"fanbus.{name}").exists():
+        raise StartError(no_bus(name))
+
+
 def _remove(options: Namespace) -> int:
+    _must_exist(options.bus)
     try:
         _core.remove_bus(options.bus, although_used=options.force)
     except BusError as error:

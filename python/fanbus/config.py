@@ -235,6 +235,20 @@ class Settings:
         "memory for request bodies, per worker; above it they go to files while they arrive",
         group=_LIMITS,
     )
+    max_queue_memory: int = option(
+        256 * 2**20,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory for what waits for WebSockets and event streams that do not read, per worker; "
+        "above it those with the longest queues are closed with 1013",
+        group=_LIMITS,
+    )
+    max_message_memory: int = option(
+        256 * 2**20,
+        Size(range(2**20, 2**50), "a size from 1M on"),
+        "memory for WebSocket messages that are still arriving, per worker; above it their "
+        "clients are read from in turn",
+        group=_LIMITS,
+    )
     timeout_write: float = option(
         60.0,
         Seconds(0.1, _DAY),
@@ -309,18 +323,20 @@ class Settings:
         group=_BUS,
         unset="the application's name and the port, as in chat-5000",
     )
-    bus_size: int = option(
-        8 * 2**20,
+    bus_size: int | None = option(
+        None,
         # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
         Size(tuple(2**power for power in range(16, 26)), "a power of two from 64K to 32M"),
         "memory for each worker's newest messages, as in 16M; a message may have a quarter of it",
         group=_BUS,
+        unset="8M, or what /dev/shm has room for, from 1M on",
     )
-    history_size: int = option(
-        8 * 2**20,
+    history_size: int | None = option(
+        None,
         Size(range(128 * 2**10, 8 * 2**30 + 1), "a size from 128K to 8G"),
         "memory for what app.topic keeps; when it is full, the oldest go",
         group=_BUS,
+        unset="8M, or what /dev/shm has room for, from 1M on",
     )
 
     single_process: bool = False

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
 __all__ = ["Response", "as_response"]
+
+Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
+"""Header lines, as they are given."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What the name of a cookie is made of (RFC 9110, 5.6.2)."""
@@ -42,14 +45,19 @@ class Response:
     The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), None, or an
     iterator of str or bytes, asynchronous or not, which is sent piece by piece: it is asked for
     more as the client takes what is there, and closed when the client goes.
+
+    `trailers` are header lines behind such a body, for clients that say `TE: trailers`: a mapping,
+    which is read when the iterator has come to its end, or a function that returns one then. The
+    names that a mapping has from the beginning are announced in the `Trailer` header.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "status", "trailers")
 
     body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath | EventStream
     """A path is that of a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
+    trailers: Mapping[str, str] | Callable[[], Lines] | None
 
     def __init__(
         self,
@@ -64,8 +72,12 @@ class Response:
         status: int = HTTPStatus.OK,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content_type: str | None = None,
+        *,
+        trailers: Mapping[str, str] | Callable[[], Lines] | None = None,
     ) -> None:
-        """Raises TypeError for a body of another type, ValueError for a bad status or header."""
+        """Raises TypeError for a body of another type, and for trailers that are neither a mapping
+        nor a function; ValueError for a bad status or header, and for trailers behind a body that
+        is not an iterator."""
         if not 200 <= status <= 599:
             raise ValueError(f"A response needs a status from 200 to 599, not {status!r}.")
         encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
@@ -87,6 +99,9 @@ class Response:
                 "A response body is str, bytes, dict, list, None, a generator or a path, not "
                 f"{type(body).__name__}."
             )
+        if trailers is not None:
+            _check_trailers(trailers, body)
+        self.trailers = trailers
         self.body = encoded
         self.status = int(status)
         self.headers = header_lines(headers)
@@ -254,6 +269,19 @@ class Response:
         return f"<Response {self.status} {self.content_type or 'without content type'}>"
 
 
+def _check_trailers(trailers: object, body: object) -> None:
+    if not isinstance(body, (Iterator, AsyncIterator)):
+        raise ValueError(
+            "trailers come behind a body that is made while it is sent: the body must be an "
+            f"iterator or a generator, got {type(body).__name__}. Use headers instead."
+        )
+    if not isinstance(trailers, Mapping) and not callable(trailers):
+        raise TypeError(
+            "trailers must be a mapping that is read when the body has ended, or a function that "
+            f"returns one, got {type(trailers).__name__}."
+        )
+
+
 def _same_site(cookie: str, given: str) -> Literal["lax", "strict", "none"]:
     for known in get_args(Literal["lax", "strict", "none"]):
         if isinstance(given, str) and given.lower() == known:
@@ -317,6 +345,7 @@ def as_response(value: Any) -> Response:
     if all(hasattr(value, name) for name in ("body", "status", "headers")):
         response = Response(None, value.status, value.headers)
         response.body = value.body
+        response.trailers = getattr(value, "trailers", None)
         return response
     from fanbus.models import is_model  # here, so that `import fanbus` stays quick
 

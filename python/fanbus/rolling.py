@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from fanbus.crew import Crew
     from fanbus.slots import Slot
 
-__all__ = ["Rolling"]
+__all__ = ["MOST_LEAVING", "Rolling"]
 
-# Old workers that finish what they have, at a time. The bus has room for so many more members.
-_MOST_LEAVING = 4
+# Old workers that finish what they have, at a time. The bus has places for so many, and for one
+# that starts.
+MOST_LEAVING = 4
 
 
 class Rolling:
@@ -39,7 +40,7 @@ class Rolling:
         crew = self._crew
         if any(slot.next for slot in crew.slots):
             return None  # one after the other
-        if sum(len(slot.leaving) for slot in crew.all_slots()) >= _MOST_LEAVING:
+        if sum(len(slot.leaving) for slot in crew.all_slots()) >= MOST_LEAVING:
             return None
         for slot in crew.slots:
             current = slot.current

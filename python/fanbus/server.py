@@ -21,6 +21,7 @@ from fanbus.exceptions import FanbusError, StartError
 from fanbus.listeners import open_listeners, remove_socket
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
+from fanbus.rolling import MOST_LEAVING
 
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
@@ -30,6 +31,7 @@ __all__ = [
     "check_tls",
     "importing",
     "is_importing",
+    "join_bus",
     "keeps_history",
     "leave_bus",
     "open_bus",
@@ -41,6 +43,9 @@ __all__ = [
     "serve",
     "settle",
 ]
+
+# What the rings and the history of a bus have if nothing else is asked for and /dev/shm has room.
+_USUAL_BYTES = 8 * 2**20
 
 _importing: ContextVar[bool] = ContextVar("_importing", default=False)
 
@@ -174,25 +179,65 @@ def own_pid_file(settings: Settings) -> str | None:
     return name
 
 
-def open_bus(app: Fanbus, settings: Settings, port: int) -> _core.Bus:
-    """The server's bus, with the application's rules.
+def open_bus(app: Fanbus, settings: Settings, port: int, *, joined: int = 0) -> _core.Bus:
+    """The server's bus, with the application's rules, and places for the server's processes.
 
     It is named after the application and its place, unless the settings have a name. The process
-    becomes `user` first, to whom the bus then belongs.
+    becomes `user` first, to whom the bus then belongs. `joined` workers of a life of this process
+    before a reload have the bus open.
     """
     surroundings.become(settings)
+    name = settings.bus_name or f"{app.name}-{_place(settings, port)}"
     try:
-        bus = _core.Bus.open(
-            settings.bus_name or f"{app.name}-{_place(settings, port)}",
-            ring_bytes=settings.bus_size,
-            history_bytes=settings.history_size,
-        )
+        bus = join_bus(name, settings, keeps=keeps_history(app), joined=joined)
         for rule in app._kept:
             bus.retain(rule.pattern, rule.history, rule.seconds)
         return bus
     except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StartError(text) from None
+
+
+def join_bus(name: str, settings: Settings, *, keeps: bool, joined: int) -> _core.Bus:
+    """The bus of a server with these settings. BusError says what hinders it."""
+    is_supervised = not settings.single_process
+    bus = _core.Bus.serve(
+        name,
+        workers=settings.workers,
+        extra_workers=min(settings.workers, MOST_LEAVING) + 1 if is_supervised else 0,
+        supervised=is_supervised,
+        keeps=keeps,
+        joined=joined,
+        ring_bytes=settings.bus_size,
+        history_bytes=settings.history_size,
+    )
+    if not joined:
+        _say_if_small(bus, settings, keeps=keeps)
+    return bus
+
+
+def _say_if_small(bus: _core.Bus, settings: Settings, *, keeps: bool) -> None:
+    """The sizes of a bus are less than usual, because /dev/shm has no more room."""
+    sizes = []
+    if settings.bus_size is None and bus.ring_bytes < _USUAL_BYTES:
+        sizes.append(
+            f"{mebibytes(bus.ring_bytes)} for the newest messages of each worker (bus_size), a "
+            "quarter of that for one message"
+        )
+    if keeps and settings.history_size is None and bus.history_bytes < _USUAL_BYTES:
+        sizes.append(f"{mebibytes(bus.history_bytes)} of history (history_size)")
+    if sizes:
+        logs.logger.info(
+            "There is little room in /dev/shm, so the bus has %s. For the usual %s, enlarge "
+            "/dev/shm (Docker: --shm-size).",
+            ", and ".join(sizes),
+            mebibytes(_USUAL_BYTES),
+        )
+
+
+def mebibytes(size: int) -> str:
+    """A size that is at least that large, as people write it."""
+    return f"{size / 2**20:g} MiB"
 
 
 def _place(settings: Settings, port: int) -> str:

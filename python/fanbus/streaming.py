@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ _THREADS = 40
 
 OnError = Callable[[str, BaseException], object]
 
+Trailers = Mapping[str, str] | Callable[[], Mapping[str, str] | Iterable[tuple[str, str]]] | None
 
 # Those that have not come to their end, with their loop, their label and their beginning.
 _running: dict[Producer, tuple[asyncio.AbstractEventLoop, str, float]] = {}
@@ -41,6 +42,7 @@ class Producer(Protocol):
 
 def start(
     iterator: Iterator[Any] | AsyncIterator[Any],
+    trailers: Trailers,
     sink: Sink,
     loop: asyncio.AbstractEventLoop,
     on_error: OnError,
@@ -51,10 +53,10 @@ def start(
 
     `context` is that of a handler on a thread. Without one this is the event loop, in the task of
     the handler, which has to run the coroutine that is returned, if one is: no piece then waits for
-    the loop to come round.
+    the loop to come round. `trailers` are read when the iterator has come to its end.
     """
     if isinstance(iterator, AsyncIterator):
-        awaited = _Awaited(iterator, sink, on_error, label)
+        awaited = _Awaited(iterator, trailers, sink, on_error, label)
         _running[awaited] = (loop, label, time.monotonic())
         if context is None:
             return awaited, awaited.run()
@@ -62,7 +64,7 @@ def start(
         return awaited, None
     if context is None:
         context = contextvars.copy_context()
-    asked = _Asked(iterator, sink, loop, on_error, label, context)
+    asked = _Asked(iterator, trailers, sink, loop, on_error, label, context)
     _running[asked] = (loop, label, time.monotonic())
     asked.begin()
     return asked, None
@@ -84,9 +86,15 @@ class _Awaited:
     """Asks an asynchronous iterator, in a task: the handler's, if it has one."""
 
     def __init__(
-        self, iterator: AsyncIterator[Any], sink: Sink, on_error: OnError, label: str
+        self,
+        iterator: AsyncIterator[Any],
+        trailers: Trailers,
+        sink: Sink,
+        on_error: OnError,
+        label: str,
     ) -> None:
         self._iterator = iterator
+        self._trailers = trailers
         self._sink = sink
         self._on_error = on_error
         self._label = label
@@ -114,6 +122,7 @@ class _Awaited:
         try:
             if not self._sink.is_over():
                 await self._ask()
+            _set_trailers(self._sink, self._trailers)
             failed = False
         except asyncio.CancelledError:
             raise
@@ -158,6 +167,7 @@ class _Asked:
     def __init__(
         self,
         iterator: Iterator[Any],
+        trailers: Trailers,
         sink: Sink,
         loop: asyncio.AbstractEventLoop,
         on_error: OnError,
@@ -165,6 +175,7 @@ class _Asked:
         context: contextvars.Context,
     ) -> None:
         self._iterator = iterator
+        self._trailers = trailers
         self._sink = sink
         self._loop = loop
         self._on_error = on_error
@@ -211,6 +222,7 @@ class _Asked:
             for piece in self._iterator:
                 if not self._sink.write(piece):
                     return False
+            _set_trailers(self._sink, self._trailers)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
             self._sink.end(True)
             self._on_error(self._label, error)
@@ -227,6 +239,18 @@ class _Asked:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
             self._on_error(self._label, error)
         return True
+
+
+def _set_trailers(sink: Sink, trailers: Trailers) -> None:
+    """Reads them, now that the iterator has come to its end. Nobody needs them if the client has
+    gone."""
+    if trailers is None or sink.is_over():
+        return
+    lines = trailers() if callable(trailers) else trailers
+    if isinstance(lines, Coroutine):
+        lines.close()
+        raise TypeError("trailers must be a plain function, got an async one: use def.")
+    sink.set_trailers(lines)
 
 
 def _tell(

@@ -27,7 +27,7 @@ from fanbus import _core, banner, children, logs, origin, rebirth, signals, spar
 from fanbus.changes import Changes
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
 from fanbus.developing import Developing
-from fanbus.exceptions import StartError
+from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import flush_files
 from fanbus.forking import manner, warn_of_threads
 from fanbus.health import LOOK_S, Vigil
@@ -51,6 +51,8 @@ __all__ = ["Supervisor"]
 
 # A faulty bus is given so long to be replaced, workers and all, before that is tried once more.
 RENEW_BUS_S = 30.0
+# If the bus has no place for a worker that is to replace another one, when that is tried again.
+NEXT_PLACE_S = 10.0
 
 
 class Supervisor:
@@ -170,7 +172,8 @@ class Supervisor:
 
     def _open_bus(self) -> _core.Bus:
         assert self._app is not None
-        return open_bus(self._app, self._settings, self._port)
+        joined = len(self._crew.pids())
+        return open_bus(self._app, self._settings, self._port, joined=joined)
 
     def _keeps_history(self) -> bool:
         assert self._app is not None
@@ -257,10 +260,36 @@ class Supervisor:
                 self._start(slot)
         renewed = self._rolling.due(now)
         if renewed is not None:
-            self._start(renewed)
+            if self._has_place_to_renew(renewed, now):
+                self._start(renewed)
         elif self._rolling.has_ended():
             logger.info("Reloaded: %s.", self._status())
             self._notifier.ready(self._status())
+
+    def _has_place_to_renew(self, slot: Slot, now: float) -> bool:
+        """Whether the bus has a place for one more worker. Else the slot's old one stays."""
+        why = self._why_no_place()
+        if why is None:
+            return True
+        if any(one.leaving for one in self._crew.all_slots()):
+            return False  # its place will do
+        if self._rolling.is_on:
+            self._stop_rolling(why)
+        else:
+            logger.error("Worker %d cannot be replaced now. %s", slot.index, why)
+            slot.start_at = now + NEXT_PLACE_S
+        return False
+
+    def _why_no_place(self) -> str | None:
+        """Why the bus has no place for one worker more than there are or will be; None: it has."""
+        assert self._bus is not None
+        crew = self._crew
+        coming = sum(slot.current is None for slot in crew.slots)
+        try:
+            self._bus.reserve_places(1 + len(crew.pids()) + coming + 1)
+        except BusError as error:
+            return str(error)
+        return None
 
     def _start(self, slot: Slot) -> None:
         if self._developing is not None and self._developing.starts_workers():
@@ -434,6 +463,10 @@ class Supervisor:
     # A worker more or less.
 
     def _add_worker(self) -> bool:
+        why = self._why_no_place()
+        if why is not None:
+            logger.error("There can be no further worker. %s", why)
+            return False
         added = self._crew.add_slot()
         if added:
             logger.info("One worker more: %s.", self._status())

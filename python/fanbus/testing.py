@@ -313,7 +313,9 @@ class _InThread:
 
     def _run(self) -> None:
         try:
-            bus = _core.Bus.open(f"{self._app.name}-test-{os.getpid()}-{self.port}")
+            # A name has 64 bytes at most, and process IDs have up to 7 digits.
+            place = f"-test-{os.getpid()}-{self.port}"
+            bus = _core.Bus.open(f"{self._app.name[: 64 - len(place)]}{place}")
             try:
                 for rule in self._app._kept:
                     bus.retain(rule.pattern, rule.history, rule.seconds)

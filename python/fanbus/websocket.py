@@ -65,7 +65,8 @@ class WebSocketConfig:
     overflow: Overflow = "close"
     """What happens above `max_queue_bytes`. "close": the connection is closed with 1013, so that
     the client knows and can come back; "drop_oldest" and "drop_newest": messages are left out;
-    "latest": only the newest message of each topic waits."""
+    "latest": only the newest message of each topic waits, and hardly anything in the system's send
+    buffer, so that a slow client sees the present. `ws.dropped` counts what was left out."""
 
     compression: bool = False
     """Whether clients that offer permessage-deflate (RFC 7692) get it; others are served as before.

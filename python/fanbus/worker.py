@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fanbus import _core, access, children, logs, origin, signals, streaming
 from fanbus.background import Background
 from fanbus.blocking import Watch
-from fanbus.exceptions import StartError
+from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import end_process
 from fanbus.leftovers import cancel_all, cancel_own
 from fanbus.logs import log_error, logger
@@ -136,6 +136,8 @@ def serve(
             body_timeout=settings.timeout_body,
             body_rate=settings.min_body_rate,
             body_memory=settings.max_body_memory,
+            queue_memory=settings.max_queue_memory,
+            message_memory=settings.max_message_memory,
             write_timeout=settings.timeout_write,
             tcp_keepalive=settings.tcp_keepalive,
             limit_concurrency=settings.limit_concurrency,
@@ -355,8 +357,12 @@ def main(
 
 
 def _join(name: str, epoch: int) -> _core.Bus:
-    """The supervisor's bus. StartError if its name leads to none, or to another one."""
-    bus = _core.Bus.attach(name)
+    """The supervisor's bus. StartError if its name leads to none, or to another one, or if there is
+    no place."""
+    try:
+        bus = _core.Bus.attach(name, worker=True)
+    except BusError as error:
+        raise StartError(str(error)) from None
     if bus is None or bus.epoch != epoch:
         raise StartError(
             f"The bus {name!r} was removed while the server runs. Its supervisor makes a new one."

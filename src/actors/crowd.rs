@@ -4,6 +4,9 @@
 /// Fewer that have gone are no crowd.
 const CROWD: usize = 512;
 
+/// So many bytes that waited for clients leave as much behind as a client does.
+const BYTES_OF_A_CLIENT: usize = 32 << 10;
+
 /// So many looks in a row without a client less: then the crowd has gone.
 const CALM: u32 = 20;
 
@@ -19,8 +22,9 @@ pub struct Crowd {
 
 impl Crowd {
     /// Whether memory is to be given back now: of the most that were there, half have gone or more,
-    /// and no more are going.
-    pub fn has_gone(&mut self, present: usize) -> bool {
+    /// and no more are going. `waiting`: bytes that wait for those that are here.
+    pub fn has_gone(&mut self, present: usize, waiting: usize) -> bool {
+        let present = present + waiting / BYTES_OF_A_CLIENT;
         self.most = self.most.max(present);
         self.calm = if present < self.last {
             0
@@ -43,7 +47,10 @@ mod tests {
 
     /// Whether it is time after each look.
     fn looks(crowd: &mut Crowd, present: &[usize]) -> usize {
-        present.iter().filter(|now| crowd.has_gone(**now)).count()
+        present
+            .iter()
+            .filter(|now| crowd.has_gone(**now, 0))
+            .count()
     }
 
     #[test]
@@ -70,9 +77,17 @@ mod tests {
     }
 
     #[test]
+    fn much_that_waited_for_a_few_is_a_crowd() {
+        let mut crowd = Crowd::default();
+        assert!(!crowd.has_gone(10, 64 << 20));
+        let times = (0..100).filter(|_| crowd.has_gone(10, 0));
+        assert_eq!(times.count(), 1);
+    }
+
+    #[test]
     fn a_crowd_that_goes_slowly_is_waited_for() {
         let mut crowd = Crowd::default();
-        crowd.has_gone(2_000);
+        crowd.has_gone(2_000, 0);
         let going: Vec<usize> = (0..200).rev().flat_map(|left| [left * 10; 10]).collect();
         assert_eq!(looks(&mut crowd, &going), 0);
         assert_eq!(looks(&mut crowd, &[0; CALM as usize]), 1);

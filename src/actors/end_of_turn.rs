@@ -2,16 +2,26 @@
 //! at the bus, one hand-over to the handler, one wake-up.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::hub::Open;
 use super::listening::Listen;
+use super::partials::Partials;
+use super::queues::Queues;
+use super::replays::Replays;
 use super::session::SessionKey;
 
 /// What sessions leave for the end of the turn, when the hub does it once for all of them.
 /// Shared by everything on a worker's I/O thread.
 #[derive(Debug, Default)]
 pub struct EndOfTurn {
+    /// The memory for what waits for clients.
+    pub queues: Queues,
+    /// The memory for messages that are not whole.
+    pub partials: Partials,
+    /// What is sent of the past.
+    pub replays: Arc<Replays>,
     wanted: Cell<bool>,
     hub: RefCell<Option<Waker>>,
     /// Sessions whose handler waits for room in the outbox, and has it.
@@ -48,6 +58,16 @@ struct Ahead {
 const MOST_RECORDS_AHEAD: usize = 2048;
 
 impl EndOfTurn {
+    /// With budgets, in bytes: for what waits for clients, and for messages that are not whole.
+    pub fn new(queue_bytes: usize, message_bytes: usize, replays: Arc<Replays>) -> Self {
+        Self {
+            queues: Queues::new(queue_bytes, replays.gauge().clone()),
+            partials: Partials::new(message_bytes),
+            replays,
+            ..Self::default()
+        }
+    }
+
     /// Asks for the work at the end of this turn: something was published or handed over.
     pub fn request(&self) {
         if !self.wanted.replace(true)

@@ -323,6 +323,12 @@ pub trait Decode: 'static {
         &'e mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'e>>, Violation>;
+
+    /// Bytes of memory for a message that is not whole yet.
+    fn held(&self) -> usize;
+
+    /// Gives up the message that is not whole yet: all further input is taken and ignored.
+    fn end(&mut self);
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What a session and the handler on another thread both count, so that neither waits for the other.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Shared by one session (I/O thread) and its handler's object (any thread).
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub struct Link {
     answering: AtomicBool,
     /// The session will hand nothing over any more, and waits until nothing is owed.
     ending: AtomicBool,
+    /// Published messages that the overflow policy has dropped.
+    dropped: AtomicU64,
     /// At this many bytes a side is over its budget.
     budget: usize,
 }
@@ -34,6 +39,7 @@ impl Link {
             paused: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
             budget,
         }
     }
@@ -104,6 +110,16 @@ impl Link {
         self.ending.store(true, SeqCst);
         // In the order in which the handler goes from one to the next.
         self.unread.load(SeqCst) > 0 || self.answering.load(SeqCst) || self.queued.load(SeqCst) > 0
+    }
+
+    /// Session: its overflow policy has dropped so many messages more.
+    pub fn note_dropped(&self, messages: u64) {
+        self.dropped.fetch_add(messages, Relaxed);
+    }
+
+    /// Published messages that the overflow policy has dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
     }
 
     /// Was `owes` asked?

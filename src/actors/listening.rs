@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 
 use super::hub::Leave;
 use super::limits::Limits;
-use super::outlet::{Acks, Outlet, Writer};
+use super::outlet::Outlet;
 use super::session::Shared;
 use super::topic::Topic;
+use super::writer::{Acks, Writer};
 use crate::ipc::Bus;
 
 /// A client asks to listen. Left for the end of the turn, as an

@@ -32,6 +32,8 @@ pub struct Outbox {
     queue: VecDeque<Waiting>,
     /// Bytes that wait, without what `written` says.
     bytes: usize,
+    /// Bytes of whole entries that no other queue shares.
+    own: usize,
     /// Bytes and [`FRAME_OVERHEAD`] for each frame at which the queue is full.
     limit: usize,
     /// Bytes of the first entry that the socket took already.
@@ -42,7 +44,6 @@ pub struct Outbox {
     /// before anything waited. [`ALL`]: the whole entry is.
     rest: u32,
     overflow: Overflow,
-    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -79,10 +80,30 @@ pub enum Source {
     Topic(u64),
     /// Sent by the session's handler, which counts its bytes. Never forgotten while open.
     Handler,
+    /// The same, of a topic's past: other queues may hold the same bytes.
+    Past,
     /// Close, echo: sent by the session itself. Never forgotten while open.
     Session,
     /// Ping, pong: goes out in front of what waits. Never forgotten while open.
     Control,
+}
+
+impl Source {
+    /// Does the handler count its bytes?
+    pub(super) fn is_handlers(self) -> bool {
+        matches!(self, Self::Handler | Self::Past)
+    }
+
+    /// Does no other queue hold the same bytes?
+    fn is_own(self) -> bool {
+        !matches!(self, Self::Topic(_) | Self::Past)
+    }
+}
+
+impl Waiting {
+    fn own_bytes(&self) -> usize {
+        if self.source.is_own() { self.len() } else { 0 }
+    }
 }
 
 /// What a frame that waits costs besides its bytes, so that many small ones are not free.
@@ -95,6 +116,14 @@ const JOINED_BYTES: usize = 4096;
 /// The queue is full and the policy is to close.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Overflowed;
+
+/// What a policy has made of a full queue.
+struct Room {
+    /// The new frame may wait. If not, it is forgotten instead.
+    is_enough: bool,
+    /// Messages that were forgotten for it.
+    forgotten: u64,
+}
 
 /// A rest that is as long as its entry. Longer ones than this number are never joined by anything.
 const ALL: u32 = u32::MAX;
@@ -109,12 +138,12 @@ impl Outbox {
         Self {
             queue,
             bytes: 0,
+            own: 0,
             written: 0,
             begun: false,
             rest: 0,
             limit,
             overflow,
-            forgotten: 0,
         }
     }
 
@@ -138,9 +167,9 @@ impl Outbox {
         self.cost() + len + FRAME_OVERHEAD <= self.limit
     }
 
-    /// Published messages that the policy has forgotten so far.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// What this queue alone costs: without the bytes that others share.
+    pub fn own_cost(&self) -> usize {
+        self.own + self.queue.len() * FRAME_OVERHEAD
     }
 
     /// Queues what the socket did not take of frames whose beginning it took. The first of them ends
@@ -153,7 +182,7 @@ impl Outbox {
         self.bytes = rest.len();
         self.begun = true;
         self.rest = u32::try_from(end).unwrap_or(ALL);
-        self.queue.push_back(Waiting::new(rest, source));
+        self.append(Waiting::new(rest, source));
     }
 
     /// Queues a large message of the handler, of which the socket took `taken` bytes already; none, if
@@ -174,37 +203,56 @@ impl Outbox {
             source: Source::Handler,
         };
         self.bytes += waiting.len();
-        self.queue.push_back(waiting);
+        self.append(waiting);
     }
 
     /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits,
-    /// so that the bound never forbids a single message.
-    pub fn push(&mut self, frame: Bytes, source: Source) -> Result<(), Overflowed> {
+    /// so that the bound never forbids a single message. Returns how many the policy has forgotten for it.
+    pub fn push(&mut self, frame: Bytes, source: Source) -> Result<u64, Overflowed> {
+        let mut forgotten = 0;
         if let Source::Topic(topic) = source
             && !self.queue.is_empty()
-            && !self.make_room(frame.len(), topic)?
         {
-            self.forgotten += 1;
-            return Ok(());
+            let room = self.make_room(frame.len(), topic)?;
+            forgotten = room.forgotten;
+            if !room.is_enough {
+                return Ok(forgotten + 1);
+            }
         }
         self.bytes += frame.len();
         if let Some(last) = self.queue.back_mut()
             && last.source == source
             && last.header.is_none()
-            && !matches!(source, Source::Topic(_))
+            && source.is_own()
             && last.frame.len() + frame.len() <= JOINED_BYTES
         {
             last.frame = [&last.frame[..], &frame].concat().into();
-            return Ok(());
+            self.own += frame.len();
+            return Ok(forgotten);
         }
-        self.queue.push_back(Waiting::new(frame, source));
-        Ok(())
+        self.append(Waiting::new(frame, source));
+        Ok(forgotten)
+    }
+
+    fn append(&mut self, waiting: Waiting) {
+        self.own += waiting.own_bytes();
+        self.queue.push_back(waiting);
+    }
+
+    fn take_first(&mut self) -> Option<Waiting> {
+        let first = self.queue.pop_front()?;
+        self.own -= first.own_bytes();
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_FRAMES {
+            self.queue = VecDeque::new();
+        }
+        Some(first)
     }
 
     /// Queues a control frame in front of all that waits: behind the frame that the client has seen the
     /// beginning of, and behind other control frames.
     pub fn push_control(&mut self, control: Bytes) {
         self.bytes += control.len();
+        self.own += control.len();
         let mut place = 0;
         if self.begun {
             place = 1;
@@ -256,30 +304,35 @@ impl Outbox {
         }
     }
 
-    /// Applies the policy for `len` more bytes of `topic`. False: forget the new frame instead.
-    fn make_room(&mut self, len: usize, topic: u64) -> Result<bool, Overflowed> {
+    /// Applies the policy for `len` more bytes of `topic`.
+    fn make_room(&mut self, len: usize, topic: u64) -> Result<Room, Overflowed> {
+        let mut forgotten = 0;
         if self.overflow == Overflow::Latest {
-            self.forget(|waiting| waiting.source == Source::Topic(topic), usize::MAX);
+            forgotten += self.forget(|waiting| waiting.source == Source::Topic(topic), usize::MAX);
         }
-        if self.fits(len) {
-            return Ok(true);
+        if !self.fits(len) {
+            match self.overflow {
+                Overflow::Close => return Err(Overflowed),
+                Overflow::DropNewest => {}
+                Overflow::DropOldest | Overflow::Latest => {
+                    let excess = self.cost() + len + FRAME_OVERHEAD - self.limit;
+                    let is_published =
+                        |waiting: &Waiting| matches!(waiting.source, Source::Topic(_));
+                    forgotten += self.forget(is_published, excess);
+                }
+            }
         }
-        match self.overflow {
-            Overflow::Close => return Err(Overflowed),
-            Overflow::DropNewest => return Ok(false),
-            Overflow::DropOldest | Overflow::Latest => {}
-        }
-        let excess = self.cost() + len + FRAME_OVERHEAD - self.limit;
-        self.forget(|waiting| matches!(waiting.source, Source::Topic(_)), excess);
-        Ok(self.fits(len) || self.queue.is_empty())
+        Ok(Room {
+            is_enough: self.fits(len) || self.queue.is_empty(),
+            forgotten,
+        })
     }
 
     /// Forgets published frames, oldest first, until `excess` of their cost is gone. The first frame stays
-    /// when the client has seen its beginning.
-    fn forget(&mut self, may_go: impl Fn(&Waiting) -> bool, excess: usize) {
+    /// when the client has seen its beginning. Returns how many have gone.
+    fn forget(&mut self, may_go: impl Fn(&Waiting) -> bool, excess: usize) -> u64 {
         let (mut gone, mut frames) = (0, 0);
         let mut begun = self.begun;
-        let forgotten = &mut self.forgotten;
         self.queue.retain(|waiting| {
             let enough = gone + frames * FRAME_OVERHEAD >= excess;
             if mem::take(&mut begun) || enough || !may_go(waiting) {
@@ -287,36 +340,66 @@ impl Outbox {
             }
             gone += waiting.len();
             frames += 1;
-            *forgotten += 1;
             false
         });
         self.bytes -= gone;
+        frames as u64
     }
 
     /// Forgets all that waits but the frame that the client has seen the beginning of, because the
     /// session closes. Returns the handler's bytes among them.
     pub fn forget_all(&mut self) -> usize {
         let kept = usize::from(self.begun);
-        let gone = self.queue.drain(kept..);
-        let handlers = gone
-            .filter(|waiting| waiting.source == Source::Handler)
-            .map(|waiting| waiting.len())
-            .sum();
-        self.bytes = self
-            .queue
-            .front()
-            .map_or(0, |first| first.len() - self.written);
+        let mut handlers = self.forget_behind(kept);
+        if self.begun {
+            handlers += self.cut_begun();
+        }
+        let first = self.queue.front();
+        self.bytes = first.map_or(0, |first| first.len() - self.written);
+        self.own = first.map_or(0, Waiting::own_bytes);
         handlers
+    }
+
+    /// Forgets everything, because nothing can be sent any more. Returns the handler's bytes among it.
+    pub fn clear(&mut self) -> usize {
+        let handlers = self.forget_behind(0);
+        self.queue = VecDeque::new();
+        (self.bytes, self.own, self.written, self.rest) = (0, 0, 0, 0);
+        self.begun = false;
+        handlers
+    }
+
+    /// Forgets all but the first entries, whatever they are.
+    fn forget_behind(&mut self, kept: usize) -> usize {
+        let gone = self.queue.drain(kept..);
+        let handlers = gone.filter(|waiting| waiting.source.is_handlers());
+        handlers.map(|waiting| waiting.len()).sum()
+    }
+
+    /// Forgets what is in the first entry behind the frame that the client has seen the beginning of: it
+    /// may be megabytes.
+    fn cut_begun(&mut self) -> usize {
+        let end = self.end_of_begun();
+        let first = &mut self.queue[0];
+        let whole = first.len();
+        if end == whole {
+            return 0; // as with a header of its own, for that is one frame
+        }
+        first.frame = Bytes::copy_from_slice(&first.frame[self.written..end]);
+        (self.written, self.rest) = (0, ALL);
+        if first.source.is_handlers() {
+            first.source = Source::Handler;
+            return whole - first.frame.len();
+        }
+        0
     }
 
     /// Takes out the oldest frame, whole. Only where none is ever begun.
     pub fn pop(&mut self) -> Option<Bytes> {
         debug_assert!(!self.begun, "nobody writes parts of frames here");
-        let first = self.queue.pop_front()?;
-        self.bytes -= first.frame.len();
-        if self.queue.is_empty() && self.queue.capacity() > KEPT_FRAMES {
-            self.queue = VecDeque::new();
-        }
+        let first = self.take_first()?;
+        debug_assert!(first.header.is_none(), "nor are there large messages");
+        self.bytes -= first.len();
         Some(first.frame)
     }
 
@@ -347,22 +430,19 @@ impl Outbox {
                 break;
             }
             self.written -= len;
-            if first.source == Source::Handler {
+            if first.source.is_handlers() {
                 handlers += len;
             }
-            self.queue.pop_front();
+            self.take_first();
             self.begun = self.written > 0;
             self.rest = 0;
         }
         if self.queue.is_empty() {
             debug_assert_eq!(
-                (self.bytes, self.written),
-                (0, 0),
+                (self.bytes, self.written, self.own),
+                (0, 0, 0),
                 "an empty outbox owes nothing"
             );
-            if self.queue.capacity() > KEPT_FRAMES {
-                self.queue = VecDeque::new();
-            }
         }
         handlers
     }
@@ -406,23 +486,22 @@ mod tests {
     #[test]
     fn drop_newest_keeps_what_waits() {
         let mut outbox = full(Overflow::DropNewest);
-        assert_eq!(outbox.push(frame(9, 1), A), Ok(()));
+        assert_eq!(outbox.push(frame(9, 1), A), Ok(1));
         assert_eq!(first_bytes(&outbox), [1, 2, 3, 4]);
-        assert_eq!(outbox.forgotten(), 1);
     }
 
     #[test]
     fn drop_oldest_forgets_published_frames_only() {
         let mut outbox = full(Overflow::DropOldest);
-        assert_eq!(outbox.push(frame(9, 140), A), Ok(()));
+        assert_eq!(outbox.push(frame(9, 140), A), Ok(3));
         assert_eq!(first_bytes(&outbox), [3, 9], "the handler's frame stays");
-        assert_eq!((outbox.bytes(), outbox.forgotten()), (165, 3));
+        assert_eq!(outbox.bytes(), 165);
     }
 
     #[test]
     fn latest_keeps_the_newest_of_each_topic() {
         let mut outbox = full(Overflow::Latest);
-        assert_eq!(outbox.push(frame(9, 25), A), Ok(()));
+        assert_eq!(outbox.push(frame(9, 25), A), Ok(1));
         assert_eq!(first_bytes(&outbox), [2, 3, 9]);
     }
 
@@ -430,7 +509,7 @@ mod tests {
     fn a_frame_whose_beginning_was_written_is_never_forgotten() {
         let mut outbox = Outbox::new(100 + 2 * FRAME_OVERHEAD, Overflow::DropOldest);
         outbox.push_rest(frame(1, 80), 80, A);
-        assert_eq!(outbox.push(frame(2, 50), A), Ok(()));
+        assert_eq!(outbox.push(frame(2, 50), A), Ok(1));
         assert_eq!(
             first_bytes(&outbox),
             [1],
@@ -467,7 +546,7 @@ mod tests {
     #[test]
     fn a_message_larger_than_the_bound_passes_an_empty_queue() {
         let mut outbox = Outbox::new(10, Overflow::Close);
-        assert_eq!(outbox.push(frame(1, 1000), A), Ok(()));
+        assert_eq!(outbox.push(frame(1, 1000), A), Ok(0));
         assert_eq!(outbox.push(frame(2, 1), A), Err(Overflowed));
     }
 
@@ -561,6 +640,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_at_the_end_is_all_but_the_frame_that_was_begun() {
+        for (taken, left) in [(0, 0), (5, 7), (12, 304), (20, 296)] {
+            let mut outbox = Outbox::new(10_000, Overflow::Close);
+            let pushed = outbox.push(messages(&[10, 300, 5000]), Source::Handler);
+            pushed.expect("the handler's frames always fit");
+            let credited = outbox.advance(taken) + outbox.forget_all();
+            assert_eq!(
+                (outbox.bytes(), outbox.own_cost()),
+                (left, left + FRAME_OVERHEAD * usize::from(left > 0)),
+                "{taken}"
+            );
+            assert_eq!(credited + outbox.advance(left), 12 + 304 + 5004, "{taken}");
+        }
+    }
+
+    #[test]
     fn a_control_frame_goes_behind_the_rest_of_what_was_begun_before_anything_waited() {
         let all = messages(&[100, 50]);
         let mut outbox = Outbox::new(10_000, Overflow::Close);
@@ -624,10 +719,9 @@ mod tests {
         let mut outbox = Outbox::new(100 + FRAME_OVERHEAD, Overflow::DropOldest);
         outbox.push(messages(&[80]), A).expect("it is the first");
         outbox.begin();
-        outbox.push(messages(&[90]), A).expect("it is left out");
+        assert_eq!(outbox.push(messages(&[90]), A), Ok(1), "it is left out");
         outbox.push_control(ping());
         assert_eq!(frame_lens(&waiting(&outbox)), [82, 2]);
-        assert_eq!(outbox.forgotten(), 1);
     }
 
     proptest! {
@@ -699,7 +793,13 @@ mod tests {
                 let waiting: usize = slices.iter().map(|slice| slice.len()).sum();
                 prop_assert_eq!(waiting, outbox.bytes());
                 outbox.advance(write.min(waiting));
+                let own: usize = outbox.queue.iter().map(Waiting::own_bytes).sum();
+                prop_assert_eq!(outbox.own_cost(), own + outbox.queue.len() * FRAME_OVERHEAD);
             }
+            outbox.forget_all();
+            prop_assert!(outbox.queue.len() <= 1);
+            outbox.clear();
+            prop_assert_eq!((outbox.bytes(), outbox.cost(), outbox.own_cost()), (0, 0, 0));
         }
     }
 }

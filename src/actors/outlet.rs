@@ -20,40 +20,11 @@ use super::event::{self, Position};
 use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
 use super::link::Link;
-use super::outbox::{Outbox, Overflowed, Source};
+use super::outbox::{Outbox, Overflow, Overflowed, Source};
 use super::session::{Control, SessionKey};
 use super::stamp::Stamp;
 use super::turn::{Index, Run, Turn};
-
-/// A socket's writing end. Dropping it ends the writing side of the connection.
-pub trait Writer: 'static {
-    /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// The same for several slices.
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Ready when a write may succeed again.
-    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Says to the peer that nothing more comes; it may still send.
-    fn finish(&self);
-    /// What the peer has acknowledged so far. None: nobody knows. A system call.
-    fn acks(&self) -> Option<Acks>;
-    /// Has the first byte that is to be given next gone out already? See `TlsWriter`.
-    fn holds_back(&self) -> bool {
-        false
-    }
-}
-
-/// What the system below knows of a connection's peer: its system has the bytes, although the program
-/// may not have read them yet.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct Acks {
-    /// Bytes that were acknowledged since the connection began.
-    pub acknowledged: u64,
-    /// Bytes that were written and are not acknowledged yet.
-    pub outstanding: u64,
-    /// The connection has ended, whether anybody has noticed or not.
-    pub is_over: bool,
-}
+use super::writer::{Acks, Writer};
 
 /// Frames that go into one vectored write.
 const SLICES: usize = 64;
@@ -70,6 +41,8 @@ pub struct Outlet {
     last_heard: Cell<Stamp>,
     /// The session does not read: that nothing is heard says nothing about the client.
     deaf: Cell<bool>,
+    /// What waits is to wait here and not in the system below, where no policy can replace it.
+    shallow: bool,
     /// When the socket last took something, or the outbox began to wait.
     last_progress: Cell<Stamp>,
 }
@@ -130,6 +103,7 @@ impl Outlet {
             end_of_turn,
             last_heard: Cell::new(now),
             deaf: Cell::new(false),
+            shallow: limits.overflow == Overflow::Latest,
             last_progress: Cell::new(now),
         }
     }
@@ -213,6 +187,8 @@ impl Outlet {
         if (taken == bytes.len() && !waits) || sending.broken {
             return Ok(());
         }
+        let before = sending.outbox.own_cost();
+        let (mut dropped, mut overflowed) = (0, false);
         for &index in indexes {
             let len = turn.frame_len(index, encoding);
             if taken >= len {
@@ -222,14 +198,28 @@ impl Outlet {
             let source = Source::Topic(turn.topic_hash(index));
             let frame = turn.shared(index, encoding);
             match std::mem::take(&mut taken) {
-                0 => sending.outbox.push(frame, source)?,
+                0 => match sending.outbox.push(frame, source) {
+                    Ok(left_out) => dropped += left_out,
+                    Err(Overflowed) => overflowed = true,
+                },
                 begun => {
                     let rest = frame.slice(begun..);
                     let end = rest.len();
                     sending.outbox.push_rest(rest, end, source);
                 }
             }
+            if overflowed {
+                break;
+            }
             self.note_held_back(&mut sending);
+        }
+        self.settle(&sending, before);
+        if dropped > 0 {
+            self.link.note_dropped(dropped);
+            self.end_of_turn.queues.note_dropped(dropped);
+        }
+        if overflowed {
+            return Err(Overflowed);
         }
         sending.wake();
         Ok(())
@@ -239,7 +229,9 @@ impl Outlet {
     pub fn tell(&self, control: Control) {
         let mut sending = self.sending.borrow_mut();
         if self.encoding == Encoding::Events {
-            return sending.end_events(&control);
+            let before = sending.outbox.own_cost();
+            sending.end_events(&control);
+            return self.settle(&sending, before);
         }
         sending.controls.push(control);
         sending.wake();
@@ -276,8 +268,10 @@ impl Outlet {
         let len = header.len() + payload.len();
         let mut sending = self.sending.borrow_mut();
         if sending.closed.is_some() || sending.broken {
+            drop(sending);
             return self.credit(len, Source::Handler);
         }
+        let before = sending.outbox.own_cost();
         let slices = [IoSlice::new(&header), IoSlice::new(&payload)];
         let taken = self.write_now(&mut sending, len, |it| it.try_write_vectored(&slices));
         self.credit(taken, Source::Handler);
@@ -285,12 +279,33 @@ impl Outlet {
             self.credit(len - taken, Source::Handler);
         } else if taken < len {
             sending.outbox.push_large(header, payload, taken);
+            self.settle(&sending, before);
             self.note_held_back(&mut sending);
             sending.wake();
         }
         if self.link.is_ending() {
             sending.wake(); // the session waits for this answer
         }
+    }
+
+    /// Sends messages of a topic's past, framed as plain ones, which the handler has counted.
+    pub fn send_past(&self, frames: Vec<Bytes>) {
+        if matches!(self.encoding, Encoding::Deflated(_)) {
+            return self.send_messages(&frames.concat());
+        }
+        let mut sending = self.sending.borrow_mut();
+        if sending.closed.is_some() || sending.broken {
+            drop(sending);
+            return self.credit(frames.iter().map(Bytes::len).sum(), Source::Past);
+        }
+        // Not written here: what the socket does not take stays shared, and it is one wake-up for all of it.
+        let before = sending.outbox.own_cost();
+        for frame in frames {
+            let pushed = sending.outbox.push(frame, Source::Past);
+            debug_assert!(pushed.is_ok(), "only published frames can overflow");
+        }
+        self.settle(&sending, before);
+        sending.wake();
     }
 
     /// Sends whole frames of the handler or of the session itself, as they are.
@@ -315,8 +330,7 @@ impl Outlet {
             return;
         }
         if forget {
-            let handlers = sending.outbox.forget_all();
-            self.credit(handlers, Source::Handler);
+            self.forget(&mut sending);
         }
         if !sending.broken {
             self.send_or_queue(&mut sending, frame, Source::Session);
@@ -324,6 +338,32 @@ impl Outlet {
         sending.closed = Some(Stamp::now());
         sending.wake();
         self.end_of_turn.note_closing(self.key);
+    }
+
+    /// Drops what waits, but for a frame that has begun to go out: its memory is wanted now, and the session
+    /// will be closed for it.
+    pub fn drop_waiting(&self) {
+        let mut sending = self.sending.borrow_mut();
+        sending.delivers = false;
+        self.forget(&mut sending);
+    }
+
+    /// Drops all that waits, and the connection: nothing more can be sent.
+    pub fn cut_off(&self) {
+        let mut sending = self.sending.borrow_mut();
+        let before = sending.outbox.own_cost();
+        let handlers = sending.outbox.clear();
+        self.credit(handlers, Source::Handler);
+        self.settle(&sending, before);
+        sending.broken = true;
+        sending.wake();
+    }
+
+    fn forget(&self, sending: &mut Sending) {
+        let before = sending.outbox.own_cost();
+        let handlers = sending.outbox.forget_all();
+        self.credit(handlers, Source::Handler);
+        self.settle(sending, before);
     }
 
     /// When a close frame was sent or queued.
@@ -353,7 +393,9 @@ impl Outlet {
         if sending.outbox.is_empty() {
             self.send_or_queue(&mut sending, frame, Source::Control);
         } else {
+            let before = sending.outbox.own_cost();
             sending.outbox.push_control(Bytes::copy_from_slice(frame));
+            self.settle(&sending, before);
         }
     }
 
@@ -364,7 +406,9 @@ impl Outlet {
         if sending.broken {
             return Poll::Ready(Some(Err(ErrorKind::BrokenPipe.into())));
         }
+        let before = sending.outbox.own_cost();
         if let Some(piece) = sending.outbox.pop() {
+            self.settle(&sending, before);
             let now = Instant::now();
             self.last_progress.set(now.into());
             self.heard(now); // no need to say that the stream is alive
@@ -402,10 +446,12 @@ impl Outlet {
             }
             let mut slices = Vec::with_capacity(SLICES);
             sending.outbox.slices(&mut slices, SLICES);
-            match self.writer.try_write_vectored(&slices) {
+            match self.write_if_drained(|| self.writer.try_write_vectored(&slices)) {
                 Ok(0) => sending.broken = true,
                 Ok(count) => {
+                    let before = sending.outbox.own_cost();
                     let handlers = sending.outbox.advance(count);
+                    self.settle(&sending, before);
                     self.note_held_back(&mut sending);
                     self.last_progress.set(Stamp::now());
                     self.credit(handlers, Source::Handler);
@@ -429,6 +475,7 @@ impl Outlet {
             self.credit(frames.len(), source);
             return;
         }
+        let before = sending.outbox.own_cost();
         let rest = Bytes::copy_from_slice(&frames[taken..]);
         // The handler's budget counts whole sends: what was taken is credited at once.
         self.credit(taken, source);
@@ -439,8 +486,19 @@ impl Outlet {
             let pushed = sending.outbox.push(rest, source);
             debug_assert!(pushed.is_ok(), "only published frames can overflow");
         }
+        self.settle(sending, before);
         self.note_held_back(sending);
         sending.wake();
+    }
+
+    /// What waits has changed, and the budget of the worker learns of it: the outbox alone cost `before`.
+    /// Never needed for what the socket takes at once.
+    fn settle(&self, sending: &Sending, before: usize) {
+        let queues = &self.end_of_turn.queues;
+        queues.recount(before, sending.outbox.own_cost());
+        if queues.is_over() {
+            self.end_of_turn.request();
+        }
     }
 
     /// What begins to wait may have begun to go out.
@@ -461,7 +519,7 @@ impl Outlet {
             return 0;
         }
         loop {
-            match write(&*self.writer) {
+            match self.write_if_drained(|| write(&*self.writer)) {
                 Ok(count) => {
                     if count < len {
                         self.last_progress.set(Stamp::now());
@@ -482,10 +540,26 @@ impl Outlet {
         }
     }
 
+    /// Writes, unless what was written before still waits in the system below and this client is to see
+    /// the present.
+    fn write_if_drained(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        if self.shallow && !self.writer.is_drained() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        write()
+    }
+
     fn credit(&self, bytes: usize, source: Source) {
-        if source == Source::Handler && bytes > 0 && self.link.written(bytes) {
+        if source.is_handlers() && bytes > 0 && self.link.written(bytes) {
             self.end_of_turn.tell_room(self.key);
         }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        let cost = self.sending.get_mut().outbox.own_cost();
+        self.end_of_turn.queues.recount(cost, 0);
     }
 }
 
@@ -515,6 +589,8 @@ impl Sending {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use proptest::prelude::*;
 
     use super::*;

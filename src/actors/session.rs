@@ -26,6 +26,7 @@ use super::hub::{Hub, Leave};
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
 use super::outlet::Outlet;
+use super::partials::SHORT_READ;
 use super::publish::publish;
 use super::topic::Topic;
 use crate::ipc::{Bus, PublishError};
@@ -221,6 +222,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         early: Vec<u8>,
     ) -> Self {
         let told = !matches!(route, Route::Handler);
+        let partials = &shared.end_of_turn.partials;
+        partials.changed(outlet.key(), 0, early.len(), 0);
         Self {
             shared,
             reader,
@@ -296,11 +299,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             }
             let scratch = &mut *shared.scratch.borrow_mut();
             if !self.undecoded.is_empty() {
+                let held = self.held();
                 let mut undecoded = std::mem::take(&mut self.undecoded);
                 self.take_in(&mut undecoded, &mut scratch.output);
+                self.recount(held, 0);
                 break;
             }
-            let mut input = ReadBuf::new(&mut scratch.input);
+            let is_short = self.decoder.held() == 0 && shared.end_of_turn.partials.is_used_up();
+            let most = if is_short { SHORT_READ } else { READ_BYTES };
+            let mut input = ReadBuf::new(&mut scratch.input[..most]);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
                 Ok(()) if !input.filled().is_empty() => {}
                 // It has said goodbye and hears no further questions, but it may still read what
@@ -311,7 +318,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 }
                 _ => return Poll::Ready(()),
             }
+            let (held, bytes) = (self.held(), input.filled().len());
             self.take_in(input.filled_mut(), &mut scratch.output);
+            self.recount(held, bytes);
             if !self.undecoded.is_empty() {
                 break;
             }
@@ -320,12 +329,41 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         Poll::Pending
     }
 
+    /// Memory for what has come and could not be handed on yet.
+    fn held(&self) -> usize {
+        self.decoder.held() + self.undecoded.len()
+    }
+
+    /// The worker's budget learns what is held now, after `bytes` were read.
+    fn recount(&self, before: usize, bytes: usize) {
+        let partials = &self.shared.end_of_turn.partials;
+        partials.changed(self.key(), before, self.held(), bytes);
+    }
+
+    /// Is the memory for incomplete messages used up, and this one not among those that come to their end?
+    fn waits_for_memory(&self, task: &task::Context<'_>) -> bool {
+        let partials = &self.shared.end_of_turn.partials;
+        partials.is_used_up()
+            && self.undecoded.is_empty()
+            && self.decoder.held() > 0
+            && !partials.may_read_on(self.key(), Instant::now(), task.waker())
+    }
+
     /// Is somebody so far behind that reading more would only fill queues?
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
         if self.failing.is_some()
             || self.paused
             || self.outlet.waiting_cost() > self.limits.max_queue_bytes
+            || self.waits_for_memory(task)
         {
+            return true;
+        }
+        let end_of_turn = &self.shared.end_of_turn;
+        let answers = matches!(self.route, Route::Echo(_)) || self.outlet.is_waiting();
+        if answers && end_of_turn.queues.is_over() {
+            // The hub makes room before this task has its next turn.
+            end_of_turn.request();
+            task.waker().wake_by_ref();
             return true;
         }
         let is_behind = self.receiver_is_behind();
@@ -498,6 +536,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn begin_close(&mut self, close_frame: &[u8], forget: bool) {
         self.outlet.close(close_frame, forget);
         self.phase = Phase::Closing;
+        self.give_up_input();
+    }
+
+    /// What is not whole yet will never be handed on.
+    fn give_up_input(&mut self) {
+        let held = self.held();
+        self.decoder.end();
+        self.undecoded = Box::default();
+        self.recount(held, 0);
     }
 
     /// Notes how the session ended, and tells the handler, once.
@@ -536,6 +583,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D>
         if session.obey() {
             ready!(session.drive(task));
         }
+        session.give_up_input();
         session.tell_closed(1006, "the connection was lost");
         session.shared.hub.do_send(Leave(session.key()));
         Poll::Ready(session.code.map_or(1006, NonZeroU16::get))

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
 use super::event;
+use super::queues::Gauge;
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -30,6 +31,8 @@ pub struct Turn {
     pub arena: Vec<u8>,
     /// The life of the bus that all offsets belong to.
     epoch: u64,
+    /// Counts what waits in queues.
+    gauge: Gauge,
     records: Vec<Record>,
 }
 
@@ -60,10 +63,11 @@ pub struct Run<'a> {
 pub type Index = u32;
 
 impl Turn {
-    /// Without records. All offsets belong to this life of the bus.
-    pub fn new(epoch: u64) -> Self {
+    /// Without records. All offsets belong to this life of the bus; `gauge` counts what waits.
+    pub fn new(epoch: u64, gauge: Gauge) -> Self {
         Self {
             epoch,
+            gauge,
             ..Self::default()
         }
     }
@@ -144,7 +148,10 @@ impl Turn {
         if let Some(deflated) = self.deflated(index, encoding) {
             return deflated.clone();
         }
-        let copy = || Bytes::copy_from_slice(self.frame(index, Encoding::Plain));
+        let copy = || {
+            let frame = self.frame(index, Encoding::Plain);
+            self.gauge.hold(Bytes::copy_from_slice(frame))
+        };
         let record = &self.records[index as usize];
         record.shared.get_or_init(copy).clone()
     }
@@ -196,7 +203,11 @@ impl Turn {
     /// The message as an event. Written once, by the first who asks.
     fn event(&self, index: Index) -> &Bytes {
         let record = &self.records[index as usize];
-        let write = || event::event(&self.arena[record.frame.clone()], self.epoch, record.offset);
+        let write = || {
+            let frame = &self.arena[record.frame.clone()];
+            self.gauge
+                .hold(event::event(frame, self.epoch, record.offset))
+        };
         record.event.get_or_init(write)
     }
 
@@ -210,7 +221,7 @@ impl Turn {
         if !deflate::is_for_window(frame, window) {
             return None;
         }
-        let deflate = || deflate::deflated(frame);
+        let deflate = || deflate::deflated(frame).map(|it| self.gauge.hold(it));
         record.deflated.get_or_init(deflate).as_ref()
     }
 }

@@ -102,6 +102,7 @@ impl Echo<'_> {
         let mut heard = Instant::now();
         loop {
             let goes_on = meter.goes_on(self.sockets.pool.slept, pulse)?;
+            self.pace.end_at(meter.end());
             let timeout = self.send_due(meter)?;
             if self.turn(timeout, meter)? {
                 heard = Instant::now();

@@ -117,7 +117,7 @@ impl Crowd<'_> {
     fn measure(
         &mut self,
         meter: &mut Meter,
-        pace: Pace,
+        mut pace: Pace,
         pulse: &mut Pulse<'_>,
     ) -> Outcome<Account> {
         let (mut foreign, mut wrong, mut stalls) = (0, 0, 0);
@@ -126,6 +126,7 @@ impl Crowd<'_> {
         let mut heard = Instant::now();
         loop {
             let goes_on = meter.goes_on(self.sockets.pool.slept, pulse)?;
+            pace.end_at(meter.end());
             let timeout = self.send(pace, meter)?;
             // Messages of one read came together, and the clock is not free.
             let mut last = (usize::MAX, 0);

@@ -24,7 +24,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
     let upgrade = Upgrade::new(&target, options);
     let mut pool = Pool::new()?;
     let mut meter = Meter::new(options, 0)?;
-    let pace = Pace::new(options.rate, meter.end());
+    let mut pace = Pace::new(options.rate, meter.end());
     let mut attempts: Vec<Since> = vec![None; options.connections];
     let mut free: Vec<usize> = (0..options.connections).collect();
     let (mut sent, mut done, mut refused) = (0, 0, 0);
@@ -33,6 +33,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
     meter.restart();
     loop {
         let goes_on = meter.goes_on(pool.slept, pulse)?;
+        pace.end_at(meter.end());
         let now_ns = meter.now_ns();
         // Not more than there were places at first: refusals that come at once would never end.
         for _ in 0..free.len() {

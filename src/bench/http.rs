@@ -1,6 +1,7 @@
-//! Mode `http`: requests, over and over, on connections that stay.
+//! Mode `http`: requests, over and over, on connections that stay. More than one may be on its way on each:
+//! responses come in the order of their requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::error::{BenchError, Outcome};
@@ -17,12 +18,7 @@ use super::watch::Pulse;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Phase {
     Connecting,
-    /// It can take a request. In `free` as well.
-    Free,
-    /// A request is under way, which counts from this time.
-    Busy {
-        since_ns: u64,
-    },
+    Open,
     /// It ended, and is to be opened again.
     Ended,
     /// It ended without ever having answered.
@@ -33,6 +29,10 @@ struct Slot {
     phase: Phase,
     reader: Reader,
     has_answered: bool,
+    /// The requests on their way, by the times that they count from.
+    asked_ns: VecDeque<u64>,
+    /// In `free` as well.
+    is_free: bool,
 }
 
 struct Requests<'o> {
@@ -40,10 +40,12 @@ struct Requests<'o> {
     target: Target,
     request: Vec<u8>,
     slots: Vec<Slot>,
+    /// Slots that can take a request, each once.
     free: Vec<usize>,
     /// Slots whose connection has ended.
     ended: Vec<usize>,
-    busy: usize,
+    /// Requests on their way.
+    in_flight: usize,
     responses: u64,
     missing: u64,
     statuses: BTreeMap<u16, u64>,
@@ -57,6 +59,8 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
         phase: Phase::Connecting,
         reader: Reader::new(&options.method),
         has_answered: false,
+        asked_ns: VecDeque::with_capacity(options.in_flight),
+        is_free: false,
     };
     let mut requests = Requests {
         options,
@@ -66,7 +70,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
             .collect(),
         free: Vec::with_capacity(options.connections),
         ended: Vec::new(),
-        busy: 0,
+        in_flight: 0,
         responses: 0,
         missing: 0,
         statuses: BTreeMap::new(),
@@ -122,25 +126,19 @@ impl Requests<'_> {
         meter: &mut Meter,
         pulse: &mut Pulse<'_>,
     ) -> Outcome<Account> {
-        let pace = Pace::new(self.options.rate, meter.end());
+        let mut pace = Pace::new(self.options.rate, meter.end());
         let mut sent = 0;
         let mut deadline = None;
         meter.restart();
         loop {
             let goes_on = meter.goes_on(pool.slept, pulse)?;
+            pace.end_at(meter.end());
             let now_ns = meter.now_ns();
-            while let Some(&index) = self.free.last()
-                && let Some(since_ns) = pace.due(sent, now_ns)
-            {
-                self.free.pop();
-                let Some(unsent) = pool.outgoing(index) else {
-                    continue;
-                };
-                unsent.extend_from_slice(&self.request);
-                self.slots[index].phase = Phase::Busy { since_ns };
-                self.busy += 1;
-                sent += 1;
-                pool.flush(index)?;
+            while let Some(&index) = self.free.last() {
+                if pace.due(sent, now_ns).is_none() {
+                    break;
+                }
+                sent += self.ask(pool, index, |more| pace.due(sent + more, now_ns))?;
             }
             let wait = if self.free.is_empty() {
                 super::pool::TICK
@@ -157,7 +155,7 @@ impl Requests<'_> {
                 let deadline =
                     *deadline.get_or_insert_with(|| Instant::now() + self.options.patience);
                 let is_all = pace.in_all().is_none_or(|due| sent >= due);
-                if (is_all && self.busy == 0) || Instant::now() >= deadline {
+                if (is_all && self.in_flight == 0) || Instant::now() >= deadline {
                     break;
                 }
             }
@@ -194,7 +192,7 @@ impl Requests<'_> {
         Ok(Account {
             sent,
             delivered: self.responses,
-            missing: self.missing + self.busy as u64,
+            missing: self.missing + self.in_flight as u64,
             wrong,
             unsent: pace.in_all().map_or(0, |due| due.saturating_sub(sent)),
             statuses: self.statuses.clone(),
@@ -202,6 +200,45 @@ impl Requests<'_> {
             faults,
             ..Account::default()
         })
+    }
+
+    /// Sends requests on the last of the free connections, as many as are due and may be on their way.
+    /// Returns how many.
+    fn ask(
+        &mut self,
+        pool: &mut Pool,
+        index: usize,
+        due: impl Fn(u64) -> Option<u64>,
+    ) -> Outcome<u64> {
+        let slot = &mut self.slots[index];
+        let mut sent = 0;
+        let takes_more = loop {
+            if slot.asked_ns.len() == self.options.in_flight {
+                break false;
+            }
+            let Some(since_ns) = due(sent) else {
+                break true;
+            };
+            let Some(unsent) = pool.outgoing(index) else {
+                break false;
+            };
+            unsent.extend_from_slice(&self.request);
+            slot.asked_ns.push_back(since_ns);
+            sent += 1;
+        };
+        if !takes_more {
+            slot.is_free = false;
+            self.free.pop();
+        }
+        self.in_flight += sent as usize;
+        pool.flush(index)?;
+        Ok(sent)
+    }
+
+    fn set_free(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.slots[index].is_free, true) {
+            self.free.push(index);
+        }
     }
 
     /// Something has happened to a connection.
@@ -214,8 +251,8 @@ impl Requests<'_> {
         let slot = &mut self.slots[index];
         let bytes = match happening {
             Happening::Connected => {
-                slot.phase = Phase::Free;
-                self.free.push(index);
+                slot.phase = Phase::Open;
+                self.set_free(index);
                 return Ok(Next::Ready(0));
             }
             // There is no figure for a server that nobody gets an answer from, but a reason.
@@ -231,25 +268,27 @@ impl Requests<'_> {
             }
             Happening::Bytes(bytes) => bytes,
         };
-        if !matches!(slot.phase, Phase::Busy { .. }) {
-            return Err(self.broken("a response that nobody asked for"));
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let slot = &mut self.slots[index];
+            if slot.asked_ns.is_empty() {
+                return Err(self.broken("a response that nobody asked for"));
+            }
+            let (len, outcome) = slot
+                .reader
+                .take(&bytes[taken..])
+                .map_err(|what| self.broken(what))?;
+            taken += len;
+            let Some(outcome) = outcome else {
+                break;
+            };
+            self.answered(index, outcome, meter);
+            if !outcome.stays {
+                self.end(index);
+                return Ok(Next::End);
+            }
         }
-        let (taken, outcome) = slot.reader.take(bytes).map_err(|what| self.broken(what))?;
-        let Some(outcome) = outcome else {
-            return Ok(Next::Go(taken));
-        };
-        if taken < bytes.len() {
-            return Err(self.broken("more than one response to a request"));
-        }
-        self.answered(index, outcome, meter);
-        if outcome.stays {
-            self.slots[index].phase = Phase::Free;
-            self.free.push(index);
-            Ok(Next::Go(taken))
-        } else {
-            self.end(index);
-            Ok(Next::End)
-        }
+        Ok(Next::Go(taken))
     }
 
     fn broken(&self, what: &str) -> BenchError {
@@ -259,22 +298,23 @@ impl Requests<'_> {
     fn answered(&mut self, index: usize, outcome: response::Outcome, meter: &mut Meter) {
         let slot = &mut self.slots[index];
         slot.has_answered = true;
-        if let Phase::Busy { since_ns } = slot.phase {
-            slot.phase = Phase::Free;
-            self.busy -= 1;
-            self.responses += 1;
-            *self.statuses.entry(outcome.status).or_default() += 1;
-            meter.count(index, since_ns, meter.now_ns());
-        }
+        let Some(since_ns) = slot.asked_ns.pop_front() else {
+            return;
+        };
+        self.in_flight -= 1;
+        self.responses += 1;
+        *self.statuses.entry(outcome.status).or_default() += 1;
+        meter.count(index, since_ns, meter.now_ns());
+        self.set_free(index);
     }
 
-    /// The connection is over. What was under way on it is missing.
+    /// The connection is over. What was on its way on it is missing.
     fn end(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        if matches!(slot.phase, Phase::Busy { .. }) {
-            self.busy -= 1;
-            self.missing += 1;
-        }
+        self.in_flight -= slot.asked_ns.len();
+        self.missing += slot.asked_ns.len() as u64;
+        slot.asked_ns.clear();
+        slot.is_free = false;
         self.free.retain(|free| *free != index);
         slot.phase = if slot.has_answered {
             Phase::Ended

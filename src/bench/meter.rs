@@ -38,6 +38,7 @@ pub(super) struct Meter {
     /// When the warm-up ends, and when the measurement does.
     begin: Duration,
     end: Duration,
+    measure: Duration,
     /// Latencies count by when they began, or else by when they ended.
     by_intent: bool,
     /// Set when the warm-up has ended.
@@ -72,6 +73,7 @@ impl Meter {
             origin: Instant::now(),
             begin: options.warmup,
             end: options.warmup + options.measure,
+            measure: options.measure,
             by_intent: options.rate.is_some(),
             started: None,
             stopped: None,
@@ -91,7 +93,8 @@ impl Meter {
         self.origin.elapsed().as_nanos() as u64
     }
 
-    /// When the measurement ends.
+    /// When the measurement ends. Later than it was meant to, if the driver came late to its beginning and the loop
+    /// is closed: what is measured has its time. In the open loop the times are given.
     pub(super) fn end(&self) -> Duration {
         self.end
     }
@@ -118,6 +121,9 @@ impl Meter {
             }
             if at >= self.begin {
                 self.started = Some(self.sample(at, slept)?);
+                if !self.by_intent {
+                    self.end = at + self.measure;
+                }
             }
         } else if self.stopped.is_none() {
             pulse.beat("measuring", share(self.begin, self.end), self.units)?;

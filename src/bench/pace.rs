@@ -25,6 +25,11 @@ impl Pace {
         }
     }
 
+    /// Nothing is due from then on.
+    pub(super) fn end_at(&mut self, end: Duration) {
+        self.end_ns = end.as_nanos() as u64;
+    }
+
     pub(super) fn is_open(self) -> bool {
         self.rate.is_some()
     }

@@ -151,10 +151,10 @@ pub(super) fn report(
 fn load(options: &Options) -> Figures {
     let has_messages = matches!(options.mode, Mode::Echo | Mode::Fanout);
     let is_closed = options.rate.is_none() && options.mode != Mode::Idle;
-    let in_flight = if has_messages {
-        options.in_flight
-    } else {
-        options.connections
+    let in_flight = match options.mode {
+        Mode::Echo | Mode::Fanout => options.in_flight,
+        Mode::Http => options.in_flight * options.connections,
+        _ => options.connections,
     };
     let mut load = Figures::default();
     load.add("connections", options.connections);

@@ -23,6 +23,8 @@ pub(super) struct Budget {
     held: Cell<usize>,
     /// Bodies that wait for their turn, the first one first.
     queue: RefCell<Turns>,
+    /// Who found no room, and does not wait for a turn.
+    short: RefCell<Vec<Waker>>,
     /// The budget that this one is a share of.
     parent: Option<Rc<Budget>>,
 }
@@ -57,6 +59,7 @@ impl Budget {
             most_unqueued,
             held: Cell::new(0),
             queue: RefCell::default(),
+            short: RefCell::default(),
             parent,
         })
     }
@@ -88,6 +91,11 @@ impl Budget {
         self.held.set(self.held.get() - bytes);
         if let Some((_, first)) = self.queue.borrow().waiting.front() {
             first.wake_by_ref();
+        }
+        if self.held.get() < self.most_unqueued {
+            for waker in self.short.take() {
+                waker.wake();
+            }
         }
         if let Some(parent) = &self.parent {
             parent.subtract(bytes);
@@ -128,6 +136,23 @@ impl Hold {
     fn add(&mut self, bytes: usize) {
         self.budget.add(bytes);
         self.bytes += bytes;
+    }
+
+    /// What it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Wakes this task, once, when something is given back and there is room for bodies that do not wait for a turn.
+    pub(super) fn wake_when_there_is_room(&self, waker: &Waker) {
+        let mut budget = Some(&self.budget);
+        while let Some(each) = budget {
+            let short = &mut *each.short.borrow_mut();
+            if !short.iter().any(|other| other.will_wake(waker)) {
+                short.push(waker.clone());
+            }
+            budget = each.parent.as_ref();
+        }
     }
 
     /// Holds a whole body of so many bytes, when its turn has come and it fits. It must hold nothing while it
@@ -210,7 +235,9 @@ impl Drop for Turn<'_> {
 mod tests {
     use std::future::Future;
     use std::pin::pin;
-    use std::task::Context;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::{Context, Wake};
 
     use super::*;
 
@@ -258,6 +285,27 @@ mod tests {
             assert!(waits.as_mut().poll(&mut task).is_ready());
         }
         assert!(!Hold::new(&all).try_grow(1));
+    }
+
+    #[test]
+    fn who_found_no_room_is_woken_when_something_is_given_back() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let all = Budget::of_requests(10);
+        let (mut one, mut other) = (Hold::new(&all), Hold::new(&all.share(8)));
+        assert!(one.try_grow(5) && !other.try_grow(1));
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        other.wake_when_there_is_room(&waker);
+        other.wake_when_there_is_room(&waker);
+        one.shrink_to(4);
+        one.shrink_to(3);
+        assert_eq!(woken.0.load(Relaxed), 1);
+        assert!(other.try_grow(2));
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Entry {
             content_type: self.content_type.clone(),
             headers: self.headers.clone(),
             body: Body::Bytes(self.body.clone()),
+            trailers: None,
         }
     }
 }
@@ -268,6 +269,7 @@ mod tests {
             content_type: None,
             headers: Vec::new(),
             body: Body::Bytes(body.into()),
+            trailers: None,
         }
     }
 

@@ -30,6 +30,11 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
     pub body_memory_bytes: usize,
+    /// Memory for what waits for all clients of WebSockets and event streams, in bytes. Above it those for
+    /// which the most waits are closed.
+    pub queue_memory_bytes: usize,
+    /// Memory for the messages of all clients that are not whole yet, in bytes. Above it reading waits.
+    pub message_memory_bytes: usize,
     /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
     /// connection that has become a WebSocket does not count any more.
     pub max_connections: usize,
@@ -102,6 +107,8 @@ impl Default for Config {
             keepalive: KeepAlive::after(60),
             max_body_bytes: 16 << 20,
             body_memory_bytes: 256 << 20,
+            queue_memory_bytes: 256 << 20,
+            message_memory_bytes: 256 << 20,
             max_connections: 16_384,
             max_websockets: 65_536,
             max_requests: usize::MAX,

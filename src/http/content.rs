@@ -53,7 +53,8 @@ impl Content {
             return Self::Nothing(None);
         }
         let size = body.size();
-        let length = match (size, stated_length(response)) {
+        let stated = stated_length(response);
+        let length = match (size, stated) {
             // A handler of HEAD need not make the body to say how long it is.
             (BodySize::None | BodySize::Sized(0), Some(stated)) if *method == Method::HEAD => {
                 Some(stated)
@@ -70,7 +71,9 @@ impl Content {
             (BodySize::Stream, stated) => stated,
         };
         if *method == Method::HEAD {
-            return Self::Nothing(length.filter(|_| size != BodySize::None));
+            // Of a stream that was not made, nothing is known but what its handler says.
+            let is_known = size != BodySize::None || stated.is_some();
+            return Self::Nothing(length.filter(|_| is_known));
         }
         match (body, length) {
             (WireBody::Bytes(bytes), _) => Self::Whole(bytes),
@@ -160,6 +163,18 @@ mod tests {
             response.headers.push((CONTENT_LENGTH, value));
         }
         response
+    }
+
+    #[test]
+    fn the_length_of_a_stream_that_was_not_made_for_head_is_what_its_handler_says() {
+        for (stated, expected) in [(Some("7"), Some(7)), (None, None)] {
+            let mut response = response(200, b"", stated);
+            response.body = WireBody::Nothing;
+            match Content::of(&Method::HEAD, &mut response) {
+                Content::Nothing(length) => assert_eq!(length, expected),
+                content => panic!("{content:?}"),
+            }
+        }
     }
 
     #[test]

@@ -27,15 +27,22 @@ pub const BODY_AHEAD_BYTES: usize = 64 << 10;
 /// More than that, and the connection is closed.
 pub const MAX_LINGER_BYTES: usize = 512 << 10;
 
+/// Interim responses with early hints (103) that one request may have.
+pub const MAX_EARLY_HINTS: usize = 16;
+
 /// Requests of one HTTP/2 connection that are running, and streams that its client may have open.
 pub const MAX_STREAMS: usize = 100;
 
 /// Bytes of one body that an HTTP/2 client may send before they are read.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
-/// Bytes of all its bodies that an HTTP/2 client may send before they are read: the windows of all streams. With
-/// less, a few streams that no handler reads would hold up all others.
-pub const CONNECTION_WINDOW_BYTES: u32 = MAX_STREAMS as u32 * STREAM_WINDOW_BYTES;
+/// Bytes of all its bodies that an HTTP/2 client may send before they are read, beside those for which there is room in
+/// the memory for bodies.
+pub const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+
+/// Frames with a byte of a body that an HTTP/2 client may send at a time, before the connection takes them out of `h2`,
+/// where each needs memory of its own. One with more bytes counts for less, and one of 256 for nothing.
+pub const MAX_SMALL_FRAMES: usize = 50_000;
 
 /// Bytes of a response that are ready for the socket, for each stream of HTTP/2. A whole response up to this size
 /// does not count for [`CONNECTION_RESPONSE_BYTES`].

@@ -12,11 +12,28 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
+use super::early_hints::{EarlyHints, GivenHints};
+use super::limits::MAX_EARLY_HINTS;
 use super::response::Response;
 use crate::actors::mailbox::{Mailbox, TaskSignal};
 
 /// Replies on their way from user code.
-pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Response)>, TaskSignal>>;
+pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Answer)>, TaskSignal>>;
+
+/// What user code has for a client.
+#[derive(Debug)]
+pub enum Answer {
+    /// Headers that the client gets before the response.
+    Early(EarlyHints),
+    /// The response.
+    Final(Response),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Final(response)
+    }
+}
 
 /// Names a request that waits, in its worker.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -41,6 +58,9 @@ struct Waiting {
 struct Slot {
     generation: u32,
     waker: Option<Waker>,
+    /// Hints that the request has had, sent or not.
+    hint_count: usize,
+    hints: Vec<EarlyHints>,
     response: Option<Response>,
 }
 
@@ -67,19 +87,23 @@ impl Replies {
         self.waiting.borrow().slots.len()
     }
 
-    /// Begins to wait. The future resolves with the reply; dropping it forgets the request.
-    pub fn expect(self: &Rc<Self>) -> Reply {
+    /// Begins to wait. The future resolves with the reply; dropping it forgets the request. Hints that come before
+    /// the reply are put into `given`.
+    pub(super) fn expect<'r>(self: &Rc<Self>, given: &'r GivenHints) -> Reply<'r> {
         let waiting = &mut *self.waiting.borrow_mut();
         waiting.generation = waiting.generation.wrapping_add(1);
         let generation = waiting.generation;
         let slot = waiting.slots.insert(Slot {
             generation,
             waker: None,
+            hint_count: 0,
+            hints: Vec::new(),
             response: None,
         }) as u32;
         Reply {
             replies: Rc::clone(self),
             key: ReplyKey { slot, generation },
+            given,
         }
     }
 
@@ -89,8 +113,8 @@ impl Replies {
         std::future::poll_fn(|task: &mut Context<'_>| {
             self.mailbox.signal().register(task.waker());
             while self.mailbox.take(&mut batch) {
-                for (key, response) in batch.drain(..) {
-                    self.answer(key, response);
+                for (key, answer) in batch.drain(..) {
+                    self.answer(key, answer);
                 }
             }
             Poll::<()>::Pending
@@ -98,12 +122,17 @@ impl Replies {
         .await;
     }
 
-    fn answer(&self, key: ReplyKey, response: Response) {
+    fn answer(&self, key: ReplyKey, answer: Answer) {
         let waiting = &mut *self.waiting.borrow_mut();
         let slot = waiting.slots.get_mut(key.slot as usize);
         if let Some(slot) = slot.filter(|slot| slot.generation == key.generation) {
-            // The first reply counts.
-            slot.response.get_or_insert(response);
+            match answer {
+                // The first reply counts.
+                Answer::Final(response) => {
+                    slot.response.get_or_insert(response);
+                }
+                Answer::Early(hints) => slot.add(hints),
+            }
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }
@@ -111,20 +140,34 @@ impl Replies {
     }
 }
 
-/// A reply to come.
-#[derive(Debug)]
-pub struct Reply {
-    replies: Rc<Replies>,
-    /// What user code answers to.
-    pub key: ReplyKey,
+impl Slot {
+    /// Hints behind the response, or more of them than a request may have, are not sent.
+    fn add(&mut self, hints: EarlyHints) {
+        if self.response.is_none() && self.hint_count < MAX_EARLY_HINTS && !hints.is_empty() {
+            self.hint_count += 1;
+            self.hints.push(hints);
+        }
+    }
 }
 
-impl Future for Reply {
+/// A reply to come.
+#[derive(Debug)]
+pub(super) struct Reply<'r> {
+    replies: Rc<Replies>,
+    /// What user code answers to.
+    pub(super) key: ReplyKey,
+    given: &'r GivenHints,
+}
+
+impl Future for Reply<'_> {
     type Output = Response;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Response> {
         let waiting = &mut *self.replies.waiting.borrow_mut();
         let slot = &mut waiting.slots[self.key.slot as usize];
+        if !slot.hints.is_empty() {
+            self.given.add(std::mem::take(&mut slot.hints));
+        }
         if let Some(response) = slot.response.take() {
             return Poll::Ready(response);
         }
@@ -133,7 +176,7 @@ impl Future for Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for Reply<'_> {
     fn drop(&mut self) {
         self.replies
             .waiting

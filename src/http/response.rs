@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::events::EventStream;
 use super::file::FileBody;
 use super::flow::Flow;
+use super::trailers::TrailerSlot;
 
 /// A whole response.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Response<B = Body> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: B,
+    /// Where its trailers will be at the end of the body, if it may have any.
+    pub trailers: Option<TrailerSlot>,
 }
 
 /// The body of a response, as user code gives it.
@@ -118,6 +121,7 @@ impl Response<()> {
             content_type: None,
             headers: Vec::new(),
             body: (),
+            trailers: None,
         }
     }
 }
@@ -146,12 +150,14 @@ impl<B> Response<B> {
             content_type,
             headers,
             body,
+            trailers,
         } = self;
         let head = Response {
             status,
             content_type,
             headers,
             body: (),
+            trailers,
         };
         (body, head)
     }
@@ -163,6 +169,14 @@ impl<B> Response<B> {
             content_type: self.content_type,
             headers: self.headers,
             body,
+            trailers: self.trailers,
+        }
+    }
+
+    /// Decides that no trailers follow, so that none are announced either.
+    pub(super) fn drop_trailers(&mut self) {
+        if self.trailers.take().is_some() {
+            self.remove(&header::TRAILER);
         }
     }
 

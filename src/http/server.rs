@@ -35,6 +35,7 @@ use crate::actors::forks::{self, Withheld};
 use crate::actors::heap::{self, IdleWatch, Usage};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
+use crate::actors::replays::Replays;
 use crate::actors::session::Inbox;
 use crate::actors::shutdown::{Ending, Shutdown};
 use crate::actors::watch::{Sleeper, Watch};
@@ -62,6 +63,8 @@ pub struct Server {
     pub shutdown: Shutdown,
     /// Signs of life.
     pub pulse: Arc<Pulse>,
+    /// What is sent of the past.
+    pub replays: Arc<Replays>,
 }
 
 /// How long the accept loop rests when descriptors or memory have run out.
@@ -100,10 +103,12 @@ impl Server {
             replies,
             mut shutdown,
             pulse,
+            replays,
         } = self;
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let most_connections = config.max_connections;
-        let end_of_turn = Rc::new(EndOfTurn::default());
+        let (queues, messages) = (config.queue_memory_bytes, config.message_memory_bytes);
+        let end_of_turn = Rc::new(EndOfTurn::new(queues, messages, replays));
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
@@ -150,7 +155,8 @@ impl Server {
             loop {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
-                memory.look(connected + sessions.sessions());
+                let waiting = sessions.queues.gauge().held();
+                memory.look(connected + sessions.sessions(), waiting);
                 sleep(TICK).await;
                 deadlines.tick(Instant::now());
             }
@@ -203,9 +209,9 @@ impl FreeMemory {
         }
     }
 
-    /// `present`: the clients that there are.
-    fn look(&mut self, present: usize) {
-        let mut is_time = self.crowd.has_gone(present);
+    /// `present`: the clients that there are. `waiting`: the bytes that wait for them.
+    fn look(&mut self, present: usize, waiting: usize) {
+        let mut is_time = self.crowd.has_gone(present, waiting);
         if self.looked.elapsed() >= heap::LOOK {
             self.looked = Instant::now();
             is_time |= self.idle.is_time(Usage::now());

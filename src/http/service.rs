@@ -14,6 +14,7 @@ use super::cache::{Asking, Cache, Found as Kept};
 use super::compression::Compression;
 use super::config::Config;
 use super::deadlines::Deadlines;
+use super::early_hints::GivenHints;
 use super::events;
 use super::handler::{Call, Handler};
 use super::host::NOT_SERVED;
@@ -26,6 +27,7 @@ use super::response::{Body as ResponseBody, Response, WireResponse};
 use super::router::{EndpointId, Found, Outcome};
 use super::routes::Routes;
 use super::sending;
+use super::trailers;
 use super::upload;
 use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
@@ -66,12 +68,19 @@ pub(super) struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
 }
 
-/// Answers one HTTP request, and notes it if there is an access log. Bodies are held in `bodies`: the
-/// worker's budget, or a share of it.
+/// What a connection gives to the answering of a request.
+pub(super) struct Given<'g> {
+    /// The memory for its body: the worker's budget, or a share of it.
+    pub bodies: Rc<Budget>,
+    /// Where early hints go.
+    pub hints: &'g GivenHints,
+}
+
+/// Answers one HTTP request, and notes it if there is an access log.
 pub(super) async fn answer(
     worker: Rc<Worker>,
     request: WireRequest,
-    bodies: Rc<Budget>,
+    given: Given<'_>,
 ) -> WireResponse {
     worker.pulse.count_request();
     let access = worker.config.access.as_ref();
@@ -83,7 +92,7 @@ pub(super) async fn answer(
         .and_then(|it| it.preflight(&request.method, &request.head));
     let mut response = match preflight {
         Some(response) => response,
-        None => reply(&worker, request, &bodies).await,
+        None => reply(&worker, request, &given).await,
     };
     if let Some(crossing) = crossing {
         crossing.mark(&mut response);
@@ -145,7 +154,7 @@ fn find(worker: &Worker, request: &WireRequest) -> Result<Route, WireResponse> {
     }
 }
 
-async fn reply(worker: &Worker, request: WireRequest, bodies: &Rc<Budget>) -> WireResponse {
+async fn reply(worker: &Worker, request: WireRequest, given: &Given<'_>) -> WireResponse {
     let route = match find(worker, &request) {
         Ok(route) => route,
         Err(response) => return response,
@@ -162,11 +171,11 @@ async fn reply(worker: &Worker, request: WireRequest, bodies: &Rc<Budget>) -> Wi
         };
     }
     match &known.turbo {
-        None => ask(worker, request, route, None, bodies).await,
+        None => ask(worker, request, route, None, given).await,
         Some(turbo) => match worker.cache.find(route.endpoint, &request.head).await {
             Kept::Known(response) => sending::send(response, &request, compression).await,
             Kept::Asking(asking) => {
-                ask(worker, request, route, Some((asking, turbo.ttl)), bodies).await
+                ask(worker, request, route, Some((asking, turbo.ttl)), given).await
             }
         },
     }
@@ -178,7 +187,7 @@ async fn ask(
     mut request: WireRequest,
     route: Route,
     asking: Option<(Asking, Option<Duration>)>,
-    bodies: &Rc<Budget>,
+    given: &Given<'_>,
 ) -> WireResponse {
     let Route {
         endpoint,
@@ -193,7 +202,7 @@ async fn ask(
     let read = if is_missed || asking.is_some() {
         Ok(Read::nothing()) // what comes with it is not what is asked for
     } else {
-        body::read(&mut request, known, worker, bodies).await
+        body::read(&mut request, known, worker, &given.bodies).await
     };
     let Read {
         body,
@@ -215,7 +224,7 @@ async fn ask(
         let head = Arc::clone(&request.head);
         Request { method, head, body }
     });
-    let reply = worker.replies.expect();
+    let reply = worker.replies.expect(given.hints);
     worker.handler.request(
         Call {
             endpoint,
@@ -229,6 +238,9 @@ async fn ask(
         None => reply.await,
         Some(pump) => pump.drive(reply).await,
     };
+    if response.trailers.is_some() && !trailers::are_taken(&request.head) {
+        response.drop_trailers();
+    }
     if let Some((asking, ttl)) = asking {
         asking.keep(&mut response, ttl);
     }

@@ -1,12 +1,41 @@
-//! The system's view of a TCP connection: how far its peer has acknowledged what was written.
+//! The system's view of a TCP connection: how far its peer has acknowledged what was written, and how much
+//! of it the system has not sent yet.
 
-#![allow(unsafe_code)] // No crate has a safe call for either question.
+#![allow(unsafe_code)] // No crate has a safe call for what is asked here.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::{MaybeUninit, offset_of};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
-use crate::actors::outlet::Acks;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::actors::writer::Acks;
+
+/// Half of what the system may take over and not have sent yet, of a client that is to see the present: below
+/// that, it asks for more. What it has sent is not counted, so a client that takes it is as fast as ever.
+const UNSENT_BYTES: u32 = 2 << 10;
+
+/// Has the system wait with [`is_drained`] until it has sent all but a little (`TCP_NOTSENT_LOWAT`, tcp(7)).
+pub(super) fn keep_little_unsent(socket: &TcpStream) {
+    // A Unix socket knows nothing of it, and a connection that is gone needs nothing.
+    let _ = SockRef::from(socket).set_tcp_notsent_lowat(2 * UNSENT_BYTES);
+}
+
+/// Has the system sent what it was given, but for a little? If not, the socket counts as not writable until it
+/// has. A write would not say so: the system fills up a segment of up to 64 KiB whatever the limit is.
+pub(super) fn is_drained(socket: &TcpStream) -> bool {
+    let asked = socket.try_io(Interest::WRITABLE, || {
+        let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut asked, PollTimeout::ZERO) {
+            Ok(0) => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(()), // writable, or broken, which the write finds out
+        }
+    });
+    asked.is_ok()
+}
 
 /// `TCP_CLOSE` of `include/net/tcp_states.h`: an error or a reset has ended the connection.
 const CLOSED: u8 = 7;

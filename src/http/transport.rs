@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::tcp;
-use crate::actors::outlet::{Acks, Writer};
+use crate::actors::writer::{Acks, Writer};
 
 /// A connection that HTTP is spoken on, and that may become a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -91,6 +91,10 @@ impl Writer for TcpWriter {
 
     fn acks(&self) -> Option<Acks> {
         tcp::acks(self.half().as_ref())
+    }
+
+    fn is_drained(&self) -> bool {
+        tcp::is_drained(self.half().as_ref())
     }
 }
 

@@ -11,50 +11,21 @@ use super::file::is_name;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
-use super::layout::{Fate, INTEREST_BUCKETS, Layout, Parts};
+use super::layout::{Fate, INTEREST_BUCKETS, Parts};
 use super::log::{Corrupt, Log};
 use super::members;
-use super::open::{self, Attached};
+use super::open::{self, Attached, Entry};
 use super::parker::Parker;
 use super::patience::Patience;
 use super::pipe::Peers;
 use super::producer::{Moment, Producer};
 use super::record::{Draft, Member, is_topic, topic_hash};
+use super::reservation::{self, Role};
 use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
 use super::segment::{Segment, generation};
 use super::subscriber::{SAFETY_TICK, Subscriber, Waiting};
 use super::sync::{Ordering, process};
 use super::wake::slots;
-
-/// Sizes of a bus. They count when it is created; who joins a living bus takes it as it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct BusOptions {
-    /// Bytes of each member's ring, a power of two from 4 KiB to 1 GiB.
-    ///
-    /// Reserved when a member joins. A message may have a quarter of it. The default, 8 MiB, takes
-    /// seven messages of 1 MiB before the oldest is overwritten, and leaves room for four workers
-    /// and three others in the 64 MB of `/dev/shm` that Docker gives.
-    pub ring_bytes: usize,
-    /// Entries of the log, 8 bytes each, a power of two from 64 to 2^24; times `ring_bytes` at most
-    /// 2^41.
-    ///
-    /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
-    /// one and a half rings of messages of 128 bytes, and goes with rings of up to 32 MiB.
-    pub log_entries: usize,
-    /// Bytes for what is kept by [`Bus::retain`], from 128 KiB to 8 GiB; 0 keeps nothing. Reserved with
-    /// the first rule. The default is 8 MiB.
-    pub history_bytes: usize,
-}
-
-impl Default for BusOptions {
-    fn default() -> BusOptions {
-        BusOptions {
-            ring_bytes: 8 << 20,
-            log_entries: 1 << 16,
-            history_bytes: 8 << 20,
-        }
-    }
-}
 
 /// An open bus: this process's membership in a named segment.
 ///
@@ -116,8 +87,13 @@ struct Shared {
     patience: Patience,
     waiting: Waiting,
     generation: u32,
+    /// The generation that may publish: this one, or none.
+    publishes_in: u32,
     segment: Arc<Segment>,
 }
+
+/// No process is of this generation: nobody forks so often.
+const NEVER: u32 = u32::MAX;
 
 /// No lock here guards anything that a panic could leave half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,36 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Bus {
-    /// Joins the bus of that name, creating it if there is none.
-    ///
-    /// A segment that living members use is joined as it is, whatever `options` say. One that
-    /// nobody lives in any more is taken over with its history and its epoch, if it is sound and has
-    /// these sizes, and made anew otherwise.
-    ///
-    /// May wait up to ten seconds for another process that is just opening it.
-    pub fn open(name: &str, options: &BusOptions) -> Result<Bus, BusError> {
-        let BusOptions {
-            ring_bytes,
-            log_entries,
-            history_bytes,
-        } = *options;
-        let layout = Layout::new(ring_bytes, log_entries).ok_or(BusError::Sizes {
-            ring_bytes,
-            log_entries,
-        })?;
-        let layout = layout
-            .with_history(history_bytes)
-            .ok_or(BusError::HistorySize { history_bytes })?;
-        Bus::join(name, Some(layout))
-    }
-
-    /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For those who
-    /// come to somebody else's bus, a command line or a task queue.
-    pub fn attach(name: &str) -> Result<Bus, BusError> {
-        Bus::join(name, None)
-    }
-
-    fn join(name: &str, wish: Option<Layout>) -> Result<Bus, BusError> {
+    pub(super) fn join(name: &str, entry: &Entry) -> Result<Bus, BusError> {
         if !is_name(name) {
             return Err(BusError::Name { name: name.into() });
         }
@@ -163,7 +110,7 @@ impl Bus {
             member,
             pipe,
             epoch,
-        } = open::open(name, wish)?;
+        } = open::open(name, entry)?;
         let segment = Arc::new(segment);
         let producer = Producer::resume(segment.parts(), member);
         let bus = Bus {
@@ -183,6 +130,10 @@ impl Bus {
                 patience: Patience::default(),
                 waiting: Waiting::default(),
                 generation: generation(),
+                publishes_in: match entry.role {
+                    Role::Supervisor => NEVER,
+                    Role::Guest | Role::Worker => generation(),
+                },
                 segment,
             }),
         };
@@ -217,6 +168,16 @@ impl Bus {
         max_message_bytes(self.parts().layout().ring_bytes())
     }
 
+    /// Bytes of each member's ring.
+    pub fn ring_bytes(&self) -> usize {
+        self.parts().layout().ring_bytes()
+    }
+
+    /// Bytes for what is kept by [`Bus::retain`]; 0: nothing is.
+    pub fn history_bytes(&self) -> usize {
+        self.parts().layout().history_bytes()
+    }
+
     /// How far a reader may fall behind before it misses records, however small they are.
     pub fn log_entries(&self) -> u64 {
         self.parts().log().capacity()
@@ -246,8 +207,12 @@ impl Bus {
         may: impl FnOnce(&mut Producer, Log<'_>) -> bool,
     ) -> Result<Option<u64>, PublishError> {
         let shared = &*self.shared;
-        if self.is_forked() {
-            return Err(PublishError::Forked);
+        if shared.publishes_in != generation() {
+            return Err(if self.is_forked() {
+                PublishError::Forked
+            } else {
+                PublishError::NoRing
+            });
         }
         if !is_topic(draft.topic) {
             return Err(PublishError::BadTopic);
@@ -377,6 +342,11 @@ impl Bus {
         }
     }
 
+    /// This member has dropped so many messages more for clients that are too slow for them.
+    pub fn has_dropped(&self, messages: u64) {
+        self.counters().has_dropped(messages);
+    }
+
     /// A cursor that reads from the end on.
     pub fn subscriber(&self) -> Subscriber {
         Subscriber::new(self.clone(), self.end())
@@ -483,6 +453,23 @@ impl Bus {
             }
         }
         died
+    }
+
+    /// For a supervisor that is about to start a worker: sees to it that places are reserved for so many
+    /// members, with itself, and the memory of their rings. The error says what is missing.
+    ///
+    /// May wait up to ten seconds for another process that is just opening the bus.
+    pub fn reserve_places(&self, members: usize) -> Result<(), BusError> {
+        if self.is_forked() {
+            return Err(BusError::Forked);
+        }
+        let _housekeeping = lock(&self.shared.housekeeping);
+        let file = self.shared.segment.file();
+        file.lock_door(Instant::now() + open::PATIENCE)?;
+        let own = self.shared.member.slot;
+        let reserved = reservation::reserve_for(file, self.parts(), own, members);
+        file.unlock_door()?;
+        reserved
     }
 
     /// Removes the bus, so that the next to open it gets a new, empty one. Those who have it open are

@@ -30,6 +30,8 @@ const GIVEN_UP: usize = 10;
 /// How often a publish waited for readers, and microseconds of that.
 const WAITS: usize = 11;
 const WAITED: usize = 12;
+/// Messages that overflow policies have dropped for slow clients.
+const DROPPED: usize = 13;
 
 /// What a member has done since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,6 +54,8 @@ pub struct Counts {
     pub waits: u64,
     /// Microseconds that publishes waited for hubs.
     pub waited_micros: u64,
+    /// Messages that overflow policies have dropped, added up over its clients.
+    pub dropped: u64,
 }
 
 /// The counters of one member, over words.
@@ -149,6 +153,10 @@ impl<'a> Counters<'a> {
         self.0[WAITED].fetch_add(micros, Ordering::Relaxed);
     }
 
+    pub(super) fn has_dropped(&self, messages: u64) {
+        self.0[DROPPED].fetch_add(messages, Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let word = |at: usize| self.0[at].load(Ordering::Relaxed);
         Counts {
@@ -161,6 +169,7 @@ impl<'a> Counters<'a> {
             place: word(PLACE).checked_sub(1),
             waits: word(WAITS),
             waited_micros: word(WAITED),
+            dropped: word(DROPPED),
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Contents {
     pub ring_bytes: usize,
     /// Entries of the log.
     pub log_entries: usize,
+    /// How many of the places are reserved for the processes of a server, those that they have included.
+    pub reserved: u32,
     /// What is kept beyond that. `None`: this bus has no room for it.
     pub history: Option<HistoryContents>,
 }
@@ -83,15 +85,24 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
         pid: pid_of(slot),
         counts: parts.map_or_else(Counts::default, |(parts, _)| parts.counters(slot).counts()),
     };
+    let reserved = |parts: Parts<'_>| {
+        let is_in_force = held.iter().any(|slot| parts.reserved() >> slot & 1 == 1);
+        if is_in_force {
+            parts.reserved().count_ones()
+        } else {
+            0
+        }
+    };
     Ok(BusInfo {
         name: name.into(),
         reserved_bytes: file.reserved_bytes()?,
-        members: held.into_iter().map(attendant).collect(),
+        members: held.iter().map(|slot| attendant(*slot)).collect(),
         contents: parts.map(|(parts, epoch)| Contents {
             epoch,
             end: parts.log().end(0),
             ring_bytes: parts.layout().ring_bytes(),
             log_entries: parts.layout().log_entries(),
+            reserved: reserved(parts),
             history: parts.history().map(|it| it.contents()),
         }),
     })
@@ -192,6 +203,7 @@ mod tests {
             end: 1,
             ring_bytes: OPTIONS.ring_bytes,
             log_entries: OPTIONS.log_entries,
+            reserved: 0,
             history: found.contents.as_ref().and_then(|it| it.history.clone()),
         };
         let history = contents.history.clone().expect("room for one");

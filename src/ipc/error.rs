@@ -1,6 +1,5 @@
 //! What can go wrong, in sentences for the person who can do something about it.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,6 +7,8 @@ use super::file::MAX_NAME_BYTES;
 use super::history::area::{MAX_RULES, MIN_HISTORY_BYTES};
 use super::layout::{LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG};
 use super::record::MAX_TOPIC_BYTES;
+use super::shortage::Shortage;
+use super::units::Bytes;
 
 /// Why a bus could not be opened or removed.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,10 @@ pub enum BusError {
         /// Of the bus.
         name: String,
     },
+
+    /// It would not fit into /dev/shm, and so nothing was made.
+    #[error("{0}")]
+    DoesNotFit(Shortage),
 
     /// /dev/shm is full.
     #[error(
@@ -152,6 +157,19 @@ pub enum BusError {
     Full {
         /// Of the bus.
         name: String,
+    },
+
+    /// All member slots that are not reserved for a server are taken by living members.
+    #[error(
+        "The bus {name:?} has no place left for this process: {reserved} of {MAX_MEMBERS} places are reserved for \
+         its server, and all others are taken. Close the bus in another process first; `fanbus bus show {name}` \
+         lists them."
+    )]
+    FullForGuests {
+        /// Of the bus.
+        name: String,
+        /// How many places are reserved.
+        reserved: u32,
     },
 
     /// Somebody has been opening or removing it for too long.
@@ -233,6 +251,12 @@ pub enum PublishError {
     #[error("This bus was opened before a fork; the child process must open it itself.")]
     Forked,
 
+    /// This process looks after a server's workers, and has no ring.
+    #[error(
+        "The supervisor of a server publishes nothing. Publish in a worker or in another process."
+    )]
+    NoRing,
+
     /// It was removed while this process had it open.
     #[error("This bus was removed. Open it once more: whoever comes now gets another.")]
     Removed,
@@ -243,22 +267,6 @@ pub enum PublishError {
          processes; the next one to open it makes it anew."
     )]
     Corrupt,
-}
-
-/// A size, in the unit that a person would choose.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        match units.into_iter().find(|(_, unit)| self.0 >= *unit) {
-            Some((name, unit)) if self.0.is_multiple_of(unit) => {
-                write!(f, "{} {name}", self.0 / unit)
-            }
-            Some((name, unit)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
-            None => write!(f, "{} bytes", self.0),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -301,22 +309,6 @@ mod tests {
             BusError::Full { name: "a".into() }
                 .to_string()
                 .contains("64 members")
-        );
-    }
-
-    #[test]
-    fn sizes_are_written_as_people_write_them() {
-        let sizes = [0, 1023, 1024, 1536, 8 << 20, 3 << 30].map(|size| Bytes(size).to_string());
-        assert_eq!(
-            sizes,
-            [
-                "0 bytes",
-                "1023 bytes",
-                "1 KiB",
-                "1.5 KiB",
-                "8 MiB",
-                "3 GiB"
-            ]
         );
     }
 }

@@ -76,9 +76,11 @@ pub(super) fn names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes that are free in /dev/shm.
+/// Bytes that are free in /dev/shm. What cannot be found out is no hindrance: `fallocate` decides.
 pub(super) fn free_bytes() -> u64 {
-    statvfs(FOLDER).map_or(0, |room| room.blocks_available() * room.fragment_size())
+    statvfs(FOLDER).map_or(u64::MAX, |room| {
+        room.blocks_available() * room.fragment_size()
+    })
 }
 
 impl SegmentFile {
@@ -128,6 +130,11 @@ impl SegmentFile {
                 source,
             }),
         }
+    }
+
+    /// Of the bus.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     fn os(&self, doing: &'static str, error: impl Into<io::Error>) -> BusError {

@@ -15,7 +15,7 @@ use super::sync::{AtomicU64, Ordering};
 use super::wake::Sleepers;
 
 /// Changes whenever a word of the layout, or the meaning of one, changes.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 /// "FANBUS" and two zero bytes, read as a little-endian word. Written last by the creator.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
 
@@ -52,6 +52,9 @@ pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
 pub(super) const HISTORY_AT: usize = 3 * APART_WORDS;
 /// How many rules there are. Read by every publisher, hardly ever written.
 const RULES_AT: usize = HISTORY_AT + APART_WORDS;
+/// Which slots are reserved for the processes of a server, see [`super::reservation`]. Read and written
+/// behind the door.
+const RESERVED_AT: usize = RULES_AT + 1;
 
 pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
 pub(super) const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
@@ -93,7 +96,7 @@ const _: () = assert!(
     "the log starts on a page"
 );
 const _: () = assert!(
-    RULES_AT < INTEREST_AT && FATE_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
+    RESERVED_AT < INTEREST_AT && FATE_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
     "parts do not overlap"
 );
 const _: () = assert!(PIPE_INODE < COUNTERS && COUNTERS < MEMBER_WORDS);
@@ -277,6 +280,16 @@ impl<'a> Parts<'a> {
     #[inline]
     pub(super) fn has_rules(&self) -> bool {
         self.words[RULES_AT].load(Ordering::Relaxed) != 0
+    }
+
+    /// The slots that are reserved, as a mask. In force only while a member has one of them.
+    pub(super) fn reserved(&self) -> u64 {
+        self.words[RESERVED_AT].load(Ordering::Relaxed)
+    }
+
+    /// Reserves the slots of a mask, and no others. The caller holds the door.
+    pub(super) fn set_reserved(&self, slots: u64) {
+        self.words[RESERVED_AT].store(slots, Ordering::Relaxed);
     }
 
     /// What a member has done so far.

@@ -119,14 +119,15 @@ pub(super) fn clean(parts: Parts<'_>, slot: u8) {
     state.store(FREE, Ordering::Release);
 }
 
-/// Takes the first slot that nobody lives in, and keeps its token. `None`: all are alive.
+/// Takes the first of the slots that nobody lives in, and keeps its token. `None`: all are alive.
 #[cfg(not(loom))]
 pub(super) fn claim(
     file: &SegmentFile,
     parts: Parts<'_>,
     identity: Identity,
+    slots: impl Iterator<Item = u8>,
 ) -> Result<Option<Member>, BusError> {
-    for slot in 0..MAX_MEMBERS as u8 {
+    for slot in slots {
         if file.take_token(slot)? {
             clean(parts, slot);
             parts.counters(slot).reset();

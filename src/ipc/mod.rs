@@ -46,6 +46,8 @@ mod file;
 #[cfg(all(any(fuzzing, test), not(loom)))]
 pub mod fuzzed;
 mod history;
+#[cfg(not(loom))]
+mod joining;
 mod layout;
 mod log;
 mod members;
@@ -67,16 +69,24 @@ mod proofs;
 mod record;
 #[cfg(all(test, not(loom)))]
 mod reference;
+#[cfg(not(loom))]
+mod reservation;
 mod ring;
 #[cfg(not(loom))]
 mod segment;
 #[cfg(not(loom))]
+mod shortage;
+#[cfg(not(loom))]
+mod sizes;
+#[cfg(not(loom))]
 mod subscriber;
 mod sync;
+#[cfg(not(loom))]
+mod units;
 mod wake;
 
 #[cfg(not(loom))]
-pub use bus::{Bus, BusOptions};
+pub use bus::Bus;
 pub use counters::Counts;
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
@@ -89,6 +99,8 @@ pub use history::{
     replay::{Past, PastRecord, Reach},
     rules::Rule,
 };
+#[cfg(not(loom))]
+pub use joining::{BusOptions, Server};
 pub use layout::{Fate, MAX_MEMBERS};
 #[cfg(not(loom))]
 pub use pace::Straggler;
@@ -97,5 +109,7 @@ pub use parker::Parker;
 #[cfg(not(loom))]
 pub use patience::{LeftBehind, Published};
 pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};
+#[cfg(not(loom))]
+pub use shortage::Shortage;
 #[cfg(not(loom))]
 pub use subscriber::Subscriber;

@@ -7,7 +7,7 @@
 //! 3. Judge it. Sound: use it. Empty: build it. Anything else, and nobody lives in it: unlink it and
 //!    start again. A file is never rebuilt in place, for a child forked from a dead member may still
 //!    have it mapped.
-//! 4. Take a slot, and let the door go.
+//! 4. Take a slot, and let the door go. A server reserves slots for its processes first.
 //!
 //! The magic number is written last, so a file whose creator died is not sound, and is made anew.
 
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::BusError;
-use super::file::SegmentFile;
+use super::file::{SegmentFile, free_bytes};
 use super::layout::{
     CHECK_AT, EPOCH_AT, Fate, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT,
     PAGE_BYTES, Parts, RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
@@ -23,7 +23,9 @@ use super::layout::{
 use super::members::{Identity, claim};
 use super::pipe::Pipe;
 use super::record::Member;
+use super::reservation::{self, Need, Role};
 use super::segment::{Mapping, Segment};
+use super::sizes::Wish;
 use super::sync::{AtomicU64, Ordering};
 
 /// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
@@ -46,9 +48,31 @@ pub(super) enum Header {
     Damaged,
 }
 
-/// Joins the bus `name`. With `wish`, it is created if need be, and a bus without a living member
-/// gets these sizes; without, it must exist, and is taken as it is.
-pub(super) fn open(name: &str, wish: Option<Layout>) -> Result<Attached, BusError> {
+/// How a process joins a bus.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// With it, the bus is created if there is none, and one without a living member gets these sizes;
+    /// without, it must exist, and is taken as it is.
+    pub(super) wish: Option<Wish>,
+    pub(super) role: Role,
+    /// What is reserved first.
+    pub(super) reserves: Option<Need>,
+}
+
+impl Entry {
+    /// Of a program that is not of the bus's server.
+    pub(super) fn guest(wish: Option<Wish>) -> Entry {
+        Entry {
+            wish,
+            role: Role::Guest,
+            reserves: None,
+        }
+    }
+}
+
+/// Joins the bus `name`.
+pub(super) fn open(name: &str, entry: &Entry) -> Result<Attached, BusError> {
+    let wish = entry.wish.as_ref();
     let pipe = Pipe::new().map_err(|source| BusError::Os {
         doing: "make a pipe to be woken through, for",
         path: name.into(),
@@ -68,7 +92,7 @@ pub(super) fn open(name: &str, wish: Option<Layout>) -> Result<Attached, BusErro
         let Some((segment, epoch)) = settle(name, file, wish, alive)? else {
             continue;
         };
-        let joined = join(&segment, name, &pipe);
+        let joined = join(&segment, name, &pipe, entry);
         if joined.is_err() && epoch.is_new {
             segment.file().unlink()?;
         }
@@ -103,14 +127,14 @@ struct Epoch {
 fn settle(
     name: &str,
     file: SegmentFile,
-    wish: Option<Layout>,
+    wish: Option<&Wish>,
     alive: bool,
 ) -> Result<Option<(Segment, Epoch)>, BusError> {
     if file.bytes()? == 0
         && !alive
-        && let Some(layout) = wish
+        && let Some(wish) = wish
     {
-        return build(name, file, layout).map(Some);
+        return build(name, file, wish).map(Some);
     }
     let found = if file.bytes()? < PAGE_BYTES as u64 {
         None
@@ -130,14 +154,16 @@ fn settle(
                 file.unlink()?;
                 return Ok(None);
             }
-            // Living members' sizes win. An empty house is kept if it is in order and of the size
-            // that is wished.
+            // Living members' sizes win. A bus that nobody uses stays if it is in order and of sizes
+            // that will do.
             let is_damaged = parts.fate().is_some();
             if alive && is_damaged {
                 return Err(BusError::Damaged { name: name.into() });
             }
             let is_sound = || !is_damaged && parts.log().is_sound();
-            if alive || (wish.is_none_or(|wish| wish == layout) && is_sound()) {
+            let room = free_bytes().saturating_add(file.reserved_bytes()?);
+            let will_do = |wish: &Wish| wish.accepts(layout, parts.has_rules(), room);
+            if alive || (wish.is_none_or(will_do) && is_sound()) {
                 let segment = mapping.into_segment(file, layout);
                 return Ok(segment.map(|segment| {
                     (
@@ -169,7 +195,14 @@ fn settle(
 }
 
 /// Makes an empty file a segment.
-fn build(name: &str, file: SegmentFile, layout: Layout) -> Result<(Segment, Epoch), BusError> {
+fn build(name: &str, file: SegmentFile, wish: &Wish) -> Result<(Segment, Epoch), BusError> {
+    let layout = match wish.choose(name, free_bytes()) {
+        Ok(layout) => layout,
+        Err(error) => {
+            file.unlink()?;
+            return Err(error);
+        }
+    };
     let fixed = Range {
         start: 0,
         end: layout.fixed_bytes(),
@@ -197,10 +230,24 @@ fn build(name: &str, file: SegmentFile, layout: Layout) -> Result<(Segment, Epoc
 }
 
 /// Step 4: takes a slot, and reserves its ring.
-fn join(segment: &Segment, name: &str, pipe: &Pipe) -> Result<Member, BusError> {
+fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Member, BusError> {
     let (file, parts) = (segment.file(), segment.parts());
-    let member = claim(file, parts, Identity::of(pipe))?;
-    let member = member.ok_or_else(|| BusError::Full { name: name.into() })?;
+    if let Some(need) = entry.reserves {
+        reservation::reserve(file, parts, None, need)?;
+    }
+    let slots = reservation::open_to(entry.role, file, parts)?;
+    let Some(member) = claim(file, parts, Identity::of(pipe), slots)? else {
+        let reserved = reservation::in_force(file, parts)?.count_ones();
+        let name = name.into();
+        return Err(if entry.role == Role::Guest && reserved > 0 {
+            BusError::FullForGuests { name, reserved }
+        } else {
+            BusError::Full { name }
+        });
+    };
+    if entry.role == Role::Supervisor {
+        return Ok(member);
+    }
     let ring = parts.layout().ring_range(member.slot);
     if let Err(error) = file.reserve(&ring) {
         super::members::clean(parts, member.slot);

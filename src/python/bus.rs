@@ -12,7 +12,7 @@ use super::message::{self, Message};
 use super::readers::Readers;
 use super::subscription::{Bell, Record, Subscription};
 use crate::actors::topic::Topic;
-use crate::ipc::{self, BusOptions, Fate, PublishError, Rule};
+use crate::ipc::{self, Fate, PublishError, Rule, Server};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -63,6 +63,13 @@ fn bus_error(error: ipc::BusError) -> PyErr {
     BusError::new_err(error.to_string())
 }
 
+fn check_ring(bytes: Option<usize>) -> PyResult<()> {
+    if bytes.is_none_or(usize::is_power_of_two) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err("ring_bytes must be a power of two."))
+}
+
 #[pymethods]
 impl Bus {
     /// Creates the bus, or joins the one of that name. `BusError`, a sentence, if it cannot.
@@ -74,24 +81,50 @@ impl Bus {
         ring_bytes: Option<usize>,
         history_bytes: Option<usize>,
     ) -> PyResult<Self> {
-        let mut options = BusOptions::default();
-        if let Some(history_bytes) = history_bytes {
-            options.history_bytes = history_bytes;
-        }
-        if let Some(ring_bytes) = ring_bytes {
-            if !ring_bytes.is_power_of_two() {
-                return Err(PyValueError::new_err("ring_bytes must be a power of two."));
-            }
-            options.ring_bytes = ring_bytes;
-        }
-        let opened = py.detach(|| ipc::Bus::open(name, &options));
+        check_ring(ring_bytes)?;
+        let opened = py.detach(|| ipc::Bus::open_fitting(name, ring_bytes, history_bytes));
         opened.map(Self::new).map_err(bus_error)
     }
 
-    /// Joins the bus of that name as it is. None if there is none.
+    /// As `open`, for the first process of a server, whose other processes get places that are reserved.
     #[staticmethod]
-    fn attach(py: Python<'_>, name: &str) -> PyResult<Option<Self>> {
-        match py.detach(|| ipc::Bus::attach(name)) {
+    #[pyo3(signature = (name, *, workers, extra_workers, supervised, keeps, joined=0, ring_bytes=None, history_bytes=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn serve(
+        py: Python<'_>,
+        name: &str,
+        workers: usize,
+        extra_workers: usize,
+        supervised: bool,
+        keeps: bool,
+        joined: usize,
+        ring_bytes: Option<usize>,
+        history_bytes: Option<usize>,
+    ) -> PyResult<Self> {
+        check_ring(ring_bytes)?;
+        let server = Server {
+            workers,
+            extra_workers,
+            is_supervised: supervised,
+            joined,
+            keeps,
+            ring_bytes,
+            history_bytes,
+        };
+        let opened = py.detach(|| ipc::Bus::serve(name, &server));
+        opened.map(Self::new).map_err(bus_error)
+    }
+
+    /// Joins the bus of that name as it is, as a worker of its server or not. None if there is none.
+    #[staticmethod]
+    #[pyo3(signature = (name, *, worker=false))]
+    fn attach(py: Python<'_>, name: &str, worker: bool) -> PyResult<Option<Self>> {
+        let attach = if worker {
+            ipc::Bus::attach_as_worker
+        } else {
+            ipc::Bus::attach
+        };
+        match py.detach(|| attach(name)) {
             Ok(bus) => Ok(Some(Self::new(bus))),
             Err(ipc::BusError::NotFound { .. }) => Ok(None),
             Err(error) => Err(bus_error(error)),
@@ -111,6 +144,16 @@ impl Bus {
     #[getter]
     fn end(&self) -> PyResult<u64> {
         Ok(self.own()?.end())
+    }
+
+    #[getter]
+    fn ring_bytes(&self) -> PyResult<usize> {
+        Ok(self.get()?.ring_bytes())
+    }
+
+    #[getter]
+    fn history_bytes(&self) -> PyResult<usize> {
+        Ok(self.get()?.history_bytes())
     }
 
     #[getter]
@@ -197,6 +240,13 @@ impl Bus {
     /// Cleans up after members that died, wakes all sleepers; returns how many had died.
     fn reap(&self) -> PyResult<usize> {
         Ok(self.get()?.reap())
+    }
+
+    /// For a supervisor: places for so many processes of the server, with itself, or `BusError`.
+    fn reserve_places(&self, py: Python<'_>, processes: usize) -> PyResult<()> {
+        let bus = self.own()?;
+        py.detach(|| bus.reserve_places(processes))
+            .map_err(bus_error)
     }
 
     /// Why it is of no use any more, or None: "was removed", "is damaged", or its name has gone.
@@ -302,6 +352,7 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     dict.set_item("end", contents.map(|it| it.end))?;
     dict.set_item("ring_bytes", contents.map(|it| it.ring_bytes))?;
     dict.set_item("log_entries", contents.map(|it| it.log_entries))?;
+    dict.set_item("reserved_places", contents.map(|it| it.reserved))?;
     let history = contents.and_then(|it| it.history.as_ref());
     let history = history.map(|it| kept(py, it)).transpose()?;
     dict.set_item("history", history)?;
@@ -321,6 +372,7 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
         ("woke", counts.rings_sent),
         ("waits", counts.waits),
         ("waited_micros", counts.waited_micros),
+        ("dropped", counts.dropped),
     ] {
         dict.set_item(name, count)?;
     }

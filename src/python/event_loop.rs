@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 
 use super::events::{Event, Events};
 use super::handler::EventBox;
+use super::head::Head;
 use super::logs;
 use super::outcome::{Ending, Host, Running};
-use super::request::Head;
 use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;

@@ -4,29 +4,24 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix_web::http::StatusCode;
-use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::answering::{Answering, AtEnd, is_passed_on};
-use super::errors::{Refused, WebSocketClosed};
 use super::handler::EventBox;
 use super::remote::Remote;
-use super::request::Request;
+use super::request::{Request, Ways};
 use super::response::{self, Made};
 use super::router::{Endpoint, Endpoints};
-use super::stream::Streams;
+use super::stream::{Maker, Streams};
 use super::tasks::Tasks;
 use super::threads::Job;
 use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
-use crate::actors::hub::{Command, Rejection};
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 use crate::http::response::{Body, Response};
-use crate::http::router::EndpointId;
 
 /// What handlers run in: the application's functions, the loop, and the way back to the worker.
 pub(super) struct Host {
@@ -39,11 +34,11 @@ pub(super) struct Host {
     /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
     /// as asynchronous ones find them.
     context: Py<PyAny>,
-    told: Told,
+    pub told: Told,
     /// Clients see tracebacks.
-    debug: bool,
+    pub debug: bool,
     pub streams: Streams,
-    events: EventBox,
+    pub events: EventBox,
     pub under_way: Arc<UnderWay>,
     running: Mutex<Sessions>,
 }
@@ -223,29 +218,11 @@ impl Host {
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
         let handling = self.under_way.begin(endpoint);
-        let (made, request) = call_http(py, endpoint, call, None, &self.events);
+        let (made, request) = self.call_http(py, call, reply, None);
         let ending = Ending::Answer {
             reply,
             label,
             request,
-            handling,
-        };
-        self.run_as_task(py, made, ending).map(drop)
-    }
-
-    /// Event loop: asks an asynchronous function whether a client may come in.
-    pub(super) fn start_admission(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        call: Call,
-        session: SessionKey,
-    ) -> PyResult<()> {
-        let handling = self.endpoints.websocket(call.endpoint);
-        let handling = handling.map(|endpoint| self.under_way.begin(endpoint));
-        let (made, label) = self.call_admission(py, call, None);
-        let ending = Ending::Admission {
-            session,
-            label,
             handling,
         };
         self.run_as_task(py, made, ending).map(drop)
@@ -301,35 +278,16 @@ impl Host {
                         return;
                     }
                 };
-                let (result, request) = call_http(py, endpoint, call, Some(&context), &self.events);
+                let (result, request) = self.call_http(py, call, reply, Some(&context));
                 self.answer(py, reply, &label, result, Some(&context));
                 self.go_on(py, &label, request.as_ref(), Some(&context));
             }
-            Job::Admit { call, session } => {
-                let endpoint = self.endpoints.websocket(call.endpoint);
-                let _handling = endpoint.map(|endpoint| self.under_way.begin(endpoint));
-                match self.copy_context(py) {
-                    Ok(context) => {
-                        let (result, label) = self.call_admission(py, call, Some(&context));
-                        self.admit(py, session, &label, result);
-                    }
-                    Err(error) => self.admit(py, session, "a handshake", Err(error)),
-                }
-            }
-        }
-    }
-
-    /// Tells the application's log of an error that nobody caught.
-    pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
-        let value = error.into_value(py);
-        if let Err(error) = self.told.on_error.call1(py, (place, value)) {
-            // The log itself failed: Python's last resort still prints it.
-            error.write_unraisable(py, None);
+            Job::Admit { call, session } => self.run_admission(py, call, session),
         }
     }
 
     /// The context variables of a synchronous handler, which nobody else sees it set.
-    fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.context.bind(py).call_method0(intern!(py, "copy"))
     }
 
@@ -343,29 +301,6 @@ impl Host {
             None => endpoint.label(py),
         };
         (endpoint, label)
-    }
-
-    fn call_admission<'py>(
-        &self,
-        py: Python<'py>,
-        call: Call,
-        context: Option<&Bound<'py, PyAny>>,
-    ) -> (PyResult<Bound<'py, PyAny>>, String) {
-        let endpoint = self
-            .endpoints
-            .websocket(call.endpoint)
-            .expect("only asked where it is set");
-        let Call {
-            values, request, ..
-        } = call;
-        let request = request.expect("a handshake carries its request");
-        let path = request.head.path().to_owned();
-        let label = format!("the handshake of {path}");
-        let subject = Request::new(py, request, endpoint, &values, &self.events)
-            .and_then(|request| Bound::new(py, request));
-        let result = subject
-            .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
-        (result, label)
     }
 
     /// `context`: that of a synchronous handler. A coroutine is returned if the task of an asynchronous one
@@ -417,137 +352,53 @@ impl Host {
     ) -> PyResult<(Response, Option<Bound<'py, PyAny>>)> {
         let Made {
             mut response,
-            iterator,
+            streamed,
         } = made;
-        let Some(iterator) = iterator else {
+        let Some(streamed) = streamed else {
             return Ok((response, None));
         };
-        let (on_loop, on_error) = (&self.event_loop, &self.told.on_error);
-        let iterator = iterator.bind(py);
-        let (flow, next) = self
-            .streams
-            .start(iterator, on_loop, on_error, label, context)?;
-        response.body = Body::Flow(flow);
-        Ok((response, next))
+        let maker = Maker {
+            event_loop: &self.event_loop,
+            on_error: &self.told.on_error,
+            label,
+            context,
+        };
+        let started = self.streams.start(py, &streamed, maker)?;
+        response.body = Body::Flow(started.flow);
+        response.trailers = started.trailers;
+        Ok((response, started.coroutine))
     }
 
-    fn error_response(&self, py: Python<'_>, label: &str, error: PyErr) -> Response {
-        if let Some(refused) = Refused::from_error(py, &error) {
-            return refused.into_response();
-        }
-        if error.is_instance_of::<CancelledError>(py) {
-            let sentence = "The request was cancelled.";
-            return Response::sentence(StatusCode::SERVICE_UNAVAILABLE, sentence);
-        }
-        let traceback = self.debug.then(|| traceback(py, &error)).flatten();
-        self.report(py, label, error);
-        let text = traceback.unwrap_or_else(|| "Internal Server Error".to_owned());
-        Response::sentence(StatusCode::INTERNAL_SERVER_ERROR, text)
-    }
-
-    fn admit(
+    /// What the function gives, and the request, if it takes that.
+    fn call_http<'py>(
         &self,
-        py: Python<'_>,
-        session: SessionKey,
-        label: &str,
-        result: PyResult<Bound<'_, PyAny>>,
-    ) {
-        let rejection = match result {
-            Ok(verdict) if verdict.is(&*pyo3::types::PyBool::new(py, false)) => {
-                let sentence = "The application refused the connection.";
-                Some(Rejection::new(403, sentence))
+        py: Python<'py>,
+        call: Call,
+        reply: ReplyKey,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
+        let Call {
+            endpoint,
+            values,
+            request,
+        } = call;
+        let endpoint = &self.endpoints.http[endpoint.0 as usize];
+        let Some(request) = request else {
+            return (endpoint.call(py, &values, None, context), None);
+        };
+        let ways = Ways {
+            events: &self.events,
+            client: Some((&self.remote, reply)),
+        };
+        let subject = Request::new(py, request, endpoint, &values, ways)
+            .and_then(|request| Bound::new(py, request));
+        match subject {
+            Ok(subject) => {
+                let request = subject.clone().unbind();
+                let result = endpoint.call(py, &values, Some(subject.into_any()), context);
+                (result, Some(request))
             }
-            Ok(_) => None,
-            Err(error) => Some(self.rejection(py, label, error)),
-        };
-        self.remote.order(match rejection {
-            None => Command::Accept {
-                session,
-                subprotocol: None,
-            },
-            Some(rejection) => Command::Reject {
-                session,
-                rejection: Box::new(rejection),
-            },
-        });
-    }
-
-    fn end_session(&self, py: Python<'_>, ws: &WebSocket, result: PyResult<Bound<'_, PyAny>>) {
-        let _running = self.take_running(ws.key());
-        let Err(error) = result else {
-            return ws.finish(1000, "", None);
-        };
-        // A handler that was still sending when its client left has done nothing wrong.
-        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
-        if left || error.is_instance_of::<CancelledError>(py) {
-            let sentence = "The server is going away.";
-            ws.finish(1001, "", Some(Rejection::new(503, sentence)));
-        } else if ws.is_opening() {
-            let rejection = self.rejection(py, &ws.label(), error);
-            ws.finish(1011, "", Some(rejection));
-        } else {
-            ws.finish(1011, "the handler failed", None);
-            self.report(py, &ws.label(), error);
+            Err(error) => (Err(error), None),
         }
-    }
-
-    /// What a client is told whose handshake ended in an error.
-    pub(super) fn rejection(&self, py: Python<'_>, label: &str, error: PyErr) -> Rejection {
-        if let Some(refused) = Refused::from_error(py, &error) {
-            return refused.into_rejection();
-        }
-        self.report(py, label, error);
-        Rejection::new(500, "The application failed.")
-    }
-}
-
-/// What the function gives, and the request, if it takes that.
-fn call_http<'py>(
-    py: Python<'py>,
-    endpoint: &Endpoint,
-    call: Call,
-    context: Option<&Bound<'py, PyAny>>,
-    events: &EventBox,
-) -> (PyResult<Bound<'py, PyAny>>, Option<Py<Request>>) {
-    let Call {
-        values, request, ..
-    } = call;
-    let Some(request) = request else {
-        return (endpoint.call(py, &values, None, context), None);
-    };
-    let subject = Request::new(py, request, endpoint, &values, events)
-        .and_then(|request| Bound::new(py, request));
-    match subject {
-        Ok(subject) => {
-            let request = subject.clone().unbind();
-            let result = endpoint.call(py, &values, Some(subject.into_any()), context);
-            (result, Some(request))
-        }
-        Err(error) => (Err(error), None),
-    }
-}
-
-fn traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
-    let format = py
-        .import("traceback")
-        .ok()?
-        .getattr("format_exception")
-        .ok()?;
-    // Before Python 3.12 only `into_value` puts the traceback into the exception.
-    let value = error.clone_ref(py).into_value(py);
-    let lines: Vec<String> = format.call1((value,)).ok()?.extract().ok()?;
-    Some(lines.concat())
-}
-
-impl Endpoints {
-    /// Does the function behind this endpoint run sessions, or only admit clients?
-    pub(super) fn runs_sessions(&self, id: EndpointId) -> bool {
-        self.websocket(id)
-            .is_some_and(|endpoint| endpoint.runs_sessions)
-    }
-
-    /// The function behind a WebSocket endpoint, if it has one.
-    pub(super) fn websocket(&self, id: EndpointId) -> Option<&Endpoint> {
-        self.websockets[id.0 as usize].as_ref()
     }
 }

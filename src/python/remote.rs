@@ -13,10 +13,10 @@ use super::visit::Count;
 use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
+use crate::actors::replays::Replays;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::http::replies::{ReplyBox, ReplyKey};
-use crate::http::response::Response;
+use crate::http::replies::{Answer, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, Past, PublishError};
 
 /// Shared by everything in Python that acts on the worker.
@@ -34,7 +34,12 @@ pub(super) struct Remote {
     pub stalled: AtomicBool,
     /// Sessions of turbo routes that hooks have to do with.
     pub visits: Arc<Count>,
+    /// What is sent of the past.
+    replays: Arc<Replays>,
 }
+
+/// Bytes of a replay up to which each client gets its own copy: hardly any of it will wait.
+const MOST_COPIED: usize = 16 << 10;
 
 thread_local! {
     /// This thread drains the mailbox: what it orders is handed over at the end of the drain.
@@ -52,7 +57,13 @@ impl Drop for Draining {
 }
 
 impl Remote {
-    pub(super) fn new(bus: Bus, orders: Orders, replies: ReplyBox, events: EventBox) -> Arc<Self> {
+    pub(super) fn new(
+        bus: Bus,
+        orders: Orders,
+        replies: ReplyBox,
+        replays: Arc<Replays>,
+        events: EventBox,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bus,
             orders,
@@ -62,6 +73,7 @@ impl Remote {
             drains: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             visits: Arc::default(),
+            replays,
         })
     }
 
@@ -134,6 +146,10 @@ impl Remote {
     /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
     pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Past) {
         link.sent(past.frames.len());
+        if past.frames.len() > MOST_COPIED {
+            let frames = self.replays.share(past);
+            return self.order(Command::SendPast { session, frames });
+        }
         self.order_with(|commands| {
             for record in &past.records {
                 commands.push_send(session, &[&past.frames[record.frame.clone()]]);
@@ -142,8 +158,9 @@ impl Remote {
     }
 
     /// Answers an HTTP request.
-    pub(super) fn reply(&self, key: ReplyKey, response: Response) {
-        let put = |batch: &mut Vec<(ReplyKey, Response)>| batch.push((key, response));
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Answer>) {
+        let answer = answer.into();
+        let put = |batch: &mut Vec<(ReplyKey, Answer)>| batch.push((key, answer));
         if DRAINING.get() {
             self.replies.post_quietly(put);
         } else {

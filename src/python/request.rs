@@ -1,15 +1,12 @@
-//! `_core.Request`, and the parts of a request that a `WebSocket` shows too.
+//! `_core.Request`.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
 use actix_http::Method;
-use actix_http::header::{CONTENT_TYPE, COOKIE};
+use actix_http::header::CONTENT_TYPE;
 use bytes::Bytes;
-
-use percent_encoding::percent_decode;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
@@ -20,13 +17,17 @@ use super::awaitables::Ready;
 use super::errors::HTTPError;
 use super::form;
 use super::handler::EventBox;
+use super::head::Head;
 use super::json;
 use super::multidict::MultiDict;
-use super::router::{Endpoint, to_python};
+use super::remote::Remote;
+use super::response;
+use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
 use crate::http::form::{MAX_PARTS, Part};
-use crate::http::head::Head as Http;
+use crate::http::limits::MAX_EARLY_HINTS;
 use crate::http::path::Value;
+use crate::http::replies::{Answer, ReplyKey};
 use crate::http::request as http;
 use crate::http::websocket::handshake::Headers;
 
@@ -64,126 +65,6 @@ pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'p
     Ok(PyBytes::new(request.py(), asked.body()?))
 }
 
-/// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
-/// made when they are asked for, and kept.
-pub(super) struct Head {
-    pub http: Arc<Http>,
-    /// Names of the path's parameters, shared by all requests of an endpoint.
-    names: Arc<[String]>,
-    pub values: Box<[Value]>,
-    /// Most handlers ask for nothing.
-    made: PyOnceLock<Box<Made>>,
-}
-
-/// What Python has asked for.
-struct Made {
-    path_params: PyOnceLock<Py<PyDict>>,
-    query: PyOnceLock<Py<MultiDict>>,
-    headers: PyOnceLock<Py<MultiDict>>,
-    cookies: PyOnceLock<Py<PyDict>>,
-}
-
-impl Head {
-    /// `names` are those of the path's parameters.
-    pub(super) fn new(http: Arc<Http>, names: &Arc<[String]>, values: Box<[Value]>) -> Self {
-        Self {
-            http,
-            names: Arc::clone(names),
-            values,
-            made: PyOnceLock::new(),
-        }
-    }
-
-    fn made(&self, py: Python<'_>) -> &Made {
-        let nothing = || Made {
-            path_params: PyOnceLock::new(),
-            query: PyOnceLock::new(),
-            headers: PyOnceLock::new(),
-            cookies: PyOnceLock::new(),
-        };
-        self.made.get_or_init(py, || Box::new(nothing()))
-    }
-
-    /// As a log names the client: address and port.
-    pub(super) fn client_text(&self) -> String {
-        self.http
-            .peer
-            .map_or_else(|| "an unknown client".to_owned(), |peer| peer.to_string())
-    }
-
-    /// The path, decoded for people and handlers.
-    pub(super) fn path(&self) -> Cow<'_, str> {
-        percent_decode(self.http.path().as_bytes()).decode_utf8_lossy()
-    }
-
-    /// Address and port of the client. On a Unix socket nobody has one: ("", 0).
-    pub(super) fn client(&self) -> (String, u16) {
-        let known = |peer: SocketAddr| (peer.ip().to_string(), peer.port());
-        self.http.peer.map(known).unwrap_or_default()
-    }
-
-    pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let params = self.made(py).path_params.get_or_try_init(py, || {
-            let params = PyDict::new(py);
-            for (name, value) in self.names.iter().zip(&*self.values) {
-                params.set_item(name, to_python(py, value)?)?;
-            }
-            Ok::<_, PyErr>(params.unbind())
-        })?;
-        Ok(params.bind(py).clone())
-    }
-
-    pub(super) fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        let make = || Py::new(py, MultiDict::form(self.http.query()));
-        let query = self.made(py).query.get_or_try_init(py, make)?;
-        Ok(query.bind(py).clone())
-    }
-
-    pub(super) fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        let make = || {
-            // Header values are bytes; what is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
-            let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-                Ok(text) => text.to_owned(),
-                Err(_) => bytes.iter().copied().map(char::from).collect(),
-            };
-            let pairs = self.http.headers();
-            let pairs = pairs.map(|(name, value)| (text(name), text(value)));
-            Py::new(py, MultiDict::headers(pairs.collect()))
-        };
-        let headers = self.made(py).headers.get_or_try_init(py, make)?;
-        Ok(headers.bind(py).clone())
-    }
-
-    /// Cookies by name (RFC 6265, section 4.2); of two with one name the first counts.
-    pub(super) fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let cookies = self.made(py).cookies.get_or_try_init(py, || {
-            let cookies = PyDict::new(py);
-            for line in self.http.values(&COOKIE) {
-                let line = String::from_utf8_lossy(line);
-                for pair in line.split(';') {
-                    let Some((name, value)) = pair.split_once('=') else {
-                        continue;
-                    };
-                    let (name, value) = (name.trim(), unquoted(value.trim()));
-                    if !cookies.contains(name)? {
-                        cookies.set_item(name, value)?;
-                    }
-                }
-            }
-            Ok::<_, PyErr>(cookies.unbind())
-        })?;
-        Ok(cookies.bind(py).clone())
-    }
-}
-
-/// A cookie's value without the quotes around it, if it has both.
-fn unquoted(value: &str) -> &str {
-    let inside = value.strip_prefix('"');
-    inside
-        .and_then(|value| value.strip_suffix('"'))
-        .unwrap_or(value)
-}
-
 /// One HTTP request. Handlers get it; it is never constructed by hand.
 ///
 /// `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
@@ -199,15 +80,30 @@ pub(super) struct Request {
     state: OnceLock<Py<PyDict>>,
     /// As a synchronous function reads it, and as an asynchronous one does.
     forms: [PyOnceLock<Py<PyAny>>; 2],
-    after: Mutex<After>,
+    /// The way to its client. None for the handshake of a WebSocket.
+    client: Option<(Arc<Remote>, ReplyKey)>,
+    answer: Mutex<Answering>,
 }
 
-/// What is to be done after the response.
-enum After {
-    /// Function, arguments and named arguments, in the order in which they were given.
-    Open(Vec<Task>),
-    /// The response has been given already.
+/// How far the answer is.
+enum Answering {
+    /// The response has not been given yet.
+    Open {
+        /// What is to be done after it.
+        after: Vec<Task>,
+        /// Early hints that the client gets before it.
+        hints: usize,
+    },
+    /// The response has been given.
     Over,
+}
+
+/// Where the body of a request is read from, and where its answer goes.
+pub(super) struct Ways<'w> {
+    /// To the event loop.
+    pub events: &'w EventBox,
+    /// To the client. None for the handshake of a WebSocket.
+    pub client: Option<(&'w Arc<Remote>, ReplyKey)>,
 }
 
 /// A function with what it is called with.
@@ -223,20 +119,20 @@ enum Whole {
 }
 
 impl Request {
-    /// For the function behind `endpoint`. `events` lead to its event loop.
+    /// For the function behind `endpoint`.
     pub(super) fn new(
         py: Python<'_>,
         request: http::Request,
         endpoint: &Endpoint,
         values: &[Value],
-        events: &EventBox,
+        ways: Ways<'_>,
     ) -> PyResult<Self> {
         let http::Request { method, head, body } = request;
         let body = match body {
             http::Body::Bytes(bytes) => Whole::Bytes(bytes),
             http::Body::Form(parts) => Whole::Form(parts.into_iter().map(Arc::new).collect()),
             http::Body::Stream(upload) => {
-                let upload = Upload::new(upload, EventBox::clone(events));
+                let upload = Upload::new(upload, EventBox::clone(ways.events));
                 Whole::Stream(Py::new(py, upload)?)
             }
         };
@@ -248,7 +144,11 @@ impl Request {
             loop_thread: endpoint.asynchronous.then(|| thread::current().id()),
             state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
-            after: Mutex::new(After::Open(Vec::new())),
+            client: ways.client.map(|(remote, key)| (Arc::clone(remote), key)),
+            answer: Mutex::new(Answering::Open {
+                after: Vec::new(),
+                hints: 0,
+            }),
         })
     }
 
@@ -260,11 +160,14 @@ impl Request {
 
     /// The response is given: what is to be done after it. Later ones are refused.
     pub(super) fn take_after(&self) -> Vec<Task> {
-        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *after, After::Over) {
-            After::Open(tasks) => tasks,
-            After::Over => Vec::new(),
+        match std::mem::replace(&mut *self.answer(), Answering::Over) {
+            Answering::Open { after, .. } => after,
+            Answering::Over => Vec::new(),
         }
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Answering> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value, or what gives it when it is awaited.
@@ -422,8 +325,8 @@ impl Request {
                  request.after_response(function, 1, 2), without calling it.",
             ));
         }
-        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
-        let After::Open(tasks) = &mut *after else {
+        let mut answer = self.answer();
+        let Answering::Open { after: tasks, .. } = &mut *answer else {
             return Err(PyRuntimeError::new_err(
                 "The response has been handed over already: call after_response before the handler \
                  returns.",
@@ -440,6 +343,30 @@ impl Request {
             named.map(Bound::unbind),
         ));
         Ok(())
+    }
+
+    /// Sends these headers ahead of the response (103), so that the client can begin to load what they name.
+    fn send_early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<Py<Ready>> {
+        let hints = response::early_hints(headers)?;
+        let Some((remote, key)) = &self.client else {
+            return Err(PyRuntimeError::new_err(
+                "Early hints go before the response to an HTTP request, and this is the handshake of a WebSocket.",
+            ));
+        };
+        let mut answer = self.answer();
+        let Answering::Open { hints: count, .. } = &mut *answer else {
+            return Err(PyRuntimeError::new_err(
+                "The response has been handed over already: call send_early_hints before the handler returns.",
+            ));
+        };
+        if *count >= MAX_EARLY_HINTS {
+            return Err(PyRuntimeError::new_err(format!(
+                "A request may have {MAX_EARLY_HINTS} early hints: send several headers in one of them."
+            )));
+        }
+        *count += 1;
+        remote.reply(*key, Answer::Early(hints));
+        Ready::nothing(headers.py())
     }
 
     /// The body, parsed. `HTTPError` 400 if it is not JSON.

@@ -8,30 +8,40 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use super::errors::value_error;
 use super::handler::EventBox;
 use super::{held, json};
 use crate::actors::limits::Limits;
 use crate::actors::topic::Topic;
+use crate::http::early_hints::EarlyHints;
 use crate::http::events::{self, EventStream};
 use crate::http::response::{Body, JSON, Response, TEXT};
+use crate::http::trailers;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A response, and what its body is yet to be made of.
 pub(super) struct Made {
     pub response: Response,
-    /// Gives the pieces of the body, if it is streamed.
-    pub iterator: Option<Py<PyAny>>,
+    /// What it is made of, if it is streamed.
+    pub streamed: Option<Streamed>,
+}
+
+/// What a streamed body is made of.
+pub(super) struct Streamed {
+    /// Gives the pieces.
+    pub iterator: Py<PyAny>,
+    /// Gives the trailers at the end, if there may be any.
+    pub trailers: Option<Py<PyAny>>,
 }
 
 impl From<Response> for Made {
     fn from(response: Response) -> Self {
         Self {
             response,
-            iterator: None,
+            streamed: None,
         }
     }
 }
@@ -99,8 +109,11 @@ fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
         }
         if is_iterator(value)? {
             let response = response(StatusCode::OK, Some(TEXT), Bytes::new());
-            let iterator = Some(value.clone().unbind());
-            return Ok(Made { response, iterator });
+            let streamed = Some(Streamed {
+                iterator: value.clone().unbind(),
+                trailers: None,
+            });
+            return Ok(Made { response, streamed });
         }
         if is_event_stream(value)? {
             let mut made = Made::from(response(StatusCode::OK, None, Bytes::new()));
@@ -119,7 +132,10 @@ fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
     if let Ok(bytes) = body.cast::<PyBytes>() {
         made.response.body = Body::Bytes(held::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
-        made.iterator = Some(body.unbind());
+        made.streamed = Some(Streamed {
+            trailers: trailers_of(value, &mut made.response)?,
+            iterator: body.unbind(),
+        });
     } else if is_event_stream(&body)? {
         made.response.body = stream_of(&body)?;
     } else {
@@ -220,17 +236,75 @@ fn status(value: &Bound<'_, PyAny>) -> PyResult<StatusCode> {
 
 fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
     for pair in pairs.try_iter()? {
-        let (name, value): (String, String) = pair?.extract()?;
-        let bad = || PyValueError::new_err(format!("{name:?}: {value:?} cannot be a header."));
-        let parsed: HeaderName = name.parse().map_err(|_| bad())?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?;
-        if parsed == header::CONTENT_TYPE {
+        let (name, value) = header_line(&pair?)?;
+        if name == header::CONTENT_TYPE {
             response.content_type = Some(value);
         } else {
-            response.headers.push((parsed, value));
+            response.headers.push((name, value));
         }
     }
     Ok(())
+}
+
+/// A name and a value.
+fn header_line(pair: &Bound<'_, PyAny>) -> PyResult<(HeaderName, HeaderValue)> {
+    let (name, value): (String, String) = pair.extract()?;
+    let bad = || PyValueError::new_err(format!("{name:?}: {value:?} cannot be a header."));
+    let parsed: HeaderName = name.parse().map_err(|_| bad())?;
+    let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?;
+    Ok((parsed, value))
+}
+
+/// The lines of a mapping, or of an iterable of pairs.
+fn header_lines(given: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
+    let pairs = match given.cast::<PyMapping>() {
+        Ok(mapping) => mapping.items()?.into_any(),
+        Err(_) => given.clone(),
+    };
+    let pairs = pairs.try_iter()?;
+    pairs.map(|pair| header_line(&pair?)).collect()
+}
+
+/// What `request.send_early_hints` is given.
+pub(super) fn early_hints(headers: &Bound<'_, PyAny>) -> PyResult<EarlyHints> {
+    let mut hints = EarlyHints::default();
+    for (name, value) in header_lines(headers)? {
+        hints.add(name, value).map_err(value_error)?;
+    }
+    Ok(hints)
+}
+
+/// What a response's trailers were when its body had come to its end.
+pub(super) fn trailers(lines: &Bound<'_, PyAny>) -> PyResult<trailers::Trailers> {
+    let mut trailers = trailers::Trailers::default();
+    for (name, value) in header_lines(lines)? {
+        trailers.add(name, value).map_err(value_error)?;
+    }
+    Ok(trailers)
+}
+
+/// What will give the trailers of a streamed response. The names that a mapping has already are announced.
+fn trailers_of(value: &Bound<'_, PyAny>, response: &mut Response) -> PyResult<Option<Py<PyAny>>> {
+    // Any object with a body, a status and headers is a response.
+    let Some(given) = value.getattr_opt("trailers")?.filter(|it| !it.is_none()) else {
+        return Ok(None);
+    };
+    if let Ok(mapping) = given.cast::<PyMapping>() {
+        let mut names = Vec::new();
+        for name in mapping.keys()? {
+            let text: String = name.extract()?;
+            let bad =
+                |_| PyValueError::new_err(format!("{text:?} cannot be the name of a trailer."));
+            let name: HeaderName = text.parse().map_err(bad)?;
+            trailers::check_name(&name).map_err(value_error)?;
+            names.push(name.as_str().to_owned());
+        }
+        if !names.is_empty() {
+            let names = HeaderValue::try_from(names.join(", ")).map_err(value_error)?;
+            response.headers.push((header::TRAILER, names));
+        }
+    }
+    Ok(Some(given.unbind()))
 }
 
 fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Response {
@@ -239,5 +313,6 @@ fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) 
         content_type,
         headers: Vec::new(),
         body: Body::Bytes(body),
+        trailers: None,
     }
 }

@@ -11,11 +11,29 @@ use pyo3::types::{PyBytes, PyString};
 use super::events::Event;
 use super::handler::EventBox;
 use super::held;
+use super::response::{self, Streamed};
 use crate::http::flow::{Flow, Source, Watcher, flow};
+use crate::http::trailers::TrailerSlot;
 
 /// Names a stream in its worker.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
 pub(super) struct StreamKey(u64);
+
+/// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
+pub(super) struct Maker<'m, 'py> {
+    pub event_loop: &'m Py<PyAny>,
+    pub on_error: &'m Py<PyAny>,
+    pub label: &'m str,
+    pub context: Option<&'m Bound<'py, PyAny>>,
+}
+
+/// A stream that has begun.
+pub(super) struct Started<'py> {
+    pub flow: Flow,
+    pub trailers: Option<TrailerSlot>,
+    /// The handler's task has to run it.
+    pub coroutine: Option<Bound<'py, PyAny>>,
+}
 
 /// The producers of the streams that are being sent: objects of `fanbus.streaming`.
 pub(super) struct Streams {
@@ -41,17 +59,19 @@ impl Streams {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to send what an iterator gives, made by a handler on a thread, which had that `context`, or on
-    /// the event loop. There a coroutine may be returned, which the handler's task has to run.
+    /// Begins to send what an iterator gives. A coroutine may be returned, which the handler's task has to run.
     pub(super) fn start<'py>(
         &self,
-        iterator: &Bound<'py, PyAny>,
-        event_loop: &Py<PyAny>,
-        on_error: &Py<PyAny>,
-        label: &str,
-        context: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<(Flow, Option<Bound<'py, PyAny>>)> {
-        let py = iterator.py();
+        py: Python<'py>,
+        streamed: &Streamed,
+        maker: Maker<'_, 'py>,
+    ) -> PyResult<Started<'py>> {
+        let Maker {
+            event_loop,
+            on_error,
+            label,
+            context,
+        } = maker;
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
         let told = Told {
@@ -59,9 +79,16 @@ impl Streams {
             events: EventBox::clone(&events),
         };
         let (source, flow) = flow(Box::new(told));
+        let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
+        let sink = Sink {
+            source,
+            trailers: trailers.clone(),
+            events,
+        };
         let arguments = (
-            iterator,
-            Py::new(py, Sink { source, events })?,
+            &streamed.iterator,
+            &streamed.trailers,
+            Py::new(py, sink)?,
             event_loop,
             on_error,
             label,
@@ -73,7 +100,11 @@ impl Streams {
             .call1(arguments)?
             .extract()?;
         self.producers().insert(key, producer);
-        Ok((flow, coroutine))
+        Ok(Started {
+            flow,
+            trailers,
+            coroutine,
+        })
     }
 
     /// Event loop: a stream has room again.
@@ -111,6 +142,7 @@ impl Watcher for Told {
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
     source: Source,
+    trailers: Option<TrailerSlot>,
     events: EventBox,
 }
 
@@ -139,6 +171,17 @@ impl Sink {
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
         self.source.is_over()
+    }
+
+    /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field
+    /// that cannot be a trailer.
+    fn set_trailers(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        let trailers = response::trailers(lines)?;
+        if let Some(slot) = &self.trailers {
+            // A second call changes nothing.
+            let _ = slot.set(trailers);
+        }
+        Ok(())
     }
 
     /// Nothing more comes. `failed`: although more should have come; the connection is broken off.

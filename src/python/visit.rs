@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::head::Head;
 use super::multidict::MultiDict;
 use super::outcome::Host;
-use super::request::Head;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 

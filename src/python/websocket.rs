@@ -13,11 +13,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
+use super::head::Head;
 use super::history::{Replay, Wish};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
 use super::remote::Remote;
-use super::request::Head;
 use super::waits::{Receive, Room};
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::{Command, Rejection};
@@ -414,6 +414,12 @@ impl WebSocket {
             Phase::Closed { reason, .. } => Some(reason.clone()),
             Phase::Opening | Phase::Open => None,
         }
+    }
+
+    /// Published messages that the route's `overflow` has dropped for this client so far.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.link.dropped()
     }
 
     /// Answers the handshake. The first use of the WebSocket implies it.

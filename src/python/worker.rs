@@ -29,6 +29,7 @@ use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
+use crate::actors::replays::Replays;
 use crate::actors::shutdown::{self, Ending, Trigger};
 use crate::actors::topic::Topic;
 use crate::http::config::{Config, KeepAlive};
@@ -112,7 +113,7 @@ impl Worker {
     #[pyo3(signature = (
         router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
         head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, body_memory = 268_435_456,
-        write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
+        queue_memory = 268_435_456, message_memory = 268_435_456, write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
         root_path = "", json = None,
     ))]
     fn new(
@@ -130,6 +131,8 @@ impl Worker {
         body_timeout: f64,
         body_rate: usize,
         body_memory: usize,
+        queue_memory: usize,
+        message_memory: usize,
         write_timeout: f64,
         tcp_keepalive: u32,
         limit_concurrency: Option<usize>,
@@ -147,6 +150,8 @@ impl Worker {
             body_timeout: seconds("body_timeout", body_timeout)?,
             body_bytes_per_second: body_rate.max(1),
             body_memory_bytes: body_memory,
+            queue_memory_bytes: queue_memory,
+            message_memory_bytes: message_memory,
             write_timeout: seconds("write_timeout", write_timeout)?,
             keepalive: KeepAlive::after(tcp_keepalive),
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
@@ -163,6 +168,7 @@ impl Worker {
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
         let pulse = Arc::new(Pulse::default());
+        let replays = Arc::new(Replays::default());
         let listener = duplicate(listener)?;
         let address = Served::new(listener.as_fd())?;
         let server = Server {
@@ -175,6 +181,7 @@ impl Worker {
             replies: Arc::clone(&replies),
             shutdown,
             pulse: Arc::clone(&pulse),
+            replays: Arc::clone(&replays),
         };
         let events: EventBox = Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?));
         let state = State {
@@ -182,7 +189,7 @@ impl Worker {
             event_loop: None,
         };
         Ok(Self {
-            remote: Remote::new(bus, orders, replies, Arc::clone(&events)),
+            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events)),
             events,
             endpoints,
             threads: Threads::new(threads, side_by_side(py)?),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fanbus import Fanbus, HTTPError, Request, Response
+from fanbus import Fanbus, HTTPError, Request, Response, Router
 
 app = Fanbus("http1")
 
@@ -16,6 +16,11 @@ app = Fanbus("http1")
 @app.get("/")
 def hello() -> str:
     return "hello"
+
+
+@app.get("/closes")
+def closes() -> Response:
+    return Response("the end", headers={"Connection": "close"})
 
 
 @app.get("/later")
@@ -77,6 +82,56 @@ def teapot(error: HTTPError) -> Any:
 @app.turbo_route("/nothing/{status:int}/turbo")
 def as_turbo(status: int) -> tuple[str, int]:
     return "a body", status
+
+
+surrounded = Router(prefix="/nothing/{status:int}")
+
+
+@surrounded.middleware
+async def replacing(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    response = await call_next(request)
+    response.status = request.path_params["status"]
+    return response
+
+
+@surrounded.get("/middleware")
+def behind_middleware() -> str:
+    return "a body"
+
+
+@surrounded.get("/middleware-stream")
+async def stream_behind_middleware() -> AsyncIterator[str]:
+    yield "a body"
+
+
+app.include(surrounded)
+
+
+@app.get("/nothing/{status:int}/stated")
+def as_stated(status: int) -> Response:
+    return Response("a body", status, headers={"Content-Length": "6"})
+
+
+@app.put("/unread")
+async def unread() -> str:
+    return "unread"
+
+
+@app.put("/small", max_body_size=10)
+async def small(request: Request) -> str:
+    return str(len(await request.bytes()))
+
+
+@app.put("/pieces", stream_body=True)
+async def pieces(request: Request) -> str:
+    return str(sum([len(piece) async for piece in request.stream()]))
+
+
+@app.get("/host")
+def host(request: Request) -> list[str]:
+    return request.headers.get_all("host")
 
 
 @app.get("/stated/{length:int}")

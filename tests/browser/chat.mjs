@@ -65,7 +65,7 @@ const texts = (page, list = "scroll") => part(page, list).locator("[data-testid=
 function publish(room, ...messages) {
   execFileSync(python, ["-c", `import json, sys
 from fanbus import Bus
-with Bus.open(sys.argv[1], create=False) as bus:
+with Bus.open(sys.argv[1]) as bus:
     for message in json.load(sys.stdin):
         bus.publish(sys.argv[2], message)`, `chat-${port}`, `room:${room}`], { input: JSON.stringify(messages) });
 }
@@ -74,7 +74,7 @@ with Bus.open(sys.argv[1], create=False) as bus:
 function kept(room) {
   const lines = execFileSync(python, ["-c", `import json, sys
 from fanbus import Bus
-with Bus.open(sys.argv[1], create=False) as bus:
+with Bus.open(sys.argv[1]) as bus:
     print(json.dumps([str(record.message) for record in bus.history(sys.argv[2], last=100)]))`, `chat-${port}`, `room:${room}`]);
   return JSON.parse(lines);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fanbus::actors::partials;
 use fanbus::http::config::Config;
 use fanbus::http::{flow, form, limits};
 
@@ -26,6 +27,42 @@ fn row(limit: &str) -> Vec<&'static str> {
     let found: Vec<_> = rows.collect();
     assert_eq!(found.len(), 1, "rows of {limit:?}");
     found[0].clone()
+}
+
+/// Constants of HTTP/2: names, limits, values.
+fn of_http2() -> Vec<(&'static str, &'static str, String)> {
+    vec![
+        (
+            "MAX_STREAMS",
+            "requests of one HTTP/2 connection in work; streams that are reset do not make room",
+            limits::MAX_STREAMS.to_string(),
+        ),
+        (
+            "STREAM_WINDOW_BYTES",
+            "bytes of one body that an HTTP/2 client may send before they are read",
+            bytes(limits::STREAM_WINDOW_BYTES as usize),
+        ),
+        (
+            "CONNECTION_WINDOW_BYTES",
+            "bytes of all bodies that an HTTP/2 client may send before they are read, beside those that the memory for request bodies has room for",
+            bytes(limits::CONNECTION_WINDOW_BYTES as usize),
+        ),
+        (
+            "MAX_SMALL_FRAMES",
+            "frames with a byte of a body that an HTTP/2 client sends at a time, before the worker looks at them; larger ones count for less",
+            "50,000".to_owned(),
+        ),
+        (
+            "STREAM_SEND_BYTES",
+            "bytes of a response that are ready for the socket, for each stream of HTTP/2",
+            bytes(limits::STREAM_SEND_BYTES),
+        ),
+        (
+            "RESPONSE_BYTES",
+            "the memory for whole responses above that size that wait for HTTP/2 clients, per worker",
+            bytes(limits::RESPONSE_BYTES),
+        ),
+    ]
 }
 
 #[test]
@@ -57,6 +94,11 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
             bytes(limits::MAX_TRAILER_BYTES),
         ),
         (
+            "MAX_EARLY_HINTS",
+            "interim responses with early hints (103) that a request may have",
+            limits::MAX_EARLY_HINTS.to_string(),
+        ),
+        (
             "READ_AHEAD_BYTES",
             "bytes that are read ahead of a running request: further requests of the same client",
             bytes(limits::READ_AHEAD_BYTES),
@@ -71,32 +113,10 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
             "bytes of a body that are read and thrown away behind a response that did not wait for it",
             bytes(limits::MAX_LINGER_BYTES),
         ),
-        (
-            "MAX_STREAMS",
-            "requests of one HTTP/2 connection in work; streams that are reset do not make room",
-            limits::MAX_STREAMS.to_string(),
-        ),
-        (
-            "STREAM_WINDOW_BYTES",
-            "bytes of one body that an HTTP/2 client may send before they are read",
-            bytes(limits::STREAM_WINDOW_BYTES as usize),
-        ),
-        (
-            "CONNECTION_WINDOW_BYTES",
-            "bytes of all bodies that an HTTP/2 client may send before they are read",
-            bytes(limits::CONNECTION_WINDOW_BYTES as usize),
-        ),
-        (
-            "STREAM_SEND_BYTES",
-            "bytes of a response that are ready for the socket, for each stream of HTTP/2",
-            bytes(limits::STREAM_SEND_BYTES),
-        ),
-        (
-            "RESPONSE_BYTES",
-            "the memory for whole responses above that size that wait for HTTP/2 clients, per worker",
-            bytes(limits::RESPONSE_BYTES),
-        ),
     ];
+    assert_eq!(limits::MAX_SMALL_FRAMES, 50_000);
+    let table = table.into_iter().chain(of_http2());
+    let table: Vec<_> = table.collect();
     for (name, limit, value) in &table {
         assert_eq!(row(limit)[1], value, "{name}");
     }
@@ -147,6 +167,22 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
             bytes(config.body_memory_bytes),
         ),
         (
+            "the memory for what waits for WebSockets and event streams, per worker (`max_queue_memory`); what is published counts once for all of them",
+            bytes(config.queue_memory_bytes),
+        ),
+        (
+            "the memory for messages of WebSockets that are still arriving, per worker (`max_message_memory`)",
+            bytes(config.message_memory_bytes),
+        ),
+        (
+            "clients that have such a turn at a time; each may finish its message beyond that memory",
+            partials::MOST_TURNS.to_string(),
+        ),
+        (
+            "what a client must send in 5 s of its turn, while others wait, unless that ends its message",
+            bytes(partials::TURN_BYTES),
+        ),
+        (
             "the time for the handshake of TLS",
             seconds(config.handshake_timeout),
         ),
@@ -178,6 +214,11 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
         assert_eq!(row(limit)[1], value, "{limit}");
     }
     assert_eq!((config.max_connections, form::MAX_PARTS), (16_384, 1000));
+    let short = row(
+        "the memory for messages of WebSockets that are still arriving, per worker (`max_message_memory`)",
+    )[2];
+    assert!(short.ends_with(&format!("{} at a time", bytes(partials::SHORT_READ))));
+    assert_eq!(seconds(partials::TURN_TIME), "5 s");
     let body =
         row("the time for a request's whole body to come (`timeout_body`, `min_body_rate`)")[1];
     let rate = bytes(config.body_bytes_per_second);

@@ -42,12 +42,14 @@ exit status:
 """
 
 _HTTP = """\
-Send requests, again and again, on connections that stay open: one request at a time on each.
+Send requests, again and again, on connections that stay open: one request at a time on each, or
+--in-flight of them, pipelined.
 """
 _HTTP_EXAMPLES = """\
 examples:
   fanbus bench http http://127.0.0.1:5000/ --pid 4711
   fanbus bench http http://127.0.0.1:5000/ --rate 2000 --plot latency.svg
+  fanbus bench http http://127.0.0.1:5000/ --connections 8 --in-flight 16
   fanbus bench http https://example.org/orders --method POST --body '{"id": 1}' \\
       --header 'Content-Type: application/json'
 
@@ -163,7 +165,7 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
 
     http = mode("http", "requests and responses", _HTTP, _HTTP_EXAMPLES, True)
     _connections(http, 64)
-    _rate(http, "requests")
+    _in_flight(http, "requests on their way on each connection, pipelined [1]", "requests")
     http.add_argument("--method", default="GET", help="the request's method [GET]")
     http.add_argument("--body", metavar="TEXT", default="", help="its body; @FILE reads it")
     _common(http)
@@ -294,10 +296,10 @@ def _rate(parser: Any, units: str) -> None:
     )
 
 
-def _in_flight(parser: ArgumentParser, text: str) -> None:
+def _in_flight(parser: ArgumentParser, text: str, units: str = "messages") -> None:
     loop = parser.add_mutually_exclusive_group()
     loop.add_argument("--in-flight", type=int, metavar="N", help=f"closed loop: {text}")
-    _rate(loop, "messages")
+    _rate(loop, units)
 
 
 def _messages(parser: ArgumentParser) -> None:

@@ -50,6 +50,8 @@ class Keywords(TypedDict, total=False):
     timeout_body: float | str | None
     min_body_rate: int | str | None
     max_body_memory: int | str | None
+    max_queue_memory: int | str | None
+    max_message_memory: int | str | None
     timeout_write: float | str | None
     tcp_keepalive: int | None
     timeout_graceful_shutdown: float | str | None

@@ -262,8 +262,9 @@ mod tests {
     use crate::actors::frame;
     use crate::actors::limits::Limits;
     use crate::actors::link::Link;
-    use crate::actors::outlet::{Acks, Outlet, Writer};
+    use crate::actors::outlet::Outlet;
     use crate::actors::wheel::{TICK, Wheel};
+    use crate::actors::writer::{Acks, Writer};
 
     const COUNT: usize = 5000;
     const NOWHERE: Position = Position { epoch: 0, next: 0 };

@@ -117,6 +117,7 @@ impl Hub {
         for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
+                self.registry.shed(&self.end_of_turn.queues);
             }
             let Some(outlet) = self.registry.outlet(session) else {
                 continue;
@@ -173,6 +174,7 @@ impl Hub {
         for (served, session) in dirty.drain(..).enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
+                self.registry.shed(&self.end_of_turn.queues);
             }
             let Some(member) = self.registry.member(session) else {
                 continue;

@@ -143,6 +143,13 @@ pub enum Command {
         /// Without a header.
         payload: Bytes,
     },
+    /// Send messages of a topic's past.
+    SendPast {
+        /// To whom.
+        session: SessionKey,
+        /// Their frames, as [`Replays`](crate::actors::replays::Replays) has them.
+        frames: Vec<Bytes>,
+    },
     /// Close with a code.
     Close {
         /// Which session.
@@ -267,6 +274,12 @@ impl Hub {
                     self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
                         outlet.send_large(kind, payload);
+                    }
+                }
+                Command::SendPast { session, frames } => {
+                    self.deliver_ahead(session, after);
+                    if let Some(outlet) = self.registry.outlet(session) {
+                        outlet.send_past(frames);
                     }
                 }
                 Command::Accept {

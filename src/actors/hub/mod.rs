@@ -11,6 +11,7 @@ mod life;
 mod messages;
 mod parting;
 mod registry;
+mod shedding;
 mod topics;
 
 use std::convert::Infallible;
@@ -31,6 +32,7 @@ use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
 use super::end_of_turn::EndOfTurn;
 use super::event::Position;
+use super::limits::MESSAGE_TOO_SLOW;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
 use super::session::{Control, Inbox, SessionKey, Shared};
@@ -111,7 +113,7 @@ impl Hub {
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
-        let turn = Turn::new(bus.epoch());
+        let turn = Turn::new(bus.epoch(), end_of_turn.queues.gauge().clone());
         Self {
             pace: Pace::new(bus.clone()),
             bus,
@@ -153,6 +155,11 @@ impl Hub {
         self.orders.signal().register(task.waker());
         self.watch.poll_woken(task);
         let more = self.carry_out_and_deliver();
+        self.registry.shed(&self.end_of_turn.queues);
+        let dropped = self.end_of_turn.queues.take_dropped();
+        if dropped > 0 {
+            self.bus.has_dropped(dropped);
+        }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
         let held = self.pace.poll_must_wait(task);
@@ -209,6 +216,10 @@ impl Hub {
         for key in due {
             self.look_at(key, now);
         }
+        for key in self.end_of_turn.partials.overdue(now) {
+            self.close(key, 1013, MESSAGE_TOO_SLOW, false);
+        }
+        self.end_of_turn.replays.sweep();
         if let Some(fate) = self.bus.fate() {
             self.close_cut_off(fate);
         }

@@ -270,6 +270,14 @@ impl Registry {
         }
     }
 
+    /// Where the frames of all open sessions go.
+    pub(super) fn outlets(&self) -> impl Iterator<Item = &Outlet> {
+        self.places.iter().filter_map(|place| match &place.state {
+            State::Open(member) => Some(&*member.outlet),
+            State::Free | State::Opening(_) => None,
+        })
+    }
+
     /// Tells an open session something.
     pub(super) fn tell(&self, key: SessionKey, control: Control) {
         if let Some(place) = self.places.get(key.slot())
@@ -282,13 +290,10 @@ impl Registry {
 
     /// Keys of all sessions that were not told to close yet.
     pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
-        let open = self.places.iter().filter_map(|place| match &place.state {
-            State::Open(member) if member.outlet.closed_since().is_none() => {
-                Some(member.outlet.key())
-            }
-            _ => None,
-        });
-        open.collect()
+        let open = self
+            .outlets()
+            .filter(|outlet| outlet.closed_since().is_none());
+        open.map(Outlet::key).collect()
     }
 
     /// Does what is due for a session, and says when to look again.

@@ -6,7 +6,9 @@ use actix_http::StatusCode;
 use actix_http::header;
 
 use crate::http::date;
+use crate::http::early_hints::EarlyHints;
 use crate::http::response::Response;
+use crate::http::trailers::Trailers;
 
 /// How the client finds the end of the content.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -81,6 +83,24 @@ pub(super) fn asks_to_close<B>(response: &Response<B>) -> bool {
 /// Appends an interim response without headers, such as 100.
 pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Appends an interim response with early hints (RFC 8297).
+pub(super) fn write_early_hints(out: &mut Vec<u8>, hints: &EarlyHints) {
+    out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+    for (name, value) in hints.fields() {
+        write_line(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of chunked content, with the trailers behind it.
+pub(super) fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&Trailers>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.map(Trailers::fields).unwrap_or_default() {
+        write_line(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the size line of a chunk.

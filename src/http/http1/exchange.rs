@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::StatusCode;
+use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::body::{self, Feed, ReadOutcome};
@@ -16,12 +17,14 @@ use super::connection::{After, Connection, Gone};
 use super::encode;
 use super::parse::RequestStart;
 use super::respond::Request;
+use crate::http::early_hints::GivenHints;
 use crate::http::farewell::LINGER;
+use crate::http::head::Version;
 use crate::http::incoming::Payload;
 use crate::http::limits::{BODY_AHEAD_BYTES, READ_AHEAD_BYTES};
 use crate::http::request::WireRequest;
 use crate::http::response::WireResponse;
-use crate::http::service::answer;
+use crate::http::service::{Given, answer};
 use crate::http::transport::Transport;
 
 /// What becomes of a body that has not been read to its end when the response is there.
@@ -35,6 +38,17 @@ enum Rest {
     Close,
 }
 
+/// A request that waits for its answer.
+struct Waiting<'w> {
+    feed: Option<&'w Feed>,
+    /// The client waits for `100 Continue`.
+    expects_continue: bool,
+    /// What user code wants the client to have before the response.
+    hints: &'w GivenHints,
+    /// HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
+    takes_interim: bool,
+}
+
 impl<T: Transport> Connection<T> {
     /// Has one request answered, and writes the response.
     pub(super) async fn exchange(&mut self, start: RequestStart) -> After {
@@ -43,7 +57,7 @@ impl<T: Transport> Connection<T> {
             mut head,
             framing,
             keep_alive,
-            mut expects_continue,
+            expects_continue,
             ..
         } = start;
         self.has_asked = true;
@@ -56,6 +70,13 @@ impl<T: Transport> Connection<T> {
             Some((feed, stream)) => (Some(feed), Payload::Http1(stream)),
             None => (None, Payload::Empty),
         };
+        let hints = GivenHints::default();
+        let mut waiting = Waiting {
+            feed: feed.as_ref(),
+            expects_continue,
+            hints: &hints,
+            takes_interim: version != Version::Http10,
+        };
         let response = {
             let request = WireRequest {
                 method: method.clone(),
@@ -63,18 +84,19 @@ impl<T: Transport> Connection<T> {
                 payload,
             };
             let worker = Rc::clone(&self.worker);
-            let bodies = Rc::clone(&worker.bodies);
-            let mut answer = pin!(answer(worker, request, bodies));
-            let feed = feed.as_ref();
-            let expects = &mut expects_continue;
-            poll_fn(|task| self.poll_answer(answer.as_mut(), feed, expects, task)).await
+            let given = Given {
+                bodies: Rc::clone(&worker.bodies),
+                hints: &hints,
+            };
+            let mut answer = pin!(answer(worker, request, given));
+            poll_fn(|task| self.poll_answer(answer.as_mut(), &mut waiting, task)).await
         };
         let Ok(response) = response else {
             return After::Abort;
         };
         // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
         // A client whose body did not come in time would not be in time with the rest of it.
-        let may_skip = !expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
+        let may_skip = !waiting.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
         let rest = self.rest_of(feed.as_ref(), may_skip);
         let closes = !keep_alive
             || rest == Rest::Close
@@ -89,8 +111,9 @@ impl<T: Transport> Connection<T> {
         let after = self.respond(request, response).await;
         match (after, rest, feed) {
             (After::Keep, Rest::Skip, Some(feed)) => self.skip(&feed).await,
+            // A client that did not ask for the end may be sending its next request already.
             (After::Close { .. }, rest, _) => After::Close {
-                lingers: rest != Rest::Nothing || !self.input.is_empty(),
+                lingers: keep_alive || rest != Rest::Nothing || !self.input.is_empty(),
             },
             (after, ..) => after,
         }
@@ -100,18 +123,23 @@ impl<T: Transport> Connection<T> {
     fn poll_answer(
         &mut self,
         mut answer: Pin<&mut impl Future<Output = WireResponse>>,
-        feed: Option<&Feed>,
-        expects_continue: &mut bool,
+        waiting: &mut Waiting<'_>,
         task: &mut Context<'_>,
     ) -> Poll<Result<WireResponse, Gone>> {
         loop {
-            if let Poll::Ready(response) = answer.as_mut().poll(task) {
+            let polled = answer.as_mut().poll(task);
+            for hints in waiting.hints.take() {
+                if waiting.takes_interim {
+                    encode::write_early_hints(self.output.tail(), &hints);
+                }
+            }
+            if let Poll::Ready(response) = polled {
                 return Poll::Ready(Ok(response));
             }
-            let has_more = match feed {
+            let has_more = match waiting.feed {
                 Some(feed) if feed.wants_more() => {
                     // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
-                    if std::mem::take(expects_continue) && self.input.is_empty() {
+                    if std::mem::take(&mut waiting.expects_continue) && self.input.is_empty() {
                         encode::write_continue(self.output.tail());
                     }
                     self.poll_body(feed, task)?
@@ -136,6 +164,10 @@ impl<T: Transport> Connection<T> {
     pub(super) fn poll_body(&mut self, feed: &Feed, task: &mut Context<'_>) -> Result<bool, Gone> {
         if !self.input.is_empty() {
             let used = feed.use_input(&mut self.input);
+            if self.input.is_empty() {
+                // As large as what was read with the head, for as long as the body takes.
+                self.input = BytesMut::new();
+            }
             if used || !self.input.is_empty() {
                 return Ok(used);
             }
@@ -182,6 +214,9 @@ impl<T: Transport> Connection<T> {
         }
         let skipped = feed.skip(&self.input);
         let _ = self.input.split_to(skipped);
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
         if feed.is_broken() {
             return Rest::Close;
         }

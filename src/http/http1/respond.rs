@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::http::content::Content;
 use crate::http::file::FileBody;
 use crate::http::head::Version;
 use crate::http::response::WireResponse;
+use crate::http::trailers::TrailerSlot;
 use crate::http::transport::Transport;
 
 /// Room for the head of an ordinary response, and a small body.
@@ -37,6 +39,7 @@ struct Pieces<'f> {
     /// The body of the request, which is still read.
     feed: Option<&'f Feed>,
     in_chunks: bool,
+    trailers: Option<TrailerSlot>,
     /// How often the client is probed when it has shut down its sending side.
     probes: u8,
 }
@@ -82,6 +85,9 @@ impl<T: Transport> Connection<T> {
             _ if version == Version::Http10 => Delimiter::Close,
             Content::Pieces(_, None) => Delimiter::Chunks,
         };
+        if delimiter != Delimiter::Chunks {
+            response.drop_trailers();
+        }
         let closes = closes || delimiter == Delimiter::Close;
         let connection = match version {
             _ if closes => encode::Connection::Closes,
@@ -107,6 +113,7 @@ impl<T: Transport> Connection<T> {
                 let mut pieces = Pieces {
                     body,
                     in_chunks,
+                    trailers: response.trailers.take(),
                     probes: if in_chunks { PROBES } else { 0 },
                     feed,
                 };
@@ -158,7 +165,8 @@ impl<T: Transport> Connection<T> {
                 }
                 Poll::Ready(None) => {
                     if pieces.in_chunks {
-                        self.output.tail().extend_from_slice(b"0\r\n\r\n");
+                        let trailers = pieces.trailers.as_deref().and_then(OnceLock::get);
+                        encode::write_last_chunk(self.output.tail(), trailers);
                     }
                     return Poll::Ready(Ok(()));
                 }

@@ -1,9 +1,14 @@
-//! The body of a request over HTTP/2: the client's window opens as far as the body is taken.
+//! The body of a request over HTTP/2.
+//!
+//! It has two ends, as over HTTP/1. The connection holds the [`Feed`] and takes what has come out of `h2`, where each
+//! frame costs memory that nobody counts; whoever wants the body holds the [`Body`]. The client's window opens again
+//! only as far as the body is taken.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream};
@@ -12,37 +17,87 @@ use tokio::time::timeout;
 use crate::http::farewell::LINGER;
 use crate::http::incoming::Broken;
 
-/// See the module's documentation.
+/// Smaller pieces are copied: each would hold on to the block that it was read in.
+const SMALL: usize = 4 << 10;
+
+/// The end of the handler.
 #[derive(Debug)]
 pub(in crate::http) struct Body {
-    /// Until it is dropped.
-    stream: Option<RecvStream>,
-    /// Taken from the stream, and not taken from here yet.
+    state: Rc<RefCell<State>>,
+    /// Taken, for a reader that wants all of it. The reader counts it.
     buffer: BytesMut,
-    end: Rc<End>,
 }
 
-/// What the connection knows of the body of a request that it has answered.
-#[derive(Debug, Default)]
-pub(super) struct End {
-    /// The rest of a body that nobody read to its end.
-    rest: RefCell<Option<RecvStream>>,
+/// The end of the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Feed(Rc<RefCell<State>>);
+
+/// The end of the connection, for as long as one of the others is there.
+#[derive(Debug)]
+pub(super) struct WeakFeed(Weak<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    stream: RecvStream,
+    /// What has come and was not taken.
+    pieces: Pieces,
+    /// How it has ended, behind the pieces.
+    end: Option<Result<(), Broken>>,
     /// Somebody wants the body.
-    is_asked: Cell<bool>,
+    is_asked: bool,
+    /// Nobody wants it any more.
+    is_dropped: bool,
+    waker: Option<Waker>,
+}
+
+/// Pieces in their order, small ones put together.
+#[derive(Debug, Default)]
+struct Pieces {
+    large: VecDeque<Bytes>,
+    /// Behind the large ones.
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if piece.len() < SMALL {
+            return self.small.extend_from_slice(&piece);
+        }
+        if !self.small.is_empty() {
+            let small = std::mem::take(&mut self.small);
+            self.large.push_back(small.freeze());
+        }
+        self.large.push_back(piece);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let small = || std::mem::take(&mut self.small).freeze();
+        let piece = self.large.pop_front().unwrap_or_else(small);
+        self.bytes -= piece.len();
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+/// Makes both ends of the body that comes in this stream.
+pub(super) fn pair(stream: RecvStream) -> (Feed, Body) {
+    let state = Rc::new(RefCell::new(State {
+        stream,
+        pieces: Pieces::default(),
+        end: None,
+        is_asked: false,
+        is_dropped: false,
+        waker: None,
+    }));
+    let body = Body {
+        state: Rc::clone(&state),
+        buffer: BytesMut::new(),
+    };
+    (Feed(state), body)
 }
 
 impl Body {
-    /// The body that comes in `stream`, and what its connection sees of it.
-    pub(super) fn new(stream: RecvStream) -> (Self, Rc<End>) {
-        let end = Rc::<End>::default();
-        let body = Self {
-            stream: Some(stream),
-            buffer: BytesMut::new(),
-            end: Rc::clone(&end),
-        };
-        (body, end)
-    }
-
     /// The next piece. None at the end.
     pub(in crate::http) fn poll_piece(
         &mut self,
@@ -51,7 +106,7 @@ impl Body {
         if !self.buffer.is_empty() {
             return Poll::Ready(Some(Ok(self.take())));
         }
-        self.poll_chunk(task)
+        self.state.borrow_mut().poll_piece(task)
     }
 
     /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
@@ -60,15 +115,16 @@ impl Body {
         room: usize,
         task: &mut Context<'_>,
     ) -> Poll<Result<bool, Broken>> {
+        let state = &mut *self.state.borrow_mut();
         while self.buffer.len() < room {
-            match ready!(self.poll_chunk(task)) {
-                Some(Ok(chunk)) if self.buffer.is_empty() => self.buffer = BytesMut::from(chunk),
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+            match ready!(state.poll_piece(task)) {
+                Some(Ok(piece)) if self.buffer.is_empty() => self.buffer = BytesMut::from(piece),
+                Some(Ok(piece)) => self.buffer.extend_from_slice(&piece),
                 Some(Err(broken)) => return Poll::Ready(Err(broken)),
                 None => return Poll::Ready(Ok(true)),
             }
         }
-        let is_rest = self.stream.as_ref().is_none_or(RecvStream::is_end_stream);
+        let is_rest = state.end == Some(Ok(())) && state.pieces.bytes == 0;
         Poll::Ready(Ok(is_rest))
     }
 
@@ -81,54 +137,137 @@ impl Body {
     pub(in crate::http) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.buffer).freeze()
     }
-
-    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.end.is_asked.set(true);
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(None);
-        };
-        match ready!(stream.poll_data(task)) {
-            Some(Ok(chunk)) => {
-                // A stream that is gone has no window to open again.
-                let _ = stream.flow_control().release_capacity(chunk.len());
-                Poll::Ready(Some(Ok(chunk)))
-            }
-            // The client has all that it wants to know, and does not send the rest (RFC 9113, 8.1).
-            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => Poll::Ready(None),
-            Some(Err(_)) => Poll::Ready(Some(Err(Broken))),
-            None => Poll::Ready(None),
-        }
-    }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let rest = self.stream.take().filter(|stream| !stream.is_end_stream());
-        *self.end.rest.borrow_mut() = rest;
+        let state = &mut *self.state.borrow_mut();
+        state.is_dropped = true;
+        let left = std::mem::take(&mut state.pieces).bytes;
+        state.release(left);
     }
 }
 
-impl End {
-    /// Somebody wants the body.
-    pub(super) fn is_asked(&self) -> bool {
-        self.is_asked.get()
+impl State {
+    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        self.is_asked = true;
+        if let Some(piece) = self.pieces.pop() {
+            self.release(piece.len());
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match self.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(broken)) => Poll::Ready(Some(Err(broken))),
+            None => {
+                self.waker = Some(task.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 
-    /// Reads what the client still sends of a body that nobody wants, for a moment. It may stop at once
-    /// (RFC 9113, section 8.1), but many clients look at the response only when they have sent all, and
-    /// some lose it when their stream is reset behind it.
-    pub(super) async fn read_rest(&self) {
-        let Some(mut stream) = self.rest.take() else {
-            return;
-        };
-        let read = poll_fn(|task| {
-            while let Some(Ok(chunk)) = ready!(stream.poll_data(task)) {
-                // A stream that is gone has no window to open again.
-                let _ = stream.flow_control().release_capacity(chunk.len());
+    /// Lets the client send so much more.
+    fn release(&mut self, bytes: usize) {
+        // A stream that is gone has no window to open again.
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+
+    /// Takes all that has come.
+    fn take_in(&mut self) {
+        // The connection looks here whenever it has read: `h2` need not wake it.
+        let mut task = Context::from_waker(Waker::noop());
+        let mut has_news = false;
+        while self.end.is_none() {
+            let Poll::Ready(next) = self.stream.poll_data(&mut task) else {
+                break;
+            };
+            has_news = true;
+            match next {
+                Some(Ok(piece)) if self.is_dropped => self.release(piece.len()),
+                Some(Ok(piece)) => self.pieces.push(piece),
+                // The client has all that it wants to know, and does not send the rest (RFC 9113, 8.1).
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+                    self.end = Some(Ok(()));
+                }
+                Some(Err(_)) => self.end = Some(Err(Broken)),
+                None => self.end = Some(Ok(())),
             }
-            Poll::Ready(())
+        }
+        if has_news && let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Feed {
+    /// Somebody wants the body.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.borrow().is_asked
+    }
+
+    /// For the connection, which must not keep the stream alive.
+    pub(super) fn downgrade(&self) -> WeakFeed {
+        WeakFeed(Rc::downgrade(&self.0))
+    }
+
+    /// Waits, for a moment, until the client has sent the rest of a body that nobody wants. It may stop at once (RFC
+    /// 9113, section 8.1), but many clients look at the response only when they have sent all, and some lose it when
+    /// their stream is reset behind it.
+    pub(super) async fn read_rest(&self) {
+        let read = poll_fn(|task| {
+            let state = &mut *self.0.borrow_mut();
+            if state.end.is_some() {
+                return Poll::Ready(());
+            }
+            state.waker = Some(task.waker().clone());
+            Poll::Pending
         });
         // A client that is not done then has had the time to read.
         let _ = timeout(LINGER, read).await;
+    }
+}
+
+impl WeakFeed {
+    /// Takes all that has come out of `h2`.
+    pub(super) fn take_in(&self) {
+        if let Some(state) = self.0.upgrade() {
+            state.borrow_mut().take_in();
+        }
+    }
+
+    /// Bytes that wait for the handler. None: there is nothing to look at any more.
+    pub(super) fn waiting(&self) -> Option<usize> {
+        let state = self.0.upgrade()?;
+        let state = state.borrow();
+        let is_over = state.end.is_some() && state.pieces.bytes == 0;
+        (!is_over).then_some(state.pieces.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_keep_their_order_and_small_ones_hold_no_blocks() {
+        let mut pieces = Pieces::default();
+        let block = Bytes::from(vec![b'x'; 2 * SMALL]);
+        let mut expected = Vec::new();
+        for len in [1, 2, SMALL, 3, SMALL + 1, SMALL, 5, 6] {
+            pieces.push(block.slice(..len));
+            expected.extend_from_slice(&block[..len]);
+            assert_eq!(pieces.bytes, expected.len());
+        }
+        let mut lens = Vec::new();
+        let mut all = Vec::new();
+        while let Some(piece) = pieces.pop() {
+            lens.push(piece.len());
+            all.extend_from_slice(&piece);
+        }
+        assert_eq!(lens, [3, SMALL, 3, SMALL + 1, SMALL, 11]);
+        assert_eq!(all, expected);
+        assert_eq!(pieces.bytes, 0);
+        pieces.push(block.slice(..1));
+        drop(pieces);
+        assert!(block.try_into_mut().is_ok(), "a small piece is a copy");
     }
 }

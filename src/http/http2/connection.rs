@@ -10,27 +10,32 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use actix_http::{Method, StatusCode};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
+use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::{Body, End};
+use super::body::{Body, Feed, pair};
 use super::head::head_of;
-use super::respond::Sending;
-use crate::http::budget::Budget;
+use super::respond::{Sending, interim};
+use super::window::Window;
+use crate::http::budget::{Budget, Hold};
+use crate::http::early_hints::{EarlyHints, GivenHints};
 use crate::http::farewell::LINGER;
 use crate::http::incoming::Payload;
 use crate::http::limits;
 use crate::http::proxies::Origin;
 use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
-use crate::http::service::{Worker, answer};
+use crate::http::service::{Given, Worker, answer};
+
+/// `h2` counts what is missing of so many bytes in each frame of a body.
+const FULL_FRAME: usize = 256;
 
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
 pub(in crate::http) async fn serve<T>(worker: Rc<Worker>, stream: T, peer: Option<SocketAddr>)
@@ -45,11 +50,13 @@ where
         .max_header_list_size(limits::MAX_HEAD_BYTES as u32)
         .initial_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .data_frame_budget(limits::MAX_SMALL_FRAMES * FULL_FRAME)
         .max_send_buffer_size(limits::STREAM_SEND_BYTES);
     let Ok(Ok(mut connection)) = timeout(config.head_timeout, builder.handshake(stream)).await
     else {
         return;
     };
+    let mut window = Window::new(Hold::new(&worker.bodies));
     let client = Client {
         origin: Origin {
             peer,
@@ -81,11 +88,16 @@ where
                     idle.as_mut().reset(Instant::now() + patience);
                 }
             }
-            next = next(&mut connection, accepts) => {
+            next = next(&mut connection, &mut window, accepts) => {
                 let Some((request, responder)) = next else {
                     return;
                 };
-                in_work.spawn_local(client.clone().exchange(request, responder));
+                let (parts, stream) = request.into_parts();
+                let body = (!stream.is_end_stream()).then(|| pair(stream));
+                if let Some((feed, _)) = &body {
+                    window.add(feed);
+                }
+                in_work.spawn_local(client.clone().exchange(parts, body, responder));
             }
             () = &mut idle, if rests => {
                 if connection.has_streams() && !flushed {
@@ -117,19 +129,17 @@ impl Client {
     /// Has one request answered, and sends the response.
     async fn exchange(
         self,
-        request: http::Request<RecvStream>,
+        parts: Parts,
+        body: Option<(Feed, Body)>,
         mut responder: SendResponse<Bytes>,
     ) {
         let sending = Sending {
             patience: self.worker.config.write_timeout,
             responses: self.responses,
         };
-        let (parts, stream) = request.into_parts();
-        let (payload, end) = if stream.is_end_stream() {
-            (Payload::Empty, None)
-        } else {
-            let (body, end) = Body::new(stream);
-            (Payload::Http2(body), Some(end))
+        let (payload, feed) = match body {
+            None => (Payload::Empty, None),
+            Some((feed, body)) => (Payload::Http2(body), Some(feed)),
         };
         let (method, mut head) = match head_of(&parts, self.origin) {
             Ok(head) => head,
@@ -138,7 +148,7 @@ impl Client {
                 let refusal = Response::sentence(StatusCode::BAD_REQUEST, reason);
                 drop(payload);
                 sending.respond(&Method::GET, refusal, responder).await;
-                return read_rest(end).await;
+                return read_rest(feed).await;
             }
         };
         let expects = parts.headers.get(http::header::EXPECT);
@@ -150,57 +160,85 @@ impl Client {
             payload,
         };
         let response = {
-            let answer = pin!(answer(self.worker, request, self.bodies));
-            let waiting = end.as_deref().filter(|_| expects);
-            continued(answer, waiting, &mut responder).await
+            let hints = GivenHints::default();
+            let given = Given {
+                bodies: self.bodies,
+                hints: &hints,
+            };
+            let answer = pin!(answer(self.worker, request, given));
+            let waiting = Waiting {
+                body: feed.as_ref().filter(|_| expects),
+                hints: &hints,
+            };
+            waiting.wait(answer, &mut responder).await
         };
         sending.respond(&method, response, responder).await;
-        read_rest(end).await;
+        read_rest(feed).await;
     }
 }
 
-/// Waits for the answer. A client that waits for `100 Continue` gets it when its body is asked for.
-async fn continued(
-    mut answer: Pin<&mut impl Future<Output = WireResponse>>,
-    mut waiting: Option<&End>,
-    responder: &mut SendResponse<Bytes>,
-) -> WireResponse {
-    poll_fn(|task| {
-        let polled = answer.as_mut().poll(task);
-        if polled.is_pending() && waiting.take_if(|end| end.is_asked()).is_some() {
-            let mut interim = http::Response::new(());
-            *interim.status_mut() = http::StatusCode::CONTINUE;
-            // A client that has gone does not miss it.
-            let _ = responder.send_informational(interim);
-        }
-        polled
-    })
-    .await
+/// A request that waits for its answer.
+struct Waiting<'w> {
+    /// Its body, as long as the client waits for `100 Continue`.
+    body: Option<&'w Feed>,
+    /// What user code wants the client to have before the response.
+    hints: &'w GivenHints,
 }
 
-async fn read_rest(end: Option<Rc<End>>) {
-    if let Some(end) = end {
-        end.read_rest().await;
+impl Waiting<'_> {
+    /// Waits for the answer, and sends what the client gets before it. `100 Continue` is sent when the body is asked
+    /// for.
+    async fn wait(
+        mut self,
+        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        responder: &mut SendResponse<Bytes>,
+    ) -> WireResponse {
+        poll_fn(|task| {
+            let polled = answer.as_mut().poll(task);
+            for hints in self.hints.take() {
+                send_interim(responder, http::StatusCode::EARLY_HINTS, &hints);
+            }
+            if polled.is_pending() && self.body.take_if(|body| body.is_asked()).is_some() {
+                let nothing = EarlyHints::default();
+                send_interim(responder, http::StatusCode::CONTINUE, &nothing);
+            }
+            polled
+        })
+        .await
+    }
+}
+
+fn send_interim(responder: &mut SendResponse<Bytes>, status: http::StatusCode, hints: &EarlyHints) {
+    if let Some(interim) = interim(status, hints) {
+        // A client that has gone does not miss it.
+        let _ = responder.send_informational(interim);
+    }
+}
+
+async fn read_rest(feed: Option<Feed>) {
+    if let Some(feed) = feed {
+        feed.read_rest().await;
     }
 }
 
 /// The next request, if there may be one; drives the connection anyway. None when it is over.
 async fn next<T>(
     connection: &mut Connection<T, Bytes>,
+    window: &mut Window,
     accepts: bool,
-) -> Option<(http::Request<h2::RecvStream>, SendResponse<Bytes>)>
+) -> Option<(http::Request<RecvStream>, SendResponse<Bytes>)>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     poll_fn(|task| {
-        if accepts {
+        window.shrink(connection);
+        let next = if accepts {
             connection.poll_accept(task)
         } else {
-            match connection.poll_closed(task) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        }
+            connection.poll_closed(task).map(|_| None)
+        };
+        window.grow(connection, task);
+        next
     })
     .await?
     .ok()

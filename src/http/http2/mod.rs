@@ -4,6 +4,7 @@ mod body;
 mod connection;
 mod head;
 mod respond;
+mod window;
 
 pub(super) use body::Body;
 pub(super) use connection::serve;

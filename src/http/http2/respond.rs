@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use tokio::time::timeout;
 use crate::http::budget::{Budget, Hold};
 use crate::http::content::Content;
 use crate::http::date;
+use crate::http::early_hints::EarlyHints;
 use crate::http::limits::STREAM_SEND_BYTES;
 use crate::http::response::WireResponse;
 use crate::http::spool::Spool;
+use crate::http::trailers::Trailers;
 
 /// Bytes of a body that the client is asked for at a time: the most that a frame has by default.
 const CHUNK: usize = 16 * 1024;
@@ -61,6 +64,9 @@ impl Sending {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::File(_) | Content::Pieces(..) => false,
         };
+        if !matches!(content, Content::Pieces(..)) {
+            response.drop_trailers();
+        }
         let Some(head) = head_of(&response, length) else {
             responder.send_reset(Reason::INTERNAL_ERROR);
             return;
@@ -76,10 +82,16 @@ impl Sending {
             Content::Whole(_) | Content::Nothing(_) => return,
         };
         if let Err(reason) = sent {
-            stream.send_reset(reason);
-        } else {
-            let _ = stream.send_data(Bytes::new(), true);
+            return stream.send_reset(reason);
         }
+        let trailers = response.trailers.as_deref().and_then(OnceLock::get);
+        let trailers = trailers.filter(|trailers| !trailers.is_empty());
+        // A client that has gone does not miss the end.
+        let _ = match trailers.map(Trailers::fields).map(map_of) {
+            None => stream.send_data(Bytes::new(), true),
+            Some(Some(trailers)) => stream.send_trailers(trailers),
+            Some(None) => return stream.send_reset(Reason::INTERNAL_ERROR),
+        };
     }
 
     /// Sends a body that is all there. What is large counts for the memory of its connection until the client has
@@ -162,11 +174,6 @@ fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()
     let mut head = http::Response::new(());
     *head.status_mut() = http::StatusCode::from_u16(from.status.as_u16()).ok()?;
     let headers = head.headers_mut();
-    let newer = |name: &HeaderName, value: &HeaderValue| {
-        let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-        let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
-        Some((name, value))
-    };
     if let Some(kind) = &from.content_type {
         let (name, value) = newer(&CONTENT_TYPE, kind)?;
         headers.insert(name, value);
@@ -188,4 +195,28 @@ fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()
         );
     }
     Some(head)
+}
+
+/// An interim response. None: a header that HTTP/2 cannot have.
+pub(super) fn interim(status: http::StatusCode, hints: &EarlyHints) -> Option<http::Response<()>> {
+    let mut interim = http::Response::new(());
+    *interim.status_mut() = status;
+    *interim.headers_mut() = map_of(hints.fields())?;
+    Some(interim)
+}
+
+/// As a table of the types that `h2` takes. None: a header that HTTP/2 cannot have.
+fn map_of(fields: &[(HeaderName, HeaderValue)]) -> Option<http::HeaderMap> {
+    let mut map = http::HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let (name, value) = newer(name, value)?;
+        map.append(name, value);
+    }
+    Some(map)
+}
+
+fn newer(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
+    let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+    let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
+    Some((name, value))
 }

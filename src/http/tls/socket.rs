@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::actors::outlet::{Acks, Writer};
+use crate::actors::writer::{Acks, Writer};
 use crate::http::tcp;
 use crate::http::transport::{Transport, end_writing};
 
@@ -190,6 +190,10 @@ impl Writer for TlsWriter {
 
     fn acks(&self) -> Option<Acks> {
         tcp::acks(&self.0.socket)
+    }
+
+    fn is_drained(&self) -> bool {
+        tcp::is_drained(&self.0.socket)
     }
 
     fn holds_back(&self) -> bool {

@@ -256,15 +256,6 @@ impl Decoder {
             in_place: None,
         })
     }
-
-    /// Looks at nothing any more, and keeps nothing.
-    fn end(&mut self) {
-        self.reads = Reads::Nothing;
-        if let Some(kept) = &mut self.kept {
-            kept.message = None;
-            kept.control = Vec::new();
-        }
-    }
 }
 
 impl Decode for Decoder {
@@ -310,6 +301,18 @@ impl Decode for Decoder {
             Opcode::Pong => Event::Pong(payload),
             Opcode::Close => close_event(payload)?,
         }))
+    }
+
+    fn held(&self) -> usize {
+        self.message().map_or(0, PartialMessage::capacity)
+    }
+
+    fn end(&mut self) {
+        self.reads = Reads::Nothing;
+        if let Some(kept) = &mut self.kept {
+            kept.message = None;
+            kept.control = Vec::new();
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl PartialMessage {
         self.bytes.len()
     }
 
-    #[cfg(test)]
+    /// Bytes of memory that it holds.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

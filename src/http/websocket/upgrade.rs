@@ -13,7 +13,7 @@ use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
 use crate::actors::hub::{Ask, Open, Opening, Rejection, Seat, Tell};
-use crate::actors::outbox::Source;
+use crate::actors::outbox::{Overflow, Source};
 use crate::actors::outlet::Outlet;
 use crate::actors::session::{Route, Session};
 use crate::http::access::Begun;
@@ -26,6 +26,7 @@ use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::{Behaviour, WebSocketEndpoint};
 use crate::http::service::Worker;
+use crate::http::tcp;
 use crate::http::transport::{Transport, limit_writes};
 
 /// A connection whose request asks for a WebSocket.
@@ -228,6 +229,9 @@ impl<T: Transport> Opening for Handshake<T> {
             .or(subprotocol);
         // A session has a limit of its own for that, or none.
         limit_writes(stream.socket(), None);
+        if limits.overflow == Overflow::Latest {
+            tcp::keep_little_unsent(stream.socket());
+        }
         let (reader, writer) = stream.split();
         let end_of_turn = Rc::clone(&shared.end_of_turn);
         let mut decoder = Decoder::new(limits.max_message_size);

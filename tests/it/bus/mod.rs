@@ -14,6 +14,7 @@ mod patience;
 mod process;
 mod quiet;
 mod refusals;
+mod reservation;
 mod roles;
 mod room;
 mod scene;

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Next, PublishError, topic_hash};
+use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Next, PublishError, Server, topic_hash};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
@@ -58,6 +58,7 @@ pub(super) fn play(role: &str, bus: &str) {
         "victim" => victim(bus),
         "opener" => opener(bus),
         "holder" => holder(bus),
+        "server" => server(bus),
         "sleeper" => sleeper(bus),
         "slow reader" => slow_reader(bus),
         "parent" => parent(bus),
@@ -321,6 +322,22 @@ fn parent(name: &str) {
             }
         }
     }
+}
+
+/// A server of one process that looks after no other yet.
+fn server(name: &str) {
+    let server = Server {
+        workers: 1,
+        extra_workers: 2,
+        is_supervised: true,
+        joined: 0,
+        keeps: false,
+        ring_bytes: Some(small().ring_bytes),
+        history_bytes: None,
+    };
+    let _bus = Bus::serve(name, &server).expect("room in /dev/shm");
+    say("ready");
+    listen();
 }
 
 /// Opens in a /dev/shm of its own that is too small.

@@ -167,9 +167,7 @@ fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_els
         (due, "due"),
         (due, "again"),
     ] {
-        worker
-            .replies
-            .post(|replies| replies.push((key, reply(text))));
+        worker.answer(key, [reply(text).into()]);
     }
     assert_eq!(stays.answer().body, b"due\n");
 }

@@ -3,6 +3,7 @@
 
 mod closing;
 mod compression;
+mod early_hints;
 mod events;
 mod http;
 mod limits;
@@ -12,10 +13,13 @@ mod over_tls;
 mod pace;
 mod pipelining;
 mod pressure;
+mod second_opinion;
 mod shutdown;
 mod stalled;
 mod subscribing;
 mod tls;
+mod totals;
+mod trailers;
 mod watching;
 mod workers;
 

@@ -9,7 +9,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 use super::setup;
-use crate::support::client::Client;
+use crate::support::client::{Client, without_dates};
 use crate::support::worker::{TestBus, Worker};
 
 /// A kind of request.
@@ -97,11 +97,8 @@ fn answers(address: SocketAddr, pieces: &[&[u8]]) -> String {
     }
     // An error: the server has closed already.
     let _ = client.try_half_close();
-    let text = String::from_utf8_lossy(&client.rest()).into_owned();
-    let lines = text.split_inclusive('\n');
-    let lines: String = lines.filter(|line| !line.starts_with("date: ")).collect();
     // Whether the client has to wait for it depends on how its request is cut.
-    lines.replace("HTTP/1.1 100 Continue\r\n\r\n", "")
+    without_dates(&client.rest()).replace("HTTP/1.1 100 Continue\r\n\r\n", "")
 }
 
 /// A worker, and the answer to each kind of request that comes alone.

@@ -155,7 +155,7 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
     std::thread::sleep(Duration::from_millis(200));
     sends.send_bytes(b"a body");
     let response = Response::sentence(200.try_into().expect("a status"), "at last");
-    worker.replies.post(|replies| replies.push((key, response)));
+    worker.answer(key, [response.into()]);
     assert_eq!(held.answer().body, b"at last\n");
     eventually("the end", || worker.has_ended());
 }

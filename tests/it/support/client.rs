@@ -360,6 +360,13 @@ impl Client {
     }
 }
 
+/// What came, as text, without the lines that differ from time to time.
+pub fn without_dates(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.split_inclusive('\n');
+    lines.filter(|line| !line.starts_with("date: ")).collect()
+}
+
 impl Answer {
     /// The value of a header, if it is there.
     pub fn header(&self, name: &str) -> Option<&str> {

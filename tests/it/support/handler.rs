@@ -246,7 +246,8 @@ impl Handler for Scripted {
             http::EVENTS => self.events(&call.values[0].to_string()),
             _ => return self.tell(Seen::Held(reply)),
         };
-        self.replies.post(|replies| replies.push((reply, response)));
+        self.replies
+            .post(|replies| replies.push((reply, response.into())));
     }
 
     fn has_room_for_request(&self, _endpoint: EndpointId) -> bool {

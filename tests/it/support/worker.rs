@@ -10,11 +10,12 @@ use std::time::Duration;
 use fanbus::actors::hub::{Command, Orders};
 use fanbus::actors::limits::Limits;
 use fanbus::actors::mailbox::{Mailbox, TaskSignal};
+use fanbus::actors::replays::Replays;
 use fanbus::actors::shutdown::{self, Ending, Trigger};
 use fanbus::actors::topic::TopicTemplate;
 use fanbus::http::config::Config;
 use fanbus::http::listener;
-use fanbus::http::replies::ReplyBox;
+use fanbus::http::replies::{Answer, ReplyBox, ReplyKey};
 use fanbus::http::router::{EndpointId, Router};
 use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
 use fanbus::http::server::Server;
@@ -98,6 +99,8 @@ pub struct Worker {
     pub bus: Bus,
     pub orders: Orders,
     pub replies: ReplyBox,
+    /// What is sent of the past. Its gauge counts what waits for clients, too.
+    pub replays: Arc<Replays>,
     /// False: the handler says that its mailbox is full.
     pub has_room: Arc<AtomicBool>,
     /// False: the handler says that it watches as many sessions as it can.
@@ -133,6 +136,7 @@ impl Worker {
         let (tell, seen) = mpsc::channel();
         let bus = Bus::open(bus, &BusOptions::default()).expect("the test's bus");
         let its_bus = bus.clone();
+        let replays = Arc::new(Replays::default());
         let server = Server {
             listener,
             bus: bus.clone(),
@@ -143,6 +147,7 @@ impl Worker {
             replies: Arc::clone(&replies),
             shutdown,
             pulse: Arc::default(),
+            replays: Arc::clone(&replays),
         };
         let (its_orders, its_replies) = (Arc::clone(&orders), Arc::clone(&replies));
         let (room, its_watches) = (Arc::clone(&has_room), Arc::clone(&watches));
@@ -162,6 +167,7 @@ impl Worker {
             bus,
             orders,
             replies,
+            replays,
             has_room,
             watches,
             seen: Mutex::new((seen, VecDeque::new())),
@@ -172,6 +178,12 @@ impl Worker {
 
     pub fn order(&self, command: Command) {
         self.orders.post(|commands| commands.push(command));
+    }
+
+    /// Answers a request that is held, with all of this at once.
+    pub fn answer(&self, key: ReplyKey, answers: impl IntoIterator<Item = Answer>) {
+        let answers = answers.into_iter().map(|answer| (key, answer));
+        self.replies.post(|replies| replies.extend(answers));
     }
 
     /// Waits until `pick` takes something of what happened; the rest stays for later questions.

@@ -1,6 +1,12 @@
-"""FastAPI as its documentation has it: JSON, an echo, and the `ConnectionManager` of WebSockets."""
+"""FastAPI as its documentation has it: JSON, an echo, and the `ConnectionManager` of WebSockets;
+handlers that wait and compute, files, and an upload."""
 
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+import os
+import time
+from pathlib import Path
+
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi.staticfiles import StaticFiles
 
 app = FastAPI()
 
@@ -29,6 +35,33 @@ manager = ConnectionManager()
 @app.get("/")
 async def hello() -> dict[str, str]:
     return {"message": "Hello, World!"}
+
+
+@app.get("/wait/{milliseconds}")
+def wait(milliseconds: float) -> str:
+    time.sleep(milliseconds / 1000)
+    return "waited"
+
+
+@app.get("/busy")
+def busy() -> str:
+    end = time.thread_time() + 0.005
+    while time.thread_time() < end:
+        sum(range(200))
+    return "computed"
+
+
+@app.put("/upload")
+async def upload(request: Request) -> str:
+    total = 0
+    async for piece in request.stream():
+        total += len(piece)
+    return str(total)
+
+
+files = Path(os.environ["COMPARE"]) / "files"
+if files.exists():
+    app.mount("/files", StaticFiles(directory=files))
 
 
 @app.websocket("/echo")

@@ -6,6 +6,8 @@
 mod closing;
 #[path = "../compression.rs"]
 mod compression;
+#[path = "../early_hints.rs"]
+mod early_hints;
 #[path = "../events.rs"]
 mod events;
 #[path = "../http.rs"]
@@ -24,6 +26,10 @@ mod pressure;
 mod shutdown;
 #[path = "../stalled.rs"]
 mod stalled;
+#[path = "../totals.rs"]
+mod totals;
+#[path = "../trailers.rs"]
+mod trailers;
 
 use crate::support::certificates;
 use crate::support::worker::Setup;

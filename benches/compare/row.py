@@ -1,0 +1,71 @@
+"""A row of the comparison: what is measured, and on which path of which system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FANBUS, FLOOR = "Fanbus", "floor"
+FASTAPI, ACTIX, NGINX, GRANIAN = "FastAPI on uvicorn", "actix-web", "nginx", "Granian RSGI"
+START, WORKER, NOTIFY = "start", "worker", "notify"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system's share in a row."""
+
+    system: str
+    path: str
+    # What tells it from another entry of the same system.
+    variant: str = ""
+    # What its protocol wants of the load client. @PORT@ stands for the server's port.
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.system}, {self.variant}" if self.variant else self.system
+
+
+@dataclass(frozen=True)
+class Bar:
+    """No more than this, or no less."""
+
+    limit: float
+    # So many times the figure of the entry of this name. Empty: the figure itself.
+    times: str = ""
+    is_least: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """The same load for each of its entries, one after the other."""
+
+    name: str
+    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
+    mode: str
+    entries: tuple[Entry, ...]
+    options: tuple[str, ...] = ()
+    workers: int = 1
+    # The figure that counts; tables.FIGURES has all of them.
+    figure: str = "cpu"
+    # By entry: what Fanbus has set itself.
+    bars: Mapping[str, Bar] = field(default_factory=dict)
+    has_tls: bool = False
+    # A path that four connections ask for all the while. Their figures are kept as "beside".
+    beside: str = ""
+
+    @property
+    def has_load(self) -> bool:
+        """It is measured while it works."""
+        return self.mode not in (START, WORKER)
+
+    @classmethod
+    def kept(cls, record: Mapping[str, Any]) -> Row:
+        """As `dataclasses.asdict` has left it in a file."""
+        entries = [
+            Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
+        ]
+        bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
+        options = tuple(record["options"])
+        return cls(**{**record, "entries": tuple(entries), "options": options, "bars": bars})

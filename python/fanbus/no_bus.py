@@ -1,0 +1,27 @@
+"""The refusal of a bus that does not exist: it names those that do."""
+
+from __future__ import annotations
+
+import difflib
+
+from fanbus import _core
+
+__all__ = ["no_bus"]
+
+_MOST_NAMES = 5
+
+
+def no_bus(name: str, advice: str = "") -> str:
+    """There is no bus of that name: which one may be meant, and what to do. `advice` comes last."""
+    names = [bus["name"] for bus in _core.buses()]
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        others = f'Did you mean "{close[0]}"?'
+    elif not names:
+        others = "This user has no bus at all."
+    else:
+        more = len(names) - _MOST_NAMES
+        shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        others = f"The buses of this user: {shown}."
+    hint = "A server makes its bus when it starts: is it running, under this user?"
+    return " ".join(filter(None, [f'There is no bus "{name}".', others, hint, advice]))

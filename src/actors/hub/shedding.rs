@@ -1,0 +1,60 @@
+//! What happens when more waits for the clients of a worker than may: the sessions with the largest queues go.
+
+use super::registry::Registry;
+use crate::actors::limits::QUEUES_FULL;
+use crate::actors::queues::Queues;
+use crate::actors::session::{Control, SessionKey};
+
+impl Registry {
+    /// Makes room, if there is none: closes the sessions for which the most waits.
+    ///
+    /// That takes a look at every session, and so much memory is freed by it that the next look is far away.
+    pub(super) fn shed(&self, queues: &Queues) {
+        if !queues.is_over() {
+            return;
+        }
+        let mut closed = 0;
+        let largest = self.with_most_waiting();
+        for &key in &largest {
+            if queues.has_room() {
+                break;
+            }
+            if let Some(outlet) = self.outlet(key)
+                && outlet.closed_since().is_none()
+            {
+                outlet.drop_waiting();
+                let reason = QUEUES_FULL.to_owned();
+                self.tell(
+                    key,
+                    Control::Close {
+                        code: 1013,
+                        reason,
+                        forget: true,
+                    },
+                );
+                closed += 1;
+            }
+        }
+        queues.log_closed(closed);
+        // What is left are frames that have begun to go out, of sessions that close: megabytes each, if
+        // handlers sent such.
+        for key in largest {
+            if queues.has_room() {
+                break;
+            }
+            if let Some(outlet) = self.outlet(key) {
+                outlet.cut_off();
+            }
+        }
+    }
+
+    /// The sessions for which anything waits, those with the most first.
+    fn with_most_waiting(&self) -> Vec<SessionKey> {
+        let costs = self
+            .outlets()
+            .map(|outlet| (outlet.waiting_cost(), outlet.key()));
+        let mut costs: Vec<_> = costs.filter(|(cost, _)| *cost > 0).collect();
+        costs.sort_unstable_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        costs.into_iter().map(|(_, key)| key).collect()
+    }
+}

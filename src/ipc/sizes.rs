@@ -1,0 +1,214 @@
+//! The sizes of a new bus: those that were asked for, and else the largest that fit into /dev/shm.
+//!
+//! The check comes before anything is made. It is a forecast: others may take the memory meanwhile, and
+//! then `fallocate` refuses.
+
+use super::error::BusError;
+use super::layout::Layout;
+use super::shortage::Shortage;
+
+/// Bytes of a ring, and of the history, that are tried in turn if none were asked for.
+const STEPS: [usize; 4] = [8 << 20, 4 << 20, 2 << 20, 1 << 20];
+/// Rings that a bus has room for besides those that it needs, if /dev/shm has: other programs may join.
+const OTHERS: usize = 2;
+
+/// What a bus must hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Demand {
+    /// Workers of the server that makes it; 0: it is made by another program.
+    pub(super) workers: usize,
+    /// Rings without which it is of no use.
+    pub(super) least_rings: usize,
+    /// Rings that it may come to, without those of other programs.
+    pub(super) most_rings: usize,
+    /// Whether its history is going to be used.
+    pub(super) keeps: bool,
+}
+
+impl Demand {
+    /// Of a program that makes a bus for itself and others.
+    pub(super) const PROGRAM: Demand = Demand {
+        workers: 0,
+        least_rings: 1,
+        most_rings: 1,
+        keeps: false,
+    };
+}
+
+/// The sizes that were asked for. `None`: the bus chooses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Wish {
+    ring_bytes: Option<usize>,
+    log_entries: usize,
+    history_bytes: Option<usize>,
+    demand: Demand,
+}
+
+impl Wish {
+    /// An error if a size is outside its limits.
+    pub(super) fn new(
+        ring_bytes: Option<usize>,
+        log_entries: usize,
+        history_bytes: Option<usize>,
+        demand: Demand,
+    ) -> Result<Wish, BusError> {
+        let wish = Wish {
+            ring_bytes,
+            log_entries,
+            history_bytes,
+            demand,
+        };
+        // All steps are within the limits.
+        let ring_bytes = ring_bytes.unwrap_or(STEPS[0]);
+        let layout = Layout::new(ring_bytes, log_entries).ok_or(BusError::Sizes {
+            ring_bytes,
+            log_entries,
+        })?;
+        let history_bytes = history_bytes.unwrap_or(STEPS[0]);
+        layout
+            .with_history(history_bytes)
+            .ok_or(BusError::HistorySize { history_bytes })?;
+        Ok(wish)
+    }
+
+    /// The layout with these sizes, as far as none were asked for.
+    fn layout(&self, step: usize) -> Layout {
+        Layout::new(self.ring_bytes.unwrap_or(step), self.log_entries)
+            .and_then(|layout| layout.with_history(self.history_bytes.unwrap_or(step)))
+            .expect("checked when the wish was made")
+    }
+
+    fn needed(&self, layout: Layout, rings: usize) -> u64 {
+        let history = if self.demand.keeps {
+            layout.history_bytes()
+        } else {
+            0
+        };
+        (layout.fixed_bytes() + rings * layout.ring_bytes() + history) as u64
+    }
+
+    /// The largest sizes with which a bus fits into `free` bytes.
+    pub(super) fn choose(&self, name: &str, free: u64) -> Result<Layout, BusError> {
+        let most_rings = self.demand.most_rings + OTHERS;
+        let layouts = || STEPS.into_iter().map(|step| self.layout(step));
+        let fits = |layout: &Layout, rings| self.needed(*layout, rings) <= free;
+        let smallest = layouts().next_back().expect("there are steps");
+        layouts()
+            .find(|layout| fits(layout, most_rings))
+            .or_else(|| fits(&smallest, self.demand.least_rings).then_some(smallest))
+            .ok_or_else(|| {
+                BusError::DoesNotFit(Shortage {
+                    name: name.into(),
+                    workers: self.demand.workers,
+                    rings: self.demand.least_rings,
+                    ring_bytes: smallest.ring_bytes(),
+                    history_bytes: if self.demand.keeps {
+                        smallest.history_bytes()
+                    } else {
+                        0
+                    },
+                    needed: self.needed(smallest, self.demand.least_rings),
+                    free,
+                })
+            })
+    }
+
+    /// Whether a bus that is there and that nobody uses will do, where `room` bytes are free or its own.
+    /// One that has kept something will do if it is of no size that was not asked for; another one must be as
+    /// large as a new one would be.
+    pub(super) fn accepts(&self, found: Layout, has_history: bool, room: u64) -> bool {
+        let is_asked_for = self.log_entries == found.log_entries()
+            && self
+                .ring_bytes
+                .is_none_or(|bytes| bytes == found.ring_bytes())
+            && self
+                .history_bytes
+                .is_none_or(|_| self.layout(STEPS[0]).history_bytes() == found.history_bytes());
+        let fits = self.needed(found, self.demand.least_rings) <= room;
+        let is_best = || self.choose("", room).is_ok_and(|best| best == found);
+        is_asked_for && fits && (has_history || is_best())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const LOG: usize = 1 << 16;
+
+    fn server(workers: usize, keeps: bool) -> Demand {
+        Demand {
+            workers,
+            least_rings: workers + 1,
+            most_rings: workers + 1 + workers.min(4),
+            keeps,
+        }
+    }
+
+    fn chosen(demand: Demand, free: u64) -> Option<(usize, usize)> {
+        let wish = Wish::new(None, LOG, None, demand).expect("within the limits");
+        let layout = wish.choose("chat", free).ok()?;
+        Some((layout.ring_bytes() >> 20, layout.history_bytes() >> 20))
+    }
+
+    #[test]
+    fn the_sizes_follow_workers_and_room_and_history() {
+        // Docker's default.
+        let docker: Vec<_> = [1, 2, 4, 8, 16, 32, 56]
+            .map(|workers| chosen(server(workers, false), 64 * MIB).expect("room").0)
+            .into();
+        assert_eq!(docker, [8, 8, 4, 4, 2, 1, 1]);
+        assert_eq!(chosen(server(2, true), 64 * MIB), Some((4, 4)));
+        assert_eq!(chosen(server(8, true), 64 * MIB), Some((2, 2)));
+        assert_eq!(chosen(server(8, false), 16 * MIB), Some((1, 1)));
+        assert_eq!(chosen(server(2, true), 16 * MIB), Some((1, 1)));
+        assert_eq!(chosen(server(56, true), 1024 * MIB), Some((8, 8)));
+        assert_eq!(chosen(Demand::PROGRAM, 16 * MIB), Some((4, 4)));
+    }
+
+    #[test]
+    fn with_the_smallest_sizes_the_workers_must_fit_and_nothing_else() {
+        assert_eq!(chosen(server(14, false), 16 * MIB), Some((1, 1)));
+        assert_eq!(chosen(server(15, false), 16 * MIB), None);
+        assert_eq!(chosen(server(13, true), 16 * MIB), Some((1, 1)));
+        assert_eq!(chosen(server(14, true), 16 * MIB), None);
+        assert_eq!(chosen(server(1, false), 0), None);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_not_changed_and_the_refusal_has_the_figures() {
+        let wish = Wish::new(Some(8 << 20), LOG, None, server(8, true)).expect("within the limits");
+        let refused = wish.choose("chat", 64 * MIB).expect_err("9 x 8 MiB and 1");
+        assert_eq!(
+            refused.to_string(),
+            "The bus \"chat\" does not fit into /dev/shm. It needs 73.6 MiB (9 rings of 8 MiB: one for each of 8 \
+             workers, and one for a worker that replaces another; 1 MiB of history; the log), and 64 MiB are \
+             free. Enlarge /dev/shm (Docker: --shm-size=128m), or use fewer --workers, a --bus-size of at most 4M or \
+             a smaller --history-size."
+        );
+        let fits = wish
+            .choose("chat", 80 * MIB)
+            .expect("the history is smaller");
+        assert_eq!(
+            (fits.ring_bytes(), fits.history_bytes()),
+            (8 << 20, 1 << 20)
+        );
+        assert!(Wish::new(Some(5000), LOG, None, Demand::PROGRAM).is_err());
+        assert!(Wish::new(None, LOG, Some(5), Demand::PROGRAM).is_err());
+    }
+
+    #[test]
+    fn a_bus_that_is_there_stays_if_it_keeps_something_or_is_as_large_as_a_new_one() {
+        let wish = Wish::new(None, LOG, None, server(2, true)).expect("within the limits");
+        let small = wish.layout(1 << 20);
+        let large = wish.layout(8 << 20);
+        assert!(!wish.accepts(small, false, 1024 * MIB));
+        assert!(wish.accepts(small, true, 1024 * MIB));
+        assert!(wish.accepts(large, false, 1024 * MIB));
+        assert!(wish.accepts(small, false, 16 * MIB));
+        assert!(!wish.accepts(large, true, 16 * MIB), "it does not fit");
+        let asked = Wish::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
+        assert!(!asked.accepts(large, true, 1024 * MIB));
+    }
+}
