@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::hub::Leave;
 use super::limits::Limits;
 use super::outlet::Outlet;
-use super::session::Shared;
+use super::shared::Shared;
 use super::topic::Topic;
 use super::writer::{Acks, Writer};
 use crate::ipc::Bus;

@@ -25,6 +25,7 @@ pub mod queues;
 pub mod replays;
 pub mod second_look;
 pub mod session;
+pub mod shared;
 pub mod shutdown;
 pub mod sizing;
 pub mod stamp;

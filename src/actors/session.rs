@@ -1,12 +1,10 @@
 //! One WebSocket: a task that owns the reading half, the limits and the way to the end.
 //!
 //! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
-//! published, or given to the [`Inbox`] of the handler. The sending half is the [`Outlet`], which
+//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`Outlet`], which
 //! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
 //! the worker share.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU16;
@@ -15,21 +13,20 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use actix::Addr;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
 use super::deflate::Encoding;
-use super::end_of_turn::EndOfTurn;
-use super::frame::{self, Decode, Event, Kind, Violation};
-use super::hub::{Hub, Leave};
+use super::frame::{self, Decode, Event, Violation};
+use super::hub::Leave;
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
 use super::outlet::Outlet;
 use super::partials::SHORT_READ;
 use super::publish::publish;
+use super::shared::Shared;
 use super::topic::Topic;
-use crate::ipc::{Bus, PublishError};
+use crate::ipc::PublishError;
 
 /// Names a session within its worker for as long as the worker lives. Never 0.
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
@@ -65,43 +62,8 @@ pub enum Route {
     Handler,
 }
 
-/// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
-pub trait Inbox: 'static {
-    /// A message of the client.
-    fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
-    /// The session is over. Comes exactly once, after its last message.
-    fn closed(&self, session: SessionKey, code: u16, reason: &str);
-    /// A handler that was told to wait may send again.
-    fn room(&self, session: SessionKey);
-    /// May sessions read on? That is, does it have room for messages?
-    fn has_room(&self) -> bool;
-    /// The turn ends: hand over what was collected. `stalled`: sessions wait for room and want to
-    /// hear of it.
-    fn flush(&self, stalled: bool);
-}
-
-/// What the sessions of one worker share. All of it lives on the I/O thread.
-pub struct Shared {
-    /// The hub of this worker.
-    pub hub: Addr<Hub>,
-    /// The bus, to publish on.
-    pub bus: Bus,
-    /// The handler's end.
-    pub inbox: Rc<dyn Inbox>,
-    /// What is done once for all sessions.
-    pub end_of_turn: Rc<EndOfTurn>,
-    scratch: RefCell<Scratch>,
-}
-
-struct Scratch {
-    /// What was read last. No session keeps anything here.
-    input: Box<[u8]>,
-    /// What a session answers to one read.
-    output: Vec<u8>,
-}
-
 /// Bytes read from one socket at a time.
-const READ_BYTES: usize = 64 * 1024;
+pub(super) const READ_BYTES: usize = 64 * 1024;
 
 /// Reads of one socket before the others get their turn.
 const READS_IN_A_ROW: usize = 8;
@@ -109,35 +71,6 @@ const READS_IN_A_ROW: usize = 8;
 /// Bytes of messages that are taken out of one read before the others get their turn: what a client
 /// that does not deflate may bring in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// What the sessions of one worker share.
-    pub fn new(
-        hub: Addr<Hub>,
-        bus: Bus,
-        inbox: Rc<dyn Inbox>,
-        end_of_turn: Rc<EndOfTurn>,
-    ) -> Rc<Self> {
-        let input = vec![0; READ_BYTES].into_boxed_slice();
-        let scratch = RefCell::new(Scratch {
-            input,
-            output: Vec::new(),
-        });
-        Rc::new(Self {
-            hub,
-            bus,
-            inbox,
-            end_of_turn,
-            scratch,
-        })
-    }
-}
 
 /// What the hub tells a session, through its [`Outlet`].
 #[derive(Debug)]

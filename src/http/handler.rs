@@ -10,7 +10,8 @@ use super::replies::ReplyKey;
 use super::request::Request;
 use super::router::EndpointId;
 use crate::actors::link::Link;
-use crate::actors::session::{Inbox, SessionKey};
+use crate::actors::session::SessionKey;
+use crate::actors::shared::Inbox;
 
 /// What an endpoint is called with.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ use crate::actors::heap::{self, IdleWatch, Usage};
 use crate::actors::hub::{Command, Hub, Orders};
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
-use crate::actors::session::Inbox;
+use crate::actors::shared::Inbox;
 use crate::actors::shutdown::{Ending, Shutdown};
 use crate::actors::watch::{Sleeper, Watch};
 use crate::actors::wheel::TICK;

@@ -17,7 +17,8 @@ use crate::actors::listening::{Asked, Listen, Listening};
 use crate::actors::mailbox::Batch;
 use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
-use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::session::{Control, Route, SessionKey};
+use crate::actors::shared::Shared;
 use crate::actors::topic::Topic;
 
 /// A client whose handshake has been checked and not been answered yet.

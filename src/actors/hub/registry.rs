@@ -15,7 +15,8 @@ use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::outlet::Outlet;
-use crate::actors::session::{Control, Route, SessionKey, Shared};
+use crate::actors::session::{Control, Route, SessionKey};
+use crate::actors::shared::Shared;
 use crate::actors::stamp::Stamp;
 use crate::actors::topic::Topic;
 
