@@ -114,7 +114,7 @@ FIGURES := $(VENV)/ok-release $(VENV)/ok-dev $(if $(call wants,bus log),$(VENV)/
 	$(if $(call wants,cost),$(VENV)/ok-valgrind) $(if $(call wants,threads),$(VENV)/ok-no-gil)
 
 .PHONY: figures
-figures: $(FIGURES) ## every figure of docs/benchmarks.md in one sitting (35 minutes once all is built; PARTS="bus cost"; ARGS=--publish puts them on the page)
+figures: $(FIGURES) ## every figure of docs/benchmarks.md in one sitting (45 minutes once all is built; PARTS="bus cost"; ARGS=--publish puts them on the page)
 	@# All is installed and built before anything is measured.
 	$(if $(call wants,compare),PYTHON=$(PYTHON) benches/compare/install)
 	$(if $(call wants,bus log),cargo build --locked --release $(BENCH_BUS))
@@ -124,7 +124,7 @@ figures: $(FIGURES) ## every figure of docs/benchmarks.md in one sitting (35 min
 	$(BIN)/python -m benches.figures $(PARTS) $(ARGS)
 
 .PHONY: compare
-compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (20 minutes; ARGS=--help)
+compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (30 minutes; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
 

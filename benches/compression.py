@@ -16,7 +16,7 @@ from pathlib import Path
 from .compare.comparison import Comparison
 from .compare.keeping import head
 from .compare.measuring import Run, Times, measure
-from .compare.row import FANBUS, Entry, Row
+from .compare.rows import FANBUS, Entry, Row
 from .compare.serving import end_in_order
 from .compare.tables import at, column, pick
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .compare.keeping import head
 from .compare.measuring import Run, Times, load
-from .compare.row import FANBUS, Entry, Row
+from .compare.rows import FANBUS, Entry, Row
 from .compare.serving import ServerError, end_in_order, serving
 from .compare.systems import ROOT, System
 from .compare.tables import at, column

@@ -16,7 +16,7 @@ from benches.compare import __main__ as comparing
 from benches.compare import serving
 from benches.compare.comparison import Comparison
 from benches.compare.measuring import Times
-from benches.compare.row import FANBUS, FLOOR, Bar, Entry, Row
+from benches.compare.rows import FANBUS, FLOOR, Bar, Entry, Row
 from benches.compare.systems import BY_NAME, System
 from benches.compare.tables import against_the_bars, table, times
 

@@ -60,6 +60,8 @@ SETTINGS = (
     "left for the third",
     "a minute and a half of CPU",
     "each twice, of which",
+    "sleep for 100 ms",
+    "50 ms of computing in every tenth request",
 )
 TIMES = "\N{MULTIPLICATION SIGN}"
 FIGURE = re.compile(

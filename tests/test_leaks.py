@@ -76,7 +76,21 @@ MULTIPART = (
     + b"\r\n--b--\r\n"
 )
 
+
+def around(port: int, count: int) -> None:
+    """Responses with early hints and trailers, over and over on one connection."""
+    request = b"GET /around HTTP/1.1\r\nHost: x\r\nTE: trailers\r\n\r\n"
+    with RawSocket(port) as raw:
+        for _ in range(count):
+            raw.write(request)
+            assert raw.answer(head_only=True).status == 103
+            assert raw.answer(head_only=True).headers["trailer"] == "x-end"
+            lines = [raw.read_line() for _ in range(5)]
+            assert lines == [b"5", b"piece", b"0", b"x-end: 1", b""]
+
+
 HTTP: dict[str, Doing] = {
+    "around": around,
     "json": requests("GET /json/7?a=1&a=2&b=%20", status=200),
     "json-async": requests("POST /json", b'{"a": [1, 2.5, "\xc3\xbc"]}', status=200),
     "no-json": requests("POST /json", b"{", status=400),

@@ -466,6 +466,17 @@ def a_page_that_hears_nothing_comes_back(block: Block, start: Start) -> None:
         page.wait_to_say("after\n")
 
 
+# docs/howto/slow-clients.md
+
+
+@proves('docs/howto/slow-clients.md: app = Fanbus("map")')
+def a_handler_knows_what_was_left_out(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/positions") as quick:
+        quick.send("?")
+        assert hear(quick) == "0 positions were left out"
+
+
 # docs/howto/history.md
 
 HISTORY = "docs/howto/history.md"

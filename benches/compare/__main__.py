@@ -17,11 +17,11 @@ from pathlib import Path
 
 from .comparison import Comparison
 from .keeping import head, keep
-from .measuring import Run, Times, allow_crowd, measure
+from .measuring import Run, Times, allow_crowd, measure, why_missing
 from .payloads import prepare
-from .row import FANBUS, WORKER, Entry, Row
+from .rows import FANBUS, WORKER, Entry, Row
 from .serving import end_in_order
-from .systems import BY_NAME, HOME, SYSTEMS
+from .systems import BY_NAME, HOME
 from .tables import value, why_not
 from .work import choose
 
@@ -47,8 +47,8 @@ def main() -> int:
     parser.add_argument(
         "--minutes",
         type=positive(float),
-        default=20.0,
-        help="begin no round that would end later than that, but for the first [20]",
+        default=30.0,
+        help="begin no round that would end later than that, but for the first [30]",
     )
     parser.add_argument(
         "--rows", default="", metavar="TEXT", help="only rows whose name contains it"
@@ -67,7 +67,7 @@ def main() -> int:
     options = parser.parse_args()
     systems = [name.strip() for name in options.systems.split(",") if name.strip()]
     for name in systems:
-        if not any(name.casefold() in system.name.casefold() for system in SYSTEMS):
+        if not any(name.casefold() in system.name.casefold() for system in BY_NAME.values()):
             parser.error(f"no system is called {name!r}: there are {', '.join(BY_NAME)}.")
     rows = choose(options.rows, systems)
     if not rows:
@@ -121,7 +121,7 @@ def forecast(rows: Sequence[Row], count: int, times: Times) -> str:
     entries = [(row, entry) for row in rows for entry in row.entries]
     seconds = 0.0
     for row, entry in entries:
-        if BY_NAME[entry.system].missing() is None:
+        if why_missing(row, entry) is None:
             starts = 2 if row.mode == WORKER else 1
             seconds += starts * AROUND_S + (times.seconds + times.warmup) * row.has_load
     return f"{count * len(entries)} runs, which take about {count * seconds / 60:.0f} minutes."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .measuring import Run
-from .row import Entry, Row
+from .rows import Entry, Row
 
 
 @dataclass(frozen=True)

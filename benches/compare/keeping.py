@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ import fanbus
 from fanbus import _core
 
 from .comparison import Comparison
-from .row import Row
-from .systems import BY_NAME, ROOT
+from .rows import Row
+from .systems import NEEDED, ROOT, System, system_of
 from .tables import column, markdown, value
 
 
-def head(rows: Iterable[Row], rounds: int, seconds: float) -> dict[str, Any]:
+def head(rows: Collection[Row], rounds: int, seconds: float) -> dict[str, Any]:
     """Machine, versions and date."""
-    used = sorted({entry.system for row in rows for entry in row.entries})
-    versions = {name: BY_NAME[name].missing() or BY_NAME[name].versions() for name in used}
+    used = sorted({(entry.system, row.program) for row in rows for entry in row.entries})
+    versions = {label(*each): why_or_versions(system_of(*each)) for each in used}
+    for package in {package for row in rows for need in row.needs for package in NEEDED[need]}:
+        versions[package.name] = package.version() or package.reason()
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "cpus": os.cpu_count(),
@@ -34,11 +36,19 @@ def head(rows: Iterable[Row], rounds: int, seconds: float) -> dict[str, Any]:
         "rounds": rounds,
         "seconds": seconds,
         "versions": {
-            **versions,
+            **dict(sorted(versions.items())),
             "Fanbus": f"{fanbus.__version__}{build()}",
             "floor": "fanbus bench server",
         },
     }
+
+
+def label(name: str, program: str) -> str:
+    return f"{name}, {program}" if program else name
+
+
+def why_or_versions(system: System) -> str:
+    return system.missing() or system.versions()
 
 
 def build() -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .applications import order
+from .bursts import bursts
 from .notifying import Burst, notify
 from .payloads import BODY
-from .row import NOTIFY, START, WORKER, Entry, Row
+from .rows import BURSTS, NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
-from .systems import BY_NAME, System
+from .surroundings import surroundings
+from .systems import NEEDED, System, system_of
 from .work import CROWD
 
 # More than any run takes: a load client that hangs ends the run, and not the whole.
@@ -41,25 +45,42 @@ class Times:
 
 def measure(row: Row, entry: Entry, times: Times) -> Run:
     """What `fanbus bench --json` printed, or `{"failed": why}`."""
-    system = BY_NAME[entry.system]
-    reason = system.missing()
+    reason = why_missing(row, entry)
     if reason is not None:
         return {"failed": reason}
+    system = system_of(entry.system, row.program)
     try:
         if row.mode == START:
             return {"start_ms": seconds_to_answer(system, entry.path) * 1000}
         if row.mode == WORKER:
             return {"worker_mb": further_worker_mb(system)}
-        with serving(system, row.workers, has_tls=row.has_tls) as (pid, port):
+        with (
+            surroundings(row.needs) as environment,
+            serving(system, row.workers, {**environment, "TLS": "yes" if row.has_tls else ""}) as (
+                pid,
+                port,
+            ),
+        ):
             if row.mode == NOTIFY:
                 return notify(entry.path, pid, port, Burst(*map(int, row.options)))
+            if row.mode == BURSTS:
+                size = int(row.options[0])
+                return bursts(entry.path, pid, port, size, times.seconds, times.warmup)
             if not row.beside:
                 return load(row, entry, times, pid, port)
             with beside(row.beside, times, port) as other:
                 run = load(row, entry, times, pid, port)
                 return {**run, "beside": other()}
-    except (ServerError, OSError, ValueError) as failure:
+    except (ServerError, OSError, ValueError, subprocess.TimeoutExpired) as failure:
         return {"failed": str(failure), "hung": isinstance(failure, HangingError)}
+
+
+def why_missing(row: Row, entry: Entry) -> str | None:
+    """Why an entry cannot be measured here, or None."""
+    needed = (package for need in row.needs for package in NEEDED[need])
+    reasons = [package.reason() for package in needed if package.version() is None]
+    system = system_of(entry.system, row.program).missing()
+    return "; ".join([*([system] if system else []), *reasons]) or None
 
 
 def crowd() -> int:
@@ -106,11 +127,8 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
     command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
-    given = {"@PORT@": str(port), "@CROWD@": str(crowd()), "@BODY@": str(BODY)}
-    for option in (*row.options, *entry.options):
-        for name, meant in given.items():
-            option = option.replace(name, meant)
-        command.append(option)
+    told = {"@PORT@": str(port), "@CROWD@": str(crowd()), "@UPLOAD@": str(BODY)}
+    command += [filled(option, told) for option in (*row.options, *entry.options)]
     if row.has_tls:
         command.append("--insecure")
     try:
@@ -131,3 +149,10 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     # Many lines, and nobody looks at it here.
     run.pop("distribution_us", None)
     return run
+
+
+def filled(option: str, told: Mapping[str, str]) -> str:
+    """An option with what is known by now. @BODY50@ is an order of 50 KB."""
+    for name, value in told.items():
+        option = option.replace(name, value)
+    return re.sub(r"^@BODY(\d+)@$", lambda found: order(int(found[1])), option)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .systems import HOME, System
@@ -41,16 +41,18 @@ def end_in_order() -> None:
 
 
 @contextlib.contextmanager
-def serving(system: System, workers: int, *, has_tls: bool = False) -> Iterator[tuple[int, int]]:
+def serving(
+    system: System, workers: int, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, int]]:
     """The process and the port of a server that is ready."""
-    with started(system, workers, has_tls=has_tls) as (process, port, said):
+    with started(system, workers, environment) as (process, port, said):
         wait_until_ready(process, port, said)
         yield process.pid, port
 
 
 @contextlib.contextmanager
 def started(
-    system: System, workers: int, *, has_tls: bool = False
+    system: System, workers: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
     """A server that has just been started, its port, and the file of what it says."""
     port = free_port()
@@ -58,7 +60,8 @@ def started(
         # nginx's workers are another user, who looks for its files here.
         Path(scratch).chmod(0o755)
         said = Path(scratch) / "said"
-        process = start(system, port, workers, Path(scratch), said, has_tls=has_tls)
+        told = {**(environment or {}), "SCRATCH": scratch}
+        process = start(system, port, workers, told, said)
         try:
             yield process, port, said
         finally:
@@ -90,14 +93,14 @@ def free_port() -> int:
 
 
 def start(
-    system: System, port: int, workers: int, scratch: Path, said: Path, *, has_tls: bool
+    system: System, port: int, workers: int, told: Mapping[str, str], said: Path
 ) -> subprocess.Popen[bytes]:
-    given = {"PORT": str(port), "WORKERS": str(workers), "TLS": "yes" if has_tls else ""}
+    given = {"PORT": str(port), "WORKERS": str(workers)}
     command = [
         part.replace("@PORT@", given["PORT"]).replace("@WORKERS@", given["WORKERS"])
         for part in system.command
     ]
-    environment = {**os.environ, **given, "SCRATCH": str(scratch), "COMPARE": str(HOME)}
+    environment = {**os.environ, **given, **told, "COMPARE": str(HOME)}
     # pip has compiled what it installed; Fanbus, which runs from its sources here, is to be so too.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with said.open("wb") as output:

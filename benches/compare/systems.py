@@ -59,6 +59,14 @@ class System:
         return ", ".join(f"{package.name} {package.version()}" for package in self.needs)
 
 
+def find_program(name: str) -> str | None:
+    """Where a program is. Debian has those of PostgreSQL and of some servers outside of PATH."""
+    postgresql = Path("/usr/lib/postgresql").glob("*/bin")
+    newest_first = sorted(postgresql, key=lambda it: int(it.parent.name), reverse=True)
+    folders = [*map(str, newest_first), os.environ.get("PATH", ""), "/usr/sbin"]
+    return shutil.which(name, path=os.pathsep.join(folders))
+
+
 def _python(name: str) -> str | None:
     folders = [str(folder) for folder in HOME.glob("venv/lib/python*/site-packages")]
     found = importlib.metadata.distributions(name=name, path=folders)
@@ -83,7 +91,7 @@ def _rust(name: str) -> str | None:
 
 def _program(name: str) -> str | None:
     """A program says its version itself, wherever it comes from."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    path = find_program(name)
     if path is None:
         return None
     option = "-v" if name == "nginx" else "--version"
@@ -177,4 +185,39 @@ SYSTEMS = (
         Package("rust", "actix-ws", "actix-web"),
     ),
 )
-BY_NAME = {system.name: system for system in SYSTEMS}
+_MODELS = Package("python", "pydantic")
+
+
+def _application(name: str, kind: str, *needs: Package) -> System:
+    return System(name, (str(PEERS / "applications/serve"), kind), (*needs, _MODELS))
+
+
+_FASTAPI_ON_GRANIAN = tuple(Package("python", name) for name in ("fastapi", "granian", "uvloop"))
+# What systems run in rows that name a program.
+PROGRAMS = {
+    "applications": (
+        _application("Fanbus", "fanbus", Package("python", "uvloop")),
+        _application("FastAPI on uvicorn", "uvicorn", *_UVICORN),
+        _application("FastAPI on Granian", "granian", *_FASTAPI_ON_GRANIAN),
+    )
+}
+# What rows need beside their systems.
+NEEDED = {
+    "database": (Package("program", "postgres", "postgresql"),),
+    "service": (),
+    "asyncpg": (Package("python", "asyncpg"),),
+    "sqlalchemy": tuple(Package("python", name) for name in ("sqlalchemy", "asyncpg", "greenlet")),
+    "psycopg": tuple(Package("python", name) for name in ("psycopg-binary", "psycopg-pool")),
+    "httpx": (Package("python", "httpx"),),
+    "aiohttp": (Package("python", "aiohttp"),),
+}
+BY_NAME = {
+    system.name: system for system in (*(it for each in PROGRAMS.values() for it in each), *SYSTEMS)
+}
+
+
+def system_of(name: str, program: str = "") -> System:
+    """The system of that name, with that program."""
+    if not program:
+        return BY_NAME[name]
+    return next(system for system in PROGRAMS[program] if system.name == name)

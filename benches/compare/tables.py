@@ -8,7 +8,7 @@ from functools import partial
 
 from .comparison import Comparison
 from .measuring import Run
-from .row import FANBUS, FLOOR, Bar, Entry, Row
+from .rows import FANBUS, FLOOR, Bar, Entry, Row
 
 Read = Callable[[Run], float | None]
 
@@ -61,6 +61,7 @@ FIGURES: dict[str, tuple[str, Read]] = {
     "rate": ("per second", at("per_second")),
     "worker": ("MB (PSS)", at("worker_mb")),
     "start": ("ms", at("start_ms")),
+    "mean": ("mean, ms", milliseconds("latency_us.mean")),
 }
 
 
@@ -90,6 +91,8 @@ def markdown(found: Comparison) -> str:
 
 def table(found: Comparison, row: Row) -> str:
     """All systems of a row."""
+    if row.program:
+        return application(found, row)
     ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
     base = found.runs(row, ours) if ours else []
     lines = [
@@ -125,6 +128,39 @@ def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> st
         accounted(runs) if row.has_load else "–",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def application(found: Comparison, row: Row) -> str:
+    """The same of a row of applications, which is also about memory, and about what people wait."""
+    ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
+    base = found.runs(row, ours) if ours else []
+    lines = [
+        f"**{row.name}**",
+        "",
+        f"| system | {FIGURES[row.figure][0]} | spread | × {FANBUS} | CPU, µs "
+        "| mean / p50 / p99, ms | memory, MiB | per second | missing |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in row.entries:
+        runs = found.runs(row, entry)
+        values = column(runs, partial(value, row))
+        if not values:
+            lines.append(f"| {entry.name} | {why_not(runs)} |{' – |' * 7}")
+            continue
+        waits = (median(runs, milliseconds(f"latency_us.{key}")) for key in ("mean", "p50", "p99"))
+        cells = [
+            entry.name,
+            short(statistics.median(values)),
+            spread(values),
+            short(ratio(row, runs, base)),
+            short(median(runs, at("server.cpu_us_per_unit"))),
+            " / ".join(map(short, waits)),
+            short(median(runs, at("server.pss_mib"))),
+            whole(median(runs, at("per_second")) or None),
+            accounted(runs),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def accounted(runs: Sequence[Run]) -> str:

@@ -3,7 +3,7 @@ wait or compute."""
 
 from __future__ import annotations
 
-from .row import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NGINX, Bar, Entry, Row
+from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NGINX, Bar, Entry, Row
 
 # What a browser sends besides Host.
 BROWSER = (
@@ -102,7 +102,7 @@ WEB = (
         "an upload of 100 MB, read piece by piece, 2 connections",
         "http",
         (Entry(FANBUS, "/upload"), Entry(FASTAPI, "/upload")),
-        ("--connections", "2", "--method", "PUT", "--body", "@@BODY@", "--seconds", "5"),
+        ("--connections", "2", "--method", "PUT", "--body", "@@UPLOAD@", "--seconds", "5"),
         bars={FANBUS: Bar(0.8, FASTAPI)},
     ),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .row import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
+from .applications import APPLICATIONS
+from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
 from .web import WEB
 
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
@@ -196,6 +197,7 @@ ROWS = (
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
     *WEB,
+    *APPLICATIONS,
 )
 
 

@@ -6,7 +6,7 @@ import statistics
 
 from benches.compare.comparison import Comparison
 from benches.compare.measuring import Run
-from benches.compare.row import FANBUS, FLOOR, Row
+from benches.compare.rows import FANBUS, FLOOR, Row
 from benches.compare.tables import at, headroom, median, short, times, whole
 from benches.independent import OURS, PUBLISHERS, RATE, SUBSCRIBERS, Figures
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.compare.document import ROOT
-from benches.compare.systems import HOME, SYSTEMS
+from benches.compare.systems import HOME, NEEDED, PROGRAMS, SYSTEMS
 
 BUS = ROOT / "target/bench-bus/release"
 COST = ROOT / "target/cost/release/fanbus-cost"
@@ -203,7 +203,11 @@ def no_gil() -> Path:
 
 
 def lacks_peers() -> str | None:
-    reasons = [reason for system in SYSTEMS if (reason := system.missing()) is not None]
+    systems = (*SYSTEMS, *(system for each in PROGRAMS.values() for system in each))
+    reasons = [reason for system in systems if (reason := system.missing()) is not None]
+    packages = [package for each in NEEDED.values() for package in each]
+    reasons += [package.reason() for package in packages if package.version() is None]
+    reasons = list(dict.fromkeys(reasons))
     return f"{'; '.join(reasons)} (they are looked for in {HOME})" if reasons else None
 
 
@@ -253,6 +257,6 @@ PARTS = (
     Part("log", 0.5, log, lacks_bus),
     Part("bus", 6.0, bus, lacks_bus),
     Part("cost", 2.0, cost, lacks_cost),
-    Part("compare", 16.0, compare, lacks_peers),
+    Part("compare", 26.0, compare, lacks_peers),
 )
 BY_NAME = {part.name: part for part in PARTS}

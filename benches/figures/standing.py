@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benches.compare.comparison import Comparison
-from benches.compare.row import FANBUS, FLOOR, Entry, Row
+from benches.compare.rows import FANBUS, FLOOR, Entry, Row
 from benches.compare.tables import FIGURES, at, column, median, ratio, short, value, whole
 
 # Of these more is better.

@@ -154,9 +154,9 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
         self.len.load(SeqCst) < self.capacity
     }
 
-    /// Has the drainer been signalled, and not found the mailbox empty since?
-    pub fn is_awake(&self) -> bool {
-        self.lock().awake
+    /// Is nothing inside? It may be out of date by a moment.
+    pub fn is_empty(&self) -> bool {
+        self.len.load(Relaxed) == 0
     }
 
     /// Lets `put` add to the batch, and wakes the drainer if it sleeps.
@@ -182,6 +182,10 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
 
     /// Wakes the drainer if it sleeps and something waits for it.
     pub fn wake(&self) {
+        // Whoever has posted here sees that, unless it has been taken.
+        if self.is_empty() {
+            return;
+        }
         let mut inside = self.lock();
         if inside.batch.is_empty() || mem::replace(&mut inside.awake, true) {
             return;

@@ -152,17 +152,21 @@ impl Bus {
     #[inline]
     fn publish_within(&self, draft: &Draft<'_>) -> Result<Result<u64, u64>, PublishError> {
         let reached = &self.patience().reached;
-        let mut to_be_read = 0;
-        let mut publish = || {
+        let mut has_looked = false;
+        // A loop, so that all that a publish does is inlined here once.
+        loop {
+            let mut to_be_read = 0;
             let published = self.publish_if(draft, |producer, log| {
                 to_be_read = producer.must_be_read(log);
                 to_be_read <= reached.load(Ordering::Relaxed)
-            });
-            published.map(|offset| offset.ok_or(to_be_read))
-        };
-        match publish()? {
-            Err(to_be_read) if self.behind(to_be_read).is_empty() => publish(),
-            published => Ok(published),
+            })?;
+            match published {
+                Some(offset) => return Ok(Ok(offset)),
+                None if has_looked || !self.behind(to_be_read).is_empty() => {
+                    return Ok(Err(to_be_read));
+                }
+                None => has_looked = true,
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use pyo3::exceptions::{
     PyBaseException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit,
     PyTypeError,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTraceback, PyTuple};
@@ -162,7 +163,9 @@ impl Waiter {
         let resumed = match resume {
             None => return Ok(()),
             Some((callback, None)) => callback.call1(py, (this,)),
-            Some((callback, Some(context))) => context.call_method1(py, "run", (callback, this)),
+            Some((callback, Some(context))) => {
+                context.call_method1(py, intern!(py, "run"), (callback, this))
+            }
         };
         match resumed {
             // asyncio's tasks hand these on to whoever resumes them, after they have ended with them.

@@ -30,11 +30,19 @@ const LONGEST: Duration = Duration::from_millis(1);
 /// A handler has this long to end by itself after its client is gone; then its task is cancelled.
 const IGNORES_THE_END_S: f64 = 10.0;
 
+/// What a drain works on; kept between drains for its memory.
+#[derive(Default)]
+struct InHand {
+    batch: Events,
+    /// Handlers that have messages now, and wait for them.
+    woken: Vec<Py<WebSocket>>,
+}
+
 /// Owned by Python's main thread, like the loop itself.
 pub(super) struct EventLoop {
     pub host: Arc<Host>,
     events: EventBox,
-    batch: Mutex<Events>,
+    in_hand: Mutex<InHand>,
     visits: Visits,
     /// Called when the I/O thread has ended.
     on_stopped: Mutex<Option<Py<PyAny>>>,
@@ -45,7 +53,7 @@ impl EventLoop {
         Self {
             host,
             events,
-            batch: Mutex::default(),
+            in_hand: Mutex::default(),
             visits: Visits::default(),
             on_stopped: Mutex::default(),
         }
@@ -63,21 +71,22 @@ impl EventLoop {
     /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
     pub(super) fn drain(&self, py: Python<'_>) {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
-        let mut batch = match self.batch.try_lock() {
-            Ok(batch) => batch,
+        let mut in_hand = match self.in_hand.try_lock() {
+            Ok(in_hand) => in_hand,
             // A drain that panicked has lost its batch, but not the mailbox.
-            Err(TryLockError::Poisoned(batch)) => batch.into_inner(),
+            Err(TryLockError::Poisoned(in_hand)) => in_hand.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
         self.events.signal().clear();
         let begun = Instant::now();
-        self.host.remote.in_one_go(|| {
+        self.host.remote.in_one_go(begun, || {
             for _ in 0..BATCHES_IN_A_ROW {
-                if !self.events.take(&mut batch) {
+                if !self.events.take(&mut in_hand.batch) {
                     return;
                 }
-                self.dispatch(py, &mut batch);
-                if begun.elapsed() > LONGEST {
+                self.dispatch(py, &mut in_hand);
+                // Where nothing has come, there is no need to ask the clock.
+                if !self.events.is_empty() && begun.elapsed() > LONGEST {
                     break;
                 }
             }
@@ -86,28 +95,28 @@ impl EventLoop {
         });
     }
 
-    fn dispatch(&self, py: Python<'_>, batch: &mut Events) {
+    fn dispatch(&self, py: Python<'_>, in_hand: &mut InHand) {
+        let InHand { batch, woken } = in_hand;
         let mut bytes = batch.bytes.as_slice();
         let host = &self.host;
-        let mut woken = Vec::new();
         for event in batch.list.drain(..) {
             let done = match event {
                 Event::Message { session, kind, len } => {
                     let (payload, rest) = bytes.split_at(len);
                     bytes = rest;
-                    self.take_in(py, session, kind, payload, &mut woken)
+                    self.take_in(py, session, kind, payload, woken)
                 }
                 Event::LargeMessage {
                     session,
                     kind,
                     payload,
-                } => self.take_in(py, session, kind, &payload, &mut woken),
+                } => self.take_in(py, session, kind, &payload, woken),
                 Event::Release { held } => {
                     drop(held); // here, where Python's lock is held
                     Ok(())
                 }
                 Event::Request { call, reply } => {
-                    self.wake_all(py, &mut woken);
+                    self.wake_all(py, woken);
                     self.host.start_request(py, call, reply)
                 }
                 Event::Connect {
@@ -115,7 +124,7 @@ impl EventLoop {
                     session,
                     link,
                 } => {
-                    self.wake_all(py, &mut woken);
+                    self.wake_all(py, woken);
                     if self.host.endpoints.runs_sessions(call.endpoint) {
                         self.connect(py, call, session, link)
                     } else {
@@ -140,7 +149,7 @@ impl EventLoop {
             };
             self.tell_if_failed(py, done);
         }
-        self.wake_all(py, &mut woken);
+        self.wake_all(py, woken);
     }
 
     /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use super::crash;
 use super::events::{Event, Events};
 use super::remote::Remote;
 use super::router::Kinds;
@@ -17,7 +18,6 @@ use super::threads::{Job, LOOK, Threads};
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
-use crate::actors::second_look::SecondLook;
 use crate::actors::session::{Inbox, SessionKey};
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
@@ -34,8 +34,8 @@ pub(super) struct PythonHandler {
     turn: RefCell<Turn>,
     /// A task looks after jobs that wait.
     watching: Rc<Cell<bool>>,
-    /// A task looks for what the event loop has ordered while it works on.
-    looking: Rc<Cell<bool>>,
+    /// A task looks for what the event loop has ordered while it works on. It is started with the first event.
+    looking: Cell<bool>,
 }
 
 /// What the running turn has collected.
@@ -52,7 +52,7 @@ impl PythonHandler {
         threads: Arc<Threads>,
         remote: Arc<Remote>,
     ) -> Rc<Self> {
-        let (turn, watching, looking) = (RefCell::default(), Rc::default(), Rc::default());
+        let (turn, watching, looking) = (RefCell::default(), Rc::default(), Cell::default());
         Rc::new(Self {
             kinds,
             events,
@@ -128,8 +128,7 @@ impl Inbox for PythonHandler {
             self.events.post(|batch| events.move_to(batch));
             events.clear();
             if !self.looking.replace(true) {
-                let (events, remote) = (Arc::clone(&self.events), Arc::clone(&self.remote));
-                spawn_local(look_again(events, remote, Rc::clone(&self.looking)));
+                spawn_local(look_again(Arc::clone(&self.remote)));
             }
         }
     }
@@ -179,19 +178,14 @@ impl Handler for PythonHandler {
     }
 }
 
-/// As long as the event loop is at work: takes what it has ordered before its drain is over, if that lasts.
-async fn look_again(events: EventBox, remote: Arc<Remote>, looking: Rc<Cell<bool>>) {
-    let mut second_look = SecondLook::default();
-    loop {
-        sleep(second_look.delay()).await;
-        if !events.is_awake() {
-            break;
-        }
-        if second_look.is_due(remote.drain_under_way()) {
-            remote.take_early();
-        }
+/// Takes what the event loop has ordered before its drain is over, if that lasts.
+async fn look_again(remote: Arc<Remote>) {
+    let looked = Arc::clone(&remote.drains)
+        .look(|| remote.take_early())
+        .await;
+    if let Err(error) = looked {
+        crash::abort(&error);
     }
-    looking.set(false);
 }
 
 /// Looks after the threads as long as jobs wait, and until what those needed is not there any more.

@@ -1,8 +1,10 @@
 //! The way from Python, on any thread, to the worker's I/O thread.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,6 +16,7 @@ use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
+use crate::actors::second_look::Drains;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{Answer, ReplyBox, ReplyKey};
@@ -28,8 +31,7 @@ pub(super) struct Remote {
     events: EventBox,
     /// An offset above those of all that this worker's Python has published.
     published: AtomicU64,
-    /// Odd while a drain is under way, and another number in each.
-    drains: AtomicU64,
+    pub drains: Arc<Drains>,
     /// Sessions wait until the mailbox has room, and want to hear of it.
     pub stalled: AtomicBool,
     /// Sessions of turbo routes that hooks have to do with.
@@ -63,26 +65,26 @@ impl Remote {
         replies: ReplyBox,
         replays: Arc<Replays>,
         events: EventBox,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             bus,
             orders,
             replies,
             events,
             published: AtomicU64::new(0),
-            drains: AtomicU64::new(0),
+            drains: Arc::new(Drains::new()?),
             stalled: AtomicBool::new(false),
             visits: Arc::default(),
             replays,
-        })
+        }))
     }
 
-    /// Runs `drain`, and wakes the I/O thread once for all that it ordered and answered.
-    pub(super) fn in_one_go(&self, drain: impl FnOnce()) {
+    /// Runs `drain`, which begins now, and wakes the I/O thread once for all that it ordered and answered.
+    pub(super) fn in_one_go(&self, now: Instant, drain: impl FnOnce()) {
         let draining = Draining(DRAINING.replace(true));
-        self.drains.fetch_add(1, SeqCst);
+        self.drains.begin(now);
         drain();
-        self.drains.fetch_add(1, SeqCst);
+        self.drains.end();
         drop(draining);
         self.hand_over();
     }
@@ -95,12 +97,6 @@ impl Remote {
         }
         self.orders.wake();
         self.replies.wake();
-    }
-
-    /// The drain that is under way, as a number that no other one has.
-    pub(super) fn drain_under_way(&self) -> Option<u64> {
-        let number = self.drains.load(SeqCst);
-        (number % 2 == 1).then_some(number)
     }
 
     /// I/O thread: takes what a drain that is still under way has ordered and answered so far.

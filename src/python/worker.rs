@@ -189,7 +189,7 @@ impl Worker {
             event_loop: None,
         };
         Ok(Self {
-            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events)),
+            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
             threads: Threads::new(threads, side_by_side(py)?),

@@ -123,6 +123,17 @@ async def stream_async() -> AsyncIterator[bytes]:
         yield b"%d\n" % number
 
 
+@app.get("/around")
+async def around(request: Request) -> Response:
+    """Something ahead of the response, and something behind its body."""
+    await request.send_early_hints({"link": "</a.css>; rel=preload"})
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "piece"
+
+    return Response(pieces(), trailers={"x-end": "1"})
+
+
 @app.get("/stream/endless")
 async def stream_endless() -> AsyncIterator[bytes]:
     while True:

@@ -25,6 +25,10 @@ const BEAT_EVERY: usize = 64;
 impl Hub {
     /// Delivers what the bus has before the offset `until`. True when there may be more of it.
     pub(super) fn deliver(&mut self, until: u64) -> bool {
+        if self.subscriber.offset() >= until {
+            self.bus.has_caught_up(); // all else was said when it got there
+            return false;
+        }
         for _ in 0..ARENAS_IN_A_ROW {
             let mut touched = std::mem::take(&mut self.touched);
             let gathered = self.gather(until, &mut touched);
@@ -203,6 +207,9 @@ impl Hub {
     /// that the bus has before the offset `until`: so it gets that first, alone. For the others it stays one
     /// write at the end of the turn.
     pub(super) fn deliver_ahead(&mut self, session: SessionKey, until: u64) {
+        if until <= self.subscriber.offset() {
+            return; // the usual send, of a worker whose Python has published nothing of late
+        }
         let Some(member) = self.registry.member(session) else {
             return;
         };

@@ -186,13 +186,16 @@ impl Hub {
     /// a client in the order of the calls. True when there may be more.
     fn carry_out_and_deliver(&mut self) -> bool {
         let mut commands = std::mem::take(&mut self.commands);
-        let mut more = true;
-        for _ in 0..BATCHES_IN_A_ROW {
+        let mut more = false;
+        for batch in 0..BATCHES_IN_A_ROW {
             // In this order: what was sent before something that is on the bus by now is among the orders.
             let end = self.subscriber.end();
             let ordered = self.orders.take(&mut commands);
             if ordered {
                 self.carry_out(&mut commands);
+            } else if batch > 0 && self.subscriber.offset() >= end {
+                more = false;
+                break; // nothing has come since the last look
             }
             let rest = self.deliver(end);
             more = rest || ordered;

@@ -42,7 +42,7 @@ pub(super) fn write_head<B>(
     connection: Connection,
 ) {
     write_status(out, response.status);
-    let mut has_date = false;
+    let (mut has_date, mut names_protocol) = (false, false);
     if let Some(value) = &response.content_type {
         write_line(out, b"content-type", value.as_bytes());
     }
@@ -51,6 +51,7 @@ pub(super) fn write_head<B>(
             // How long the answer is, and what becomes of the connection, is decided here.
             header::CONNECTION | header::TRANSFER_ENCODING | header::CONTENT_LENGTH => continue,
             header::DATE => has_date = true,
+            header::UPGRADE => names_protocol = true,
             _ => {}
         }
         write_line(out, name.as_str().as_bytes(), value.as_bytes());
@@ -63,10 +64,14 @@ pub(super) fn write_head<B>(
         }
         Delimiter::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    out.extend_from_slice(match connection {
-        Connection::Kept => b"",
-        Connection::KeptAlive => b"connection: keep-alive\r\n",
-        Connection::Closes => b"connection: close\r\n",
+    // Who names other protocols says that this is for the next hop only (RFC 9110, section 7.8).
+    out.extend_from_slice(match (connection, names_protocol) {
+        (Connection::Kept, false) => b"",
+        (Connection::Kept, true) => b"connection: upgrade\r\n",
+        (Connection::KeptAlive, false) => b"connection: keep-alive\r\n",
+        (Connection::KeptAlive, true) => b"connection: keep-alive, upgrade\r\n",
+        (Connection::Closes, false) => b"connection: close\r\n",
+        (Connection::Closes, true) => b"connection: close, upgrade\r\n",
     });
     if !has_date {
         write_line(out, b"date", &date::now());

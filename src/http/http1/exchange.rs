@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::StatusCode;
+use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::body::{self, Feed, ReadOutcome};
@@ -163,6 +164,10 @@ impl<T: Transport> Connection<T> {
     pub(super) fn poll_body(&mut self, feed: &Feed, task: &mut Context<'_>) -> Result<bool, Gone> {
         if !self.input.is_empty() {
             let used = feed.use_input(&mut self.input);
+            if self.input.is_empty() {
+                // As large as what was read with the head, for as long as the body takes.
+                self.input = BytesMut::new();
+            }
             if used || !self.input.is_empty() {
                 return Ok(used);
             }
@@ -209,6 +214,9 @@ impl<T: Transport> Connection<T> {
         }
         let skipped = feed.skip(&self.input);
         let _ = self.input.split_to(skipped);
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
         if feed.is_broken() {
             return Rest::Close;
         }

@@ -91,8 +91,38 @@ fn a_plain_request_to_a_websocket_is_told_to_upgrade() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
-    client.send_bytes(b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(client.answer().status, 426);
+    for (end, connection) in [("", "upgrade"), ("Connection: close\r\n", "close, upgrade")] {
+        let request = format!("GET /echo HTTP/1.1\r\nHost: localhost\r\n{end}\r\n");
+        client.send_bytes(request.as_bytes());
+        let answer = client.answer();
+        assert_eq!(answer.status, 426);
+        assert_eq!(answer.header("upgrade"), Some("websocket"));
+        assert_eq!(answer.header("connection"), Some(connection));
+    }
+}
+
+#[test]
+fn an_upgrade_of_a_plain_route_is_an_ordinary_request() {
+    let bus = TestBus::new();
+    let worker = Worker::with(bus.name(), setup());
+    let mut client = Client::connect(worker.address);
+    // RFC 9110, section 7.8: a server may go on as it is, and an old client has to.
+    let upgrade = handshake("/");
+    let old = upgrade.replace("HTTP/1.1", "HTTP/1.0");
+    client.send_bytes(format!("{upgrade}{upgrade}{old}").as_bytes());
+    for _ in 0..3 {
+        let answer = client.answer();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"hello\n"[..]));
+        assert_eq!(answer.header("upgrade"), None);
+    }
+    assert_eq!(client.end(), End::Finished);
+    let mut client = Client::connect(worker.address);
+    client.send_bytes(
+        handshake("/echo")
+            .replace("HTTP/1.1", "HTTP/1.0")
+            .as_bytes(),
+    );
+    assert_eq!(client.answer().status, 400);
 }
 
 #[test]

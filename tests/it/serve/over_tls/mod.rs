@@ -26,6 +26,8 @@ mod pressure;
 mod shutdown;
 #[path = "../stalled.rs"]
 mod stalled;
+#[path = "../totals.rs"]
+mod totals;
 #[path = "../trailers.rs"]
 mod trailers;
 

@@ -1,4 +1,4 @@
-"""A row of the comparison: what is measured, and on which path of which system."""
+"""What a row of a comparison is: a load, and the systems that it is put on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
 FASTAPI, ACTIX, NGINX, GRANIAN = "FastAPI on uvicorn", "actix-web", "nginx", "Granian RSGI"
-START, WORKER, NOTIFY = "start", "worker", "notify"
+START, WORKER, NOTIFY, BURSTS = "start", "worker", "notify", "bursts"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
-    # A mode of `fanbus bench`, or what is done without it: "start", "worker" and "notify".
+    # A mode of `fanbus bench`, or one without it: "start", "worker", "notify", "bursts".
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()
@@ -54,6 +54,10 @@ class Row:
     has_tls: bool = False
     # A path that four connections ask for all the while. Their figures are kept as "beside".
     beside: str = ""
+    # What the systems run in place of their usual program: systems.PROGRAMS has them.
+    program: str = ""
+    # What that needs beside the server: surroundings.STARTED, and packages of systems.NEEDED.
+    needs: tuple[str, ...] = ()
 
     @property
     def has_load(self) -> bool:
@@ -67,5 +71,8 @@ class Row:
             Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
         ]
         bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
-        options = tuple(record["options"])
-        return cls(**{**record, "entries": tuple(entries), "options": options, "bars": bars})
+        kept = {**record, "entries": tuple(entries), "bars": bars}
+        # Files that are older than a field do not have it.
+        return cls(
+            **{**kept, **{name: tuple(record.get(name, ())) for name in ("options", "needs")}}
+        )
