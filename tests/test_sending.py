@@ -355,6 +355,36 @@ def test_what_is_compressed_is_the_same(compressed: httpx.Client) -> None:
         assert gzip.decompress(b"".join(file.iter_raw())) == b"0123456789" * 1000
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_higher_level_gives_fewer_bytes_of_the_same_content(
+    tmp_path: Path, encoding: str
+) -> None:
+    sizes = []
+    for level in ("1", None, "9"):
+        folder = tmp_path / f"level-{level}"
+        folder.mkdir()
+        chosen = {} if level is None else {"LEVEL": level}
+        with serve(folder, COMPRESSION="1", **chosen) as server, server.http() as http:
+            answer = http.get("/rows/3000", headers={"Accept-Encoding": encoding})
+            assert answer.headers["content-encoding"] == encoding
+            sizes.append(answer.num_bytes_downloaded)
+            if encoding == "gzip":
+                assert answer.json()[2999]["id"] == 2999
+    assert sizes[0] > sizes[-1]
+    assert len(set(sizes)) == 3, "the default is another level"
+
+
+@pytest.mark.parametrize("level", [0, 10, -1, 4.0, True, "4"])
+def test_a_level_that_does_not_exist_is_refused(level: Any) -> None:
+    with pytest.raises(FanbusError, match="from 1 to 9"):
+        Fanbus(compression=True, compression_level=level)
+
+
+def test_a_level_without_compression_is_refused() -> None:
+    with pytest.raises(FanbusError, match="compression=True"):
+        Fanbus(compression_level=4)
+
+
 def test_an_etag_is_weak_for_what_is_compressed(compressed: httpx.Client) -> None:
     headers = {"Accept-Encoding": "gzip"}
     tag = compressed.get("/tagged", headers=headers).headers["etag"]

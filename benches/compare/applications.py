@@ -16,6 +16,8 @@ _NAME = "application: "
 BURST = 20
 RATES = (100, 200, 300)
 SMALL, LARGE = 1, 50
+# Until so many connections have had their turn, the first answers take a while.
+LONG = ("--warmup", "1", "--seconds", "3")
 
 
 def _entries(path: str, options: tuple[str, ...] = ()) -> tuple[Entry, ...]:
@@ -80,11 +82,12 @@ APPLICATIONS = (
             f"an outgoing call of 100 ms by {client}, 200 connections",
             f"/{client}",
             *("--connections", "200"),
+            *LONG,
             needs=("service", client),
         )
         for client in ("httpx", "aiohttp")
     ),
-    _row("2,000 sleepers of 100 ms", "/sleep", "--connections", "2000"),
+    _row("2,000 sleepers of 100 ms", "/sleep", "--connections", "2000", *LONG),
     _row("gather of 20", "/gather"),
     _row("five middlewares", "/inner/"),
     *map(_typed, (SMALL, LARGE)),

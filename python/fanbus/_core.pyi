@@ -373,7 +373,7 @@ class Router:
     """
 
     def __new__(
-        cls, *, redirect_slashes: bool, compression: bool, max_body_size: int | None
+        cls, *, redirect_slashes: bool, compression: int | None, max_body_size: int | None
     ) -> Router: ...
     def add_http(
         self,

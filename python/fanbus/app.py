@@ -44,6 +44,8 @@ _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
 # A bus's name has 64 bytes at most, and ends with the server's place: `-65535`, `-uds-01234567`.
 _MOST_OF_BUS_NAME = 64 - 13
+_DEFAULT_LEVEL = 4
+_HIGHEST_LEVEL = 9
 _BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -67,6 +69,7 @@ class Fanbus(Decorators):
         *,
         redirect_slashes: bool = True,
         compression: bool = False,
+        compression_level: int | None = None,
         max_body_size: int | None = None,
         lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
         openapi: bool | OpenAPI = False,
@@ -83,6 +86,9 @@ class Fanbus(Decorators):
         zstd, brotli or gzip to clients that take it, and so are streams, piece by piece; not event
         streams, and not what has a Content-Encoding or `Cache-Control: no-transform`. (WebSockets:
         `WebSocketConfig`.)
+
+        `compression_level`: from 1, the quickest, to 9, which gives the fewest bytes, as zlib has
+        them; for zstd and brotli, levels that cost about the same. None: 4.
 
         `max_body_size`: bytes that the body of a request may have, where its route does not say
         (413 above it, before the handler is called); None: 16 MiB.
@@ -129,7 +135,7 @@ class Fanbus(Decorators):
         self._on_shutdown: list[Callable[[], Any]] = []
         self._router = _core.Router(
             redirect_slashes=redirect_slashes,
-            compression=compression,
+            compression=_level(compression, compression_level),
             max_body_size=max_body_size,
         )
         self._worker: _core.Worker | None = None
@@ -466,6 +472,23 @@ def is_manager_factory(lifespan: Any) -> bool:
         inspect.iscoroutinefunction,
     )
     return not any(is_bare(lifespan) for is_bare in bare)
+
+
+def _level(compression: bool, level: int | None) -> int | None:
+    """The level for the core. None: responses are sent as they are."""
+    if level is None:
+        return _DEFAULT_LEVEL if compression else None
+    if type(level) is not int or not 1 <= level <= _HIGHEST_LEVEL:
+        raise FanbusError(
+            f"compression_level must be a number from 1 to {_HIGHEST_LEVEL}, got {level!r}. "
+            "Leave it out for the default."
+        )
+    if not compression:
+        raise FanbusError(
+            "compression_level has no effect without compression=True: add that, or leave the "
+            "level out."
+        )
+    return level
 
 
 def _readable_name(name: str) -> str:

@@ -173,7 +173,10 @@ class Bus:
         return History(*found, epoch=self.epoch)
 
     def remove(self) -> None:
-        """Removes the name, so that the next to open it gets a new bus. Members keep this one."""
+        """Removes the bus, so that the next process to open it gets a new one.
+
+        Processes that have this one open get BusError when they publish, or wait for a message.
+        """
         self._core.remove()
 
     def close(self) -> None:

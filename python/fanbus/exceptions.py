@@ -27,8 +27,8 @@ class FanbusError(Exception):
 
 
 class BusError(FanbusError, OSError):
-    """A bus cannot be opened or used: it is full, closed, damaged, another user's, or was opened
-    before a fork."""
+    """A bus cannot be opened or used: it does not exist, is full, closed, removed, damaged, another
+    user's, or was opened before a fork."""
 
 
 class Lagged(FanbusError):  # noqa: N818 - a fact, as is WebSocketClosed

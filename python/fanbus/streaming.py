@@ -1,9 +1,9 @@
 """What makes the pieces of a streamed response: an iterator, or an asynchronous one.
 
-It is asked for more only while the client takes what is there (64 KiB may wait). When the client is
-gone, an asynchronous generator is cancelled where it waits, and any other is closed before its next
-piece: their `finally` runs. Both are closed unasked if the client goes before the first piece is
-asked for. An iterator that fails breaks the connection off, so that the client knows.
+It is asked for more only while the client takes what is there (256 KiB may wait). When the client
+is gone, an asynchronous generator is cancelled where it waits, and any other is closed before its
+next piece: their `finally` runs. Both are closed unasked if the client goes before the first piece
+is asked for. An iterator that fails breaks the connection off, so that the client knows.
 """
 
 from __future__ import annotations

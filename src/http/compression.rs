@@ -1,20 +1,23 @@
 //! Responses are compressed for clients that take it: zstd, brotli or gzip.
 //!
-//! Each that is on its way holds a compressor, with up to 5 MiB of memory (brotli; zstd 3.4 MiB, gzip
-//! 0.6 MiB), as long as its client takes to read it. So there is a limit to them; what comes above it is
+//! Each that is on its way holds a compressor, as long as its client takes to read it: 3 MiB of zstd, 2 MiB of brotli, 0.3
+//! MiB of gzip; at the highest level 15, 4 and 0.3 MiB. So there is a limit to them; what comes above it is
 //! sent as it is.
 
 use std::cell::Cell;
+use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use actix_http::Method;
 use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::encoding::Encoder;
-use actix_http::header::{self, ContentEncoding, HeaderValue};
-use actix_http::{Method, ResponseHead};
+use actix_http::header::{self, HeaderValue};
 use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::compressor::{Coding, Compressor, Level};
 use super::encoding;
 use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
@@ -32,22 +35,29 @@ const MOST_WITH_STREAMS: usize = MOST / 2;
 /// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
 const TURN_BYTES: usize = 64 << 10;
 
+/// Smaller pieces are compressed on the I/O thread: a thread that takes one would cost as much.
+const IN_PLACE_BYTES: usize = 4 << 10;
+
 /// The preferred one first: zstd gives the fewest bytes for the time.
-const ENCODINGS: [ContentEncoding; 3] = [
-    ContentEncoding::Zstd,
-    ContentEncoding::Brotli,
-    ContentEncoding::Gzip,
-];
+const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+
+type BoxError = Box<dyn std::error::Error>;
 
 const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The compressors of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Compression {
+    level: Level,
     places: Rc<Cell<usize>>,
 }
 
 impl Compression {
+    pub(super) fn new(level: Level) -> Self {
+        let places = Rc::default();
+        Self { level, places }
+    }
+
     /// Compresses a response that is there, if it shrinks.
     pub(super) fn whole(&self, response: WireResponse, request: &WireRequest) -> WireResponse {
         let size = match response.body.size() {
@@ -98,21 +108,34 @@ impl Compression {
         }
         varies(&mut response);
         let chosen = chosen(request);
-        let Some((encoding, place)) = chosen.zip(Place::take(&self.places, most)) else {
+        let Some((coding, place)) = chosen.zip(Place::take(&self.places, most)) else {
             return response;
+        };
+        let len = match &response.body {
+            WireBody::Bytes(bytes) => Some(bytes.len()),
+            _ => None,
+        };
+        let compressor = match Compressor::new(coding, self.level, len) {
+            Ok(compressor) => compressor,
+            Err(error) => {
+                log::error!("a response is not compressed: {error}");
+                return response;
+            }
         };
         weaken(&mut response);
         response.remove(&header::ACCEPT_RANGES);
         // The length that a handler states is that of the other bytes.
         response.remove(&header::CONTENT_LENGTH);
-        response.insert(header::CONTENT_ENCODING, encoding.to_header_value());
+        let name = HeaderValue::from_static(coding.name());
+        response.insert(header::CONTENT_ENCODING, name);
         let body = std::mem::replace(&mut response.body, WireBody::Nothing);
         if request.method != Method::HEAD {
-            // It writes into this head what is in ours already.
-            let mut head = ResponseHead::new(response.status);
-            let body = Encoder::response(encoding, &mut head, body.boxed());
             response.body = WireBody::Boxed(BoxBody::new(Compressed {
-                body,
+                body: body.boxed(),
+                compressor: Some(compressor),
+                work: None,
+                is_whole: len.is_some(),
+                is_unflushed: false,
                 _place: place,
             }));
         }
@@ -121,13 +144,11 @@ impl Compression {
 }
 
 /// The encoding that a response to this request would have.
-fn chosen(request: &WireRequest) -> Option<ContentEncoding> {
-    let names = ENCODINGS.map(ContentEncoding::as_str);
+fn chosen(request: &WireRequest) -> Option<Coding> {
+    let names = CODINGS.map(Coding::name);
     let accepted = encoding::accepted(&request.head, &names);
     let first = accepted.first()?;
-    ENCODINGS
-        .into_iter()
-        .find(|encoding| encoding.as_str() == *first)
+    CODINGS.into_iter().find(|coding| coding.name() == *first)
 }
 
 /// What others get differs: a cache must know.
@@ -189,22 +210,92 @@ impl Drop for Place {
 
 /// A body on its way through a compressor, and the place of that.
 struct Compressed {
-    body: Encoder<BoxBody>,
+    body: BoxBody,
+    /// None: it is at work on a thread, or has given its last.
+    compressor: Option<Compressor>,
+    /// A thread that takes in a large piece.
+    work: Option<JoinHandle<io::Result<Step>>>,
+    /// The body is one piece.
+    is_whole: bool,
+    /// There may be more in the compressor than has come out of it.
+    is_unflushed: bool,
     _place: Place,
 }
 
+/// What came of a piece: the compressor, unless it was the last one, and what came out of it.
+type Step = (Option<Compressor>, Bytes);
+
+/// Takes in a piece, and all that comes out if it is the last one.
+fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<Step> {
+    compressor.write(piece)?;
+    if is_last {
+        return Ok((None, compressor.finish()?));
+    }
+    let out = compressor.take();
+    Ok((Some(compressor), out))
+}
+
+impl Compressed {
+    /// The next bytes for the client. None: there are none yet, and the body goes on.
+    fn poll_step(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Step>, BoxError>> {
+        if let Some(work) = &mut self.work {
+            let done = ready!(Pin::new(work).poll(task));
+            self.work = None;
+            return Poll::Ready(Ok(Some(done??)));
+        }
+        let Some(mut compressor) = self.compressor.take() else {
+            return Poll::Ready(Ok(None));
+        };
+        let next = Pin::new(&mut self.body).poll_next(task);
+        Poll::Ready(Ok(Some(match next {
+            Poll::Ready(Some(piece)) => {
+                let (piece, is_whole) = (piece?, self.is_whole);
+                self.is_unflushed |= !piece.is_empty();
+                if piece.len() >= IN_PLACE_BYTES {
+                    self.work = Some(spawn_blocking(move || step(compressor, &piece, is_whole)));
+                    return self.poll_step(task);
+                }
+                step(compressor, &piece, is_whole)?
+            }
+            Poll::Ready(None) => (None, compressor.finish()?),
+            Poll::Pending => {
+                if std::mem::take(&mut self.is_unflushed) {
+                    compressor.flush()?;
+                }
+                let out = compressor.take();
+                if out.is_empty() {
+                    self.compressor = Some(compressor);
+                    return Poll::Pending;
+                }
+                (Some(compressor), out)
+            }
+        })))
+    }
+}
+
 impl MessageBody for Compressed {
-    type Error = <Encoder<BoxBody> as MessageBody>::Error;
+    type Error = BoxError;
 
     fn size(&self) -> BodySize {
-        self.body.size()
+        BodySize::Stream
     }
 
     fn poll_next(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(task)
+        loop {
+            match ready!(self.poll_step(task)) {
+                Ok(Some((compressor, out))) => {
+                    self.compressor = compressor;
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(out)));
+                    }
+                }
+                Ok(None) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
     }
 }
 

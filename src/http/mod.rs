@@ -5,6 +5,7 @@ mod body;
 mod budget;
 pub(crate) mod cache;
 mod compression;
+pub mod compressor;
 mod conditions;
 pub mod config;
 mod connections;

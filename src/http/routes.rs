@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compressor::Level;
 use super::cors::Cors;
 use super::folder::Folder;
 use super::host::Hosts;
@@ -24,8 +25,8 @@ pub struct Routes {
     pub websockets: Vec<WebSocketEndpoint>,
     /// A request that misses an HTTP route only by its trailing slash is sent there (307); else 404.
     pub redirect_slashes: bool,
-    /// Responses are compressed for clients that take it.
-    pub compression: bool,
+    /// Responses are compressed for clients that take it, at this level.
+    pub compression: Option<Level>,
     /// What pages of other origins may do. None: what browsers let them.
     pub cors: Option<Arc<Cors>>,
     /// The hosts that requests may name. None: all.

@@ -130,7 +130,7 @@ impl Server {
         let bodies = Budget::of_requests(config.body_memory_bytes);
         let worker = Rc::new(Worker {
             limits: limits.collect(),
-            compression: routes.compression.then(Compression::default),
+            compression: routes.compression.map(Compression::new),
             routes,
             config: Arc::new(config),
             handler,

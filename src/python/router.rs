@@ -15,6 +15,7 @@ use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
 use crate::actors::topic::TopicTemplate;
+use crate::http::compressor::Level;
 use crate::http::cors::{Cors, Wishes};
 use crate::http::folder::Folder;
 use crate::http::host::Hosts;
@@ -235,17 +236,25 @@ impl Router {
 impl Router {
     #[new]
     #[pyo3(signature = (*, redirect_slashes, compression, max_body_size))]
-    fn new(redirect_slashes: bool, compression: bool, max_body_size: Option<usize>) -> Self {
+    fn new(
+        redirect_slashes: bool,
+        compression: Option<u8>,
+        max_body_size: Option<usize>,
+    ) -> PyResult<Self> {
+        let level = compression.map(|level| {
+            let bad = || value_error(format!("{level} is not a level of compression."));
+            Level::new(level).ok_or_else(bad)
+        });
         let routes = Routes {
             redirect_slashes,
-            compression,
+            compression: level.transpose()?,
             max_body_bytes: max_body_size,
             ..Routes::default()
         };
-        Self(Mutex::new(Inside {
+        Ok(Self(Mutex::new(Inside {
             routes,
             ..Inside::default()
-        }))
+        })))
     }
 
     /// Registers a folder of files: both paths, the second with a parameter for the rest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 
 from fanbus import Fanbus, Request, Response, Router
 
-app = Fanbus("sending", compression=os.environ.get("COMPRESSION") == "1")
+app = Fanbus(
+    "sending",
+    compression=os.environ.get("COMPRESSION") == "1",
+    compression_level=int(os.environ["LEVEL"]) if "LEVEL" in os.environ else None,
+)
 FOLDER = Path(os.environ["FOLDER"])
 app.static("/static", FOLDER / "public", max_age=60)
 inner = Router(prefix="/inner")
@@ -25,6 +30,8 @@ gate = threading.Event()
 async_gate = asyncio.Event()
 
 PIECE = b"x" * 10_000
+
+WORDS = Path(__file__).read_text().split()
 
 
 @app.get("/made")
@@ -200,6 +207,23 @@ def modified() -> Response:
 @app.get("/json/{length:int}")
 def json_of(length: int) -> dict[str, str]:
     return {"value": "x" * length}
+
+
+@app.get("/rows/{count:int}")
+def rows_of(count: int) -> list[dict[str, object]]:
+    """As a database may give them."""
+    made_up = random.Random(1)
+    return [
+        {
+            "id": number,
+            "name": " ".join(made_up.choices(WORDS, k=3)),
+            "mail": f"user{made_up.randrange(10**6)}@example.org",
+            "active": made_up.random() < 0.5,
+            "score": round(made_up.random() * 100, 3),
+            "created": f"2026-11-{made_up.randrange(1, 30):02}T{made_up.randrange(24):02}:00:00Z",
+        }
+        for number in range(count)
+    ]
 
 
 @app.get("/kind")

@@ -3,18 +3,26 @@
 //! Small things gather in one buffer, so that the answers to pipelined requests leave together. A large
 //! block is never copied: it is written from where it is, with what is before and behind it.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 /// From so many bytes on a block is not copied.
 const LARGE: usize = 8 << 10;
 
-/// With so much waiting, a connection writes before it takes another request.
+/// With so much waiting in small things, a connection writes before it takes another request.
 const FULL: usize = 32 << 10;
+
+/// The same with large blocks: pieces of a stream that came together leave in one write.
+const FULL_OF_BLOCKS: usize = 256 << 10;
+
+/// Slices of one write.
+const SLICES: usize = 16;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -22,14 +30,16 @@ pub(super) struct Output {
     small: Vec<u8>,
     /// Bytes of `small` that the kernel has taken.
     written: usize,
-    /// Most connections never have one.
-    large: Option<Box<Large>>,
+    /// Behind `small`. Most connections never have one. It is never empty.
+    #[expect(clippy::box_collection, reason = "an idle connection is smaller so")]
+    large: Option<Box<VecDeque<Large>>>,
     /// TLS may hold bytes that it was given.
     unflushed: bool,
 }
 
 #[derive(Debug)]
 struct Large {
+    /// Never empty.
     block: Bytes,
     behind: Vec<u8>,
 }
@@ -37,25 +47,33 @@ struct Large {
 impl Output {
     /// Where small things are appended.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
-        match &mut self.large {
-            Some(large) => &mut large.behind,
+        match self.large.as_mut().and_then(|large| large.back_mut()) {
+            Some(last) => &mut last.behind,
             None => &mut self.small,
         }
     }
 
     /// Appends part of a body.
     pub(super) fn push(&mut self, block: Bytes) {
-        if block.len() < LARGE || self.large.is_some() {
+        if block.len() < LARGE {
             self.tail().extend_from_slice(&block);
         } else {
             let behind = Vec::new();
-            self.large = Some(Box::new(Large { block, behind }));
+            let large = self.large.get_or_insert_default();
+            large.push_back(Large { block, behind });
         }
     }
 
     /// Nothing more should be added before something was written.
     pub(super) fn is_full(&self) -> bool {
-        self.large.is_some() || self.small.len() - self.written >= FULL
+        if self.small.len() - self.written >= FULL {
+            return true;
+        }
+        let Some(large) = &self.large else {
+            return false;
+        };
+        let bytes = large.iter().map(|it| it.block.len() + it.behind.len());
+        bytes.sum::<usize>() >= FULL_OF_BLOCKS
     }
 
     /// Everything is with the kernel.
@@ -67,9 +85,9 @@ impl Output {
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.small);
         rest.drain(..std::mem::take(&mut self.written));
-        if let Some(large) = self.large.take() {
-            rest.extend_from_slice(&large.block);
-            rest.extend_from_slice(&large.behind);
+        for Large { block, behind } in self.large.take().into_iter().flat_map(|large| *large) {
+            rest.extend_from_slice(&block);
+            rest.extend_from_slice(&behind);
         }
         rest
     }
@@ -87,7 +105,9 @@ impl Output {
                 None if first.is_empty() => break,
                 None => ready!(Pin::new(&mut *stream).poll_write(task, first))?,
                 Some(large) => {
-                    let slices = [first, &large.block, &large.behind].map(IoSlice::new);
+                    let parts = large.iter().flat_map(|it| [&it.block[..], &it.behind]);
+                    let parts = std::iter::once(first).chain(parts).take(SLICES);
+                    let slices: SmallVec<[IoSlice<'_>; SLICES]> = parts.map(IoSlice::new).collect();
                     ready!(Pin::new(&mut *stream).poll_write_vectored(task, &slices))?
                 }
             };
@@ -105,35 +125,33 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, count: usize) {
-        let in_small = count.min(self.small.len() - self.written);
-        self.written += in_small;
-        let mut count = count - in_small;
-        if self.written < self.small.len() {
-            return;
-        }
-        self.written = 0;
-        let Some(mut large) = self.large.take() else {
-            // An idle connection holds no buffer.
-            self.small = Vec::new();
-            return;
-        };
-        self.small.clear();
-        let in_block = count.min(large.block.len());
-        large.block.advance(in_block);
-        count -= in_block;
-        if large.block.is_empty() {
-            self.small = large.behind;
-            self.advance_small(count);
-        } else {
-            self.large = Some(large);
-        }
-    }
-
-    fn advance_small(&mut self, count: usize) {
-        self.written = count;
-        if self.written == self.small.len() {
-            (self.small, self.written) = (Vec::new(), 0);
+    fn advance(&mut self, mut count: usize) {
+        loop {
+            let in_small = count.min(self.small.len() - self.written);
+            self.written += in_small;
+            count -= in_small;
+            if self.written < self.small.len() {
+                return;
+            }
+            self.written = 0;
+            let Some(large) = &mut self.large else {
+                // An idle connection holds no buffer.
+                self.small = Vec::new();
+                return;
+            };
+            self.small.clear();
+            let first = large.front_mut().expect("it is never empty");
+            let in_block = count.min(first.block.len());
+            first.block.advance(in_block);
+            count -= in_block;
+            if !first.block.is_empty() {
+                return;
+            }
+            let first = large.pop_front().expect("it was there above");
+            self.small = first.behind;
+            if large.is_empty() {
+                self.large = None;
+            }
         }
     }
 }
@@ -193,9 +211,12 @@ mod tests {
     fn everything_arrives_in_order_however_little_is_taken_at_a_time() {
         let block: Bytes = (0..LARGE * 2).map(|at| at as u8).collect();
         let mut expected = b"head".to_vec();
-        expected.extend_from_slice(&block);
-        expected.extend_from_slice(b"behind");
-        expected.extend_from_slice(b"small");
+        for _ in 0..5 {
+            expected.extend_from_slice(&block);
+            expected.extend_from_slice(b"behind");
+            expected.extend_from_slice(b"small");
+            expected.extend_from_slice(&block);
+        }
         for width in [
             1,
             3,
@@ -209,10 +230,12 @@ mod tests {
             for stop in [0, 1, 2, 7, usize::MAX] {
                 let mut output = Output::default();
                 output.tail().extend_from_slice(b"head");
-                output.push(block.clone());
-                assert!(output.is_full());
-                output.tail().extend_from_slice(b"behind");
-                output.push(Bytes::from_static(b"small"));
+                for _ in 0..5 {
+                    output.push(block.clone());
+                    output.tail().extend_from_slice(b"behind");
+                    output.push(Bytes::from_static(b"small"));
+                    output.push(block.clone());
+                }
                 let (taken, calls) = (Vec::new(), stop);
                 let mut narrow = Narrow {
                     taken,
@@ -229,6 +252,16 @@ mod tests {
                 assert_eq!(narrow.taken, expected, "{width} at a time");
             }
         }
+    }
+
+    #[test]
+    fn large_blocks_gather_until_they_are_many() {
+        let mut output = Output::default();
+        for _ in 0..FULL_OF_BLOCKS / LARGE {
+            assert!(!output.is_full());
+            output.push(Bytes::from_static(&[0; LARGE]));
+        }
+        assert!(output.is_full());
     }
 
     #[test]

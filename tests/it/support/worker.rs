@@ -299,7 +299,7 @@ fn routes(setup: &Setup) -> Routes {
         http: vec![endpoint; methods.len()],
         websockets: endpoints,
         redirect_slashes: true,
-        compression: false,
+        compression: None,
         cors: None,
         hosts: None,
         max_body_bytes: None,
