@@ -8,9 +8,12 @@ pub mod chunked;
 mod connection;
 mod encode;
 mod exchange;
+mod fields;
 mod output;
 pub mod parse;
 mod respond;
+mod target;
+mod version;
 
 pub(super) use body::Stream;
 #[cfg(test)]

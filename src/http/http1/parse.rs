@@ -9,6 +9,9 @@ use std::mem::MaybeUninit;
 use actix_http::{Method, StatusCode};
 use httparse::{Error, Header, Status};
 
+use super::fields::note;
+use super::target::Target;
+use super::version::{as_http11, bad_version, version_digit};
 use crate::http::head::{Head, HeadWriter, Version};
 use crate::http::host::is_host;
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
@@ -53,12 +56,15 @@ pub struct HeadError {
     pub reason: Cow<'static, str>,
 }
 
-fn error<T>(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Result<T, HeadError> {
+pub(super) fn error<T>(
+    status: StatusCode,
+    reason: impl Into<Cow<'static, str>>,
+) -> Result<T, HeadError> {
     let reason = reason.into();
     Err(HeadError { status, reason })
 }
 
-fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
+pub(super) fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
     error(StatusCode::BAD_REQUEST, reason)
 }
 
@@ -173,59 +179,6 @@ fn malformed(error: Error) -> HeadError {
     }
 }
 
-/// The head with HTTP/1.1 in its first line, if it says HTTP/1.2 to HTTP/1.9: a server answers a higher
-/// minor version as the highest that it knows (RFC 9112, section 2.3).
-fn as_http11(bytes: &[u8]) -> Option<Vec<u8>> {
-    let digit = version_digit(bytes)?;
-    let is_minor = bytes[..digit].ends_with(b"HTTP/1.") && matches!(bytes[digit], b'2'..=b'9');
-    is_minor.then(|| {
-        let mut patched = bytes.to_vec();
-        patched[digit] = b'1';
-        patched
-    })
-}
-
-/// Where the last character of the request line is.
-fn version_digit(bytes: &[u8]) -> Option<usize> {
-    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
-    let line = &bytes[start..];
-    let end = line.iter().position(|byte| *byte == b'\n')?;
-    let line = line[..end].strip_suffix(b"\r").unwrap_or(&line[..end]);
-    Some(start + line.len().checked_sub(1)?)
-}
-
-fn bad_version<T>(bytes: &[u8]) -> Result<T, HeadError> {
-    let named = version_digit(bytes).is_some_and(|digit| {
-        let version = bytes[..=digit].rsplit(|byte| *byte == b' ').next();
-        matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-            if matches!(major, b'0' | b'2'..=b'9') && minor.is_ascii_digit())
-    });
-    if named {
-        error(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "This port speaks HTTP/1.1 and HTTP/1.0; HTTP/2 needs TLS.",
-        )
-    } else {
-        bad("The request line does not end with a version of HTTP.")
-    }
-}
-
-/// What the headers say about the connection and the body.
-#[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one word of a header"
-)]
-struct Noted<'h> {
-    host: Option<&'h [u8]>,
-    length: Option<u64>,
-    transfer_encoding: Option<&'h [u8]>,
-    closes: bool,
-    keeps_alive: bool,
-    expects_continue: bool,
-    wants_websocket: bool,
-}
-
 fn understood(
     method: &str,
     target: &str,
@@ -274,162 +227,6 @@ fn understood(
         wants_websocket: noted.wants_websocket,
         len,
     })
-}
-
-fn note<'h>(headers: &[Header<'h>]) -> Result<Noted<'h>, HeadError> {
-    let mut noted = Noted::default();
-    for header in headers {
-        let value = header.value.trim_ascii();
-        let name = header.name;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                once(
-                    noted.host.replace(value),
-                    "The request has more than one Host header.",
-                )?;
-            }
-            6 if name.eq_ignore_ascii_case("expect") => {
-                noted.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
-            }
-            7 if name.eq_ignore_ascii_case("upgrade") => {
-                noted.wants_websocket |= has_token(value, b"websocket");
-            }
-            10 if name.eq_ignore_ascii_case("connection") => {
-                noted.closes |= has_token(value, b"close");
-                noted.keeps_alive |= has_token(value, b"keep-alive");
-            }
-            14 if name.eq_ignore_ascii_case("content-length") => {
-                let reason = "The request has more than one Content-Length header.";
-                once(noted.length.replace(length(value)?), reason)?;
-            }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                let reason = "The request has more than one Transfer-Encoding header.";
-                once(noted.transfer_encoding.replace(value), reason)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(noted)
-}
-
-/// Refuses a header that has come before.
-fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadError> {
-    match before {
-        Some(_) => bad(reason),
-        None => Ok(()),
-    }
-}
-
-/// A length is digits, and nothing else: `+5` and `5, 5` have been read differently by different servers.
-fn length(value: &[u8]) -> Result<u64, HeadError> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return bad("Content-Length is not a number of bytes.");
-    }
-    let text = std::str::from_utf8(value).expect("digits are text");
-    text.parse().or_else(|_| {
-        let reason = "Content-Length is larger than any body could be.";
-        error(StatusCode::PAYLOAD_TOO_LARGE, reason)
-    })
-}
-
-impl Noted<'_> {
-    fn framing(&self, version: Version) -> Result<Framing, HeadError> {
-        let Some(coding) = self.transfer_encoding else {
-            return Ok(match self.length {
-                None | Some(0) => Framing::Empty,
-                Some(length) => Framing::Length(length),
-            });
-        };
-        if self.length.is_some() {
-            return bad("The request has both Content-Length and Transfer-Encoding.");
-        }
-        if version == Version::Http10 {
-            return bad("A request of HTTP/1.0 has no Transfer-Encoding.");
-        }
-        if coding.eq_ignore_ascii_case(b"chunked") {
-            return Ok(Framing::Chunked);
-        }
-        let mut codings = coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        let is_last = codings.next_back().is_some_and(is_chunked);
-        if !is_last || codings.any(is_chunked) {
-            // RFC 9112, section 6.3.
-            return bad(
-                "Transfer-Encoding does not end with \"chunked\", once: the body has no end.",
-            );
-        }
-        error(
-            StatusCode::NOT_IMPLEMENTED,
-            "The only Transfer-Encoding that is understood here is \"chunked\".",
-        )
-    }
-}
-
-fn is_chunked(coding: &[u8]) -> bool {
-    coding.eq_ignore_ascii_case(b"chunked")
-}
-
-/// Whether a list of tokens has this one, in any case.
-fn has_token(value: &[u8], token: &[u8]) -> bool {
-    value
-        .split(|byte| *byte == b',')
-        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
-}
-
-/// The four forms of a target (RFC 9112, section 3.2), as one.
-#[derive(Debug, Eq, PartialEq)]
-struct Target<'t> {
-    path: &'t str,
-    query: Option<&'t str>,
-    /// Named by the target itself.
-    host: Option<&'t str>,
-}
-
-impl<'t> Target<'t> {
-    fn of(method: &Method, target: &'t str) -> Result<Self, HeadError> {
-        if *method == Method::CONNECT {
-            return error(
-                StatusCode::NOT_IMPLEMENTED,
-                "This server is not a proxy: it opens no tunnels (CONNECT).",
-            );
-        }
-        // A fragment is not for servers; clients that send one mean the address before it.
-        let target = target.split('#').next().unwrap_or_default();
-        let is_asterisk = target == "*" && *method == Method::OPTIONS;
-        let (host, rest) = if target.starts_with('/') || is_asterisk {
-            (None, target)
-        } else {
-            let Some(rest) = after_scheme(target) else {
-                return bad(
-                    "The target is neither a path nor an address that begins with http://.",
-                );
-            };
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            if end == 0 {
-                return bad("The target is an address without a host.");
-            }
-            (Some(&rest[..end]), &rest[end..])
-        };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
-        let path = match path {
-            // RFC 9112, section 3.2.4.
-            "" if *method == Method::OPTIONS && query.is_none() => "*",
-            "" => "/",
-            path => path,
-        };
-        Ok(Self { path, query, host })
-    }
-}
-
-/// The rest of an address, behind `http://` or `https://` in any case.
-fn after_scheme(target: &str) -> Option<&str> {
-    let (scheme, rest) = target.split_once("://")?;
-    ["http", "https"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-        .then_some(rest)
 }
 
 #[cfg(test)]

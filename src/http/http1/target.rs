@@ -1,0 +1,62 @@
+//! The target of a request: what of it is a path, and what a host.
+
+use actix_http::{Method, StatusCode};
+
+use super::parse::{HeadError, bad, error};
+
+/// The four forms of a target (RFC 9112, section 3.2), as one.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Target<'t> {
+    pub(super) path: &'t str,
+    pub(super) query: Option<&'t str>,
+    /// Named by the target itself.
+    pub(super) host: Option<&'t str>,
+}
+
+impl<'t> Target<'t> {
+    pub(super) fn of(method: &Method, target: &'t str) -> Result<Self, HeadError> {
+        if *method == Method::CONNECT {
+            return error(
+                StatusCode::NOT_IMPLEMENTED,
+                "This server is not a proxy: it opens no tunnels (CONNECT).",
+            );
+        }
+        // A fragment is not for servers; clients that send one mean the address before it.
+        let target = target.split('#').next().unwrap_or_default();
+        let is_asterisk = target == "*" && *method == Method::OPTIONS;
+        let (host, rest) = if target.starts_with('/') || is_asterisk {
+            (None, target)
+        } else {
+            let Some(rest) = after_scheme(target) else {
+                return bad(
+                    "The target is neither a path nor an address that begins with http://.",
+                );
+            };
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            if end == 0 {
+                return bad("The target is an address without a host.");
+            }
+            (Some(&rest[..end]), &rest[end..])
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let path = match path {
+            // RFC 9112, section 3.2.4.
+            "" if *method == Method::OPTIONS && query.is_none() => "*",
+            "" => "/",
+            path => path,
+        };
+        Ok(Self { path, query, host })
+    }
+}
+
+/// The rest of an address, behind `http://` or `https://` in any case.
+fn after_scheme(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+        .then_some(rest)
+}
