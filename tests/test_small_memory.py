@@ -95,6 +95,18 @@ def test_eight_workers_fit_and_are_replaced(server: StartServer, size: str, ring
     assert one.log().count(said) == 1
 
 
+def test_a_bus_that_is_lost_is_made_once_more_beside_what_is_left_of_it(
+    server: StartServer,
+) -> None:
+    one = server("rooms", workers=MANY, inside=with_shm("64m"))
+    (shm(one) / one.segment.name).unlink()  # its memory is free when the old workers have ended
+    wait_for(lambda: one.log().count("Reloaded: ") == 1, "the end of the reload")
+    all_hear_each_other(one, "again", MANY)
+    assert one.log().count("little room in /dev/shm, so the bus has 4 MiB") == 1
+    assert one.log().count("little room in /dev/shm, so the bus has 1 MiB") == 1
+    assert "could not start" not in one.log()
+
+
 def test_with_room_for_it_the_bus_has_its_usual_size(server: StartServer) -> None:
     one = server("rooms", workers=2, inside=with_shm("64m"))
     assert "little room" not in one.log()

@@ -211,7 +211,8 @@ def join_bus(name: str, settings: Settings, *, keeps: bool, joined: int) -> _cor
         ring_bytes=settings.bus_size,
         history_bytes=settings.history_size,
     )
-    if not joined:
+    is_another = len(_core.inspect_bus(name)["members"]) == 1  # the one before was lost
+    if not joined or is_another:
         _say_if_small(bus, settings, keeps=keeps)
     return bus
 

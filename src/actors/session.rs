@@ -301,8 +301,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             if !self.undecoded.is_empty() {
                 let held = self.held();
                 let mut undecoded = std::mem::take(&mut self.undecoded);
-                self.take_in(&mut undecoded, &mut scratch.output);
                 self.recount(held, 0);
+                self.take_in(&mut undecoded, &mut scratch.output);
                 break;
             }
             let is_short = self.decoder.held() == 0 && shared.end_of_turn.partials.is_used_up();
@@ -318,9 +318,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 }
                 _ => return Poll::Ready(()),
             }
-            let (held, bytes) = (self.held(), input.filled().len());
             self.take_in(input.filled_mut(), &mut scratch.output);
-            self.recount(held, bytes);
             if !self.undecoded.is_empty() {
                 break;
             }
@@ -411,7 +409,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
         let now = Instant::now();
         self.outlet.heard(now);
+        let (held, bytes) = (self.held(), input.len());
         let outcome = self.decode_all(input, output, now);
+        // Before anything closes the session, which gives up what it holds.
+        self.recount(held, bytes);
         if !output.is_empty() {
             self.outlet.send(output, Source::Session);
         }

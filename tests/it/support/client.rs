@@ -67,9 +67,14 @@ impl Client {
 
     /// A TCP connection that takes only little before its reader does: a slow network.
     pub fn connect_narrow(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         // Not below two segments of the loopback device, or TCP waits for its timers all the time.
-        let buffer = socket.set_recv_buffer_size(128 * 1024);
+        Self::connect_with_buffer(address, 128 * 1024)
+    }
+
+    /// A TCP connection whose system takes so much before its reader does.
+    pub fn connect_with_buffer(address: SocketAddr, bytes: usize) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let buffer = socket.set_recv_buffer_size(bytes);
         buffer.expect("a small buffer");
         socket.connect(&address.into()).expect("somebody listens");
         Self::on(socket.into())
