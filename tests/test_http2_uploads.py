@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import socket
@@ -269,6 +270,31 @@ def test_a_disk_without_room_is_507_and_not_the_end(server: StartServer, tmp_pat
         assert client.answer().status == 200
 
 
+def held_back(client: Connection, server: Server, streams: list[Stream]) -> int:
+    """How far the memory has risen when all responses have begun, and none can go on."""
+    before = field_of(server, "VmRSS")
+    client.flush()
+    missing = {stream.number: stream for stream in streams}
+    while missing:
+        for event in client.events():
+            if isinstance(event, h2.events.ResponseReceived):
+                begun = missing.pop(event.stream_id)
+                begun.status, begun.headers = 200, dict(event.headers)
+            elif isinstance(event, h2.events.DataReceived):
+                number = event.stream_id
+                next(it for it in streams if it.number == number).body += event.data
+        client.flush()
+    wait_for(lambda: field_of(server, "VmRSS") - before <= 48 * MIB, "most of it is in files")
+    return field_of(server, "VmRSS") - before
+
+
+def let_go(client: Connection, streams: list[Stream]) -> None:
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 4 * MIB})
+    client.h2.increment_flow_control_window(1 << 30)
+    exchange(client, streams)
+    assert {stream.status for stream in streams} == {200}
+
+
 def test_responses_that_wait_for_a_window_are_bounded_and_all_arrive(
     server: StartServer, certificates: Certificates, tmp_path: Path
 ) -> None:
@@ -277,20 +303,29 @@ def test_responses_that_wait_for_a_window_are_bounded_and_all_arrive(
     one = server("uploads", environment=environment)
     with Connection(one, certificates) as client:
         exchange(client, [Stream(client.request("/megabytes/2"), memoryview(b""))])
-        before = field_of(one, "VmRSS")
         streams = [Stream(client.request("/megabytes/2"), memoryview(b"")) for _ in range(100)]
-        client.flush()
-        missing = {stream.number: stream for stream in streams}
-        while missing:
-            for event in client.events():
-                if isinstance(event, h2.events.ResponseReceived):
-                    missing.pop(event.stream_id).status = 200
-                elif isinstance(event, h2.events.DataReceived):
-                    number = event.stream_id
-                    next(it for it in streams if it.number == number).body += event.data
-            client.flush()
-        wait_for(lambda: field_of(one, "VmRSS") - before <= 48 * MIB, "most of it is in files")
-        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 4 * MIB})
-        client.h2.increment_flow_control_window(1 << 30)
-        exchange(client, streams)
-        assert {(stream.status, len(stream.body)) for stream in streams} == {(200, 2_000_000)}
+        held_back(client, one, streams)
+        let_go(client, streams)
+        assert {len(stream.body) for stream in streams} == {2_000_000}
+
+
+def test_compressed_responses_that_wait_for_a_window_are_bounded_too(
+    server: StartServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    """60 of them are 90 MB when they are compressed."""
+    (tmp_path / "public").mkdir()
+    environment = {**GIVES_BACK, "TMPDIR": str(tmp_path), "FOLDER": str(tmp_path)}
+    environment |= {**certificates.environment(), "COMPRESSION": "1"}
+    one = server("sending", environment=environment)
+
+    def ask(client: Connection) -> Stream:
+        headers = {"accept-encoding": "gzip"}
+        return Stream(client.request("/noise/3000000", headers=headers), memoryview(b""))
+
+    with Connection(one, certificates) as client:
+        exchange(client, [ask(client)])
+        streams = [ask(client) for _ in range(60)]
+        held_back(client, one, streams)
+        let_go(client, streams)
+        assert {stream.headers[b"content-encoding"] for stream in streams} == {b"gzip"}
+        assert {len(gzip.decompress(stream.body)) for stream in streams} == {3_000_000}

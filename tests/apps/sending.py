@@ -204,6 +204,12 @@ def modified() -> Response:
     return Response("old", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
 
 
+@app.get("/noise/{length:int}")
+async def noise(length: int) -> str:
+    """Text that shrinks to half of it, and no further."""
+    return os.urandom(length // 2).hex()
+
+
 @app.get("/json/{length:int}")
 def json_of(length: int) -> dict[str, str]:
     return {"value": "x" * length}

@@ -94,7 +94,7 @@ impl Sending {
         };
     }
 
-    /// Sends a body that is all there. What is large counts for the memory of its connection until the client has
+    /// Sends a body, or a piece of one, that is all there. What is large counts for the memory of its connection until the client has
     /// taken it, or waits in a file.
     async fn send_whole(
         &self,
@@ -147,7 +147,8 @@ impl Sending {
                 Poll::Ready(next) => Poll::Ready(Ok(next)),
             });
             match next.await? {
-                Some(Ok(piece)) => self.send(stream, piece).await?,
+                // A compressor may give all of a large body as one piece.
+                Some(Ok(piece)) => self.send_whole(stream, piece).await?,
                 Some(Err(_)) => return Err(Reason::INTERNAL_ERROR),
                 None => return Ok(()),
             }
