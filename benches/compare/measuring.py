@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .notifying import Burst, notify
-from .payloads import BODY
+from .payloads import BODY, FILES
 from .row import NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .systems import BY_NAME, System
@@ -106,7 +106,12 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
     command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
-    given = {"@PORT@": str(port), "@CROWD@": str(crowd()), "@BODY@": str(BODY)}
+    given = {
+        "@PORT@": str(port),
+        "@CROWD@": str(crowd()),
+        "@BODY@": str(BODY),
+        "@FILES@": str(FILES),
+    }
     for option in (*row.options, *entry.options):
         for name, meant in given.items():
             option = option.replace(name, meant)

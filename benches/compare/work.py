@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .large import LARGE
 from .row import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
 from .web import WEB
 
@@ -196,6 +197,7 @@ ROWS = (
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
     *WEB,
+    *LARGE,
 )
 
 
