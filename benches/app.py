@@ -3,10 +3,11 @@
 import os
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fanbus import Fanbus, Request, WebSocket, WebSocketConfig
+from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
 
 app = Fanbus(name="bench")
 # A closed loop is bounded by itself: nobody is to be closed for being slow here.
@@ -56,17 +57,41 @@ async def upload(request: Request) -> str:
     return str(total)
 
 
-LARGE = b"x" * (1 << 20)
+@app.post("/upload/whole")
+async def upload_whole(request: Request) -> str:
+    return str(len(await request.bytes()))
 
 
+LARGE = 1 << 20
+
+
+# Made each time, as what a database gives is.
 @app.get("/sync/large")
 def sync_large() -> bytes:
-    return LARGE
+    return b"x" * LARGE
 
 
 @app.get("/async/large")
 async def asynchronous_large() -> bytes:
-    return LARGE
+    return b"x" * LARGE
+
+
+@app.get("/stream/async/{size:int}/{count:int}")
+async def stream_async(size: int, count: int) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * size
+
+    return Response(pieces())
+
+
+@app.get("/stream/sync/{size:int}/{count:int}")
+def stream_sync(size: int, count: int) -> Response:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(count):
+            yield b"x" * size
+
+    return Response(pieces())
 
 
 @app.websocket("/echo", config=limits)

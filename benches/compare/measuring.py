@@ -16,7 +16,7 @@ from typing import Any
 from .applications import order
 from .bursts import bursts
 from .notifying import Burst, notify
-from .payloads import BODY
+from .payloads import BODY, FILES
 from .rows import BURSTS, NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .surroundings import surroundings
@@ -127,7 +127,12 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
     command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
-    told = {"@PORT@": str(port), "@CROWD@": str(crowd()), "@UPLOAD@": str(BODY)}
+    told = {
+        "@PORT@": str(port),
+        "@CROWD@": str(crowd()),
+        "@UPLOAD@": str(BODY),
+        "@FILES@": str(FILES),
+    }
     command += [filled(option, told) for option in (*row.options, *entry.options)]
     if row.has_tls:
         command.append("--insecure")

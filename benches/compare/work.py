@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .applications import APPLICATIONS
+from .large import LARGE
 from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
 from .web import WEB
 
@@ -198,6 +199,7 @@ ROWS = (
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
     *WEB,
     *APPLICATIONS,
+    *LARGE,
 )
 
 

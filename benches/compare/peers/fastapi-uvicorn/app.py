@@ -3,9 +3,11 @@ handlers that wait and compute, files, and an upload."""
 
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 app = FastAPI()
@@ -57,6 +59,42 @@ async def upload(request: Request) -> str:
     async for piece in request.stream():
         total += len(piece)
     return str(total)
+
+
+@app.post("/upload/whole")
+async def upload_whole(request: Request) -> str:
+    return str(len(await request.body()))
+
+
+LARGE = 1 << 20
+
+
+@app.get("/sync/large")
+def sync_large() -> Response:
+    return Response(b"x" * LARGE)
+
+
+@app.get("/async/large")
+async def asynchronous_large() -> Response:
+    return Response(b"x" * LARGE)
+
+
+@app.get("/stream/async/{size}/{count}")
+async def stream_async(size: int, count: int) -> StreamingResponse:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * size
+
+    return StreamingResponse(pieces())
+
+
+@app.get("/stream/sync/{size}/{count}")
+def stream_sync(size: int, count: int) -> StreamingResponse:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(count):
+            yield b"x" * size
+
+    return StreamingResponse(pieces())
 
 
 files = Path(os.environ["COMPARE"]) / "files"
