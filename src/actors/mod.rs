@@ -28,6 +28,7 @@ pub mod session;
 pub mod shutdown;
 pub mod sizing;
 pub mod stamp;
+pub mod starts;
 pub mod topic;
 pub mod turn;
 pub mod watch;
