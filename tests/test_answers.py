@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -158,6 +159,27 @@ def test_what_a_handler_sends_before_it_computes_arrives_meanwhile(
         assert raw.message() == "started it"
         http.get("/open/own")
         assert raw.message() == "opened"
+
+
+def test_of_handlers_that_begin_with_long_steps_few_begin_before_sockets_are_looked_at(
+    server: Server, http: httpx.Client
+) -> None:
+    def turns() -> Counter[bytes]:
+        """How many of 30, which wait for the event loop, begin in each of its turns."""
+        with ExitStack() as stack:
+            held = stack.enter_context(Held(server, http))
+            raws = [stack.enter_context(RawSocket(server.port)) for _ in range(30)]
+            for raw in raws:
+                raw.write(get("/turn"))
+            held.go_on()
+            held.still_stands()
+            return Counter(raw.answer().body for raw in raws)
+
+    turns()  # how long their first steps take is not known before
+    http.get("/reset")
+    found = turns()
+    assert sum(found.values()) == 30
+    assert max(found.values()) <= 8, found
 
 
 def test_a_handler_that_is_cancelled_is_answered_for(server: Server, http: httpx.Client) -> None:

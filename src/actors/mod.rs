@@ -29,6 +29,7 @@ pub mod shared;
 pub mod shutdown;
 pub mod sizing;
 pub mod stamp;
+pub mod starts;
 pub mod topic;
 pub mod turn;
 pub mod watch;

@@ -105,8 +105,7 @@ fn stop(py: Python<'_>, value: Py<PyAny>) -> PyErr {
     stop_plain(value)
 }
 
-/// Ends an awaitable with a value that is neither a tuple nor an exception. The interpreter then
-/// takes the value out again without ever making the exception (up to Python 3.11).
+/// Ends an awaitable with a value that is neither a tuple nor an exception.
 pub(super) fn stop_plain(value: Py<PyAny>) -> PyErr {
     PyStopIteration::new_err(value)
 }

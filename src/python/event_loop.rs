@@ -16,8 +16,9 @@ use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
-use crate::actors::mailbox::Signal;
+use crate::actors::mailbox::{Batch, Signal};
 use crate::actors::session::SessionKey;
+use crate::actors::starts::Starts;
 use crate::http::handler::Call;
 
 /// Batches taken before the loop's other work gets its turn.
@@ -34,8 +35,11 @@ const IGNORES_THE_END_S: f64 = 10.0;
 #[derive(Default)]
 struct InHand {
     batch: Events,
+    /// Bytes of the batch that have been taken in.
+    read: usize,
     /// Handlers that have messages now, and wait for them.
     woken: Vec<Py<WebSocket>>,
+    starts: Starts,
 }
 
 /// Owned by Python's main thread, like the loop itself.
@@ -79,12 +83,18 @@ impl EventLoop {
         };
         self.events.signal().clear();
         let begun = Instant::now();
+        in_hand.starts.turn(begun);
         self.host.remote.in_one_go(begun, || {
             for _ in 0..BATCHES_IN_A_ROW {
-                if !self.events.take(&mut in_hand.batch) {
-                    return;
+                if in_hand.batch.is_empty() {
+                    if !self.events.take(&mut in_hand.batch) {
+                        return;
+                    }
+                    in_hand.read = 0;
                 }
-                self.dispatch(py, &mut in_hand);
+                if !self.dispatch(py, &mut in_hand) {
+                    break;
+                }
                 // Where nothing has come, there is no need to ask the clock.
                 if !self.events.is_empty() && begun.elapsed() > LONGEST {
                     break;
@@ -95,11 +105,25 @@ impl EventLoop {
         });
     }
 
-    fn dispatch(&self, py: Python<'_>, in_hand: &mut InHand) {
-        let InHand { batch, woken } = in_hand;
-        let mut bytes = batch.bytes.as_slice();
+    /// False: the rest is for the next turn of the loop, and left in hand.
+    fn dispatch(&self, py: Python<'_>, in_hand: &mut InHand) -> bool {
+        let InHand {
+            batch,
+            read,
+            woken,
+            starts,
+        } = in_hand;
+        let mut bytes = &batch.bytes[*read..];
+        let mut rest = Vec::new();
         let host = &self.host;
-        for event in batch.list.drain(..) {
+        let mut events = batch.list.drain(..);
+        while let Some(event) = events.next() {
+            let begins = matches!(event, Event::Request { .. } | Event::Connect { .. });
+            if begins && !starts.take() {
+                rest.push(event);
+                rest.extend(events.by_ref());
+                break;
+            }
             let done = match event {
                 Event::Message { session, kind, len } => {
                     let (payload, rest) = bytes.split_at(len);
@@ -149,7 +173,11 @@ impl EventLoop {
             };
             self.tell_if_failed(py, done);
         }
+        drop(events);
+        *read = batch.bytes.len() - bytes.len();
+        batch.list.append(&mut rest);
         self.wake_all(py, woken);
+        batch.list.is_empty()
     }
 
     /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in

@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -44,6 +45,25 @@ async def lonely_count() -> str:
     gc.collect()
     coroutines = [task.get_coro() for task in asyncio.all_tasks()]
     return str(sum(getattr(each, "__name__", "") == "lonely_handler" for each in coroutines))
+
+
+turns = {"now": 0, "is_ending": False}
+"""Turns of the event loop, as far as handlers of /turn have begun in them."""
+
+
+@app.get("/turn")
+async def turn() -> str:
+    """Its first step takes long. In which turn it was taken, beside others."""
+    now = turns["now"]
+    if not turns["is_ending"]:
+        turns["is_ending"] = True
+        asyncio.get_running_loop().call_soon(end_turn)
+    time.sleep(0.005)
+    return str(now)
+
+
+def end_turn() -> None:
+    turns.update(now=turns["now"] + 1, is_ending=False)
 
 
 def stand_at(gate: str) -> str:
