@@ -6,8 +6,10 @@ starts again in the same process, on another bus and the same listener.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 from fanbus import banner, worker
@@ -70,6 +72,7 @@ class _Single:
                     private=(self._listener,),
                 )
             finally:
+                watch.end()
                 if watch.has_lost_bus:
                     bus.close()
                 else:
@@ -102,21 +105,40 @@ class _Single:
 
 
 class _BusWatch:
-    """Looks after the bus while a loop runs, and ends the loop's work if the bus is lost."""
+    """Looks after the bus while a loop runs, and ends the loop's work if the bus is lost.
+
+    It looks on a thread of its own: a timer that is always set costs asyncio's loop a look at the
+    clock in each turn.
+    """
 
     def __init__(self, bus: _core.Bus) -> None:
         self.has_lost_bus = False
         self._bus = bus
+        self._is_over = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def begin(self, loop: AbstractEventLoop, end: Callable[[], None]) -> None:
-        """From now on. `end` is called if the bus is lost."""
-        loop.call_later(_LOOK_S, self._look, loop, end)
+        """From now on. `end` is called on the loop if the bus is lost."""
+        self._thread = threading.Thread(
+            target=self._look, args=(loop, end), name="fanbus-bus-watch", daemon=True
+        )
+        self._thread.start()
+
+    def end(self) -> None:
+        """The bus is not looked at any more when this returns."""
+        self._is_over.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _look(self, loop: AbstractEventLoop, end: Callable[[], None]) -> None:
-        fault = self._bus.fault()
-        if fault is None:
-            self.begin(loop, end)
-            return
+        while not self._is_over.wait(_LOOK_S):
+            fault = self._bus.fault()
+            if fault is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: it ends anyway
+                    loop.call_soon_threadsafe(self._lose, fault, end)
+                return
+
+    def _lose(self, fault: str, end: Callable[[], None]) -> None:
         logger.error(
             "The bus %r %s while the server runs. It is made once more: clients of WebSockets and "
             "event streams are closed, and the application starts again in this process.",
