@@ -95,10 +95,15 @@ impl Partials {
     }
 
     /// A session has read `bytes`, and what it holds of a message is now `after`, instead of `before`.
+    #[inline]
     pub fn changed(&self, session: SessionKey, before: usize, after: usize, bytes: usize) {
-        if before == after && !self.queued.get() {
-            return;
+        // Most messages come whole, and nobody waits.
+        if before != after || self.queued.get() {
+            self.count(session, before, after, bytes);
         }
+    }
+
+    fn count(&self, session: SessionKey, before: usize, after: usize, bytes: usize) {
         self.held.set(self.held.get() + after - before);
         if !self.queued.get() {
             return;

@@ -238,7 +238,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 self.take_in(&mut undecoded, &mut scratch.output);
                 break;
             }
-            let is_short = self.decoder.held() == 0 && shared.end_of_turn.partials.is_used_up();
+            let is_short = shared.end_of_turn.partials.is_used_up() && self.decoder.held() == 0;
             let most = if is_short { SHORT_READ } else { READ_BYTES };
             let mut input = ReadBuf::new(&mut scratch.input[..most]);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
