@@ -73,6 +73,14 @@ def changing(tmp_path: Path) -> Changing:
     return Changing(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """For servers that all tests of a module share."""
+    from certificates import Certificates  # here, as below
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
     # Here, because what it needs is not to be had for each Python that the tests run under.

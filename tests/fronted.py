@@ -32,6 +32,23 @@ _SITE = """
 """
 
 
+def exchanged(port: int, data: bytes, step: int) -> bytes:
+    """Sends these bytes, `step` at a time. All that comes back until the other end closes."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A server that has answered may close: what it sent is there all the same.
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(data), step):
+                client.sendall(data[start : start + step])
+        with contextlib.suppress(OSError):  # one that was reset is not connected any more
+            client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while piece := client.recv(65536):
+                received += piece
+    return received
+
+
 @dataclass(frozen=True)
 class Fronted:
     """nginx, the server behind it, and nginx's log of what it handed on."""
@@ -42,17 +59,7 @@ class Fronted:
 
     def tell(self, data: bytes, step: int) -> bytes:
         """What nginx answers to these bytes, until it closes the connection."""
-        received = b""
-        with socket.create_connection(("127.0.0.1", self.port), DEADLINE_S) as client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(ConnectionError):
-                for start in range(0, len(data), step):
-                    client.sendall(data[start : start + step])
-                client.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionError):
-                while piece := client.recv(65536):
-                    received += piece
-        return received
+        return exchanged(self.port, data, step)
 
     def handed_on(self) -> int:
         """How many requests nginx has sent to the server: a request that it tried twice is two."""

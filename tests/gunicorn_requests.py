@@ -7,10 +7,8 @@ nginx, and the server may not see more requests than nginx sends it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import socket
 import sys
 import tarfile
 import tempfile
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fronted import fronted
-from running import DEADLINE_S, Server
+from fronted import exchanged, fronted
+from running import Server
 
 _LIMIT = "Fanbus has other limits for heads."
 _LENIENT = "A recipient may take it (RFC 9112 2.2), and nginx does."
@@ -168,17 +166,7 @@ class Answer:
 
 def answers(port: int, data: bytes, step: int) -> list[Answer]:
     """All that the server answers, until it closes the connection."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A server that has answered may close: what it sent is there all the same.
-        with contextlib.suppress(ConnectionError):
-            for start in range(0, len(data), step):
-                client.sendall(data[start : start + step])
-            client.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError):
-            while piece := client.recv(65536):
-                received += piece
+    received = exchanged(port, data, step)
     found = []
     while received:
         head, _, rest = received.partition(b"\r\n\r\n")

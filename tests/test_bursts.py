@@ -237,7 +237,7 @@ def test_each_of_many_topics_gets_all_of_it(bursts: Server, way: str, burst: Bur
 
 @pytest.mark.parametrize(
     ("workers", "way", "burst"),
-    combined(WORKERS, WAYS, sorted({burst for _, burst in TO_NOBODY}))
+    list(product(WORKERS, WAYS, sorted({burst for _, burst in TO_NOBODY})))
     if EVERY
     else [(2, *case) for case in TO_NOBODY],
     ids=str,

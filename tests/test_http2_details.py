@@ -15,11 +15,6 @@ from test_http1 import WAYS
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, authority: Certificates) -> Iterator[Server]:
     stderr = tmp_path_factory.mktemp("http2") / "stderr"
     with Server("http1", workers=1, environment=authority.environment(), stderr=stderr) as server:

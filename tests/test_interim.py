@@ -37,11 +37,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory, authority: Certificates) -> Iterator[Server]:
     stderr = tmp_path_factory.mktemp("interim") / "stderr"
     with Server("interim", workers=1, environment=authority.environment(), stderr=stderr) as server:

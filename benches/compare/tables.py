@@ -89,16 +89,21 @@ def markdown(found: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def compared_with(found: Comparison, row: Row) -> tuple[str, Sequence[Run]]:
+    """The name of the first entry of Fanbus in a row, and its runs: others are compared with it."""
+    ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
+    return (ours.name, found.runs(row, ours)) if ours else (FANBUS, [])
+
+
 def table(found: Comparison, row: Row) -> str:
     """All systems of a row."""
     if row.program:
         return application(found, row)
-    ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
-    base = found.runs(row, ours) if ours else []
+    ours, base = compared_with(found, row)
     lines = [
         f"**{row.name}**",
         "",
-        f"| system | {FIGURES[row.figure][0]} | spread | × {ours.name if ours else FANBUS} "
+        f"| system | {FIGURES[row.figure][0]} | spread | × {ours} "
         "| per second | driver could | p50 / p99, µs | missing |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -132,8 +137,7 @@ def line(row: Row, entry: Entry, runs: Sequence[Run], base: Sequence[Run]) -> st
 
 def application(found: Comparison, row: Row) -> str:
     """The same of a row of applications, which is also about memory, and about what people wait."""
-    ours = next((entry for entry in row.entries if entry.system == FANBUS), None)
-    base = found.runs(row, ours) if ours else []
+    _, base = compared_with(found, row)
     lines = [
         f"**{row.name}**",
         "",

@@ -26,6 +26,7 @@ MAX_WORKERS = 56
 MAX_THREADS = 1000
 
 _DAY = 86_400.0
+_MEMORY = Size(range(2**20, 2**50), "a size from 1M on")
 _LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 
 _PLACE = "Where it listens"
@@ -200,7 +201,7 @@ class Settings:
     )
     workers_max_rss: int | None = option(
         None,
-        Size(range(2**20, 2**50), "a size from 1M on"),
+        _MEMORY,
         "memory (RSS) at which a worker is replaced",
         group=_LIMITS,
         unset="never",
@@ -231,20 +232,20 @@ class Settings:
     )
     max_body_memory: int = option(
         256 * 2**20,
-        Size(range(2**20, 2**50), "a size from 1M on"),
+        _MEMORY,
         "memory for request bodies, per worker; above it they go to files while they arrive",
         group=_LIMITS,
     )
     max_queue_memory: int = option(
         256 * 2**20,
-        Size(range(2**20, 2**50), "a size from 1M on"),
+        _MEMORY,
         "memory for what waits for WebSockets and event streams that do not read, per worker; "
         "above it those with the longest queues are closed with 1013",
         group=_LIMITS,
     )
     max_message_memory: int = option(
         256 * 2**20,
-        Size(range(2**20, 2**50), "a size from 1M on"),
+        _MEMORY,
         "memory for WebSocket messages that are still arriving, per worker; above it their "
         "clients are read from in turn",
         group=_LIMITS,
