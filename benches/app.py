@@ -132,7 +132,7 @@ def notify(request: Request) -> dict[str, int]:
 def relay() -> None: ...
 
 
-# Where benches/compare puts what is served and uploaded.
+# Where benches/compare puts the files that are served and uploaded.
 HOME = Path(os.environ.get("COMPARE", "target/compare"))
 if (HOME / "files").exists():
     app.static("/files", HOME / "files")

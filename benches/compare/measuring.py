@@ -109,7 +109,7 @@ def further_worker_mb(system: System) -> float:
 def beside(path: str, times: Times, port: int) -> Iterator[Callable[[], Run]]:
     """Four connections that ask for another path all the while. Gives what waits for their run."""
     command = [sys.executable, "-m", "fanbus", "bench", "http", "--json", "--connections", "4"]
-    # It begins before what is measured, and ends with it or a little later.
+    # This load begins before the measured one, and ends with it or a little later.
     command += ["--warmup", "0.5", "--seconds", str(times.seconds + times.warmup + START_S)]
     with subprocess.Popen(
         [*command, f"http://127.0.0.1:{port}{path}"], stdout=subprocess.PIPE, text=True
@@ -157,7 +157,7 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
 
 
 def filled(option: str, told: Mapping[str, str]) -> str:
-    """An option with what is known by now. @BODY50@ is an order of 50 KB."""
+    """An option with its placeholders filled in. @BODY50@ is an order of 50 KB."""
     for name, value in told.items():
         option = option.replace(name, value)
     return re.sub(r"^@BODY(\d+)@$", lambda found: order(int(found[1])), option)

@@ -15,7 +15,7 @@ _BODY_BYTES = 100_000_000
 
 
 def prepare() -> None:
-    """What is there stays."""
+    """Makes the files that are missing."""
     FILES.mkdir(parents=True, exist_ok=True)
     for name, size in SIZES.items():
         path = FILES / name

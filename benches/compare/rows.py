@@ -52,7 +52,7 @@ class Row:
     # By entry: what Fanbus has set itself.
     bars: Mapping[str, Bar] = field(default_factory=dict)
     has_tls: bool = False
-    # A path that four connections ask for all the while. Their figures are kept as "beside".
+    # Four more connections ask for this path during the measurement. Their run is kept as "beside".
     beside: str = ""
     # What the systems run in place of their usual program: systems.PROGRAMS has them.
     program: str = ""

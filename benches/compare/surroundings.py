@@ -36,7 +36,7 @@ Surrounding = Callable[[], contextlib.AbstractContextManager[dict[str, str]]]
 
 @contextlib.contextmanager
 def surroundings(needs: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Starts what is needed. Gives what handlers are told of it, as environment variables."""
+    """Starts these services. Gives the environment variables by which handlers find them."""
     with contextlib.ExitStack() as stack:
         told = {"NEEDS": " ".join(needs)}
         for need in needs:

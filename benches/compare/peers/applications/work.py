@@ -28,7 +28,7 @@ opened: dict[str, Any] = {}
 
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """Opens what is needed, on the event loop of the worker."""
+    """Opens the connections that this row needs, on the event loop of the worker."""
     async with AsyncExitStack() as stack:
         for name in NEEDS:
             if name in OPENERS:
