@@ -132,6 +132,21 @@ def make_chat_would_serve_the_chat(block: Block, start: Start) -> None:
     assert "examples/chat" in told.stdout
 
 
+@proves("README.md: make test")
+def make_test_would_run_the_tests(block: Block, start: Start) -> None:
+    """It runs for minutes, and includes this test, so only its plan is checked."""
+    plan = subprocess.run(
+        [*shlex.split(block.text), "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert plan.returncode == 0, plan.stderr
+    assert "pytest" in plan.stdout
+    assert "cargo test" in plan.stdout
+
+
 @proves("README.md: pip install .")
 def pip_is_told_what_it_needs(block: Block, start: Start) -> None:
     """Installing builds for minutes, so only what the text says of it is looked at."""
