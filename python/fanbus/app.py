@@ -371,7 +371,7 @@ class Fanbus(Decorators):
     def _change(self) -> Around:
         if self._worker is not None:
             raise FanbusError(
-                "What is around handlers is declared before run, and not while the server runs."
+                "Middleware and hooks must be declared before run, not while the server runs."
             )
         return self._around
 

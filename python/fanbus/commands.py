@@ -34,18 +34,18 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _COLUMNS = """\
-ROLE       what a process of a server is: its supervisor, or the worker of that number
+ROLE       supervisor, or the number of the worker; empty: not a process of a server
 PUBLISHED  messages that it has published
-BYTES      bytes of these
+BYTES      size of these messages
 READ       messages that it has read
-MISSED     messages that were overwritten before it had read them, while anybody there
-           had subscribed to something: the most that its subscribers can have missed
-BEHIND     messages that it has still to look at; -: nobody there reads
-WOKEN      how often another process has woken it, which sleeps while there is nothing
-WOKE       how often it has woken another process
-WAITED     how long it has waited, while it published, for readers to come on
-DROPPED    messages that its clients did not get because they were too slow for them, where
-           overflow= of their route says so"""
+MISSED     messages that were overwritten before it had read them, while it had
+           subscribers: an upper limit of the messages that its subscribers missed
+BEHIND     messages that it has not read yet; -: no reader
+WOKEN      how often another process has woken it up
+WOKE       how often it has woken up another process
+WAITED     time that its publishers have waited for slow readers
+DROPPED    messages that were dropped for slow clients, because overflow= of their route
+           allows it"""
 
 
 def add_to(commands: Any) -> None:
@@ -166,8 +166,8 @@ def _publish(options: Namespace) -> int:
         sys.stdout.write(f"{bus.publish(options.topic, message)}\n")
         if len(_core.inspect_bus(bus.name)["members"]) == 1:
             sys.stderr.write(
-                f'fanbus: No other process has the bus "{bus.name}" open, so nobody has received '
-                "this. Is its server running?\n"
+                f'fanbus: No other process has the bus "{bus.name}" open, so no process has '
+                "received this. Is its server running?\n"
             )
     return 0
 

@@ -126,7 +126,7 @@ def _adopt(descriptor: int, count: int) -> tuple[int, list[int]]:
     try:
         listener = socket.socket(fileno=os.dup(descriptor))
     except OSError as error:
-        what = "not open" if error.errno == errno.EBADF else "no socket"
+        what = "not open" if error.errno == errno.EBADF else "not a socket"
         raise StartError(f"fd={descriptor} is {what}.") from None
     with listener:
         is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

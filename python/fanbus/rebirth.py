@@ -189,7 +189,7 @@ def _on_exception(
 
 
 def _at_exit() -> None:
-    fall_back("It ended before the server was there. What it said stands above.")
+    fall_back("It ended before the server was there. Its output is above.")
 
 
 def _too_late(_number: int, frame: FrameType | None) -> None:

@@ -301,7 +301,7 @@ class Decorators(ABC):
             given = "neither" if broadcast is None else "both"
             raise RouteError(
                 f'The turbo route "{path}" has {given} of response_prefix and broadcast. Give it '
-                'one: response_prefix="" to echo, or broadcast="topic" to relay to everybody.'
+                'one: response_prefix="" to echo, or broadcast="topic" to relay to all clients.'
             )
         for option, value in (("response_prefix", response_prefix), ("broadcast", broadcast)):
             if value is not None and not isinstance(value, str):

@@ -299,7 +299,7 @@ mod tests {
         assert!(error("{room}", &[]).ends_with("but the path has no parameters."));
         for template in ["{room", "room}", "{{room}", "a}b{room}"] {
             assert!(
-                error(template, &["room"]).contains("brace without its partner"),
+                error(template, &["room"]).contains("an unmatched brace"),
                 "{template}"
             );
         }

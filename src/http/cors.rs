@@ -232,8 +232,8 @@ mod tests {
     fn what_no_browser_would_take_is_refused() {
         for (wrong, why) in [
             ("null", "sandboxed"),
-            ("https://example.com:443", "leaves out the port"),
-            ("http://example.com:80", "leaves out the port"),
+            ("https://example.com:443", "default port"),
+            ("http://example.com:80", "default port"),
             ("https://example.com/", "is not an origin"),
             ("example.com", "is not an origin"),
         ] {

@@ -128,7 +128,7 @@ fn script(value: &Bound<'_, PyAny>) -> PyResult<Script> {
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds = value.extract()?;
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds.")))
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a number of seconds.")))
 }
 
 fn table<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, PyDict>> {

@@ -29,7 +29,7 @@ def measure_driver(
             assert process.stdout is not None
             http = process.stdout.readline().strip()
             if not http:
-                raise OSError("The server for the self-test did not start: what it said is above.")
+                raise OSError("The server for the self-test did not start; its output is above.")
             rows = {}
             for name, settings in _loads(http, process.pid).items():
                 settings["seconds"] = seconds

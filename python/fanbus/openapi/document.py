@@ -41,7 +41,7 @@ _CONVERTERS: dict[str, dict[str, Any]] = {
 }
 _PROBLEMS = {
     "type": "object",
-    "description": "What is wrong with the values of a request.",
+    "description": "The errors in the values of a request.",
     "required": ["detail"],
     "properties": {
         "detail": {
@@ -55,7 +55,7 @@ _PROBLEMS = {
                         "description": "Where: path, query, header, cookie or body, and the name.",
                         "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
                     },
-                    "msg": {"type": "string", "description": "What is wrong."},
+                    "msg": {"type": "string", "description": "The error, as a sentence."},
                     "type": {"type": "string", "description": "missing, invalid, or more exact."},
                 },
             },

@@ -285,7 +285,7 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
     assert!(
         error
             .to_string()
-            .starts_with("\"room:{room\" is no pattern of topics.")
+            .starts_with("\"room:{room\" is not a pattern of topics.")
     );
     for number in 0..64 {
         bus.retain(&rule(&format!("t{number}")))
