@@ -41,7 +41,7 @@ def test_the_command_is_installed() -> None:
         ("missing:app", 'no module "missing"', 3),
         ("rooms:nothing", '"nothing" in module rooms is not there. Did you mean rooms:app?', 3),
         ("rooms:room", "a function, not a Fanbus", 3),
-        ("path/to/rooms.py", f"There is no file {APPS / 'path/to/rooms.py'}.", 3),
+        ("path/to/rooms.py", f"File not found: {APPS / 'path/to/rooms.py'}.", 3),
         ("path/to/rooms", "does not name an application. Write module:app", 2),
     ],
 )

@@ -185,4 +185,4 @@ def test_a_number_of_threads_that_is_none(threads: str) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert f"FANBUS_THREADS={threads} is not possible" in done.stderr
+    assert "FANBUS_THREADS must be " in done.stderr

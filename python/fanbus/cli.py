@@ -74,7 +74,7 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     if module_name.endswith(".py"):
         file = Path(directory, module_name)
         if not file.is_file():
-            raise StartError(f"There is no file {file.absolute()}.", status=STARTING_FAILED)
+            raise StartError(f"File not found: {file.absolute()}.", status=STARTING_FAILED)
         directory, module_name = str(file.parent), file.stem
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise StartError(
@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         "--app-dir", default=".", metavar="DIRECTORY", help="where the module is (default: here)"
     )
     openapi.add_argument(
-        "--factory", action="store_true", help="APP is a function that returns the application"
+        "--factory", action="store_true", help="APP names a function that returns the application"
     )
     openapi.set_defaults(run=_openapi)
     bus_commands.add_to(commands)

@@ -195,4 +195,4 @@ def _at_exit() -> None:
 def _too_late(_number: int, frame: FrameType | None) -> None:
     assert _before is not None
     stack = "".join(traceback.format_stack(frame)).rstrip()
-    fall_back(f"It has not come to app.run() within {_before.state['limit_s']:g} s.\n{stack}")
+    fall_back(f"It did not reach app.run() within {_before.state['limit_s']:g} s.\n{stack}")

@@ -196,7 +196,7 @@ def _refusals(inputs: Sequence[Input], converters: Mapping[str, str]) -> dict[st
     if any(each.place == "body" for each in inputs):
         texts[400] = "The body is not JSON"
         texts[413] = "The body is too large"
-        texts[415] = "The body says that it is something else than JSON"
+        texts[415] = "The Content-Type of the body is not JSON"
     content = {"text/plain": {"schema": {"type": "string"}}}
     refusals: dict[str, Any] = {
         str(status): {"description": text, "content": content} for status, text in texts.items()
