@@ -83,10 +83,10 @@ def summary(found: Comparison) -> str:
     )
     request = times(found, "HTTP JSON, 64 connections", "Granian RSGI", "Fanbus, sync handler")
     return (
-        f"In a side-by-side measurement, a broadcast over two workers needed {broadcast} times the "
-        f"CPU time with\nFastAPI and Redis, and a request to a Python handler needed {request} times "
-        "the CPU time with Granian.\nThe [benchmarks](docs/benchmarks.md#figures) also list the cases "
-        "in which Fanbus is worse."
+        "In a side-by-side measurement, a broadcast over two workers needed "
+        f"{broadcast} times the CPU time with\nFastAPI and Redis, and a request to a Python "
+        f"handler needed {request} times the CPU time with Granian.\nThe "
+        "[benchmarks](docs/benchmarks.md#figures) also list the cases in which Fanbus is worse."
     )
 
 
