@@ -43,7 +43,7 @@ def as_markdown(options: Iterable[Option]) -> str:
     for option in options:
         if option.group != group:
             group = option.group
-            lines += ["", f"### {group}", "", "| option | what | default | values |"]
+            lines += ["", f"### {group}", "", "| option | meaning | default | values |"]
             lines += ["|---|---|---|---|"]
         default = option.unset or f"`{option.written(option.default)}`"
         names = [f"`{option.flag}`", *([f"`{option.short}`"] if option.short else [])]
