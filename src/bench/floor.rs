@@ -111,7 +111,10 @@ impl Common {
     fn exchange(&self, worker: usize, frames: &mut Vec<u8>) -> io::Result<()> {
         let brings = !frames.is_empty();
         {
-            let mut log = self.log.lock().expect("nobody panics with it");
+            let mut log = self
+                .log
+                .lock()
+                .expect("no thread panics while it holds the lock");
             log.frames.append(frames);
             let end = log.frames.len();
             let from = std::mem::replace(&mut log.read[worker], end);

@@ -64,7 +64,7 @@ pub enum CorsError {
     /// The origin of pages without one, which every stranger can have.
     #[error(
         "The origin \"null\" is sent by sandboxed pages of every site: allowing it allows \
-         everybody. Leave it out, or write origins=\"*\" without credentials."
+         every site. Leave it out, or write origins=\"*\" without credentials."
     )]
     Null,
     /// Browsers leave the scheme's own port out.

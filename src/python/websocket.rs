@@ -241,7 +241,7 @@ impl WebSocket {
             return Ok(());
         }
         Err(value_error(format!(
-            "The client did not offer the subprotocol {name:?}: what it offers is in \
+            "The client did not offer the subprotocol {name:?}: its offer is in \
              ws.headers[\"sec-websocket-protocol\"]."
         )))
     }
