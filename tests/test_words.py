@@ -37,7 +37,6 @@ NOT_YET = {
     "docs/architecture.md",
     "docs/benchmarks.md",
     "docs/bus.md",
-    "docs/dependencies.md",
     "docs/findings.md",
 }
 
