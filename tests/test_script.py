@@ -10,7 +10,7 @@ import pytest
 
 from benching import QUICK, bench, faults, figures
 from conftest import StartServer
-from fanbus.bench.script import Script, parse
+from fanbus_bench.script import Script, parse
 from running import DEADLINE_S
 
 TESTS = Path(__file__).parent

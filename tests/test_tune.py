@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fanbus.bench.tune import mixed
-from fanbus.bench.verdict import Setting, judge
+from fanbus_bench.tune import mixed
+from fanbus_bench.verdict import Setting, judge
 from outside import Program
 from running import APPS, DEADLINE_S, children, wait_for
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "python/fanbus"
 
 # What to avoid, and what to write.
 AVOIDED = {
@@ -72,18 +71,21 @@ def prose(page: Path) -> Text:
 
 def python_strings() -> Iterator[Text]:
     """Messages, help and log texts of the package: its strings, but for docstrings."""
-    for file in sorted(PACKAGE.rglob("*.py")):
+    packages = (ROOT / "python/fanbus", ROOT / "crates/bench/python/fanbus_bench")
+    for file in sorted(file for package in packages for file in package.rglob("*.py")):
         tree = ast.parse(file.read_text())
         documentation = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
-            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if is_text and node not in documentation and " " in node.value:
+            if not isinstance(node, ast.Constant) or node in documentation:
+                continue
+            if isinstance(node.value, str) and " " in node.value:
                 yield Text(file, node.lineno, node.value)
 
 
 def rust_strings() -> Iterator[Text]:
     """Messages of the core: its strings, but for those of unit tests."""
-    for file in sorted((ROOT / "src").rglob("*.rs")):
+    sources = (ROOT / "src", ROOT / "crates/bench/src")
+    for file in sorted(file for folder in sources for file in folder.rglob("*.rs")):
         code, _, _ = file.read_text().partition("#[cfg(test)]\nmod tests")
         code = re.sub(r"^[ \t]*//.*$", "", code, flags=re.MULTILINE)
         for found in re.finditer(r'"((?:[^"\\]|\\.|\\\n)*)"', code):

@@ -204,7 +204,7 @@ fn first_that_answers(addresses: &[SocketAddr], pulse: &mut Pulse<'_>) -> Outcom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::options::Mode;
+    use crate::options::Mode;
 
     fn target(url: &str) -> Outcome<Target> {
         let options = Options::new(Mode::Echo, url);

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fanbus.bench import script
-from fanbus.bench.tune_options import positive
+from fanbus_bench import script
+from fanbus_bench.tune_options import positive
 
 if TYPE_CHECKING:
-    from fanbus._core import BenchSettings
+    from fanbus_bench._core import BenchSettings
 
 __all__ = ["add_to", "settings"]
 
@@ -139,11 +139,13 @@ The script sets the path. Unit: a turn, which is one run of the repeated lines.
 """
 
 
-def add_to(commands: Any, measure: Command, self_test: Command, server: Command) -> None:
+def add_to(
+    commands: Any, short: str, measure: Command, self_test: Command, server: Command
+) -> None:
     """Adds `bench` to an argument parser's subcommands."""
     bench = commands.add_parser(
         "bench",
-        help="measure a server: HTTP, echo, fan-out, handshakes, idle connections",
+        help=short,
         description=_OVERVIEW,
         epilog=_LOOPS + "\n" + _STATUS,
         formatter_class=RawDescriptionHelpFormatter,

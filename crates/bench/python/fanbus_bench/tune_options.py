@@ -28,11 +28,11 @@ left out; 2 nothing could be measured; 130 interrupted.
 """
 
 
-def add_to(commands: Any, run: Callable[[Namespace], int]) -> None:
+def add_to(commands: Any, short: str, run: Callable[[Namespace], int]) -> None:
     """Adds `tune` to an argument parser's subcommands."""
     parser: ArgumentParser = commands.add_parser(
         "tune",
-        help="find the best number of workers and threads for an application",
+        help=short,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,

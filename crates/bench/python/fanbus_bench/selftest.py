@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core
+from fanbus_bench import _core
 
 if TYPE_CHECKING:
-    from fanbus._core import BenchSettings
+    from fanbus_bench._core import BenchSettings
 
 __all__ = ["measure_driver"]
 
