@@ -36,7 +36,6 @@ BETTER = {re.compile(words, re.IGNORECASE | re.MULTILINE): how for words, how in
 NOT_YET = {
     "docs/architecture.md",
     "docs/benchmarks.md",
-    "docs/bus.md",
     "docs/findings.md",
 }
 
