@@ -152,9 +152,9 @@ def test_an_application_that_does_not_start_is_quoted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--workers", "0"), "'0' is not within 1 and 56"),
-        (("--workers", "1-57"), "'1-57' is not within 1 and 56"),
-        (("--threads", "two"), "'two' is no list of numbers: write 1,2,4 or 1-5"),
+        (("--workers", "0"), "'0' is not between 1 and 56"),
+        (("--workers", "1-57"), "'1-57' is not between 1 and 56"),
+        (("--threads", "two"), "'two' is not a list of numbers: write 1,2,4 or 1-5"),
         (("--rounds", "0"), "'0' is not a number of at least 1"),
     ],
 )
