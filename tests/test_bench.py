@@ -83,7 +83,7 @@ def test_a_protocol_in_json_has_its_greeting_and_its_envelope(unreliable: Unreli
     assert found["closed"] == {"1002": 4}
     refused = bench("echo", unreliable.url("/echo"), "--envelope", "42[]")
     assert refused.returncode == 2
-    assert "'42[]' has no {} where the message is to stand" in refused.stderr
+    assert "'42[]' must have {} in the place of the message" in refused.stderr
 
 
 def test_http_idle_and_handshakes(fanbus: Server) -> None:
