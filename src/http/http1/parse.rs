@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use actix_http::{Method, StatusCode};
 use httparse::{Error, Header, Status};
@@ -23,7 +24,7 @@ pub struct RequestStart {
     /// The method.
     pub method: Method,
     /// Target and headers, from the other end of the connection.
-    pub head: Head,
+    pub head: Arc<Head>,
     /// Where the body ends.
     pub framing: Framing,
     /// The client wants to send further requests on this connection.
@@ -198,7 +199,8 @@ fn understood(
         return bad("The Host header is not a valid host.");
     }
     let framing = noted.framing(version)?;
-    let mut head = HeadWriter::new(target.path, target.query, len, headers.len());
+    let bytes = headers.iter().map(|it| it.name.len() + it.value.len());
+    let mut head = HeadWriter::new(target.path, target.query, bytes.sum(), headers.len());
     for header in headers {
         let is_host = header.name.eq_ignore_ascii_case("host");
         // A target that names a host counts more than the header (RFC 9112, section 3.2.2).
@@ -219,7 +221,7 @@ fn understood(
     };
     Ok(RequestStart {
         method,
-        head: head.finish(version, direct),
+        head: Arc::new(head.finish(version, direct)),
         framing,
         keep_alive,
         // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
@@ -353,6 +355,8 @@ mod tests {
         let expected = |target: &str, host: &str| (target.to_owned(), host.to_owned());
         assert_eq!(of("GET", "/?"), expected("/?", "a"));
         assert_eq!(of("GET", "/a#b"), expected("/a", "a"));
+        assert_eq!(of("GET", "/a?b#c?d"), expected("/a?b", "a"));
+        assert_eq!(of("GET", "/a#b?c"), expected("/a", "a"));
         assert_eq!(of("GET", "//a/b"), expected("//a/b", "a"));
         assert_eq!(of("GET", "/ü"), expected("/ü", "a"));
         assert_eq!(of("OPTIONS", "*"), expected("*", "a"));

@@ -42,7 +42,7 @@ pub(in crate::http) struct Connection<T> {
 pub(in crate::http) fn upgrade<T: Transport>(
     worker: &Worker,
     method: &Method,
-    head: Head,
+    head: Arc<Head>,
     connection: Connection<T>,
 ) {
     worker.pulse.count_request();
@@ -60,7 +60,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     };
     match check(worker, method, &head) {
         Ok(checked) => {
-            let open = checked.open(worker, &Arc::new(head), client);
+            let open = checked.open(worker, &head, client);
             worker.end_of_turn.open(open);
         }
         Err(refusal) => client.refuse(&refusal),
