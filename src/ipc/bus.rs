@@ -12,7 +12,7 @@ use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
 use super::layout::{Fate, INTEREST_BUCKETS, Parts};
-use super::log::{Corrupt, Log};
+use super::log::Corrupt;
 use super::members;
 use super::open::{self, Attached, Entry};
 use super::parker::Parker;
@@ -194,18 +194,19 @@ impl Bus {
     /// record is copied. Who can wait for readers has [`Bus::publish_patiently`].
     #[inline]
     pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
-        let published = self.publish_if(draft, |_, _| true)?;
-        Ok(published.expect("it may always be published"))
+        let published = self.publish_if_read(draft, None)?;
+        Ok(published.expect("nobody is waited for"))
     }
 
-    /// As [`Bus::publish`], if the producer may, which is asked under its lock. `None`: it may not, and
-    /// nothing has happened.
-    #[inline]
-    pub(super) fn publish_if(
+    /// As [`Bus::publish`], if no more needs to have been read than what lies before `reached`. Else nothing has
+    /// happened, and the error is up to where hubs have to come first.
+    ///
+    /// Not generic: all that a publish does is inlined here, and once.
+    pub(super) fn publish_if_read(
         &self,
         draft: &Draft<'_>,
-        may: impl FnOnce(&mut Producer, Log<'_>) -> bool,
-    ) -> Result<Option<u64>, PublishError> {
+        reached: Option<u64>,
+    ) -> Result<Result<u64, u64>, PublishError> {
         let shared = &*self.shared;
         if shared.publishes_in != generation() {
             return Err(if self.is_forked() {
@@ -237,8 +238,11 @@ impl Bus {
         };
         let published = {
             let mut producer = lock(&shared.producer);
-            if !may(&mut producer, parts.log()) {
-                return Ok(None);
+            if let Some(reached) = reached {
+                let to_be_read = producer.must_be_read(parts.log());
+                if to_be_read > reached {
+                    return Ok(Err(to_be_read));
+                }
             }
             let keep = |up_to| {
                 if keeps {
@@ -269,7 +273,7 @@ impl Bus {
         if mask != 0 {
             self.wake(mask);
         }
-        Ok(Some(offset))
+        Ok(Ok(offset))
     }
 
     #[cold]

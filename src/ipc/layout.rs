@@ -232,7 +232,8 @@ impl<'a> Parts<'a> {
     }
 
     /// Who sleeps, and for what.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: with `interested`, 5 % of the instructions of a publish
     pub(super) fn sleepers(&self) -> Sleepers<'a> {
         let interest = &self.words[INTEREST_AT..INTEREST_AT + INTEREST_BUCKETS];
         Sleepers::new(&self.words[PARKED_AT], interest, self.members())

@@ -54,7 +54,8 @@ impl<'a> Sleepers<'a> {
     }
 
     /// Who sleeps and has interest in the topic. Called right after the commit.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as `Parts::sleepers`
     pub(super) fn interested(&self, topic_hash: u64) -> u64 {
         let parked = self.all();
         if parked == 0 {
