@@ -71,7 +71,7 @@ struct Shared {
     /// The ring has one writer: this lock makes all threads of the process one.
     producer: Mutex<Producer>,
     /// How many subscribers of this process each bucket of interest has.
-    interest: Mutex<Box<[u32; INTEREST_BUCKETS]>>,
+    interest: Mutex<Box<[u32]>>,
     /// Locks of the file do not exclude threads of one process from each other; this does for tokens
     /// and the door.
     housekeeping: Mutex<()>,
@@ -121,7 +121,8 @@ impl Bus {
                 parker: Parker::new(Arc::clone(&segment), member.slot, pipe),
                 peers: Peers::new(),
                 producer: Mutex::new(producer),
-                interest: Mutex::new(Box::new([0; INTEREST_BUCKETS])),
+                // Of its pages the system has those that are used.
+                interest: Mutex::new(vec![0; INTEREST_BUCKETS].into()),
                 housekeeping: Mutex::new(()),
                 keeper: Mutex::default(),
                 places: Places::default(),
