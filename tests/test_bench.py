@@ -19,7 +19,7 @@ import trustme
 
 from benching import QUICK, Unreliable, bench, figures, refused
 from conftest import StartServer
-from fanbus import _core
+from fanbus_bench import _core
 from outside import Program
 from running import DEADLINE_S, Server, wait_for
 

@@ -162,9 +162,9 @@ def test_one_worker_more_than_fits_is_refused_and_the_server_goes_on(server: Sta
     one = server("rooms", workers=2, inside=with_shm("64m"))
     fill(one)
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("One worker more")  # the place for a replacement was there
+    one.wait_for_log("Added one worker")  # the place for a replacement was there
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("There can be no further worker. Cannot reserve 8 MiB for the bus")
+    one.wait_for_log("No worker can be added. Cannot reserve 8 MiB for the bus")
     wait_for(lambda: len(one.worker_pids()) == 3, "three workers")
     # A reload has no place for a new worker beside the old ones: these stay.
     before = one.worker_pids()

@@ -287,5 +287,5 @@ def _table(path: Path) -> dict[str, Any] | None:
     else:
         return None
     if not isinstance(found, dict):
-        raise TypeError("it is a table, as logging.config.dictConfig wants it")
+        raise TypeError("it must be a table, as logging.config.dictConfig expects it")
     return found

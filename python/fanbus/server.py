@@ -88,7 +88,8 @@ def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
         for name in ("app_dir", "factory"):
             if given.get(name) is not None:
                 raise StartError(
-                    f"{name} is an option of `fanbus run`: app.run has its application.", status=2
+                    f"{name} is an option of `fanbus run` only: app.run runs its own application.",
+                    status=2,
                 )
         settings, values = settle(given, origin="app.run")
         surroundings.enter(settings)
@@ -120,7 +121,7 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     for path in app._not_kept():
         logs.logger.warning(
             "The turbo route %s has middleware or before_request around it, which see each "
-            "request: its answers are not kept.",
+            "request: its responses are not cached.",
             path,
         )
     with surroundings.pid_file(own_pid_file(settings)):

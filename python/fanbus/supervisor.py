@@ -234,7 +234,7 @@ class Supervisor:
             return
         assert self._bus is not None
         logger.error(
-            "The bus %r %s while the server runs. It is made once more: clients of WebSockets and "
+            "The bus %r %s while the server runs. A new bus is created: clients of WebSockets and "
             "event streams are closed, and new workers take over.",
             self._bus.name,
             fault,
@@ -390,7 +390,7 @@ class Supervisor:
 
     def _what_follows(self, slot: Slot, pause: float) -> str:
         if slot not in self._crew.slots:
-            return "there was to be a worker less"
+            return "the worker was being removed"
         return f"next start in {pause:.2g} s" if pause else "replaced at once"
 
     # New code.
@@ -465,16 +465,16 @@ class Supervisor:
     def _add_worker(self) -> bool:
         why = self._why_no_place()
         if why is not None:
-            logger.error("There can be no further worker. %s", why)
+            logger.error("No worker can be added. %s", why)
             return False
         added = self._crew.add_slot()
         if added:
-            logger.info("One worker more: %s.", self._status())
+            logger.info("Added one worker: %s.", self._status())
         return added
 
     def _remove_worker(self) -> None:
         if self._crew.remove_slot():
-            logger.info("One worker less: %s.", self._status())
+            logger.info("Removed one worker: %s.", self._status())
 
     # The end.
 
@@ -547,7 +547,7 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         logs.reopen()
         self._crew.send_all(signal.SIGUSR1)
-        logger.info("Log files are open anew.")
+        logger.info("Reopened the log files.")
 
 
 def _failure(process: Process) -> str:

@@ -27,7 +27,7 @@ def enter(settings: Settings) -> None:
             os.chdir(settings.chdir)
         except OSError as error:
             raise StartError(
-                f"chdir={settings.chdir} is not possible: {error.strerror}.", status=2
+                f"Cannot change to chdir={settings.chdir}: {error.strerror}.", status=2
             ) from None
     if settings.env_file is not None:
         _load(Path(settings.env_file))

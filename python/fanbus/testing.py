@@ -51,7 +51,7 @@ class _Client(httpx.Client):
 
     def __init__(self, app: Fanbus, **options: Any) -> None:
         if not isinstance(app, Fanbus):
-            raise FanbusError(f"{type(self).__name__} takes a Fanbus, not {type(app).__name__}.")
+            raise FanbusError(f"{type(self).__name__} expects a Fanbus, got {type(app).__name__}.")
         options = {"timeout": _PATIENCE_S, "trust_env": False, **options}
         super().__init__(**options)
         self.app = app

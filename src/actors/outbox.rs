@@ -398,7 +398,7 @@ impl Outbox {
 
     /// Takes out the oldest frame, whole. Only where none is ever begun.
     pub fn pop(&mut self) -> Option<Bytes> {
-        debug_assert!(!self.begun, "nobody writes parts of frames here");
+        debug_assert!(!self.begun, "no test writes parts of frames");
         let first = self.take_first()?;
         debug_assert!(first.header.is_none(), "nor are there large messages");
         self.bytes -= first.len();

@@ -13,7 +13,6 @@
 mod access;
 mod answering;
 mod awaitables;
-mod bench;
 mod bus;
 mod cpu;
 mod crash;
@@ -61,8 +60,6 @@ mod _core {
 
     #[pymodule_export]
     use super::access::AccessLog;
-    #[pymodule_export]
-    use super::bench::{bench, bench_server, chart};
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]

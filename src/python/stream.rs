@@ -157,7 +157,7 @@ impl Sink {
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
-                "A streamed response is made of str or bytes, not {kind}."
+                "A streamed response must yield str or bytes, got {kind}."
             )));
         };
         Ok(self.source.write(bytes))

@@ -30,7 +30,7 @@ def read(directory: Path) -> tuple[str, dict[str, Any]]:
     tools = (project or {}).get("tool", {})
     section = tools.get("fanbus", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):
-        raise StartError(f"{name} is a table of options, not {section!r}.", status=2)
+        raise StartError(f"{name} must be a table of options, got {section!r}.", status=2)
     return name, section
 
 

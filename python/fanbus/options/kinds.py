@@ -185,7 +185,7 @@ class Text:
     """Text that is not empty and has no control characters; `pattern` says what else it must be."""
 
     metavar: str = "TEXT"
-    limits: str = "a text that is not empty"
+    limits: str = "a non-empty string"
     pattern: str = r".+"
 
     def take(self, value: Any) -> str:
@@ -208,7 +208,7 @@ class Names:
     """Several texts: repeated on the command line, a list in TOML, commas in the environment."""
 
     metavar: str = "NAME"
-    limits: str = "a list of texts that are not empty, or one text with commas"
+    limits: str = "a list of non-empty strings, or one string with commas"
 
     def take(self, value: Any) -> tuple[str, ...]:
         several = [value] if isinstance(value, str) else value

@@ -89,7 +89,7 @@ def _take(option: Option, value: Any, where: str, *, is_text: bool) -> Any:
                     " enableServiceLinks: false."
                 )
         raise StartError(
-            f"{where}={shown} is not possible: it is {option.kind.limits}.{hint}", status=2
+            f"{where} must be {option.kind.limits}, got {shown}.{hint}", status=2
         ) from None
 
 

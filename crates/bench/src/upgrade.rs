@@ -65,7 +65,7 @@ impl Upgrade {
             }
             Err(error) => {
                 return refused(format!(
-                    "what answers is no HTTP server ({error}). Look at the port, and whether it \
+                    "the response is not HTTP ({error}). Check the port, and whether it \
                      wants TLS (wss://)."
                 ));
             }
@@ -87,8 +87,8 @@ impl Upgrade {
         };
         if header("sec-websocket-accept").as_deref() != Some(ACCEPT) {
             return refused(
-                "the server answered 101, but its Sec-WebSocket-Accept is wrong: what \
-                 answers is no WebSocket."
+                "the server answered 101, but its Sec-WebSocket-Accept is wrong: \
+                 the peer is not a WebSocket server."
                     .to_owned(),
             );
         }
@@ -115,12 +115,12 @@ impl Upgrade {
 fn meaning(status: u16) -> &'static str {
     match status {
         404 => "so there is no WebSocket at this path.",
-        401 | 403 => "so it lets nobody in like this. Name what it wants to see with --header.",
+        401 | 403 => "so it needs credentials. Pass them with --header.",
         400 | 426 => "so the request is not what it wants. Look at --subprotocol and --header.",
         429 | 503 => "so it has too many connections, or is not ready.",
         300..400 => "so the WebSocket is elsewhere: redirects are not followed.",
         500..600 => "so it failed. Look at its log.",
-        _ => "and not 101: this path is no WebSocket.",
+        _ => "and not 101: this path is not a WebSocket.",
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fanbus::bench::ledger::{Outstanding, Receiver, orders};
+use fanbus_bench::ledger::{Outstanding, Receiver, orders};
 use proptest::prelude::*;
 
 /// What a list of all that came says.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fanbus import _core
+from fanbus_bench import _core
 
 __all__ = ["latency_curve"]
 

@@ -140,7 +140,7 @@ impl Target {
         };
         let told = match error.raw_os_error() {
             Some(nix::libc::ECONNREFUSED) => format!(
-                "Nobody listens at {address}: the connection was refused. Start the server, or \
+                "The connection to {address} was refused. Start the server, or \
                  look at the port in {url}."
             ),
             Some(nix::libc::EADDRNOTAVAIL) => format!(
@@ -204,7 +204,7 @@ fn first_that_answers(addresses: &[SocketAddr], pulse: &mut Pulse<'_>) -> Outcom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::options::Mode;
+    use crate::options::Mode;
 
     fn target(url: &str) -> Outcome<Target> {
         let options = Options::new(Mode::Echo, url);

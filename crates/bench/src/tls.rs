@@ -29,8 +29,9 @@ pub(super) struct Tls {
 impl Tls {
     pub(super) fn new(host: &str, options: &Options) -> Outcome<Self> {
         let provider = Arc::new(ring::default_provider());
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| BenchError::Option(format!("{host:?} is no name for a certificate.")))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            BenchError::Option(format!("{host:?} is not a name for a certificate."))
+        })?;
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| BenchError::Option(format!("TLS cannot be used: {error}.")))?;

@@ -17,14 +17,14 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from fanbus import _core
-from fanbus.bench.progress import Progress
-from fanbus.bench.script import Script, read
-from fanbus.bench.verdict import Setting, Verdict, judge
 from fanbus.exceptions import StartError
+from fanbus_bench import _core
+from fanbus_bench.progress import Progress
+from fanbus_bench.script import Script, read
+from fanbus_bench.verdict import Setting, Verdict, judge
 
 if TYPE_CHECKING:
-    from fanbus._core import BenchSettings
+    from fanbus_bench._core import BenchSettings
 
 __all__ = ["tune"]
 

@@ -120,13 +120,13 @@ impl Reader {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Ok(None),
             Ok(httparse::Status::Partial) => return Err("a head without an end"),
-            Err(_) => return Err("what is no HTTP response"),
+            Err(_) => return Err("a response that is not HTTP"),
         };
         self.status = response.code.unwrap_or_default();
         self.stays = response.version == Some(1);
         if (100..200).contains(&self.status) {
             return if self.status == 101 {
-                Err("101, which nobody asked for")
+                Err("an unexpected 101")
             } else {
                 Ok(Some((len, Some(State::Head))))
             };
@@ -139,7 +139,7 @@ impl Reader {
                 length = Some(
                     text.trim()
                         .parse()
-                        .map_err(|_| "a Content-Length that is no number")?,
+                        .map_err(|_| "a Content-Length that is not a number")?,
                 );
             } else if is("transfer-encoding") {
                 is_chunked = header.value.to_ascii_lowercase().ends_with(b"chunked");

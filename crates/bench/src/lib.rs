@@ -1,10 +1,10 @@
-//! The load client, `fanbus bench`: what a server costs per message, and whether every message
-//! arrived.
+//! The load driver that measures the cost of a server per message, and checks that every message
+//! arrives. It is the engine of `fanbus bench` and `fanbus tune`.
 //!
-//! One thread and one epoll, so that it disturbs the server little; what is counted as the server's
-//! cost is that of its processes, read from /proc, so the client's own is not in it. It checks what
-//! it measures: a figure for messages that did not arrive would be no figure. It knows servers by
-//! their URL only, and nothing of the rest of this crate.
+//! The driver has one thread and one epoll, so that it disturbs the server little. The cost of the
+//! server is the CPU time of its processes, read from /proc, without that of the driver. The driver
+//! counts and checks every message: a rate of messages that did not arrive would mean nothing. It
+//! knows servers by their URL only, and it does not depend on the `fanbus` crate.
 
 mod chart;
 mod echo;
@@ -25,6 +25,8 @@ mod pace;
 mod places;
 mod pool;
 mod processes;
+#[cfg(feature = "python")]
+mod python;
 mod report;
 mod response;
 mod script;

@@ -76,7 +76,7 @@ impl Account {
         }
         if let Some(stalls @ 1..) = self.stalls {
             told.push(format!(
-                "Nothing came for a second, {stalls} times; what was under way was given up."
+                "Nothing came for a second, {stalls} times; the messages in flight count as missing."
             ));
         }
         for (code, count) in &self.closed {

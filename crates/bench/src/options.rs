@@ -215,8 +215,9 @@ impl Options {
         let steps = || self.script.first.iter().chain(&self.script.again);
         let is_empty = |step: &Step| *step == Step::Expect(String::new());
         if steps().any(is_empty) {
-            let told = "A script expects a text, and not nothing: any message contains that.";
-            return Err(BenchError::Option(told.to_owned()));
+            let reason = "A script must expect a non-empty string: every message contains \
+                          the empty one.";
+            return Err(BenchError::Option(reason.to_owned()));
         }
         if self.mode == Mode::Script && !self.script.is_bounded() {
             let told = "A script has something to expect in the part that is repeated: without, it \
@@ -234,21 +235,21 @@ impl Options {
         };
         if !is_token(&self.method) {
             return Err(BenchError::Option(format!(
-                "{:?} is no HTTP method.",
+                "{:?} is not an HTTP method.",
                 self.method
             )));
         }
         for (name, value) in &self.headers {
             if !is_token(name) || value.contains(['\r', '\n', '\0']) {
                 return Err(BenchError::Option(format!(
-                    "{name:?}: {value:?} is no header. Write it as in --header 'Name: value'."
+                    "{name:?}: {value:?} is not a header. Write it as in --header 'Name: value'."
                 )));
             }
         }
         let protocol = self.subprotocol.as_deref();
         if protocol.is_some_and(|protocol| !is_token(protocol)) {
             return Err(BenchError::Option(format!(
-                "{protocol:?} is no subprotocol."
+                "{protocol:?} is not a subprotocol."
             )));
         }
         Ok(())

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fanbus.bench import script
-from fanbus.bench.tune_options import positive
+from fanbus_bench import script
+from fanbus_bench.tune_options import positive
 
 if TYPE_CHECKING:
-    from fanbus._core import BenchSettings
+    from fanbus_bench._core import BenchSettings
 
 __all__ = ["add_to", "settings"]
 
 Command = Callable[[Namespace], int]
 
 _OVERVIEW = """\
-Measure a server, Fanbus or any other, by its URL. What is counted is not only how much and how
-fast, but whether every message arrived, once, and in one order.
+Measure any server, Fanbus or another, by its URL: rate, latency and CPU, and whether every message
+arrived, once, and in one order.
 
   fanbus bench http http://127.0.0.1:5000/
   fanbus bench echo ws://127.0.0.1:5000/echo --in-flight 16
@@ -29,21 +29,21 @@ fast, but whether every message arrived, once, and in one order.
 
 _LOOPS = """\
 closed loop and open loop:
-  Without --rate the next is sent when one has come back (closed loop): this finds how much the
-  server can do. With --rate so many are sent per second, whatever comes back (open loop), and a
-  latency counts from the moment at which a message was due: this finds how long people wait, for
-  a server that stalls cannot hide the wait of those who came meanwhile.
+  Without --rate, each connection sends the next unit when one has come back (closed loop). This
+  measures the capacity of the server. With --rate, units are sent at a fixed rate (open loop), and
+  the latency of a unit counts from the moment at which it was due. This measures how long users
+  wait: a server that stalls cannot hide the waiting time of the units that were due meanwhile.
 """
 
 _STATUS = """\
 exit status:
   0 everything arrived as it should; 1 something was missing, wrong, doubled, or in different
-  orders; 2 it could not be measured, and why is said; 130 it was interrupted.
+  orders; 2 nothing could be measured (the reason is printed); 130 interrupted.
 """
 
 _HTTP = """\
-Send requests, again and again, on connections that stay open: one request at a time on each, or
---in-flight of them, pipelined.
+Send requests on keep-alive connections: one request at a time on each, or --in-flight of them,
+pipelined.
 """
 _HTTP_EXAMPLES = """\
 examples:
@@ -53,13 +53,13 @@ examples:
   fanbus bench http https://example.org/orders --method POST --body '{"id": 1}' \\
       --header 'Content-Type: application/json'
 
-A status of 400 and above is wrong. Unit: a response.
+A status of 400 or above counts as wrong. Unit: a response.
 
 """
 
 _ECHO = """\
-Send messages that the server sends back to the same connection. What comes back is checked
-against what was sent: its number, its size, its order.
+Send messages that the server sends back on the same connection. The number, size and order of
+the received messages are checked.
 """
 _ECHO_EXAMPLES = """\
 examples:
@@ -67,14 +67,14 @@ examples:
   fanbus bench echo ws://127.0.0.1:5000/echo --in-flight 16 --bytes 1024 --binary
   fanbus bench echo wss://example.org/echo --rate 1000 --prefix 'Echo: '
 
-Unit: a message that came back.
+Unit: a message received back.
 
 """
 
 _FANOUT = """\
-Publish messages that the server hands to every connection of a topic, a room or a channel. All
-must get each one, once, and all in one order. Publishers are connections on the same path, and
-get every message too, unless --publish-url says that they are elsewhere.
+Publish messages that the server sends to every connection of a topic, a room or a channel. Every
+subscriber must receive each message, once, and all in one order. Publishers connect to the same
+path and receive every message too, unless --publish-url names another path.
 """
 _FANOUT_EXAMPLES = """\
 examples:
@@ -82,40 +82,40 @@ examples:
   fanbus bench fanout ws://127.0.0.1:5000/rooms/lobby --subscribers 1000 --publishers 1 --rate 100
   fanbus bench fanout ws://127.0.0.1:5000/ws --hello '{"subscribe": "news"}'
 
-It begins when a first message has reached everybody. In the closed loop a message that does not
-reach everybody stops the loop; after a second in which nothing came (a stall) it is given up.
-Unit: a delivery, which is one message at one connection.
+The measurement begins when a first message has reached all subscribers. In the closed loop, a
+message that does not reach all of them stops the loop; after a second without any message (a stall)
+it counts as missing. Unit: a delivery, which is one message received by one connection.
 
 """
 
 _HANDSHAKE = """\
-Open a WebSocket, and reset the connection as soon as it is open; over and over.
+Open a WebSocket and reset the connection as soon as it is open, again and again.
 """
 _HANDSHAKE_EXAMPLES = """\
 examples:
   fanbus bench handshake ws://127.0.0.1:5000/echo
   fanbus bench handshake wss://127.0.0.1:5000/echo --rate 500 --insecure
 
-With wss:// the handshake of TLS is in it. Unit: a handshake.
+With wss:// this includes the TLS handshake. Unit: a handshake.
 
 """
 
 _IDLE = """\
-Open WebSockets and hold them, answering pings: what does a connection cost that does nothing?
+Open WebSockets, hold them open and answer pings, to measure the cost of an idle connection.
 """
 _IDLE_EXAMPLES = """\
 examples:
   fanbus bench idle ws://127.0.0.1:5000/echo --connections 10000 --pid 4711
 
-With --pid it says how much memory each connection takes in the server's processes. The kernel's
-own memory for sockets is not in it. 10,000 connections need as many open files on both sides
-(ulimit -n) and, if the server is on another address than 127.0.0.1, as many source ports.
+With --pid, the memory of each connection in the server's processes is measured, without the
+kernel's memory for sockets. 10,000 connections need as many open files on both sides (ulimit -n)
+and, if the server has another address than 127.0.0.1, as many source ports.
 
 """
 
 
 _SCRIPT = """\
-Let each connection follow a script: send, wait for what it expects, and repeat.
+Each connection runs a script: it sends messages, waits for expected messages, and repeats.
 """
 _SCRIPT_EXAMPLES = """\
 a script:
@@ -126,24 +126,26 @@ a script:
     send {"id": "($CLIENT of $TURN)", "text": "again"}
     expect ($CLIENT of $TURN)
 
-What stands before repeat is done once, what stands below it over and over, without a pause.
-expect waits for a message that contains the text, and passes over all others. $CLIENT is the
-connection's number, $TURN counts how often it has come to the end; put something around them,
-for 1 is in 11, too. # begins a comment.
+The lines before repeat run once, the lines below it again and again, without a pause. expect
+waits for a message that contains the text, and skips all others. $CLIENT is the number of the
+connection, $TURN the number of finished repetitions; put other characters around them, because 1
+is also contained in 11. # begins a comment.
 
 examples:
   fanbus bench script ws://127.0.0.1:5000 --script chat.script -c 100 --pid 4711
 
-The path is the script's. Unit: a turn, which is once through what is repeated.
+The script sets the path. Unit: a turn, which is one run of the repeated lines.
 
 """
 
 
-def add_to(commands: Any, measure: Command, self_test: Command, server: Command) -> None:
+def add_to(
+    commands: Any, short: str, measure: Command, self_test: Command, server: Command
+) -> None:
     """Adds `bench` to an argument parser's subcommands."""
     bench = commands.add_parser(
         "bench",
-        help="measure a server: HTTP, echo, fan-out, handshakes, idle connections",
+        help=short,
         description=_OVERVIEW,
         epilog=_LOOPS + "\n" + _STATUS,
         formatter_class=RawDescriptionHelpFormatter,
@@ -165,51 +167,57 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
 
     http = mode("http", "requests and responses", _HTTP, _HTTP_EXAMPLES, True)
     _connections(http, 64)
-    _in_flight(http, "requests on their way on each connection, pipelined [1]", "requests")
+    _in_flight(http, "requests in flight on each connection, pipelined [1]", "requests")
     http.add_argument("--method", default="GET", help="the request's method [GET]")
     http.add_argument("--body", metavar="TEXT", default="", help="its body; @FILE reads it")
     _common(http)
 
-    echo = mode("echo", "what is sent comes back", _ECHO, _ECHO_EXAMPLES, True)
+    echo = mode("echo", "messages that come back to their sender", _ECHO, _ECHO_EXAMPLES, True)
     _connections(echo, 64)
-    _in_flight(echo, "messages on their way for each connection [1]")
+    _in_flight(echo, "messages in flight on each connection [1]")
     _messages(echo)
     echo.add_argument(
-        "--prefix", metavar="TEXT", default="", help="what the server puts before each message"
+        "--prefix", metavar="TEXT", default="", help="text that the server puts before each message"
     )
     _websocket(echo)
     _common(echo)
 
-    fanout = mode("fanout", "what one publishes, everybody gets", _FANOUT, _FANOUT_EXAMPLES, True)
+    fanout = mode(
+        "fanout", "messages from one client to all clients", _FANOUT, _FANOUT_EXAMPLES, True
+    )
     fanout.add_argument(
         "-c",
         "--subscribers",
         dest="connections",
         type=int,
         metavar="N",
-        help="connections that only listen [200]",
+        help="connections that only receive [200]",
     )
     fanout.add_argument(
-        "--publishers", type=int, metavar="N", help="further ones, which send in turn [4]"
+        "--publishers", type=int, metavar="N", help="more connections, which publish in turn [4]"
     )
-    fanout.add_argument("--publish-url", metavar="URL", help="where publishers connect instead")
-    _in_flight(fanout, "messages that have not reached everybody, of all publishers [64]")
+    fanout.add_argument(
+        "--publish-url", metavar="URL", help="URL that publishers connect to instead"
+    )
+    _in_flight(fanout, "messages in flight, of all publishers together [64]")
     _messages(fanout)
     fanout.add_argument(
         "--records",
         action="store_true",
-        help="messages are JSON records, which deflate as real data do, instead of dots",
+        help="send JSON records, which compress like real data, instead of dots",
     )
     _websocket(fanout)
     _common(fanout)
 
-    handshake = mode("handshake", "connect, upgrade, go", _HANDSHAKE, _HANDSHAKE_EXAMPLES, True)
+    handshake = mode(
+        "handshake", "connect, upgrade, disconnect", _HANDSHAKE, _HANDSHAKE_EXAMPLES, True
+    )
     _connections(handshake, 64)
     _rate(handshake, "handshakes")
     _websocket(handshake, with_messages=False)
     _common(handshake)
 
-    idle = mode("idle", "connections that do nothing", _IDLE, _IDLE_EXAMPLES, False)
+    idle = mode("idle", "idle connections", _IDLE, _IDLE_EXAMPLES, False)
     _connections(idle, 1000)
     _websocket(idle, with_messages=False)
     _hello(idle)
@@ -217,7 +225,7 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
 
     conversation = mode("script", "a conversation from a file", _SCRIPT, _SCRIPT_EXAMPLES, False)
     conversation.add_argument(
-        "--script", required=True, metavar="FILE", help="what each connection says and expects"
+        "--script", required=True, metavar="FILE", help="file with the script, see below"
     )
     _connections(conversation, 64)
     _websocket(conversation, with_messages=False)
@@ -225,10 +233,9 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
 
     test = modes.add_parser(
         "self-test",
-        help="what this driver can do on this machine",
-        description="Measure the driver against a server that does next to nothing (a bare epoll "
-        "loop in Rust, in a process of its own): more than this, no figure of `fanbus bench` can "
-        "be on this machine.",
+        help="measure the limits of this driver on this machine",
+        description="Measure the driver against a minimal server (a bare epoll loop in Rust, in "
+        "its own process). No other figure of `fanbus bench` on this machine can be higher.",
     )
     test.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each row [2]")
     test.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -237,11 +244,11 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
 
     floor = modes.add_parser(
         "server",
-        help="the server that self-test measures",
-        description="Serve /echo (WebSocket, every message comes back), any other path as a relay "
-        "(WebSocket, every message goes to all), and a small JSON document over HTTP, on "
-        "127.0.0.1. It promises nothing and limits nothing: it is the floor to compare with. "
-        "Prints its address.",
+        help="run the minimal server that self-test measures",
+        description="Serve /echo (WebSocket, each message comes back to its sender), any other "
+        "path as a relay (WebSocket, each message goes to all clients), and a small JSON document "
+        "over HTTP, on 127.0.0.1. It has no limits and gives no guarantees: it is the floor that "
+        "other servers are compared with. Prints its address.",
     )
     floor.add_argument("--port", type=int, default=0, help="0 picks a free one [0]")
     floor.add_argument(
@@ -249,10 +256,10 @@ def add_to(commands: Any, measure: Command, self_test: Command, server: Command)
         type=positive,
         default=1,
         metavar="N",
-        help="threads that share the port, and what is for all [1]",
+        help="threads that share the port and the relay [1]",
     )
     floor.add_argument(
-        "--with-parent", action="store_true", help="end when the parent process does"
+        "--with-parent", action="store_true", help="exit when the parent process exits"
     )
     floor.set_defaults(run=server)
 
@@ -292,7 +299,10 @@ def _connections(parser: ArgumentParser, default: int) -> None:
 
 def _rate(parser: Any, units: str) -> None:
     parser.add_argument(
-        "--rate", type=float, metavar="R", help=f"open loop: {units} per second, of all together"
+        "--rate",
+        type=float,
+        metavar="R",
+        help=f"open loop: {units} per second, all connections together",
     )
 
 
@@ -309,16 +319,14 @@ def _messages(parser: ArgumentParser) -> None:
         "--envelope",
         metavar="TEXT",
         type=_envelope,
-        help="what the server's protocol wants around each message, in both directions, with {} "
-        "in its place; what comes without it is not counted",
+        help="text of the server's protocol around each message, in both directions, with {} for "
+        "the message; received messages without it are not counted",
     )
 
 
 def _websocket(parser: ArgumentParser, with_messages: bool = True) -> None:
-    parser.add_argument("--subprotocol", metavar="NAME", help="which one to ask for")
-    parser.add_argument(
-        "--compressed", action="store_true", help="agree with the server on permessage-deflate"
-    )
+    parser.add_argument("--subprotocol", metavar="NAME", help="subprotocol to offer")
+    parser.add_argument("--compressed", action="store_true", help="offer permessage-deflate")
     if with_messages:
         _hello(parser)
 
@@ -328,26 +336,31 @@ def _hello(parser: ArgumentParser) -> None:
         "--hello",
         action="append",
         metavar="TEXT",
-        help="what each connection sends first; can be repeated, for several messages in order",
+        help="first message of each connection; repeatable, for several messages in order",
     )
     parser.add_argument(
         "--greeting",
         metavar="TEXT",
-        help="a connection is ready when a message has come that begins with this [at once]",
+        help="a connection is ready once it has received a message that begins with this [at once]",
     )
 
 
 def _common(parser: ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, metavar="S", help="how long to measure [5]")
-    parser.add_argument("--warmup", type=float, metavar="S", help="how long to run before [1]")
     parser.add_argument(
-        "--patience", type=float, metavar="S", help="how long to wait for what is missing [5]"
+        "--warmup", type=float, metavar="S", help="how long to run before measuring [1]"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="S",
+        help="how long to wait for missing messages at the end [5]",
     )
     parser.add_argument(
         "--pid",
         type=int,
         metavar="PID",
-        help="the server's process: CPU time and memory of it and all its descendants are told",
+        help="the server's process: measure the CPU time and memory of it and its descendants",
     )
     parser.add_argument(
         "-H",
@@ -356,7 +369,7 @@ def _common(parser: ArgumentParser) -> None:
         action="append",
         type=_header,
         metavar="'NAME: VALUE'",
-        help="another header of every request; can be repeated",
+        help="extra header of every request (repeatable)",
     )
     parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, as PEM")
     parser.add_argument("--insecure", action="store_true", help="trust any certificate")
@@ -368,12 +381,12 @@ def _common(parser: ArgumentParser) -> None:
 def _envelope(text: str) -> tuple[str, str]:
     before, place, after = text.partition("{}")
     if not place:
-        raise ArgumentTypeError(f"{text!r} has no {{}} where the message is to stand")
+        raise ArgumentTypeError(f"{text!r} must have {{}} in the place of the message")
     return before, after
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
-        raise ArgumentTypeError(f"{text!r} is no header: write it as 'Name: value'")
+        raise ArgumentTypeError(f"{text!r} is not a header: write it as 'Name: value'")
     return name.strip(), value.strip()

@@ -9,24 +9,33 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fanbus import _core
-from fanbus.bench import options as command_line
-from fanbus.bench import tune as tuning
-from fanbus.bench.picture import latency_curve
-from fanbus.bench.progress import Progress
-from fanbus.bench.selftest import measure_driver
-from fanbus.bench.table import driver_table, show
 from fanbus.exceptions import StartError
+from fanbus_bench import _core, tune_options
+from fanbus_bench import options as command_line
+from fanbus_bench import tune as tuning
+from fanbus_bench.picture import latency_curve
+from fanbus_bench.progress import Progress
+from fanbus_bench.selftest import measure_driver
+from fanbus_bench.table import driver_table, show
 
-__all__ = ["measure", "self_test", "serve", "tune"]
+__all__ = ["add_to"]
 
 _NOT_COMPLETE = 1
 _NOT_MEASURED = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-def measure(options: Namespace) -> int:
+def add_to(commands: Any, name: str, short: str) -> None:
+    """Adds `bench` or `tune` to the subcommands of `fanbus`; `short` is its line in their list."""
+    if name == "bench":
+        command_line.add_to(commands, short, _measure, _self_test, _serve)
+    else:
+        tune_options.add_to(commands, short, _tune)
+
+
+def _measure(options: Namespace) -> int:
     """One of the modes."""
     with _measuring(options) as progress:
         figures = _core.bench(command_line.settings(options), progress.tell)
@@ -36,7 +45,7 @@ def measure(options: Namespace) -> int:
     return 0 if figures["complete"] else _NOT_COMPLETE
 
 
-def self_test(options: Namespace) -> int:
+def _self_test(options: Namespace) -> int:
     """What the driver can do, measured against the server below."""
     with _measuring(options) as progress:
         rows = measure_driver(options.seconds, progress.tell)
@@ -44,13 +53,13 @@ def self_test(options: Namespace) -> int:
     return 0 if all(row["complete"] for row in rows.values()) else _NOT_COMPLETE
 
 
-def tune(options: Namespace) -> int:
+def _tune(options: Namespace) -> int:
     """The best number of workers and threads for an application."""
     with _interruptible():
         return tuning.tune(options)
 
 
-def serve(options: Namespace) -> int:
+def _serve(options: Namespace) -> int:
     """The server that promises nothing."""
     # No Python runs while it serves: a signal has to end it by itself.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-//! `_core.bench`: the load client, which runs without Python's lock.
+//! The Python module `fanbus_bench._core`. The load driver runs without the GIL.
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -7,14 +7,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::time::Duration;
 
-use super::errors::value_error;
-use crate::bench as engine;
-use crate::bench::figures::{Figures, Value};
-use crate::bench::{BenchError, Chart, Floor, Line, Mode, Options, Progress, Script, Step};
+use crate::figures::{Figures, Value};
+use crate::{BenchError, Chart, Envelope, Floor, Line, Mode, Options, Progress, Script, Step};
+
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::{bench, bench_server, chart};
+}
 
 /// Measures a server; docs/howto/bench.md says what comes back.
 #[pyfunction]
-pub(super) fn bench<'py>(
+fn bench<'py>(
     py: Python<'py>,
     settings: &Bound<'py, PyDict>,
     on_progress: Py<PyAny>,
@@ -31,7 +35,7 @@ pub(super) fn bench<'py>(
                 }
             })
         };
-        engine::run(&options, &mut watch)
+        crate::run(&options, &mut watch)
     });
     match (raised, measured) {
         (Some(error), _) => Err(error),
@@ -49,7 +53,7 @@ fn tell(py: Python<'_>, on_progress: &Py<PyAny>, progress: Progress) -> PyResult
 
 fn error_of(error: &BenchError) -> PyErr {
     match error {
-        BenchError::Option(_) => value_error(error),
+        BenchError::Option(_) => PyValueError::new_err(error.to_string()),
         _ => PyOSError::new_err(error.to_string()),
     }
 }
@@ -85,7 +89,7 @@ fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
             "greeting" => options.greeting = value.extract()?,
             "envelope" => {
                 let (before, after) = value.extract()?;
-                options.envelope = engine::Envelope { before, after };
+                options.envelope = Envelope { before, after };
             }
             "hello" => options.hello = value.extract()?,
             "script" => options.script = script(&value)?,
@@ -128,7 +132,7 @@ fn script(value: &Bound<'_, PyAny>) -> PyResult<Script> {
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds = value.extract()?;
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds.")))
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a number of seconds.")))
 }
 
 fn table<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, PyDict>> {
@@ -154,7 +158,7 @@ fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
 
 /// Serves what the load client can be measured with, until a signal ends the process.
 #[pyfunction]
-pub(super) fn bench_server(
+fn bench_server(
     py: Python<'_>,
     port: u16,
     workers: usize,
@@ -172,7 +176,7 @@ pub(super) fn bench_server(
 
 /// Named curves as an SVG picture.
 #[pyfunction]
-pub(super) fn chart(
+fn chart(
     title: String,
     x_title: String,
     x_names: Vec<String>,

@@ -272,7 +272,7 @@ impl Requests<'_> {
         while taken < bytes.len() {
             let slot = &mut self.slots[index];
             if slot.asked_ns.is_empty() {
-                return Err(self.broken("a response that nobody asked for"));
+                return Err(self.broken("a response without a request"));
             }
             let (len, outcome) = slot
                 .reader

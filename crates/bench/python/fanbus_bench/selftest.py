@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core
+from fanbus_bench import _core
 
 if TYPE_CHECKING:
-    from fanbus._core import BenchSettings
+    from fanbus_bench._core import BenchSettings
 
 __all__ = ["measure_driver"]
 
@@ -29,7 +29,7 @@ def measure_driver(
             assert process.stdout is not None
             http = process.stdout.readline().strip()
             if not http:
-                raise OSError("The server for the self-test did not start: what it said is above.")
+                raise OSError("The server for the self-test did not start; its output is above.")
             rows = {}
             for name, settings in _loads(http, process.pid).items():
                 settings["seconds"] = seconds

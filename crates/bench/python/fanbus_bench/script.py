@@ -38,7 +38,7 @@ def read(file: str) -> Script:
     except OSError as error:
         raise ValueError(f"--script {file}: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise ValueError(f"--script {file}: it is no text in UTF-8.") from None
+        raise ValueError(f"--script {file}: it is not UTF-8.") from None
     return parse(text, file)
 
 
@@ -59,27 +59,31 @@ def parse(text: str, name: str) -> Script:
             (first if again is None else again).append((verb, argument))
         elif verb == "repeat" and not argument:
             if again is not None:
-                raise ValueError(f"{where}: there is one repeat in a script, down to its end.")
+                raise ValueError(
+                    f"{where}: a script can have only one repeat, which goes on to its end."
+                )
             again = []
         elif verb == "connect":
             path = _path(argument, where, is_first=path is None and not first and again is None)
         else:
-            raise ValueError(f"{where}: {line.strip()!r} is none of {_VERBS}.")
+            raise ValueError(f"{where}: {line.strip()!r} must be one of {_VERBS}.")
     if path is None:
-        raise ValueError(f"{name}: it begins with connect PATH.")
+        raise ValueError(f"{name}: a script must begin with connect PATH.")
     if not any(verb == "expect" for verb, _ in again or ()):
         raise ValueError(
-            f"{name}: after repeat there has to be something to expect, or nobody would know what "
-            "became of what was sent."
+            f"{name}: after repeat there must be an expect, or replies to the sent messages "
+            "would not be checked."
         )
     return Script(path, first, again or [])
 
 
 def _path(argument: str, where: str, *, is_first: bool) -> str:
     if not is_first:
-        raise ValueError(f"{where}: connect stands once, before everything else.")
+        raise ValueError(f"{where}: connect is allowed only once, before everything else.")
     if not argument.startswith("/"):
         raise ValueError(f"{where}: connect needs a path, such as /rooms/lobby.")
     if "$" in argument:
-        raise ValueError(f"{where}: all connect to the same path: it has no $CLIENT and no $TURN.")
+        raise ValueError(
+            f"{where}: all connections use the same path: $CLIENT and $TURN are not replaced in it."
+        )
     return argument

@@ -16,9 +16,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use sha1::{Digest as _, Sha1};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::places;
@@ -111,7 +114,10 @@ impl Common {
     fn exchange(&self, worker: usize, frames: &mut Vec<u8>) -> io::Result<()> {
         let brings = !frames.is_empty();
         {
-            let mut log = self.log.lock().expect("nobody panics with it");
+            let mut log = self
+                .log
+                .lock()
+                .expect("no thread panics while it holds the lock");
             log.frames.append(frames);
             let end = log.frames.len();
             let from = std::mem::replace(&mut log.read[worker], end);
@@ -333,7 +339,7 @@ impl Connection {
                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                       Connection: Upgrade\r\nSec-WebSocket-Accept: ",
                 );
-                answer.extend_from_slice(&actix_http::ws::hash_key(key.as_bytes()));
+                answer.extend_from_slice(accept_of(key).as_bytes());
                 answer.extend_from_slice(b"\r\n\r\n");
             }
         }
@@ -408,6 +414,14 @@ fn frame(bytes: &mut [u8], answer: &mut Vec<u8>, arena: Option<&mut Vec<u8>>) ->
         _ => {}
     }
     Some(payload_at + len)
+}
+
+/// The value of Sec-WebSocket-Accept for a key (RFC 6455, section 4.2.2).
+fn accept_of(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(hash.finalize())
 }
 
 fn append(first: u8, payload: &[u8], out: &mut Vec<u8>) {
