@@ -4,16 +4,15 @@
     .venv/bin/python -m benches.notifications [--rounds 5] [--seconds 4] [--awake]
 
 Each user is a WebSocket client with a topic of its own. One program publishes to them in turn,
-each message when it is due, whatever became of those before it (an open loop). All times are of one
-clock, which the kernel uses too when it notes the arrival of a packet. So three waits can be told
-apart: until the publisher came to run, until the message lay in the client's socket, and until the
+each message when it is due, whether or not earlier ones have arrived (an open loop). All times are
+of one clock, which the kernel uses too when it notes the arrival of a packet. So three waits can be
+told apart: until the publisher ran, until the message lay in the client's socket, and until the
 client read it.
 
-"a socket" is what the machine itself takes: the publisher writes to a connection that the client
-reads, with no server between. `--awake` keeps the CPUs from going idle, by programs that run when
-nothing else does: the difference is what it takes to wake a CPU. `--first` runs all of it with
-real-time priority, as root: on a machine that others use as well, they are what is measured
-otherwise.
+"a socket" measures the machine itself: the publisher writes to a connection that the client
+reads, without a server. `--awake` keeps the CPUs from going idle, by programs that run when
+nothing else does: the difference is the time that waking a CPU takes. `--first` runs all of it with
+real-time priority, as root: without it, on a busy machine, the other programs are measured.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ pub enum Source {
     Handler,
     /// The same, of a topic's past: other queues may hold the same bytes.
     Past,
-    /// What an event stream begins with, of its topic's past: other queues may hold the same bytes.
+    /// The replay at the beginning of an event stream: other queues may hold the same bytes.
     Beginning,
     /// Close, echo: sent by the session itself. Never forgotten while open.
     Session,

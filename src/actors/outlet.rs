@@ -333,7 +333,7 @@ impl Outlet {
         }
     }
 
-    /// Of an event stream: what comes first.
+    /// Event stream: queues its first pieces.
     pub fn begin_events(&self, pieces: Vec<Piece>) {
         let mut sending = self.sending.borrow_mut();
         let before = sending.outbox.own_cost();

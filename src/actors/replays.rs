@@ -1,9 +1,9 @@
-//! What clients that come back are sent of the past: each record is held once for all of them, and once more
-//! in each form that some of them get: deflated, or as an event.
+//! The messages of the past that clients are sent when they come back. Each record is held once for all of them,
+//! and once more in each form that some of them get: deflated, or as an event.
 //!
-//! A crowd that comes back at once asks for the same records, or at least for those that the bus has: so what
-//! waits for all of it is no more than that, whatever the size of the crowd. Small messages are copied for each
-//! client: to share them, each would need an entry of its own in each queue, which is no less.
+//! A crowd that comes back at once asks for the same records, or at least for those that the bus has. So its outboxes
+//! hold no more than that, whatever the size of the crowd. Small messages are copied for each client: shared, each
+//! would need an entry of its own in each outbox, which takes no less memory.
 
 use std::collections::HashMap;
 use std::mem;
@@ -23,7 +23,7 @@ const LEAST_SHARED: usize = 4 * FRAME_OVERHEAD;
 /// Small messages that follow each other are one piece, up to so many bytes.
 const PIECE_BYTES: usize = 4096;
 
-/// A part of what a client is sent of the past.
+/// A part of a replay.
 #[derive(Clone, Debug)]
 pub enum Piece {
     /// Small messages, one behind the other, for this client alone.
@@ -38,7 +38,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// What is sent.
+    /// The bytes that are sent.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::Own(bytes) | Self::Shared { bytes, .. } => bytes,
@@ -50,7 +50,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     whole: Vec<Piece>,
-    /// What follows them, and is no piece yet.
+    /// Bytes that follow them and are not a piece yet.
     pub(super) small: Vec<u8>,
 }
 
@@ -87,7 +87,7 @@ impl Pieces {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Form {
     Plain,
-    /// Or as it is, if it does not become smaller.
+    /// Plain, if it does not become smaller.
     Deflated,
     Event,
 }
@@ -95,11 +95,11 @@ enum Form {
 /// By the offset of the record.
 type Records = HashMap<(u64, Form), Bytes>;
 
-/// See the module's documentation. Other threads share records here, the I/O thread lets go of them.
+/// See the module's documentation. Other threads share records here, the I/O thread frees them.
 #[derive(Debug, Default)]
 pub struct Replays {
     gauge: Gauge,
-    /// What waits for somebody.
+    /// The records in outboxes, and those that were in one at the last sweep.
     records: Mutex<Records>,
 }
 
@@ -109,7 +109,7 @@ impl Replays {
         &self.gauge
     }
 
-    /// The frames of the past, oldest first, as others have them who wait for the same.
+    /// The frames of the past, oldest first, shared with the outboxes that hold the same.
     pub fn share(&self, past: &Past) -> Vec<Piece> {
         let mut pieces = Pieces::default();
         for record in &past.records {
@@ -127,7 +127,7 @@ impl Replays {
         pieces.finish()
     }
 
-    /// One message's frame as an event, as others have it who wait for the same.
+    /// A frame as an event, shared with the outboxes that hold the same.
     pub(super) fn event(&self, frame: &[u8], epoch: u64, offset: u64) -> Piece {
         let write = || event::event(frame, epoch, offset);
         if frame.len() < LEAST_SHARED {
@@ -137,8 +137,8 @@ impl Replays {
         Piece::Shared { offset, bytes }
     }
 
-    /// I/O thread: what a client with this window gets of a shared frame. Deflated for the first, and as
-    /// others have it then.
+    /// I/O thread: the bytes that a client with this window gets for a shared frame. They are deflated for the first
+    /// client, and shared with the others.
     pub(super) fn deflated(&self, offset: u64, frame: &Bytes, window: Window) -> Bytes {
         if !deflate::is_for_window(frame, window) {
             return frame.clone();
@@ -148,13 +148,13 @@ impl Replays {
         })
     }
 
-    /// The record in this form, which is encoded if nobody has it.
+    /// The record in this form. It is encoded if it is not held yet.
     fn held(&self, offset: u64, form: Form, encode: impl FnOnce() -> Bytes) -> Bytes {
         let key = (offset, form);
         if let Some(bytes) = self.records().get(&key) {
             return bytes.clone();
         }
-        // Without the lock, so that nobody waits for long. Another thread may have been quicker.
+        // Without the lock, so that other threads do not wait. One of them may have been quicker.
         let bytes = encode();
         let mut records = self.records();
         let held = records.entry(key).or_insert_with(|| {

@@ -121,7 +121,7 @@ impl Bus {
                 parker: Parker::new(Arc::clone(&segment), member.slot, pipe),
                 peers: Peers::new(),
                 producer: Mutex::new(producer),
-                // Of its pages the system has those that are used.
+                // The system only allocates the pages that are used.
                 interest: Mutex::new(vec![0; INTEREST_BUCKETS].into()),
                 housekeeping: Mutex::new(()),
                 keeper: Mutex::default(),
@@ -196,13 +196,13 @@ impl Bus {
     #[inline]
     pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
         let published = self.publish_if_read(draft, None)?;
-        Ok(published.expect("nobody is waited for"))
+        Ok(published.expect("without a limit it is published"))
     }
 
-    /// As [`Bus::publish`], if no more needs to have been read than what lies before `reached`. Else nothing has
-    /// happened, and the error is up to where hubs have to come first.
+    /// As [`Bus::publish`], if the hubs only need to have read the records before `reached`. Otherwise nothing
+    /// is published, and the error is the offset that the hubs have to reach first.
     ///
-    /// Not generic: all that a publish does is inlined here, and once.
+    /// Not generic, so that every step of a publish is inlined here, once.
     pub(super) fn publish_if_read(
         &self,
         draft: &Draft<'_>,

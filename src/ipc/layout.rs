@@ -21,9 +21,8 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
 
 /// Members at once. A member is one bit of a 64-bit mask.
 pub const MAX_MEMBERS: usize = 64;
-/// Buckets of interest, 256 KiB. A worker is woken for a topic that it has nobody on if another topic of the
-/// same bucket has somebody there: for 4 messages in 100, with 1,250 topics of its own. With 4096 buckets
-/// it was every fourth.
+/// Buckets of interest, 256 KiB. A worker is also woken for a topic without subscribers there, if another topic of the
+/// same bucket has one. A worker with 1,250 topics is woken by 4 of 100 such messages; with 4,096 buckets by 26.
 pub(super) const INTEREST_BUCKETS: usize = 32_768;
 
 /// Records start at multiples of this, one cache line.

@@ -284,7 +284,7 @@ fn with_latest_hardly_anything_old_waits_in_the_system_below() {
     assert!(2 * latest < others, "{latest} messages instead of {others}");
 }
 
-/// Messages of the topic that a crowd resumes. Each is deflated to half of it.
+/// Messages of the topic that a crowd resumes. Deflating halves each of them.
 const PAST: usize = 500;
 const PAST_BYTES: usize = 900;
 
@@ -321,7 +321,7 @@ fn with_past(compression: bool) -> (TestBus, Worker) {
     (bus, worker)
 }
 
-/// A client that has asked for all of it, and does not read.
+/// A client that has asked for all of this past, and does not read.
 fn resume(bus: &TestBus, worker: &Worker, mut client: Client) -> Client {
     client.text("resume");
     let (session, link) = worker.saw("a client that asks", |seen| match seen {
@@ -336,8 +336,8 @@ fn resume(bus: &TestBus, worker: &Worker, mut client: Client) -> Client {
     client
 }
 
-/// Reads what each of a crowd has asked for. Never is more held than the messages, in so many forms, and what it
-/// costs that each of them waits for each client.
+/// Reads the replay of each client. The worker never holds more than the messages, in so many forms, and the
+/// overhead of each message in each outbox.
 fn holds_its_past_once<C>(
     worker: &Worker,
     mut crowd: Vec<C>,
