@@ -125,7 +125,7 @@ def test_a_size_that_was_asked_for_and_does_not_fit_is_refused_with_figures(run:
     one = run(*words, wait=False, prefix=with_shm("64m"))
     refused(
         one,
-        'fanbus: The bus "asked" does not fit into /dev/shm. It needs 72.6 MiB (9 rings of 8 MiB: '
+        'fanbus: The bus "asked" does not fit into /dev/shm. It needs 72.8 MiB (9 rings of 8 MiB: '
         "one for each of 8 workers, and one for a worker that replaces another; the log), and "
         "64 MiB are free. Enlarge /dev/shm (Docker: --shm-size=128m), or use fewer --workers or "
         "a --bus-size of at most 4M.",
@@ -140,7 +140,7 @@ def test_a_dev_shm_that_is_too_small_or_full_refuses_the_start(
     size = "32m" if steps else "4m"
     tolerant = [f"({step} 2>/dev/null; true)" for step in steps]
     one = run("-w", "8", wait=False, prefix=with_shm(size, *tolerant))
-    refused(one, "does not fit into /dev/shm. It needs 9.6 MiB (9 rings of 1 MiB")
+    refused(one, "does not fit into /dev/shm. It needs 9.8 MiB (9 rings of 1 MiB")
     assert len(one.log().strip().splitlines()) == 1
 
 

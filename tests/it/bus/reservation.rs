@@ -155,7 +155,7 @@ fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
     let blocks = || std::fs::metadata(name.path()).expect("ours").blocks() * 512;
     let supervisor = serve(&name);
     let reserved = blocks();
-    let log_and_tables = 69_632 + (512 << 10);
+    let log_and_tables = 299_008 + (512 << 10);
     assert_eq!(reserved, log_and_tables + 3 * RING_BYTES as u64);
     assert_eq!(
         supervisor.publish(&draft(b"from nowhere")),
