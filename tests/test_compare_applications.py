@@ -105,7 +105,7 @@ def test_a_burst_counts_what_each_of_its_requests_waited() -> None:
     waits = found["latency_us"]
     assert 0 < waits["p50"] <= waits["p99"]
     assert waits["mean"] > 0
-    assert found["server"]["pss_mib"] > 1
+    assert found["server"]["memory_mib"] > 1
 
 
 def test_the_table_of_an_application_has_memory_and_what_people_wait() -> None:
@@ -113,7 +113,7 @@ def test_the_table_of_an_application_has_memory_and_what_people_wait() -> None:
     row = Row("application: work", BURSTS, (ours, other), figure="mean", program=PROGRAM)
     run = {
         "latency_us": {"mean": 2000.0, "p50": 1500.0, "p99": 9000.0},
-        "server": {"cpu_us_per_unit": 12.0, "pss_mib": 55.5},
+        "server": {"cpu_us_per_unit": 12.0, "memory_mib": 55.5},
         "per_second": 1234.0,
         "delivered": 10,
         "missing": 0,

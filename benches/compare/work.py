@@ -194,7 +194,8 @@ ROWS = (
         WORKER,
         _PROCESSES,
         figure="worker",
-        bars={FANBUS: Bar(15)},
+        # 10 MiB.
+        bars={FANBUS: Bar(10.5)},
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
     *WEB,

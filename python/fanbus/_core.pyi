@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "answer_json",
     "bench",
+    "bench_memory",
     "bench_server",
     "bind_listeners",
     "buses",
@@ -121,6 +122,10 @@ def bench(
     far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
     raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
     """
+
+def bench_memory(pid: int) -> float:
+    """The memory that a process and its descendants take together, in MiB, as `bench` has it.
+    ValueError if there is no such process."""
 
 def bench_server(
     port: int, workers: int, on_listening: Callable[[int], object], with_parent: bool

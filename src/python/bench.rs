@@ -170,6 +170,12 @@ pub(super) fn bench_server(
     Ok(())
 }
 
+/// The memory of a process and its descendants, in MiB, as `bench` has it.
+#[pyfunction]
+pub(super) fn bench_memory(pid: u32) -> PyResult<f64> {
+    engine::memory_mib(pid).map_err(|error| error_of(&error))
+}
+
 /// Named curves as an SVG picture.
 #[pyfunction]
 pub(super) fn chart(

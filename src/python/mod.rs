@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use super::access::AccessLog;
     #[pymodule_export]
-    use super::bench::{bench, bench_server, chart};
+    use super::bench::{bench, bench_memory, bench_server, chart};
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
