@@ -185,20 +185,24 @@ SYSTEMS = (
         Package("rust", "actix-ws", "actix-web"),
     ),
 )
-_MODELS = Package("python", "pydantic")
+_MODELS, _FORMS = Package("python", "pydantic"), Package("python", "python-multipart")
 
 
 def _application(name: str, kind: str, *needs: Package) -> System:
     return System(name, (str(PEERS / "applications/serve"), kind), (*needs, _MODELS))
 
 
-_FASTAPI_ON_GRANIAN = tuple(Package("python", name) for name in ("fastapi", "granian", "uvloop"))
+_FASTAPI_ON_GRANIAN = (
+    *(Package("python", name) for name in ("fastapi", "granian", "uvloop")),
+    _FORMS,
+)
 # What systems run in rows that name a program.
 PROGRAMS = {
     "applications": (
         _application("Fanbus", "fanbus", Package("python", "uvloop")),
-        _application("FastAPI on uvicorn", "uvicorn", *_UVICORN),
+        _application("FastAPI on uvicorn", "uvicorn", *_UVICORN, _FORMS),
         _application("FastAPI on Granian", "granian", *_FASTAPI_ON_GRANIAN),
+        _application("Litestar on uvicorn", "litestar", Package("python", "litestar"), *_UVICORN),
     )
 }
 # What rows need beside their systems.
