@@ -8,6 +8,7 @@ from dataclasses import replace
 from .applications import APPLICATIONS
 from .large import LARGE
 from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
+from .secure import SECURE
 from .web import WEB
 
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
@@ -201,6 +202,7 @@ ROWS = (
     *WEB,
     *APPLICATIONS,
     *LARGE,
+    *SECURE,
 )
 
 
