@@ -9,6 +9,7 @@ from .applications import APPLICATIONS
 from .large import LARGE
 from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
 from .secure import SECURE
+from .sizes import MESSAGE_SIZES
 from .web import WEB
 
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
@@ -203,6 +204,7 @@ ROWS = (
     *APPLICATIONS,
     *LARGE,
     *SECURE,
+    *MESSAGE_SIZES,
 )
 
 
