@@ -17,9 +17,10 @@ from fanbus._core import bench_memory
 
 from .applications import order
 from .bursts import bursts
+from .multiplexing import multiplex
 from .notifying import Burst, notify
 from .payloads import BODY, FILES
-from .rows import BURSTS, NOTIFY, START, WORKER, Entry, Row
+from .rows import BURSTS, HTTP2, NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, seconds_to_answer, serving
 from .surroundings import surroundings
 from .systems import NEEDED, System, system_of
@@ -69,6 +70,10 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
             if row.mode == BURSTS:
                 size = int(row.options[0])
                 return bursts(entry.path, pid, port, size, times.seconds, times.warmup)
+            if row.mode == HTTP2:
+                connections, streams = map(int, row.options)
+                url = f"https://127.0.0.1:{port}{entry.path}"
+                return multiplex(url, pid, (connections, streams), times.seconds, times.warmup)
             if not row.beside:
                 return load(row, entry, times, pid, port)
             with beside(row.beside, times, port) as other:

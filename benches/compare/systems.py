@@ -154,6 +154,11 @@ SYSTEMS = (
         Package("python", "redis"),
         Package("program", "redis-server"),
     ),
+    _peer(
+        "hypercorn",
+        "hypercorn",
+        *(Package("python", name) for name in ("fastapi", "hypercorn", "uvloop")),
+    ),
     _peer("Robyn", "robyn", Package("python", "robyn")),
     _peer("BustAPI", "bustapi", Package("python", "bustapi")),
     _peer(
@@ -209,6 +214,7 @@ PROGRAMS = {
 NEEDED = {
     "database": (Package("program", "postgres", "postgresql"),),
     "service": (),
+    "h2load": (Package("program", "h2load", "nghttp2-client"),),
     "asyncpg": (Package("python", "asyncpg"),),
     "sqlalchemy": tuple(Package("python", name) for name in ("sqlalchemy", "asyncpg", "greenlet")),
     "psycopg": tuple(Package("python", name) for name in ("psycopg-binary", "psycopg-pool")),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .applications import APPLICATIONS
 from .large import LARGE
+from .multiplexing import MULTIPLEXING
 from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
 from .secure import SECURE
 from .sizes import MESSAGE_SIZES
@@ -205,6 +206,7 @@ ROWS = (
     *LARGE,
     *SECURE,
     *MESSAGE_SIZES,
+    *MULTIPLEXING,
 )
 
 
