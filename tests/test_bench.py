@@ -41,7 +41,7 @@ def test_fanbus_delivers_everything_to_all_once_and_in_one_order(fanbus: Server,
     counts = ("missing", "gaps", "late", "duplicates", "wrong", "unsent", "stalls")
     assert [found[name] for name in counts] == [0] * 7
     assert found["server"]["processes"] == 3, "the supervisor, and two workers"
-    assert found["server"]["pss_mib"] > 1
+    assert found["server"]["memory_mib"] > 1
 
 
 def test_the_floor_with_several_workers_delivers_everything_to_all_in_one_order() -> None:

@@ -828,7 +828,7 @@ def the_open_loop_finds_how_long_people_wait(block: Block, start: Start) -> None
 def the_process_says_what_it_costs(block: Block, start: Start) -> None:
     found = json.loads(measured(block))
     assert found["server"]["processes"] == 1
-    assert found["server"]["pss_mib"] > 0
+    assert found["server"]["memory_mib"] > 0
 
 
 @proves(f"{BENCH}: fanbus bench self-test --seconds 0.2")

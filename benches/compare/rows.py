@@ -8,7 +8,7 @@ from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
 FASTAPI, ACTIX, NGINX, GRANIAN = "FastAPI on uvicorn", "actix-web", "nginx", "Granian RSGI"
-START, WORKER, NOTIFY, BURSTS = "start", "worker", "notify", "bursts"
+START, WORKER, NOTIFY, BURSTS, HTTP2 = "start", "worker", "notify", "bursts", "http2"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
-    # A mode of `fanbus bench`, or one without it: "start", "worker", "notify", "bursts".
+    # A mode of `fanbus bench`, or one without it: "start", "worker", "notify", "bursts", "http2".
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()

@@ -32,6 +32,8 @@ __all__ = [
     "bind_listeners",
     "buses",
     "check_pattern",
+    "die_with_parent",
+    "give_back_memory",
     "inspect_bus",
     "json_body",
     "keep_free_memory",
@@ -65,6 +67,12 @@ def bind_listeners(
 def keep_free_memory() -> None:
     """Has the allocator keep free memory for the next large payload, unless the environment has
     settings of it. For a process of the server's own that has no threads yet."""
+
+def die_with_parent(number: int) -> None:
+    """Has the kernel send this process a signal when its parent dies, whatever killed that one."""
+
+def give_back_memory() -> None:
+    """Returns what the allocator has free to the system. For a process that is about to fork."""
 
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads

@@ -9,8 +9,6 @@ import errno
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from email.utils import format_datetime
-from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -168,6 +166,8 @@ class Response:
                 raise ValueError(
                     "An ETag can be computed only for a body of bytes: pass the ETag as a string."
                 )
+            from hashlib import sha256  # here, so that `import fanbus` stays small
+
             tag = sha256(self.body).hexdigest()[:32]
         if any(character == '"' or not 0x21 <= ord(character) < 0x7F for character in tag):
             raise ValueError(f"The ETag {tag!r} has a character that cannot be in it.")
@@ -229,6 +229,8 @@ class Response:
         if max_age is not None:
             parts.append(f"Max-Age={int(max_age)}")
         if expires is not None:
+            from email.utils import format_datetime  # here, so that `import fanbus` stays small
+
             parts.append(
                 f"Expires={format_datetime(expires.astimezone(timezone.utc), usegmt=True)}"
             )

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, descriptors, logs, probe, rebirth, signals, spare, streams, surroundings
+from fanbus import _core, descriptors, logs, origin, probe, rebirth, signals, streams, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import FanbusError, StartError
@@ -114,7 +114,8 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     probe.answer()
     signals.quieten()
     descriptors.raise_limit()
-    spare.serve_if_called(app, settings)
+    if origin.serve_instead is not None:
+        origin.serve_instead(app, settings)
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)

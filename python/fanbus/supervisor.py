@@ -23,10 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core, banner, children, logs, origin, rebirth, signals, spare, worker
-from fanbus.changes import Changes
+from fanbus import _core, banner, children, logs, origin, rebirth, signals, worker
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
-from fanbus.developing import Developing
 from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import flush_files
 from fanbus.forking import manner, warn_of_threads
@@ -44,6 +42,7 @@ from fanbus.server import keeps_history, leave_bus, open_bus
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.developing import Developing
     from fanbus.slots import Process, Slot
 
 __all__ = ["Supervisor"]
@@ -135,9 +134,15 @@ class Supervisor:
         flush_files()  # or each worker would write at its end what stands in the buffers
         gc.collect()
         gc.freeze()
+        _core.give_back_memory()  # or each would hold what imports have left
         self._begin(state)
 
     def _watch_files(self, state: dict[str, Any]) -> Developing:
+        # Here, so that a server whose code stays the same goes without them.
+        from fanbus import spare
+        from fanbus.changes import Changes
+        from fanbus.developing import Developing
+
         assert self._bus is not None
         since, known = state.get("changed_since"), state.get("directories", ())
         return Developing(

@@ -351,7 +351,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
-        from fanbus import children, logs, origin
+        from fanbus import children, logs
         from fanbus.supervisor import Supervisor
 
         class ForTests(Supervisor):
@@ -363,7 +363,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
 
         atexit._clear()  # what the test has registered is its own
         children.disown()
-        origin.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
+        _core.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):

@@ -1,5 +1,6 @@
 //! An open bus: this process's membership in a named segment.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::clock;
 use super::counters::{Counters, Places};
 use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
+use super::extent::Extent;
 use super::file::is_name;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
@@ -100,6 +102,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a member may use of its ring: what it has reserved when it joined, and more when it needs more.
+fn extent(segment: &Arc<Segment>, member: Member) -> Extent {
+    let (segment, ring) = (
+        Arc::clone(segment),
+        segment.parts().layout().ring_range(member.slot),
+    );
+    let start = ring.start;
+    let reserve = move |part: Range<usize>| {
+        let part = start + part.start..start + part.end;
+        segment.reserve(&part).is_ok()
+    };
+    Extent::first(ring.len(), Box::new(reserve))
+}
+
 impl Bus {
     pub(super) fn join(name: &str, entry: &Entry) -> Result<Bus, BusError> {
         if !is_name(name) {
@@ -112,7 +128,7 @@ impl Bus {
             epoch,
         } = open::open(name, entry)?;
         let segment = Arc::new(segment);
-        let producer = Producer::resume(segment.parts(), member);
+        let producer = Producer::resume(segment.parts(), member).within(extent(&segment, member));
         let bus = Bus {
             shared: Arc::new(Shared {
                 name: name.into(),

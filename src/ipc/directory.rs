@@ -164,6 +164,7 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::extent::first_bytes;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
 
     const OPTIONS: BusOptions = BusOptions {
@@ -212,7 +213,8 @@ mod tests {
             (0, 0, 0)
         );
         assert_eq!(found.contents, Some(contents));
-        assert!(found.reserved_bytes >= 2 * OPTIONS.ring_bytes as u64);
+        let rings = 2 * first_bytes(OPTIONS.ring_bytes) as u64;
+        assert!((rings..2 * OPTIONS.ring_bytes as u64 + rings).contains(&found.reserved_bytes));
         drop(second);
         let found = inspect(bus.name()).expect("it is there");
         assert_eq!(found.members.len(), 1);

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::counters::{COUNTER_WORDS, Counters};
+use super::extent::first_bytes;
 use super::history::area::{Area, HEAD_WORDS, MIN_HISTORY_BYTES};
 use super::log::Log;
 use super::members::Table;
@@ -169,6 +170,12 @@ impl Layout {
     pub(super) fn ring_range(&self, slot: u8) -> Range<usize> {
         let start = self.fixed_bytes + usize::from(slot) * self.ring_bytes;
         start..start + self.ring_bytes
+    }
+
+    /// The bytes of a ring that are reserved when its member joins.
+    pub(super) fn first_range(&self, slot: u8) -> Range<usize> {
+        let start = self.ring_range(slot).start;
+        start..start + first_bytes(self.ring_bytes)
     }
 
     /// The bytes of the history: what whoever makes the first rule reserves.

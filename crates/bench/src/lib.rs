@@ -13,6 +13,7 @@ mod error;
 mod fanout;
 pub mod figures;
 mod floor;
+mod footprint;
 mod frame;
 mod handshake;
 mod http;
@@ -45,6 +46,12 @@ pub use options::{Mode, Options};
 pub use report::Report;
 pub use script::{Script, Step};
 pub use watch::{Progress, Watch};
+
+/// The memory that a process and its descendants take together, in MiB: `server.memory_mib` of a report.
+pub fn memory_mib(pid: u32) -> Result<f64, BenchError> {
+    let memory = processes::Processes::new(Some(pid))?.memory();
+    Ok(memory.unwrap_or_default().footprint_kib as f64 / 1024.0)
+}
 
 /// Measures. Returns what was counted, whether or not all of it is as it should be; an error if
 /// there is nothing to count.

@@ -259,6 +259,7 @@ impl Meter {
         server.add("cpu_percent", cpu * 100.0);
         let per_unit = cpu * elapsed_s * 1e6 / self.units as f64;
         server.add("cpu_us_per_unit", (self.units > 0).then_some(per_unit));
+        server.add("memory_mib", memory.footprint_kib as f64 / 1024.0);
         server.add("pss_mib", memory.pss_kib as f64 / 1024.0);
         server.add("rss_mib", memory.rss_kib as f64 / 1024.0);
         Some(server)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use super::error::{BenchError, Outcome};
+use super::footprint::{Footprint, field_kib, reserved_kib};
 
 /// Ticks per second of the times in /proc: what Linux tells user space on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -21,6 +22,8 @@ pub(super) struct Memory {
     pub(super) rss_kib: u64,
     /// Each process's pages, shared ones divided among those that share.
     pub(super) pss_kib: u64,
+    /// What they take together: see [`super::footprint`].
+    pub(super) footprint_kib: u64,
     pub(super) processes: u64,
 }
 
@@ -42,15 +45,18 @@ impl Processes {
     }
 
     pub(super) fn memory(self) -> Option<Memory> {
-        let mut memory = Memory::default();
+        let (mut memory, mut footprint) = (Memory::default(), Footprint::default());
         for pid in self.pids()? {
-            let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+            let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}"));
+            let (Ok(rollup), Ok(smaps)) = (read("smaps_rollup"), read("smaps")) else {
                 continue;
             };
+            footprint.add(&rollup, &smaps);
             memory.rss_kib += field_kib(&rollup, "Rss:");
             memory.pss_kib += field_kib(&rollup, "Pss:");
             memory.processes += 1;
         }
+        memory.footprint_kib = footprint.kib(reserved_kib);
         Some(memory)
     }
 
@@ -96,10 +102,4 @@ fn cpu_ticks(pid: u32) -> Option<u64> {
             .filter_map(|field| field.parse::<u64>().ok())
             .sum(),
     )
-}
-
-fn field_kib(rollup: &str, name: &str) -> u64 {
-    let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.and_then(|line| line.split_whitespace().next());
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }

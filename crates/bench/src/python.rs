@@ -13,7 +13,7 @@ use crate::{BenchError, Chart, Envelope, Floor, Line, Mode, Options, Progress, S
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{bench, bench_server, chart};
+    use super::{bench, bench_memory, bench_server, chart};
 }
 
 /// Measures a server; docs/howto/bench.md says what comes back.
@@ -172,6 +172,12 @@ fn bench_server(
     on_listening.call1(py, (floor.port()?,))?;
     py.detach(|| floor.serve())?;
     Ok(())
+}
+
+/// The memory of a process and its descendants, in MiB, as `bench` has it.
+#[pyfunction]
+fn bench_memory(pid: u32) -> PyResult<f64> {
+    crate::memory_mib(pid).map_err(|error| error_of(&error))
 }
 
 /// Named curves as an SVG picture.

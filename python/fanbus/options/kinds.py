@@ -6,7 +6,6 @@ used, or raises ValueError. `limits` completes the sentence "port=x is not possi
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -238,6 +237,8 @@ class Networks(Names):
 
 
 def _network(text: str) -> str:
+    import ipaddress  # here, so that a server without proxies goes without it
+
     network = ipaddress.ip_network(text, strict=False)
     return str(network.network_address if network.num_addresses == 1 else network)
 

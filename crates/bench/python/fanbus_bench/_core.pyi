@@ -5,7 +5,7 @@ from typing import Any, TypedDict, type_check_only
 
 from typing_extensions import Required
 
-__all__ = ["bench", "bench_server", "chart"]
+__all__ = ["bench", "bench_memory", "bench_server", "chart"]
 
 @type_check_only
 class BenchSettings(TypedDict, total=False):
@@ -46,6 +46,12 @@ def bench(
     Without the GIL. `on_progress` gets the phase, how much of it is done (0 to 1), and the units so
     far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
     raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
+    """
+
+def bench_memory(pid: int) -> float:
+    """The memory that a process and its descendants take together, in MiB, as `bench` has it.
+
+    ValueError if there is no such process.
     """
 
 def bench_server(

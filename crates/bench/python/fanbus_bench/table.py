@@ -117,8 +117,8 @@ def _server(
         if server["cpu_us_per_unit"] is not None:
             yield "server CPU each", number(server["cpu_us_per_unit"]), f"us, of {unit}"
         yield (
-            "server memory (PSS)",
-            number(server["pss_mib"]),
+            "server memory",
+            number(server["memory_mib"]),
             f"MiB, {server['processes']} processes",
         )
     if idle is not None:
