@@ -62,8 +62,9 @@ def start(
             return awaited, awaited.run()
         loop.call_soon_threadsafe(awaited.begin, context=context)
         return awaited, None
-    if context is None:
-        context = contextvars.copy_context()
+    # Its own copy: nobody else can enter a context while a thread is in it, and the functions after
+    # the response run in that of the handler.
+    context = contextvars.copy_context() if context is None else context.copy()
     asked = _Asked(iterator, trailers, sink, loop, on_error, label, context)
     _running[asked] = (loop, label, time.monotonic())
     asked.begin()
