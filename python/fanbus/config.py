@@ -85,7 +85,8 @@ class Settings:
     threads: int = option(
         40,
         Whole(1, MAX_THREADS),
-        "threads that synchronous handlers of one worker may use at a time",
+        "threads for synchronous handlers of one worker, at most; functions after responses have "
+        "as many of their own",
         group=_WORK,
     )
     loop: str = option(
