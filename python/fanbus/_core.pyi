@@ -12,6 +12,7 @@ __all__ = [
     "AccessLog",
     "Bell",
     "Bus",
+    "Lane",
     "MultiDict",
     "Part",
     "Record",
@@ -22,6 +23,7 @@ __all__ = [
     "Sink",
     "StreamEnd",
     "Subscription",
+    "Threads",
     "Tls",
     "Upload",
     "WebSocket",
@@ -430,6 +432,25 @@ class Withheld:
     def __new__(cls, descriptors: Sequence[int]) -> Withheld: ...
 
 @final
+class Lane:
+    """Threads for one kind of function: as many as keep Python's lock busy."""
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Has it called on a thread; what it raises is reported. False: no more functions are
+        called. Any thread."""
+
+@final
+class Threads:
+    """The threads of one worker, in lanes."""
+
+    def __new__(cls) -> Threads: ...
+    def lane(self, name: str, most: int) -> Lane:
+        """One more, of at most so many threads, which are named after it."""
+    def end(self) -> None:
+        """Ends the threads that have nothing to do; the others end with what they do. Functions
+        that wait are not called."""
+
+@final
 class Worker:
     """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
@@ -440,7 +461,9 @@ class Worker:
         listener: int,
         *,
         tls: Tls | None = None,
-        threads: int,
+        threads: Threads,
+        handlers: Lane,
+        streams: Lane,
         debug: bool,
         on_error: Callable[[str, BaseException], None],
         after: Callable[[str, list[Any]], None],
@@ -473,6 +496,9 @@ class Worker:
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
+    def linger(self) -> None:
+        """Called by `drain`, when the loop comes round: waits for what comes next with Python's
+        lock, where the loop has waited long for that."""
     def publish(self, topic: str, message: str | Buffer) -> int: ...
     def pulse(self) -> tuple[int, int]:
         """How often the I/O thread has come round, ten times a second if it is well; and how many

@@ -375,8 +375,10 @@ class Fanbus(Decorators):
             )
         return self._around
 
-    def _seal(self, pool: Pool) -> None:
+    def _seal(self, pool: Pool, pool_for_hooks: Callable[[], Pool]) -> None:
         """Puts around each handler what was declared. In the worker, once it is known."""
+        for hooks in self._hooks:
+            hooks.run_on(pool_for_hooks())
         if self._around:
             arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)

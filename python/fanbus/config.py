@@ -85,7 +85,8 @@ class Settings:
     threads: int = option(
         40,
         Whole(1, MAX_THREADS),
-        "maximum number of threads for synchronous handlers, per worker",
+        "maximum number of threads for synchronous handlers, per worker; functions after "
+        "responses have as many of their own",
         group=_WORK,
     )
     loop: str = option(

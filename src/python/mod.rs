@@ -2,7 +2,7 @@
 //!
 //! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a
 //! [`handler::PythonHandler`] collects what happens; on Python's main thread
-//! [`event_loop`] drains it and runs coroutines; synchronous handlers run on [`threads`] that grow
+//! [`event_loop`] drains it and runs coroutines; what is synchronous runs on [`threads`] that grow
 //! on demand. Nothing here relies on the GIL for safety.
 
 #![allow(
@@ -29,6 +29,7 @@ mod heap;
 mod held;
 mod history;
 mod json;
+mod lane;
 mod lock;
 mod logs;
 mod message;
@@ -73,6 +74,8 @@ mod _core {
     #[pymodule_export]
     use super::json::{answer_json, to_json};
     #[pymodule_export]
+    use super::lane::Calls;
+    #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::{Request, json_body, root_path};
@@ -84,6 +87,8 @@ mod _core {
     use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
+    #[pymodule_export]
+    use super::threads::WorkerThreads;
     #[pymodule_export]
     use super::tls::Tls;
     #[pymodule_export]
