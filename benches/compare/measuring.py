@@ -15,9 +15,10 @@ from typing import Any
 
 from .applications import order
 from .bursts import bursts
+from .downloads import downloads
 from .notifying import Burst, notify
 from .payloads import BODY, FILES
-from .rows import BURSTS, NOTIFY, START, WORKER, Entry, Row
+from .rows import BURSTS, DOWNLOADS, NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
 from .surroundings import surroundings
 from .systems import NEEDED, System, system_of
@@ -66,6 +67,9 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
             if row.mode == BURSTS:
                 size = int(row.options[0])
                 return bursts(entry.path, pid, port, size, times.seconds, times.warmup)
+            if row.mode == DOWNLOADS:
+                count = int(row.options[0])
+                return downloads(entry.path, pid, port, count, times.seconds + times.warmup)
             if not row.beside:
                 return load(row, entry, times, pid, port)
             with beside(row.beside, times, port) as other:
