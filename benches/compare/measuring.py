@@ -17,10 +17,11 @@ from fanbus_bench._core import bench_memory
 
 from .applications import order
 from .bursts import bursts
+from .downloads import downloads
 from .multiplexing import multiplex
 from .notifying import Burst, notify
 from .payloads import BODY, FILES
-from .rows import BURSTS, HTTP2, NOTIFY, START, WORKER, Entry, Row
+from .rows import BURSTS, DOWNLOADS, HTTP2, NOTIFY, START, WORKER, Entry, Row
 from .serving import HangingError, ServerError, seconds_to_answer, serving
 from .surroundings import surroundings
 from .systems import NEEDED, System, system_of
@@ -74,6 +75,9 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
                 connections, streams = map(int, row.options)
                 url = f"https://127.0.0.1:{port}{entry.path}"
                 return multiplex(url, pid, (connections, streams), times.seconds, times.warmup)
+            if row.mode == DOWNLOADS:
+                count = int(row.options[0])
+                return downloads(entry.path, pid, port, count, times.seconds + times.warmup)
             if not row.beside:
                 return load(row, entry, times, pid, port)
             with beside(row.beside, times, port) as other:

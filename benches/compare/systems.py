@@ -143,6 +143,7 @@ SYSTEMS = (
     _peer(
         "Granian RSGI", "granian-rsgi", Package("python", "granian"), Package("python", "uvloop")
     ),
+    _peer("Granian, static files", "granian-files", Package("python", "granian")),
     _peer(
         "Granian ASGI", "granian-asgi", Package("python", "granian"), Package("python", "uvloop")
     ),
