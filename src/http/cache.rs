@@ -36,21 +36,21 @@ const MOST_ENTRY_BYTES: usize = MOST_BYTES / 8;
 const OVERHEAD: usize = 512;
 
 /// Which answer: its endpoint, with path and query as they came.
-type Key = (u32, Rc<str>);
+type Key = (u32, Rc<[u8]>);
 
 /// The same, owned or lent: looking up what is known allocates nothing.
 trait Name {
-    fn parts(&self) -> (u32, &str);
+    fn parts(&self) -> (u32, &[u8]);
 }
 
 impl Name for Key {
-    fn parts(&self) -> (u32, &str) {
+    fn parts(&self) -> (u32, &[u8]) {
         (self.0, &self.1)
     }
 }
 
-impl Name for (u32, &str) {
-    fn parts(&self) -> (u32, &str) {
+impl Name for (u32, &[u8]) {
+    fn parts(&self) -> (u32, &[u8]) {
         *self
     }
 }
@@ -117,12 +117,12 @@ impl Default for Cache {
 impl Cache {
     /// The answer to this request, if it is kept.
     pub(super) fn known(&self, endpoint: EndpointId, head: &Head) -> Option<Response> {
-        self.0.borrow_mut().get(&(endpoint.0, head.target()))
+        self.0.borrow_mut().get(&(endpoint.0, head.target_bytes()))
     }
 
     /// The answer to this request, or who asks for it.
     pub(super) async fn find(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> Found {
-        self.look_up((endpoint.0, head.target().into())).await
+        self.look_up((endpoint.0, head.target_bytes().into())).await
     }
 
     async fn look_up(self: &Rc<Self>, key: Key) -> Found {
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Key {
-        (0, text.into())
+        (0, text.as_bytes().into())
     }
 
     /// What is found at once.

@@ -310,7 +310,7 @@ impl<T: Transport> Connection<T> {
             unsent: self.output.take(),
             stream: self.stream,
         };
-        upgrade(&self.worker, &method, head, connection);
+        upgrade(&self.worker, &method, &head, connection);
     }
 
     /// Answers what is not a request, and closes.
@@ -327,7 +327,7 @@ impl<T: Transport> Connection<T> {
             closes: true,
             feed: None,
         };
-        let response = self.begin(request, response);
+        let response = self.begin(&request, response);
         if let After::Close { .. } = self.finish(response).await {
             self.close(true).await;
         }

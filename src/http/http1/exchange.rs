@@ -121,7 +121,7 @@ impl<T: Transport> Connection<T> {
                     closes,
                     feed: feed.as_ref().filter(|feed| feed.is_held()),
                 };
-                (self.begin(request, response), unread)
+                (self.begin(&request, response), unread)
             };
             let after = if unwritten.is_nothing() {
                 After::Keep

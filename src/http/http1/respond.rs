@@ -85,7 +85,7 @@ impl<T: Transport> Connection<T> {
     /// Adds the head of a response to what waits, and its content if that is there.
     pub(super) fn begin<'r>(
         &mut self,
-        request: Request<'r>,
+        request: &Request<'r>,
         mut response: WireResponse,
     ) -> Rest<'r> {
         let Request {
@@ -93,7 +93,7 @@ impl<T: Transport> Connection<T> {
             version,
             closes,
             feed,
-        } = request;
+        } = *request;
         let mut content = Content::of(method, &mut response);
         if self.stream.plain().is_none() {
             content = content.without_files();
