@@ -148,11 +148,11 @@ def measured(way: Way, workers: int, options: argparse.Namespace) -> Iterator[tu
     """The figures at each rate, of one server."""
     with contextlib.ExitStack() as stack:
         pid, port = 0, 0
-        crowd = stack.enter_context(Crowd())
         if way.system:
             pid, port = stack.enter_context(serving(system_of(way.system), workers))
-            for number in range(options.users):
-                crowd.connect(way.path, port, number)
+        crowd = stack.enter_context(Crowd())  # it leaves before the server ends
+        for number in range(options.users if way.system else 0):
+            crowd.connect(way.path, port, number)
         for rate in options.rates:
             count = int(rate * options.seconds)
             listener = None if way.system else stack.enter_context(crowd.listening())
