@@ -261,7 +261,7 @@ def test_a_container_with_too_little_shared_memory_says_so(tmp_path: Path) -> No
         wait_for(lambda: "/dev/shm" in contained.log(), "the sentence")
         (line,) = contained.log().strip().splitlines()
         assert line.startswith("fanbus: ")
-        assert "It needs 4.6 MiB" in line
+        assert "It needs 4.8 MiB" in line
         assert "2 MiB are free" in line
 
 

@@ -103,7 +103,7 @@ def test_a_bus_that_is_lost_is_made_once_more_beside_what_is_left_of_it(
     wait_for(lambda: one.log().count("Reloaded: ") == 1, "the end of the reload")
     all_hear_each_other(one, "again", MANY)
     assert one.log().count("little room in /dev/shm, so the bus has 4 MiB") == 1
-    assert one.log().count("little room in /dev/shm, so the bus has 1 MiB") == 1
+    assert one.log().count("little room in /dev/shm, so the bus has 2 MiB") == 1
     assert "could not start" not in one.log()
 
 
@@ -164,12 +164,12 @@ def test_one_worker_more_than_fits_is_refused_and_the_server_goes_on(server: Sta
     one.send_signal(signal.SIGTTIN)
     one.wait_for_log("Added one worker")  # the place for a replacement was there
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("No worker can be added. Cannot reserve 8 MiB for the bus")
+    one.wait_for_log("No worker can be added. Cannot reserve 2.1 MiB for the bus")
     wait_for(lambda: len(one.worker_pids()) == 3, "three workers")
     # A reload has no place for a new worker beside the old ones: these stay.
     before = one.worker_pids()
     one.send_signal(signal.SIGHUP)
-    one.wait_for_log("the old workers stay. Cannot reserve 8 MiB for the bus")
+    one.wait_for_log("the old workers stay. Cannot reserve 2.1 MiB for the bus")
     assert one.worker_pids() == before
     all_hear_each_other(one, "after", 3)
     (shm(one) / "filler").unlink()

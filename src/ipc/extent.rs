@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(extent.bytes(), 5 << 20);
         extent.grow(9 << 20);
         assert_eq!(extent.bytes(), ring_bytes as u64);
-        assert!(extent.reserve.is_none(), "nobody is asked any more");
+        assert!(extent.reserve.is_none(), "no further memory is needed");
     }
 
     #[test]

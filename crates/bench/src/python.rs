@@ -1,5 +1,10 @@
 //! The Python module `fanbus_bench._core`. The load driver runs without the GIL.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "pyo3 passes the arguments of a function by value"
+)]
+
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use pyo3::exceptions::{PyOSError, PyValueError};
