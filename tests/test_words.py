@@ -86,7 +86,7 @@ def rust_strings() -> Iterator[Text]:
     """Messages of the core: its strings, but for those of unit tests."""
     sources = (ROOT / "src", ROOT / "crates/bench/src")
     for file in sorted(file for folder in sources for file in folder.rglob("*.rs")):
-        code, _, _ = file.read_text().partition("#[cfg(test)]\nmod tests")
+        code = re.split(r"#\[cfg\(test\)\]\n.*mod tests", file.read_text())[0]
         code = re.sub(r"^[ \t]*//.*$", "", code, flags=re.MULTILINE)
         for found in re.finditer(r'"((?:[^"\\]|\\.|\\\n)*)"', code):
             if " " in found[1]:

@@ -13,10 +13,7 @@ const LEN: usize = 29;
 const LINE_LEN: usize = b"date: ".len() + LEN + b"\r\n".len();
 
 /// Seconds are all that is wanted: this clock is a tick of the kernel behind at most, and a third as long to read.
-#[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::CLOCK_REALTIME_COARSE;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::CLOCK_REALTIME;
 
 thread_local! {
     static LAST: Cell<(u64, [u8; LINE_LEN])> = const { Cell::new((u64::MAX, [0; LINE_LEN])) };
