@@ -123,7 +123,7 @@ fn bad_form(error: FormError, limit: usize) -> Response {
         FormError::TextTooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
             format!(
-                "The form's fields are larger than the {} bytes that are taken here.",
+                "The form's fields are larger than the limit of {} bytes.",
                 form::MAX_MEMORY_BYTES
             ),
         ),
@@ -144,6 +144,6 @@ fn bad_form(error: FormError, limit: usize) -> Response {
 fn too_large(limit: usize) -> Response {
     Response::sentence(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request's body is larger than the {limit} bytes that are taken here."),
+        format!("The request's body is larger than the limit of {limit} bytes."),
     )
 }

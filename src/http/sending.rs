@@ -88,7 +88,7 @@ async fn file(
         opened => {
             let why = opened.map_or_else(|error| error.to_string(), |_| "it is not a file".into());
             log::error!("{}: cannot open the file: {why}", request.head.path());
-            Response::sentence(StatusCode::NOT_FOUND, "The file is not there.")
+            Response::sentence(StatusCode::NOT_FOUND, "The file does not exist.")
         }
     }
 }

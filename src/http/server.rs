@@ -186,7 +186,7 @@ impl Server {
         };
         if timeout_at(deadline, finished).await.is_err() {
             log::warn!(
-                "the grace time of {} s is over: what is open is cut off",
+                "the grace time of {} s is over: open connections are closed",
                 grace.as_secs_f32()
             );
         }

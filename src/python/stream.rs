@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::events::Event;
 use super::handler::EventBox;
 use super::held;
+use super::lane::Calls;
 use super::response::{self, Streamed};
 use crate::http::flow::{Flow, Source, Watcher, flow};
 use crate::http::trailers::TrailerSlot;
@@ -37,15 +38,18 @@ pub(super) struct Started<'py> {
 
 /// The producers of the streams that are being sent: objects of `fanbus.streaming`.
 pub(super) struct Streams {
-    events: EventBox,
+    pub events: EventBox,
+    /// The threads that synchronous producers run on.
+    lane: Py<Calls>,
     next: AtomicU64,
     producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
 }
 
 impl Streams {
-    pub(super) fn new(events: EventBox) -> Self {
+    pub(super) fn new(events: EventBox, lane: Py<Calls>) -> Self {
         Self {
             events,
+            lane,
             next: AtomicU64::new(0),
             producers: Mutex::default(),
         }
@@ -93,6 +97,7 @@ impl Streams {
             on_error,
             label,
             context,
+            &self.lane,
         );
         let (producer, coroutine): (Py<PyAny>, Option<Bound<'py, PyAny>>) = py
             .import("fanbus.streaming")?
@@ -150,17 +155,19 @@ pub(super) struct Sink {
 impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
-            held::bytes_of(bytes, &self.events)
+        Ok(if let Ok(bytes) = piece.cast::<PyBytes>() {
+            let hold = || held::bytes_of(bytes, &self.events);
+            self.source.write(bytes.as_bytes(), hold)
         } else if let Ok(text) = piece.cast::<PyString>() {
-            held::text_of(text, &self.events)?
+            let utf8 = text.to_str()?;
+            let hold = || held::text_of(text, &self.events).expect("its UTF-8 was made just now");
+            self.source.write(utf8.as_bytes(), hold)
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
-                "A streamed response is made of str or bytes, not {kind}."
+                "A streamed response must yield str or bytes, got {kind}."
             )));
-        };
-        Ok(self.source.write(bytes))
+        })
     }
 
     /// Must whoever writes wait for room?

@@ -169,8 +169,8 @@ fn malformed(error: Error) -> HeadError {
                 reason: format!("The request has more than {MAX_HEADERS} headers.").into(),
             };
         }
-        Error::HeaderName => "A header's name holds a character that names cannot have.",
-        Error::HeaderValue => "A header's value holds a control character.",
+        Error::HeaderName => "A header's name has an invalid character.",
+        Error::HeaderValue => "A header's value has a control character.",
         Error::NewLine => "A line of the request's head does not end with CR LF.",
         _ => "The request line is malformed: expected a method, a target and HTTP/1.1.",
     };
@@ -189,14 +189,14 @@ fn understood(
     len: usize,
 ) -> Result<RequestStart, HeadError> {
     let method = Method::from_bytes(method.as_bytes())
-        .or_else(|_| bad("The method is not one that HTTP could have."))?;
+        .or_else(|_| bad("The method has an invalid character."))?;
     let target = Target::of(&method, target)?;
     let noted = note(headers)?;
     if noted.host.is_none() && version == Version::Http11 {
         return bad("The request has no Host header.");
     }
     if !noted.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
-        return bad("The Host of the request is not one that a host could have.");
+        return bad("The Host header is not a valid host.");
     }
     let framing = noted.framing(version)?;
     let bytes = headers.iter().map(|it| it.name.len() + it.value.len());

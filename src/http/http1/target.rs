@@ -19,7 +19,7 @@ impl<'t> Target<'t> {
         if *method == Method::CONNECT {
             return error(
                 StatusCode::NOT_IMPLEMENTED,
-                "This server is not a proxy: it opens no tunnels (CONNECT).",
+                "This server is not a proxy: it does not support CONNECT.",
             );
         }
         if target.starts_with('/') {
@@ -34,13 +34,11 @@ impl<'t> Target<'t> {
             (None, target)
         } else {
             let Some(rest) = after_scheme(target) else {
-                return bad(
-                    "The target is neither a path nor an address that begins with http://.",
-                );
+                return bad("The target must be a path, or a URL that begins with http://.");
             };
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             if end == 0 {
-                return bad("The target is an address without a host.");
+                return bad("The target is a URL without a host.");
             }
             (Some(&rest[..end]), &rest[end..])
         };
