@@ -89,7 +89,7 @@ impl Config {
     /// Writes into the head where the request really comes from, if a trusted proxy says so.
     pub(super) fn place(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
-            let head = Arc::get_mut(head).expect("no other part has it yet");
+            let head = Arc::get_mut(head).expect("no other owner yet");
             let origin = proxies.origin(head);
             (head.peer, head.secure) = (origin.peer, origin.secure);
         }
