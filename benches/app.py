@@ -157,6 +157,13 @@ def notify(request: Request) -> dict[str, int]:
     return {"published": burst["each"] * burst["users"]}
 
 
+@app.post("/notify/one")
+def notify_one(request: Request) -> str:
+    told = request.json()
+    app.publish(f"user:{told['user']}", told["text"])
+    return "published"
+
+
 @app.turbo_websocket("/relay", broadcast="room", config=limits)
 @app.turbo_websocket("/relay/deflating", broadcast="room", config=deflating)
 def relay() -> None: ...

@@ -15,8 +15,10 @@ import pytest
 from benches.compare import __main__ as comparing
 from benches.compare import serving
 from benches.compare.comparison import Comparison
+from benches.compare.downloads import downloads
 from benches.compare.measuring import Times
 from benches.compare.rows import FANBUS, FLOOR, Bar, Entry, Row
+from benches.compare.serving import ServerError
 from benches.compare.systems import BY_NAME, System
 from benches.compare.tables import against_the_bars, table, times
 
@@ -25,6 +27,26 @@ from running import DEADLINE_S, children
 
 ROOT = Path(__file__).parent.parent
 ONCE = ("--rounds", "1", *QUICK)
+
+
+SLOW_BYTES = 16 << 20
+SLOW_SERVER = """
+import asyncio, sys
+async def answer(reader, writer):
+    asked = await reader.readuntil(b"\\r\\n\\r\\n")
+    if b"/gone" in asked:
+        writer.write(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")
+        return
+    body = b"x" * (16 << 20)
+    if IN_CHUNKS:
+        body = b"1000000\\r\\n" + body + b"\\r\\n0\\r\\n\\r\\n"
+    writer.write(b"HTTP/1.1 200 OK\\r\\nHEAD\\r\\n\\r\\n" + body)
+    await writer.drain()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+asyncio.run(main())
+"""
 
 
 def compare(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -143,6 +165,20 @@ def test_how_much_more_the_driver_could_do_stands_in_every_row(tmp_path: Path) -
         share = run["driver"]["ceiling_per_second"] / run["per_second"]
         assert share >= 1
         assert f"| {times(share)} |" in done.stdout
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_slow_downloads_count_what_a_server_holds_for_each(in_chunks: bool) -> None:
+    head = "Transfer-Encoding: chunked" if in_chunks else f"Content-Length: {SLOW_BYTES}"
+    code = SLOW_SERVER.replace("HEAD", head).replace("IN_CHUNKS", str(in_chunks))
+    system = System("holder", (sys.executable, "-c", code, "@PORT@"))
+    with serving.serving(system, 1) as (pid, port):
+        found = downloads("/", pid, port, 5, 0.3)
+        with pytest.raises(ServerError, match=r"/gone: HTTP/1\.1 404"):
+            downloads("/gone", pid, port, 1, 0.1)
+    assert (found["delivered"], found["missing"]) == (5, 0)
+    # Its body, and a copy of what the kernel has not taken.
+    assert 0.5 < found["idle"]["pss_per_connection_kib"] * 1024 / SLOW_BYTES < 3
 
 
 def test_bars_are_kept_or_not() -> None:

@@ -22,10 +22,11 @@ class Client:
 
     def __init__(self) -> None:
         self.is_gone = False
+        self.has_had_turn = False
         self.failed: bool | None = None
 
     def write(self, _piece: str | bytes) -> bool:
-        return not self.is_gone
+        return not self.is_gone and not self.has_had_turn
 
     def is_full(self) -> bool:
         return False
@@ -117,6 +118,24 @@ def test_who_was_not_asked_yet_is_closed_when_the_client_goes(
         if kind is Awaited:  # the other one is asked at once, on a thread
             assert pieces.asked == 0
         assert client.failed is not True
+
+    on_a_loop(main())
+
+
+@pytest.mark.parametrize("kind", [Asked, Awaited])
+def test_a_generator_whose_client_takes_everything_lets_others_have_their_turn(
+    kind: type[Asked | Awaited],
+) -> None:
+    async def main() -> None:
+        client, pieces = Client(), kind()
+        client.has_had_turn = True
+        producer = begun(pieces, client)
+        # Without an end to its turn, this would not come to its own.
+        while pieces.asked < 10:
+            await asyncio.sleep(0)
+        client.is_gone = True
+        producer.over()
+        await pieces.closed.wait()
 
     on_a_loop(main())
 

@@ -8,7 +8,9 @@ from typing import Any
 
 FANBUS, FLOOR = "Fanbus", "floor"
 FASTAPI, ACTIX, NGINX, GRANIAN = "FastAPI on uvicorn", "actix-web", "nginx", "Granian RSGI"
+GRANIAN_FILES = "Granian, static files"
 START, WORKER, NOTIFY, BURSTS = "start", "worker", "notify", "bursts"
+DOWNLOADS, HTTP2 = "downloads", "http2"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Row:
     """The same load for each of its entries, one after the other."""
 
     name: str
-    # A mode of `fanbus bench`, or one without it: "start", "worker", "notify", "bursts".
+    # A mode of `fanbus bench`, or one of those above, which do without it.
     mode: str
     entries: tuple[Entry, ...]
     options: tuple[str, ...] = ()

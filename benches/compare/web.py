@@ -3,7 +3,19 @@ wait or compute."""
 
 from __future__ import annotations
 
-from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NGINX, Bar, Entry, Row
+from .rows import (
+    ACTIX,
+    DOWNLOADS,
+    FANBUS,
+    FASTAPI,
+    FLOOR,
+    GRANIAN,
+    GRANIAN_FILES,
+    NGINX,
+    Bar,
+    Entry,
+    Row,
+)
 
 # What a browser sends besides Host.
 BROWSER = (
@@ -67,7 +79,7 @@ def _hello_beside(what: str, path: str, connections: int) -> Row:
 def _file(size: str, connections: int, most: float, *, has_tls: bool = False) -> Row:
     path = f"/files/{size}"
     over = ", TLS" if has_tls else ""
-    peers = () if has_tls else (Entry(FASTAPI, path),)
+    peers = () if has_tls else (Entry(GRANIAN_FILES, path), Entry(FASTAPI, path))
     return Row(
         f"a file of {size}B, {connections} connections{over}",
         "http",
@@ -116,6 +128,14 @@ WEB = (
     _file("10Mi", 8, 1.2),
     _file("100Ki", 64, 1, has_tls=True),
     _file("10Mi", 8, 1, has_tls=True),
+    Row(
+        "200 slow downloads of a file of 10 MiB",
+        DOWNLOADS,
+        tuple(Entry(name, "/files/10Mi") for name in (FANBUS, NGINX, GRANIAN_FILES, FASTAPI)),
+        ("200",),
+        figure="memory",
+        bars={FANBUS: Bar(32)},
+    ),
     Row(
         "an upload of 100 MB, read piece by piece, 2 connections",
         "http",

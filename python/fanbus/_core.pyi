@@ -4,7 +4,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
-from typing_extensions import Buffer, Required
+from typing_extensions import Buffer
 
 from fanbus.codec import JSON
 
@@ -31,12 +31,11 @@ __all__ = [
     "Worker",
     "__version__",
     "answer_json",
-    "bench",
-    "bench_server",
     "bind_listeners",
     "buses",
-    "chart",
     "check_pattern",
+    "die_with_parent",
+    "give_back_memory",
     "inspect_bus",
     "json_body",
     "keep_free_memory",
@@ -71,72 +70,15 @@ def keep_free_memory() -> None:
     """Has the allocator keep free memory for the next large payload, unless the environment has
     settings of it. For a process of the server's own that has no threads yet."""
 
+def die_with_parent(number: int) -> None:
+    """Has the kernel send this process a signal when its parent dies, whatever killed that one."""
+
+def give_back_memory() -> None:
+    """Returns what the allocator has free to the system. For a process that is about to fork."""
+
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads
     to."""
-
-@type_check_only
-class BenchSettings(TypedDict, total=False):
-    """What `bench` measures. What is left out is as `fanbus bench MODE --help` says."""
-
-    mode: Required[str]
-    url: Required[str]
-    publish_url: str | None
-    pid: int | None
-    seconds: float
-    warmup: float
-    patience: float
-    connections: int
-    publishers: int
-    in_flight: int
-    rate: float | None
-    bytes: int
-    binary: bool
-    records: bool
-    compressed: bool
-    prefix: str
-    envelope: tuple[str, str]
-    greeting: str
-    hello: list[str]
-    script: tuple[list[tuple[str, str]], list[tuple[str, str]]]
-    subprotocol: str | None
-    headers: list[tuple[str, str]]
-    method: str
-    body: bytes
-    ca_file: str | None
-    insecure: bool
-
-def bench(
-    settings: BenchSettings, on_progress: Callable[[str, float, int], object]
-) -> dict[str, Any]:
-    """Measures a server, and returns the figures; docs/howto/bench.md names them.
-
-    Without the GIL. `on_progress` gets the phase, how much of it is done (0 to 1), and the units so
-    far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
-    raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
-    """
-
-def bench_server(
-    port: int, workers: int, on_listening: Callable[[int], object], with_parent: bool
-) -> None:
-    """Serves `/echo`, a relay and HTTP on 127.0.0.1 until a signal ends the process.
-
-    `on_listening` gets the port, which is a free one for 0. `with_parent`: the process ends when
-    its parent does. OSError if the port cannot be had.
-    """
-
-def chart(
-    title: str,
-    x_title: str,
-    x_names: Sequence[str],
-    y_title: str,
-    y_is_logarithmic: bool,
-    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
-) -> str:
-    """Named curves as the text of an SVG file. `x_names` are those of 0, 1, ...; none: the numbers.
-
-    ValueError if there is nothing to draw.
-    """
 
 @final
 class AccessLog:

@@ -1,6 +1,6 @@
 """What makes the pieces of a streamed response: an iterator, or an asynchronous one.
 
-It is asked for more only while the client takes what is there (256 KiB may wait). When the client
+It is asked for more only while the client takes what is there (128 KiB may wait). When the client
 is gone, an asynchronous generator is cancelled where it waits, and any other is closed before its
 next piece: their `finally` runs. Both are closed unasked if the client goes before the first piece
 is asked for. An iterator that fails breaks the connection off, so that the client knows.
@@ -142,6 +142,8 @@ class _Awaited:
                 continue
             if self._sink.is_over():
                 return
+            if not self._sink.is_full():
+                await asyncio.sleep(0)  # the client takes everything: others have their turn
             while self._sink.is_full():
                 self._room.clear()
                 await self._room.wait()
@@ -190,7 +192,9 @@ class _Asked:
         self._run(self._ask)
 
     def room(self) -> None:
-        if not (self._is_running or self._is_over or self._is_at_its_end):
+        if self._is_running or self._is_over or self._is_at_its_end:
+            return
+        if not self._sink.is_full():  # an older word of room that has been used
             self._run(self._ask)
 
     def over(self) -> None:
@@ -218,7 +222,7 @@ class _Asked:
             return
         if self._is_over:
             self._run(self._close)
-        elif not self._sink.is_full():  # room was made, and told, while the thread was busy
+        elif not self._sink.is_full():  # room was made meanwhile, or the thread has had its turn
             self._run(self._ask)
 
     def _ask(self) -> bool:

@@ -15,9 +15,8 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, access, children, logs, origin, signals, streaming
+from fanbus import _core, access, children, logs, signals, streaming
 from fanbus.background import Background
-from fanbus.blocking import Watch
 from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import end_process
 from fanbus.leftovers import cancel_all, cancel_own
@@ -177,6 +176,8 @@ def serve(
             loop.add_reader(core.fileno(), core.drain)
             way_out.has_started()
             if settings.debug:
+                from fanbus.blocking import Watch  # here, so that no other worker holds it
+
                 log.callback(Watch(loop).end)
             on_ready(core, loop)
 
@@ -478,6 +479,6 @@ class _Heart:
 
 def die_with(supervisor_pid: int) -> None:
     """Has the kernel kill this process when the supervisor dies, whatever killed it."""
-    origin.die_with_parent()
+    _core.die_with_parent(signal.SIGKILL)
     if os.getppid() != supervisor_pid:  # it died before the line above
         os._exit(CRASHED)

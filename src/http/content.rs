@@ -14,6 +14,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use super::file::FileBody;
+use super::flow::Flow;
 use super::response::{WireBody, WireResponse};
 
 /// See the module's documentation.
@@ -26,6 +27,8 @@ pub(super) enum Content {
     Whole(Bytes),
     /// A part of a file.
     File(FileBody),
+    /// User code makes it while it is sent. How long it is is not known.
+    Flow(Flow),
     /// It comes piece by piece; how long it is may be known.
     Pieces(BoxBody, Option<u64>),
 }
@@ -79,6 +82,7 @@ impl Content {
             (WireBody::Bytes(bytes), _) => Self::Whole(bytes),
             (_, Some(0)) => Self::Whole(Bytes::new()),
             (WireBody::File(file), _) => Self::File(file),
+            (WireBody::Flow(flow), None) => Self::Flow(flow),
             (body, length) => {
                 let body = body.boxed();
                 match length {
@@ -140,7 +144,7 @@ impl MessageBody for Measured {
         };
         if wrong {
             let reason = "a handler's stream does not have the Content-Length that it states";
-            log::error!("{reason}: the client is cut off");
+            log::error!("{reason}: the connection is closed");
             return Poll::Ready(Some(Err(io::Error::other(reason).into())));
         }
         next
@@ -186,6 +190,7 @@ mod tests {
             Content::Nothing(length) => (false, length),
             Content::Whole(bytes) => (true, Some(bytes.len() as u64)),
             Content::File(file) => (true, Some(file.left())),
+            Content::Flow(_) => (true, None),
             Content::Pieces(_, length) => (true, length),
         };
         for method in [Method::GET, Method::HEAD, Method::POST] {

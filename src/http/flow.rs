@@ -3,20 +3,30 @@
 //! The producer, on another thread, puts pieces into a queue that says when it is full; the connection
 //! takes them out. Who is told when there is room again, and when nobody takes anything any more, is a
 //! [`Watcher`]: it hears of the end exactly once, however the connection ends.
+//!
+//! A connection of HTTP/1 in clear text that has sent all pieces lends the producer what it writes with: then large
+//! pieces go to the socket without the other thread.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use actix_http::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-/// Bytes that may wait for the client before the producer is asked to wait. To wait takes as long as to send
-/// 64 KiB, so several pieces of that size are made and sent at a time.
-pub const FULL_BYTES: usize = 256 << 10;
+use super::http1::DirectWriter;
+use crate::actors::frame::LARGE_BYTES;
+
+/// Bytes that may wait for the client before the producer is asked to wait.
+pub const FULL_BYTES: usize = 128 << 10;
+
+/// For so long a producer may write to a client that takes everything, before others on its thread have their turn.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Hears of the way of a body. Called on the I/O thread: no call may block.
 pub trait Watcher: Send + Sync {
@@ -29,11 +39,18 @@ pub trait Watcher: Send + Sync {
 #[derive(Default)]
 struct Queue {
     pieces: VecDeque<Bytes>,
+    /// Of the pieces, and of those that the connection has taken and not sent yet.
     bytes: usize,
+    /// The latter alone.
+    taken: usize,
     end: End,
     /// The producer waits for room.
     is_awaited: bool,
     waker: Option<Waker>,
+    /// What the connection writes with, while it has nothing to write.
+    writer: Option<DirectWriter>,
+    /// When the producer's turn began.
+    turn: Option<Instant>,
 }
 
 #[derive(Copy, Clone, Default, PartialEq, Eq)]
@@ -70,29 +87,43 @@ pub fn flow(watcher: Box<dyn Watcher>) -> (Source, Flow) {
 }
 
 impl Source {
-    /// Adds a piece. Returns false if the producer is to wait for [`Watcher::room`] before the next
-    /// one, or if nobody takes anything any more.
-    pub fn write(&self, piece: Bytes) -> bool {
-        let (waker, is_full) = {
-            let queue = &mut *lock(&self.0);
-            if queue.end != End::Open {
-                return false;
+    /// Adds a piece; `hold` gives it as something that lasts. False: the producer is to wait for [`Watcher::room`] before the
+    /// next one, or it has had its turn, or nobody takes anything any more.
+    pub fn write(&self, piece: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
+        let mut guard = lock(&self.0);
+        let queue = &mut *guard;
+        if queue.end != End::Open {
+            return false;
+        }
+        if piece.is_empty() {
+            return !queue.is_awaited;
+        }
+        let is_next = queue.pieces.is_empty() && !queue.is_awaited;
+        let is_direct = is_next && piece.len() >= LARGE_BYTES;
+        if let Some(writer) = queue.writer.as_mut().filter(|_| is_direct) {
+            if writer.write(piece, hold) {
+                return queue.has_turn();
             }
-            if !piece.is_empty() {
-                queue.bytes += piece.len();
-                queue.pieces.push_back(piece);
-            }
-            queue.is_awaited = queue.bytes >= FULL_BYTES;
-            (queue.waker.take(), queue.is_awaited)
-        };
-        wake(waker);
-        !is_full
+            queue.is_awaited = true;
+        } else {
+            queue.bytes += piece.len();
+            queue.pieces.push_back(hold());
+            queue.is_awaited |= queue.bytes >= FULL_BYTES;
+        }
+        let goes_on = !queue.is_awaited;
+        let waker = queue.waker.take();
+        drop(guard);
+        // Without the lock: the connection would run into that.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        goes_on
     }
 
     /// Must the producer wait?
     pub fn is_full(&self) -> bool {
         let queue = lock(&self.0);
-        queue.bytes >= FULL_BYTES && queue.end == End::Open
+        queue.is_awaited && queue.end == End::Open
     }
 
     /// Nobody takes anything any more.
@@ -110,7 +141,9 @@ impl Source {
             queue.end = if failed { End::Failed } else { End::Finished };
             queue.waker.take()
         };
-        wake(waker);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -121,15 +154,65 @@ impl Drop for Source {
     }
 }
 
-/// Wakes the connection, without the lock: it would run into that.
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
+impl Queue {
+    /// May the producer write on? Not without a pause for others.
+    fn has_turn(&mut self) -> bool {
+        let is_over = self.turn.get_or_insert_with(Instant::now).elapsed() >= TURN;
+        if is_over {
+            self.turn = None;
+        }
+        !is_over
     }
 }
 
+impl Flow {
+    /// The next piece. It counts as waiting until [`Flow::settle`] is called.
+    pub(super) fn poll_piece(&self, task: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let queue = &mut *lock(&self.queue);
+        if let Some(piece) = queue.pieces.pop_front() {
+            queue.taken += piece.len();
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match queue.end {
+            End::Open => {
+                queue.waker = Some(task.waker().clone());
+                Poll::Pending
+            }
+            End::Finished | End::Over => Poll::Ready(None),
+            End::Failed => Poll::Ready(Some(Err(io::Error::other(
+                "the handler failed in the middle of its response",
+            )))),
+        }
+    }
+
+    /// All pieces that were taken are sent: the producer may go on, with that writer. The connection takes it back before
+    /// it writes again, and drops this before it closes its socket.
+    pub(super) fn settle(&self, writer: Option<DirectWriter>) {
+        let has_room = {
+            let queue = &mut *lock(&self.queue);
+            queue.bytes -= mem::take(&mut queue.taken);
+            // Others have come meanwhile, and woken the connection.
+            if !queue.pieces.is_empty() {
+                return;
+            }
+            queue.writer = writer;
+            queue.turn = None;
+            mem::take(&mut queue.is_awaited)
+        };
+        if has_room {
+            self.watcher.room();
+        }
+    }
+
+    /// Ends the right of the producer to write.
+    pub(super) fn take_back(&self) -> Option<DirectWriter> {
+        lock(&self.queue).writer.take()
+    }
+}
+
+/// For those that do not say when a piece is sent: a compressor, and HTTP/2, which takes one piece at a time.
 impl MessageBody for Flow {
-    type Error = std::io::Error;
+    type Error = io::Error;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
@@ -139,30 +222,12 @@ impl MessageBody for Flow {
         self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let mut guard = lock(&self.queue);
-        let queue = &mut *guard;
-        let Some(piece) = queue.pieces.pop_front() else {
-            return match queue.end {
-                End::Open => {
-                    queue.waker = Some(task.waker().clone());
-                    // All of it has been taken, and sent unless a compressor has it: the producer makes several pieces when it
-                    // is woken, and none for a client that does not read.
-                    let has_room = mem::take(&mut queue.is_awaited);
-                    drop(guard);
-                    if has_room {
-                        self.watcher.room();
-                    }
-                    Poll::Pending
-                }
-                End::Finished | End::Over => Poll::Ready(None),
-                End::Failed => Poll::Ready(Some(Err(std::io::Error::other(
-                    "the handler failed in the middle of its response",
-                )))),
-            };
-        };
-        queue.bytes -= piece.len();
-        // Half empty, so that a producer makes more than one piece when it is woken.
-        Poll::Ready(Some(Ok(piece)))
+        let next = self.poll_piece(task);
+        if next.is_pending() {
+            // The producer makes several pieces when it is woken.
+            self.settle(None);
+        }
+        next
     }
 }
 
@@ -172,6 +237,7 @@ impl Drop for Flow {
             let queue = &mut *lock(&self.queue);
             queue.end = End::Over;
             queue.bytes = 0;
+            queue.writer = None;
             mem::take(&mut queue.pieces)
         };
         drop(pieces);
@@ -193,9 +259,14 @@ impl fmt::Debug for Source {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::thread;
 
     use super::*;
+    use crate::http::http1::Output;
+    use crate::http::tcp::tests::pair;
 
     #[derive(Default)]
     struct Heard {
@@ -221,6 +292,10 @@ mod tests {
         (source, flow, heard)
     }
 
+    fn write(source: &Source, piece: &Bytes) -> bool {
+        source.write(piece, || piece.clone())
+    }
+
     fn next(flow: &mut Flow) -> Poll<Option<Result<Bytes, std::io::Error>>> {
         Pin::new(flow).poll_next(&mut Context::from_waker(Waker::noop()))
     }
@@ -230,25 +305,122 @@ mod tests {
         const PIECE: Bytes = Bytes::from_static(&[0; FULL_BYTES / 4]);
         let (source, mut flow, heard) = made();
         for _ in 0..3 {
-            assert!(source.write(PIECE));
+            assert!(write(&source, &PIECE));
         }
-        assert!(!source.write(PIECE));
+        assert!(!write(&source, &PIECE));
         assert!(source.is_full());
         for _ in 0..4 {
             assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
             assert_eq!(heard.room.load(SeqCst), 0);
         }
-        assert!(!source.is_full());
         for _ in 0..2 {
             assert!(next(&mut flow).is_pending());
             assert_eq!(heard.room.load(SeqCst), 1);
         }
+        assert!(!source.is_full());
+    }
+
+    /// Has the flow found empty, and the producer lent a writer to that socket.
+    fn lend(flow: &Flow, socket: &TcpStream) {
+        let task = Context::from_waker(Waker::noop());
+        assert!(flow.poll_piece(&task).is_pending());
+        flow.settle(Some(DirectWriter::new(socket, false, Output::default())));
+    }
+
+    const LARGE: Bytes = Bytes::from_static(&[7; LARGE_BYTES]);
+
+    #[test]
+    fn a_large_piece_goes_to_the_client_without_the_connection_if_nothing_waits_before_it() {
+        let (source, flow, _) = made();
+        let (socket, mut client) = pair();
+        lend(&flow, &socket);
+        assert!(write(&source, &LARGE));
+        let mut received = [0; LARGE_BYTES];
+        client.read_exact(&mut received).expect("it has been sent");
+        assert!(received == *LARGE);
+        assert!(write(&source, &Bytes::from_static(b"small")));
+        assert!(write(&source, &LARGE));
+        assert!(
+            flow.take_back()
+                .is_some_and(|writer| writer.into_output().is_empty())
+        );
+        let task = Context::from_waker(Waker::noop());
+        for expected in [Bytes::from_static(b"small"), LARGE] {
+            match flow.poll_piece(&task) {
+                Poll::Ready(Some(Ok(piece))) => assert_eq!(piece, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(flow.poll_piece(&task).is_pending());
+        assert!(
+            write(&source, &LARGE),
+            "without a writer it waits for the connection"
+        );
+        assert!(matches!(flow.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+    }
+
+    #[test]
+    fn a_producer_waits_for_a_client_that_takes_no_more_until_all_is_sent() {
+        let (source, flow, heard) = made();
+        let (socket, _client) = pair();
+        lend(&flow, &socket);
+        while !source.is_full() {
+            write(&source, &LARGE);
+        }
+        let writer = flow.take_back().expect("it was lent");
+        let rest = writer.into_output().take();
+        assert!(
+            (1..=LARGE_BYTES).contains(&rest.len()),
+            "of one piece, a part"
+        );
+        assert!(source.is_full());
+        assert_eq!(heard.room.load(SeqCst), 0);
+        lend(&flow, &socket);
+        assert!(!source.is_full());
+        assert_eq!(heard.room.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_producer_whose_client_takes_everything_pauses_for_others() {
+        let (source, flow, heard) = made();
+        let (socket, client) = pair();
+        let reader = thread::spawn(move || io::copy(&mut &client, &mut io::sink()));
+        lend(&flow, &socket);
+        // A full socket is waited for: this is about a client that is quick.
+        while write(&source, &LARGE) || source.is_full() {
+            if source.is_full() {
+                flow.take_back();
+                lend(&flow, &socket);
+            }
+        }
+        assert_eq!(heard.over.load(SeqCst), 0);
+        drop((source, flow, socket));
+        reader
+            .join()
+            .expect("it only reads")
+            .expect("until the end");
+    }
+
+    #[test]
+    fn what_was_taken_and_not_sent_counts_as_waiting() {
+        const HALF: Bytes = Bytes::from_static(&[0; FULL_BYTES / 2]);
+        let (source, flow, heard) = made();
+        let task = Context::from_waker(Waker::noop());
+        assert!(write(&source, &HALF));
+        assert!(matches!(flow.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(!write(&source, &HALF));
+        assert!(matches!(flow.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(flow.poll_piece(&task).is_pending());
+        assert!(source.is_full());
+        flow.settle(None);
+        assert!(!source.is_full());
+        assert_eq!(heard.room.load(SeqCst), 1);
     }
 
     #[test]
     fn its_end_is_told_once_however_it_comes() {
         let (source, mut flow, heard) = made();
-        assert!(source.write(Bytes::from_static(b"all")));
+        assert!(write(&source, &Bytes::from_static(b"all")));
         source.end(false);
         assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
         assert!(matches!(next(&mut flow), Poll::Ready(None)));
@@ -259,13 +431,13 @@ mod tests {
         drop(flow);
         assert_eq!(heard.over.load(SeqCst), 1);
         assert!(source.is_over() && !source.is_full());
-        assert!(!source.write(Bytes::from_static(b"in vain")));
+        assert!(!write(&source, &Bytes::from_static(b"in vain")));
     }
 
     #[test]
     fn a_maker_that_is_forgotten_has_failed() {
         let (source, mut flow, _) = made();
-        source.write(Bytes::from_static(b"some"));
+        write(&source, &Bytes::from_static(b"some"));
         drop(source);
         assert!(matches!(next(&mut flow), Poll::Ready(Some(Ok(_)))));
         assert!(matches!(next(&mut flow), Poll::Ready(Some(Err(_)))));

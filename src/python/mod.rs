@@ -13,7 +13,6 @@
 mod access;
 mod answering;
 mod awaitables;
-mod bench;
 mod bus;
 mod cpu;
 mod crash;
@@ -63,15 +62,13 @@ mod _core {
     #[pymodule_export]
     use super::access::AccessLog;
     #[pymodule_export]
-    use super::bench::{bench, bench_server, chart};
-    #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
-    use super::forks::{Withheld, open_descriptors};
+    use super::forks::{Withheld, die_with_parent, open_descriptors};
     #[pymodule_export]
     use super::form::Part;
     #[pymodule_export]
-    use super::heap::keep_free_memory;
+    use super::heap::{give_back_memory, keep_free_memory};
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]

@@ -155,17 +155,19 @@ pub(super) struct Sink {
 impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let bytes = if let Ok(bytes) = piece.cast::<PyBytes>() {
-            held::bytes_of(bytes, &self.events)
+        Ok(if let Ok(bytes) = piece.cast::<PyBytes>() {
+            let hold = || held::bytes_of(bytes, &self.events);
+            self.source.write(bytes.as_bytes(), hold)
         } else if let Ok(text) = piece.cast::<PyString>() {
-            held::text_of(text, &self.events)?
+            let utf8 = text.to_str()?;
+            let hold = || held::text_of(text, &self.events).expect("its UTF-8 was made just now");
+            self.source.write(utf8.as_bytes(), hold)
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
-                "A streamed response is made of str or bytes, not {kind}."
+                "A streamed response must yield str or bytes, got {kind}."
             )));
-        };
-        Ok(self.source.write(bytes))
+        })
     }
 
     /// Must whoever writes wait for room?

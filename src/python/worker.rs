@@ -150,8 +150,9 @@ impl Worker {
         json: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
-        let proxies = proxies
-            .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
+        let proxies = proxies.map_err(|text| {
+            PyValueError::new_err(format!("{text} is not an address or network."))
+        })?;
         let config = Config {
             keep_alive: seconds("keep_alive", keep_alive)?,
             head_timeout: seconds("head_timeout", head_timeout)?,
@@ -349,8 +350,9 @@ impl Worker {
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} is a number of seconds, 0 or more.")))
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more."))
+    })
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.

@@ -6,6 +6,7 @@
 mod body;
 pub mod chunked;
 mod connection;
+mod direct;
 mod encode;
 mod exchange;
 mod fields;
@@ -19,3 +20,6 @@ pub(super) use body::Stream;
 #[cfg(test)]
 pub(super) use body::TestFeed;
 pub(super) use connection::serve;
+pub(super) use direct::DirectWriter;
+#[cfg(test)]
+pub(super) use output::Output;

@@ -26,7 +26,7 @@ const SLICES: usize = 16;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(in crate::http) struct Output {
     small: Vec<u8>,
     /// Bytes of `small` that the kernel has taken.
     written: usize,
@@ -77,12 +77,12 @@ impl Output {
     }
 
     /// Everything is with the kernel.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_none() && !self.unflushed
     }
 
     /// Takes what waits, to be sent by another part.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(in crate::http) fn take(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.small);
         rest.drain(..std::mem::take(&mut self.written));
         for Large { block, behind } in self.large.take().into_iter().flat_map(|large| *large) {
@@ -125,7 +125,8 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, mut count: usize) {
+    /// So many bytes are with the kernel.
+    pub(super) fn advance(&mut self, mut count: usize) {
         loop {
             let in_small = count.min(self.small.len() - self.written);
             self.written += in_small;

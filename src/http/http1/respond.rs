@@ -12,9 +12,12 @@ use bytes::Bytes;
 
 use super::body::Feed;
 use super::connection::{After, Connection, Gone};
+use super::direct::{DirectWriter, push_piece};
 use super::encode::{self, Delimiter};
+use super::output::Output;
 use crate::http::content::Content;
 use crate::http::file::FileBody;
+use crate::http::flow::Flow;
 use crate::http::head::Version;
 use crate::http::response::WireResponse;
 use crate::http::trailers::TrailerSlot;
@@ -35,13 +38,20 @@ pub(super) struct Request<'r> {
 
 /// A body on its way.
 struct Pieces<'f> {
-    body: BoxBody,
+    body: Body,
     /// The body of the request, which is still read.
     feed: Option<&'f Feed>,
     in_chunks: bool,
     trailers: Option<TrailerSlot>,
     /// How often the client is probed when it has shut down its sending side.
     probes: u8,
+}
+
+/// Who makes it.
+enum Body {
+    /// User code, on another thread.
+    Flow(Flow),
+    Other(BoxBody),
 }
 
 /// A client that has shut down its sending side may still read, or have gone altogether. So while the next chunk
@@ -52,25 +62,38 @@ const PROBES: u8 = 2;
 /// The time between two probes: much longer than a packet and its answer take.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What of a response is still to be written, and what follows it.
+pub(super) struct Rest<'f> {
+    content: RestOfContent<'f>,
+    closes: bool,
+}
+
+enum RestOfContent<'f> {
+    Nothing,
+    File(FileBody),
+    Pieces(Pieces<'f>),
+}
+
+impl Rest<'_> {
+    /// All of the response waits for the kernel, and the next request is read.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self.content, RestOfContent::Nothing) && !self.closes
+    }
+}
+
 impl<T: Transport> Connection<T> {
-    /// Writes a response.
-    pub(super) async fn respond(
+    /// Adds the head of a response to what waits, and its content if that is there.
+    pub(super) fn begin<'r>(
         &mut self,
-        request: Request<'_>,
+        request: &Request<'r>,
         mut response: WireResponse,
-    ) -> After {
+    ) -> Rest<'r> {
         let Request {
             method,
             version,
             closes,
             feed,
-        } = request;
-        // What waits of earlier responses is bounded.
-        while self.output.is_full() {
-            if poll_fn(|task| self.poll_output(task)).await.is_err() {
-                return After::Abort;
-            }
-        }
+        } = *request;
         let mut content = Content::of(method, &mut response);
         if self.stream.plain().is_none() {
             content = content.without_files();
@@ -83,7 +106,7 @@ impl<T: Transport> Connection<T> {
             Content::Whole(bytes) => Delimiter::Length(bytes.len() as u64),
             Content::File(file) => Delimiter::Length(file.left()),
             _ if version == Version::Http10 => Delimiter::Close,
-            Content::Pieces(_, None) => Delimiter::Chunks,
+            Content::Flow(_) | Content::Pieces(_, None) => Delimiter::Chunks,
         };
         if delimiter != Delimiter::Chunks {
             response.drop_trailers();
@@ -99,34 +122,43 @@ impl<T: Transport> Connection<T> {
             out.reserve(HEAD_ROOM);
         }
         encode::write_head(out, &response, delimiter, connection);
-        match content {
-            Content::Nothing(_) => {}
-            Content::Whole(bytes) => self.output.push(bytes),
-            Content::File(mut file) => {
-                let sent = poll_fn(|task| self.poll_file(&mut file, task));
-                if sent.await.is_err() {
-                    return After::Abort;
-                }
+        let mut pieces = |body| {
+            let in_chunks = delimiter == Delimiter::Chunks;
+            RestOfContent::Pieces(Pieces {
+                body,
+                in_chunks,
+                trailers: response.trailers.take(),
+                probes: if in_chunks { PROBES } else { 0 },
+                feed,
+            })
+        };
+        let content = match content {
+            Content::Nothing(_) => RestOfContent::Nothing,
+            Content::Whole(bytes) => {
+                self.output.push(bytes);
+                RestOfContent::Nothing
             }
-            Content::Pieces(body, _) => {
-                let in_chunks = delimiter == Delimiter::Chunks;
-                let mut pieces = Pieces {
-                    body,
-                    in_chunks,
-                    trailers: response.trailers.take(),
-                    probes: if in_chunks { PROBES } else { 0 },
-                    feed,
-                };
-                if poll_fn(|task| self.poll_pieces(&mut pieces, task))
-                    .await
-                    .is_err()
-                {
-                    return After::Abort;
-                }
+            Content::File(file) => RestOfContent::File(file),
+            Content::Flow(flow) => pieces(Body::Flow(flow)),
+            Content::Pieces(body, _) => pieces(Body::Other(body)),
+        };
+        Rest { content, closes }
+    }
+
+    /// Writes the rest of a response.
+    pub(super) async fn finish(&mut self, rest: Rest<'_>) -> After {
+        let Rest { content, closes } = rest;
+        let written = match content {
+            RestOfContent::Nothing => Ok(()),
+            RestOfContent::File(mut file) => poll_fn(|task| self.poll_file(&mut file, task)).await,
+            RestOfContent::Pieces(mut pieces) => {
+                poll_fn(|task| self.poll_pieces(&mut pieces, task)).await
             }
-        }
-        if !closes {
-            return After::Keep;
+        };
+        match written {
+            Err(Gone) => return After::Abort,
+            Ok(()) if !closes => return After::Keep,
+            Ok(()) => {}
         }
         match poll_fn(|task| self.poll_output(task)).await {
             Ok(()) => After::Close { lingers: false },
@@ -151,15 +183,20 @@ impl<T: Transport> Connection<T> {
         pieces: &mut Pieces<'_>,
         task: &mut Context<'_>,
     ) -> Poll<Result<(), Gone>> {
+        if let Some(output) = pieces.body.take_back() {
+            self.output = output;
+        }
         loop {
             if self.output.is_full() {
                 ready!(self.poll_output(task))?;
             }
-            match Pin::new(&mut pieces.body).poll_next(task) {
+            match pieces.body.poll_piece(task) {
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Ok(piece))) => self.push_piece(piece, pieces.in_chunks),
+                Poll::Ready(Some(Ok(piece))) => {
+                    push_piece(&mut self.output, piece, pieces.in_chunks);
+                }
                 // Without its end the client sees that this is not all.
-                Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(()))) => {
                     let _ = self.poll_output(task);
                     return Poll::Ready(Err(Gone));
                 }
@@ -186,6 +223,7 @@ impl<T: Transport> Connection<T> {
                     }
                     let is_due = was_open || self.deadline.is_over();
                     if !self.is_half_closed || self.is_blocked || pieces.probes == 0 || !is_due {
+                        self.wait_for_pieces(pieces);
                         return Poll::Pending;
                     }
                     pieces.probes -= 1;
@@ -196,13 +234,36 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn push_piece(&mut self, piece: Bytes, in_chunks: bool) {
-        if in_chunks {
-            encode::write_chunk_size(self.output.tail(), piece.len());
+    /// Lets the producer of a body go on, if all that it has made is sent, and write to the socket itself.
+    fn wait_for_pieces(&mut self, pieces: &Pieces<'_>) {
+        let Body::Flow(flow) = &pieces.body else {
+            return;
+        };
+        if !self.output.is_empty() {
+            return;
         }
-        self.output.push(piece);
-        if in_chunks {
-            self.output.tail().extend_from_slice(b"\r\n");
+        // A probe may be due to a client that has shut down its sending side.
+        let socket = self.stream.plain().filter(|_| !self.is_half_closed);
+        flow.settle(socket.map(|socket| {
+            let output = std::mem::take(&mut self.output);
+            DirectWriter::new(socket, pieces.in_chunks, output)
+        }));
+    }
+}
+
+impl Body {
+    /// What the producer was lent, and has left in it.
+    fn take_back(&self) -> Option<Output> {
+        match self {
+            Self::Flow(flow) => flow.take_back().map(DirectWriter::into_output),
+            Self::Other(_) => None,
+        }
+    }
+
+    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+        match self {
+            Self::Flow(flow) => flow.poll_piece(task).map_err(drop),
+            Self::Other(body) => Pin::new(body).poll_next(task).map_err(drop),
         }
     }
 }

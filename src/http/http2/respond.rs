@@ -56,15 +56,16 @@ impl Sending {
         let content = Content::of(method, &mut response);
         let length = match &content {
             Content::Nothing(length) | Content::Pieces(_, length) => *length,
+            Content::Flow(_) => None,
             Content::Whole(bytes) => Some(bytes.len() as u64),
             Content::File(file) => Some(file.left()),
         };
         let is_empty = match &content {
             Content::Nothing(_) => true,
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::File(_) | Content::Pieces(..) => false,
+            Content::File(_) | Content::Flow(_) | Content::Pieces(..) => false,
         };
-        if !matches!(content, Content::Pieces(..)) {
+        if !matches!(content, Content::Flow(_) | Content::Pieces(..)) {
             response.drop_trailers();
         }
         let Some(head) = head_of(&response, length) else {
@@ -77,6 +78,7 @@ impl Sending {
         };
         let sent = match content {
             Content::File(file) => self.send_pieces(&mut stream, BoxBody::new(file)).await,
+            Content::Flow(flow) => self.send_pieces(&mut stream, BoxBody::new(flow)).await,
             Content::Pieces(body, _) => self.send_pieces(&mut stream, body).await,
             Content::Whole(bytes) if !is_empty => self.send_whole(&mut stream, bytes).await,
             Content::Whole(_) | Content::Nothing(_) => return,

@@ -81,7 +81,7 @@ fn hyper_sees_the_hints_the_response_and_the_trailers() {
     response.body = Body::Flow(flow);
     response.trailers = Some(Arc::clone(&slot));
     worker.answer(key, [hint("</a>"), hint("</b>"), response.into()]);
-    source.write(Bytes::from_static(b"hello"));
+    source.write(b"hello", || Bytes::from_static(b"hello"));
     let mut trailers = Trailers::default();
     let name = "digest".parse().expect("a name");
     trailers

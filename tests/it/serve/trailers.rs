@@ -58,7 +58,7 @@ fn got(worker: &Worker, request: &str, ends: bool) -> String {
         response = response.with_header("content-length".parse().expect("a name"), value("5"));
     }
     worker.answer(held(worker), [response.into()]);
-    source.write(Bytes::from_static(b"hello"));
+    source.write(b"hello", || Bytes::from_static(b"hello"));
     if ends {
         let mut trailers = Trailers::default();
         let name = "digest".parse().expect("a name");

@@ -35,6 +35,7 @@ manager = ConnectionManager()
 
 
 @app.get("/")
+@app.get("/async")
 async def hello() -> dict[str, str]:
     return {"message": "Hello, World!"}
 
