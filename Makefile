@@ -27,6 +27,8 @@ BIN := $(VENV)/bin
 # A package of its own, so that the peers stay out of Fanbus's lock file.
 BENCH_BUS := --manifest-path benches/bus/Cargo.toml --target-dir target/bench-bus
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+# The load driver, a package of its own.
+DRIVER := crates/bench/Cargo.toml crates/bench/pyproject.toml $(shell find crates/bench/src -name '*.rs')
 
 # The address sanitizer and libFuzzer's hooks are not in stable Rust yet, but its compiler has them.
 FUZZ := RUSTC_BOOTSTRAP=1 target/tools/bin/cargo-fuzz
@@ -49,7 +51,7 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 
 .PHONY: test
 test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd $(VENV)/ok-iproute2 node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
-	cargo test --locked
+	cargo test --locked --workspace
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	$(BIN)/python -m pytest
@@ -110,7 +112,7 @@ bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Re
 
 # Something, if one of these parts is to be measured.
 wants = $(if $(PARTS),$(filter $(1),$(PARTS)),all)
-FIGURES := $(VENV)/ok-release $(VENV)/ok-dev $(if $(call wants,bus log),$(VENV)/ok-peers) \
+FIGURES := $(VENV)/ok-driver $(VENV)/ok-dev $(if $(call wants,bus log),$(VENV)/ok-peers) \
 	$(if $(call wants,cost),$(VENV)/ok-valgrind) $(if $(call wants,threads),$(VENV)/ok-no-gil)
 
 .PHONY: figures
@@ -124,7 +126,7 @@ figures: $(FIGURES) ## every figure of docs/benchmarks.md in one sitting (45 min
 	$(BIN)/python -m benches.figures $(PARTS) $(ARGS)
 
 .PHONY: compare
-compare: $(VENV)/ok-release ## Fanbus beside its peers, each installed as it wants it (30 minutes; ARGS=--help)
+compare: $(VENV)/ok-driver ## Fanbus beside its peers, each installed as it wants it (30 minutes; ARGS=--help)
 	PYTHON=$(PYTHON) benches/compare/install
 	$(BIN)/python -m benches.compare $(ARGS)
 
@@ -151,20 +153,20 @@ corpus: target/tools/bin/cargo-fuzz ## add to fuzz/corpus what the fuzzer found 
 
 .PHONY: lint
 lint: $(VENV)/ok-dev $(VENV)/ok-debug ## formatting, clippy, ruff, types, and the stubs against the binary
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --all-targets --features python -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features python -- -D warnings
 	cargo fmt --check --manifest-path benches/bus/Cargo.toml
 	cargo fmt --check --manifest-path benches/cost/Cargo.toml
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest fanbus._core
+	$(BIN)/python -m mypy.stubtest fanbus._core fanbus_bench._core
 
 .PHONY: format
 format: $(VENV)/ok-dev ## put all code into its form
-	cargo fmt
+	cargo fmt --all
 	cargo fmt --manifest-path benches/bus/Cargo.toml
 	cargo fmt --manifest-path benches/cost/Cargo.toml
 	cargo fmt --manifest-path fuzz/Cargo.toml
@@ -172,14 +174,15 @@ format: $(VENV)/ok-dev ## put all code into its form
 	$(BIN)/ruff format
 
 .PHONY: build
-build: $(VENV)/ok-maturin ## a wheel in dist/
+build: $(VENV)/ok-maturin ## the wheels of fanbus and fanbus-bench in dist/
 	$(BIN)/maturin build --release --locked --strip --out dist
+	$(BIN)/maturin build --release --locked --strip --out dist --manifest-path crates/bench/Cargo.toml
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
 	rm -rf $(VENV) node_modules target build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
-	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
-	rm -f python/fanbus/*.so
+	find python crates tests examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -f python/fanbus/*.so crates/bench/python/fanbus_bench/*.so
 
 # What the targets above stand on.
 
@@ -215,9 +218,17 @@ $(VENV)/ok-release: $(VENV)/ok-maturin $(SOURCES)
 	@MATURIN_PEP517_ARGS=--locked $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/ok-debug: $(VENV)/ok-dev $(SOURCES)
-	@rm -f $(VENV)/ok-release
-	$(BIN)/maturin develop --locked --quiet 2>&1 | { grep -v '^Requirement already' || true; }
+# The same for the load driver.
+$(VENV)/ok-driver: $(VENV)/ok-release $(DRIVER)
+	@MATURIN_PEP517_ARGS=--locked $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable crates/bench
+	@touch $@
+
+$(VENV)/ok-debug: $(VENV)/ok-dev $(SOURCES) $(DRIVER)
+	@rm -f $(VENV)/ok-release $(VENV)/ok-driver
+	@for manifest in Cargo.toml crates/bench/Cargo.toml; do \
+		$(BIN)/maturin develop --locked --quiet --manifest-path $$manifest 2>&1 \
+			| { grep -v '^Requirement already' || true; }; \
+	done
 	@touch $@
 
 $(VENV)/ok-browser: | $(VENV)/ok-dev

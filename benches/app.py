@@ -40,13 +40,43 @@ def wait(milliseconds: float) -> str:
     return "waited"
 
 
-@app.get("/busy")
-def busy() -> str:
-    """Five milliseconds of computing, whatever the machine."""
-    end = time.thread_time() + 0.005
+def compute_for(seconds: float) -> None:
+    """So much computing, whatever the machine."""
+    end = time.thread_time() + seconds
     while time.thread_time() < end:
         sum(range(200))
+
+
+@app.get("/busy")
+def busy() -> str:
+    compute_for(0.005)
     return "computed"
+
+
+@app.get("/async/busy")
+async def async_busy() -> str:
+    compute_for(0.005)
+    return "computed"
+
+
+@app.get("/stream/busy")
+def stream_busy() -> Response:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(5):
+            compute_for(0.001)
+            yield b"computed"
+
+    return Response(pieces())
+
+
+@app.get("/stream/wait")
+def stream_wait() -> Response:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(10):
+            time.sleep(0.001)
+            yield b"waited"
+
+    return Response(pieces())
 
 
 @app.put("/upload", stream_body=True)
@@ -125,6 +155,13 @@ def notify(request: Request) -> dict[str, int]:
         for number in range(burst["users"]):
             app.publish(f"user:{number}", message)
     return {"published": burst["each"] * burst["users"]}
+
+
+@app.post("/notify/one")
+def notify_one(request: Request) -> str:
+    told = request.json()
+    app.publish(f"user:{told['user']}", told["text"])
+    return "published"
 
 
 @app.turbo_websocket("/relay", broadcast="room", config=limits)

@@ -27,7 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import Bus, _core
+from fanbus import Bus
+from fanbus_bench import _core as driver
 
 from .compare.keeping import head
 from .compare.serving import cpu_seconds, end_in_order, serving
@@ -111,7 +112,7 @@ def measured(pid: int, client: Callable[[], Figures]) -> Figures:
 
 
 def of_fanbus(url: str, seconds: float) -> Figures:
-    found: dict[str, Any] = _core.bench(
+    found: dict[str, Any] = driver.bench(
         {
             "mode": "fanout",
             "url": url,

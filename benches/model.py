@@ -31,10 +31,10 @@ MOST_WORK = 0.7
 
 # Of the bus: docs/bus.md.
 MEMBERS = 64
-INTEREST_BUCKETS = 4096
+INTEREST_BUCKETS = 32_768
 LOG_ENTRIES = 1 << 16
 RING_BYTES = 8 << 20
-FIXED_BUS_BYTES = 582 << 10
+FIXED_BUS_BYTES = 806 << 10
 RECORD_BYTES = 256  # a message of 128 bytes with header and topic, in whole cache lines
 
 HEARTBEAT_S = 25.0  # of WebSocketConfig; one ping and one pong for each client that is silent

@@ -13,7 +13,6 @@
 //!
 //! ```text
 //! ipc  <-  actors  <-  http  <-  python (the only pyo3)  <-  python/fanbus (the package)
-//! bench (the load client: knows none of them)  <-  python
 //! ```
 
 #[cfg(not(target_os = "linux"))]
@@ -21,8 +20,6 @@ compile_error!("Fanbus runs on Linux: its bus needs /dev/shm, /proc and locks on
 
 #[cfg(not(loom))]
 pub mod actors;
-#[cfg(not(loom))]
-pub mod bench;
 #[cfg(not(loom))]
 pub mod http;
 pub mod ipc;

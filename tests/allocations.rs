@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use fanbus::actors::session::SessionKey;
-use fanbus::bench::{self, Floor, Mode, Options, Progress};
+use fanbus_bench::{Floor, Mode, Options, Progress};
 use support::client::{Client, opcode};
 use support::handler::publish;
 use support::worker::{Setup, TestBus, Worker};
@@ -238,7 +238,7 @@ fn the_load_client_takes_nothing_for_a_message() {
         let count: &'static AtomicUsize = Box::leak(Box::default());
         let (mut first, mut last) = (None, (0, 0));
         COUNT.set(Some(count));
-        let measured = bench::run(&options, &mut |progress: Progress| {
+        let measured = fanbus_bench::run(&options, &mut |progress: Progress| {
             if progress.phase == "measuring" && progress.units > 0 {
                 last = (progress.units, count.load(Relaxed));
                 first.get_or_insert(last);

@@ -356,12 +356,12 @@ BUSTAPI_HAS_A_HEALTH_OF_ITS_OWN = Otherwise(
 BUSTAPI_KNOWS_NO_405 = Otherwise(
     Question("DELETE", "/users/7"),
     (404, "Not Found"),
-    (405, "This address answers only GET, HEAD, OPTIONS."),
+    (405, "This path only supports GET, HEAD, OPTIONS."),
 )
 ROBYN_KNOWS_NO_405 = Otherwise(
     Question("DELETE", "/users/ada"),
     (404, "Not found"),
-    (405, "This address answers only GET, HEAD, OPTIONS."),
+    (405, "This path only supports GET, HEAD, OPTIONS."),
 )
 ROBYN_ANSWERS_NO_HEAD = Otherwise(Question("HEAD", "/"), (404, ""), (200, ""))
 ROBYN_TAKES_THE_LAST_OF_SEVERAL = Otherwise(

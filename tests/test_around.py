@@ -183,6 +183,11 @@ def test_tasks_that_do_not_end_are_left(server: StartServer) -> None:
     assert "shut down" in one.log()
 
 
+def test_tasks_run_while_the_response_is_still_streamed(server: StartServer) -> None:
+    with server("ending", environment={"GRACE": "10"}).http() as http:
+        assert http.get("/streams").text == "begun, called"
+
+
 def test_after_the_response_it_is_too_late(http: httpx.Client) -> None:
     assert "handed over already" in http.get("/too-late").text
 
@@ -246,6 +251,6 @@ def test_a_route_without_any_of_it_is_called_as_it_is(tmp_path: Path) -> None:
             called.append(str(endpoint))
 
     app._router = Spy()  # type: ignore[assignment]
-    app._seal(None)  # type: ignore[arg-type]
+    app._seal(None, lambda: None)  # type: ignore[arg-type, return-value]
     app._router = real
     assert called == ["1"]

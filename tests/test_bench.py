@@ -19,7 +19,7 @@ import trustme
 
 from benching import QUICK, Unreliable, bench, figures, refused
 from conftest import StartServer
-from fanbus import _core
+from fanbus_bench import _core
 from outside import Program
 from running import DEADLINE_S, Server, wait_for
 
@@ -41,7 +41,7 @@ def test_fanbus_delivers_everything_to_all_once_and_in_one_order(fanbus: Server,
     counts = ("missing", "gaps", "late", "duplicates", "wrong", "unsent", "stalls")
     assert [found[name] for name in counts] == [0] * 7
     assert found["server"]["processes"] == 3, "the supervisor, and two workers"
-    assert found["server"]["pss_mib"] > 1
+    assert found["server"]["memory_mib"] > 1
 
 
 def test_the_floor_with_several_workers_delivers_everything_to_all_in_one_order() -> None:
@@ -83,7 +83,7 @@ def test_a_protocol_in_json_has_its_greeting_and_its_envelope(unreliable: Unreli
     assert found["closed"] == {"1002": 4}
     refused = bench("echo", unreliable.url("/echo"), "--envelope", "42[]")
     assert refused.returncode == 2
-    assert "'42[]' has no {} where the message is to stand" in refused.stderr
+    assert "'42[]' must have {} in the place of the message" in refused.stderr
 
 
 def test_http_idle_and_handshakes(fanbus: Server) -> None:

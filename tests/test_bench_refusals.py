@@ -36,7 +36,7 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     for mode, scheme in (("http", "http"), ("echo", "ws"), ("handshake", "ws"), ("idle", "ws")):
-        said = f"Nobody listens at 127.0.0.1:{port}: the connection was refused."
+        said = f"The connection to 127.0.0.1:{port} was refused."
         refused(mode, f"{scheme}://127.0.0.1:{port}/", said=said)
 
 
@@ -47,7 +47,7 @@ def test_a_path_that_is_no_websocket(unreliable: Unreliable, floor: str) -> None
     with saying(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") as port:
         refused("idle", f"ws://127.0.0.1:{port}/", said="Sec-WebSocket-Accept is wrong")
     with saying(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
-        refused("handshake", f"ws://127.0.0.1:{port}/", said="what answers is no HTTP server")
+        refused("handshake", f"ws://127.0.0.1:{port}/", said="the response is not HTTP")
     with saying(b"") as port:
         refused("echo", f"ws://127.0.0.1:{port}/", said="closed the connection without an answer.")
 
@@ -76,8 +76,8 @@ def test_a_server_that_is_too_busy_is_quoted(unreliable: Unreliable) -> None:
         (("echo", "ws://127.0.0.1/", "--bytes", "21"), "22 to 16777216 bytes, and not 21"),
         (("echo", "ws://127.0.0.1/", "--rate", "0"), "The rate is more than 0"),
         (("echo", "ws://127.0.0.1/", "-c", "0"), "The number of connections is 1 to"),
-        (("http", "http://127.0.0.1/", "-H", "a b: c"), "is no header"),
-        (("http", "http://127.0.0.1/", "--method", "GET /"), "is no HTTP method"),
+        (("http", "http://127.0.0.1/", "-H", "a b: c"), "is not a header"),
+        (("http", "http://127.0.0.1/", "--method", "GET /"), "is not an HTTP method"),
         (("http", "http://127.0.0.1/", "--body", "@/no/such/file"), "No such file"),
         (("http", "http://127.0.0.1/", "--pid", "4194305"), "There is no process 4194305"),
         (("echo", "wss://127.0.0.1/", "--ca-file", "/no/such/file"), "It must be PEM"),

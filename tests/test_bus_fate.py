@@ -74,11 +74,11 @@ def test_a_bus_that_breaks_closes_who_listens_and_is_made_once_more(
         before = set(one.worker_pids())
         breaks(one)
         assert {closed_with(client) for client in clients} <= {1012, 1013}
-    one.wait_for_log("while the server runs. It is made once more")
+    one.wait_for_log("while the server runs. A new bus is created")
     wait_for(lambda: not before & set(one.worker_pids()), "new workers")
     wait_for(lambda: one.log().count("Reloaded: ") == 1, "the end of the reload")
     all_hear_each_other(one)
-    assert one.log().count("It is made once more") == 1
+    assert one.log().count("A new bus is created") == 1
 
 
 @pytest.mark.parametrize("breaks", BREAKS)
@@ -101,7 +101,7 @@ def test_a_single_process_makes_its_bus_once_more(
             with alone.http() as http:
                 assert http.post("/sync/hall", content="all is well").status_code == 200
             assert hear(later) == "all is well"
-    assert alone.log().count("while the server runs. It is made once more") == 1
+    assert alone.log().count("while the server runs. A new bus is created") == 1
     alone.send_signal(signal.SIGTERM)
     assert alone.wait() == 0
     assert not alone.segment.exists()
@@ -117,11 +117,11 @@ def test_a_single_process_that_repairs_its_bus_ends_when_it_is_told_to(
         hear(client)
         lose_the_name(alone)
         assert closed_with(client) in (1012, 1013)
-        alone.wait_for_log("while the server runs. It is made once more")
+        alone.wait_for_log("while the server runs. A new bus is created")
         alone.wait_for_log("is ready again")
         assert http.post("/sync/hall", content="served").status_code == 200
         lose_the_name(alone)
-        wait_for(lambda: alone.log().count("It is made once more") == 2, "the second repair")
+        wait_for(lambda: alone.log().count("A new bus is created") == 2, "the second repair")
         alone.send_signal(signal.SIGTERM)
         assert alone.wait() in (0, -signal.SIGTERM)
     assert "Traceback" not in alone.log()

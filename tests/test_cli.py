@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fanbus
+from fanbus import cli
 from running import APPS, DEADLINE_S, children, wait_for
 
 
@@ -41,7 +42,7 @@ def test_the_command_is_installed() -> None:
         ("missing:app", 'no module "missing"', 3),
         ("rooms:nothing", '"nothing" in module rooms is not there. Did you mean rooms:app?', 3),
         ("rooms:room", "a function, not a Fanbus", 3),
-        ("path/to/rooms.py", f"There is no file {APPS / 'path/to/rooms.py'}.", 3),
+        ("path/to/rooms.py", f"File not found: {APPS / 'path/to/rooms.py'}.", 3),
         ("path/to/rooms", "does not name an application. Write module:app", 2),
     ],
 )
@@ -72,6 +73,18 @@ def test_a_command_line_that_is_none_ends_with_status_2(arguments: list[str]) ->
     done = fanbus_command(*arguments)
     assert done.returncode == 2
     assert "usage: fanbus" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["bench"], ["bench", "http", "http://x/", "--rate", "5"], ["tune", "--help"]]
+)
+def test_bench_without_its_package_says_how_to_install_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert cli.main(words) == 2
+    needed = f"fanbus: fanbus {words[0]} needs the load driver: pip install 'fanbus[bench]'.\n"
+    assert capsys.readouterr().err == needed
 
 
 def test_it_runs_an_application_with_the_options_of_the_command_line(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_what_sees_requests_sees_each_one_for_a_turbo_route_too(way: Way, around
 def test_a_turbo_route_that_is_not_kept_is_told_of_at_the_start(server: StartServer) -> None:
     log = server("guarded").log()
     assert "The turbo route /in/turbo has middleware or before_request around it" in log
-    assert log.count("its answers are not kept") == 1
+    assert log.count("its responses are not cached") == 1
 
 
 @in_all_ways()
@@ -338,7 +338,7 @@ def test_what_is_not_served_is_told_in_the_same_words_whoever_tells(
         assert missing.text == f"Nothing is served at {nothing}\n"
         other = client.put(f"{way.prefix}/in/a/news")
         assert (other.status_code, other.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
-        assert other.text == "This address answers only GET, HEAD, OPTIONS.\n"
+        assert other.text == "This path only supports GET, HEAD, OPTIONS.\n"
         for answer in (missing, other):
             assert ("x-middleware" in answer.headers) is ("middleware" in around)
 

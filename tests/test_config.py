@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,12 @@ def test_a_field_that_cannot_work_is_refused_by_name(
     options: dict[str, Any], error: type[Exception]
 ) -> None:
     (field,) = options
-    with pytest.raises(error, match=rf"WebSocketConfig\({field}="):
+    with pytest.raises(error, match=rf"WebSocketConfig: {field} must be"):
         WebSocketConfig(**options)
 
 
 def test_a_heartbeat_that_comes_after_the_timeout_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be shorter than timeout=10"):
+    with pytest.raises(ValueError, match=r"must be shorter than the timeout \(10 s\)"):
         WebSocketConfig(heartbeat_interval=10.5, timeout=10)
 
 
@@ -125,7 +126,7 @@ def test_the_size_of_the_bus_is_written_as_people_write_it(
 
 @pytest.mark.parametrize("given", ["huge", "3M", "64M", "1K", "-1", 0.5, True, 0])
 def test_a_size_that_the_bus_cannot_have_is_told(given: Any) -> None:
-    with pytest.raises(StartError, match="bus_size=") as raised:
+    with pytest.raises(StartError, match=r"^bus_size must be") as raised:
         settings(bus_size=given)
     assert raised.value.status == 2
 
@@ -137,7 +138,7 @@ def test_the_size_of_the_history_is_an_option_and_a_variable() -> None:
     assert settings(environment).history_size == 256 << 10
     assert settings(environment, history_size=1 << 20).history_size == 1 << 20
     for impossible in ("64K", "9G", "much", -1):
-        with pytest.raises(StartError, match=r"^history_size=") as raised:
+        with pytest.raises(StartError, match=r"^history_size must be") as raised:
             settings(history_size=impossible)
         assert raised.value.status == 2
 
@@ -173,23 +174,26 @@ def test_a_name_for_the_bus_may_be_as_long_as_a_bus_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"port": 65536}, "port=65536"),
-        ({"port": -1}, "port=-1"),
-        ({"port": "5000"}, "port='5000'"),
-        ({"workers": 0}, "workers=0"),
-        ({"workers": 1000}, "workers=1000"),
-        ({"workers": 0, "debug": True}, "workers=0"),
-        ({"workers": "2"}, "workers='2'"),
-        ({"host": ""}, "host=''"),
-        ({"host": 1}, "host=1"),
-        ({"bus_name": "a" * 65}, "bus_name='aaa"),
-        ({"environment": {"FANBUS_BUS_NAME": ".hidden"}}, "FANBUS_BUS_NAME=.hidden"),
-        ({"debug": "yes"}, "debug='yes'"),
-        ({"prot": 1}, "prot= is not an option. Did you mean port?"),
+        ({"port": 65536}, r"^port must be .*, got 65536"),
+        ({"port": -1}, r"^port must be .*, got \-1"),
+        ({"port": "5000"}, r"^port must be .*, got '5000'"),
+        ({"workers": 0}, r"^workers must be .*, got 0"),
+        ({"workers": 1000}, r"^workers must be .*, got 1000"),
+        ({"workers": 0, "debug": True}, r"^workers must be .*, got 0"),
+        ({"workers": "2"}, r"^workers must be .*, got '2'"),
+        ({"host": ""}, r"^host must be .*, got ''"),
+        ({"host": 1}, r"^host must be .*, got 1"),
+        ({"bus_name": "a" * 65}, r"^bus_name must be .*, got 'aaa"),
+        (
+            {"environment": {"FANBUS_BUS_NAME": ".hidden"}},
+            r"^FANBUS_BUS_NAME must be .*, got \.hidden",
+        ),
+        ({"debug": "yes"}, r"^debug must be .*, got 'yes'"),
+        ({"prot": 1}, r"prot= is not an option. Did you mean port\?"),
         ({"uds": "a.sock", "fd": 3}, "uds and fd are both given"),
-        ({"environment": {"WEB_CONCURRENCY": "many"}}, "WEB_CONCURRENCY=many"),
-        ({"environment": {"WEB_CONCURRENCY": "0"}}, "WEB_CONCURRENCY=0"),
-        ({"environment": {"FANBUS_LOOP": "trio"}}, "FANBUS_LOOP=trio"),
+        ({"environment": {"WEB_CONCURRENCY": "many"}}, r"^WEB_CONCURRENCY must be .*, got many"),
+        ({"environment": {"WEB_CONCURRENCY": "0"}}, r"^WEB_CONCURRENCY must be .*, got 0"),
+        ({"environment": {"FANBUS_LOOP": "trio"}}, r"^FANBUS_LOOP must be .*, got trio"),
         ({"ssl_keyfile": "a.key"}, "ssl_keyfile is for TLS, which needs a certificate"),
         ({"ssl_ca_certs": "ca.pem"}, "ssl_ca_certs is for TLS"),
         ({"environment": {"FANBUS_SSL_KEYFILE_PASSWORD": "x"}}, "ssl_keyfile_password is for TLS"),
@@ -200,7 +204,7 @@ def test_settings_that_cannot_work_are_told_with_exit_status_2(
 ) -> None:
     with pytest.raises(StartError) as caught:
         settings(**options)
-    assert said in str(caught.value)
+    assert re.search(said, str(caught.value))
     assert caught.value.status == 2
 
 

@@ -18,12 +18,13 @@ def explained() -> set[str]:
 
 
 def test_every_rust_dependency_is_explained_and_no_other() -> None:
-    names = rust_dependencies("Cargo.toml") | rust_dependencies("benches/bus/Cargo.toml")
+    names = rust_dependencies("Cargo.toml") | rust_dependencies("crates/bench/Cargo.toml")
+    names |= rust_dependencies("benches/bus/Cargo.toml")
     names |= rust_dependencies("fuzz/Cargo.toml") | rust_dependencies("benches/cost/Cargo.toml")
     assert len(names) > 10
     # One name may be that of a crate and of a package.
     others = (python_dependencies() | javascript_dependencies()) - names
-    assert explained() - others == names - {"fanbus"}
+    assert explained() - others == names - {"fanbus", "fanbus-bench"}
 
 
 def rust_dependencies(manifest: str) -> set[str]:
@@ -33,7 +34,14 @@ def rust_dependencies(manifest: str) -> set[str]:
         text,
         re.MULTILINE | re.DOTALL,
     )
-    return {name for body in sections for name in re.findall(r"^([\w-]+) *=", body, re.MULTILINE)}
+    names = r"^([\w-]+)(?:\.workspace)? *="
+    return {name for body in sections for name in re.findall(names, body, re.MULTILINE)}
+
+
+def test_the_extra_with_the_load_driver_is_of_the_same_version() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert f'"fanbus-bench=={version[1]}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_every_python_and_javascript_dependency_is_explained() -> None:

@@ -99,7 +99,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 def options_of(command: list[str]) -> Any:
     """What our own command line makes of it."""
     assert command[0].endswith("fanbus")
-    return cli._parser().parse_args(command[1:])
+    return cli._parser(command[1]).parse_args(command[1:])
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_container_with_too_little_shared_memory_says_so(tmp_path: Path) -> No
         wait_for(lambda: "/dev/shm" in contained.log(), "the sentence")
         (line,) = contained.log().strip().splitlines()
         assert line.startswith("fanbus: ")
-        assert "It needs 4.6 MiB" in line
+        assert "It needs 4.8 MiB" in line
         assert "2 MiB are free" in line
 
 

@@ -327,7 +327,7 @@ def test_more_workers_are_reloaded_too(server: StartServer, changing: Changing) 
     one = server(changing.path, environment=RELOAD)
     wait_for(lambda: len(children(one.pid)) == 2, "one that waits")
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("One worker more: 2 workers")
+    one.wait_for_log("Added one worker: 2 workers")
     for count, version in enumerate("23", 1):
         changing.write(version)
         wait_for(lambda n=count: times_reloaded(one) == n, "the end of the reload")  # type: ignore[misc]

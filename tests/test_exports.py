@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import metadata, resources
+from pathlib import Path
 
 import fanbus
 
@@ -68,11 +69,42 @@ def test_the_package_is_typed() -> None:
 
 def test_importing_is_light() -> None:
     """A program that only publishes does not pay for a server."""
-    code = (
-        "import sys, fanbus; "
-        "print([m for m in ('asyncio', 'uvloop', 'ctypes', 'argparse') if m in sys.modules])"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert output.strip() == "[]"
+    assert not loaded("import fanbus") & ({"asyncio", "uvloop", "logging"} | OF_SOME_SERVERS)
+
+
+def test_a_server_imports_what_every_server_needs(tmp_path: Path) -> None:
+    """Workers share what their supervisor has imported, and each copies what it touches of it."""
+    code = """if True:
+        import os, signal, fanbus
+        app = fanbus.Fanbus("light")
+
+        @app.on_startup
+        def tell():
+            print(*sys.modules)
+            os.kill(os.getppid(), signal.SIGTERM)
+
+        app.run(port=0, workers=1)
+    """
+    assert not loaded(code, tmp_path) & OF_SOME_SERVERS
+
+
+def loaded(code: str, directory: Path | None = None) -> set[str]:
+    """The modules that a process has imported after this, in itself and in what it has forked."""
+
+    def named(code: str) -> set[str]:
+        command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=directory, timeout=60
+        )
+        return set(done.stdout.split())
+
+    return named(code) - named("")
+
+
+# What one command, one option or one kind of answer needs.
+OF_SOME_SERVERS = {
+    *("argparse", "calendar", "ctypes", "difflib", "email", "hashlib", "logging.config"),
+    *("runpy", "socketserver", "sysconfig", "tomllib", "fanbus.blocking", "fanbus.changes"),
+    *("fanbus.cli", "fanbus.developing", "fanbus.spare", "fanbus.testing"),
+    "fanbus.openapi.document",
+}

@@ -245,7 +245,7 @@ def test_without_room_on_the_disk_an_upload_is_507(server: StartServer, tmp_path
 
 @pytest.mark.parametrize("size", [-1, 2**41, "1M", True, 1.5])
 def test_a_limit_that_is_none_is_refused(size: Any) -> None:
-    with pytest.raises(FanbusError, match=r"max_body_size=.* is not possible"):
+    with pytest.raises(FanbusError, match=r"max_body_size must be"):
         Fanbus("test").post("/", max_body_size=size)
 
 

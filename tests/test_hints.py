@@ -247,7 +247,7 @@ def test_a_file_may_be_named_instead_of_a_module(tmp_path: Path) -> None:
     assert '"/hello"' in openapi("chat.py", "--app-dir", "inside").stdout
     missing = openapi("outside/chat.py")
     assert missing.returncode == 3
-    assert missing.stderr == f"fanbus: There is no file {tmp_path / 'outside/chat.py'}.\n"
+    assert missing.stderr == f"fanbus: File not found: {tmp_path / 'outside/chat.py'}.\n"
 
 
 def test_what_blocks_the_event_loop_is_reported_with_its_line(

@@ -165,5 +165,5 @@ def test_a_server_that_ends_tells_of_the_end_of_its_sessions(
 
 
 def test_a_hook_that_cannot_be_called_is_refused() -> None:
-    with pytest.raises(RouteError, match="on_close is a function that takes the session"):
+    with pytest.raises(RouteError, match="on_close must be a function that takes the session"):
         Fanbus("x").turbo_websocket("/", response_prefix="", on_close="close")  # type: ignore[arg-type]

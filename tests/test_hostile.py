@@ -48,6 +48,9 @@ LOOKS = 5
 
 SECURE_IDLE = 1000
 
+# A worker opens these when it first needs them.
+LAZY = ("pipe:", "anon_inode:[timerfd]")
+
 
 @pytest.fixture(scope="module")
 def room_for_idle() -> int:
@@ -72,17 +75,22 @@ def besieged(
 
 
 def descriptors(server: Server) -> list[int]:
-    """How many each worker has. Without pipes: workers open those to each other when they first
-    wake each other."""
+    """How many each worker has, without those that it opens when it first needs them: pipes to
+    wake other workers, and the timer of its event loop."""
+    return [sum(not each.startswith(LAZY) for each in worker) for worker in targets(server)]
+
+
+def targets(server: Server) -> list[list[str]]:
+    """What the descriptors of each worker lead to."""
     folders = [Path(f"/proc/{pid}/fd") for pid in server.worker_pids()]
-    return [sum(not is_pipe(each) for each in folder.iterdir()) for folder in folders]
+    return [list(filter(None, map(target, folder.iterdir()))) for folder in folders]
 
 
-def is_pipe(descriptor: Path) -> bool:
+def target(descriptor: Path) -> str | None:
     try:
-        return str(descriptor.readlink()).startswith("pipe:")
+        return str(descriptor.readlink())
     except FileNotFoundError:  # closed in between
-        return False
+        return None
 
 
 def live_bytes(server: Server) -> int:
@@ -126,7 +134,10 @@ def suffer(server: Server, attack: Attack, before: list[int]) -> int:
     for _ in attack(server.port):
         serves(server)
     serves(server)
-    wait_for(lambda: descriptors(server) == before, f"as many descriptors as before, {before}")
+    try:
+        wait_for(lambda: descriptors(server) == before, f"as many descriptors as before, {before}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; there are {targets(server)}") from None
     return live_bytes(server)
 
 

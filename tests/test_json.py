@@ -268,6 +268,6 @@ def test_what_cannot_be_is_told(caplog: pytest.LogCaptureFixture) -> None:
         ):
             pass
         assert client.get("/dict").status_code == 500
-    assert "It is to give str or bytes" in caplog.text
+    assert "must return str or bytes" in caplog.text
     with TestClient(serving(None)) as client:
         assert client.get("/dict").status_code == 200

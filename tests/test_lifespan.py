@@ -110,7 +110,7 @@ def test_an_end_that_never_comes_is_left(server: StartServer) -> None:
     one = server("living", environment={"FAILS": "wait at the end", "GRACE": "0.1"})
     one.send_signal(signal.SIGTERM)
     assert one.wait() == 0
-    assert "shutdown did not end in 1 s" in one.log()
+    assert "shutdown did not end within 1 s" in one.log()
 
 
 def test_an_end_that_begins_late_has_its_time(server: StartServer) -> None:
@@ -121,7 +121,7 @@ def test_an_end_that_begins_late_has_its_time(server: StartServer) -> None:
         one.wait_for_log("asked in")
         one.send_signal(signal.SIGTERM)
         assert one.wait() == 0
-    assert "shutdown did not end in 1 s" in one.log()
+    assert "shutdown did not end within 1 s" in one.log()
 
 
 def test_an_end_that_fails_is_logged_and_the_rest_runs(server: StartServer) -> None:

@@ -508,7 +508,7 @@ def test_the_paths_are_those_that_were_asked_for() -> None:
         assert client.get("/api.json").status_code == 200
         assert client.get("/docs").status_code == 404
     for wrong in ("docs", "/{docs}", None, 3):
-        with pytest.raises(FanbusError, match="is a path that begins with a slash"):
+        with pytest.raises(FanbusError, match="must be a path with a leading slash"):
             OpenAPI(path=wrong)  # type: ignore[arg-type]
 
 

@@ -113,7 +113,7 @@ def test_an_access_log_that_has_room_again_says_how_much_is_missing(
     one.wait_for_log("cannot be written")
     path.unlink()
     one.process.send_signal(signal.SIGUSR1)
-    one.wait_for_log("Log files are open")
+    one.wait_for_log("Reopened the log files")
 
     def written() -> bool:
         one.get("/any/later")

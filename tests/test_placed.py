@@ -76,7 +76,7 @@ def answers(path: Path) -> bool:
 def test_a_file_that_is_no_socket_is_left_alone(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    refused(run("--uds", str(path), wait=False), "is no socket")
+    refused(run("--uds", str(path), wait=False), "is not a socket")
     assert path.read_text() == "data"
     refused(run("--uds", str(tmp_path / "no" / "x.sock"), wait=False), "Cannot listen on")
 
@@ -105,7 +105,7 @@ def test_it_takes_the_socket_that_systemd_hands_over(run: Run, tmp_path: Path) -
     assert path.exists(), "it belongs to systemd"
 
 
-@pytest.mark.parametrize(("number", "said"), [("999", "is not open"), ("0", "is no socket")])
+@pytest.mark.parametrize(("number", "said"), [("999", "is not open"), ("0", "is not a socket")])
 def test_a_descriptor_that_cannot_be_is_told(run: Run, number: str, said: str) -> None:
     refused(run("--fd", number, wait=False), f"fd={number} {said}")
 

@@ -238,7 +238,7 @@ def test_a_worker_has_the_number_of_requests_that_its_process_id_gives_it(
 def test_ttin_and_ttou_mean_a_worker_more_and_less(server: StartServer) -> None:
     one = server("changing", workers=1)
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("One worker more: 2 workers")
+    one.wait_for_log("Added one worker: 2 workers")
     wait_for(lambda: len(one.worker_pids()) == 2, "two workers")
     both = set(one.worker_pids())
     wait_for(lambda: pids_that_answer(one) == both, "answers of both")
@@ -246,7 +246,7 @@ def test_ttin_and_ttou_mean_a_worker_more_and_less(server: StartServer) -> None:
     wait_for(lambda: len(one.worker_pids()) == 1, "one worker")
     assert pids_that_answer(one) == set(one.worker_pids())
     one.send_signal(signal.SIGTTOU)
-    one.wait_for_log("there can be no fewer")
+    one.wait_for_log("No worker removed: one must stay")
     assert len(one.worker_pids()) == 1
 
 
@@ -319,7 +319,7 @@ def test_who_waits_for_a_worker_that_is_killed_while_it_goes_is_answered(
     for raw in waiting:
         raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     one.send_signal(signal.SIGTTOU)
-    one.wait_for_log("One worker less")
+    one.wait_for_log("Removed one worker")
     os.kill(second, signal.SIGKILL)
     for raw in waiting:
         with raw:

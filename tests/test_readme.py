@@ -132,6 +132,21 @@ def make_chat_would_serve_the_chat(block: Block, start: Start) -> None:
     assert "examples/chat" in told.stdout
 
 
+@proves("README.md: make test")
+def make_test_would_run_the_tests(block: Block, start: Start) -> None:
+    """It runs for minutes, and includes this test, so only its plan is checked."""
+    plan = subprocess.run(
+        [*shlex.split(block.text), "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert plan.returncode == 0, plan.stderr
+    assert "pytest" in plan.stdout
+    assert "cargo test" in plan.stdout
+
+
 @proves("README.md: pip install .")
 def pip_is_told_what_it_needs(block: Block, start: Start) -> None:
     """Installing builds for minutes, so only what the text says of it is looked at."""
@@ -417,6 +432,60 @@ def buses_are_listed_shown_and_removed(block: Block, start: Start) -> None:
                 assert program.wait() == 0, program.said(2)
                 assert (name in program.said()) == ("remove" not in line)
         assert name not in [bus["name"] for bus in _core.buses()]
+
+
+# docs/howto/websockets.md
+
+WEBSOCKETS = "docs/howto/websockets.md"
+
+
+@proves(f'{WEBSOCKETS}: app = Fanbus("echo")')
+def the_smallest_websocket_echoes(block: Block, start: Start) -> None:
+    with join(start(block.text), "/echo") as ws:
+        ws.send("hi")
+        assert hear(ws) == "You said: hi"
+
+
+@proves(f'{WEBSOCKETS}: app = Fanbus("door")')
+def a_door_rejects_and_closes(block: Block, start: Start) -> None:
+    server = start(block.text)
+    path = "/rooms/a?token=sesame"
+    with join(server, path) as ws:
+        ws.send("hi")
+        assert hear(ws) == "ada: hi"
+        ws.send("bye")
+        assert closed_with(ws) == 4000
+        assert ws.close_reason == "goodbye"
+    with RawSocket(server.port) as raw:
+        offered = {"Origin": "https://example.com", "Sec-WebSocket-Protocol": "chat.v1, chat.v2"}
+        assert raw.open(path, {**offered}).headers["sec-websocket-protocol"] == "chat.v2"
+    for refused, origin, status in (
+        ("/rooms/a?token=wrong", "https://example.com", 401),
+        (path, "https://evil.example", 403),
+    ):
+        with RawSocket(server.port) as raw:
+            assert raw.upgrade(refused, {"Origin": origin}).status == status
+
+
+@proves(f'{WEBSOCKETS}: app = Fanbus("auction")')
+def an_auction_publishes_to_the_others(block: Block, start: Start) -> None:
+    server = start(block.text)
+    with join(server, "/lots/7") as one:
+        one.send("100")
+        assert hear(one) == "your bid counts"
+        with join(server, "/lots/7") as two:
+            assert hear(two) == "100"
+            two.send("200")
+            assert hear(one) == "200"
+            assert hear(two) == "your bid counts"
+            two.send("stop")
+            two.send("300")
+            assert hear(one) == "300"
+            assert hear(two) == "your bid counts"
+            one.send("400")
+            assert hear(one) == "your bid counts"
+            two.send("500")
+            assert hear(two) == "your bid counts", "and not 400: it has unsubscribed"
 
 
 # docs/howto/reconnecting.md
@@ -759,7 +828,7 @@ def the_open_loop_finds_how_long_people_wait(block: Block, start: Start) -> None
 def the_process_says_what_it_costs(block: Block, start: Start) -> None:
     found = json.loads(measured(block))
     assert found["server"]["processes"] == 1
-    assert found["server"]["pss_mib"] > 0
+    assert found["server"]["memory_mib"] > 0
 
 
 @proves(f"{BENCH}: fanbus bench self-test --seconds 0.2")

@@ -227,7 +227,7 @@ def test_code_that_breaks_after_the_probe_leaves_the_old_workers(
         assert one.worker_pids() == before
         assert versions(one) == {"1"}
         one.send_signal(signal.SIGTTIN)
-        one.wait_for_log("no further worker until the new code starts")
+        one.wait_for_log("No worker can be added until the new code starts")
         # Again, as broken as before: nothing is lost by it.
         one.send_signal(signal.SIGHUP)
         wait_for(lambda: one.log().count("after it had been tried") == 2, "the second try")
@@ -296,7 +296,7 @@ def test_new_code_that_hangs_after_the_probe_gives_way_to_the_old(
     one = server(changing.path, workers=1, environment={"FANBUS_TIMEOUT_WORKER_BOOT": "8"})
     changing.write("2", extra=only_in_the_probe("import threading; threading.Event().wait()"))
     one.send_signal(signal.SIGHUP)
-    one.wait_for_log("It has not come to app.run() within 8 s.")
+    one.wait_for_log("It did not reach app.run() within 8 s.")
     assert versions(one) == {"1"}
     changing.write("3")
     one.send_signal(signal.SIGHUP)

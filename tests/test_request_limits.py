@@ -101,7 +101,7 @@ def test_a_body_is_too_slow_below_the_least_rate(
 
 @pytest.mark.parametrize("size", [-1, True, "1", 1.5, 2**41])
 def test_a_limit_that_cannot_be_is_refused(size: object) -> None:
-    with pytest.raises(FanbusError, match=r"Fanbus\(\): max_body_size=.* is not possible"):
+    with pytest.raises(FanbusError, match=r"Fanbus\(\): max_body_size must be"):
         Fanbus("limited", max_body_size=size)  # type: ignore[arg-type]
 
 

@@ -226,5 +226,5 @@ def test_a_generator_or_a_path_is_kept_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.css").write_text("")
     response = Response.file(tmp_path / "a.css")
     assert (response.body, response.content_type) == (tmp_path / "a.css", None)
-    with pytest.raises(FileNotFoundError, match="no such file"):
+    with pytest.raises(FileNotFoundError, match="File not found"):
         Response.file(tmp_path)

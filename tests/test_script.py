@@ -10,7 +10,7 @@ import pytest
 
 from benching import QUICK, bench, faults, figures
 from conftest import StartServer
-from fanbus.bench.script import Script, parse
+from fanbus_bench.script import Script, parse
 from running import DEADLINE_S
 
 TESTS = Path(__file__).parent
@@ -37,19 +37,25 @@ def test_a_script_is_read_line_by_line() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "x: it begins with connect PATH."),
-        ("send a", "x: it begins with connect PATH."),
+        ("", "x: a script must begin with connect PATH."),
+        ("send a", "x: a script must begin with connect PATH."),
         ("connect\n", "x, line 1: connect needs a path, such as /rooms/lobby."),
         ("connect ws://a/b", "x, line 1: connect needs a path, such as /rooms/lobby."),
-        ("connect /$CLIENT", "x, line 1: all connect to the same path"),
-        ("send a\nconnect /", "x, line 2: connect stands once, before everything else."),
-        ("connect /\nconnect /", "x, line 2: connect stands once, before everything else."),
-        ("connect /\nsay a", "x, line 2: 'say a' is none of connect PATH, send TEXT, expect TEXT"),
+        ("connect /$CLIENT", "x, line 1: all connections use the same path"),
+        ("send a\nconnect /", "x, line 2: connect is allowed only once, before everything else."),
+        (
+            "connect /\nconnect /",
+            "x, line 2: connect is allowed only once, before everything else.",
+        ),
+        (
+            "connect /\nsay a",
+            "x, line 2: 'say a' must be one of connect PATH, send TEXT, expect TEXT",
+        ),
         ("connect /\nsend", "x, line 2: send what? Write send TEXT."),
-        ("connect /\nrepeat 3", "x, line 2: 'repeat 3' is none of"),
-        ("connect /\nrepeat\nexpect a\nrepeat", "x, line 4: there is one repeat in a script"),
-        ("connect /\nexpect a", "x: after repeat there has to be something to expect"),
-        ("connect /\nexpect a\nrepeat\nsend b", "x: after repeat there has to be something"),
+        ("connect /\nrepeat 3", "x, line 2: 'repeat 3' must be one of"),
+        ("connect /\nrepeat\nexpect a\nrepeat", "x, line 4: a script can have only one repeat"),
+        ("connect /\nexpect a", "x: after repeat there must be an expect"),
+        ("connect /\nexpect a\nrepeat\nsend b", "x: after repeat there must be an expect"),
     ],
 )
 def test_what_is_no_script_is_told_with_its_line(text: str, said: str) -> None:
@@ -63,7 +69,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     binary.write_bytes(b"connect /\xff")
     for path, said in (
         (tmp_path / "missing", "No such file or directory."),
-        (binary, "it is no text in UTF-8."),
+        (binary, "it is not UTF-8."),
     ):
         done = bench("script", "ws://127.0.0.1:1", "--script", str(path))
         assert done.returncode == 2

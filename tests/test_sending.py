@@ -138,7 +138,7 @@ def test_head_has_no_stream_and_the_connection_goes_on(sending: Server, how: str
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [("sync", "a bug in a generator"), ("async", "is made of str or bytes, not int")],
+    [("sync", "a bug in a generator"), ("async", "must yield str or bytes, got int")],
 )
 def test_a_generator_that_fails_breaks_the_connection_off(
     sending: Server, http: httpx.Client, how: str, said: str
@@ -276,7 +276,7 @@ def test_nothing_outside_of_the_folder_is_served(sending: Server, path: str) -> 
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FanbusError, match=r"nowhere is not a folder"):
+    with pytest.raises(FanbusError, match=r"nowhere is not a directory"):
         Fanbus("test").static("/static", tmp_path / "nowhere")
     with pytest.raises(FanbusError, match="max_age"):
         Fanbus("test").static("/static", tmp_path, max_age=-1)
@@ -321,7 +321,7 @@ def test_an_etag_cannot_end_early(tag: str) -> None:
 
 
 def test_a_stream_has_no_etag_of_its_own() -> None:
-    with pytest.raises(ValueError, match="give one"):
+    with pytest.raises(ValueError, match="pass the ETag as a string"):
         Response(iter(["a"])).set_etag()
     response = Response(iter(["a"]))
     response.set_etag("v1", weak=True)

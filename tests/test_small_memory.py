@@ -103,7 +103,7 @@ def test_a_bus_that_is_lost_is_made_once_more_beside_what_is_left_of_it(
     wait_for(lambda: one.log().count("Reloaded: ") == 1, "the end of the reload")
     all_hear_each_other(one, "again", MANY)
     assert one.log().count("little room in /dev/shm, so the bus has 4 MiB") == 1
-    assert one.log().count("little room in /dev/shm, so the bus has 1 MiB") == 1
+    assert one.log().count("little room in /dev/shm, so the bus has 2 MiB") == 1
     assert "could not start" not in one.log()
 
 
@@ -125,7 +125,7 @@ def test_a_size_that_was_asked_for_and_does_not_fit_is_refused_with_figures(run:
     one = run(*words, wait=False, prefix=with_shm("64m"))
     refused(
         one,
-        'fanbus: The bus "asked" does not fit into /dev/shm. It needs 72.6 MiB (9 rings of 8 MiB: '
+        'fanbus: The bus "asked" does not fit into /dev/shm. It needs 72.8 MiB (9 rings of 8 MiB: '
         "one for each of 8 workers, and one for a worker that replaces another; the log), and "
         "64 MiB are free. Enlarge /dev/shm (Docker: --shm-size=128m), or use fewer --workers or "
         "a --bus-size of at most 4M.",
@@ -140,7 +140,7 @@ def test_a_dev_shm_that_is_too_small_or_full_refuses_the_start(
     size = "32m" if steps else "4m"
     tolerant = [f"({step} 2>/dev/null; true)" for step in steps]
     one = run("-w", "8", wait=False, prefix=with_shm(size, *tolerant))
-    refused(one, "does not fit into /dev/shm. It needs 9.6 MiB (9 rings of 1 MiB")
+    refused(one, "does not fit into /dev/shm. It needs 9.8 MiB (9 rings of 1 MiB")
     assert len(one.log().strip().splitlines()) == 1
 
 
@@ -162,14 +162,14 @@ def test_one_worker_more_than_fits_is_refused_and_the_server_goes_on(server: Sta
     one = server("rooms", workers=2, inside=with_shm("64m"))
     fill(one)
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("One worker more")  # the place for a replacement was there
+    one.wait_for_log("Added one worker")  # the place for a replacement was there
     one.send_signal(signal.SIGTTIN)
-    one.wait_for_log("There can be no further worker. Cannot reserve 8 MiB for the bus")
+    one.wait_for_log("No worker can be added. Cannot reserve 2.1 MiB for the bus")
     wait_for(lambda: len(one.worker_pids()) == 3, "three workers")
     # A reload has no place for a new worker beside the old ones: these stay.
     before = one.worker_pids()
     one.send_signal(signal.SIGHUP)
-    one.wait_for_log("the old workers stay. Cannot reserve 8 MiB for the bus")
+    one.wait_for_log("the old workers stay. Cannot reserve 2.1 MiB for the bus")
     assert one.worker_pids() == before
     all_hear_each_other(one, "after", 3)
     (shm(one) / "filler").unlink()

@@ -6,7 +6,8 @@ Over a socket it is the scheduler that chooses it: tests/test_sending.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -70,6 +71,14 @@ class Awaited(Pieces):
         self.close()
 
 
+class Threads:
+    """Stands for the lane: a thread for each function."""
+
+    def post(self, call: Callable[[], object]) -> bool:
+        threading.Thread(target=call).start()
+        return True
+
+
 tasks: set[asyncio.Task[None]] = set()
 """As handlers' tasks are held by the worker."""
 
@@ -80,7 +89,7 @@ def begun(iterator: Any, client: Client) -> streaming.Producer:
 
     loop = asyncio.get_running_loop()
     producer, coroutine = streaming.start(
-        iterator, None, cast(Sink, client), loop, unexpected, "a test", None
+        iterator, None, cast(Sink, client), loop, unexpected, "a test", None, Threads()
     )
     if coroutine is not None:
         tasks.add(loop.create_task(coroutine))

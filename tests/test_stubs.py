@@ -8,7 +8,7 @@ import sys
 
 def test_the_stubs_agree_with_the_binary() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "fanbus._core"],
+        [sys.executable, "-m", "mypy.stubtest", "fanbus._core", "fanbus_bench._core"],
         capture_output=True,
         text=True,
         check=False,

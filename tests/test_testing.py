@@ -130,7 +130,7 @@ def test_outside_of_with_it_says_so() -> None:
         pass
     with pytest.raises(FanbusError, match="does not run"):
         client.websocket_connect("/ws")
-    with pytest.raises(FanbusError, match="takes a Fanbus, not str"):
+    with pytest.raises(FanbusError, match="expects a Fanbus, got str"):
         TestClient("app")  # type: ignore[arg-type]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import zlib
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -100,17 +103,68 @@ def test_messages_that_a_policy_drops_are_counted(server: StartServer, policy: s
             assert dropped > count * 9 // 10
 
 
-def test_a_crowd_that_resumes_holds_what_it_resumes_once(server: StartServer) -> None:
+DEFLATING = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+
+
+def open_plain(raw: RawSocket) -> None:
+    raw.open("/resume/a")
+
+
+def open_deflating(raw: RawSocket) -> None:
+    assert "permessage-deflate" in raw.open("/resume/a", dict(DEFLATING)).headers.get(
+        "sec-websocket-extensions", ""
+    )
+
+
+def open_events(raw: RawSocket) -> None:
+    raw.write(b"GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    while raw.read_line():
+        pass
+
+
+def inflated(raw: RawSocket) -> str:
+    """The next message. All of them are deflated, and shorter than 64 KiB."""
+    first, length = raw.read(2)
+    assert first == 0xC0 | TEXT
+    if length == 126:
+        length = int.from_bytes(raw.read(2), "big")
+    data = raw.read(length) + b"\x00\x00\xff\xff"
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data).decode()
+
+
+def event(raw: RawSocket) -> str:
+    """The data of the next event."""
+    while not (line := raw.read_line()).startswith(b"id: ") or b"data: " not in line:
+        pass
+    return line.partition(b"data: ")[2].strip().decode()
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [(open_plain, RawSocket.message), (open_deflating, inflated), (open_events, event)],
+    ids=["plain", "deflated", "events"],
+)
+def test_a_crowd_that_resumes_holds_what_it_resumes_once(
+    server: StartServer,
+    begin: Callable[[RawSocket], None],
+    message: Callable[[RawSocket], str | bytes],
+) -> None:
     one = server("totals", environment=ONE_ALLOCATOR)
     with Bus.open(f"totals-{one.port}", create=False) as bus, ExitStack() as stack:
-        for number in range(500):
-            bus.publish("feed:a", f"{number:>1000}")
+        # Each is deflated to half of it.
+        texts = [2 * secrets.token_hex(225) for _ in range(500)]
+        for text in texts:
+            bus.publish("feed:a", text)
         before = live(one)
-        crowd = [narrow(stack, one, "/resume/a") for _ in range(100)]
+        crowd = [
+            stack.enter_context(RawSocket(one.port, receive_buffer=NARROW)) for _ in range(100)
+        ]
+        for raw in crowd:
+            begin(raw)
         held = [live(one) - before]
         for raw in crowd:
-            for number in range(500):
-                assert raw.message() == f"{number:>1000}"
+            for text in texts:
+                assert message(raw) == text
             held.append(live(one) - before)
-        # Without the messages themselves, of which each client would have 500 kB.
-        assert max(held) < 10 * MIB, held
+        # Without the messages themselves, of which each client would have 450 kB, or 225 deflated.
+        assert max(held) < 12 * MIB, held

@@ -228,7 +228,7 @@ def test_a_wrong_value_in_a_body_is_named(
 
 def test_a_body_of_nothing_but_mistakes_gets_a_short_answer(http: httpx.Client) -> None:
     answer = http.post("/customers", json={"name": "a", "tags": [1] * 100_000})
-    assert refusals(answer) == [("body", "100000 values are wrong, of which none is named")]
+    assert refusals(answer) == [("body", "100000 values are wrong; the library names none of them")]
 
 
 def test_answers_that_are_kept_and_streams_take_typed_parameters(http: httpx.Client) -> None:

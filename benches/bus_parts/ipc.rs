@@ -55,7 +55,11 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
             bencher.iter(|| {
                 let header = Header {
-                    pos: ring.place(pos, record_bytes(payload.len() + TOPIC.len())),
+                    pos: ring.place(
+                        pos,
+                        record_bytes(payload.len() + TOPIC.len()),
+                        RING_BYTES as u64,
+                    ),
                     floor: 0,
                     topic_hash: draft.topic_hash,
                     origin: 0,

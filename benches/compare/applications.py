@@ -9,6 +9,7 @@ from __future__ import annotations
 from .rows import BURSTS, Entry, Row
 
 FANBUS, UVICORN, GRANIAN = "Fanbus", "FastAPI on uvicorn", "FastAPI on Granian"
+LITESTAR = "Litestar on uvicorn"
 PROGRAM = "applications"
 # What every application is called by, and chosen: --rows application
 _NAME = "application: "
@@ -20,8 +21,8 @@ SMALL, LARGE = 1, 50
 LONG = ("--warmup", "1", "--seconds", "3")
 
 
-def _entries(path: str, options: tuple[str, ...] = ()) -> tuple[Entry, ...]:
-    return tuple(Entry(system, path, options=options) for system in (FANBUS, UVICORN, GRANIAN))
+def _entries(path: str, *others: str) -> tuple[Entry, ...]:
+    return tuple(Entry(system, path) for system in (FANBUS, UVICORN, GRANIAN, *others))
 
 
 def _row(
@@ -31,11 +32,12 @@ def _row(
     needs: tuple[str, ...] = (),
     mode: str = "http",
     figure: str = "cpu",
+    others: tuple[str, ...] = (),
 ) -> Row:
     return Row(
         f"{_NAME}{name}",
         mode,
-        _entries(path),
+        _entries(path, *others),
         options,
         figure=figure,
         program=PROGRAM,
@@ -61,7 +63,24 @@ def _typed(kilobytes: int) -> Row:
         "/orders",
         *body,
         *("--header", "Content-Type: application/json"),
+        others=(LITESTAR,),
     )
+
+
+def _form(name: str, path: str, kind: str, body: str) -> Row:
+    return _row(
+        name,
+        path,
+        *("--method", "POST", "--body", body, "--header", f"Content-Type: {kind}"),
+        others=(LITESTAR,),
+    )
+
+
+FILE = 10_000
+_PARTS = (
+    '--limit\r\nContent-Disposition: form-data; name="picture"; filename="p.bin"\r\n'
+    f"Content-Type: application/octet-stream\r\n\r\n{'x' * FILE}\r\n--limit--\r\n"
+)
 
 
 def _open_arrivals(rate: int) -> Row:
@@ -91,6 +110,15 @@ APPLICATIONS = (
     _row("gather of 20", "/gather"),
     _row("five middlewares", "/inner/"),
     *map(_typed, (SMALL, LARGE)),
+    _form(
+        "a form of two fields",
+        "/form",
+        "application/x-www-form-urlencoded",
+        "name=Ada+Lovelace&city=London",
+    ),
+    _form(
+        "a form with a file of 10 KB", "/form/file", "multipart/form-data; boundary=limit", _PARTS
+    ),
     *(_row(f"{count:,} models", f"/models/{count}") for count in (100, 1000)),
     _row("200 rows with dates", "/dates"),
     *map(_open_arrivals, RATES),

@@ -14,13 +14,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .serving import ServerError, cpu_seconds, memory_mb
+from fanbus_bench._core import bench_memory
+
+from .serving import ServerError, cpu_seconds
 
 Figures = dict[str, Any]
 
 REST_S = 0.02
 ANSWER_S = 30.0
-MIB = 1 << 20
 
 
 class Asker:
@@ -91,7 +92,7 @@ async def _measured(
         },
         "server": {
             "cpu_us_per_unit": used * 1e6 / len(waits),
-            "pss_mib": memory_mb(pid) * 1e6 / MIB,
+            "memory_mib": bench_memory(pid),
         },
     }
 

@@ -12,7 +12,9 @@ import resource
 import time
 from typing import Any
 
-from .serving import ServerError, memory_mb
+from fanbus_bench._core import bench_memory
+
+from .serving import ServerError
 
 # A client reads so much, and rests: 160 KiB a second.
 READ_BYTES, REST_S = 16 << 10, 0.1
@@ -91,7 +93,7 @@ async def _downloads(path: str, pid: int, port: int, count: int, seconds: float)
         # What the first one costs once, in threads and buffers, is no client's.
         first = await begun()
         await first.read_all()
-        before = memory_mb(pid)
+        before = bench_memory(pid)
         downloads: list[Download] = []
         while len(downloads) < count:
             some = min(CONNECTING_AT_A_TIME, count - len(downloads))
@@ -100,7 +102,7 @@ async def _downloads(path: str, pid: int, port: int, count: int, seconds: float)
         largest, end = 0.0, time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(LOOK_S)
-            largest = max(largest, memory_mb(pid))
+            largest = max(largest, bench_memory(pid))
         ended = sum(each.done() for each in reading)
         for each in reading:
             each.cancel()
@@ -108,7 +110,7 @@ async def _downloads(path: str, pid: int, port: int, count: int, seconds: float)
     return {
         "delivered": count - ended,
         "missing": ended,
-        "idle": {"pss_per_connection_kib": max(0.0, largest - before) * 1e6 / 1024 / count},
+        "idle": {"pss_per_connection_kib": max(0.0, largest - before) * 1024 / count},
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fanbus
-from fanbus import _core
+from fanbus_bench import _core as driver
 
 from .comparison import Comparison
 from .rows import Row
@@ -158,4 +158,4 @@ def lines_of(
         return None
     title, across, up, is_logarithmic = titles
     ticks = [tick(row) for row in rows]
-    return _core.chart(title, across, ticks, up, is_logarithmic, list(points.items()))
+    return driver.chart(title, across, ticks, up, is_logarithmic, list(points.items()))

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fanbus_bench._core import bench_memory
+
 from .applications import order
 from .bursts import bursts
 from .downloads import downloads
+from .multiplexing import multiplex
 from .notifying import Burst, notify
 from .payloads import BODY, FILES
-from .rows import BURSTS, DOWNLOADS, NOTIFY, START, WORKER, Entry, Row
-from .serving import HangingError, ServerError, memory_mb, seconds_to_answer, serving
+from .rows import BURSTS, DOWNLOADS, HTTP2, NOTIFY, START, WORKER, Entry, Row
+from .serving import HangingError, ServerError, seconds_to_answer, serving
 from .surroundings import surroundings
 from .systems import NEEDED, System, system_of
 from .work import CROWD
@@ -30,6 +33,7 @@ SPARE_S = 60.0
 START_S = 0.7
 # Descriptors of a load client that are no connections, and some publishers.
 OTHER_FILES = 200
+MIB = 1 << 20
 # How many workers the memory of one is the difference of.
 FURTHER_WORKERS = 2
 
@@ -67,6 +71,10 @@ def measure(row: Row, entry: Entry, times: Times) -> Run:
             if row.mode == BURSTS:
                 size = int(row.options[0])
                 return bursts(entry.path, pid, port, size, times.seconds, times.warmup)
+            if row.mode == HTTP2:
+                connections, streams = map(int, row.options)
+                url = f"https://127.0.0.1:{port}{entry.path}"
+                return multiplex(url, pid, (connections, streams), times.seconds, times.warmup)
             if row.mode == DOWNLOADS:
                 count = int(row.options[0])
                 return downloads(entry.path, pid, port, count, times.seconds + times.warmup)
@@ -102,11 +110,11 @@ def allow_crowd() -> None:
 
 
 def further_worker_mb(system: System) -> float:
-    """PSS of one more worker that has nothing to do."""
+    """The memory of one more worker that has nothing to do."""
     with serving(system, 1) as (pid, _):
-        one = memory_mb(pid)
+        one = bench_memory(pid)
     with serving(system, 1 + FURTHER_WORKERS) as (pid, _):
-        return (memory_mb(pid) - one) / FURTHER_WORKERS
+        return (bench_memory(pid) - one) * MIB / 1e6 / FURTHER_WORKERS
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 FANBUS, FLOOR = "Fanbus", "floor"
 FASTAPI, ACTIX, NGINX, GRANIAN = "FastAPI on uvicorn", "actix-web", "nginx", "Granian RSGI"
 GRANIAN_FILES = "Granian, static files"
-START, WORKER, NOTIFY, BURSTS, DOWNLOADS = "start", "worker", "notify", "bursts", "downloads"
+START, WORKER, NOTIFY, BURSTS = "start", "worker", "notify", "bursts"
+DOWNLOADS, HTTP2 = "downloads", "http2"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import contextlib
 import http
 import http.client
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -154,17 +153,6 @@ def ticks(pid: int) -> int:
     except OSError:
         return 0
     return int(stat[11]) + int(stat[12])
-
-
-def memory_mb(pid: int) -> float:
-    """PSS of a process and its descendants: what they share is divided among those who share it."""
-    found = 0
-    for each in tree(pid):
-        with contextlib.suppress(OSError):
-            rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
-            told = re.search(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)
-            found += int(told[1]) if told else 0
-    return found * 1024 / 1e6
 
 
 def tree(pid: int) -> Iterator[int]:

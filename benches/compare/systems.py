@@ -155,6 +155,11 @@ SYSTEMS = (
         Package("python", "redis"),
         Package("program", "redis-server"),
     ),
+    _peer(
+        "hypercorn",
+        "hypercorn",
+        *(Package("python", name) for name in ("fastapi", "hypercorn", "uvloop")),
+    ),
     _peer("Robyn", "robyn", Package("python", "robyn")),
     _peer("BustAPI", "bustapi", Package("python", "bustapi")),
     _peer(
@@ -186,26 +191,31 @@ SYSTEMS = (
         Package("rust", "actix-ws", "actix-web"),
     ),
 )
-_MODELS = Package("python", "pydantic")
+_MODELS, _FORMS = Package("python", "pydantic"), Package("python", "python-multipart")
 
 
 def _application(name: str, kind: str, *needs: Package) -> System:
     return System(name, (str(PEERS / "applications/serve"), kind), (*needs, _MODELS))
 
 
-_FASTAPI_ON_GRANIAN = tuple(Package("python", name) for name in ("fastapi", "granian", "uvloop"))
+_FASTAPI_ON_GRANIAN = (
+    *(Package("python", name) for name in ("fastapi", "granian", "uvloop")),
+    _FORMS,
+)
 # What systems run in rows that name a program.
 PROGRAMS = {
     "applications": (
         _application("Fanbus", "fanbus", Package("python", "uvloop")),
-        _application("FastAPI on uvicorn", "uvicorn", *_UVICORN),
+        _application("FastAPI on uvicorn", "uvicorn", *_UVICORN, _FORMS),
         _application("FastAPI on Granian", "granian", *_FASTAPI_ON_GRANIAN),
+        _application("Litestar on uvicorn", "litestar", Package("python", "litestar"), *_UVICORN),
     )
 }
 # What rows need beside their systems.
 NEEDED = {
     "database": (Package("program", "postgres", "postgresql"),),
     "service": (),
+    "h2load": (Package("program", "h2load", "nghttp2-client"),),
     "asyncpg": (Package("python", "asyncpg"),),
     "sqlalchemy": tuple(Package("python", name) for name in ("sqlalchemy", "asyncpg", "greenlet")),
     "psycopg": tuple(Package("python", name) for name in ("psycopg-binary", "psycopg-pool")),

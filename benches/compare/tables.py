@@ -59,7 +59,7 @@ FIGURES: dict[str, tuple[str, Read]] = {
     "delivered": ("share delivered", share),
     "p99": ("99 % within, ms", milliseconds("latency_us.p99")),
     "rate": ("per second", at("per_second")),
-    "worker": ("MB (PSS)", at("worker_mb")),
+    "worker": ("MB", at("worker_mb")),
     "start": ("ms", at("start_ms")),
     "mean": ("mean, ms", milliseconds("latency_us.mean")),
 }
@@ -159,7 +159,7 @@ def application(found: Comparison, row: Row) -> str:
             short(ratio(row, runs, base)),
             short(median(runs, at("server.cpu_us_per_unit"))),
             " / ".join(map(short, waits)),
-            short(median(runs, at("server.pss_mib"))),
+            short(median(runs, at("server.memory_mib"))),
             whole(median(runs, at("per_second")) or None),
             accounted(runs),
         ]

@@ -50,15 +50,29 @@ def _options(headers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for header in headers for word in ("--header", header))
 
 
-def _waiting(milliseconds: float, connections: int, least: float) -> Row:
+def _waiting(milliseconds: float, connections: int, least: float, *, beside: str = "") -> Row:
     path = f"/wait/{milliseconds:g}"
+    other = ", beside 4 whose async handler computes for 5 ms" if beside else ""
     return Row(
-        f"a synchronous handler that waits {milliseconds:g} ms, {connections} connections",
+        f"a synchronous handler that waits {milliseconds:g} ms, {connections} connections{other}",
         "http",
         (Entry(FANBUS, path), Entry(FASTAPI, path)),
         ("--connections", str(connections)),
         figure="rate",
         bars={FANBUS: Bar(least, FASTAPI, is_least=True)},
+        beside=beside,
+    )
+
+
+def _hello_beside(what: str, path: str, connections: int) -> Row:
+    return Row(
+        f"hello with {connections} connections beside 4 whose {what}",
+        "http",
+        (Entry(FANBUS, "/async"), Entry(FASTAPI, "/")),
+        ("--connections", str(connections)),
+        figure="rate",
+        bars={FANBUS: Bar(1, FASTAPI, is_least=True)},
+        beside=path,
     )
 
 
@@ -95,15 +109,19 @@ WEB = (
     _waiting(2, 64, 2),
     _waiting(5, 64, 2),
     _waiting(2, 8, 1),
+    _waiting(1, 64, 2, beside="/async/busy"),
     Row(
-        "hello beside 4 connections whose synchronous handler computes for 5 ms",
+        "a generator on a thread that waits ten times for 1 ms, 64 connections",
         "http",
-        (Entry(FANBUS, "/async"), Entry(FASTAPI, "/")),
-        ("--connections", "8"),
+        (Entry(FANBUS, "/stream/wait"), Entry(FASTAPI, "/stream/wait")),
         figure="rate",
         bars={FANBUS: Bar(1, FASTAPI, is_least=True)},
-        beside="/busy",
     ),
+    _hello_beside("synchronous handler computes for 5 ms", "/busy", 1),
+    _hello_beside("synchronous handler computes for 5 ms", "/busy", 8),
+    _hello_beside("synchronous handler computes for 5 ms", "/busy", 16),
+    _hello_beside("synchronous handler computes for 5 ms", "/busy", 64),
+    _hello_beside("generator on a thread computes for 5 ms", "/stream/busy", 8),
     _file("8Ki", 64, 1.5),
     _file("100Ki", 64, 1.3),
     _file("1Mi", 16, 1),

@@ -7,7 +7,10 @@ from dataclasses import replace
 
 from .applications import APPLICATIONS
 from .large import LARGE
+from .multiplexing import MULTIPLEXING
 from .rows import ACTIX, FANBUS, FASTAPI, FLOOR, GRANIAN, NOTIFY, START, WORKER, Bar, Entry, Row
+from .secure import SECURE
+from .sizes import MESSAGE_SIZES
 from .web import WEB
 
 # Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
@@ -194,12 +197,16 @@ ROWS = (
         WORKER,
         _PROCESSES,
         figure="worker",
-        bars={FANBUS: Bar(15)},
+        # 10 MiB.
+        bars={FANBUS: Bar(10.5)},
     ),
     Row("from the command to the first answer, 1 worker", START, _PROCESSES, figure="start"),
     *WEB,
     *APPLICATIONS,
     *LARGE,
+    *SECURE,
+    *MESSAGE_SIZES,
+    *MULTIPLEXING,
 )
 
 

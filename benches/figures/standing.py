@@ -74,7 +74,7 @@ def delivered(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The sentence of the README."""
+    """The two sentences of the README."""
     broadcast = times(
         found,
         "broadcast, 200 subscribers, 4 publishers, 64 in flight, 2 workers",
@@ -83,10 +83,10 @@ def summary(found: Comparison) -> str:
     )
     request = times(found, "HTTP JSON, 64 connections", "Granian RSGI", "Fanbus, sync handler")
     return (
-        f"Measured side by side, a broadcast over two workers took FastAPI with Redis {broadcast} "
-        f"times the CPU that\nit took Fanbus, and a request to a Python handler took Granian "
-        f"{request} times as much\n([benchmarks](docs/benchmarks.md#figures), with what Fanbus is "
-        "worse at)."
+        "In a side-by-side measurement, a broadcast over two workers needed "
+        f"{broadcast} times the CPU time with\nFastAPI and Redis, and a request to a Python "
+        f"handler needed {request} times the CPU time with Granian.\nThe "
+        "[benchmarks](docs/benchmarks.md#figures) also list the cases in which Fanbus is worse."
     )
 
 

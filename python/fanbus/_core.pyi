@@ -4,7 +4,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
-from typing_extensions import Buffer, Required
+from typing_extensions import Buffer
 
 from fanbus.codec import JSON
 
@@ -12,6 +12,7 @@ __all__ = [
     "AccessLog",
     "Bell",
     "Bus",
+    "Lane",
     "MultiDict",
     "Part",
     "Record",
@@ -22,6 +23,7 @@ __all__ = [
     "Sink",
     "StreamEnd",
     "Subscription",
+    "Threads",
     "Tls",
     "Upload",
     "WebSocket",
@@ -29,12 +31,11 @@ __all__ = [
     "Worker",
     "__version__",
     "answer_json",
-    "bench",
-    "bench_server",
     "bind_listeners",
     "buses",
-    "chart",
     "check_pattern",
+    "die_with_parent",
+    "give_back_memory",
     "inspect_bus",
     "json_body",
     "keep_free_memory",
@@ -69,72 +70,15 @@ def keep_free_memory() -> None:
     """Has the allocator keep free memory for the next large payload, unless the environment has
     settings of it. For a process of the server's own that has no threads yet."""
 
+def die_with_parent(number: int) -> None:
+    """Has the kernel send this process a signal when its parent dies, whatever killed that one."""
+
+def give_back_memory() -> None:
+    """Returns what the allocator has free to the system. For a process that is about to fork."""
+
 def open_descriptors() -> list[tuple[int, str]]:
     """The sockets, pipes and event descriptors that this process has open, with what each leads
     to."""
-
-@type_check_only
-class BenchSettings(TypedDict, total=False):
-    """What `bench` measures. What is left out is as `fanbus bench MODE --help` says."""
-
-    mode: Required[str]
-    url: Required[str]
-    publish_url: str | None
-    pid: int | None
-    seconds: float
-    warmup: float
-    patience: float
-    connections: int
-    publishers: int
-    in_flight: int
-    rate: float | None
-    bytes: int
-    binary: bool
-    records: bool
-    compressed: bool
-    prefix: str
-    envelope: tuple[str, str]
-    greeting: str
-    hello: list[str]
-    script: tuple[list[tuple[str, str]], list[tuple[str, str]]]
-    subprotocol: str | None
-    headers: list[tuple[str, str]]
-    method: str
-    body: bytes
-    ca_file: str | None
-    insecure: bool
-
-def bench(
-    settings: BenchSettings, on_progress: Callable[[str, float, int], object]
-) -> dict[str, Any]:
-    """Measures a server, and returns the figures; docs/howto/bench.md names them.
-
-    Without the GIL. `on_progress` gets the phase, how much of it is done (0 to 1), and the units so
-    far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
-    raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
-    """
-
-def bench_server(
-    port: int, workers: int, on_listening: Callable[[int], object], with_parent: bool
-) -> None:
-    """Serves `/echo`, a relay and HTTP on 127.0.0.1 until a signal ends the process.
-
-    `on_listening` gets the port, which is a free one for 0. `with_parent`: the process ends when
-    its parent does. OSError if the port cannot be had.
-    """
-
-def chart(
-    title: str,
-    x_title: str,
-    x_names: Sequence[str],
-    y_title: str,
-    y_is_logarithmic: bool,
-    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
-) -> str:
-    """Named curves as the text of an SVG file. `x_names` are those of 0, 1, ...; none: the numbers.
-
-    ValueError if there is nothing to draw.
-    """
 
 @final
 class AccessLog:
@@ -488,6 +432,25 @@ class Withheld:
     def __new__(cls, descriptors: Sequence[int]) -> Withheld: ...
 
 @final
+class Lane:
+    """Threads for one kind of function: as many as keep Python's lock busy."""
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Has it called on a thread; what it raises is reported. False: no more functions are
+        called. Any thread."""
+
+@final
+class Threads:
+    """The threads of one worker, in lanes."""
+
+    def __new__(cls) -> Threads: ...
+    def lane(self, name: str, most: int) -> Lane:
+        """One more, of at most so many threads, which are named after it."""
+    def end(self) -> None:
+        """Ends the threads that have nothing to do; the others end with what they do. Functions
+        that wait are not called."""
+
+@final
 class Worker:
     """One worker's Rust half: I/O thread, hub, mailbox. It copies the listener's descriptor."""
 
@@ -498,7 +461,9 @@ class Worker:
         listener: int,
         *,
         tls: Tls | None = None,
-        threads: int,
+        threads: Threads,
+        handlers: Lane,
+        streams: Lane,
         debug: bool,
         on_error: Callable[[str, BaseException], None],
         after: Callable[[str, list[Any]], None],
@@ -531,6 +496,9 @@ class Worker:
     def fileno(self) -> int:
         """Readable when `drain` has work: `loop.add_reader(worker.fileno(), worker.drain)`."""
     def drain(self) -> None: ...
+    def linger(self) -> None:
+        """Called by `drain`, when the loop comes round: waits for what comes next with Python's
+        lock, where the loop has waited long for that."""
     def publish(self, topic: str, message: str | Buffer) -> int: ...
     def pulse(self) -> tuple[int, int]:
         """How often the I/O thread has come round, ten times a second if it is well; and how many

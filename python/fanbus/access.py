@@ -57,7 +57,7 @@ def compile_format(form: str) -> Callable[[Note], str]:
     for part in parts:
         if isinstance(part, str) and "%(" in part:
             raise StartError(
-                f"access_log_format: atoms are written %(h)s, with an s at the end: {part.strip()}",
+                f"access_log_format: an atom must end with s, as in %(h)s, got {part.strip()!r}.",
                 status=2,
             )
 

@@ -115,11 +115,11 @@ class Fanbus(Decorators):
             name = sys._getframe(1).f_globals.get("__name__", "app")
         if not isinstance(name, str) or not name:
             raise FanbusError(
-                f"Fanbus({name!r}): the name is a text that is not empty, as in Fanbus('chat')."
+                f"Fanbus({name!r}): the name must be a non-empty string, as in Fanbus('chat')."
             )
         if lifespan is not None and not is_manager_factory(lifespan):
             raise FanbusError(
-                "lifespan is a function that takes the application and gives an asynchronous "
+                "lifespan must be a function that takes the application and returns an async "
                 "context manager: decorate it with @contextlib.asynccontextmanager, as in "
                 "`async def lifespan(app): ...; yield; ...`."
             )
@@ -236,9 +236,11 @@ class Fanbus(Decorators):
         Raises FanbusError for what browsers would refuse, and for a second call.
         """
         if self._has_cors:
-            raise FanbusError("app.cors was called twice: one call says all.")
+            raise FanbusError("app.cors was called twice. Pass all options in one call.")
         if not isinstance(max_age, int) or not 0 <= max_age < 2**31:
-            raise FanbusError(f"cors: max_age={max_age!r} is not a number of seconds, 0 or more.")
+            raise FanbusError(
+                f"cors: max_age must be a number of seconds, 0 or more, got {max_age!r}."
+            )
         try:
             self._router.set_cors(
                 origins=_texts("origins", origins),
@@ -369,12 +371,14 @@ class Fanbus(Decorators):
     def _change(self) -> Around:
         if self._worker is not None:
             raise FanbusError(
-                "What is around handlers is declared before run, and not while the server runs."
+                "Middleware and hooks must be declared before run, not while the server runs."
             )
         return self._around
 
-    def _seal(self, pool: Pool) -> None:
+    def _seal(self, pool: Pool, pool_for_hooks: Callable[[], Pool]) -> None:
         """Puts around each handler what was declared. In the worker, once it is known."""
+        for hooks in self._hooks:
+            hooks.run_on(pool_for_hooks())
         if self._around:
             arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)
@@ -444,7 +448,7 @@ def _texts(option: str, given: str | Iterable[str]) -> list[str]:
     """A list of texts; one alone is a list of one."""
     texts = [given] if isinstance(given, str) else list(given)
     if not all(isinstance(each, str) for each in texts):
-        raise FanbusError(f"cors: {option}={given!r} is a list of texts.")
+        raise FanbusError(f"cors: {option} must be a list of strings, got {given!r}.")
     if option in ("origins", "methods") and not texts:
         raise FanbusError(f"cors: {option} is empty: nothing would be allowed.")
     return texts

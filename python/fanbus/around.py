@@ -93,8 +93,8 @@ class Around:
             known = self.by_class
         else:
             raise FanbusError(
-                f"errorhandler({of!r}): it takes a status from 400 to 599 or a class of "
-                "exceptions, as in @app.errorhandler(404) or @app.errorhandler(ValueError)."
+                f"errorhandler must be given a status from 400 to 599 or an exception class, as in "
+                f"@app.errorhandler(404) or @app.errorhandler(ValueError), got {of!r}."
             )
         if of in known:
             raise FanbusError(

@@ -70,10 +70,10 @@ class Caretaker(Supervisor):
             self._reloading.begin()
 
     def _what_follows(self, _slot: Slot, _pause: float) -> str:
-        return "there is no code to replace it with, so the new code is tried again"
+        return "no code is left to replace it with, so the new code is tried again"
 
     def _add_worker(self) -> bool:
-        logger.warning("There can be no further worker until the new code starts.")
+        logger.warning("No worker can be added until the new code starts.")
         return False
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fanbus import _core, server, signals, streams, surroundings
 from fanbus import commands as bus_commands
 from fanbus.app import Fanbus
-from fanbus.bench import options as bench_options
-from fanbus.bench import tune_options
 from fanbus.config import OPTIONS
 from fanbus.exceptions import FanbusError, StartError
 from fanbus.options import arguments, report
@@ -24,10 +24,18 @@ from fanbus.worker import STARTING_FAILED
 __all__ = ["load", "main"]
 
 
+# The commands of the package fanbus-bench, and their lines in the list of commands.
+_BENCH = {
+    "bench": "measure a server: HTTP, echo, fan-out, handshakes, idle connections",
+    "tune": "find the best number of workers and threads for an application",
+}
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     streams.open_missing()
-    options = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    options = _parser(words[0] if words else "").parse_args(words)
     try:
         status = int(options.run(options))
         if not sys.stdout.closed:  # as an application may have done
@@ -74,7 +82,7 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     if module_name.endswith(".py"):
         file = Path(directory, module_name)
         if not file.is_file():
-            raise StartError(f"There is no file {file.absolute()}.", status=STARTING_FAILED)
+            raise StartError(f"File not found: {file.absolute()}.", status=STARTING_FAILED)
         directory, module_name = str(file.parent), file.stem
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise StartError(
@@ -146,18 +154,30 @@ def _openapi(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(name: str) -> Callable[[argparse.Namespace], int]:
-    """A command of the performance lab, which a server has no use for until it is asked for."""
+def _add_bench(commands: Any, asked: str) -> None:
+    """Adds the commands of fanbus-bench. The package is imported only for the one that is used."""
+    for name, short in _BENCH.items():
+        if name != asked:
+            commands.add_parser(name, help=short)
+        elif importlib.util.find_spec("fanbus_bench") is not None:
+            importlib.import_module("fanbus_bench.command").add_to(commands, name, short)
+        else:
+            # Without a character for options, the error below comes for any arguments.
+            missing = commands.add_parser(name, help=short, add_help=False, prefix_chars="\0")
+            missing.add_argument("arguments", nargs="*")
+            missing.set_defaults(run=_without_bench(name))
 
-    def run(options: argparse.Namespace) -> int:
-        module = importlib.import_module("fanbus.bench.command")
-        status: int = getattr(module, name)(options)
-        return status
+
+def _without_bench(name: str) -> Callable[[argparse.Namespace], int]:
+    def run(_: argparse.Namespace) -> int:
+        raise StartError(
+            f"fanbus {name} needs the load driver: pip install 'fanbus[bench]'.", status=2
+        )
 
     return run
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
     parser = arguments.Parser(
         prog="fanbus", description="Real-time web applications in Python, on all cores."
     )
@@ -199,10 +219,9 @@ def _parser() -> argparse.ArgumentParser:
         "--app-dir", default=".", metavar="DIRECTORY", help="where the module is (default: here)"
     )
     openapi.add_argument(
-        "--factory", action="store_true", help="APP is a function that returns the application"
+        "--factory", action="store_true", help="APP names a function that returns the application"
     )
     openapi.set_defaults(run=_openapi)
     bus_commands.add_to(commands)
-    bench_options.add_to(commands, *(_bench(name) for name in ("measure", "self_test", "serve")))
-    tune_options.add_to(commands, _bench("tune"))
+    _add_bench(commands, asked)
     return parser

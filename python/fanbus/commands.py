@@ -34,18 +34,18 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _COLUMNS = """\
-ROLE       what a process of a server is: its supervisor, or the worker of that number
+ROLE       supervisor, or the number of the worker; empty: not a process of a server
 PUBLISHED  messages that it has published
-BYTES      bytes of these
+BYTES      size of these messages
 READ       messages that it has read
-MISSED     messages that were overwritten before it had read them, while anybody there
-           had subscribed to something: the most that its subscribers can have missed
-BEHIND     messages that it has still to look at; -: nobody there reads
-WOKEN      how often another process has woken it, which sleeps while there is nothing
-WOKE       how often it has woken another process
-WAITED     how long it has waited, while it published, for readers to come on
-DROPPED    messages that its clients did not get because they were too slow for them, where
-           overflow= of their route says so"""
+MISSED     messages that were overwritten before it had read them, while it had
+           subscribers: an upper limit of the messages that its subscribers missed
+BEHIND     messages that it has not read yet; -: no reader
+WOKEN      how often another process has woken it up
+WOKE       how often it has woken up another process
+WAITED     time that its publishers have waited for slow readers
+DROPPED    messages that were dropped for slow clients, because overflow= of their route
+           allows it"""
 
 
 def add_to(commands: Any) -> None:
@@ -61,19 +61,17 @@ def add_to(commands: Any) -> None:
     publish.add_argument(
         "message",
         metavar="MESSAGE",
-        help="text; - reads it from the standard input, where what is not UTF-8 becomes bytes",
+        help="message text; - reads standard input (sent as binary if it is not UTF-8)",
     )
     publish.set_defaults(run=_told(_publish))
 
     subscribe = commands.add_parser(
         "subscribe",
-        help="print what is published on a bus",
+        help="print the messages of a topic as they are published",
         description="Print every message that is published to TOPIC from now on, one per line.",
     )
     past = subscribe.add_mutually_exclusive_group()
-    past.add_argument(
-        "--last", type=int, metavar="N", help="first the newest N messages that are kept"
-    )
+    past.add_argument("--last", type=int, metavar="N", help="first the newest N retained messages")
     past.add_argument(
         "--since", type=int, metavar="OFFSET", help="first all messages after this one; -1: all"
     )
@@ -85,7 +83,7 @@ def add_to(commands: Any) -> None:
         help='one JSON object per line: topic, offset, and message, or "base64" for bytes',
     )
     subscribe.add_argument(
-        "-n", "--count", type=int, metavar="N", help="end after N messages (default: Ctrl+C)"
+        "-n", "--count", type=int, metavar="N", help="exit after N messages (default: at Ctrl+C)"
     )
     subscribe.set_defaults(run=_told(_subscribe))
 
@@ -95,7 +93,7 @@ def add_to(commands: Any) -> None:
     listing.set_defaults(run=_told(_list))
     show = kinds.add_parser(
         "show",
-        help="what is known of a bus",
+        help="show one bus and its processes",
         description="Show a bus, and a line for each process on it.",
         epilog=_COLUMNS,
         formatter_class=RawDescriptionHelpFormatter,
@@ -107,7 +105,7 @@ def add_to(commands: Any) -> None:
     remove.add_argument(
         "--force",
         action="store_true",
-        help="even if it is in use: its members keep it, who comes later gets another",
+        help="remove it even if it is in use; its processes then get an error when they publish",
     )
     remove.set_defaults(run=_told(_remove))
 
@@ -168,8 +166,8 @@ def _publish(options: Namespace) -> int:
         sys.stdout.write(f"{bus.publish(options.topic, message)}\n")
         if len(_core.inspect_bus(bus.name)["members"]) == 1:
             sys.stderr.write(
-                f'fanbus: No other process has the bus "{bus.name}" open, so nobody has received '
-                "this. Is its server running?\n"
+                f'fanbus: No other process has the bus "{bus.name}" open, so no process has '
+                "received this. Is its server running?\n"
             )
     return 0
 
@@ -196,11 +194,13 @@ def _message(argument: str) -> str | bytes:
 def _subscribe(options: Namespace) -> int:
     left = options.count
     if left is not None and left < 1:
-        raise StartError(f"--count={left} is not possible: it is 1 or more.", status=2)
+        raise StartError(f"--count must be 1 or more, got {left}.", status=2)
     with _open(options) as bus:
         subscription = bus.subscribe(options.topic, last=options.last, since=options.since)
         if not subscription.complete:
-            sys.stderr.write("fanbus: older messages that were asked for are not kept any more.\n")
+            sys.stderr.write(
+                "fanbus: some of the requested older messages are no longer retained.\n"
+            )
         sys.stderr.write(f'Listening to "{options.topic}" on the bus {bus.name}.\n')
         sys.stderr.flush()
         try:
@@ -253,7 +253,7 @@ def _show(options: Namespace) -> int:
     facts = [("Bus", bus["name"]), ("Memory", f"{_size(bus['reserved_bytes'])} in /dev/shm")]
     ring_bytes = bus["ring_bytes"]
     if ring_bytes is None:
-        facts.append(("Contents", "none that this version of Fanbus can read"))
+        facts.append(("Contents", "not readable by this version of Fanbus"))
     else:
         facts += [
             ("Created", _created(bus)),
@@ -329,7 +329,7 @@ def _remove(options: Namespace) -> int:
     try:
         _core.remove_bus(options.bus, although_used=options.force)
     except BusError as error:
-        hint = " Or remove it with --force: they are told." if "in use" in str(error) else ""
+        hint = " Or remove it with --force: they get an error." if "in use" in str(error) else ""
         raise StartError(f"{error}{hint}") from None
     return 0
 

@@ -60,17 +60,17 @@ class Settings:
     fd: int | None = option(
         None,
         Whole(0, 2**20),
-        "listen on this inherited descriptor, as systemd passes it from 3 on",
+        "listen on this inherited file descriptor (systemd passes them from 3 on)",
         group=_PLACE,
     )
     backlog: int = option(
         2048,
         Whole(1, 65535),
-        "connections that may wait in each worker's accept queue; the kernel's somaxconn caps it",
+        "length of each worker's accept queue; limited by the kernel's somaxconn",
         group=_PLACE,
     )
     reuse_port: bool = option(
-        False, Flag(), "share the port with other servers that do so, too", group=_PLACE
+        False, Flag(), "share the port with other servers that set SO_REUSEPORT", group=_PLACE
     )
 
     workers: int = option(
@@ -85,7 +85,8 @@ class Settings:
     threads: int = option(
         40,
         Whole(1, MAX_THREADS),
-        "threads that synchronous handlers of one worker may use at a time",
+        "maximum number of threads for synchronous handlers, per worker; functions after "
+        "responses have as many of their own",
         group=_WORK,
     )
     loop: str = option(
@@ -98,9 +99,7 @@ class Settings:
     debug: bool = option(
         False, Flag(), "one worker, and tracebacks in responses; never in public", group=_RELOAD
     )
-    reload: bool = option(
-        False, Flag(), "one worker, which starts anew when a file changes", group=_RELOAD
-    )
+    reload: bool = option(False, Flag(), "one worker, restarted when a file changes", group=_RELOAD)
     reload_dir: tuple[str, ...] = option(
         (),
         Names("DIR"),
@@ -122,26 +121,26 @@ class Settings:
     log_level: str = option(
         "info",
         Choice(_LOG_LEVELS),
-        f"least level that is logged: {', '.join(_LOG_LEVELS)}",
+        f"minimum level that is logged: {', '.join(_LOG_LEVELS)}",
         group=_LOGS,
     )
     log_format: str = option(
         "auto",
         Choice(("auto", "color", "plain", "json")),
-        "form of the lines; auto has colours on a terminal and is plain elsewhere",
+        "format of log lines; auto: colours on a terminal, plain elsewhere",
         group=_LOGS,
     )
     log_config: str | None = option(
         None,
         Text("FILE", "the name of a file that ends with .json, .toml, .yaml, .ini or .conf"),
-        "configuration for Python's logging, which then decides instead of all that is here",
+        "configuration file for Python's logging; overrides the other logging options",
         group=_LOGS,
     )
     access_log: bool = option(False, Flag(), "log each request and WebSocket", group=_LOGS)
     access_log_format: str = option(
         '%(h)s "%(r)s" %(s)s %(b)s %(M)sms',
         Text("FORMAT"),
-        "a line of the access log, in gunicorn's atoms",
+        "format of an access log line, with gunicorn's atoms",
         group=_LOGS,
     )
     access_log_file: str | None = option(
@@ -151,13 +150,13 @@ class Settings:
     proxy_headers: bool = option(
         False,
         Flag(),
-        "believe X-Forwarded-For and X-Forwarded-Proto of --forwarded-allow-ips",
+        "trust X-Forwarded-For and X-Forwarded-Proto from --forwarded-allow-ips",
         group=_PROXY,
     )
     forwarded_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1"),
         Networks(),
-        "addresses and networks of trusted proxies (repeatable); * is everybody",
+        "addresses and networks of trusted proxies (repeatable); * trusts every address",
         group=_PROXY,
         also=("FORWARDED_ALLOW_IPS",),
     )
@@ -168,14 +167,14 @@ class Settings:
             "a path that begins with / and does not end with it, or nothing",
             r"(/[^?#]*[^?#/])?",
         ),
-        "where a proxy shows the application, as in /chat",
+        "path prefix under which a proxy serves the application, as in /chat",
         group=_PROXY,
     )
 
     limit_concurrency: int | None = option(
         None,
         Whole(1, 1_000_000),
-        "requests that one worker handles at a time; further ones get 503",
+        "requests that one worker handles at a time; more get 503",
         group=_LIMITS,
         unset="no limit",
     )
@@ -187,7 +186,10 @@ class Settings:
         unset="never",
     )
     limit_max_requests_jitter: int = option(
-        0, Whole(0, 10**12), "at random, up to so many requests more", group=_LIMITS
+        0,
+        Whole(0, 10**12),
+        "random number of requests, up to this, added to the limit of each worker",
+        group=_LIMITS,
     )
     workers_lifetime: float | None = option(
         None,
@@ -197,7 +199,10 @@ class Settings:
         unset="never",
     )
     workers_lifetime_jitter: float = option(
-        0.0, Seconds(0, 365 * _DAY), "at random, up to so much longer", group=_LIMITS
+        0.0,
+        Seconds(0, 365 * _DAY),
+        "random time, up to this, added to the lifetime of each worker",
+        group=_LIMITS,
     )
     workers_max_rss: int | None = option(
         None,
@@ -209,76 +214,75 @@ class Settings:
     timeout_keep_alive: float = option(
         30.0,
         Seconds(0.1, _DAY),
-        "a connection without a request for this long is closed",
+        "time after which an idle connection is closed",
         group=_LIMITS,
     )
     timeout_head: float = option(
         10.0,
         Seconds(0.1, _DAY),
-        "the head of a request must have come after this long; else 408",
+        "time for the head of a request to arrive; after it 408",
         group=_LIMITS,
     )
     timeout_body: float = option(
         120.0,
         Seconds(0.1, _DAY),
-        "the body of a request must have come after this long, and what --min-body-rate adds",
+        "time for the body of a request to arrive, plus what --min-body-rate adds; after it 408",
         group=_LIMITS,
     )
     min_body_rate: int = option(
         4096,
         Size(range(1, 2**30 + 1), "a size from 1 to 1G"),
-        "bytes of a body for each of which --timeout-body is a second longer; 408 below that rate",
+        "bytes per second that a body must arrive with once --timeout-body is over; below it 408",
         group=_LIMITS,
     )
     max_body_memory: int = option(
         256 * 2**20,
         _MEMORY,
-        "memory for request bodies, per worker; above it they go to files while they arrive",
+        "memory for request bodies, per worker; above it they are buffered in files",
         group=_LIMITS,
     )
     max_queue_memory: int = option(
         256 * 2**20,
         _MEMORY,
-        "memory for what waits for WebSockets and event streams that do not read, per worker; "
-        "above it those with the longest queues are closed with 1013",
+        "memory for messages queued for slow WebSockets and event streams, per worker; "
+        "above it the clients with the longest queues are closed with 1013",
         group=_LIMITS,
     )
     max_message_memory: int = option(
         256 * 2**20,
         _MEMORY,
-        "memory for WebSocket messages that are still arriving, per worker; above it their "
-        "clients are read from in turn",
+        "memory for incomplete WebSocket messages, per worker; above it their clients are read "
+        "from in turn",
         group=_LIMITS,
     )
     timeout_write: float = option(
         60.0,
         Seconds(0.1, _DAY),
-        "a client that takes nothing of its response for this long is cut off",
+        "time after which a client that reads nothing of its response is disconnected",
         group=_LIMITS,
     )
     tcp_keepalive: int = option(
         60,
         Whole(0, 32_767, "SECONDS"),
-        "after this silence TCP asks whether the client is there, six times within as long; "
-        "0: never",
+        "idle time before TCP keep-alive probes, six of them within the same time; 0: none",
         group=_LIMITS,
     )
     timeout_graceful_shutdown: float = option(
         10.0,
         Seconds(0, _DAY),
-        "what is in flight at the end may take this long; then it is cut off",
+        "time to finish requests in flight at shutdown; then they are cancelled",
         group=_LIMITS,
     )
     timeout_worker: float = option(
         60.0,
         Seconds(0, _DAY),
-        "a worker that does not answer for this long is replaced; 0: never",
+        "a worker that does not respond for this long is replaced; 0: never",
         group=_LIMITS,
     )
     timeout_worker_boot: float = option(
         0.0,
         Seconds(0, _DAY),
-        "a worker that is not ready after this long has failed; 0: it may take any time",
+        "time for a worker to become ready; 0: no limit",
         group=_LIMITS,
     )
 
@@ -288,29 +292,35 @@ class Settings:
         None, Text("PASSWORD"), "password of the private key", group=_TLS, secret=True
     )
     ssl_ca_certs: str | None = option(
-        None, Text("FILE"), "clients must have a certificate of one of these (PEM)", group=_TLS
+        None,
+        Text("FILE"),
+        "CA certificates (PEM); clients must present a certificate signed by one of them",
+        group=_TLS,
     )
 
     app_dir: str = option(
-        ".", Text("DIR"), "where the application's module is looked for", group=_HOUSE
+        ".", Text("DIR"), "directory that the application's module is imported from", group=_HOUSE
     )
     factory: bool = option(
         False, Flag(), "APP is a function that returns the application", group=_HOUSE
     )
     chdir: str | None = option(
-        None, Text("DIR"), "directory to go to before the application is imported", group=_HOUSE
+        None,
+        Text("DIR"),
+        "change to this directory before the application is imported",
+        group=_HOUSE,
     )
     env_file: str | None = option(
-        None, Text("FILE"), "environment variables for the application", group=_HOUSE
+        None, Text("FILE"), "load environment variables from this file", group=_HOUSE
     )
     pid_file: str | None = option(
-        None, Text("FILE"), "file for the process ID, removed at the end", group=_HOUSE
+        None, Text("FILE"), "write the process ID to this file; it is removed at exit", group=_HOUSE
     )
     user: str | None = option(
-        None, Text("NAME"), "user to become once the sockets are bound", group=_HOUSE
+        None, Text("NAME"), "switch to this user once the sockets are bound", group=_HOUSE
     )
     group: str | None = option(
-        None, Text("NAME"), "group to become", group=_HOUSE, unset="the user's own"
+        None, Text("NAME"), "switch to this group", group=_HOUSE, unset="the user's own"
     )
 
     bus_name: str | None = option(
@@ -328,14 +338,14 @@ class Settings:
         None,
         # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
         Size(tuple(2**power for power in range(16, 26)), "a power of two from 64K to 32M"),
-        "memory for each worker's newest messages, as in 16M; a message may have a quarter of it",
+        "ring buffer for the messages of each worker, as in 16M; a quarter of it fits one message",
         group=_BUS,
         unset="8M, or what /dev/shm has room for, from 1M on",
     )
     history_size: int | None = option(
         None,
         Size(range(128 * 2**10, 8 * 2**30 + 1), "a size from 128K to 8G"),
-        "memory for what app.topic keeps; when it is full, the oldest go",
+        "memory for the history of topics; when it is full, the oldest messages are removed",
         group=_BUS,
         unset="8M, or what /dev/shm has room for, from 1M on",
     )
@@ -352,7 +362,7 @@ class Settings:
         for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
             if getattr(self, name) is not None and self.ssl_certfile is None:
                 raise StartError(
-                    f"{name} is for TLS, which needs a certificate: give ssl_certfile too.",
+                    f"{name} is for TLS, which needs a certificate: set ssl_certfile too.",
                     status=2,
                 )
 

@@ -281,14 +281,14 @@ class Crew:
         """One slot more, maybe without a worker yet. False if there can be none: the log says
         why."""
         if len(self.slots) >= MAX_WORKERS:
-            logger.warning("There are %d workers: there can be no more.", MAX_WORKERS)
+            logger.warning("No worker added: %d is the maximum.", MAX_WORKERS)
             return False
         slot = self.retired.give_back(self.slots)
         if slot is None:
             try:
                 listener = steering.another(self.slots[0].listener, self._settings.backlog)
             except OSError as error:
-                logger.error("Cannot listen for a further worker: %s.", error.strerror)
+                logger.error("No worker added: cannot listen: %s.", error.strerror)
                 return False
             slot = Slot(self.slots[-1].index + 1, listener)
         self.slots.append(slot)
@@ -297,7 +297,7 @@ class Crew:
     def remove_slot(self) -> bool:
         """One slot less; its worker ends in order. False if it is the last one: the log says so."""
         if len(self.slots) == 1:
-            logger.warning("There is one worker: there can be no fewer.")
+            logger.warning("No worker removed: one must stay.")
             return False
         slot = self.slots.pop()
         self.retired.take(slot, self.slots)

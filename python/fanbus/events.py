@@ -72,21 +72,25 @@ class EventStream:
         handler has returned.
         """
         if last is not None and not _is_whole(last, 0):
-            raise ValueError(f"last={last!r} is not a number of messages, 0 or more.")
+            raise ValueError(f"last must be a number of messages, 0 or more, got {last!r}.")
         for name, seconds in (("retry", retry), ("ping_interval", ping_interval)):
             if (
                 isinstance(seconds, bool)
                 or not isinstance(seconds, (int, float))
                 or not 0.001 <= seconds <= _MOST_SECONDS
             ):
-                raise ValueError(f"{name}={seconds!r} is not a number of seconds up to a day.")
+                raise ValueError(
+                    f"{name} must be a number of seconds, at most a day, got {seconds!r}."
+                )
         if not _is_whole(max_queue_bytes, _LEAST_QUEUE_BYTES):
             raise ValueError(
-                f"max_queue_bytes={max_queue_bytes!r} is not a number of bytes, "
-                f"{_LEAST_QUEUE_BYTES} or more."
+                f"max_queue_bytes must be a number of bytes, {_LEAST_QUEUE_BYTES} or more, "
+                f"got {max_queue_bytes!r}."
             )
         if max_connections is not None and not _is_whole(max_connections, 1):
-            raise ValueError(f"max_connections={max_connections!r} is not 1 or more, or None.")
+            raise ValueError(
+                f"max_connections must be 1 or more, or None, got {max_connections!r}."
+            )
         own = {"content-type": "text/event-stream", "cache-control": "no-cache"}
         # nginx would collect what is to be there at once.
         own["x-accel-buffering"] = "no"

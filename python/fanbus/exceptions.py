@@ -83,7 +83,7 @@ class HTTPError(FanbusError):
         Raises ValueError if the status is not an error (400 to 599).
         """
         if not 400 <= status <= 599:
-            raise ValueError(f"HTTPError needs a status from 400 to 599, not {status!r}.")
+            raise ValueError(f"The status of an HTTPError must be from 400 to 599, got {status!r}.")
         if detail is None:
             try:
                 detail = HTTPStatus(status).phrase

@@ -38,8 +38,8 @@ def end_process(status: int, limit_s: float) -> NoReturn:
     def watch() -> None:
         if not done.wait(limit_s):
             logger.warning(
-                "The exit functions of this process did not end in %.2g s and are cut off.%s The "
-                "main thread was here:\n%s",
+                "The exit functions of this process did not end within %.2g s and were stopped.%s "
+                "The main thread was here:\n%s",
                 limit_s,
                 _threads(),
                 _stack(main),

@@ -79,7 +79,9 @@ def examine(
     """
     where = location(function)
     if not callable(function):
-        raise RouteError(f"{function!r} is not a function: put the decorator on the handler.")
+        raise RouteError(
+            f"The handler must be a function, got {function!r}: put the decorator on the handler."
+        )
     try:
         parameters = list(signature(function).parameters.values())
     except (TypeError, ValueError) as error:

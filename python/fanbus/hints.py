@@ -120,7 +120,7 @@ def started_by_tests(caller: FrameType) -> str | None:
         return None
     place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     return (
-        f"app.run() at {place} was called while a test imported the module, and would serve there "
-        'for ever. Write `if __name__ == "__main__":` above it. Tests ask the application through '
+        f"app.run() at {place} was called while a test imported the module, and would block there. "
+        'Write `if __name__ == "__main__":` above it. Tests use '
         "fanbus.testing.TestClient(app)."
     )

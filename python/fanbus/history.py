@@ -29,7 +29,7 @@ class Kept:
         """FanbusError if one of them cannot be."""
         if not isinstance(pattern, str) or not pattern:
             raise FanbusError(
-                f"topic({pattern!r}): the pattern is a topic's name, as in "
+                f"topic: the pattern must be the name of a topic, got {pattern!r}. Example: "
                 'app.topic("room:{room}", history=100).'
             )
         try:
@@ -41,8 +41,8 @@ class Kept:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
                 raise FanbusError(
-                    f"topic({pattern!r}): {option}={value!r} is not possible: it is a whole number "
-                    f"from {least} to {_MOST}."
+                    f"topic({pattern!r}): {option} must be an integer "
+                    f"from {least} to {_MOST}, got {value!r}."
                 )
         return cls(pattern, history, seconds or 0)
 

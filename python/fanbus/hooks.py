@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fanbus._core import Session
 from fanbus.handlers import is_async_itself
 from fanbus.logs import log_error
-from fanbus.pool import for_future
+
+if TYPE_CHECKING:
+    from fanbus.pool import Pool
 
 __all__ = ["Hook", "Hooks"]
 
 Hook = Callable[[Session], Any]
-
-# Synchronous hooks that run at a time in one worker; further ones wait.
-_THREADS = 8
 
 
 class Hooks:
@@ -33,7 +31,11 @@ class Hooks:
         self._opening: dict[str, asyncio.Task[None]] = {}
         """The tasks of `on_open` that run, by session."""
         self._closing: set[asyncio.Task[None]] = set()
-        self._threads: ThreadPoolExecutor | None = None
+        self._pool: Pool | None = None
+
+    def run_on(self, pool: Pool) -> None:
+        """Where synchronous ones run. In the worker: threads do not survive a fork."""
+        self._pool = pool
 
     def opened(self, session: Session) -> None:
         """A session is open."""
@@ -69,10 +71,8 @@ class Hooks:
             if is_async_itself(hook):
                 await hook(session)
             else:
-                if self._threads is None:  # made in the worker: threads do not survive a fork
-                    self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fanbus-hook")
-                call = for_future(hook)
-                await asyncio.get_running_loop().run_in_executor(self._threads, call, session)
+                assert self._pool is not None
+                await self._pool.run(hook, session)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
             client = session.client
             of = "an unknown client" if client is None else f"{client[0]}:{client[1]}"

@@ -46,7 +46,7 @@ CONVERTED: dict[str, type] = {"str": str, "path": str, "int": int, "float": floa
 
 _PLACES: dict[type, Place] = {Query: "query", Path: "path", Header: "header", Cookie: "cookie"}
 _SCALARS_ALONE = (
-    "str, int, float, bool, uuid.UUID, datetime, date, an Enum or a Literal of texts or numbers, "
+    "str, int, float, bool, uuid.UUID, datetime, date, an Enum or a Literal of strings or numbers, "
     "one of these `| None` or a list of them"
 )
 _SCALARS = f"{_SCALARS_ALONE}, or a model for the JSON body"

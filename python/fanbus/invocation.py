@@ -7,7 +7,6 @@ the interpreter before them.
 from __future__ import annotations
 
 import importlib.machinery
-import runpy
 import sys
 import types
 from collections.abc import Sequence
@@ -63,6 +62,8 @@ class Invocation:
         sys.argv = [self.target, *self.arguments]
         sys.orig_argv = [*self.interpreter, *(("-m",) * self.is_module), *sys.argv]
         if self.is_module:
+            import runpy  # here, so that a supervisor goes without it
+
             _be_found_first(Path.cwd())
             runpy.run_module(self.target, run_name="__main__", alter_sys=True)
             return

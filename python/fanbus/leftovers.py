@@ -36,7 +36,7 @@ def cancel_all(loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
         _cancel(loop, asyncio.all_tasks(loop), limit_s)
         loop.run_until_complete(loop.shutdown_asyncgens())
     except RuntimeError:  # a second signal stopped the loop
-        logger.warning("Generators that tasks have left were not closed.")
+        logger.warning("Generators that tasks had not finished were not closed.")
     finally:
         asyncio.set_event_loop(None)
         loop.close()
@@ -60,7 +60,7 @@ def _cancel(
         names = ", ".join(sorted(_name(task) for task in left)[:_MOST_NAMES])
         more = f" and {len(left) - _MOST_NAMES} more" if len(left) > _MOST_NAMES else ""
         logger.warning(
-            "Tasks did not end within %g s after they were cancelled, and were left: %s%s.",
+            "Tasks did not end within %g s after they were cancelled: %s%s.",
             limit_s,
             names,
             more,

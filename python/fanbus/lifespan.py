@@ -69,7 +69,7 @@ class Running:
         try:
             loop.run_until_complete(asyncio.wait_for(self._end(), timeout=limit_s))
         except asyncio.TimeoutError:
-            logger.warning("The application's shutdown did not end in %.2g s.", limit_s)
+            logger.warning("The application's shutdown did not end within %.2g s.", limit_s)
         except RuntimeError:  # a second signal stopped the loop
             logger.warning("The application's shutdown was cut short.")
 

@@ -73,7 +73,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise StartError(f"{path} is there, and is no socket. Choose another path for --uds.")
+        raise StartError(f"{path} exists and is not a socket. Choose another path for --uds.")
     if _is_served(path):
         raise StartError(
             f"{path} is in use by another program. Stop that one, or choose another path for --uds."
@@ -117,7 +117,7 @@ def _from_systemd() -> int | None:
     if count in ("", "0"):
         return None
     raise StartError(
-        f"LISTEN_FDS={count}, but a server listens on one socket: give its unit one ListenStream=.",
+        f"LISTEN_FDS must be 1, got {count}: use one ListenStream= in the socket unit.",
         status=2,
     )
 
@@ -126,12 +126,12 @@ def _adopt(descriptor: int, count: int) -> tuple[int, list[int]]:
     try:
         listener = socket.socket(fileno=os.dup(descriptor))
     except OSError as error:
-        what = "not open" if error.errno == errno.EBADF else "no socket"
+        what = "not open" if error.errno == errno.EBADF else "not a socket"
         raise StartError(f"fd={descriptor} is {what}.") from None
     with listener:
         is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if not is_listening or listener.type != socket.SOCK_STREAM:
-            raise StartError(f"fd={descriptor} is a socket that does not listen for streams.")
+            raise StartError(f"fd={descriptor} must be a stream socket that listens.")
         os.set_inheritable(descriptor, False)  # not for programs that the application starts
         is_internet = listener.family in (socket.AF_INET, socket.AF_INET6)
         port = int(listener.getsockname()[1]) if is_internet else 0

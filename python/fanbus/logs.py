@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import json
 import logging
-import logging.config
 import os
 import sys
 import time
@@ -248,6 +247,8 @@ def _replace(one: logging.Logger, handler: logging.Handler, form: logging.Format
 
 def _configure_from(path: Path) -> None:
     """As uvicorn has it: .json, .toml and .yaml are for dictConfig, all else is for fileConfig."""
+    import logging.config  # here, so that a server without such a file goes without it
+
     try:
         table = _table(path)
         if table is None:
@@ -287,5 +288,5 @@ def _table(path: Path) -> dict[str, Any] | None:
     else:
         return None
     if not isinstance(found, dict):
-        raise TypeError("it is a table, as logging.config.dictConfig wants it")
+        raise TypeError("it must be a table, as logging.config.dictConfig expects it")
     return found

@@ -278,7 +278,7 @@ class _Pydantic(Decoder):
         except self._error as error:
             count = error.error_count()
             if count > _MOST_PROBLEMS:
-                several = f"{count} values are wrong, of which none is named"
+                several = f"{count} values are wrong; the library names none of them"
                 raise ValidationError(
                     [{"loc": ["body"], "msg": several, "type": "invalid"}]
                 ) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from fanbus import _core
 
 __all__ = ["no_bus"]
@@ -13,6 +11,8 @@ _MOST_NAMES = 5
 
 def no_bus(name: str, advice: str = "") -> str:
     """There is no bus of that name: which one may be meant, and what to do. `advice` comes last."""
+    import difflib  # here, so that a program whose bus is there goes without it
+
     names = [bus["name"] for bus in _core.buses()]
     close = difflib.get_close_matches(name, names, n=1)
     if close:

@@ -9,6 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fanbus import _core
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+    from fanbus.config import Settings
 
 __all__ = [
     "ARGUMENTS",
@@ -18,12 +26,11 @@ __all__ = [
     "WORKING_DIRECTORY",
     "adopt",
     "command",
-    "die_with_parent",
+    "serve_instead",
 ]
 
 _PROBE = "FANBUS_INTERNAL_PROBE"
 _STATE = "FANBUS_INTERNAL_STATE"
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 # sd_listen_fds(3): what systemd has handed over, the first life has taken.
 _OF_THE_START = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
@@ -42,15 +49,6 @@ def _working_directory() -> str | None:
         return None
 
 
-def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Has the kernel send this process a signal when its parent dies, whatever killed that one."""
-    import ctypes  # here, so that `import fanbus` stays quick
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-
-
 PROBE = _take_number(_PROBE)
 """Where to say that the application has been imported, if that is all this process is for."""
 
@@ -64,7 +62,10 @@ ENVIRONMENT = dict(os.environ)
 WORKING_DIRECTORY = _working_directory()
 
 if PROBE is not None:
-    die_with_parent()
+    _core.die_with_parent(signal.SIGKILL)
+
+serve_instead: Callable[[Fanbus, Settings], None] | None = None
+"""What a spare process does at `app.run()`. None: this process is the server."""
 
 
 _command = [sys.executable, *sys.orig_argv[1:]]

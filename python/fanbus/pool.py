@@ -1,4 +1,4 @@
-"""Threads for the synchronous functions around handlers, so that none holds up the event loop."""
+"""Threads for synchronous functions, so that none holds up the event loop."""
 
 from __future__ import annotations
 
@@ -6,46 +6,75 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final, Protocol
 
-__all__ = ["Pool", "for_future"]
+__all__ = ["HOOKS", "STREAMS", "Lane", "Pool"]
+
+STREAMS: Final = 40
+"""Synchronous iterators that may be asked at a time in one worker; further ones wait."""
+HOOKS: Final = 8
+"""Synchronous hooks of one route that run at a time in one worker; further ones wait."""
 
 
-def for_future(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, for a thread whose outcome a future takes.
+class Lane(Protocol):
+    """`_core.Lane`: threads for one kind of function, as many as keep Python's lock busy."""
 
-    A future refuses a StopIteration, and whoever awaits it would wait for ever. As in a coroutine
-    (PEP 479), a RuntimeError takes its place.
-    """
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        try:
-            return function(*arguments, **named)
-        except StopIteration as error:
-            raise RuntimeError("A function on a thread raised StopIteration.") from error
-
-    return call
+    def post(self, call: Callable[[], object], /) -> bool:
+        """Has it called on a thread. False: no more functions are called."""
 
 
 class Pool:
-    """At most so many threads, made when they are first needed: threads do not survive a fork."""
+    """The threads of a lane, for coroutines."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor: ThreadPoolExecutor | None = None
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
 
     async def run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What the function gives, with the context variables of who asks."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="fanbus-around")
-        context = contextvars.copy_context()
-        call = functools.partial(context.run, for_future(function), *arguments, **named)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        """What the function gives, with the context variables of who asks.
 
-    def close(self) -> None:
-        """No more is asked for. What runs is not waited for."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+        A function that has not begun when this is cancelled is not called.
+        """
+        context = contextvars.copy_context()
+        call = _Call(functools.partial(context.run, function, *arguments, **named))
+        if not self._lane.post(call):
+            raise RuntimeError("The worker ends: its threads call no more functions.")
+        return await call.outcome
+
+
+class _Call:
+    """A function that a coroutine has called on a thread."""
+
+    __slots__ = ("_function", "_loop", "outcome")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Any] = self._loop.create_future()
+
+    def __call__(self) -> None:
+        """On a thread."""
+        if self.outcome.cancelled():
+            return
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = self._function()
+        except StopIteration as error:
+            # A future refuses it, and whoever awaits that would wait for ever. As in a coroutine
+            # (PEP 479), a RuntimeError takes its place.
+            failure = RuntimeError("A function on a thread raised StopIteration.")
+            failure.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited
+            failure = error
+        try:
+            self._loop.call_soon_threadsafe(self._end, result, failure)
+        except RuntimeError:  # the loop is closed: nobody waits
+            return
+
+    def _end(self, result: Any, failure: BaseException | None) -> None:
+        if self.outcome.done():  # cancelled meanwhile
+            return
+        if failure is None:
+            self.outcome.set_result(result)
+        else:
+            self.outcome.set_exception(failure)

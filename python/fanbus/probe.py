@@ -76,7 +76,7 @@ class Probe:
         if verdict == _WELL:
             return ""
         if self._is_late:
-            return f"It has not come to app.run() within {self._limit_s:g} s.\n{said}".strip()
+            return f"It did not reach app.run() within {self._limit_s:g} s.\n{said}".strip()
         return said or f"It ended with status {status} before it came to app.run()."
 
     def cancel(self) -> None:

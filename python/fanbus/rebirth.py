@@ -189,10 +189,10 @@ def _on_exception(
 
 
 def _at_exit() -> None:
-    fall_back("It ended before the server was there. What it said stands above.")
+    fall_back("It ended before the server was there. Its output is above.")
 
 
 def _too_late(_number: int, frame: FrameType | None) -> None:
     assert _before is not None
     stack = "".join(traceback.format_stack(frame)).rstrip()
-    fall_back(f"It has not come to app.run() within {_before.state['limit_s']:g} s.\n{stack}")
+    fall_back(f"It did not reach app.run() within {_before.state['limit_s']:g} s.\n{stack}")

@@ -9,8 +9,6 @@ import errno
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from email.utils import format_datetime
-from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -79,7 +77,7 @@ class Response:
         nor a function; ValueError for a bad status or header, and for trailers behind a body that
         is not an iterator."""
         if not 200 <= status <= 599:
-            raise ValueError(f"A response needs a status from 200 to 599, not {status!r}.")
+            raise ValueError(f"The status of a response must be from 200 to 599, got {status!r}.")
         encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
         natural_type: str | None
         if isinstance(body, str):
@@ -123,7 +121,9 @@ class Response:
     def redirect(cls, location: str, status: int = HTTPStatus.FOUND) -> Response:
         """Sends the client elsewhere; non-ASCII characters of the location are percent-encoded."""
         if status not in (301, 302, 303, 307, 308):
-            raise ValueError(f"A redirect has a status of 301, 302, 303, 307 or 308, not {status}.")
+            raise ValueError(
+                f"The status of a redirect must be 301, 302, 303, 307 or 308, got {status}."
+            )
         return cls(None, status, {"location": quote(location, safe=":/%#?=@[]!$&'()*+,;~")})
 
     @classmethod
@@ -145,7 +145,7 @@ class Response:
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "There is no such file", str(path))
+            raise FileNotFoundError(errno.ENOENT, "File not found", str(path))
         response = cls(path.absolute(), headers=headers, content_type=content_type)
         if download is not None:
             plain = download.encode("ascii", "replace").decode()
@@ -163,7 +163,11 @@ class Response:
         """
         if tag is None:
             if not isinstance(self.body, bytes):
-                raise ValueError("Only a body of bytes has an ETag of its own: give one.")
+                raise ValueError(
+                    "An ETag can be computed only for a body of bytes: pass the ETag as a string."
+                )
+            from hashlib import sha256  # here, so that `import fanbus` stays small
+
             tag = sha256(self.body).hexdigest()[:32]
         if any(character == '"' or not 0x21 <= ord(character) < 0x7F for character in tag):
             raise ValueError(f"The ETag {tag!r} has a character that cannot be in it.")
@@ -225,6 +229,8 @@ class Response:
         if max_age is not None:
             parts.append(f"Max-Age={int(max_age)}")
         if expires is not None:
+            from email.utils import format_datetime  # here, so that `import fanbus` stays small
+
             parts.append(
                 f"Expires={format_datetime(expires.astimezone(timezone.utc), usegmt=True)}"
             )
@@ -272,7 +278,7 @@ class Response:
 def _check_trailers(trailers: object, body: object) -> None:
     if not isinstance(body, (Iterator, AsyncIterator)):
         raise ValueError(
-            "trailers come behind a body that is made while it is sent: the body must be an "
+            "trailers follow a streamed body: the body must be an "
             f"iterator or a generator, got {type(body).__name__}. Use headers instead."
         )
     if not isinstance(trailers, Mapping) and not callable(trailers):
@@ -323,7 +329,7 @@ def as_response(value: Any) -> Response:
             )
         response = as_response(value[0])
         if not 200 <= value[1] <= 599:
-            raise ValueError(f"{value[1]} is no status of a response.")
+            raise ValueError(f"The status of a response must be from 200 to 599, got {value[1]}.")
         response.status = int(value[1])
         if len(value) == 3:
             for name, text in header_lines(value[2]):
@@ -352,6 +358,6 @@ def as_response(value: Any) -> Response:
     if is_model(value):
         return Response.json(value)
     raise TypeError(
-        "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a "
+        "A handler must return dict, list, str, bytes, None, a model, Response, EventStream or a "
         f"generator, not {type(value).__name__}."
     )

@@ -140,12 +140,12 @@ class HttpRoute(Route):
         if self.stream_body and "body" in places:
             raise RouteError(
                 f"Handler {where} takes a body that is read and checked before it is called, and "
-                "its route says stream_body=True. Leave one of them out."
+                "its route has stream_body=True. Leave one of them out."
             )
         if self.is_turbo and places & {"header", "cookie"}:
             raise RouteError(
-                f"Handler {where} reads a header or a cookie, but its answers are kept for "
-                "everybody who asks for the same path and query. Use app.get."
+                f"Handler {where} reads a header or a cookie, but its responses are cached for "
+                "all requests with the same path and query. Use app.get."
             )
 
 

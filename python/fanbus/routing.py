@@ -85,7 +85,9 @@ class Decorators(ABC):
         """
         _check_path(path, "route")
         if isinstance(methods, str):
-            raise RouteError(f'methods={methods!r} is one text: write methods=["{methods}"].')
+            raise RouteError(
+                f'methods must be a list of strings, got {methods!r}: write methods=["{methods}"].'
+            )
         verbs = [_verb(method, path) for method in methods]
         if not verbs:
             raise RouteError(f'The route "{path}" has no methods: write methods=["GET"].')
@@ -229,8 +231,8 @@ class Decorators(ABC):
             or not 0 < cache_ttl <= _MOST_TTL_S
         ):
             raise RouteError(
-                f'The route "{path}": cache_ttl={cache_ttl!r} is not possible: it is a number of '
-                "seconds above 0, or None for answers that do not change."
+                f'The route "{path}": cache_ttl must be a number of seconds above 0, or None for '
+                f"responses that never expire, got {cache_ttl!r}."
             )
 
         ttl = None if cache_ttl is None else float(cache_ttl)
@@ -299,17 +301,19 @@ class Decorators(ABC):
             given = "neither" if broadcast is None else "both"
             raise RouteError(
                 f'The turbo route "{path}" has {given} of response_prefix and broadcast. Give it '
-                'one: response_prefix="" to echo, or broadcast="topic" to relay to everybody.'
+                'one: response_prefix="" to echo, or broadcast="topic" to relay to all clients.'
             )
         for option, value in (("response_prefix", response_prefix), ("broadcast", broadcast)):
             if value is not None and not isinstance(value, str):
-                raise RouteError(f'The turbo route "{path}": {option} is a text, not {value!r}.')
+                raise RouteError(
+                    f'The turbo route "{path}": {option} must be a string, got {value!r}.'
+                )
 
         for option, hook in (("on_open", on_open), ("on_close", on_close)):
             if hook is not None and not callable(hook):
                 raise RouteError(
-                    f'The turbo route "{path}": {option} is a function that takes the session, '
-                    f"not {hook!r}."
+                    f'The turbo route "{path}": {option} must be a function that takes the '
+                    f"session, got {hook!r}."
                 )
 
         def decorate(function: _Function) -> _Function:
@@ -360,11 +364,11 @@ class Decorators(ABC):
         written_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         _check_path(path, "static")
         if not root.is_dir():
-            raise RouteError(f'static("{path}", ...) at {written_at}: {root} is not a folder.')
+            raise RouteError(f'static("{path}", ...) at {written_at}: {root} is not a directory.')
         if max_age is not None and (not isinstance(max_age, int) or max_age < 0):
             raise RouteError(
-                f'static("{path}", ...) at {written_at}: max_age={max_age!r} is not a number of '
-                "seconds."
+                f'static("{path}", ...) at {written_at}: max_age must be a number of seconds, '
+                f"got {max_age!r}."
             )
         self._declare(
             FolderRoute(
@@ -458,7 +462,7 @@ class Decorators(ABC):
         """
         if not isinstance(router, Router):
             raise RouteError(
-                f"include takes a Router, not {type(router).__name__}: include(Router())."
+                f"include expects a Router, got {type(router).__name__}: include(Router())."
             )
         router._include_in(_Place(self, _checked_prefix(prefix), name or router.name))
 
@@ -534,7 +538,9 @@ def _named(function: Callable[..., Any], name: str | None) -> tuple[Callable[...
         plain = getattr(function, "__name__", None) or type(function).__name__
         return function, plain, False
     if not isinstance(name, str) or not name:
-        raise RouteError(f"Handler {location(function)}: name={name!r} is not a name.")
+        raise RouteError(
+            f"Handler {location(function)}: name must be a non-empty string, got {name!r}."
+        )
     return function, name, True
 
 
@@ -543,14 +549,16 @@ def check_body_size(size: Any, whose: str) -> None:
     is_number = isinstance(size, int) and not isinstance(size, bool)
     if size is not None and not (is_number and size in _BODY_SIZES):
         raise RouteError(
-            f"{whose}: max_body_size={size!r} is not possible: it is a whole number of bytes, from "
-            "0 to 1 TiB."
+            f"{whose}: max_body_size must be a whole number of bytes, from 0 to 1 TiB, "
+            f"got {size!r}."
         )
 
 
 def _checked_prefix(prefix: Any) -> str:
     if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
-        raise RouteError(f'The prefix {prefix!r} is a text that begins with a slash, as in "/api".')
+        raise RouteError(
+            f'The prefix must be a string that starts with a slash, as in "/api", got {prefix!r}.'
+        )
     if prefix.endswith("/"):
         raise RouteError(
             f"The prefix {prefix!r} ends with a slash, and so would have two before each path. "
@@ -566,7 +574,7 @@ def _check_path(path: Any, decorator: str) -> None:
             f'write @app.{decorator}("/{getattr(path, "__name__", "path")}").'
         )
     if not isinstance(path, str):
-        raise RouteError(f'@app.{decorator}: the path is a text such as "/", not {path!r}.')
+        raise RouteError(f'@app.{decorator}: the path must be a string such as "/", got {path!r}.')
 
 
 def _verb(method: Any, path: str) -> str:
@@ -580,7 +588,7 @@ def _checked_config(config: Any, path: str) -> WebSocketConfig:
         return WebSocketConfig()
     if not isinstance(config, WebSocketConfig):
         raise RouteError(
-            f'The route "{path}": config is a WebSocketConfig, not {type(config).__name__}. '
+            f'The route "{path}": config must be a WebSocketConfig, got {type(config).__name__}. '
             "Write config=WebSocketConfig(max_message_size=65536)."
         )
     return config

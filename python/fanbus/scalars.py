@@ -197,6 +197,6 @@ def _limit(name: str, limit: Any, kind: str | None) -> tuple[str, Callable[[Any]
         try:
             found = re.compile(limit).search
         except re.error as error:
-            raise ValueError(f"pattern={limit!r} is no regular expression: {error}") from None
+            raise ValueError(f"pattern={limit!r} is not a regular expression: {error}") from None
         return "pattern", lambda value: found(value) is not None, f"must match {limit}"
-    raise ValueError(f"{name}={limit!r} says nothing about {kind or 'this type'}")
+    raise ValueError(f"{name}={limit!r} does not apply to {kind or 'this type'}")

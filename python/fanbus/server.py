@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanbus import _core, descriptors, logs, probe, rebirth, signals, spare, streams, surroundings
+from fanbus import _core, descriptors, logs, origin, probe, rebirth, signals, streams, surroundings
 from fanbus.access import compile_format
 from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import FanbusError, StartError
@@ -88,7 +88,8 @@ def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
         for name in ("app_dir", "factory"):
             if given.get(name) is not None:
                 raise StartError(
-                    f"{name} is an option of `fanbus run`: app.run has its application.", status=2
+                    f"{name} is an option of `fanbus run` only: app.run runs its own application.",
+                    status=2,
                 )
         settings, values = settle(given, origin="app.run")
         surroundings.enter(settings)
@@ -113,14 +114,15 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     probe.answer()
     signals.quieten()
     descriptors.raise_limit()
-    spare.serve_if_called(app, settings)
+    if origin.serve_instead is not None:
+        origin.serve_instead(app, settings)
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
     for path in app._not_kept():
         logs.logger.warning(
             "The turbo route %s has middleware or before_request around it, which see each "
-            "request: its answers are not kept.",
+            "request: its responses are not cached.",
             path,
         )
     with surroundings.pid_file(own_pid_file(settings)):

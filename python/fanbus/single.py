@@ -140,7 +140,7 @@ class _BusWatch:
 
     def _lose(self, fault: str, end: Callable[[], None]) -> None:
         logger.error(
-            "The bus %r %s while the server runs. It is made once more: clients of WebSockets and "
+            "The bus %r %s while the server runs. A new bus is created: clients of WebSockets and "
             "event streams are closed, and the application starts again in this process.",
             self._bus.name,
             fault,

@@ -13,7 +13,6 @@ import importlib
 import json
 import logging
 import os
-import runpy
 import signal
 import socket
 import sys
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
 
-__all__ = ["Spare", "main", "serve_if_called", "terms"]
+__all__ = ["Spare", "main", "terms"]
 
 _MOST_OF_A_TRACEBACK = 32_000
 
@@ -178,6 +177,7 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
         os._exit(0)
     call = json.loads(text)
     withheld = _core.Withheld([line, listener, report, trace])
+    origin.serve_instead = _serve
     _part = _Part(supervisor, line, listener, report, trace, call, withheld)
     # A file that changes twice in a second keeps its time, and maybe its size: its old bytecode
     # would pass for the new one's.
@@ -196,11 +196,9 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     os._exit(worker.STARTING_FAILED)
 
 
-def serve_if_called(app: Fanbus, settings: Settings) -> None:
-    """In a spare, when the application has been imported and its options are well: serves, and
-    never returns. Elsewhere it does nothing."""
-    if _part is None:
-        return
+def _serve(app: Fanbus, settings: Settings) -> None:
+    """The application has been imported and its options are well: serves, and never returns."""
+    assert _part is not None
     from fanbus import changes, logs, worker
 
     is_enough = terms(app, settings) == _part.call["terms"]
@@ -225,7 +223,14 @@ def serve_if_called(app: Fanbus, settings: Settings) -> None:
 
 def _warm_up() -> None:
     """Imports what a worker needs, before anybody waits for it."""
-    for name in ("asyncio", "ctypes", "fanbus.changes", "fanbus.cli", "fanbus.lifespan", "uvloop"):
+    for name in (
+        "asyncio",
+        "fanbus.blocking",
+        "fanbus.changes",
+        "fanbus.cli",
+        "fanbus.lifespan",
+        "uvloop",
+    ):
         with contextlib.suppress(ImportError):  # uvloop is not everywhere
             importlib.import_module(name)
 
@@ -233,6 +238,8 @@ def _warm_up() -> None:
 def _of_the_application(error: BaseException) -> TracebackType | None:
     """Its trace from where our own code ends."""
     trace = error.__traceback__
+    import runpy
+
     ours = (__file__, invocation.__file__, runpy.__file__, "<frozen runpy>")
     while trace is not None and trace.tb_frame.f_code.co_filename in ours:
         trace = trace.tb_next

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
@@ -43,6 +42,8 @@ def steer_to(listener: int, count: int) -> bool:
 
     What has been given to the others waits in their queues as before.
     """
+    import ctypes  # here, so that a server whose workers stay the same goes without it
+
     program = b"".join(
         struct.pack("=HBBI", code, 0, 0, operand)
         for code, operand in (

@@ -12,15 +12,12 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from fanbus._core import Sink
+from fanbus.pool import Lane
 
 __all__ = ["start", "under_way"]
-
-# Synchronous iterators that may be asked at a time in one worker; further ones wait.
-_THREADS = 40
 
 OnError = Callable[[str, BaseException], object]
 
@@ -48,12 +45,14 @@ def start(
     on_error: OnError,
     label: str,
     context: contextvars.Context | None,
+    lane: Lane,
 ) -> tuple[Producer, Coroutine[Any, Any, None] | None]:
     """Begins to fill `sink`. The iterator finds the context variables as the handler has left them.
 
     `context` is that of a handler on a thread. Without one this is the event loop, in the task of
     the handler, which has to run the coroutine that is returned, if one is: no piece then waits for
-    the loop to come round. `trailers` are read when the iterator has come to its end.
+    the loop to come round. `trailers` are read when the iterator has come to its end. What is
+    synchronous runs on threads of the lane.
     """
     if isinstance(iterator, AsyncIterator):
         awaited = _Awaited(iterator, trailers, sink, on_error, label)
@@ -62,9 +61,10 @@ def start(
             return awaited, awaited.run()
         loop.call_soon_threadsafe(awaited.begin, context=context)
         return awaited, None
-    if context is None:
-        context = contextvars.copy_context()
-    asked = _Asked(iterator, trailers, sink, loop, on_error, label, context)
+    # Its own copy: nobody else can enter a context while a thread is in it, and the functions after
+    # the response run in that of the handler.
+    context = contextvars.copy_context() if context is None else context.copy()
+    asked = _Asked(iterator, trailers, sink, loop, on_error, label, context, lane)
     _running[asked] = (loop, label, time.monotonic())
     asked.begin()
     return asked, None
@@ -164,8 +164,6 @@ class _Asked:
     Once it has begun, its own state is the event loop's.
     """
 
-    _pool: ThreadPoolExecutor | None = None
-
     def __init__(
         self,
         iterator: Iterator[Any],
@@ -175,6 +173,7 @@ class _Asked:
         on_error: OnError,
         label: str,
         context: contextvars.Context,
+        lane: Lane,
     ) -> None:
         self._iterator = iterator
         self._trailers = trailers
@@ -183,6 +182,7 @@ class _Asked:
         self._on_error = on_error
         self._label = label
         self._context = context
+        self._lane = lane
         self._is_running = False
         self._is_over = False
         self._is_at_its_end = False
@@ -203,15 +203,20 @@ class _Asked:
             self._run(self._close)
 
     def _run(self, work: Callable[[], bool]) -> None:
-        if _Asked._pool is None:  # made in the worker: threads do not survive a fork
-            _Asked._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fanbus-stream")
         self._is_running = True
-        future = _Asked._pool.submit(self._context.run, work)
-        future.add_done_callback(lambda done: _tell(self._loop, self._done, done))
+        self._lane.post(lambda: self._do(work))
 
-    def _done(self, future: Future[bool]) -> None:
+    def _do(self, work: Callable[[], bool]) -> None:
+        """On a thread."""
+        is_at_its_end = self._context.run(work)
+        try:
+            self._loop.call_soon_threadsafe(self._done, is_at_its_end)
+        except RuntimeError:  # the worker has ended meanwhile
+            return
+
+    def _done(self, is_at_its_end: bool) -> None:
         self._is_running = False
-        self._is_at_its_end = future.result()
+        self._is_at_its_end = is_at_its_end
         if self._is_at_its_end:
             _running.pop(self, None)
             return
@@ -255,14 +260,3 @@ def _set_trailers(sink: Sink, trailers: Trailers) -> None:
         lines.close()
         raise TypeError("trailers must be a plain function, got an async one: use def.")
     sink.set_trailers(lines)
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop,
-    callback: Callable[[Future[bool]], None],
-    future: Future[bool],
-) -> None:
-    try:
-        loop.call_soon_threadsafe(callback, future)
-    except RuntimeError:  # the worker has ended meanwhile
-        return

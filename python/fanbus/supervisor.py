@@ -23,10 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core, banner, children, logs, origin, rebirth, signals, spare, worker
-from fanbus.changes import Changes
+from fanbus import _core, banner, children, logs, origin, rebirth, signals, worker
 from fanbus.crew import KILL_AFTER_GRACE_S, Crew, Death
-from fanbus.developing import Developing
 from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import flush_files
 from fanbus.forking import manner, warn_of_threads
@@ -44,6 +42,7 @@ from fanbus.server import keeps_history, leave_bus, open_bus
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.developing import Developing
     from fanbus.slots import Process, Slot
 
 __all__ = ["Supervisor"]
@@ -135,9 +134,15 @@ class Supervisor:
         flush_files()  # or each worker would write at its end what stands in the buffers
         gc.collect()
         gc.freeze()
+        _core.give_back_memory()  # or each would hold what imports have left
         self._begin(state)
 
     def _watch_files(self, state: dict[str, Any]) -> Developing:
+        # Here, so that a server whose code stays the same goes without them.
+        from fanbus import spare
+        from fanbus.changes import Changes
+        from fanbus.developing import Developing
+
         assert self._bus is not None
         since, known = state.get("changed_since"), state.get("directories", ())
         return Developing(
@@ -234,7 +239,7 @@ class Supervisor:
             return
         assert self._bus is not None
         logger.error(
-            "The bus %r %s while the server runs. It is made once more: clients of WebSockets and "
+            "The bus %r %s while the server runs. A new bus is created: clients of WebSockets and "
             "event streams are closed, and new workers take over.",
             self._bus.name,
             fault,
@@ -390,7 +395,7 @@ class Supervisor:
 
     def _what_follows(self, slot: Slot, pause: float) -> str:
         if slot not in self._crew.slots:
-            return "there was to be a worker less"
+            return "the worker was being removed"
         return f"next start in {pause:.2g} s" if pause else "replaced at once"
 
     # New code.
@@ -465,16 +470,16 @@ class Supervisor:
     def _add_worker(self) -> bool:
         why = self._why_no_place()
         if why is not None:
-            logger.error("There can be no further worker. %s", why)
+            logger.error("No worker can be added. %s", why)
             return False
         added = self._crew.add_slot()
         if added:
-            logger.info("One worker more: %s.", self._status())
+            logger.info("Added one worker: %s.", self._status())
         return added
 
     def _remove_worker(self) -> None:
         if self._crew.remove_slot():
-            logger.info("One worker less: %s.", self._status())
+            logger.info("Removed one worker: %s.", self._status())
 
     # The end.
 
@@ -547,7 +552,7 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         logs.reopen()
         self._crew.send_all(signal.SIGUSR1)
-        logger.info("Log files are open anew.")
+        logger.info("Reopened the log files.")
 
 
 def _failure(process: Process) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import grp
 import os
@@ -27,7 +26,7 @@ def enter(settings: Settings) -> None:
             os.chdir(settings.chdir)
         except OSError as error:
             raise StartError(
-                f"chdir={settings.chdir} is not possible: {error.strerror}.", status=2
+                f"Cannot change to chdir={settings.chdir}: {error.strerror}.", status=2
             ) from None
     if settings.env_file is not None:
         _load(Path(settings.env_file))
@@ -55,6 +54,8 @@ def become(settings: Settings) -> None:
             f"This process may not become user {user.pw_name} and group {group}: "
             f"{error.strerror}. Start it as root, or leave user and group out."
         ) from None
+    import ctypes  # here, so that a server that stays the same user goes without it
+
     # Workers wake each other through /proc/PID/fd, which the kernel closes to a process that has
     # changed its user.
     libc = ctypes.CDLL(None, use_errno=True)

@@ -51,7 +51,7 @@ class _Client(httpx.Client):
 
     def __init__(self, app: Fanbus, **options: Any) -> None:
         if not isinstance(app, Fanbus):
-            raise FanbusError(f"{type(self).__name__} takes a Fanbus, not {type(app).__name__}.")
+            raise FanbusError(f"{type(self).__name__} expects a Fanbus, got {type(app).__name__}.")
         options = {"timeout": _PATIENCE_S, "trust_env": False, **options}
         super().__init__(**options)
         self.app = app
@@ -351,7 +351,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
-        from fanbus import children, logs, origin
+        from fanbus import children, logs
         from fanbus.supervisor import Supervisor
 
         class ForTests(Supervisor):
@@ -363,7 +363,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
 
         atexit._clear()  # what the test has registered is its own
         children.disown()
-        origin.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
+        _core.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):

@@ -100,15 +100,15 @@ class WebSocketConfig:
         self._check_heartbeat_against_timeout()
         if self.overflow not in get_args(Overflow):
             choices = ", ".join(repr(choice) for choice in get_args(Overflow))
-            raise ValueError(f"{self._name('overflow')} is one of {choices}.")
+            raise ValueError(self._must_be("overflow", f"one of {choices}"))
         if not isinstance(self.compression, bool):
-            raise TypeError(f"{self._name('compression')} is True or False.")
+            raise TypeError(self._must_be("compression", "True or False"))
         self._check_names("subprotocols", _TOKEN, 'names such as ("chat.v2", "chat.v1")')
         if self.origins is not None:
             self._check_names("origins", _ORIGIN, 'origins such as ("https://example.org",)')
 
-    def _name(self, field: str) -> str:
-        return f"WebSocketConfig({field}={getattr(self, field)!r}): {field}"
+    def _must_be(self, field: str, rule: str) -> str:
+        return f"WebSocketConfig: {field} must be {rule}, got {getattr(self, field)!r}."
 
     def _check_integer(
         self, field: str, *, optional: bool = False, maximum: int | None = None
@@ -118,20 +118,20 @@ class WebSocketConfig:
             return
         if not isinstance(value, int) or isinstance(value, bool):
             hint = " or None" if optional else ""
-            raise TypeError(f"{self._name(field)} is a whole number{hint}.")
+            raise TypeError(self._must_be(field, f"an integer{hint}"))
         if value < 1:
-            raise ValueError(f"{self._name(field)} is at least 1.")
+            raise ValueError(self._must_be(field, "at least 1"))
         if maximum is not None and value > maximum:
-            raise ValueError(f"{self._name(field)} is at most {maximum}.")
+            raise ValueError(self._must_be(field, f"at most {maximum}"))
 
     def _check_seconds(self, field: str) -> None:
         value = getattr(self, field)
         if value is None:
             return
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"{self._name(field)} is a number of seconds, or None.")
+            raise TypeError(self._must_be(field, "a number of seconds, or None"))
         if not 0.001 <= value <= 7 * 24 * 3600:
-            raise ValueError(f"{self._name(field)} is between 0.001 seconds and 7 days.")
+            raise ValueError(self._must_be(field, "between 0.001 seconds and 7 days"))
         object.__setattr__(self, field, float(value))
 
     def _check_heartbeat_against_timeout(self) -> None:
@@ -141,18 +141,17 @@ class WebSocketConfig:
             return
         if interval != _DEFAULT_HEARTBEAT_INTERVAL_S:
             raise ValueError(
-                f"{self._name('heartbeat_interval')} must be shorter than timeout={timeout:g}, "
-                "or quiet clients are closed before they are asked."
+                self._must_be("heartbeat_interval", f"shorter than the timeout ({timeout:g} s)")
             )
         object.__setattr__(self, "heartbeat_interval", timeout / 2)
 
     def _check_names(self, field: str, pattern: re.Pattern[str], example: str) -> None:
         value: Any = getattr(self, field)
         if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple, set, frozenset)):
-            raise TypeError(f"{self._name(field)} is a tuple of {example}.")
+            raise TypeError(self._must_be(field, f"a tuple of {example}"))
         for name in value:
             if not isinstance(name, str) or not pattern.fullmatch(name):
-                raise ValueError(f"{self._name(field)} holds {name!r}; it needs {example}.")
+                raise ValueError(self._must_be(field, f"a tuple of {example}"))
         object.__setattr__(self, field, tuple(value))
 
     def __repr__(self) -> str:

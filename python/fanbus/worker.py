@@ -15,15 +15,14 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from fanbus import _core, access, children, logs, origin, signals, streaming
+from fanbus import _core, access, children, logs, signals, streaming
 from fanbus.background import Background
-from fanbus.blocking import Watch
 from fanbus.exceptions import BusError, StartError
 from fanbus.exiting import end_process
 from fanbus.leftovers import cancel_all, cancel_own
 from fanbus.logs import log_error, logger
 from fanbus.loops import Run, new_event_loop
-from fanbus.pool import Pool
+from fanbus.pool import HOOKS, STREAMS, Pool
 from fanbus.server import open_tls
 from fanbus.signals import HANDLED
 
@@ -117,17 +116,20 @@ def serve(
     log = contextlib.ExitStack()  # after the fork: it has a thread
     running: Running | None = None
     ending: _Ending | None = None
-    pool = Pool(settings.threads)
-    background = Background(loop, pool)
+    threads = _core.Threads()
+    background = Background(loop, Pool(threads.lane("after", settings.threads)))
     try:
-        app._seal(pool)
+        around = Pool(threads.lane("around", settings.threads))
+        app._seal(around, lambda: Pool(threads.lane("hook", HOOKS)))
         app._serve_hosts(hosts_of(app, settings))
         core = _core.Worker(
             app._router,
             bus,
             listener,
             tls=open_tls(settings),
-            threads=settings.threads,
+            threads=threads,
+            handlers=threads.lane("handler", settings.threads),
+            streams=threads.lane("stream", STREAMS),
             debug=settings.debug,
             on_error=log_error,
             after=background.start,
@@ -174,6 +176,8 @@ def serve(
             loop.add_reader(core.fileno(), core.drain)
             way_out.has_started()
             if settings.debug:
+                from fanbus.blocking import Watch  # here, so that no other worker holds it
+
                 log.callback(Watch(loop).end)
             on_ready(core, loop)
 
@@ -189,7 +193,7 @@ def serve(
             running.end(loop, ending.rest_s())
         with signals.quiet_afterwards() if end_on else contextlib.nullcontext():
             cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
-        pool.close()
+        threads.end()
         app._worker = None
         log.close()
     return ending.rest_s()
@@ -475,6 +479,6 @@ class _Heart:
 
 def die_with(supervisor_pid: int) -> None:
     """Has the kernel kill this process when the supervisor dies, whatever killed it."""
-    origin.die_with_parent()
+    _core.die_with_parent(signal.SIGKILL)
     if os.getppid() != supervisor_pid:  # it died before the line above
         os._exit(CRASHED)

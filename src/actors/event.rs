@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::frame::{self, Kind};
+use super::replays::{Piece, Pieces, Replays};
 use crate::ipc::Past;
 
 /// Where in the one order a client is: it has had everything up to here.
@@ -114,28 +115,27 @@ pub struct Beginning {
 
 impl Beginning {
     /// With nothing of the past.
-    pub fn alone(&self) -> Bytes {
-        format!("retry: {}\nid: {}\n\n", self.retry_ms, self.position).into()
+    pub fn alone(&self) -> Vec<Piece> {
+        let bytes = format!("retry: {}\nid: {}\n\n", self.retry_ms, self.position);
+        vec![Piece::Own(bytes.into())]
     }
 
     /// With the newest of `past` that have room in `most` bytes. A client that asked for all of it
     /// (`tells`), and does not get all, is told by an event called `gap`.
-    pub fn with(&self, past: &Past, most: usize, tells: bool) -> Bytes {
+    pub fn with(&self, past: &Past, most: usize, tells: bool, replays: &Replays) -> Vec<Piece> {
         let mut events = Vec::new();
         let mut bytes = 0;
         for record in past.records.iter().rev() {
-            let event = event(
-                &past.frames[record.frame.clone()],
-                self.position.epoch,
-                record.offset,
-            );
-            bytes += event.len();
+            let frame = &past.frames[record.frame.clone()];
+            let event = replays.event(frame, self.position.epoch, record.offset);
+            bytes += event.bytes().len();
             if bytes > most {
                 break;
             }
             events.push(event);
         }
-        let mut out = format!("retry: {}\n", self.retry_ms).into_bytes();
+        let mut out = Pieces::default();
+        let _ = writeln!(out.small, "retry: {}", self.retry_ms);
         if tells && !(past.complete && events.len() == past.records.len()) {
             // The id goes with what it is known to have: all before the first message that follows.
             let oldest = events.len().checked_sub(1);
@@ -145,16 +145,16 @@ impl Beginning {
                 ..self.position
             };
             let _ = write!(
-                out,
+                out.small,
                 "id: {position}\nevent: gap\ndata: {}\n\n",
                 events.len()
             );
         }
-        for event in events.iter().rev() {
-            out.extend_from_slice(event);
+        for event in events.into_iter().rev() {
+            out.push(event);
         }
-        let _ = write!(out, "id: {}\n\n", self.position);
-        out.into()
+        let _ = write!(out.small, "id: {}\n\n", self.position);
+        out.finish()
     }
 }
 
@@ -221,18 +221,24 @@ mod tests {
             position,
         };
         let both = "id: 1-5\ndata: a\n\nid: 1-8\ndata: b\n\nid: 1-9\n\n";
-        let all = beginning.with(&past, 1000, true);
+        let replays = Replays::default();
+        let with = |past: &Past, most, tells| {
+            let pieces = beginning.with(past, most, tells, &replays);
+            let bytes: Vec<_> = pieces.iter().map(|piece| &piece.bytes()[..]).collect();
+            Bytes::from(bytes.concat())
+        };
+        let all = with(&past, 1000, true);
         assert_eq!(text(&all), format!("retry: 3000\n{both}"));
-        let cut = beginning.with(&past, 20, true);
+        let cut = with(&past, 20, true);
         let newest = "id: 1-7\nevent: gap\ndata: 1\n\nid: 1-8\ndata: b\n\nid: 1-9\n\n";
         assert_eq!(text(&cut), format!("retry: 3000\n{newest}"));
         past.complete = false;
         let gap = format!("retry: 3000\nid: 1-4\nevent: gap\ndata: 2\n\n{both}");
-        assert_eq!(text(&beginning.with(&past, 1000, true)), gap);
-        let asked_for_less = beginning.with(&past, 1000, false);
+        assert_eq!(text(&with(&past, 1000, true)), gap);
+        let asked_for_less = with(&past, 1000, false);
         assert_eq!(text(&asked_for_less), format!("retry: 3000\n{both}"));
         past.records.clear();
         let nothing = "retry: 3000\nid: 1-9\nevent: gap\ndata: 0\n\nid: 1-9\n\n";
-        assert_eq!(text(&beginning.with(&past, 1000, true)), nothing);
+        assert_eq!(text(&with(&past, 1000, true)), nothing);
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::hub::Leave;
 use super::limits::Limits;
 use super::outlet::Outlet;
+use super::replays::Piece;
 use super::shared::Shared;
 use super::topic::Topic;
 use super::writer::{Acks, Writer};
@@ -27,7 +28,7 @@ pub struct Listen {
     /// The end of the bus when it began to be interested: what lies behind is delivered.
     pub from: u64,
     /// What is sent before anything is delivered.
-    pub beginning: Bytes,
+    pub beginning: Vec<Piece>,
     /// The limits of its stream.
     pub limits: Rc<Limits>,
     /// Which HTTP endpoint it is, for limits on the number of streams.

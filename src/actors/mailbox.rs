@@ -9,14 +9,17 @@
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
 
 /// What a mailbox carries: many items in one container that keeps its memory when emptied.
 pub trait Batch: Default {
@@ -54,8 +57,10 @@ pub trait Signal {
 #[derive(Debug)]
 pub struct FdSignal {
     fd: EventFd,
-    /// The same, to be asked without a system call.
-    is_raised: AtomicBool,
+    made: Instant,
+    /// How long after `made` it was raised, in nanoseconds; 0 if it is not raised. To be asked without a
+    /// system call.
+    raised: AtomicU64,
 }
 
 impl FdSignal {
@@ -64,20 +69,28 @@ impl FdSignal {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self {
             fd: EventFd::from_value_and_flags(0, flags)?,
-            is_raised: AtomicBool::new(false),
+            made: Instant::now(),
+            raised: AtomicU64::new(0),
         })
     }
 
-    /// Forgets the wake-ups that were raised. Call it before draining.
-    pub fn clear(&self) {
-        self.is_raised.store(false, Relaxed);
+    /// Forgets the wake-ups that were raised, and returns when the last one was. Call it before draining.
+    pub fn clear(&self) -> Option<Instant> {
+        let raised = self.raised.swap(0, Relaxed);
         // EAGAIN says that nothing was raised, which is as good.
         let _ = self.fd.read();
+        (raised > 0).then(|| self.made + Duration::from_nanos(raised))
     }
 
     /// Has it been raised, and not been cleared since? It may be out of date by a moment.
     pub fn is_raised(&self) -> bool {
-        self.is_raised.load(Relaxed)
+        self.raised.load(Relaxed) > 0
+    }
+
+    /// Waits until it is raised, for this time at most, or until a signal comes. Was it?
+    pub fn wait(&self, most: Duration) -> bool {
+        let fds = &mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        ppoll(fds, Some(TimeSpec::from_duration(most)), None) == Ok(1)
     }
 }
 
@@ -89,7 +102,8 @@ impl AsFd for FdSignal {
 
 impl Signal for FdSignal {
     fn raise(&self) {
-        self.is_raised.store(true, Relaxed);
+        let raised = self.made.elapsed().as_nanos() as u64;
+        self.raised.store(raised.max(1), Relaxed);
         // The counter can only overflow after 2^64 - 2 unread wake-ups.
         let _ = self.fd.write(1);
     }
@@ -258,6 +272,21 @@ mod tests {
         assert!(batch.is_empty());
         mailbox.post(|batch| batch.push(3));
         assert_eq!(raised(&mailbox), 2);
+    }
+
+    #[test]
+    fn a_raised_signal_ends_the_wait_and_says_when_it_was() {
+        let before = Instant::now();
+        let signal = FdSignal::new().expect("there are descriptors");
+        assert!(!signal.is_raised());
+        assert!(!signal.wait(Duration::ZERO));
+        assert_eq!(signal.clear(), None);
+        signal.raise();
+        assert!(signal.is_raised());
+        assert!(signal.wait(Duration::from_secs(60)));
+        let raised = signal.clear().expect("it was raised");
+        assert!(before <= raised && raised <= Instant::now());
+        assert!(!signal.wait(Duration::ZERO), "it is forgotten");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod heap;
 pub mod hub;
 pub mod limits;
+pub mod lingering;
 pub mod link;
 pub mod listening;
 pub mod mailbox;

@@ -82,6 +82,8 @@ pub enum Source {
     Handler,
     /// The same, of a topic's past: other queues may hold the same bytes.
     Past,
+    /// The replay at the beginning of an event stream: other queues may hold the same bytes.
+    Beginning,
     /// Close, echo: sent by the session itself. Never forgotten while open.
     Session,
     /// Ping, pong: goes out in front of what waits. Never forgotten while open.
@@ -96,7 +98,7 @@ impl Source {
 
     /// Does no other queue hold the same bytes?
     fn is_own(self) -> bool {
-        !matches!(self, Self::Topic(_) | Self::Past)
+        !matches!(self, Self::Topic(_) | Self::Past | Self::Beginning)
     }
 }
 
@@ -396,7 +398,7 @@ impl Outbox {
 
     /// Takes out the oldest frame, whole. Only where none is ever begun.
     pub fn pop(&mut self) -> Option<Bytes> {
-        debug_assert!(!self.begun, "nobody writes parts of frames here");
+        debug_assert!(!self.begun, "no test writes parts of frames");
         let first = self.take_first()?;
         debug_assert!(first.header.is_none(), "nor are there large messages");
         self.bytes -= first.len();

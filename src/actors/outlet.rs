@@ -21,6 +21,7 @@ use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflow, Overflowed, Source};
+use super::replays::Piece;
 use super::session::{Control, SessionKey};
 use super::stamp::Stamp;
 use super::turn::{Index, Run, Turn};
@@ -289,23 +290,62 @@ impl Outlet {
     }
 
     /// Sends messages of a topic's past, framed as plain ones, which the handler has counted.
-    pub fn send_past(&self, frames: Vec<Bytes>) {
-        if matches!(self.encoding, Encoding::Deflated(_)) {
-            return self.send_messages(&frames.concat());
-        }
+    pub fn send_past(&self, pieces: Vec<Piece>) {
         let mut sending = self.sending.borrow_mut();
+        let len_of = |pieces: &[Piece]| pieces.iter().map(|it| it.bytes().len()).sum::<usize>();
         if sending.closed.is_some() || sending.broken {
             drop(sending);
-            return self.credit(frames.iter().map(Bytes::len).sum(), Source::Past);
+            return self.credit(len_of(&pieces), Source::Past);
         }
         // Not written here: what the socket does not take stays shared, and it is one wake-up for all of it.
         let before = sending.outbox.own_cost();
-        for frame in frames {
-            let pushed = sending.outbox.push(frame, Source::Past);
+        let counted = len_of(&pieces);
+        let mut queued = 0;
+        for piece in pieces {
+            let (bytes, source) = self.encoded(piece);
+            queued += bytes.len();
+            let pushed = sending.outbox.push(bytes, source);
             debug_assert!(pushed.is_ok(), "only published frames can overflow");
         }
         self.settle(&sending, before);
         sending.wake();
+        drop(sending);
+        self.credit(counted - queued, Source::Past);
+    }
+
+    /// Messages of the past in this client's encoding, and how they wait.
+    fn encoded(&self, piece: Piece) -> (Bytes, Source) {
+        let Encoding::Deflated(window) = self.encoding else {
+            return match piece {
+                Piece::Own(bytes) => (bytes, Source::Handler),
+                Piece::Shared { bytes, .. } => (bytes, Source::Past),
+            };
+        };
+        match piece {
+            Piece::Own(bytes) => (
+                deflate::all_deflated(&bytes, window).into(),
+                Source::Handler,
+            ),
+            Piece::Shared { offset, bytes } => {
+                let replays = &self.end_of_turn.replays;
+                (replays.deflated(offset, &bytes, window), Source::Past)
+            }
+        }
+    }
+
+    /// Event stream: queues its first pieces.
+    pub fn begin_events(&self, pieces: Vec<Piece>) {
+        let mut sending = self.sending.borrow_mut();
+        let before = sending.outbox.own_cost();
+        for piece in pieces {
+            let (bytes, source) = match piece {
+                Piece::Own(bytes) => (bytes, Source::Session),
+                Piece::Shared { bytes, .. } => (bytes, Source::Beginning),
+            };
+            let pushed = sending.outbox.push(bytes, source);
+            debug_assert!(pushed.is_ok(), "only published frames can overflow");
+        }
+        self.settle(&sending, before);
     }
 
     /// Sends whole frames of the handler or of the session itself, as they are.

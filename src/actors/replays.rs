@@ -1,22 +1,106 @@
-//! What clients that come back are sent of the past: each record is held once for all of them.
+//! The messages of the past that clients are sent when they come back. Each record is held once for all of them,
+//! and once more in each form that some of them get: deflated, or as an event.
 //!
-//! A crowd that comes back at once asks for the same records, or at least for those that the bus has: so what
-//! waits for all of it is no more than that, whatever the size of the crowd.
+//! A crowd that comes back at once asks for the same records, or at least for those that the bus has. So its outboxes
+//! hold no more than that, whatever the size of the crowd. Small messages are copied for each client: shared, each
+//! would need an entry of its own in each outbox, which takes no less memory.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::deflate::{self, Window};
+use super::event;
+use super::outbox::FRAME_OVERHEAD;
 use super::queues::Gauge;
 use crate::ipc::Past;
 
-/// See the module's documentation. Handlers' threads share records here, the I/O thread lets go of them.
+/// Messages from this many bytes on are shared.
+const LEAST_SHARED: usize = 4 * FRAME_OVERHEAD;
+
+/// Small messages that follow each other are one piece, up to so many bytes.
+const PIECE_BYTES: usize = 4096;
+
+/// A part of a replay.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Small messages, one behind the other, for this client alone.
+    Own(Bytes),
+    /// One message, which others may have too.
+    Shared {
+        /// Its offset on the bus.
+        offset: u64,
+        /// Its frame, or the message as an event.
+        bytes: Bytes,
+    },
+}
+
+impl Piece {
+    /// The bytes that are sent.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Own(bytes) | Self::Shared { bytes, .. } => bytes,
+        }
+    }
+}
+
+/// Pieces, oldest first, while they are put together.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    whole: Vec<Piece>,
+    /// Bytes that follow them and are not a piece yet.
+    pub(super) small: Vec<u8>,
+}
+
+impl Pieces {
+    pub(super) fn push(&mut self, piece: Piece) {
+        match piece {
+            Piece::Own(bytes) => {
+                self.small.extend_from_slice(&bytes);
+                if self.small.len() >= PIECE_BYTES {
+                    self.end_small();
+                }
+            }
+            shared @ Piece::Shared { .. } => {
+                self.end_small();
+                self.whole.push(shared);
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Piece> {
+        self.end_small();
+        self.whole
+    }
+
+    fn end_small(&mut self) {
+        if !self.small.is_empty() {
+            let small = mem::take(&mut self.small);
+            self.whole.push(Piece::Own(small.into()));
+        }
+    }
+}
+
+/// How a record is held.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Form {
+    Plain,
+    /// Plain, if it does not become smaller.
+    Deflated,
+    Event,
+}
+
+/// By the offset of the record.
+type Records = HashMap<(u64, Form), Bytes>;
+
+/// See the module's documentation. Other threads share records here, the I/O thread frees them.
 #[derive(Debug, Default)]
 pub struct Replays {
     gauge: Gauge,
-    /// Records that wait for somebody, by their offset.
-    records: Mutex<HashMap<u64, Bytes>>,
+    /// The records in outboxes, and those that were in one at the last sweep.
+    records: Mutex<Records>,
 }
 
 impl Replays {
@@ -25,20 +109,59 @@ impl Replays {
         &self.gauge
     }
 
-    /// The frames of the past, oldest first, as others have them who wait for the same.
-    pub fn share(&self, past: &Past) -> Vec<Bytes> {
-        let frames = past.records.iter().map(|record| {
+    /// The frames of the past, oldest first, shared with the outboxes that hold the same.
+    pub fn share(&self, past: &Past) -> Vec<Piece> {
+        let mut pieces = Pieces::default();
+        for record in &past.records {
             let frame = &past.frames[record.frame.clone()];
-            // Taken for each record, so that the I/O thread never waits for long.
-            let mut records = self.records();
-            let shared = records.entry(record.offset).or_insert_with(|| {
-                self.gauge.add(frame.len());
-                Bytes::copy_from_slice(frame)
+            let copy = || Bytes::copy_from_slice(frame);
+            pieces.push(if frame.len() < LEAST_SHARED {
+                Piece::Own(copy())
+            } else {
+                let bytes = self.held(record.offset, Form::Plain, copy);
+                debug_assert_eq!(bytes, frame, "an offset is one record");
+                let offset = record.offset;
+                Piece::Shared { offset, bytes }
             });
-            debug_assert_eq!(*shared, frame, "an offset is one record");
-            shared.clone()
+        }
+        pieces.finish()
+    }
+
+    /// A frame as an event, shared with the outboxes that hold the same.
+    pub(super) fn event(&self, frame: &[u8], epoch: u64, offset: u64) -> Piece {
+        let write = || event::event(frame, epoch, offset);
+        if frame.len() < LEAST_SHARED {
+            return Piece::Own(write());
+        }
+        let bytes = self.held(offset, Form::Event, write);
+        Piece::Shared { offset, bytes }
+    }
+
+    /// I/O thread: the bytes that a client with this window gets for a shared frame. They are deflated for the first
+    /// client, and shared with the others.
+    pub(super) fn deflated(&self, offset: u64, frame: &Bytes, window: Window) -> Bytes {
+        if !deflate::is_for_window(frame, window) {
+            return frame.clone();
+        }
+        self.held(offset, Form::Deflated, || {
+            deflate::deflated(frame).unwrap_or_else(|| Bytes::copy_from_slice(frame))
+        })
+    }
+
+    /// The record in this form. It is encoded if it is not held yet.
+    fn held(&self, offset: u64, form: Form, encode: impl FnOnce() -> Bytes) -> Bytes {
+        let key = (offset, form);
+        if let Some(bytes) = self.records().get(&key) {
+            return bytes.clone();
+        }
+        // Without the lock, so that other threads do not wait. One of them may have been quicker.
+        let bytes = encode();
+        let mut records = self.records();
+        let held = records.entry(key).or_insert_with(|| {
+            self.gauge.add(bytes.len());
+            bytes
         });
-        frames.collect()
+        held.clone()
     }
 
     /// I/O thread, now and then: lets go of what waits for nobody any more.
@@ -60,7 +183,7 @@ impl Replays {
     }
 
     /// Held for a few instructions, or for a sweep.
-    fn records(&self) -> MutexGuard<'_, HashMap<u64, Bytes>> {
+    fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,7 +197,7 @@ mod tests {
         let mut past = Past::default();
         for &offset in offsets {
             let start = past.frames.len();
-            past.frames.extend(format!("record {offset:>20}").bytes());
+            past.frames.extend(format!("record {offset:>300}").bytes());
             past.records.push(PastRecord {
                 offset,
                 flags: 0,
@@ -89,12 +212,12 @@ mod tests {
         let replays = Replays::default();
         let one = replays.share(&past(&[1, 2, 3]));
         let other = replays.share(&past(&[2, 3, 4]));
-        assert_eq!(one[1].as_ptr(), other[0].as_ptr());
-        assert_eq!(one[1], *format!("record {:>20}", 2));
-        assert_eq!(replays.gauge().held(), 4 * 27);
+        assert_eq!(one[1].bytes().as_ptr(), other[0].bytes().as_ptr());
+        assert_eq!(*one[1].bytes(), *format!("record {:>300}", 2));
+        assert_eq!(replays.gauge().held(), 4 * 307);
         drop(one);
         replays.sweep();
-        assert_eq!(replays.gauge().held(), 3 * 27);
+        assert_eq!(replays.gauge().held(), 3 * 307);
         drop(other);
         replays.sweep();
         assert_eq!(replays.gauge().held(), 0);

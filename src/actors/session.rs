@@ -36,7 +36,7 @@ impl SessionKey {
     /// The key of place `slot` in its `generation`-th use, counted from 1: a late message for the
     /// session that had the place before is recognised.
     pub fn new(slot: u32, generation: u32) -> Self {
-        debug_assert!(generation > 0, "key 0 means nobody");
+        debug_assert!(generation > 0, "key 0 means no session");
         Self(u64::from(generation) << 32 | u64::from(slot))
     }
 
@@ -307,7 +307,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 Route::Handler | Route::Relay(_) => {
                     end_of_turn.wait_for_hub(task.waker().clone());
                 }
-                Route::Echo(_) => unreachable!("an echo is for nobody else"),
+                Route::Echo(_) => unreachable!("an echo is for its sender only"),
             }
         }
         is_behind

@@ -1,15 +1,16 @@
-//! How many threads are allowed to run user code side by side: as few as keep Python's lock busy.
+//! How many threads are allowed to run user code of one kind side by side: as few as keep Python's lock busy.
 //!
 //! A handler that waits (for a database, say) leaves the lock to others, and more threads bring more answers. A
 //! handler that computes keeps it; then more threads only make the event loop one of many that want it,
 //! each of which has it for 5 ms. From outside both look alike: jobs wait. What tells them apart is how much
-//! of the time the threads that have jobs, and the event loop, are on a CPU.
+//! of the time the threads that have jobs are on a CPU, in the part of the time that the others leave them:
+//! the event loop, and threads with jobs of other kinds.
 //!
 //! The rule, its limits and what else was tried: `docs/architecture.md`.
 
 use std::time::Duration;
 
-/// The use of the lock is a mean over about this time.
+/// The use of the lock is made of means over about this time.
 const MEMORY: Duration = Duration::from_millis(10);
 
 /// Below it the lock is idle for so long that more threads are worth it.
@@ -28,12 +29,9 @@ const BUSY_FOR: Duration = Duration::from_millis(5);
 /// So long no job may have had to wait until a step down: what a burst needed is not there for the next one.
 const DRY_FOR: Duration = Duration::from_millis(20);
 
-/// After so long in which no thread has done anything there are more, however busy the event loop is: what
-/// they wait for may be the answer to a job that waits.
-const STALLED_FOR: Duration = Duration::from_millis(20);
-
-/// A thread that waits is on a CPU for less of its time.
-const ASLEEP: f64 = 0.05;
+/// The others are taken to leave at least this part of the time, however busy they are. Threads that compute
+/// get about as much beside one other that does; threads that use far less of it wait for something else.
+const FAIR: f64 = 0.5;
 
 /// What there was to see since the last look.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +39,9 @@ pub struct Seen {
     /// The time since then.
     pub elapsed: Duration,
     /// CPU time of the threads that had jobs.
-    pub threads_cpu: Duration,
-    /// CPU time of the event loop.
-    pub loop_cpu: Duration,
-    /// A thread took a job.
-    pub took_a_job: bool,
+    pub own_cpu: Duration,
+    /// CPU time of the others that want the lock: the event loop, and threads with jobs of other kinds.
+    pub others_cpu: Duration,
     /// The queue was empty at some moment.
     pub ran_dry: bool,
     /// All threads that are allowed to are in a job: none is still on its way to one.
@@ -59,12 +55,12 @@ pub struct Sizing {
     least: usize,
     most: usize,
     allowed: usize,
-    /// How much of the time those who can run at the same time are on a CPU, 0 to 1.
-    in_use: f64,
+    /// How much of the time of those that can run at the same time the threads are on a CPU, 0 to 1.
+    own: f64,
+    /// And the others.
+    others: f64,
     busy_for: Duration,
     dry_for: Duration,
-    /// For so long no thread has done anything, nor come to another job.
-    stalled_for: Duration,
 }
 
 impl Sizing {
@@ -76,10 +72,10 @@ impl Sizing {
             least,
             most,
             allowed: least,
-            in_use: 1.0,
+            own: 1.0,
+            others: 0.0,
             busy_for: Duration::ZERO,
             dry_for: Duration::ZERO,
-            stalled_for: Duration::ZERO,
         }
     }
 
@@ -92,54 +88,51 @@ impl Sizing {
     pub fn look(&mut self, seen: Seen) -> usize {
         let Seen {
             elapsed,
-            threads_cpu,
-            loop_cpu,
-            took_a_job,
+            own_cpu,
+            others_cpu,
             ran_dry,
             all_at_work,
         } = seen;
         if elapsed.is_zero() {
             return self.allowed;
         }
-        let cpu = threads_cpu + loop_cpu;
-        let now = cpu.as_secs_f64() / elapsed.as_secs_f64() / self.least as f64;
         let weight = 1.0 - (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        self.in_use += (now.min(1.0) - self.in_use) * weight;
-        let is_stalled = !took_a_job && threads_cpu < elapsed.mul_f64(ASLEEP);
-        // Threads that do nothing are not those that keep the lock busy: fewer would change nothing.
-        let is_busy = self.in_use > BUSY && !is_stalled;
-        self.busy_for = counted(self.busy_for, elapsed, is_busy);
+        let share = |cpu: Duration| cpu.as_secs_f64() / elapsed.as_secs_f64() / self.least as f64;
+        self.own += weight * (share(own_cpu).min(1.0) - self.own);
+        self.others += weight * (share(others_cpu).min(1.0) - self.others);
+        let used = self.used();
+        self.busy_for = counted(self.busy_for, elapsed, used > BUSY);
         self.dry_for = counted(self.dry_for, elapsed, ran_dry);
-        self.stalled_for = counted(self.stalled_for, elapsed, is_stalled);
-        let may_grow = !ran_dry && all_at_work;
-        if may_grow && self.in_use < IDLE {
+        if !ran_dry && all_at_work && used < IDLE {
             self.grow();
-        } else if may_grow && self.stalled_for >= STALLED_FOR {
-            self.stalled_for = Duration::ZERO;
-            self.allowed = (2 * self.allowed).min(self.most);
         } else if self.busy_for >= BUSY_FOR || self.dry_for >= DRY_FOR {
             self.shrink();
         }
         self.allowed
     }
 
+    /// How much of the time that the others leave them the threads are on a CPU, 0 to 1.
+    fn used(&self) -> f64 {
+        self.own / (1.0 - self.others).max(FAIR)
+    }
+
     /// Nobody has looked for a while: no job waited, and no more threads were allowed than can run at the
     /// same time.
     pub fn rested(&mut self) {
-        self.in_use = 1.0;
+        self.own = 1.0;
+        self.others = 0.0;
         self.busy_for = Duration::ZERO;
         self.dry_for = Duration::ZERO;
-        self.stalled_for = Duration::ZERO;
     }
 
     fn grow(&mut self) {
         let before = self.allowed;
-        let wanted = (before as f64 * WANTED / self.in_use.max(f64::EPSILON)).ceil();
+        let wanted = (before as f64 * WANTED / self.used().max(f64::EPSILON)).ceil();
         // A use that is nearly 0 wants all there are, but it may be a moment's.
         let wanted = wanted.min(2.0 * before as f64) as usize;
         self.allowed = wanted.clamp(before + 1, 2 * before).min(self.most);
         // Until the new ones have shown what they do, they are taken to do the same.
-        self.in_use *= self.allowed as f64 / before as f64;
+        self.own *= self.allowed as f64 / before as f64;
     }
 
     fn shrink(&mut self) {
@@ -171,32 +164,31 @@ mod tests {
         clients: usize,
         /// Of each millisecond that a job has, it wants to compute this share.
         computes: f64,
-        /// What the event loop wants of each millisecond.
-        event_loop: f64,
+        /// What the others want of each millisecond.
+        others: f64,
     }
 
     impl Load {
         const WAITING: Load = Load {
             clients: 64,
             computes: 0.01,
-            event_loop: 0.0,
+            others: 0.0,
         };
         const COMPUTING: Load = Load {
             clients: 4,
             computes: 1.0,
-            event_loop: 0.0,
+            others: 0.0,
         };
 
         fn seen(&self, allowed: usize) -> Seen {
             let at_work = allowed.min(self.clients);
             let threads = at_work as f64 * self.computes;
             // Whoever wants more than there is gets its share.
-            let share = 1.0 / (threads + self.event_loop).max(1.0);
+            let share = 1.0 / (threads + self.others).max(1.0);
             Seen {
                 elapsed: LOOK,
-                threads_cpu: LOOK.mul_f64(threads * share),
-                loop_cpu: LOOK.mul_f64(self.event_loop * share),
-                took_a_job: at_work > 0,
+                own_cpu: LOOK.mul_f64(threads * share),
+                others_cpu: LOOK.mul_f64(self.others * share),
                 ran_dry: self.clients <= allowed,
                 all_at_work: at_work == allowed,
             }
@@ -221,19 +213,49 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_wait_for_each_other_become_more_beside_an_event_loop_that_computes() {
-        let stalled = Seen {
-            elapsed: LOOK,
-            threads_cpu: Duration::ZERO,
-            loop_cpu: LOOK,
-            took_a_job: false,
-            ran_dry: false,
-            all_at_work: true,
-        };
+    fn threads_that_wait_become_more_however_busy_the_others_are() {
+        for others in [0.3, 0.6, 1.0, 4.0] {
+            // They may even wait for each other.
+            let load = Load {
+                computes: 0.0,
+                others,
+                ..Load::WAITING
+            };
+            let allowed = load.runs(&mut Sizing::new(1, 40), 130);
+            assert_eq!(allowed[129], 40, "{others}: {allowed:?}");
+            assert!(allowed.is_sorted(), "{others}: {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn jobs_that_compute_beside_others_that_do_get_one_thread() {
+        // The event loop, and a thread of another kind.
+        for others in [0.1, 0.5, 1.0, 2.0] {
+            let load = Load {
+                others,
+                ..Load::COMPUTING
+            };
+            let allowed = load.runs(&mut Sizing::new(1, 40), 1000);
+            assert!(allowed.iter().all(|&it| it == 1), "{others}: {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_the_lock_for_its_whole_turn_does_not_change_that() {
         let mut sizing = Sizing::new(1, 40);
-        let allowed: Vec<_> = (0..130).map(|_| sizing.look(stalled)).collect();
-        assert_eq!(allowed[129], 40, "{allowed:?}");
-        assert!(allowed.is_sorted(), "{allowed:?}");
+        for look in 0..1000 {
+            // Each of two has it for 5 ms.
+            let is_own = look / 5 % 2 == 0;
+            let [own, others] = if is_own { [1, 0] } else { [0, 1] };
+            let seen = Seen {
+                elapsed: LOOK,
+                own_cpu: own * LOOK,
+                others_cpu: others * LOOK,
+                ran_dry: false,
+                all_at_work: true,
+            };
+            assert_eq!(sizing.look(seen), 1, "after {look} looks");
+        }
     }
 
     #[test]
@@ -269,7 +291,7 @@ mod tests {
         let load = Load {
             clients: 64,
             computes: 0.1,
-            event_loop: 0.0,
+            others: 0.0,
         };
         let allowed = load.runs(&mut Sizing::new(1, 40), 300);
         let settled = &allowed[200..];
@@ -277,37 +299,17 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_event_loop_counts() {
+    fn beside_a_busy_event_loop_there_are_as_many_as_use_their_part() {
         let load = Load {
-            event_loop: 0.95,
+            others: 0.95,
             ..Load::WAITING
         };
         let allowed = load.runs(&mut Sizing::new(1, 40), 300);
-        assert!(allowed.iter().all(|&it| it == 1), "{allowed:?}");
-    }
-
-    #[test]
-    fn threads_that_do_nothing_at_all_are_not_the_last_ones_beside_a_busy_event_loop() {
-        let mut sizing = Sizing::new(1, 40);
-        let stalled = Seen {
-            elapsed: LOOK,
-            threads_cpu: Duration::ZERO,
-            loop_cpu: LOOK,
-            took_a_job: false,
-            ran_dry: false,
-            all_at_work: true,
-        };
-        let looks = (0..1000).take_while(|_| sizing.look(stalled) == 1).count();
-        assert!((19..=20).contains(&looks), "{looks}");
-        let working = Seen {
-            threads_cpu: LOOK / 2,
-            loop_cpu: LOOK / 2,
-            ..stalled
-        };
-        for _ in 0..100 {
-            sizing.look(working);
-        }
-        assert_eq!(sizing.allowed(), 1, "they compute, so they wait for nobody");
+        let settled = &allowed[200..];
+        assert!(
+            settled.iter().all(|it| (10..=40).contains(it)),
+            "{allowed:?}"
+        );
     }
 
     #[test]
@@ -324,7 +326,7 @@ mod tests {
         let nobody = Load {
             clients: 0,
             computes: 0.0,
-            event_loop: 0.0,
+            others: 0.0,
         };
         let allowed = nobody.runs(&mut sizing, 800);
         assert_eq!(allowed[799], 1, "{allowed:?}");
@@ -349,14 +351,14 @@ mod tests {
         for _ in 0..100 {
             // Two of four cores are in use: the handlers wait for half of their time.
             let seen = Seen {
-                threads_cpu: 2 * LOOK,
+                own_cpu: 2 * LOOK,
                 ..Load::WAITING.seen(1)
             };
             assert_eq!(sizing.look(seen), 4);
         }
         for _ in 0..100 {
             let seen = Seen {
-                threads_cpu: LOOK / 2,
+                own_cpu: LOOK / 2,
                 ..Load::WAITING.seen(1)
             };
             sizing.look(seen);

@@ -28,7 +28,7 @@ pub struct Topic {
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum TopicError {
     /// The name is empty.
-    #[error("A topic needs a name of 1 to {MAX_TOPIC_BYTES} bytes; this one is empty.")]
+    #[error("A topic must be 1 to {MAX_TOPIC_BYTES} bytes long; this one is empty.")]
     Empty,
     /// The name is longer than [`MAX_TOPIC_BYTES`].
     #[error(
@@ -59,7 +59,7 @@ pub enum TopicError {
     },
     /// A template has a brace without its partner.
     #[error(
-        "The topic \"{0}\" has a brace without its partner: write a parameter as {{name}}, and a \
+        "The topic \"{0}\" has an unmatched brace: write a parameter as {{name}}, and a \
          brace of the topic itself twice, as {{{{ or }}}}."
     )]
     UnpairedBrace(String),
@@ -299,7 +299,7 @@ mod tests {
         assert!(error("{room}", &[]).ends_with("but the path has no parameters."));
         for template in ["{room", "room}", "{{room}", "a}b{room}"] {
             assert!(
-                error(template, &["room"]).contains("brace without its partner"),
+                error(template, &["room"]).contains("an unmatched brace"),
                 "{template}"
             );
         }

@@ -3,9 +3,6 @@
 
 use std::rc::Rc;
 
-use actix_web::http::{StatusCode, header};
-use bytes::Bytes;
-
 use super::budget::{Budget, Hold};
 use super::form::{self, FormError};
 use super::incoming::{Bounds, Incoming, Payload, Refusal};
@@ -14,6 +11,7 @@ use super::response::Response;
 use super::routes::HttpEndpoint;
 use super::service::{Worker, too_busy};
 use super::upload::{Pump, upload};
+use actix_web::http::{StatusCode, header};
 
 /// A body, and what it needs as long as its request is under way.
 pub(super) struct Read {
@@ -28,11 +26,16 @@ impl Read {
     /// There is no body, or nobody wants it.
     pub(super) fn nothing() -> Self {
         Self {
-            body: Body::Bytes(Bytes::new()),
+            body: Body::default(),
             pump: None,
             _hold: None,
         }
     }
+}
+
+/// Is there a body to read, or a handler that reads itself?
+pub(super) fn is_wanted(request: &WireRequest, endpoint: &HttpEndpoint) -> bool {
+    endpoint.streams_body || !matches!(request.payload, Payload::Empty)
 }
 
 /// Reads a body, if it keeps its limit. An announced length is checked before anything is read.
@@ -57,9 +60,6 @@ pub(super) async fn read(
         return Err(too_large(limit));
     }
     let payload = std::mem::replace(&mut request.payload, Payload::Empty);
-    if matches!(payload, Payload::Empty) && !endpoint.streams_body {
-        return Ok(Read::nothing());
-    }
     let bounds = Bounds {
         bytes: limit,
         time: worker.config.body_timeout,
@@ -75,7 +75,7 @@ pub(super) async fn read(
         });
     }
     let (body, hold) = if endpoint.wants_request && form::is_form(&request.head) {
-        let form = form::read(&request.head, incoming, bodies).await;
+        let form = Box::pin(form::read(&request.head, incoming, bodies)).await;
         let (parts, hold) = form.map_err(|error| bad_form(error, limit))?;
         (Body::Form(parts), hold)
     } else {
@@ -123,7 +123,7 @@ fn bad_form(error: FormError, limit: usize) -> Response {
         FormError::TextTooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
             format!(
-                "The form's fields are larger than the {} bytes that are taken here.",
+                "The form's fields are larger than the limit of {} bytes.",
                 form::MAX_MEMORY_BYTES
             ),
         ),
@@ -144,6 +144,6 @@ fn bad_form(error: FormError, limit: usize) -> Response {
 fn too_large(limit: usize) -> Response {
     Response::sentence(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request's body is larger than the {limit} bytes that are taken here."),
+        format!("The request's body is larger than the limit of {limit} bytes."),
     )
 }

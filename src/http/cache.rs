@@ -4,9 +4,11 @@
 //! answer. What may not be kept is passed on; then those who have waited ask for themselves, so that
 //! they do not wait for each other one by one.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +36,44 @@ const MOST_ENTRY_BYTES: usize = MOST_BYTES / 8;
 const OVERHEAD: usize = 512;
 
 /// Which answer: its endpoint, with path and query as they came.
-type Key = (u32, Rc<str>);
+type Key = (u32, Rc<[u8]>);
+
+/// The same, owned or lent: looking up what is known allocates nothing.
+trait Name {
+    fn parts(&self) -> (u32, &[u8]);
+}
+
+impl Name for Key {
+    fn parts(&self) -> (u32, &[u8]) {
+        (self.0, &self.1)
+    }
+}
+
+impl Name for (u32, &[u8]) {
+    fn parts(&self) -> (u32, &[u8]) {
+        *self
+    }
+}
+
+impl Hash for dyn Name + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state); // as a Key hashes
+    }
+}
+
+impl PartialEq for dyn Name + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Name + '_ {}
+
+impl<'n> Borrow<dyn Name + 'n> for Key {
+    fn borrow(&self) -> &(dyn Name + 'n) {
+        self
+    }
+}
 
 /// The answers of one worker.
 pub(super) struct Cache(RefCell<Inside>);
@@ -76,9 +115,14 @@ impl Default for Cache {
 }
 
 impl Cache {
+    /// The answer to this request, if it is kept.
+    pub(super) fn known(&self, endpoint: EndpointId, head: &Head) -> Option<Response> {
+        self.0.borrow_mut().get(&(endpoint.0, head.target_bytes()))
+    }
+
     /// The answer to this request, or who asks for it.
     pub(super) async fn find(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> Found {
-        self.look_up((endpoint.0, head.target().into())).await
+        self.look_up((endpoint.0, head.target_bytes().into())).await
     }
 
     async fn look_up(self: &Rc<Self>, key: Key) -> Found {
@@ -112,7 +156,7 @@ impl Cache {
 }
 
 impl Inside {
-    fn get(&mut self, key: &Key) -> Option<Response> {
+    fn get(&mut self, key: &dyn Name) -> Option<Response> {
         let entry = self.kept.get(key)?;
         if entry.expires.is_some_and(|at| at <= Instant::now()) {
             self.forget(key);
@@ -131,7 +175,7 @@ impl Inside {
         }
     }
 
-    fn forget(&mut self, key: &Key) {
+    fn forget(&mut self, key: &dyn Name) {
         if let Some(entry) = self.kept.pop(key) {
             self.bytes -= entry.cost;
         }
@@ -240,7 +284,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Key {
-        (0, text.into())
+        (0, text.as_bytes().into())
     }
 
     /// What is found at once.

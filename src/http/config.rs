@@ -1,5 +1,6 @@
 //! The limits of one worker's HTTP side. Built once, checked by whoever builds it, passed down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessLog;
@@ -86,8 +87,9 @@ impl KeepAlive {
 
 impl Config {
     /// Writes into the head where the request really comes from, if a trusted proxy says so.
-    pub(super) fn place(&self, head: &mut Head) {
+    pub(super) fn place(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
+            let head = Arc::get_mut(head).expect("no other part has it yet");
             let origin = proxies.origin(head);
             (head.peer, head.secure) = (origin.peer, origin.secure);
         }

@@ -144,7 +144,7 @@ impl MessageBody for Measured {
         };
         if wrong {
             let reason = "a handler's stream does not have the Content-Length that it states";
-            log::error!("{reason}: the client is cut off");
+            log::error!("{reason}: the connection is closed");
             return Poll::Ready(Some(Err(io::Error::other(reason).into())));
         }
         next

@@ -63,23 +63,21 @@ pub enum CorsError {
     Origin(#[from] InvalidOrigin),
     /// The origin of pages without one, which every stranger can have.
     #[error(
-        "The origin \"null\" is that of every sandboxed page, of whomever: to admit it is to admit \
-         everybody. Leave it out, or write origins=\"*\" without credentials."
+        "The origin \"null\" is sent by sandboxed pages of every site: allowing it allows \
+         every site. Leave it out, or write origins=\"*\" without credentials."
     )]
     Null,
     /// Browsers leave the scheme's own port out.
-    #[error(
-        "No browser sends the origin {0:?}: it leaves out the port that the scheme has anyway."
-    )]
+    #[error("No browser sends the origin {0:?}: browsers leave out the scheme's default port.")]
     OwnPort(String),
     /// The Fetch standard forbids it.
     #[error(
-        "{0}=\"*\" cannot stand beside credentials=True: browsers refuse the answer (Fetch \
+        "{0}=\"*\" cannot be combined with credentials=True: browsers refuse the response (Fetch \
          standard, \"CORS protocol and credentials\"). List what is allowed."
     )]
     EverythingWithCredentials(&'static str),
     /// It cannot be in a header.
-    #[error("{1:?} in {0} is no name that a header could have in it.")]
+    #[error("{0}: {1:?} is not a valid name.")]
     Name(&'static str, String),
 }
 
@@ -171,7 +169,7 @@ impl Crossing {
             return None;
         }
         if self.allowed.is_none() {
-            let sentence = "Pages of this origin may not ask here.";
+            let sentence = "Pages of this origin may not send this request (CORS).";
             return Some(Response::sentence(StatusCode::FORBIDDEN, sentence));
         }
         let mut response = Response::without_content(StatusCode::NO_CONTENT);
@@ -234,8 +232,8 @@ mod tests {
     fn what_no_browser_would_take_is_refused() {
         for (wrong, why) in [
             ("null", "sandboxed"),
-            ("https://example.com:443", "leaves out the port"),
-            ("http://example.com:80", "leaves out the port"),
+            ("https://example.com:443", "default port"),
+            ("http://example.com:80", "default port"),
             ("https://example.com/", "is not an origin"),
             ("example.com", "is not an origin"),
         ] {

@@ -26,7 +26,7 @@ use crate::actors::event::{Beginning, Position};
 use crate::actors::limits::Limits;
 use crate::actors::listening::{Interest, Listen, Listening};
 use crate::actors::topic::Topic;
-use crate::ipc::{Bus, Reach};
+use crate::ipc::Reach;
 
 /// What user code wants a client to get.
 #[derive(Clone, Debug)]
@@ -135,7 +135,12 @@ async fn open(
         None => beginning.alone(),
         Some(reach) => {
             // Not on this thread, which others wait for.
-            let read = move || replay(&bus, &topic, reach, &beginning, most, id.is_some());
+            let replays = Arc::clone(&worker.end_of_turn.replays);
+            let read = move || {
+                let until = beginning.position.next;
+                let past = bus.past(topic.as_str(), reach, until, most);
+                beginning.with(&past, most, id.is_some(), &replays)
+            };
             spawn_blocking(read).await.map_err(|_| too_busy())?
         }
     };
@@ -167,18 +172,6 @@ fn behind(id: &str, epoch: u64) -> u64 {
     position
         .filter(|position| position.epoch == epoch)
         .map_or(u64::MAX, |position| position.next)
-}
-
-fn replay(
-    bus: &Bus,
-    topic: &Topic,
-    reach: Reach,
-    beginning: &Beginning,
-    most: usize,
-    tells: bool,
-) -> Bytes {
-    let past = bus.past(topic.as_str(), reach, beginning.position.next, most);
-    beginning.with(&past, most, tells)
 }
 
 /// The stream, as the connection asks for it.

@@ -83,7 +83,7 @@ impl OpenFile {
                     return not_modified(head);
                 }
                 Verdict::Failed => {
-                    let sentence = "The file is not in the version that the request is for.";
+                    let sentence = "The file has changed since the version that the request names.";
                     return Response::sentence(StatusCode::PRECONDITION_FAILED, sentence);
                 }
             }

@@ -135,6 +135,11 @@ impl Head {
         str::from_utf8(&self.block[..self.target_end as usize]).expect("it was made of two str")
     }
 
+    /// The same, for those who only compare it.
+    pub fn target_bytes(&self) -> &[u8] {
+        &self.block[..self.target_end as usize]
+    }
+
     /// Names, in lower case, and values, in the order in which they came.
     pub fn headers(&self) -> Fields<'_> {
         Fields(&self.block[self.target_end as usize..])
@@ -168,9 +173,9 @@ impl Head {
 
 impl Headers for Head {
     fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-        let name = name.clone();
+        let name = name.as_str().as_bytes();
         self.headers()
-            .filter_map(move |(other, value)| (other == name.as_str().as_bytes()).then_some(value))
+            .filter_map(move |(other, value)| (other == name).then_some(value))
     }
 }
 

@@ -30,7 +30,7 @@ impl Missed {
     pub(super) fn method(allow: String) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            sentence: format!("This address answers only {allow}."),
+            sentence: format!("This path only supports {allow}."),
             allow,
         }
     }

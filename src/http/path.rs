@@ -89,7 +89,7 @@ pub enum PathError {
     #[error("The path {0:?} contains '?' or '#', which end a path: a route is only the path.")]
     Query(String),
     /// A bracket without its partner.
-    #[error("The path {0:?} has a bracket without its partner: write a parameter as {{name}}.")]
+    #[error("The path {0:?} has an unmatched bracket: write a parameter as {{name}}.")]
     UnpairedBracket(String),
     /// A parameter's name is not an identifier.
     #[error(

@@ -43,13 +43,20 @@ pub enum Body {
     Stream(Upload),
 }
 
+impl Default for Body {
+    /// An empty one.
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
 impl Request {
     /// A request without a body.
     pub fn new(method: Method, head: Arc<Head>) -> Self {
         Self {
             method,
             head,
-            body: Body::Bytes(Bytes::new()),
+            body: Body::default(),
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum RouteError {
         endpoint: Option<EndpointId>,
     },
     /// An HTTP route without methods.
-    #[error("The path {0:?} is registered for no method: give at least one, such as GET.")]
+    #[error("The path {0:?} has no methods: give at least one, such as GET.")]
     NoMethods(String),
 }
 

@@ -15,22 +15,38 @@ use super::request::WireRequest;
 use super::response::{Body, Response, WireBody, WireResponse};
 
 /// Is there nothing to look at but the response itself?
-pub(super) fn is_plain(response: &Response) -> bool {
+fn is_plain(response: &Response) -> bool {
     let is_validator = |name: &_| *name == header::ETAG || *name == header::LAST_MODIFIED;
     let mut names = response.headers.iter().map(|(name, _)| name);
     matches!(response.body, Body::Bytes(_)) && !names.any(is_validator)
 }
 
-/// The response to this request.
-pub(super) async fn send(
+/// The response to this request, whose body is a file.
+pub(super) async fn from_disk(
+    path: PathBuf,
+    head: Response<()>,
+    request: &WireRequest,
+    compression: Option<&Compression>,
+) -> WireResponse {
+    let response = file(path, head, request, compression).await;
+    match compression {
+        Some(compression) => compression.whole(response, request),
+        None => response,
+    }
+}
+
+/// The response to this request, whose body is not a file.
+pub(super) fn from_memory(
     response: Response,
     request: &WireRequest,
     compression: Option<&Compression>,
 ) -> WireResponse {
+    if compression.is_none() && is_plain(&response) {
+        return response.into_wire();
+    }
     let is_stream = matches!(response.body, Body::Flow(_));
     let (body, mut head) = response.split();
     let response = match body {
-        Body::File(path) => file(path, head, request, compression).await,
         body if head.status == StatusCode::OK
             && conditions::is_known(&request.method, &request.head, &head) =>
         {
@@ -72,7 +88,7 @@ async fn file(
         opened => {
             let why = opened.map_or_else(|error| error.to_string(), |_| "it is not a file".into());
             log::error!("{}: cannot open the file: {why}", request.head.path());
-            Response::sentence(StatusCode::NOT_FOUND, "The file is not there.")
+            Response::sentence(StatusCode::NOT_FOUND, "The file does not exist.")
         }
     }
 }

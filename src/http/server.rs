@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,7 +186,7 @@ impl Server {
         };
         if timeout_at(deadline, finished).await.is_err() {
             log::warn!(
-                "the grace time of {} s is over: what is open is cut off",
+                "the grace time of {} s is over: open connections are closed",
                 grace.as_secs_f32()
             );
         }
@@ -302,6 +303,8 @@ async fn accept<F: Future<Output = ()> + 'static>(
         options.set(&stream);
         drive(stream, peer, permit);
     });
+    // One for all connections: to begin to wait costs more than to look again.
+    let mut ending = pin!(shutdown.wait());
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -309,7 +312,7 @@ async fn accept<F: Future<Output = ()> + 'static>(
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            _ = shutdown.wait() => break,
+            _ = &mut ending => break,
             accepted = accepted => accepted,
         };
         let permit = permit.map_err(io::Error::other)?;

@@ -13,14 +13,16 @@ use super::budget::Budget;
 use super::cache::{Asking, Cache, Found as Kept};
 use super::compression::Compression;
 use super::config::Config;
+use super::cors::Crossing;
 use super::deadlines::Deadlines;
 use super::early_hints::GivenHints;
 use super::events;
+use super::folder::Folder;
 use super::handler::{Call, Handler};
 use super::host::NOT_SERVED;
 use super::linger::Linger;
 use super::missed::{self, Missed};
-use super::path::Values;
+use super::path::{Value, Values};
 use super::replies::Replies;
 use super::request::{Request, WireRequest};
 use super::response::{Body as ResponseBody, Response, WireResponse};
@@ -71,29 +73,26 @@ pub(super) struct Worker {
 /// What a connection gives to the answering of a request.
 pub(super) struct Given<'g> {
     /// The memory for its body: the worker's budget, or a share of it.
-    pub bodies: Rc<Budget>,
+    pub bodies: &'g Rc<Budget>,
     /// Where early hints go.
     pub hints: &'g GivenHints,
 }
 
 /// Answers one HTTP request, and notes it if there is an access log.
+///
+/// A request under way is one block of memory, as large as the largest of these futures: what few requests need
+/// is boxed, and what they share is lent.
 pub(super) async fn answer(
-    worker: Rc<Worker>,
-    request: WireRequest,
-    given: Given<'_>,
+    worker: &Worker,
+    request: &mut WireRequest,
+    given: &Given<'_>,
 ) -> WireResponse {
     worker.pulse.count_request();
     let access = worker.config.access.as_ref();
-    let begun = access.map(|access| access.begin(&request.method, &request.head));
+    let begun = access.map(|access| Box::new(access.begin(&request.method, &request.head)));
     let crossing = worker.routes.cors.as_ref();
     let crossing = crossing.map(|cors| cors.of(&request.head));
-    let preflight = crossing
-        .as_ref()
-        .and_then(|it| it.preflight(&request.method, &request.head));
-    let mut response = match preflight {
-        Some(response) => response,
-        None => reply(&worker, request, &given).await,
-    };
+    let mut response = reply(worker, request, crossing.as_ref(), given).await;
     if let Some(crossing) = crossing {
         crossing.mark(&mut response);
     }
@@ -112,7 +111,15 @@ struct Route {
 }
 
 /// Finds the endpoint of a request. The error is the answer where there is none.
-fn find(worker: &Worker, request: &WireRequest) -> Result<Route, WireResponse> {
+fn find(
+    worker: &Worker,
+    request: &WireRequest,
+    crossing: Option<&Crossing>,
+) -> Result<Route, WireResponse> {
+    let preflight = crossing.and_then(|it| it.preflight(&request.method, &request.head));
+    if let Some(response) = preflight {
+        return Err(response);
+    }
     let hosts = worker.routes.hosts.as_ref();
     if hosts.is_some_and(|hosts| !hosts.serve(&request.head)) {
         return Err(Response::sentence(StatusCode::BAD_REQUEST, NOT_SERVED));
@@ -154,66 +161,75 @@ fn find(worker: &Worker, request: &WireRequest) -> Result<Route, WireResponse> {
     }
 }
 
-async fn reply(worker: &Worker, request: WireRequest, given: &Given<'_>) -> WireResponse {
-    let route = match find(worker, &request) {
+async fn reply(
+    worker: &Worker,
+    request: &mut WireRequest,
+    crossing: Option<&Crossing>,
+    given: &Given<'_>,
+) -> WireResponse {
+    let mut route = match find(worker, request, crossing) {
         Ok(route) => route,
         Err(response) => return response,
     };
     let known = &worker.routes.http[route.endpoint.0 as usize];
-    let compression = worker.compression.as_ref();
     if let Some(folder) = &known.folder {
-        let response = folder
-            .answer(route.values.first(), &request, compression)
-            .await;
-        return match compression {
-            Some(compression) => compression.whole(response, &request),
-            None => response,
-        };
+        let value = route.values.first();
+        return Box::pin(from_folder(worker, folder, value, request)).await;
     }
-    match &known.turbo {
-        None => ask(worker, request, route, None, given).await,
-        Some(turbo) => match worker.cache.find(route.endpoint, &request.head).await {
-            Kept::Known(response) => sending::send(response, &request, compression).await,
-            Kept::Asking(asking) => {
-                ask(worker, request, route, Some((asking, turbo.ttl)), given).await
+    let mut asking = None;
+    if let Some(turbo) = &known.turbo {
+        let compression = worker.compression.as_ref();
+        if let Some(response) = worker.cache.known(route.endpoint, &request.head) {
+            return sending::from_memory(response, request, compression);
+        }
+        match worker.cache.find(route.endpoint, &request.head).await {
+            Kept::Known(response) => {
+                return sending::from_memory(response, request, compression);
             }
-        },
+            Kept::Asking(its) => asking = Some(Box::new((its, turbo.ttl))),
+        }
+    }
+    ask(worker, request, &mut route, &mut asking, given).await
+}
+
+async fn from_folder(
+    worker: &Worker,
+    folder: &Folder,
+    value: Option<&Value>,
+    request: &WireRequest,
+) -> WireResponse {
+    let compression = worker.compression.as_ref();
+    let response = folder.answer(value, request, compression).await;
+    match compression {
+        Some(compression) => compression.whole(response, request),
+        None => response,
     }
 }
 
 /// Has user code answer. `asking`: others wait for the same answer, which may be kept for a time.
 async fn ask(
     worker: &Worker,
-    mut request: WireRequest,
-    route: Route,
-    asking: Option<(Asking, Option<Duration>)>,
+    request: &mut WireRequest,
+    route: &mut Route,
+    asking: &mut Option<Box<(Asking, Option<Duration>)>>,
     given: &Given<'_>,
 ) -> WireResponse {
-    let Route {
-        endpoint,
-        values,
-        is_missed,
-    } = route;
+    let endpoint = route.endpoint;
     let known = &worker.routes.http[endpoint.0 as usize];
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
     if is_busy() || !worker.handler.has_room_for_request(endpoint) {
         return too_busy().into_wire();
     }
-    let read = if is_missed || asking.is_some() {
-        Ok(Read::nothing()) // what comes with it is not what is asked for
-    } else {
-        body::read(&mut request, known, worker, &given.bodies).await
-    };
-    let Read {
-        body,
-        mut pump,
-        _hold,
-    } = match read {
-        Ok(read) => read,
-        Err(refusal) => return refusal.into_wire(),
-    };
-    if is_busy() {
-        return too_busy().into_wire(); // others have come while its body did
+    let mut read = Read::nothing();
+    // What comes with the others is not what is asked for.
+    if !route.is_missed && asking.is_none() && body::is_wanted(request, known) {
+        match Box::pin(body::read(request, known, worker, given.bodies)).await {
+            Ok(its) => read = its,
+            Err(refusal) => return refusal.into_wire(),
+        }
+        if is_busy() {
+            return too_busy().into_wire(); // others have come while its body did
+        }
     }
     let call_with = known.wants_request.then(|| {
         // The answer of a turbo route is GET's, whoever asks first.
@@ -222,40 +238,43 @@ async fn ask(
             None => request.method.clone(),
         };
         let head = Arc::clone(&request.head);
+        let body = std::mem::take(&mut read.body);
         Request { method, head, body }
     });
     let reply = worker.replies.expect(given.hints);
     worker.handler.request(
         Call {
             endpoint,
-            values,
+            values: std::mem::take(&mut route.values),
             request: call_with,
         },
         reply.key,
     );
     worker.end_of_turn.request();
-    let mut response = match &mut pump {
+    let mut response = match &mut read.pump {
         None => reply.await,
-        Some(pump) => pump.drive(reply).await,
+        Some(pump) => Box::pin(pump.drive(reply)).await,
     };
     if response.trailers.is_some() && !trailers::are_taken(&request.head) {
         response.drop_trailers();
     }
-    if let Some((asking, ttl)) = asking {
+    if let Some((asking, ttl)) = asking.take().map(|its| *its) {
         asking.keep(&mut response, ttl);
     }
     if request.method != Method::HEAD
         && let ResponseBody::Events(_) = response.body
     {
-        return events::answer(worker, endpoint, response, &request.head).await;
+        return Box::pin(events::answer(worker, endpoint, response, &request.head)).await;
     }
     let compression = worker.compression.as_ref();
-    let response = if sending::is_plain(&response) && compression.is_none() {
-        response.into_wire()
-    } else {
-        sending::send(response, &request, compression).await
+    let (body, head) = response.split();
+    let response = match body {
+        ResponseBody::File(path) => {
+            Box::pin(sending::from_disk(path, head, request, compression)).await
+        }
+        body => sending::from_memory(head.with_body(body), request, compression),
     };
-    match pump {
+    match read.pump {
         Some(pump) if !pump.is_over() => upload::while_read(response, pump),
         _ => response,
     }

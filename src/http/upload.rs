@@ -99,15 +99,15 @@ pub struct Upload(Arc<Shared>);
 /// The end of the I/O thread. It fills the queue while it is polled.
 pub(super) struct Pump {
     shared: Arc<Shared>,
-    /// None at the end.
-    body: Option<Incoming>,
+    /// None at the end. Boxed: few requests have one.
+    body: Option<Box<Incoming>>,
 }
 
 /// Makes both ends.
 pub(super) fn upload(body: Incoming) -> (Upload, Pump) {
     let shared = Arc::<Shared>::default();
     let upload = Upload(Arc::clone(&shared));
-    let body = Some(body);
+    let body = Some(Box::new(body));
     (upload, Pump { shared, body })
 }
 

@@ -1,5 +1,6 @@
 //! An open bus: this process's membership in a named segment.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,12 +8,13 @@ use super::clock;
 use super::counters::{Counters, Places};
 use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
+use super::extent::Extent;
 use super::file::is_name;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
 use super::layout::{Fate, INTEREST_BUCKETS, Parts};
-use super::log::{Corrupt, Log};
+use super::log::Corrupt;
 use super::members;
 use super::open::{self, Attached, Entry};
 use super::parker::Parker;
@@ -71,7 +73,7 @@ struct Shared {
     /// The ring has one writer: this lock makes all threads of the process one.
     producer: Mutex<Producer>,
     /// How many subscribers of this process each bucket of interest has.
-    interest: Mutex<Box<[u32; INTEREST_BUCKETS]>>,
+    interest: Mutex<Box<[u32]>>,
     /// Locks of the file do not exclude threads of one process from each other; this does for tokens
     /// and the door.
     housekeeping: Mutex<()>,
@@ -100,6 +102,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a member may use of its ring: what it has reserved when it joined, and more when it needs more.
+fn extent(segment: &Arc<Segment>, member: Member) -> Extent {
+    let (segment, ring) = (
+        Arc::clone(segment),
+        segment.parts().layout().ring_range(member.slot),
+    );
+    let start = ring.start;
+    let reserve = move |part: Range<usize>| {
+        let part = start + part.start..start + part.end;
+        segment.reserve(&part).is_ok()
+    };
+    Extent::first(ring.len(), Box::new(reserve))
+}
+
 impl Bus {
     pub(super) fn join(name: &str, entry: &Entry) -> Result<Bus, BusError> {
         if !is_name(name) {
@@ -112,7 +128,7 @@ impl Bus {
             epoch,
         } = open::open(name, entry)?;
         let segment = Arc::new(segment);
-        let producer = Producer::resume(segment.parts(), member);
+        let producer = Producer::resume(segment.parts(), member).within(extent(&segment, member));
         let bus = Bus {
             shared: Arc::new(Shared {
                 name: name.into(),
@@ -121,7 +137,8 @@ impl Bus {
                 parker: Parker::new(Arc::clone(&segment), member.slot, pipe),
                 peers: Peers::new(),
                 producer: Mutex::new(producer),
-                interest: Mutex::new(Box::new([0; INTEREST_BUCKETS])),
+                // The system only allocates the pages that are used.
+                interest: Mutex::new(vec![0; INTEREST_BUCKETS].into()),
                 housekeeping: Mutex::new(()),
                 keeper: Mutex::default(),
                 places: Places::default(),
@@ -194,18 +211,19 @@ impl Bus {
     /// record is copied. Who can wait for readers has [`Bus::publish_patiently`].
     #[inline]
     pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
-        let published = self.publish_if(draft, |_, _| true)?;
-        Ok(published.expect("it may always be published"))
+        let published = self.publish_if_read(draft, None)?;
+        Ok(published.expect("without a limit it is published"))
     }
 
-    /// As [`Bus::publish`], if the producer may, which is asked under its lock. `None`: it may not, and
-    /// nothing has happened.
-    #[inline]
-    pub(super) fn publish_if(
+    /// As [`Bus::publish`], if the hubs only need to have read the records before `reached`. Otherwise nothing
+    /// is published, and the error is the offset that the hubs have to reach first.
+    ///
+    /// Not generic, so that every step of a publish is inlined here, once.
+    pub(super) fn publish_if_read(
         &self,
         draft: &Draft<'_>,
-        may: impl FnOnce(&mut Producer, Log<'_>) -> bool,
-    ) -> Result<Option<u64>, PublishError> {
+        reached: Option<u64>,
+    ) -> Result<Result<u64, u64>, PublishError> {
         let shared = &*self.shared;
         if shared.publishes_in != generation() {
             return Err(if self.is_forked() {
@@ -237,8 +255,11 @@ impl Bus {
         };
         let published = {
             let mut producer = lock(&shared.producer);
-            if !may(&mut producer, parts.log()) {
-                return Ok(None);
+            if let Some(reached) = reached {
+                let to_be_read = producer.must_be_read(parts.log());
+                if to_be_read > reached {
+                    return Ok(Err(to_be_read));
+                }
             }
             let keep = |up_to| {
                 if keeps {
@@ -269,7 +290,7 @@ impl Bus {
         if mask != 0 {
             self.wake(mask);
         }
-        Ok(Some(offset))
+        Ok(Ok(offset))
     }
 
     #[cold]

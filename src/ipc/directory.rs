@@ -164,6 +164,8 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::extent::first_bytes;
+    use crate::ipc::layout::Layout;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
 
     const OPTIONS: BusOptions = BusOptions {
@@ -212,7 +214,9 @@ mod tests {
             (0, 0, 0)
         );
         assert_eq!(found.contents, Some(contents));
-        assert!(found.reserved_bytes >= 2 * OPTIONS.ring_bytes as u64);
+        let layout = Layout::new(OPTIONS.ring_bytes, OPTIONS.log_entries).expect("allowed");
+        let reserved = layout.fixed_bytes() + 2 * first_bytes(OPTIONS.ring_bytes);
+        assert_eq!(found.reserved_bytes, reserved as u64);
         drop(second);
         let found = inspect(bus.name()).expect("it is there");
         assert_eq!(found.members.len(), 1);

@@ -41,7 +41,7 @@ pub enum BusError {
 
     /// The size of the history is not allowed.
     #[error(
-        "A bus cannot keep a history of {}. It is 0, for none, or from {} to {}.",
+        "A bus cannot have a history of {}. The size must be 0, for none, or from {} to {}.",
         Bytes(*history_bytes as u64), Bytes(MIN_HISTORY_BYTES as u64), Bytes(MAX_HISTORY_BYTES as u64)
     )]
     HistorySize {
@@ -51,7 +51,7 @@ pub enum BusError {
 
     /// The pattern of a rule is not allowed.
     #[error(
-        "{pattern:?} is no pattern of topics. It is a topic's name of 1 to {MAX_TOPIC_BYTES} bytes, in which \
+        "{pattern:?} is not a pattern of topics. A pattern is a topic's name of 1 to {MAX_TOPIC_BYTES} bytes, in which \
          {{anything in braces}} stands for any characters."
     )]
     Pattern {
@@ -59,9 +59,9 @@ pub enum BusError {
         pattern: String,
     },
 
-    /// The bus was made without room for a history.
+    /// The bus was created without space for a history.
     #[error(
-        "The bus {name:?} was made without room for a history. Stop the processes that use it, and \
+        "The bus {name:?} was created without space for a history. Stop the processes that use it, and \
          create it with a history size above 0."
     )]
     NoHistory {
@@ -71,7 +71,7 @@ pub enum BusError {
 
     /// There are too many rules.
     #[error(
-        "The bus {name:?} has {MAX_RULES} rules about what to keep, and that is the limit. Let one \
+        "The bus {name:?} has {MAX_RULES} retention rules, which is the limit. Let one \
          pattern stand for several topics: \"room:{{room}}\"."
     )]
     TooManyRules {
@@ -143,7 +143,7 @@ pub enum BusError {
     /// It is in use, and its header is not one that Fanbus wrote.
     #[error(
         "The bus {name:?} is in use, but its memory is damaged. Stop the processes that use it; the \
-         next one to open it makes it anew."
+         next one that opens it creates it again."
     )]
     Damaged {
         /// Of the bus.
@@ -152,7 +152,7 @@ pub enum BusError {
 
     /// All member slots are taken by living members.
     #[error(
-        "The bus {name:?} has {MAX_MEMBERS} members, and that is the limit. Let one leave first."
+        "The bus {name:?} has {MAX_MEMBERS} members, which is the limit. Close it in another process first."
     )]
     Full {
         /// Of the bus.
@@ -174,7 +174,7 @@ pub enum BusError {
 
     /// Somebody has been opening or removing it for too long.
     #[error(
-        "Another process is opening or removing the bus {name:?} and does not come to an end. Is it \
+        "Another process is opening or removing the bus {name:?} and does not finish. Is it \
          stopped? `fuser /dev/shm/fanbus.{name}` shows who uses it."
     )]
     Busy {
@@ -244,7 +244,7 @@ pub enum PublishError {
     },
 
     /// The topic's name is not allowed.
-    #[error("A topic's name has 1 to {MAX_TOPIC_BYTES} bytes of UTF-8 and no control characters.")]
+    #[error("A topic must be 1 to {MAX_TOPIC_BYTES} bytes of UTF-8 without control characters.")]
     BadTopic,
 
     /// This handle came here by a fork.
@@ -253,18 +253,18 @@ pub enum PublishError {
 
     /// This process looks after a server's workers, and has no ring.
     #[error(
-        "The supervisor of a server publishes nothing. Publish in a worker or in another process."
+        "The supervisor of a server cannot publish. Publish in a worker or in another process."
     )]
     NoRing,
 
     /// It was removed while this process had it open.
-    #[error("This bus was removed. Open it once more: whoever comes now gets another.")]
+    #[error("This bus was removed. Open it again to join the new one.")]
     Removed,
 
     /// The log holds what no publisher could have written.
     #[error(
         "The memory of the bus is damaged: something other than Fanbus wrote into it. Stop all its \
-         processes; the next one to open it makes it anew."
+         processes; the next one that opens it creates it again."
     )]
     Corrupt,
 }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::counters::{COUNTER_WORDS, Counters};
+use super::extent::first_bytes;
 use super::history::area::{Area, HEAD_WORDS, MIN_HISTORY_BYTES};
 use super::log::Log;
 use super::members::Table;
@@ -15,14 +16,15 @@ use super::sync::{AtomicU64, Ordering};
 use super::wake::Sleepers;
 
 /// Changes whenever a word of the layout, or the meaning of one, changes.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 /// "FANBUS" and two zero bytes, read as a little-endian word. Written last by the creator.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
 
 /// Members at once. A member is one bit of a 64-bit mask.
 pub const MAX_MEMBERS: usize = 64;
-/// Buckets of interest. More of them means fewer spurious wake-ups; 4096 are 32 KiB.
-pub(super) const INTEREST_BUCKETS: usize = 4096;
+/// Buckets of interest, 256 KiB. A worker is also woken for a topic without subscribers there, if another topic of the
+/// same bucket has one. A worker with 1,250 topics is woken by 4 of 100 such messages; with 4,096 buckets by 26.
+pub(super) const INTEREST_BUCKETS: usize = 32_768;
 
 /// Records start at multiples of this, one cache line.
 pub(super) const LINE_BYTES: usize = 64;
@@ -170,6 +172,12 @@ impl Layout {
         start..start + self.ring_bytes
     }
 
+    /// The bytes of a ring that are reserved when its member joins.
+    pub(super) fn first_range(&self, slot: u8) -> Range<usize> {
+        let start = self.ring_range(slot).start;
+        start..start + first_bytes(self.ring_bytes)
+    }
+
     /// The bytes of the history: what whoever makes the first rule reserves.
     pub(super) fn history_range(&self) -> Range<usize> {
         let start = self.fixed_bytes + MAX_MEMBERS * self.ring_bytes;
@@ -232,7 +240,8 @@ impl<'a> Parts<'a> {
     }
 
     /// Who sleeps, and for what.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: with `interested`, 5 % of the instructions of a publish
     pub(super) fn sleepers(&self) -> Sleepers<'a> {
         let interest = &self.words[INTEREST_AT..INTEREST_AT + INTEREST_BUCKETS];
         Sleepers::new(&self.words[PARKED_AT], interest, self.members())
@@ -342,8 +351,8 @@ pub(super) mod tests {
     #[test]
     fn the_parts_of_a_segment_lie_side_by_side() {
         let layout = Layout::new(8 << 20, 1 << 16).expect("the default");
-        assert_eq!(LOG_AT * WORD_BYTES, 69_632);
-        assert_eq!(layout.fixed_bytes(), 69_632 + (512 << 10));
+        assert_eq!(LOG_AT * WORD_BYTES, 299_008);
+        assert_eq!(layout.fixed_bytes(), 299_008 + (512 << 10));
         assert_eq!(layout.ring_range(0).start, layout.fixed_bytes());
         assert_eq!(layout.ring_range(63).end, layout.total_bytes());
         assert_eq!(layout.ring_range(7).end, layout.ring_range(8).start);

@@ -41,6 +41,7 @@ mod cursor;
 mod directory;
 #[cfg(not(loom))]
 mod error;
+mod extent;
 #[cfg(not(loom))]
 mod file;
 #[cfg(all(any(fuzzing, test), not(loom)))]

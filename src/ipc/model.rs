@@ -1,18 +1,25 @@
 //! Tests of the whole bus on plain arrays: against a reference that a child could check, record for
 //! record and gap for gap; on garbage; and by threads that publish and read at once.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::cursor::{Cursor, Next, ReadAt, read_at};
+use super::extent::Extent;
 use super::layout::tests::plain_words;
 use super::layout::{Layout, Parts, WORD_BYTES};
 use super::producer::{Moment, Producer};
 use super::record::{Draft, Head, Member, topic_hash};
 use super::reference::{At, Message, Outcome, Reference};
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
 const LOG_ENTRIES: usize = 64;
+/// What is reserved of a ring at first, and by how much that grows. The largest record here fits.
+const FIRST: usize = 1280;
+const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
 
 const NOW: Moment = Moment {
@@ -118,6 +125,11 @@ enum Step {
     Replace {
         slot: u8,
     },
+    /// The system has memory for so much of a ring, from now on.
+    Memory {
+        slot: u8,
+        bytes: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -132,7 +144,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let subscribe = (0_usize..3, any::<prop::sample::Index>())
         .prop_map(|(reader, offset)| Step::Subscribe { reader, offset });
     let replace = (0_u8..3).prop_map(|slot| Step::Replace { slot });
-    let step = prop_oneof![20 => publish, 4 => read, 4 => read_at, 1 => subscribe, 1 => replace];
+    let memory = (0_u8..3, 0..=RING_BYTES).prop_map(|(slot, bytes)| Step::Memory { slot, bytes });
+    let step = prop_oneof![
+        20 => publish, 4 => read, 4 => read_at, 1 => subscribe, 1 => replace, 1 => memory,
+    ];
     prop::collection::vec(step, 1..400)
 }
 
@@ -141,8 +156,15 @@ proptest! {
     fn every_reader_gets_what_a_list_under_a_lock_would_give_it(steps in steps()) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
-        let mut reference = Reference::new(RING_BYTES, LOG_ENTRIES);
-        let mut producers = [0, 1, 2].map(|slot| Producer::resume(parts, member(slot)));
+        let mut reference = Reference::new(RING_BYTES, LOG_ENTRIES, FIRST, PIECE);
+        let memory: [Arc<process::AtomicU64>; 3] = Default::default();
+        let extent = |slot: u8| {
+            let memory = Arc::clone(&memory[usize::from(slot)]);
+            let reserve = move |part: Range<usize>| part.end as u64 <= memory.load(Ordering::Relaxed);
+            Extent::small(FIRST, PIECE, RING_BYTES, Box::new(reserve))
+        };
+        let resume = |slot| Producer::resume(parts, member(slot)).within(extent(slot));
+        let mut producers = [0, 1, 2].map(resume);
         let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
         let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
@@ -181,12 +203,16 @@ proptest! {
                         topic: "lost", topic_hash: 1, flags: 0, origin: 0, frame: [b"", &[0; 99]],
                     };
                     let header = super::record::Header {
-                        pos: ring.place(ring.resume(), 192), floor: 0, topic_hash: 1, origin: 0,
+                        pos: ring.place(ring.resume(), 192, RING_BYTES as u64), floor: 0, topic_hash: 1, origin: 0,
                         frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
-                    producers[usize::from(slot)] = Producer::resume(parts, member(slot));
+                    producers[usize::from(slot)] = resume(slot);
                     reference.replace(slot, 99 + 4);
+                }
+                Step::Memory { slot, bytes } => {
+                    memory[usize::from(slot)].store(bytes as u64, Ordering::Relaxed);
+                    reference.has_memory(slot, bytes);
                 }
             }
         }

@@ -229,7 +229,7 @@ fn build(name: &str, file: SegmentFile, wish: &Wish) -> Result<(Segment, Epoch),
     ))
 }
 
-/// Step 4: takes a slot, and reserves its ring.
+/// Step 4: takes a slot, and reserves the beginning of its ring.
 fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Member, BusError> {
     let (file, parts) = (segment.file(), segment.parts());
     if let Some(need) = entry.reserves {
@@ -248,12 +248,10 @@ fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Mem
     if entry.role == Role::Supervisor {
         return Ok(member);
     }
-    let ring = parts.layout().ring_range(member.slot);
-    if let Err(error) = file.reserve(&ring) {
+    if let Err(error) = segment.reserve(&parts.layout().first_range(member.slot)) {
         super::members::clean(parts, member.slot);
         return Err(error);
     }
-    segment.populate(&ring);
     Ok(member)
 }
 

@@ -152,22 +152,14 @@ impl Bus {
     #[inline]
     fn publish_within(&self, draft: &Draft<'_>) -> Result<Result<u64, u64>, PublishError> {
         let reached = &self.patience().reached;
-        let mut has_looked = false;
-        // A loop, so that all that a publish does is inlined here once.
-        loop {
-            let mut to_be_read = 0;
-            let published = self.publish_if(draft, |producer, log| {
-                to_be_read = producer.must_be_read(log);
-                to_be_read <= reached.load(Ordering::Relaxed)
-            })?;
-            match published {
-                Some(offset) => return Ok(Ok(offset)),
-                None if has_looked || !self.behind(to_be_read).is_empty() => {
-                    return Ok(Err(to_be_read));
-                }
-                None => has_looked = true,
-            }
+        let reached = || Some(reached.load(Ordering::Relaxed));
+        let published = self.publish_if_read(draft, reached())?;
+        if let Err(to_be_read) = published
+            && self.behind(to_be_read).is_empty()
+        {
+            return self.publish_if_read(draft, reached());
         }
+        Ok(published)
     }
 
     /// The hubs that have not read up to `to_be_read` and are to be waited for. Sleepers among them are

@@ -1,5 +1,6 @@
 //! The writing side of one member: a record into its ring, then its word into the log.
 
+use super::extent::Extent;
 use super::layout::Parts;
 use super::log::{Corrupt, Entry, Log, POS_MASK};
 use super::record::{Draft, Header, Member, record_bytes};
@@ -9,6 +10,8 @@ use super::ring::{Ring, STEPS};
 #[derive(Debug)]
 pub(super) struct Producer {
     member: Member,
+    /// What it may use of its ring.
+    extent: Extent,
     /// Where the next record goes, if it fits there.
     pos: u64,
     /// Not above the end of the log: behind the last record that this member published.
@@ -44,6 +47,7 @@ impl Producer {
         let end = log.end(0);
         Producer {
             member,
+            extent: Extent::whole(ring.bytes() as usize),
             pos: ring.resume(),
             next: end,
             marks: [end; STEPS], // all that earlier lives of the slot have left
@@ -51,6 +55,11 @@ impl Producer {
             quarter_back: 0,
             eighth_back: 0,
         }
+    }
+
+    /// From now on it uses no more of its ring than that.
+    pub(super) fn within(self, extent: Extent) -> Producer {
+        Producer { extent, ..self }
     }
 
     /// Publishes a record whose sizes have been checked, and returns its offset. Before it
@@ -79,7 +88,7 @@ impl Producer {
     ) -> Result<u64, Corrupt> {
         let body = draft.frame_bytes() + draft.topic.len();
         let header = Header {
-            pos: ring.place(self.pos, record_bytes(body)),
+            pos: self.place(ring, record_bytes(body)),
             floor: self.next.max(now.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
             origin: draft.origin,
@@ -110,6 +119,18 @@ impl Producer {
         }
         self.marks[step as usize % STEPS] = self.next;
         Ok(offset)
+    }
+
+    /// Where the next record goes, of so many bytes.
+    #[inline]
+    fn place(&mut self, ring: Ring<'_>, bytes: usize) -> u64 {
+        let pos = ring.place(self.pos, bytes, self.extent.bytes());
+        if pos == self.pos || self.extent.bytes() == ring.bytes() {
+            return pos;
+        }
+        // Once in a lap, while not all of the ring is reserved.
+        self.extent.grow(ring.within(self.pos) + bytes as u64);
+        ring.place(self.pos, bytes, self.extent.bytes())
     }
 
     /// The last record begins in another step. A large record spans many steps, and may have left as many

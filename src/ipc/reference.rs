@@ -37,6 +37,10 @@ struct Written {
     up_to: u64,
     /// What it has announced: whole steps, of which a ring has 64.
     announced: u64,
+    /// Bytes of its ring that it may use.
+    usable: u64,
+    /// Bytes of its ring that the system has memory for.
+    memory: u64,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,9 @@ struct Kept {
 pub(super) struct Reference {
     ring_bytes: u64,
     log_entries: u64,
+    /// What is reserved of a ring at first, and by how much that grows.
+    first: u64,
+    piece: u64,
     /// The newest records, whether their bytes are still there or not.
     log: VecDeque<Kept>,
     /// The offset that the next record gets.
@@ -59,14 +66,30 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Reference {
+    pub(super) fn new(
+        ring_bytes: usize,
+        log_entries: usize,
+        first: usize,
+        piece: usize,
+    ) -> Reference {
+        let written = Written {
+            usable: first as u64,
+            ..Written::default()
+        };
         Reference {
             ring_bytes: ring_bytes as u64,
             log_entries: log_entries as u64,
+            first: first as u64,
+            piece: piece as u64,
             log: VecDeque::new(),
             end: 0,
-            members: [Written::default(); super::MAX_MEMBERS],
+            members: [written; super::MAX_MEMBERS],
         }
+    }
+
+    /// The system has memory for so much of a member's ring.
+    pub(super) fn has_memory(&mut self, slot: u8, bytes: usize) {
+        self.members[usize::from(slot)].memory = bytes as u64;
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -87,8 +110,10 @@ impl Reference {
     /// A member dies with a record written and not committed, and another takes its place.
     pub(super) fn replace(&mut self, slot: u8, lost_body: usize) {
         self.resume(slot);
+        self.members[usize::from(slot)].usable = self.ring_bytes;
         self.write(slot, lost_body);
         self.resume(slot);
+        self.members[usize::from(slot)].usable = self.first;
     }
 
     fn resume(&mut self, slot: u8) {
@@ -101,8 +126,15 @@ impl Reference {
         let ring_bytes = self.ring_bytes;
         let bytes = record_bytes(body) as u64;
         let written = &mut self.members[usize::from(slot)];
-        let left = ring_bytes - written.up_to % ring_bytes;
-        let at = written.up_to + if bytes <= left { 0 } else { left };
+        let within = written.up_to % ring_bytes;
+        let wanted = (within + bytes)
+            .next_multiple_of(self.piece)
+            .min(ring_bytes);
+        if within + bytes > written.usable && wanted <= written.memory {
+            written.usable = written.usable.max(wanted);
+        }
+        let is_room = within + bytes <= written.usable;
+        let at = written.up_to + if is_room { 0 } else { ring_bytes - within };
         written.up_to = at + bytes;
         let step = ring_bytes / 64;
         written.announced = written.announced.max(written.up_to.next_multiple_of(step));

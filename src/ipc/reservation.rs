@@ -2,7 +2,7 @@
 //!
 //! A mask in the first page says which slots are reserved. It is in force while a member has one of them:
 //! when the whole server is gone, in whatever way, so is its reservation. A worker that replaces another
-//! finds a slot, and the memory of a ring, whatever other programs do.
+//! finds a slot, and memory to begin a ring with, whatever other programs do.
 //!
 //! Everything here happens behind the door. A process that dies in here leaves a mask with slots that are
 //! free: in force or not, it is one that a later `reserve` goes on with.
@@ -87,7 +87,7 @@ pub(super) fn reserve(
     // Members take the lowest slot first. Above the lowest `least`, nobody relies on a ring.
     let without_rings = need.least - need.rings;
     for slot in slots(free).skip(without_rings).take(need.rings) {
-        file.reserve(&parts.layout().ring_range(slot))?;
+        file.reserve(&parts.layout().first_range(slot))?;
     }
     Ok(())
 }

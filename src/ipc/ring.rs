@@ -52,7 +52,7 @@ impl<'a> Ring<'a> {
         Ring { words, intent }
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         (self.words.len() * WORD_BYTES) as u64
     }
 
@@ -63,15 +63,22 @@ impl<'a> Ring<'a> {
     }
 
     /// Where a record of `bytes` goes if the stream has come to `pos`: there, or at the start of the
-    /// memory if it would cross the end. The gap needs no mark, for nobody walks the ring.
+    /// memory if it would leave the first `usable` bytes. The gap needs no mark, for nobody walks the ring.
     #[inline]
-    pub(super) fn place(&self, pos: u64, bytes: usize) -> u64 {
-        let left = self.bytes() - (pos & (self.bytes() - 1));
-        if bytes as u64 <= left {
+    pub(super) fn place(&self, pos: u64, bytes: usize, usable: u64) -> u64 {
+        debug_assert!(bytes as u64 <= usable && usable <= self.bytes());
+        let within = self.within(pos);
+        if within + bytes as u64 <= usable {
             pos
         } else {
-            pos.wrapping_add(left)
+            pos.wrapping_add(self.bytes() - within)
         }
+    }
+
+    /// Bytes from the start of the memory to a position.
+    #[inline]
+    pub(super) fn within(&self, pos: u64) -> u64 {
+        pos & (self.bytes() - 1)
     }
 
     /// Writes a record at `header.pos`, which came from [`Ring::place`], and returns the position
@@ -163,9 +170,11 @@ impl<'a> Ring<'a> {
                 Copied::Overwritten
             };
         }
+        // Before its length is trusted: a length that was never written may lead to where the ring has no
+        // memory yet.
         let body = header.body_bytes();
         let words = &words[HEADER_WORDS..];
-        if body > words.len() * WORD_BYTES {
+        if body > words.len() * WORD_BYTES || !self.is_intact(&header) {
             return Copied::Overwritten;
         }
         let start = frames.len();
@@ -202,6 +211,7 @@ impl<'a> Ring<'a> {
         let count = skipped + usize::from(header.topic_len);
         if !is_meant(&header, entry, offset)
             || first * WORD_BYTES + count > words.len() * WORD_BYTES
+            || !self.is_intact(&header)
         {
             return Copied::Overwritten;
         }
@@ -231,7 +241,7 @@ impl<'a> Ring<'a> {
     /// Index of the word at a position.
     #[inline]
     fn index(&self, pos: u64) -> usize {
-        (pos & (self.bytes() - 1)) as usize / WORD_BYTES
+        self.within(pos) as usize / WORD_BYTES
     }
 }
 
@@ -279,6 +289,7 @@ mod tests {
                 pos: self.ring().place(
                     self.ring().resume(),
                     record_bytes(topic.len() + frame.len()),
+                    RING_BYTES as u64,
                 ),
                 floor: 0,
                 topic_hash: hash,

@@ -86,6 +86,13 @@ impl Segment {
         Parts::new(words(&self.memory), self.layout)
     }
 
+    /// Reserves memory for a part, and faults it in.
+    pub(super) fn reserve(&self, part: &Range<usize>) -> Result<(), BusError> {
+        self.file.reserve(part)?;
+        self.populate(part);
+        Ok(())
+    }
+
     /// Faults a reserved part in, so that the first lap through it is as quick as the second. A
     /// kernel before 5.14 does not know how; then the pages come one by one.
     pub(super) fn populate(&self, part: &Range<usize>) {

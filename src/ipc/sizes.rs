@@ -182,7 +182,7 @@ mod tests {
         let refused = wish.choose("chat", 64 * MIB).expect_err("9 x 8 MiB and 1");
         assert_eq!(
             refused.to_string(),
-            "The bus \"chat\" does not fit into /dev/shm. It needs 73.6 MiB (9 rings of 8 MiB: one for each of 8 \
+            "The bus \"chat\" does not fit into /dev/shm. It needs 73.8 MiB (9 rings of 8 MiB: one for each of 8 \
              workers, and one for a worker that replaces another; 1 MiB of history; the log), and 64 MiB are \
              free. Enlarge /dev/shm (Docker: --shm-size=128m), or use fewer --workers, a --bus-size of at most 4M or \
              a smaller --history-size."

@@ -6,7 +6,7 @@
 //! record; that is all there is to it. Who wakes rings **first** and marks **after**: one that dies
 //! in between costs another a superfluous ring, where the other order would lose everybody's.
 //!
-//! Interest, 4096 buckets of one bit per member, only decides who is woken. Who reads what it does
+//! Interest, 32,768 buckets of one bit per member, only decides who is woken. Who reads what it does
 //! not say: every member may read everything.
 
 use super::layout::{INTEREST_BUCKETS, MEMBER_WORDS, WAKE};
@@ -54,7 +54,8 @@ impl<'a> Sleepers<'a> {
     }
 
     /// Who sleeps and has interest in the topic. Called right after the commit.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as `Parts::sleepers`
     pub(super) fn interested(&self, topic_hash: u64) -> u64 {
         let parked = self.all();
         if parked == 0 {

@@ -48,8 +48,9 @@ impl AccessLog {
     /// What was done since the last call, and how many notes were lost. Waits for the first one,
     /// without Python's lock, for at most `limit_s`.
     fn take(&self, py: Python<'_>, limit_s: f64) -> PyResult<(Vec<Row>, u64)> {
-        let limit = Duration::try_from_secs_f64(limit_s)
-            .map_err(|_| PyValueError::new_err("limit_s is a number of seconds, 0 or more."))?;
+        let limit = Duration::try_from_secs_f64(limit_s).map_err(|_| {
+            PyValueError::new_err("limit_s must be a number of seconds, 0 or more.")
+        })?;
         let (notes, lost) = py.detach(|| {
             let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
             notes.take(limit, BATCH)

@@ -214,7 +214,7 @@ impl Bus {
         let bus = self.own()?;
         let reach = Wish { last, since, epoch }.reach(&bus)?;
         let reach = reach.ok_or_else(|| {
-            PyValueError::new_err("Say how far back: last=100, or since=the offset of a message.")
+            PyValueError::new_err("Pass last=100, or since=the offset of a message.")
         })?;
         let until = bus.end();
         let (records, complete) = history::records(topic.py(), &bus, topic, name, reach, until)?;

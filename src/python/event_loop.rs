@@ -1,7 +1,7 @@
 //! What Python's event loop does with a batch of events: starts handlers, resumes the tasks that
 //! wait for messages, and tells them of the end.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::frame::Kind;
+use crate::actors::lingering::Lingering;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, Signal};
 use crate::actors::session::SessionKey;
@@ -48,6 +49,7 @@ pub(super) struct EventLoop {
     events: EventBox,
     in_hand: Mutex<InHand>,
     visits: Visits,
+    lingering: Mutex<Lingering>,
     /// Called when the I/O thread has ended.
     on_stopped: Mutex<Option<Py<PyAny>>>,
 }
@@ -59,6 +61,7 @@ impl EventLoop {
             events,
             in_hand: Mutex::default(),
             visits: Visits::default(),
+            lingering: Mutex::default(),
             on_stopped: Mutex::default(),
         }
     }
@@ -72,17 +75,19 @@ impl EventLoop {
             .replace(callback);
     }
 
-    /// Takes what has come. Called by the loop when the mailbox's descriptor is readable.
-    pub(super) fn drain(&self, py: Python<'_>) {
+    /// Takes what has come. Called by the loop when the mailbox's descriptor is readable. `is_contended`: do other
+    /// threads want Python's lock, too? True: the loop is to linger when it has done what follows from it.
+    pub(super) fn drain(&self, py: Python<'_>, is_contended: impl FnOnce() -> bool) -> bool {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
         let mut in_hand = match self.in_hand.try_lock() {
             Ok(in_hand) => in_hand,
             // A drain that panicked has lost its batch, but not the mailbox.
             Err(TryLockError::Poisoned(in_hand)) => in_hand.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return false,
         };
-        self.events.signal().clear();
+        let raised = self.events.signal().clear();
         let begun = Instant::now();
+        let lingers = self.lingering().begin(raised, begun, is_contended);
         in_hand.starts.turn(begun);
         self.host.remote.in_one_go(begun, || {
             for _ in 0..BATCHES_IN_A_ROW {
@@ -103,6 +108,22 @@ impl EventLoop {
             // There may be more: come back after the loop's other work.
             self.events.signal().raise();
         });
+        lingers
+    }
+
+    /// Waits for what comes next, with Python's lock, if the loop may still keep it. True: something has come.
+    pub(super) fn linger(&self) -> bool {
+        let left = self.lingering().left(Instant::now());
+        let has_come = left.is_some_and(|left| self.events.signal().wait(left));
+        if !has_come {
+            self.lingering().end();
+        }
+        has_come
+    }
+
+    fn lingering(&self) -> MutexGuard<'_, Lingering> {
+        let lingering = self.lingering.lock();
+        lingering.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// False: the rest is for the next turn of the loop, and left in hand.

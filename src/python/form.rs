@@ -59,7 +59,9 @@ pub(super) fn pair<'py>(py: Python<'py>, part: &Arc<form::Part>) -> PyResult<Bou
     if part.filename.is_some() {
         return (part.name.as_str(), Part(Arc::clone(part))).into_pyobject(py);
     }
-    let bytes = part.in_memory().expect("what is no file is in memory");
+    let bytes = part
+        .in_memory()
+        .expect("a field that is not a file is in memory");
     let text = std::str::from_utf8(bytes).map_err(|_| {
         HTTPError::new_err((
             400,

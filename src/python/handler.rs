@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::task::spawn_local;
-use tokio::time::sleep;
 
 use super::crash;
 use super::events::{Event, Events};
+use super::lane::{Job, Lane};
 use super::remote::Remote;
 use super::router::Kinds;
-use super::threads::{Job, LOOK, Threads};
+use super::threads::Threads;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
@@ -31,11 +31,12 @@ pub(super) struct PythonHandler {
     kinds: Arc<Kinds>,
     events: EventBox,
     threads: Arc<Threads>,
+    /// That of the synchronous handlers.
+    lane: Arc<Lane>,
     remote: Arc<Remote>,
     turn: RefCell<Turn>,
-    /// A task looks after jobs that wait.
-    watching: Rc<Cell<bool>>,
-    /// A task looks for what the event loop has ordered while it works on. It is started with the first event.
+    /// Tasks look for what the event loop has ordered while it works on, and after the threads. They are started with
+    /// the first event.
     looking: Cell<bool>,
 }
 
@@ -51,16 +52,17 @@ impl PythonHandler {
         kinds: Arc<Kinds>,
         events: EventBox,
         threads: Arc<Threads>,
+        lane: Arc<Lane>,
         remote: Arc<Remote>,
     ) -> Rc<Self> {
-        let (turn, watching, looking) = (RefCell::default(), Rc::default(), Cell::default());
+        let (turn, looking) = (RefCell::default(), Cell::default());
         Rc::new(Self {
             kinds,
             events,
             threads,
+            lane,
             remote,
             turn,
-            watching,
             looking,
         })
     }
@@ -70,7 +72,7 @@ impl PythonHandler {
         if asynchronous {
             self.events.has_room()
         } else {
-            self.threads.has_room()
+            self.lane.has_room()
         }
     }
 
@@ -119,18 +121,19 @@ impl Inbox for PythonHandler {
             self.remote.stalled.store(true, SeqCst);
         }
         let Turn { events, jobs } = &mut *self.turn.borrow_mut();
-        if !jobs.is_empty() {
-            self.threads.post(jobs);
+        if jobs.is_empty() && events.is_empty() {
+            return;
         }
-        if self.threads.has_waiting() && !self.watching.replace(true) {
-            spawn_local(watch(Arc::clone(&self.threads), Rc::clone(&self.watching)));
+        if !jobs.is_empty() {
+            self.lane.post(jobs.drain(..));
         }
         if !events.is_empty() {
             self.events.post(|batch| events.move_to(batch));
             events.clear();
-            if !self.looking.replace(true) {
-                spawn_local(look_again(Arc::clone(&self.remote)));
-            }
+        }
+        if !self.looking.replace(true) {
+            spawn_local(look_again(Arc::clone(&self.remote)));
+            spawn_local(Arc::clone(&self.threads).watch());
         }
     }
 }
@@ -187,16 +190,4 @@ async fn look_again(remote: Arc<Remote>) {
     if let Err(error) = looked {
         crash::abort(&error);
     }
-}
-
-/// Looks after the threads as long as jobs wait, and until what those needed is not there any more.
-async fn watch(threads: Arc<Threads>, watching: Rc<Cell<bool>>) {
-    threads.begin_to_look();
-    loop {
-        sleep(LOOK).await;
-        if !threads.look() {
-            break;
-        }
-    }
-    watching.set(false);
 }

@@ -1,4 +1,4 @@
-//! `_core.keep_free_memory`: the allocator of a worker process.
+//! `_core.keep_free_memory`, `_core.give_back_memory`: the allocator of a server's processes.
 
 use pyo3::prelude::*;
 
@@ -11,4 +11,10 @@ use crate::actors::heap;
 pub(super) fn keep_free_memory(py: Python<'_>) -> PyResult<()> {
     heap::keep_free_memory(lock::is_held_by_one(py)?);
     Ok(())
+}
+
+/// Returns what the allocator has free to the system. For a process that is about to fork.
+#[pyfunction]
+pub(super) fn give_back_memory(py: Python<'_>) {
+    py.detach(heap::give_back);
 }

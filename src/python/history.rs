@@ -70,20 +70,22 @@ impl Wish {
                 epoch: Some(_),
                 ..
             } => Err(PyValueError::new_err(
-                "epoch says which life of the bus since=... belongs to: give both.",
+                "epoch must be passed together with since: it names the bus of that offset.",
             )),
             Self {
                 last: Some(_),
                 since: Some(_),
                 ..
             } => Err(PyValueError::new_err(
-                "last and since exclude each other: so many messages, or those after an offset.",
+                "last and since cannot be combined: pass one of them.",
             )),
             Self {
                 last: Some(count), ..
             } => usize::try_from(count)
                 .map(|count| Some(Reach::Last(count)))
-                .map_err(|_| PyValueError::new_err(format!("last={count}: it is 0 or more."))),
+                .map_err(|_| {
+                    PyValueError::new_err(format!("last must be 0 or more, got {count}."))
+                }),
             Self {
                 since: Some(offset),
                 epoch,
@@ -91,7 +93,7 @@ impl Wish {
             } => {
                 if offset < -1 {
                     return Err(PyValueError::new_err(format!(
-                        "since={offset}: it is the offset of a message, or -1 for all of them."
+                        "since must be the offset of a message, or -1 for all messages, got {offset}."
                     )));
                 }
                 let is_of_this_life = epoch.is_none_or(|epoch| epoch == bus.epoch());

@@ -37,7 +37,7 @@ impl<'a> Message<'a> {
         }
         let kind = message.get_type().name()?;
         Err(PyTypeError::new_err(format!(
-            "{verb} takes str or bytes, not {kind}. For JSON use json.dumps(...)."
+            "{verb} expects str or bytes, got {kind}. For JSON use json.dumps(...)."
         )))
     }
 

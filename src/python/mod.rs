@@ -2,7 +2,7 @@
 //!
 //! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a
 //! [`handler::PythonHandler`] collects what happens; on Python's main thread
-//! [`event_loop`] drains it and runs coroutines; synchronous handlers run on [`threads`] that grow
+//! [`event_loop`] drains it and runs coroutines; what is synchronous runs on [`threads`] that grow
 //! on demand. Nothing here relies on the GIL for safety.
 
 #![allow(
@@ -13,7 +13,6 @@
 mod access;
 mod answering;
 mod awaitables;
-mod bench;
 mod bus;
 mod cpu;
 mod crash;
@@ -30,6 +29,7 @@ mod heap;
 mod held;
 mod history;
 mod json;
+mod lane;
 mod lock;
 mod logs;
 mod message;
@@ -62,19 +62,19 @@ mod _core {
     #[pymodule_export]
     use super::access::AccessLog;
     #[pymodule_export]
-    use super::bench::{bench, bench_server, chart};
-    #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
     #[pymodule_export]
-    use super::forks::{Withheld, open_descriptors};
+    use super::forks::{Withheld, die_with_parent, open_descriptors};
     #[pymodule_export]
     use super::form::Part;
     #[pymodule_export]
-    use super::heap::keep_free_memory;
+    use super::heap::{give_back_memory, keep_free_memory};
     #[pymodule_export]
     use super::history::Replay;
     #[pymodule_export]
     use super::json::{answer_json, to_json};
+    #[pymodule_export]
+    use super::lane::Calls;
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
@@ -87,6 +87,8 @@ mod _core {
     use super::stream::Sink;
     #[pymodule_export]
     use super::subscription::{Bell, Record, Subscription};
+    #[pymodule_export]
+    use super::threads::WorkerThreads;
     #[pymodule_export]
     use super::tls::Tls;
     #[pymodule_export]

@@ -9,13 +9,13 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::answering::{Answering, AtEnd, is_passed_on};
 use super::handler::EventBox;
+use super::lane::Job;
 use super::remote::Remote;
 use super::request::{Request, Ways};
 use super::response::{self, Made};
 use super::router::{Endpoint, Endpoints};
 use super::stream::{Maker, Streams};
 use super::tasks::Tasks;
-use super::threads::Job;
 use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
 use crate::actors::session::SessionKey;
@@ -113,7 +113,7 @@ impl Host {
         event_loop: Py<PyAny>,
         told: Told,
         debug: bool,
-        events: EventBox,
+        streams: Streams,
     ) -> PyResult<Arc<Self>> {
         let tasks = Tasks::new(event_loop.bind(py))?;
         let coroutine = py.import("types")?.getattr("CoroutineType")?.unbind();
@@ -131,8 +131,8 @@ impl Host {
             context,
             told,
             debug,
-            streams: Streams::new(EventBox::clone(&events)),
-            events,
+            events: EventBox::clone(&streams.events),
+            streams,
             under_way: Arc::default(),
             running,
         }))
@@ -265,7 +265,7 @@ impl Host {
         }
     }
 
-    /// Handler thread: does a job from its beginning to its end.
+    /// On a thread of a lane: does a job from its beginning to its end.
     pub(super) fn run(&self, py: Python<'_>, job: Job) {
         match job {
             Job::Request { call, reply } => {
@@ -283,6 +283,11 @@ impl Host {
                 self.go_on(py, &label, request.as_ref(), Some(&context));
             }
             Job::Admit { call, session } => self.run_admission(py, call, session),
+            Job::Call(function) => {
+                if let Err(error) = function.call0(py) {
+                    self.report(py, "a function on a thread", error);
+                }
+            }
         }
     }
 

@@ -143,8 +143,8 @@ impl Remote {
     pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Past) {
         link.sent(past.frames.len());
         if past.frames.len() > MOST_COPIED {
-            let frames = self.replays.share(past);
-            return self.order(Command::SendPast { session, frames });
+            let pieces = self.replays.share(past);
+            return self.order(Command::SendPast { session, pieces });
         }
         self.order_with(|commands| {
             for record in &past.records {

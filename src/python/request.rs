@@ -59,7 +59,7 @@ pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'p
     if !is_empty && !kind.is_some_and(is_json) {
         return Err(HTTPError::new_err((
             415,
-            "The body is to be JSON: send it with Content-Type: application/json.",
+            "The body must be JSON: send it with Content-Type: application/json.",
         )));
     }
     Ok(PyBytes::new(request.py(), asked.body()?))
@@ -184,8 +184,8 @@ impl Request {
             Whole::Bytes(bytes) => Ok(bytes),
             Whole::Form(_) => Err(HTTPError::new_err((
                 415,
-                "The body is a multipart form, which is taken apart as it comes. The application \
-                 reads it with request.form().",
+                "The body is a multipart form, which is parsed while it arrives. Read it with \
+                 request.form().",
             ))),
             Whole::Stream(_) => Err(is_streamed()),
         }
@@ -205,7 +205,7 @@ impl Request {
                 if !bytes.is_empty() && !kind.is_some_and(is_urlencoded) {
                     return Err(HTTPError::new_err((
                         415,
-                        "The body is no form: its Content-Type is application/x-www-form-urlencoded \
+                        "The body is not a form: its Content-Type must be application/x-www-form-urlencoded \
                          or multipart/form-data.",
                     )));
                 }

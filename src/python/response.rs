@@ -167,7 +167,7 @@ fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
     if !is_model {
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "A handler returns dict, list, str, bytes, None, a model, Response, EventStream or a \
+            "A handler must return dict, list, str, bytes, None, a model, Response, EventStream or a \
              generator, not {kind}."
         )));
     }
@@ -231,7 +231,11 @@ fn status(value: &Bound<'_, PyAny>) -> PyResult<StatusCode> {
     StatusCode::from_u16(number)
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()))
-        .ok_or_else(|| PyValueError::new_err(format!("{number} is no status of a response.")))
+        .ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "The status of a response must be from 200 to 599, got {number}."
+            ))
+        })
 }
 
 fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -242,7 +242,11 @@ impl Router {
         max_body_size: Option<usize>,
     ) -> PyResult<Self> {
         let level = compression.map(|level| {
-            let bad = || value_error(format!("{level} is not a level of compression."));
+            let bad = || {
+                value_error(format!(
+                    "compression_level must be from 1 to 9, got {level}."
+                ))
+            };
             Level::new(level).ok_or_else(bad)
         });
         let routes = Routes {
@@ -370,7 +374,7 @@ impl Router {
             inside.routes.http.get_mut(at),
             inside.endpoints.http.get_mut(at),
         ) else {
-            return Err(value_error(format!("There is no endpoint {endpoint}.")));
+            return Err(value_error(format!("Unknown endpoint {endpoint}.")));
         };
         known.wants_request = true;
         known.turbo = known.turbo.filter(|_| keeps);

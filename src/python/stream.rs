@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::events::Event;
 use super::handler::EventBox;
 use super::held;
+use super::lane::Calls;
 use super::response::{self, Streamed};
 use crate::http::flow::{Flow, Source, Watcher, flow};
 use crate::http::trailers::TrailerSlot;
@@ -37,15 +38,18 @@ pub(super) struct Started<'py> {
 
 /// The producers of the streams that are being sent: objects of `fanbus.streaming`.
 pub(super) struct Streams {
-    events: EventBox,
+    pub events: EventBox,
+    /// The threads that synchronous producers run on.
+    lane: Py<Calls>,
     next: AtomicU64,
     producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
 }
 
 impl Streams {
-    pub(super) fn new(events: EventBox) -> Self {
+    pub(super) fn new(events: EventBox, lane: Py<Calls>) -> Self {
         Self {
             events,
+            lane,
             next: AtomicU64::new(0),
             producers: Mutex::default(),
         }
@@ -93,6 +97,7 @@ impl Streams {
             on_error,
             label,
             context,
+            &self.lane,
         );
         let (producer, coroutine): (Py<PyAny>, Option<Bound<'py, PyAny>>) = py
             .import("fanbus.streaming")?
@@ -160,7 +165,7 @@ impl Sink {
         } else {
             let kind = piece.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
-                "A streamed response is made of str or bytes, not {kind}."
+                "A streamed response must yield str or bytes, got {kind}."
             )));
         })
     }

@@ -1,98 +1,29 @@
-//! Python threads for synchronous handlers: as many as keep Python's lock busy, and no more, as [`Sizing`]
-//! finds out. Without the lock at least one per core.
+//! Python threads for synchronous functions, in lanes: one for each kind of job. Each lane has as many threads
+//! as keep Python's lock busy, and no more, as its [`Sizing`](crate::actors::sizing::Sizing) finds out; without
+//! the lock at least one per core.
 //!
-//! A thread is *at work* from the moment when it is woken or started until it rests again. So many of them
-//! are at work as are allowed, if there are jobs for them. One that is woken takes its job when it has the
-//! lock, not before: a job must not wait in the hands of a thread that waits.
+//! While jobs wait in any lane, the I/O thread looks at what the threads of all lanes do. Once it has ended,
+//! nobody looks any more, and each lane has as many threads as it may.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
-use super::cpu::CpuClock;
-use crate::actors::session::SessionKey;
-use crate::actors::sizing::{Seen, Sizing};
-use crate::http::handler::Call;
-use crate::http::replies::ReplyKey;
-
-/// Work for a synchronous handler.
-pub(super) enum Job {
-    /// Answer a request.
-    Request { call: Call, reply: ReplyKey },
-    /// Say whether the client of a turbo route may come in.
-    Admit { call: Call, session: SessionKey },
-}
+use super::cpu::Watched;
+use super::lane::{Calls, Job, Lane};
+use super::lock as python_lock;
 
 /// Between two looks at what the threads do, while jobs wait.
-pub(super) const LOOK: Duration = Duration::from_millis(1);
-
-/// An idle thread beyond the first ends after this time.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// Jobs that may wait before the worker calls itself full.
-const MOST_JOBS: usize = 4096;
-
-/// A thread that has done a job lets the event loop have the lock for so long, if that wants it.
-const GIVE_WAY: Duration = Duration::from_micros(20);
-
-/// See the module's documentation.
-pub(super) struct Threads {
-    inside: Mutex<Inside>,
-    work: Condvar,
-    most: usize,
-    /// Threads that can run Python at the same time.
-    side_by_side: usize,
-}
-
-struct Inside {
-    queue: VecDeque<Job>,
-    sizing: Sizing,
-    /// Threads there are.
-    threads: usize,
-    /// Those that are at work.
-    at_work: usize,
-    /// Those of them that have been woken or started, and have not come to the queue yet.
-    coming: usize,
-    /// Threads that rest and are to come to work.
-    called: usize,
-    /// The queue was empty at some moment since the last look.
-    ran_dry: bool,
-    /// A thread has taken a job since the last look.
-    took_a_job: bool,
-    event_loop: Option<Watched>,
-    /// The threads there are.
-    clocks: Slab<Watched>,
-    last_look: Instant,
-    stopping: bool,
-    /// None before the start, and at the end.
-    user_code: Option<Arc<UserCode>>,
-}
-
-/// What has CPU time that counts.
-struct Watched {
-    clock: CpuClock,
-    /// At the last look at which it had worked.
-    cpu: Duration,
-    /// It has had a job since the last look.
-    has_worked: bool,
-    is_at_work: bool,
-}
-
-impl Watched {
-    /// CPU time since this was last asked.
-    fn spent(&mut self) -> Duration {
-        if !self.has_worked {
-            return Duration::ZERO; // a thread that rests costs nothing, not even the look
-        }
-        self.has_worked = self.is_at_work;
-        let before = std::mem::replace(&mut self.cpu, self.clock.read());
-        self.cpu.saturating_sub(before)
-    }
-}
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What threads have to do with.
 pub(super) struct UserCode {
@@ -102,257 +33,178 @@ pub(super) struct UserCode {
     pub loop_wants_lock: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// A thread, as long as it lives.
-struct Member<'a> {
-    threads: &'a Threads,
-    key: usize,
+/// See the module's documentation.
+pub(super) struct Threads {
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    shared: Arc<Shared>,
+    event_loop: Mutex<Option<Watched>>,
+    last_look: Mutex<Instant>,
 }
 
-impl Drop for Member<'_> {
-    fn drop(&mut self) {
-        let mut inside = self.threads.lock();
-        inside.clocks.remove(self.key);
-        if thread::panicking() {
-            // Not counted any more, so that another takes its place.
-            inside.threads -= 1;
-            inside.at_work -= 1;
+/// What lanes have in common.
+pub(super) struct Shared {
+    /// Threads that can run Python at the same time.
+    pub side_by_side: usize,
+    user_code: Mutex<Option<Arc<UserCode>>>,
+    /// Jobs wait, and the I/O thread is to look.
+    wanted: Notify,
+    /// It does, or will in a moment.
+    looks: AtomicBool,
+    /// It has ended.
+    nobody_looks: AtomicBool,
+}
+
+impl Shared {
+    /// Has the I/O thread look, if it does not.
+    pub(super) fn want_looks(&self) {
+        if !self.looks.swap(true, SeqCst) {
+            self.wanted.notify_one();
         }
+    }
+
+    /// What jobs are done with. None before the start, and at the end.
+    pub(super) fn user_code(&self) -> Option<Arc<UserCode>> {
+        lock(&self.user_code).clone()
+    }
+
+    pub(super) fn has_limits(&self) -> bool {
+        !self.nobody_looks.load(Relaxed)
     }
 }
 
 impl Threads {
-    /// At most so many threads, of which so many can run Python at the same time.
-    pub(super) fn new(most: usize, side_by_side: usize) -> Arc<Self> {
-        let most = most.max(1);
-        let inside = Inside {
-            queue: VecDeque::new(),
-            sizing: Sizing::new(side_by_side, most),
-            threads: 0,
-            at_work: 0,
-            coming: 0,
-            called: 0,
-            ran_dry: true,
-            took_a_job: false,
-            event_loop: None,
-            clocks: Slab::new(),
-            last_look: Instant::now(),
-            stopping: false,
-            user_code: None,
-        };
+    /// So many threads can run Python at the same time.
+    pub(super) fn new(side_by_side: usize) -> Arc<Self> {
         Arc::new(Self {
-            inside: Mutex::new(inside),
-            work: Condvar::new(),
-            most,
-            side_by_side,
+            lanes: Mutex::default(),
+            shared: Arc::new(Shared {
+                side_by_side,
+                user_code: Mutex::default(),
+                wanted: Notify::new(),
+                looks: AtomicBool::new(false),
+                nobody_looks: AtomicBool::new(false),
+            }),
+            event_loop: Mutex::default(),
+            last_look: Mutex::new(Instant::now()),
         })
+    }
+
+    /// One more, of at most so many threads, which have this name.
+    pub(super) fn lane(&self, name: &str, most: usize) -> Arc<Lane> {
+        let lane = Lane::new(name, most, Arc::clone(&self.shared));
+        lock(&self.lanes).push(Arc::clone(&lane));
+        lane
     }
 
     /// Event loop: what jobs are done with. The loop runs on this thread.
     pub(super) fn run_with(&self, user_code: UserCode) {
-        let clock = CpuClock::of_this_thread();
-        let mut inside = self.lock();
-        inside.event_loop = Some(Watched {
-            clock,
-            cpu: clock.read(),
-            has_worked: true,
-            is_at_work: true, // nobody knows when it is not
-        });
-        inside.user_code = Some(Arc::new(user_code));
+        *lock(&self.event_loop) = Some(Watched::always_at_work());
+        *lock(&self.shared.user_code) = Some(Arc::new(user_code));
     }
 
-    /// May more work be taken in?
-    pub(super) fn has_room(&self) -> bool {
-        self.lock().queue.len() < MOST_JOBS
-    }
-
-    /// I/O thread: queues `jobs`, and wakes or starts the threads that may do them.
-    pub(super) fn post(self: &Arc<Self>, jobs: &mut Vec<Job>) {
-        let mut inside = self.lock();
-        inside.queue.extend(jobs.drain(..));
-        self.call_to_work(&mut inside);
-    }
-
-    /// I/O thread: do jobs wait, so that somebody has to look?
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.lock().queue.is_empty()
-    }
-
-    /// I/O thread: looks begin, the first one after [`LOOK`].
-    pub(super) fn begin_to_look(&self) {
-        let mut inside = self.lock();
-        inside.sizing.rested();
-        inside.last_look = Instant::now();
-        let inside = &mut *inside;
-        let threads = inside.clocks.iter_mut().map(|(_, watched)| watched);
-        for watched in inside.event_loop.iter_mut().chain(threads) {
-            watched.spent();
-        }
-    }
-
-    /// I/O thread: allows more threads or fewer. False: there is no need to look again.
-    pub(super) fn look(self: &Arc<Self>) -> bool {
-        let mut inside = self.lock();
-        let inside = &mut *inside;
-        let now = Instant::now();
-        let loop_cpu = inside
-            .event_loop
-            .as_mut()
-            .map_or(Duration::ZERO, Watched::spent);
-        let at_work = inside.clocks.iter_mut().map(|(_, watched)| watched.spent());
-        let threads_cpu = at_work.sum();
-        let seen = Seen {
-            elapsed: now.duration_since(inside.last_look),
-            threads_cpu,
-            loop_cpu,
-            took_a_job: inside.took_a_job,
-            ran_dry: inside.ran_dry,
-            all_at_work: inside.coming == 0 && inside.at_work >= inside.sizing.allowed(),
-        };
-        inside.last_look = now;
-        inside.ran_dry = inside.queue.is_empty();
-        inside.took_a_job = false;
-        let allowed = inside.sizing.look(seen);
-        self.call_to_work(inside);
-        !inside.queue.is_empty() || allowed > self.side_by_side
-    }
-
-    /// Does a job wait, or is one being done?
-    pub(super) fn are_busy(&self) -> bool {
-        let inside = self.lock();
-        !inside.queue.is_empty() || inside.at_work > 0
-    }
-
-    /// Ends the threads that have nothing to do; the others end with their job.
-    pub(super) fn stop(&self) {
-        let mut inside = self.lock();
-        inside.stopping = true;
-        inside.user_code = None;
-        self.work.notify_all();
-    }
-
-    /// Has as many threads come to work as are allowed and have something to do.
-    fn call_to_work(self: &Arc<Self>, inside: &mut Inside) {
-        // Those who come take a job each, if they come first.
-        let wanted = inside.queue.len().saturating_sub(inside.coming);
-        let allowed = inside.sizing.allowed().saturating_sub(inside.at_work);
-        for _ in 0..wanted.min(allowed) {
-            let resting = inside.threads - inside.at_work;
-            if resting > 0 {
-                inside.called += 1;
-                self.work.notify_one();
-            } else if inside.threads >= self.most || !self.start_thread(inside) {
-                return;
-            }
-            inside.at_work += 1;
-            inside.coming += 1;
-        }
-    }
-
-    fn start_thread(self: &Arc<Self>, inside: &mut Inside) -> bool {
-        let Some(user_code) = inside.user_code.clone() else {
-            return false;
-        };
-        let threads = Arc::clone(self);
-        let name = format!("fanbus-handler-{}", inside.threads + 1);
-        let started = thread::Builder::new()
-            .name(name)
-            .spawn(move || threads.live(&user_code));
-        if let Err(error) = started {
-            log::error!("cannot start a thread for handlers: {error}");
-            return false;
-        }
-        inside.threads += 1;
-        true
-    }
-
-    /// A thread's life. It stays attached to Python as long as there is work.
-    fn live(&self, user_code: &UserCode) {
-        // The interpreter may be ending: then there is nothing left to do.
-        Python::try_attach(|py| {
-            let member = self.enter();
-            let mut comes = true;
+    /// I/O thread: looks after the threads as long as jobs wait, and until what those needed is not there any more.
+    pub(super) async fn watch(self: Arc<Self>) {
+        loop {
+            self.shared.wanted.notified().await;
+            self.begin_to_look();
             loop {
-                if let Some(job) = self.take(&member, comes) {
-                    comes = false;
-                    (user_code.run)(py, job);
-                    self.give_way(py, user_code);
+                sleep(LOOK).await;
+                if self.look() {
                     continue;
                 }
-                if !py.detach(|| self.rest()) {
-                    return;
+                self.shared.looks.store(false, SeqCst);
+                // A job may have come since, whose poster took this for a look that goes on.
+                if !self.lanes().iter().any(|lane| lane.has_waiting()) {
+                    break;
                 }
-                comes = true;
+                self.shared.looks.store(true, SeqCst);
             }
-        });
-    }
-
-    fn enter(&self) -> Member<'_> {
-        let clock = CpuClock::of_this_thread();
-        let key = self.lock().clocks.insert(Watched {
-            clock,
-            cpu: clock.read(),
-            has_worked: false,
-            is_at_work: false,
-        });
-        Member { threads: self, key }
-    }
-
-    /// The next job of a thread that is at work. None: it is not any more, and has to rest. `comes`: it has
-    /// just come, and has the lock.
-    fn take(&self, member: &Member<'_>, comes: bool) -> Option<Job> {
-        let mut inside = self.lock();
-        let inside = &mut *inside;
-        if comes {
-            inside.coming -= 1;
         }
-        let is_allowed = inside.at_work <= inside.sizing.allowed() || inside.stopping;
-        let job = if is_allowed {
-            inside.queue.pop_front()
+    }
+
+    /// Looks begin, the first one after [`LOOK`].
+    fn begin_to_look(&self) {
+        *lock(&self.last_look) = Instant::now();
+        self.loop_cpu();
+        for lane in &*self.lanes() {
+            lane.begin_to_look();
+        }
+    }
+
+    /// Allows more threads or fewer. False: there is no need to look again.
+    fn look(&self) -> bool {
+        let now = Instant::now();
+        let elapsed = now.duration_since(mem::replace(&mut *lock(&self.last_look), now));
+        let lanes = self.lanes();
+        let spent: Duration = lanes.iter().map(|lane| lane.spend()).sum();
+        let all = self.loop_cpu() + spent;
+        let look = |again, lane: &Arc<Lane>| lane.look(elapsed, all) || again;
+        lanes.iter().fold(false, look)
+    }
+
+    /// CPU time of the event loop since this was last asked.
+    fn loop_cpu(&self) -> Duration {
+        lock(&self.event_loop)
+            .as_mut()
+            .map_or(Duration::ZERO, Watched::spent)
+    }
+
+    /// Are jobs being done by threads that share one lock with the event loop?
+    pub(super) fn contend_for_lock(&self) -> bool {
+        self.shared.side_by_side == 1 && self.lanes().iter().any(|lane| lane.is_at_work())
+    }
+
+    /// The I/O thread has ended: from now on, each lane has as many threads as it may.
+    pub(super) fn nobody_looks(&self) {
+        self.shared.nobody_looks.store(true, Relaxed);
+        for lane in &*self.lanes() {
+            lane.lift_limits();
+        }
+    }
+
+    /// Ends the threads that have nothing to do; the others end with their job. Jobs that wait are dropped.
+    pub(super) fn end(&self, _py: Python<'_>) {
+        // Dropped where Python's lock is held, and none of ours.
+        let _user_code = lock(&self.shared.user_code).take();
+        let lanes = mem::take(&mut *self.lanes());
+        for lane in lanes {
+            drop(lane.end());
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
+        lock(&self.lanes)
+    }
+}
+
+/// The threads of a worker, for Python.
+#[pyclass(frozen, name = "Threads", module = "fanbus._core")]
+pub(super) struct WorkerThreads(pub(super) Arc<Threads>);
+
+#[pymethods]
+impl WorkerThreads {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let side_by_side = if python_lock::is_held_by_one(py)? {
+            1
         } else {
-            None
+            thread::available_parallelism().map_or(1, usize::from)
         };
-        inside.ran_dry |= inside.queue.is_empty();
-        let watched = &mut inside.clocks[member.key];
-        watched.is_at_work = job.is_some();
-        watched.has_worked |= job.is_some();
-        inside.took_a_job |= job.is_some();
-        if job.is_none() {
-            inside.at_work -= 1;
-        }
-        job
+        Ok(Self(Threads::new(side_by_side)))
     }
 
-    /// Rests until there is work. False: this thread is to end.
-    fn rest(&self) -> bool {
-        let mut inside = self.lock();
-        loop {
-            if inside.called > 0 {
-                inside.called -= 1;
-                return true;
-            }
-            if inside.stopping {
-                inside.threads -= 1;
-                return false;
-            }
-            let waited = self.work.wait_timeout(inside, IDLE);
-            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            inside = guard;
-            if timeout.timed_out() && inside.called == 0 && inside.threads > 1 {
-                inside.threads -= 1;
-                return false;
-            }
-        }
+    /// One more, of at most so many threads, which are named after it.
+    fn lane(&self, name: &str, most: usize) -> Calls {
+        Calls(self.0.lane(name, most))
     }
 
-    /// Between two jobs: the event loop, which may have waited for the lock as long as the job took, would
-    /// else have to wait for the next one, too.
-    fn give_way(&self, py: Python<'_>, user_code: &UserCode) {
-        if self.side_by_side == 1 && (user_code.loop_wants_lock)() {
-            py.detach(|| thread::sleep(GIVE_WAY));
-        }
+    /// Ends the threads that have nothing to do; the others end with what they do. Functions that wait
+    /// are not called.
+    fn end(&self, py: Python<'_>) {
+        self.0.end(py);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -241,7 +241,7 @@ impl WebSocket {
             return Ok(());
         }
         Err(value_error(format!(
-            "The client did not offer the subprotocol {name:?}: what it offers is in \
+            "The client did not offer the subprotocol {name:?}: its offer is in \
              ws.headers[\"sec-websocket-protocol\"]."
         )))
     }
@@ -449,7 +449,7 @@ impl WebSocket {
     fn reject(&self, py: Python<'_>, status: u16, reason: Option<String>) -> PyResult<Py<Ready>> {
         if !(400..600).contains(&status) {
             return Err(PyValueError::new_err(format!(
-                "reject takes an HTTP status from 400 to 599, not {status}."
+                "reject expects an HTTP status from 400 to 599, got {status}."
             )));
         }
         let mut inside = self.inside();
@@ -511,7 +511,7 @@ impl WebSocket {
         }
         if reason.len() > MAX_CLOSE_REASON {
             return Err(PyValueError::new_err(format!(
-                "A close reason has at most {MAX_CLOSE_REASON} bytes of UTF-8; this one has {}.",
+                "A close reason must have at most {MAX_CLOSE_REASON} bytes of UTF-8, got {}.",
                 reason.len()
             )));
         }

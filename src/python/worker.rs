@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::access::AccessLog;
@@ -17,14 +18,15 @@ use super::event_loop::EventLoop;
 use super::events::Event;
 use super::handler::{EventBox, PythonHandler};
 use super::json;
-use super::lock;
+use super::lane::{Calls, Lane};
 use super::logs;
 use super::message::Message;
 use super::outcome::{self, Host};
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
-use super::threads::{Threads, UserCode};
+use super::stream::Streams;
+use super::threads::{Threads, UserCode, WorkerThreads};
 use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
@@ -89,6 +91,10 @@ pub(super) struct Worker {
     remote: Arc<Remote>,
     endpoints: Arc<Endpoints>,
     threads: Arc<Threads>,
+    /// That of the synchronous handlers.
+    handlers: Arc<Lane>,
+    /// That of what makes the pieces of responses.
+    streams: Py<Calls>,
     trigger: Trigger,
     pulse: Arc<Pulse>,
     debug: bool,
@@ -111,7 +117,7 @@ impl Worker {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     #[pyo3(signature = (
-        router, bus, listener, *, tls = None, threads, debug, on_error, after, keep_alive = 30.0,
+        router, bus, listener, *, tls = None, threads, handlers, streams, debug, on_error, after, keep_alive = 30.0,
         head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, body_memory = 268_435_456,
         queue_memory = 268_435_456, message_memory = 268_435_456, write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
         root_path = "", json = None,
@@ -122,7 +128,9 @@ impl Worker {
         bus: &Bus,
         listener: RawFd,
         tls: Option<Bound<'_, Tls>>,
-        threads: usize,
+        threads: &WorkerThreads,
+        handlers: &Calls,
+        streams: Py<Calls>,
         debug: bool,
         on_error: Py<PyAny>,
         after: Py<PyAny>,
@@ -142,8 +150,9 @@ impl Worker {
         json: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
-        let proxies = proxies
-            .map_err(|text| PyValueError::new_err(format!("{text} is no address or network.")))?;
+        let proxies = proxies.map_err(|text| {
+            PyValueError::new_err(format!("{text} is not an address or network."))
+        })?;
         let config = Config {
             keep_alive: seconds("keep_alive", keep_alive)?,
             head_timeout: seconds("head_timeout", head_timeout)?,
@@ -192,7 +201,9 @@ impl Worker {
             remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
-            threads: Threads::new(threads, side_by_side(py)?),
+            threads: Arc::clone(&threads.0),
+            handlers: Arc::clone(&handlers.0),
+            streams,
             trigger,
             pulse,
             debug,
@@ -217,7 +228,8 @@ impl Worker {
             on_error,
             after: self.after.clone_ref(py),
         };
-        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, events)?;
+        let streams = Streams::new(events, self.streams.clone_ref(py));
+        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, streams)?;
         let (runs, waits) = (Arc::clone(&host), Arc::clone(&self.events));
         self.threads.run_with(UserCode {
             run: Box::new(move |py, job| runs.run(py, job)),
@@ -226,13 +238,14 @@ impl Worker {
         let events = Arc::clone(&self.events);
         let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);
-        let (threads, remote) = (Arc::clone(&self.threads), Arc::clone(&self.remote));
+        let (threads, lane) = (Arc::clone(&self.threads), Arc::clone(&self.handlers));
+        let remote = Arc::clone(&self.remote);
         let io = move || {
             // However it ends, Python hears of it.
             let _told = Told(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
-                PythonHandler::new(kinds, events, threads, remote) as std::rc::Rc<dyn Handler>
+                PythonHandler::new(kinds, events, threads, lane, remote) as std::rc::Rc<dyn Handler>
             };
             if let Err(error) = server.run(make) {
                 crash::abort(&error);
@@ -252,11 +265,30 @@ impl Worker {
     }
 
     /// Does what has come. Called by the event loop.
-    fn drain(&self, py: Python<'_>) {
-        let event_loop = self.state().event_loop.clone();
-        if let Some(event_loop) = event_loop {
-            event_loop.drain(py);
+    fn drain(this: &Bound<'_, Self>) -> PyResult<()> {
+        let event_loop = this.get().state().event_loop.clone();
+        if let Some(event_loop) = event_loop
+            && event_loop.drain(this.py(), || this.get().threads.contend_for_lock())
+        {
+            // Behind the first steps of the handlers that have begun.
+            let linger = this.getattr(intern!(this.py(), "linger"))?;
+            let call_soon = intern!(this.py(), "call_soon");
+            event_loop
+                .host
+                .event_loop
+                .call_method1(this.py(), call_soon, (linger,))?;
         }
+        Ok(())
+    }
+
+    /// Waits for what comes next, with Python's lock, where the loop has waited long for that, and then
+    /// does it. Called by the event loop.
+    fn linger(this: &Bound<'_, Self>) -> PyResult<()> {
+        let event_loop = this.get().state().event_loop.clone();
+        if event_loop.is_some_and(|it| it.linger()) {
+            Self::drain(this)?;
+        }
+        Ok(())
     }
 
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
@@ -283,7 +315,7 @@ impl Worker {
     fn busy(&self) -> usize {
         let event_loop = self.state().event_loop.clone();
         let running = event_loop.map_or(0, |it| it.host.under_way.count());
-        running.max(usize::from(self.threads.are_busy()))
+        running.max(usize::from(self.handlers.is_busy()))
     }
 
     /// The handlers that run: of each route, how many, and how long the oldest one does.
@@ -318,16 +350,9 @@ impl Worker {
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} is a number of seconds, 0 or more.")))
-}
-
-/// How many threads can run Python at the same time.
-fn side_by_side(py: Python<'_>) -> PyResult<usize> {
-    if lock::is_held_by_one(py)? {
-        return Ok(1);
-    }
-    Ok(thread::available_parallelism().map_or(1, usize::from))
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more."))
+    })
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.
@@ -335,8 +360,7 @@ struct Told(EventBox, Arc<Threads>);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        // Not before: requests in flight at the shutdown still want threads.
-        self.1.stop();
+        self.1.nobody_looks();
         self.0.post(|batch| batch.list.push(Event::Stopped));
     }
 }

@@ -1,8 +1,10 @@
-"""Tasks after the response that are under way when the worker ends."""
+"""Tasks after the response that are under way when the worker ends, or while it streams."""
 
 import asyncio
 import os
 import sys
+import threading
+from collections.abc import Iterator
 
 from fanbus import Fanbus, Request
 
@@ -37,6 +39,18 @@ def never(request: Request) -> str:
 
     request.after_response(task)
     return "at once"
+
+
+@app.get("/streams")
+def streams(request: Request) -> Iterator[str]:
+    called = threading.Event()
+    request.after_response(called.set)
+
+    def pieces() -> Iterator[str]:
+        yield "begun, "
+        yield "called" if called.wait(20) else "not called"
+
+    return pieces()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ async def length(request: Request) -> dict[str, object]:
     return {"length": len(await request.bytes()), "host": request.headers.get("host")}
 
 
+@app.post("/little", max_body_size=1000)
+async def little(request: Request) -> dict[str, object]:
+    return {"length": len(await request.bytes())}
+
+
 @app.get("/large")
 def large() -> str:
     return "x" * 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fanbus import Fanbus, WebSocket, WebSocketConfig
+from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
 from heap import live_bytes
 
 app = Fanbus("totals")
@@ -28,12 +28,18 @@ async def own(ws: WebSocket, count: int) -> None:
         ends.append((ws.close_code, ws.close_reason))
 
 
-@app.websocket("/resume/{name}")
+@app.websocket("/resume/{name}", config=WebSocketConfig(compression=True))
 async def resume(ws: WebSocket, name: str) -> None:
     """Everything that is kept, and what is published from then on."""
     ws.subscribe(f"feed:{name}", last=500)
     async for _ in ws:
         pass
+
+
+@app.get("/events/{name}")
+async def events(name: str) -> EventStream:
+    """The same, as an event stream."""
+    return EventStream(f"feed:{name}", last=500)
 
 
 async def listen(ws: WebSocket, name: str) -> None:

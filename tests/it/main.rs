@@ -1,6 +1,5 @@
 //! All Rust integration tests, in one binary.
 
-mod bench;
 mod bus;
 mod codec;
 mod codec_model;

@@ -366,7 +366,7 @@ fn a_wrong_path_is_told_what_to_do() {
     for path in ["/{a", "/a}", "/<a", "/a>", "/{a>", "/{a{b}}"] {
         let error = error(&[path]);
         assert!(
-            error.contains("bracket without its partner") || error.contains("named"),
+            error.contains("an unmatched bracket") || error.contains("named"),
             "{error}"
         );
     }

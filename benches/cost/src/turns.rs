@@ -15,11 +15,18 @@ use crate::support::worker::{Setup, TestBus, Worker};
 /// Where a turn begins: a message of a client of so many, or a request.
 enum Turn {
     Echo,
-    Relay { clients: usize, deflates: bool },
+    Relay {
+        clients: usize,
+        deflates: bool,
+    },
     Request,
+    /// So many requests of a turbo route in one write.
+    Pipelined(usize),
+    /// A WebSocket that is opened and left.
+    Handshake,
 }
 
-const TURNS: [(&str, Turn); 5] = [
+const TURNS: [(&str, Turn); 7] = [
     ("turn: echo, 128 B", Turn::Echo),
     ("turn: relay of 128 B to 1", relay(1, false)),
     ("turn: relay of 128 B to 100", relay(100, false)),
@@ -28,6 +35,11 @@ const TURNS: [(&str, Turn); 5] = [
         relay(100, true),
     ),
     ("turn: HTTP request, handler in Rust", Turn::Request),
+    (
+        "turn: 16 pipelined HTTP requests, turbo",
+        Turn::Pipelined(16),
+    ),
+    ("turn: handshake, and its client goes", Turn::Handshake),
 ];
 
 const fn relay(clients: usize, deflates: bool) -> Turn {
@@ -83,6 +95,17 @@ pub(crate) fn walk(name: &str, count: usize) -> bool {
                 assert_eq!(client.answer().status, 200);
             });
         }
+        Turn::Pipelined(requests) => {
+            let mut client = Client::connect(worker.address);
+            let batch = b"GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(*requests);
+            repeat(count, || {
+                client.send_bytes(&batch);
+                for _ in 0..*requests {
+                    assert_eq!(client.answer().status, 200);
+                }
+            });
+        }
+        Turn::Handshake => repeat(count, || drop(Client::open(worker.address, "/echo"))),
     }
     true
 }

@@ -40,19 +40,19 @@ class Description:
         if unknown:
             known = ", ".join(Described.__annotations__)
             raise RouteError(
-                f'The route "{path}": there is no option {min(unknown)}. Those for the OpenAPI '
+                f'The route "{path}": unknown option {min(unknown)}. The options for the OpenAPI '
                 f"document are {known}."
             )
         tags = given.get("tags", ())
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-            raise RouteError(f'The route "{path}": tags={tags!r} is a list of texts.')
+            raise RouteError(f'The route "{path}": tags must be a list of strings, got {tags!r}.')
         responses = given.get("responses", {})
         if not isinstance(responses, Mapping) or not all(
             isinstance(status, int) and 200 <= status <= 599 for status in responses
         ):
             raise RouteError(
-                f'The route "{path}": responses={responses!r} is a dict by status, as in '
-                '{404: "There is no such order"}.'
+                f'The route "{path}": responses must be a dict by status, as in '
+                f'{{404: "There is no such order"}}, got {responses!r}.'
             )
         return cls(
             bool(given.get("include_in_schema", True)),

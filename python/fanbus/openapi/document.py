@@ -41,7 +41,7 @@ _CONVERTERS: dict[str, dict[str, Any]] = {
 }
 _PROBLEMS = {
     "type": "object",
-    "description": "What is wrong with the values of a request.",
+    "description": "The errors in the values of a request.",
     "required": ["detail"],
     "properties": {
         "detail": {
@@ -55,7 +55,7 @@ _PROBLEMS = {
                         "description": "Where: path, query, header, cookie or body, and the name.",
                         "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
                     },
-                    "msg": {"type": "string", "description": "What is wrong."},
+                    "msg": {"type": "string", "description": "The error, as a sentence."},
                     "type": {"type": "string", "description": "missing, invalid, or more exact."},
                 },
             },
@@ -196,7 +196,7 @@ def _refusals(inputs: Sequence[Input], converters: Mapping[str, str]) -> dict[st
     if any(each.place == "body" for each in inputs):
         texts[400] = "The body is not JSON"
         texts[413] = "The body is too large"
-        texts[415] = "The body says that it is something else than JSON"
+        texts[415] = "The Content-Type of the body is not JSON"
     content = {"text/plain": {"schema": {"type": "string"}}}
     refusals: dict[str, Any] = {
         str(status): {"description": text, "content": content} for status, text in texts.items()

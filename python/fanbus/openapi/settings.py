@@ -35,15 +35,15 @@ class OpenAPI:
         for name in ("title", "version", "description"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "version"):
-                raise FanbusError(f"OpenAPI: {name}={value!r} is not a text.")
+                raise FanbusError(f"OpenAPI: {name} must be a string, got {value!r}.")
         for name in ("path", "docs"):
             value = getattr(self, name)
             if value is None and name == "docs":
                 continue
             if not isinstance(value, str) or not value.startswith("/") or set("{}<>") & set(value):
                 raise FanbusError(
-                    f"OpenAPI: {name}={value!r} is a path that begins with a slash and has no "
-                    'parameters, as in "/openapi.json".'
+                    f"OpenAPI: {name} must be a path with a leading slash and without "
+                    f'parameters, as in "/openapi.json", got {value!r}.'
                 )
 
     @classmethod
@@ -55,6 +55,7 @@ class OpenAPI:
             return cls()
         if not isinstance(given, cls):
             raise FanbusError(
-                f"openapi={given!r}: it is True, or says more, as in OpenAPI(title='Shop')."
+                f"openapi must be True, False or an OpenAPI such as OpenAPI(title='Shop'), "
+                f"got {given!r}."
             )
         return given

@@ -8,11 +8,6 @@ from typing import Any
 
 from fanbus.exceptions import StartError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["load", "read"]
 
 
@@ -30,14 +25,20 @@ def read(directory: Path) -> tuple[str, dict[str, Any]]:
     tools = (project or {}).get("tool", {})
     section = tools.get("fanbus", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):
-        raise StartError(f"{name} is a table of options, not {section!r}.", status=2)
+        raise StartError(f"{name} must be a table of options, got {section!r}.", status=2)
     return name, section
 
 
 def load(path: Path) -> dict[str, Any] | None:
     """The file's table; None if there is no file. StartError if it is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # Here, so that a server without a file goes without it.
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        return tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

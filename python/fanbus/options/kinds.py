@@ -6,7 +6,6 @@ used, or raises ValueError. `limits` completes the sentence "port=x is not possi
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -185,7 +184,7 @@ class Text:
     """Text that is not empty and has no control characters; `pattern` says what else it must be."""
 
     metavar: str = "TEXT"
-    limits: str = "a text that is not empty"
+    limits: str = "a non-empty string"
     pattern: str = r".+"
 
     def take(self, value: Any) -> str:
@@ -208,7 +207,7 @@ class Names:
     """Several texts: repeated on the command line, a list in TOML, commas in the environment."""
 
     metavar: str = "NAME"
-    limits: str = "a list of texts that are not empty, or one text with commas"
+    limits: str = "a list of non-empty strings, or one string with commas"
 
     def take(self, value: Any) -> tuple[str, ...]:
         several = [value] if isinstance(value, str) else value
@@ -238,6 +237,8 @@ class Networks(Names):
 
 
 def _network(text: str) -> str:
+    import ipaddress  # here, so that a server without proxies goes without it
+
     network = ipaddress.ip_network(text, strict=False)
     return str(network.network_address if network.num_addresses == 1 else network)
 

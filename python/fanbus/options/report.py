@@ -43,7 +43,7 @@ def as_markdown(options: Iterable[Option]) -> str:
     for option in options:
         if option.group != group:
             group = option.group
-            lines += ["", f"### {group}", "", "| option | what | default | values |"]
+            lines += ["", f"### {group}", "", "| option | meaning | default | values |"]
             lines += ["|---|---|---|---|"]
         default = option.unset or f"`{option.written(option.default)}`"
         names = [f"`{option.flag}`", *([f"`{option.short}`"] if option.short else [])]
@@ -61,5 +61,5 @@ def _source(option: Option, settings: Any, value: Value) -> str:
     """What was asked for is not always what is in force: debug means one worker."""
     if option.name == "workers" and value.value and value.value != settings.workers:
         why = "debug" if settings.debug else "reload" if settings.reload else "single process"
-        return f"{why} ({value.source} asked for {value.value})"
+        return f"{why} ({value.source} sets {value.value})"
     return value.source

@@ -3,7 +3,6 @@ file, over the default."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +67,8 @@ def resolve(
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The name that was probably meant."""
+    import difflib  # here, so that a server without a mistake goes without it
+
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return close[0] if close else None
 
@@ -89,7 +90,7 @@ def _take(option: Option, value: Any, where: str, *, is_text: bool) -> Any:
                     " enableServiceLinks: false."
                 )
         raise StartError(
-            f"{where}={shown} is not possible: it is {option.kind.limits}.{hint}", status=2
+            f"{where} must be {option.kind.limits}, got {shown}.{hint}", status=2
         ) from None
 
 

@@ -15,8 +15,8 @@ use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::listening::{Asked, Listen, Listening};
 use crate::actors::mailbox::Batch;
-use crate::actors::outbox::Source;
 use crate::actors::outlet::Outlet;
+use crate::actors::replays::Piece;
 use crate::actors::session::{Control, Route, SessionKey};
 use crate::actors::shared::Shared;
 use crate::actors::topic::Topic;
@@ -148,8 +148,8 @@ pub enum Command {
     SendPast {
         /// To whom.
         session: SessionKey,
-        /// Their frames, as [`Replays`](crate::actors::replays::Replays) has them.
-        frames: Vec<Bytes>,
+        /// Their frames, as [`Replays`](crate::actors::replays::Replays) shares them.
+        pieces: Vec<Piece>,
     },
     /// Close with a code.
     Close {
@@ -277,10 +277,10 @@ impl Hub {
                         outlet.send_large(kind, payload);
                     }
                 }
-                Command::SendPast { session, frames } => {
+                Command::SendPast { session, pieces } => {
                     self.deliver_ahead(session, after);
                     if let Some(outlet) = self.registry.outlet(session) {
-                        outlet.send_past(frames);
+                        outlet.send_past(pieces);
                     }
                 }
                 Command::Accept {
@@ -387,7 +387,7 @@ impl Hub {
         });
         // It says nothing, and is not expected to.
         outlet.listen(false);
-        outlet.send(&beginning, Source::Session);
+        outlet.begin_events(beginning);
         let _ = answer.send(Ok(Listening::new(outlet, shared)));
         self.subscribe(key, topic.hand_over(), from);
         self.look_at(key, Instant::now());

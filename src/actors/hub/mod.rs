@@ -239,7 +239,7 @@ impl Hub {
         match self.registry.look_at(key, now, position) {
             Due::In(delay) => self.wheel.insert(key, delay),
             Due::Never => {}
-            Due::NotAnswered => self.give_up(key, 504, "The application did not answer in time."),
+            Due::NotAnswered => self.give_up(key, 504, "The application did not respond in time."),
         }
     }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_http::{Method, StatusCode};
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -55,36 +55,41 @@ pub(in crate::http) async fn serve<T: Transport>(
     };
     loop {
         connection.begin_to_wait();
-        match poll_fn(|task| connection.poll_head(task)).await {
-            Next::Request(start) if connection.becomes_websocket(&start) => {
-                if start.framing == Framing::Empty {
-                    return connection.upgrade(start);
+        let mut next = poll_fn(|task| connection.poll_head(task)).await;
+        loop {
+            next = match next {
+                Next::Request(start) if connection.becomes_websocket(&start) => {
+                    if start.framing == Framing::Empty {
+                        return connection.upgrade(start);
+                    }
+                    let reason = "The handshake of a WebSocket has no body.".into();
+                    let status = StatusCode::BAD_REQUEST;
+                    return Box::pin(connection.refuse(HeadError { status, reason })).await;
                 }
-                let reason = "The handshake of a WebSocket has no body.".into();
-                let status = StatusCode::BAD_REQUEST;
-                return Box::pin(connection.refuse(HeadError { status, reason })).await;
-            }
-            // Boxed, so that an idle connection has no room for it.
-            Next::Request(start) => match Box::pin(connection.exchange(start)).await {
-                After::Keep => {}
-                After::Close { lingers } => return Box::pin(connection.close(lingers)).await,
-                After::Abort => return,
-            },
-            Next::Refused(error) => return Box::pin(connection.refuse(error)).await,
-            Next::Closed => return Box::pin(connection.close(false)).await,
-            Next::Gone => return,
+                // Boxed, so that an idle connection has no room for it.
+                Next::Request(start) => match Box::pin(connection.exchanges(start)).await {
+                    Some(next) => next,
+                    None => break,
+                },
+                Next::Refused(error) => return Box::pin(connection.refuse(error)).await,
+                Next::Closed { lingers } => return Box::pin(connection.close(lingers)).await,
+                Next::Gone => return,
+            };
         }
     }
 }
 
-/// What a connection that waits for a request comes to.
+/// What a connection does next.
 enum Next {
     Request(RequestStart),
     /// What came is not a request, or did not come in time.
     Refused(HeadError),
-    /// Nothing has come for too long, or nothing more comes.
-    Closed,
-    /// The client has gone.
+    /// Nothing has come for too long, nothing more comes, or this was the last response. `lingers`: the client
+    /// may be sending still.
+    Closed {
+        lingers: bool,
+    },
+    /// It is cut off: the client has gone, or a response is not whole.
     Gone,
 }
 
@@ -133,24 +138,52 @@ impl<T: Transport> Connection<T> {
             });
     }
 
+    /// Has this request answered, and those that have come behind it. None: the next one is waited for.
+    // A function that makes a future: an `async fn` would hold the request twice.
+    fn exchanges(&mut self, start: RequestStart) -> impl Future<Output = Option<Next>> {
+        let mut start = Some(start);
+        async move {
+            loop {
+                match self.exchange(&mut start).await {
+                    After::Keep => {}
+                    After::Close { lingers } => return Some(Next::Closed { lingers }),
+                    After::Abort => return Some(Next::Gone),
+                }
+                match self.take_head()? {
+                    Next::Request(next) if !self.becomes_websocket(&next) => start = Some(next),
+                    next => return Some(next),
+                }
+            }
+        }
+    }
+
+    /// The first head of what was read. None: it is not whole.
+    fn take_head(&mut self) -> Option<Next> {
+        if self.input.is_empty() {
+            return None;
+        }
+        match parse(&self.input, self.origin) {
+            Ok(Some(mut start)) => {
+                self.worker.config.place(&mut start.head);
+                self.input.advance(start.len);
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                Some(Next::Request(start))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Next::Refused(error)),
+        }
+    }
+
     /// Reads until there is a whole head. Writes what waits meanwhile.
     fn poll_head(&mut self, task: &mut Context<'_>) -> Poll<Next> {
         // A head that is not whole is only looked at again when another of its lines has come, or when it may have
         // become too large.
         let mut is_new = !self.input.is_empty();
         loop {
-            if is_new {
-                match parse(&self.input, self.origin) {
-                    Ok(Some(start)) => {
-                        let _ = self.input.split_to(start.len);
-                        if self.input.is_empty() {
-                            self.input = BytesMut::new();
-                        }
-                        return Poll::Ready(Next::Request(start));
-                    }
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Next::Refused(error)),
-                }
+            if is_new && let Some(next) = self.take_head() {
+                return Poll::Ready(next);
             }
             let was_blocked = self.is_blocked;
             match self.poll_output(task) {
@@ -160,7 +193,7 @@ impl<T: Transport> Connection<T> {
             }
             if self.is_half_closed {
                 if self.output.is_empty() {
-                    return Poll::Ready(Next::Closed);
+                    return Poll::Ready(Next::Closed { lingers: false });
                 }
                 return Poll::Pending;
             }
@@ -194,14 +227,14 @@ impl<T: Transport> Connection<T> {
         }
         if self.deadline.is_over() && !self.is_blocked {
             if self.input.is_empty() {
-                return Poll::Ready(Next::Closed);
+                return Poll::Ready(Next::Closed { lingers: false });
             }
             let reason = "The request's head did not come in time.".into();
             let status = StatusCode::REQUEST_TIMEOUT;
             return Poll::Ready(Next::Refused(HeadError { status, reason }));
         }
         if self.input.is_empty() && self.worker.linger.may_close(self.has_asked) {
-            return Poll::Ready(Next::Closed);
+            return Poll::Ready(Next::Closed { lingers: false });
         }
         Poll::Pending
     }
@@ -271,16 +304,13 @@ impl<T: Transport> Connection<T> {
 
     /// Hands the socket over to the hub.
     fn upgrade(mut self, start: RequestStart) {
-        let RequestStart {
-            method, mut head, ..
-        } = start;
-        self.worker.config.place(&mut head);
+        let RequestStart { method, head, .. } = start;
         let connection = upgrade::Connection {
             early: self.input.to_vec(),
             unsent: self.output.take(),
             stream: self.stream,
         };
-        upgrade(&self.worker, &method, head, connection);
+        upgrade(&self.worker, &method, &head, connection);
     }
 
     /// Answers what is not a request, and closes.
@@ -297,8 +327,8 @@ impl<T: Transport> Connection<T> {
             closes: true,
             feed: None,
         };
-        let after = self.respond(request, response);
-        if let After::Close { .. } = after.await {
+        let response = self.begin(&request, response);
+        if let After::Close { .. } = self.finish(response).await {
             self.close(true).await;
         }
     }
@@ -324,5 +354,26 @@ impl<T: Transport> Connection<T> {
         };
         // A client that sends on after that has had the time to read.
         let _ = timeout(LINGER, closed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Of the future that such a function makes.
+    fn size_of_future<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_running_request_is_small() {
+        type Plain = Connection<TcpStream>;
+        let size =
+            size_of_future(|connection: &'static mut Plain, start| connection.exchanges(start));
+        // glibc keeps freed blocks of up to so many bytes for each thread.
+        assert!(size <= 1032, "{size}");
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn write_head<B>(
         (Connection::Closes, true) => b"connection: close, upgrade\r\n",
     });
     if !has_date {
-        write_line(out, b"date", &date::now());
+        out.extend_from_slice(&date::line());
     }
     out.extend_from_slice(b"\r\n");
 }

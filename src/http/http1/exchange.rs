@@ -5,7 +5,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::StatusCode;
@@ -29,7 +28,7 @@ use crate::http::transport::Transport;
 
 /// What becomes of a body that has not been read to its end when the response is there.
 #[derive(Copy, Clone, Eq, PartialEq)]
-enum Rest {
+enum Unread {
     /// There is nothing left of it.
     Nothing,
     /// It is read and thrown away, for it is small.
@@ -51,72 +50,101 @@ struct Waiting<'w> {
 
 impl<T: Transport> Connection<T> {
     /// Has one request answered, and writes the response.
-    pub(super) async fn exchange(&mut self, start: RequestStart) -> After {
+    /// `start` is taken.
+    // A function that makes a future, which holds no more than it needs: see `a_running_request_is_small`.
+    pub(super) fn exchange<'c>(
+        &'c mut self,
+        start: &mut Option<RequestStart>,
+    ) -> impl Future<Output = After> + use<'c, T> {
         let RequestStart {
             method,
-            mut head,
+            head,
             framing,
             keep_alive,
             expects_continue,
             ..
-        } = start;
+        } = start.take().expect("a request to answer");
         self.has_asked = true;
         if !self.is_blocked {
             self.deadline.clear();
         }
-        self.worker.config.place(&mut head);
         let version = head.version;
         let (feed, payload) = match body::pair(framing) {
             Some((feed, stream)) => (Some(feed), Payload::Http1(stream)),
             None => (None, Payload::Empty),
         };
-        let hints = GivenHints::default();
-        let mut waiting = Waiting {
-            feed: feed.as_ref(),
-            expects_continue,
-            hints: &hints,
-            takes_interim: version != Version::Http10,
+        let mut request = WireRequest {
+            method: method.clone(),
+            head,
+            payload,
         };
-        let response = {
-            let request = WireRequest {
-                method: method.clone(),
-                head: Arc::new(head),
-                payload,
+        let worker = Rc::clone(&self.worker);
+        async move {
+            // What waits of earlier responses is bounded.
+            if self.output.is_full() && Box::pin(self.make_room()).await.is_err() {
+                return After::Abort;
+            }
+            // Nothing waits while the response is there whole, so the future has no room for it.
+            let (unwritten, unread) = {
+                let hints = GivenHints::default();
+                let mut waiting = Waiting {
+                    feed: feed.as_ref(),
+                    expects_continue,
+                    hints: &hints,
+                    takes_interim: version != Version::Http10,
+                };
+                let answered = {
+                    let given = Given {
+                        bodies: &worker.bodies,
+                        hints: &hints,
+                    };
+                    let mut answer = pin!(answer(&worker, &mut request, &given));
+                    poll_fn(|task| self.poll_answer(answer.as_mut(), &mut waiting, task)).await
+                };
+                // With the body, if nobody has taken it.
+                drop(request);
+                let Ok(response) = answered else {
+                    return After::Abort;
+                };
+                // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
+                // A client whose body did not come in time would not be in time with the rest of it.
+                let may_skip =
+                    !waiting.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
+                let unread = self.rest_of(feed.as_ref(), may_skip);
+                let closes = !keep_alive
+                    || unread == Unread::Close
+                    || self.worker.shutdown.is_triggered()
+                    || encode::asks_to_close(&response);
+                let request = Request {
+                    method: &method,
+                    version,
+                    closes,
+                    feed: feed.as_ref().filter(|feed| feed.is_held()),
+                };
+                (self.begin(&request, response), unread)
             };
-            let worker = Rc::clone(&self.worker);
-            let given = Given {
-                bodies: Rc::clone(&worker.bodies),
-                hints: &hints,
+            let after = if unwritten.is_nothing() {
+                After::Keep
+            } else {
+                Box::pin(self.finish(unwritten)).await
             };
-            let mut answer = pin!(answer(worker, request, given));
-            poll_fn(|task| self.poll_answer(answer.as_mut(), &mut waiting, task)).await
-        };
-        let Ok(response) = response else {
-            return After::Abort;
-        };
-        // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
-        // A client whose body did not come in time would not be in time with the rest of it.
-        let may_skip = !waiting.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
-        let rest = self.rest_of(feed.as_ref(), may_skip);
-        let closes = !keep_alive
-            || rest == Rest::Close
-            || self.worker.shutdown.is_triggered()
-            || encode::asks_to_close(&response);
-        let request = Request {
-            method: &method,
-            version,
-            closes,
-            feed: feed.as_ref().filter(|feed| feed.is_held()),
-        };
-        let after = self.respond(request, response).await;
-        match (after, rest, feed) {
-            (After::Keep, Rest::Skip, Some(feed)) => self.skip(&feed).await,
-            // A client that did not ask for the end may be sending its next request already.
-            (After::Close { .. }, rest, _) => After::Close {
-                lingers: keep_alive || rest != Rest::Nothing || !self.input.is_empty(),
-            },
-            (after, ..) => after,
+            match (after, unread, &feed) {
+                (After::Keep, Unread::Skip, Some(feed)) => Box::pin(self.skip(feed)).await,
+                // A client that did not ask for the end may be sending its next request already.
+                (After::Close { .. }, unread, _) => After::Close {
+                    lingers: keep_alive || unread != Unread::Nothing || !self.input.is_empty(),
+                },
+                (after, ..) => after,
+            }
         }
+    }
+
+    /// Writes until there is room for another response.
+    async fn make_room(&mut self) -> Result<(), Gone> {
+        while self.output.is_full() {
+            poll_fn(|task| self.poll_output(task)).await?;
+        }
+        Ok(())
     }
 
     /// Drives what the answer waits for: its request's body, if it wants that.
@@ -204,13 +232,13 @@ impl<T: Transport> Connection<T> {
     }
 
     /// What to do with the part of a body that nobody has read.
-    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> Rest {
+    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> Unread {
         let Some(feed) = feed else {
-            return Rest::Nothing;
+            return Unread::Nothing;
         };
         // The handler reads on while its response is sent: whether it reads to the end is not known yet.
         if feed.is_held() && !feed.is_over() {
-            return Rest::Close;
+            return Unread::Close;
         }
         let skipped = feed.skip(&self.input);
         let _ = self.input.split_to(skipped);
@@ -218,18 +246,18 @@ impl<T: Transport> Connection<T> {
             self.input = BytesMut::new();
         }
         if feed.is_broken() {
-            return Rest::Close;
+            return Unread::Close;
         }
         if feed.is_over() {
-            return Rest::Nothing;
+            return Unread::Nothing;
         }
         let is_small = feed
             .left()
             .is_some_and(|left| left <= BODY_AHEAD_BYTES as u64);
         if is_small && may_skip && !self.is_half_closed {
-            Rest::Skip
+            Unread::Skip
         } else {
-            Rest::Close
+            Unread::Close
         }
     }
 

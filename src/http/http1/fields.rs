@@ -92,7 +92,7 @@ impl Noted<'_> {
             return bad("The request has both Content-Length and Transfer-Encoding.");
         }
         if version == Version::Http10 {
-            return bad("A request of HTTP/1.0 has no Transfer-Encoding.");
+            return bad("A request of HTTP/1.0 must not have a Transfer-Encoding.");
         }
         if coding.eq_ignore_ascii_case(b"chunked") {
             return Ok(Framing::Chunked);
@@ -101,13 +101,11 @@ impl Noted<'_> {
         let is_last = codings.next_back().is_some_and(is_chunked);
         if !is_last || codings.any(is_chunked) {
             // RFC 9112, section 6.3.
-            return bad(
-                "Transfer-Encoding does not end with \"chunked\", once: the body has no end.",
-            );
+            return bad("Transfer-Encoding must end with \"chunked\", once.");
         }
         error(
             StatusCode::NOT_IMPLEMENTED,
-            "The only Transfer-Encoding that is understood here is \"chunked\".",
+            "The only Transfer-Encoding that this server supports is \"chunked\".",
         )
     }
 }

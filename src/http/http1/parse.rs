@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use actix_http::{Method, StatusCode};
 use httparse::{Error, Header, Status};
@@ -23,7 +24,7 @@ pub struct RequestStart {
     /// The method.
     pub method: Method,
     /// Target and headers, from the other end of the connection.
-    pub head: Head,
+    pub head: Arc<Head>,
     /// Where the body ends.
     pub framing: Framing,
     /// The client wants to send further requests on this connection.
@@ -168,8 +169,8 @@ fn malformed(error: Error) -> HeadError {
                 reason: format!("The request has more than {MAX_HEADERS} headers.").into(),
             };
         }
-        Error::HeaderName => "A header's name holds a character that names cannot have.",
-        Error::HeaderValue => "A header's value holds a control character.",
+        Error::HeaderName => "A header's name has an invalid character.",
+        Error::HeaderValue => "A header's value has a control character.",
         Error::NewLine => "A line of the request's head does not end with CR LF.",
         _ => "The request line is malformed: expected a method, a target and HTTP/1.1.",
     };
@@ -188,17 +189,18 @@ fn understood(
     len: usize,
 ) -> Result<RequestStart, HeadError> {
     let method = Method::from_bytes(method.as_bytes())
-        .or_else(|_| bad("The method is not one that HTTP could have."))?;
+        .or_else(|_| bad("The method has an invalid character."))?;
     let target = Target::of(&method, target)?;
     let noted = note(headers)?;
     if noted.host.is_none() && version == Version::Http11 {
         return bad("The request has no Host header.");
     }
     if !noted.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
-        return bad("The Host of the request is not one that a host could have.");
+        return bad("The Host header is not a valid host.");
     }
     let framing = noted.framing(version)?;
-    let mut head = HeadWriter::new(target.path, target.query, len, headers.len());
+    let bytes = headers.iter().map(|it| it.name.len() + it.value.len());
+    let mut head = HeadWriter::new(target.path, target.query, bytes.sum(), headers.len());
     for header in headers {
         let is_host = header.name.eq_ignore_ascii_case("host");
         // A target that names a host counts more than the header (RFC 9112, section 3.2.2).
@@ -219,7 +221,7 @@ fn understood(
     };
     Ok(RequestStart {
         method,
-        head: head.finish(version, direct),
+        head: Arc::new(head.finish(version, direct)),
         framing,
         keep_alive,
         // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
@@ -353,6 +355,8 @@ mod tests {
         let expected = |target: &str, host: &str| (target.to_owned(), host.to_owned());
         assert_eq!(of("GET", "/?"), expected("/?", "a"));
         assert_eq!(of("GET", "/a#b"), expected("/a", "a"));
+        assert_eq!(of("GET", "/a?b#c?d"), expected("/a?b", "a"));
+        assert_eq!(of("GET", "/a#b?c"), expected("/a", "a"));
         assert_eq!(of("GET", "//a/b"), expected("//a/b", "a"));
         assert_eq!(of("GET", "/ü"), expected("/ü", "a"));
         assert_eq!(of("OPTIONS", "*"), expected("*", "a"));

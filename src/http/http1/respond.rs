@@ -62,25 +62,38 @@ const PROBES: u8 = 2;
 /// The time between two probes: much longer than a packet and its answer take.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What of a response is still to be written, and what follows it.
+pub(super) struct Rest<'f> {
+    content: RestOfContent<'f>,
+    closes: bool,
+}
+
+enum RestOfContent<'f> {
+    Nothing,
+    File(FileBody),
+    Pieces(Pieces<'f>),
+}
+
+impl Rest<'_> {
+    /// All of the response waits for the kernel, and the next request is read.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self.content, RestOfContent::Nothing) && !self.closes
+    }
+}
+
 impl<T: Transport> Connection<T> {
-    /// Writes a response.
-    pub(super) async fn respond(
+    /// Adds the head of a response to what waits, and its content if that is there.
+    pub(super) fn begin<'r>(
         &mut self,
-        request: Request<'_>,
+        request: &Request<'r>,
         mut response: WireResponse,
-    ) -> After {
+    ) -> Rest<'r> {
         let Request {
             method,
             version,
             closes,
             feed,
-        } = request;
-        // What waits of earlier responses is bounded.
-        while self.output.is_full() {
-            if poll_fn(|task| self.poll_output(task)).await.is_err() {
-                return After::Abort;
-            }
-        }
+        } = *request;
         let mut content = Content::of(method, &mut response);
         if self.stream.plain().is_none() {
             content = content.without_files();
@@ -109,38 +122,43 @@ impl<T: Transport> Connection<T> {
             out.reserve(HEAD_ROOM);
         }
         encode::write_head(out, &response, delimiter, connection);
-        let body = match content {
-            Content::Nothing(_) => None,
-            Content::Whole(bytes) => {
-                self.output.push(bytes);
-                None
-            }
-            Content::File(mut file) => {
-                let sent = poll_fn(|task| self.poll_file(&mut file, task));
-                if sent.await.is_err() {
-                    return After::Abort;
-                }
-                None
-            }
-            Content::Flow(flow) => Some(Body::Flow(flow)),
-            Content::Pieces(body, _) => Some(Body::Other(body)),
-        };
-        if let Some(body) = body {
+        let mut pieces = |body| {
             let in_chunks = delimiter == Delimiter::Chunks;
-            let mut pieces = Pieces {
+            RestOfContent::Pieces(Pieces {
                 body,
                 in_chunks,
                 trailers: response.trailers.take(),
                 probes: if in_chunks { PROBES } else { 0 },
                 feed,
-            };
-            let sent = poll_fn(|task| self.poll_pieces(&mut pieces, task));
-            if sent.await.is_err() {
-                return After::Abort;
+            })
+        };
+        let content = match content {
+            Content::Nothing(_) => RestOfContent::Nothing,
+            Content::Whole(bytes) => {
+                self.output.push(bytes);
+                RestOfContent::Nothing
             }
-        }
-        if !closes {
-            return After::Keep;
+            Content::File(file) => RestOfContent::File(file),
+            Content::Flow(flow) => pieces(Body::Flow(flow)),
+            Content::Pieces(body, _) => pieces(Body::Other(body)),
+        };
+        Rest { content, closes }
+    }
+
+    /// Writes the rest of a response.
+    pub(super) async fn finish(&mut self, rest: Rest<'_>) -> After {
+        let Rest { content, closes } = rest;
+        let written = match content {
+            RestOfContent::Nothing => Ok(()),
+            RestOfContent::File(mut file) => poll_fn(|task| self.poll_file(&mut file, task)).await,
+            RestOfContent::Pieces(mut pieces) => {
+                poll_fn(|task| self.poll_pieces(&mut pieces, task)).await
+            }
+        };
+        match written {
+            Err(Gone) => return After::Abort,
+            Ok(()) if !closes => return After::Keep,
+            Ok(()) => {}
         }
         match poll_fn(|task| self.poll_output(task)).await {
             Ok(()) => After::Close { lingers: false },

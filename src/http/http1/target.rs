@@ -1,6 +1,7 @@
 //! The target of a request: what of it is a path, and what a host.
 
 use actix_http::{Method, StatusCode};
+use memchr::{memchr, memchr2};
 
 use super::parse::{HeadError, bad, error};
 
@@ -18,30 +19,30 @@ impl<'t> Target<'t> {
         if *method == Method::CONNECT {
             return error(
                 StatusCode::NOT_IMPLEMENTED,
-                "This server is not a proxy: it opens no tunnels (CONNECT).",
+                "This server is not a proxy: it does not support CONNECT.",
             );
+        }
+        if target.starts_with('/') {
+            let (path, query) = split(target);
+            let host = None;
+            return Ok(Self { path, query, host });
         }
         // A fragment is not for servers; clients that send one mean the address before it.
         let target = target.split('#').next().unwrap_or_default();
         let is_asterisk = target == "*" && *method == Method::OPTIONS;
-        let (host, rest) = if target.starts_with('/') || is_asterisk {
+        let (host, rest) = if is_asterisk {
             (None, target)
         } else {
             let Some(rest) = after_scheme(target) else {
-                return bad(
-                    "The target is neither a path nor an address that begins with http://.",
-                );
+                return bad("The target must be a path, or a URL that begins with http://.");
             };
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             if end == 0 {
-                return bad("The target is an address without a host.");
+                return bad("The target is a URL without a host.");
             }
             (Some(&rest[..end]), &rest[end..])
         };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
+        let (path, query) = split(rest);
         let path = match path {
             // RFC 9112, section 3.2.4.
             "" if *method == Method::OPTIONS && query.is_none() => "*",
@@ -50,6 +51,21 @@ impl<'t> Target<'t> {
         };
         Ok(Self { path, query, host })
     }
+}
+
+/// The path and the query of a target, without its fragment.
+fn split(target: &str) -> (&str, Option<&str>) {
+    let bytes = target.as_bytes();
+    let Some(end) = memchr2(b'?', b'#', bytes) else {
+        return (target, None);
+    };
+    let path = &target[..end];
+    if bytes[end] == b'#' {
+        return (path, None);
+    }
+    let query = &target[end + 1..];
+    let end = memchr(b'#', query.as_bytes()).unwrap_or(query.len());
+    (path, Some(&query[..end]))
 }
 
 /// The rest of an address, behind `http://` or `https://` in any case.

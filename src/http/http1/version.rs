@@ -38,6 +38,6 @@ pub(super) fn bad_version<T>(bytes: &[u8]) -> Result<T, HeadError> {
             "This port speaks HTTP/1.1 and HTTP/1.0; HTTP/2 needs TLS.",
         )
     } else {
-        bad("The request line does not end with a version of HTTP.")
+        bad("The request line must end with HTTP/1.1 or HTTP/1.0.")
     }
 }

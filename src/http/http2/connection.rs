@@ -141,7 +141,7 @@ impl Client {
             None => (Payload::Empty, None),
             Some((feed, body)) => (Payload::Http2(body), Some(feed)),
         };
-        let (method, mut head) = match head_of(&parts, self.origin) {
+        let (method, head) = match head_of(&parts, self.origin) {
             Ok(head) => head,
             Err(reason) => {
                 log::debug!("a request of {:?} is refused: {reason}", self.origin.peer);
@@ -153,25 +153,28 @@ impl Client {
         };
         let expects = parts.headers.get(http::header::EXPECT);
         let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let mut head = Arc::new(head);
         self.worker.config.place(&mut head);
-        let request = WireRequest {
+        let mut request = WireRequest {
             method: method.clone(),
-            head: Arc::new(head),
+            head,
             payload,
         };
         let response = {
             let hints = GivenHints::default();
             let given = Given {
-                bodies: self.bodies,
+                bodies: &self.bodies,
                 hints: &hints,
             };
-            let answer = pin!(answer(self.worker, request, given));
+            let answer = pin!(answer(&self.worker, &mut request, &given));
             let waiting = Waiting {
                 body: feed.as_ref().filter(|_| expects),
                 hints: &hints,
             };
             waiting.wait(answer, &mut responder).await
         };
+        // With the body, if nobody has taken it.
+        drop(request);
         sending.respond(&method, response, responder).await;
         read_rest(feed).await;
     }

@@ -11,7 +11,7 @@ use crate::http::proxies::Origin;
 /// A head that may be served. The error is what is wrong with it.
 pub(super) fn head_of(parts: &Parts, direct: Origin) -> Result<(Method, Head), &'static str> {
     let method = parts.method.as_str().as_bytes();
-    let method = Method::from_bytes(method).map_err(|_| "The method is not one of HTTP.")?;
+    let method = Method::from_bytes(method).map_err(|_| "The method has an invalid character.")?;
     let named = named_host(parts)?;
     let fields = || {
         let fields = parts.headers.iter();
@@ -28,7 +28,7 @@ pub(super) fn head_of(parts: &Parts, direct: Origin) -> Result<(Method, Head), &
         fits &= head.add(name.as_str().as_bytes(), value.as_bytes());
     }
     if !fits {
-        return Err("A header is longer than a head may be.");
+        return Err("A header is longer than the limit of a head.");
     }
     Ok((method, head.finish(Version::Http2, direct)))
 }
@@ -50,7 +50,7 @@ fn named_host(parts: &Parts) -> Result<Option<&[u8]>, &'static str> {
     }
     let named = authority.or(host);
     if !named.is_none_or(is_host) {
-        return Err("The host of the request is not one that a host could have.");
+        return Err("The host of the request is not a valid host.");
     }
     Ok(named)
 }

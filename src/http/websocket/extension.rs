@@ -40,7 +40,7 @@ pub fn agree_on_deflate(headers: &impl Headers) -> Result<Option<Agreement>, Ref
 fn malformed() -> Refusal {
     Refusal::new(
         StatusCode::BAD_REQUEST,
-        "Sec-WebSocket-Extensions is no list of extensions with parameters.",
+        "Sec-WebSocket-Extensions is not a list of extensions with parameters.",
     )
 }
 

@@ -42,7 +42,7 @@ pub(in crate::http) struct Connection<T> {
 pub(in crate::http) fn upgrade<T: Transport>(
     worker: &Worker,
     method: &Method,
-    head: Head,
+    head: &Arc<Head>,
     connection: Connection<T>,
 ) {
     worker.pulse.count_request();
@@ -53,14 +53,14 @@ pub(in crate::http) fn upgrade<T: Transport>(
         unsent,
     } = connection;
     let client = Client {
-        begun: access.map(|access| Box::new(access.begin(method, &head))),
+        begun: access.map(|access| Box::new(access.begin(method, head))),
         stream,
         early,
         unsent,
     };
-    match check(worker, method, &head) {
+    match check(worker, method, head) {
         Ok(checked) => {
-            let open = checked.open(worker, &Arc::new(head), client);
+            let open = checked.open(worker, head, client);
             worker.end_of_turn.open(open);
         }
         Err(refusal) => client.refuse(&refusal),

@@ -121,8 +121,8 @@ impl Opening {
 
         // Whatever was left there, the next start makes something of it.
         drop(buses);
-        let next = Bus::open(&place.name, &place.options()).expect("nobody is in the way");
-        publish(&next, 0, 1).expect("what was taken over is sound");
+        let next = Bus::open(&place.name, &place.options()).expect("no other process holds a lock");
+        publish(&next, 0, 1).expect("a bus that was taken over is sound");
         next.remove().expect("ours");
         drop(next);
         assert!(!exists(place.path()).expect("a look"), "something is left");

@@ -120,7 +120,7 @@ fn who_sees_an_entry_sees_all_before_it() {
             let first = log.look(BEFORE);
             if let Look::Entry(_) = first {
                 one.note();
-                assert_eq!(log.look(BEFORE), first, "what was seen once stays");
+                assert_eq!(log.look(BEFORE), first, "an entry that was seen stays");
             }
             if let Look::Entry(second) = second {
                 both.note();

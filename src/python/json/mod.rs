@@ -71,7 +71,7 @@ pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
     let kind = written.get_type().name()?;
     Err(PyTypeError::new_err(format!(
-        "The dumps of Fanbus(json=...) gave {kind}. It is to give str or bytes."
+        "dumps of Fanbus(json=...) must return str or bytes, got {kind}."
     )))
 }
 

@@ -118,7 +118,7 @@ fn the_sixty_fifth_member_is_told_so_and_may_come_when_one_has_left() {
     assert_eq!(slots, (0..MAX_MEMBERS).collect::<Vec<_>>());
     let refused = sentence(&name);
     assert!(
-        refused.contains("has 64 members, and that is the limit"),
+        refused.contains("has 64 members, which is the limit"),
         "{refused}"
     );
     // All of them talk to each other.

@@ -285,7 +285,7 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
     assert!(
         error
             .to_string()
-            .starts_with("\"room:{room\" is no pattern of topics.")
+            .starts_with("\"room:{room\" is not a pattern of topics.")
     );
     for number in 0..64 {
         bus.retain(&rule(&format!("t{number}")))
@@ -314,6 +314,6 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
     let error = Bus::open(&other.0, &options).expect_err("too small");
     assert_eq!(
         error.to_string(),
-        "A bus cannot keep a history of 5 bytes. It is 0, for none, or from 128 KiB to 8 GiB."
+        "A bus cannot have a history of 5 bytes. The size must be 0, for none, or from 128 KiB to 8 GiB."
     );
 }

@@ -9,7 +9,7 @@ use super::process::{Actor, Name};
 use super::roles::{draft, open};
 
 // The layout, as docs/bus.md has it.
-const MEMBERS: u64 = 36_864;
+const MEMBERS: u64 = 266_240;
 const MEMBER_BYTES: u64 = 512;
 const PID: u64 = 272;
 

@@ -34,7 +34,7 @@ fn publish_some(model: &mut Model, bus: &Bus, dice: &mut Dice, count: u64) {
 
 // The history of this segment, as docs/bus.md has it, in words.
 const HEAD: usize = 384 / 8;
-const HISTORY: usize = (69_632 + 4096 + 64 * 4096) / 8;
+const HISTORY: usize = (299_008 + 4096 + 64 * 4096) / 8;
 const HASHES: usize = HISTORY + 64 * 35;
 const BLOCKS: usize = (HISTORY_BYTES / 8 - 64 * 35) / 139;
 const TOPIC_WORDS: usize = 40;

@@ -103,7 +103,7 @@ fn a_segment_whose_maker_died_half_way_is_made_anew() {
         bytes[at] ^= 1;
         bytes
     };
-    let log = 4096 + 4096 * 8 + 64 * 512;
+    let log = 299_008;
     let halves = [
         vec![],
         vec![0; 100],
@@ -195,7 +195,7 @@ fn whoever_finds_the_log_damaged_tells_all_and_the_next_life_of_the_bus_is_in_or
     let garbage = [0xFF; 8].repeat(1 << 12); // the whole log of these tests
     let segment = File::options().write(true).open(name.path());
     let segment = segment.expect("it is ours");
-    segment.write_all_at(&garbage, 69_632).expect("ours");
+    segment.write_all_at(&garbage, 299_008).expect("ours");
     assert_eq!(one.publish(&draft(b"lost")), Err(PublishError::Corrupt));
     assert_eq!(two.fate(), Some(Fate::Damaged));
     assert_eq!(two.publish(&draft(b"lost")), Err(PublishError::Corrupt));

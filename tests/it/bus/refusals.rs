@@ -17,12 +17,12 @@ fn another_layout_version_is_refused_while_it_is_in_use_and_replaced_after() {
         .write(true)
         .open(name.path())
         .expect("it is ours");
-    file.write_all_at(&4_u64.to_le_bytes(), 8)
+    file.write_all_at(&5_u64.to_le_bytes(), 8)
         .expect("in place");
     let refused = sentence(&name);
     assert!(refused.contains("another version of Fanbus"), "{refused}");
     assert!(
-        refused.contains("(its memory layout is 4, ours is 3)"),
+        refused.contains("(its memory layout is 5, ours is 4)"),
         "{refused}"
     );
     file.write_all_at(&[0; 8], 0).expect("in place");

@@ -9,6 +9,8 @@ use super::process::{Actor, Name};
 use super::roles::{draft, open};
 
 const RING_BYTES: usize = 64 << 10;
+/// What is reserved of it when a member joins: a quarter and a 64th, in whole pages.
+const FIRST_BYTES: u64 = 20 << 10;
 // The layout, as docs/bus.md has it.
 const RESERVED: u64 = 520;
 
@@ -155,8 +157,8 @@ fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
     let blocks = || std::fs::metadata(name.path()).expect("ours").blocks() * 512;
     let supervisor = serve(&name);
     let reserved = blocks();
-    let log_and_tables = 69_632 + (512 << 10);
-    assert_eq!(reserved, log_and_tables + 3 * RING_BYTES as u64);
+    let log_and_tables = 299_008 + (512 << 10);
+    assert_eq!(reserved, log_and_tables + 3 * FIRST_BYTES);
     assert_eq!(
         supervisor.publish(&draft(b"from nowhere")),
         Err(PublishError::NoRing)
@@ -164,9 +166,20 @@ fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
     let workers = [worker(&name), worker(&name), worker(&name)];
     assert_eq!(blocks(), reserved);
     supervisor.reserve_places(5).expect("room in /dev/shm");
-    assert_eq!(blocks(), reserved + RING_BYTES as u64);
+    assert_eq!(blocks(), reserved + FIRST_BYTES);
     workers[0].publish(&draft(b"hello")).expect("sound");
     assert_eq!(supervisor.end(), 1);
+    assert_eq!(blocks(), reserved + FIRST_BYTES, "it has room for that");
+    for _ in 0..3 {
+        workers[0].publish(&draft(&[7; 8000])).expect("sound");
+    }
+    let grown = blocks() - reserved - FIRST_BYTES;
+    assert!((4 << 10..RING_BYTES as u64 / 4).contains(&grown), "{grown}");
+    for _ in 0..9 {
+        workers[0].publish(&draft(&[7; 8000])).expect("sound");
+    }
+    let whole = reserved + RING_BYTES as u64;
+    assert_eq!(blocks(), whole, "its ring is whole, and the others are not");
 }
 
 #[test]

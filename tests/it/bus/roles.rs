@@ -6,7 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fanbus::ipc::{Bus, BusError, BusOptions, Draft, Next, PublishError, Server, topic_hash};
+use fanbus::ipc::{
+    Bus, BusError, BusOptions, Draft, Next, PublishError, ReadAt, Server, topic_hash,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
@@ -347,7 +349,7 @@ fn cramped(name: &str) {
     let left = std::fs::read_dir("/dev/shm").expect("a folder").count();
     say(&format!("left {left}"));
     let bus = Bus::open(name, &small()).expect("a smaller one fits");
-    // Others fill what is left: the bus has its memory already.
+    // Others fill what is left: the bus has the memory that it begins with already.
     let filler = File::create("/dev/shm/filler").expect("a file");
     let mut filler = BufWriter::new(filler);
     while filler
@@ -359,7 +361,21 @@ fn cramped(name: &str) {
         bus.publish(&draft(&number.to_le_bytes()))
             .expect("a sound bus");
     }
+    let mut frame = Vec::new();
+    let newest = bus.read_at(99_999, &mut frame);
+    assert!(matches!(newest, ReadAt::Record(_)), "{newest:?}");
+    let largest = vec![7; bus.max_message_bytes()];
+    bus.publish(&draft(&largest)).expect("a sound bus");
     let second = Bus::open(name, &small()).expect_err("no room for another ring");
     say(&second.to_string());
     say(&format!("end {}", bus.end()));
+    drop(filler);
+    std::fs::remove_file("/dev/shm/filler").expect("it is ours");
+    for _ in 0..2 * bus.ring_bytes() / 1000 {
+        bus.publish(&draft(&[7; 1000])).expect("a sound bus");
+    }
+    let oldest = bus.end() - 50;
+    let newest = bus.read_at(oldest, &mut frame);
+    assert!(matches!(newest, ReadAt::Record(_)), "the ring is whole");
+    say("whole");
 }

@@ -18,11 +18,11 @@ use super::stepped::{SOON, tiny};
 const TAIL: usize = 128;
 const PARKED: usize = 256;
 const INTEREST: usize = 4096;
-const MEMBERS: usize = 36_864;
+const MEMBERS: usize = 266_240;
 const MEMBER_BYTES: usize = 512;
 const STATE: usize = 256;
 const COUNTERS: usize = 384;
-const LOG: usize = 69_632;
+const LOG: usize = 299_008;
 const RINGS: usize = LOG + 4096;
 const RING_BYTES: usize = 4096;
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use fanbus::http::config::Config;
+use fanbus::http::replies::{Answer, ReplyKey};
 use fanbus::http::response::Response;
 
 use super::setup;
@@ -143,14 +144,44 @@ fn a_body_that_comes_steadily_may_take_longer() {
     assert_eq!(steady.answer().body, b"61\n");
 }
 
+fn held(seen: &Seen) -> Option<ReplyKey> {
+    match seen {
+        Seen::Held(key) => Some(*key),
+        _ => None,
+    }
+}
+
+fn reply(text: &str) -> Answer {
+    Response::sentence(200.try_into().expect("a status"), text).into()
+}
+
+#[test]
+fn a_client_that_does_not_read_has_no_further_request_answered() {
+    let bus = TestBus::new();
+    let worker = Worker::with(bus.name(), setup());
+    let request = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut greedy = Client::connect_narrow(worker.address);
+    let both = format!("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n{request}");
+    greedy.send_bytes(both.as_bytes());
+    let head = greedy.head();
+    // Its second request would have been seen by now, and before this one.
+    let mut other = Client::connect(worker.address);
+    other.send_bytes(request.as_bytes());
+    worker.answer(worker.saw("a request", held), [reply("of the other")]);
+    assert_eq!(other.answer().body, b"of the other\n");
+
+    let len = head
+        .header("content-length")
+        .and_then(|len| len.parse().ok());
+    greedy.bytes(len.expect("a length"));
+    worker.answer(worker.saw("a request", held), [reply("of the greedy")]);
+    assert_eq!(greedy.answer().body, b"of the greedy\n");
+}
+
 #[test]
 fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_else() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
-    let held = |seen: &Seen| match seen {
-        Seen::Held(key) => Some(*key),
-        _ => None,
-    };
     let request = b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut gone = Client::connect(worker.address);
     gone.send_bytes(request);
@@ -160,14 +191,13 @@ fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_els
     let mut stays = Client::connect(worker.address);
     stays.send_bytes(request);
     let due = worker.saw("a request", held);
-    let reply = |text: &str| Response::sentence(200.try_into().expect("a status"), text);
     for (key, text) in [
         (late, "late"),
         (late, "twice"),
         (due, "due"),
         (due, "again"),
     ] {
-        worker.answer(key, [reply(text).into()]);
+        worker.answer(key, [reply(text)]);
     }
     assert_eq!(stays.answer().body, b"due\n");
 }

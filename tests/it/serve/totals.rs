@@ -12,6 +12,7 @@ use fanbus::ipc::{BusOptions, Reach};
 
 use super::setup;
 use crate::support::client::{Client, Frame, frame, header, opcode};
+use crate::support::events::Events;
 use crate::support::eventually;
 use crate::support::handler::{Seen, publish};
 use crate::support::worker::{Setup, TestBus, Worker};
@@ -283,50 +284,125 @@ fn with_latest_hardly_anything_old_waits_in_the_system_below() {
     assert!(2 * latest < others, "{latest} messages instead of {others}");
 }
 
-/// A crowd that has asked for the past of one topic, and does not read.
-fn resume(count: usize) -> (TestBus, Worker, Vec<Client>) {
-    const MESSAGES: usize = 500;
+/// Messages of the topic that a crowd resumes. Deflating halves each of them.
+const PAST: usize = 500;
+const PAST_BYTES: usize = 900;
+
+fn past(number: usize) -> String {
+    let mut state = number as u64 + 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'0' + (state >> 32) as u8 % 64)
+    };
+    let half: String = (0..PAST_BYTES / 2).map(next).collect();
+    half.repeat(2)
+}
+
+/// A worker of a bus that has this past.
+fn with_past(compression: bool) -> (TestBus, Worker) {
     let bus = TestBus::with(&BusOptions::default());
     let config = Config {
         queue_memory_bytes: 64 << 20,
         ..Config::default()
     };
-    let setup = Setup { config, ..setup() };
-    let worker = Worker::with(bus.name(), setup);
-    for number in 0..MESSAGES {
-        publish(&bus.bus, "feed", format!("{number:>1000}").as_bytes(), 0);
+    let worker = Worker::with(
+        bus.name(),
+        Setup {
+            config,
+            compression,
+            ..setup()
+        },
+    );
+    for number in 0..PAST {
+        publish(&bus.bus, "feed", past(number).as_bytes(), 0);
     }
-    let mut crowd = Vec::new();
-    for _ in 0..count {
-        let mut client = Client::connect_narrow(worker.address).opened("/handler/deaf");
-        client.text("resume");
-        crowd.push(client);
-        let (session, link) = worker.saw("a client that asks", |seen| match seen {
-            Seen::Unreceived(session, link, _) => Some((*session, Arc::clone(link))),
-            _ => None,
-        });
-        let from = bus.bus.end();
-        let past = bus.bus.past("feed", Reach::Last(MESSAGES), from, 1 << 20);
-        let frames = worker.replays.share(&past);
-        link.sent(past.frames.len());
-        worker.order(Command::SendPast { session, frames });
+    (bus, worker)
+}
+
+/// A client that has asked for all of this past, and does not read.
+fn resume(bus: &TestBus, worker: &Worker, mut client: Client) -> Client {
+    client.text("resume");
+    let (session, link) = worker.saw("a client that asks", |seen| match seen {
+        Seen::Unreceived(session, link, _) => Some((*session, Arc::clone(link))),
+        _ => None,
+    });
+    let from = bus.bus.end();
+    let past = bus.bus.past("feed", Reach::Last(PAST), from, 1 << 20);
+    let pieces = worker.replays.share(&past);
+    link.sent(past.frames.len());
+    worker.order(Command::SendPast { session, pieces });
+    client
+}
+
+/// Reads the replay of each client. The worker never holds more than the messages, in so many forms, and the
+/// overhead of each message in each outbox.
+fn holds_its_past_once<C>(
+    worker: &Worker,
+    mut crowd: Vec<C>,
+    forms: usize,
+    message: impl Fn(&mut C) -> String,
+) {
+    let held = || worker.replays.gauge().held();
+    let most = PAST * (forms * (PAST_BYTES + 50) + crowd.len() * FRAME_OVERHEAD);
+    for client in &mut crowd {
+        let now = held();
+        assert!(now <= most, "{now} instead of {most} bytes");
+        for number in 0..PAST {
+            assert_eq!(message(client), past(number));
+        }
     }
-    (bus, worker, crowd)
+    eventually("all is given back", || held() == 0);
 }
 
 #[test]
 fn a_crowd_that_resumes_holds_the_messages_that_it_resumes_once() {
-    const COUNT: usize = 100;
-    let (_bus, worker, mut crowd) = resume(COUNT);
-    let held = || worker.replays.gauge().held();
-    // Of 50 MB: half a megabyte of messages, and what it costs that each of them waits for each client.
-    let most = 500 * 1004 + COUNT * 500 * FRAME_OVERHEAD;
-    for client in &mut crowd {
-        let now = held();
-        assert!(now <= most, "{now} instead of {most} bytes");
-        for number in 0..500 {
-            assert_eq!(client.message(), format!("{number:>1000}"));
-        }
+    let (bus, worker) = with_past(false);
+    let one = |_| {
+        let client = Client::connect_narrow(worker.address).opened("/handler/deaf");
+        resume(&bus, &worker, client)
+    };
+    let crowd = (0..100).map(one).collect();
+    holds_its_past_once(&worker, crowd, 1, Client::message);
+}
+
+#[test]
+fn a_crowd_with_compression_that_resumes_holds_the_deflated_messages_once() {
+    let (bus, worker) = with_past(true);
+    let one = |_| {
+        let client = Client::connect_narrow(worker.address).opened_deflating("/handler/deaf");
+        resume(&bus, &worker, client)
+    };
+    let crowd = (0..100).map(one).collect();
+    holds_its_past_once(&worker, crowd, 2, Client::message);
+}
+
+#[test]
+fn a_crowd_of_event_streams_that_come_back_holds_the_events_once() {
+    let (bus, worker) = with_past(false);
+    let nothing = format!("{}--1", bus.bus.epoch());
+    let one = |_| {
+        let client = Client::connect_narrow(worker.address);
+        Events::on(client, "feed", Some(&nothing)).expect("it is let in")
+    };
+    let crowd = (0..100).map(one).collect();
+    holds_its_past_once(&worker, crowd, 1, Events::message);
+}
+
+#[test]
+fn small_messages_of_the_past_wait_together() {
+    const COUNT: usize = 5_000;
+    let bus = TestBus::with(&BusOptions::default());
+    let worker = Worker::with(bus.name(), setup());
+    for number in 0..COUNT {
+        publish(&bus.bus, "feed", format!("{number:>50}").as_bytes(), 0);
     }
-    eventually("all is given back", || held() == 0);
+    let past = bus
+        .bus
+        .past("feed", Reach::Last(COUNT), bus.bus.end(), 1 << 20);
+    let pieces = worker.replays.share(&past);
+    let bytes: usize = pieces.iter().map(|piece| piece.bytes().len()).sum();
+    assert_eq!((bytes, worker.replays.gauge().held()), (COUNT * 52, 0));
+    assert!(pieces.len() <= bytes / 4096 + 1, "{}", pieces.len());
 }

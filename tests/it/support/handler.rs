@@ -244,6 +244,7 @@ impl Handler for Scripted {
             http::HELLO => Response::sentence(StatusCode::OK, "hello"),
             http::BODY => Response::sentence(StatusCode::OK, body.len().to_string()),
             http::BIG => Response::sentence(StatusCode::OK, "x".repeat(32 << 20)),
+            http::KEPT => Response::sentence(StatusCode::OK, "kept"),
             http::EVENTS => self.events(&call.values[0].to_string()),
             _ => return self.tell(Seen::Held(reply)),
         };

@@ -17,7 +17,7 @@ use fanbus::http::config::Config;
 use fanbus::http::listener;
 use fanbus::http::replies::{Answer, ReplyBox, ReplyKey};
 use fanbus::http::router::{EndpointId, Router};
-use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, WebSocketEndpoint};
+use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 use fanbus::http::server::Server;
 use fanbus::http::tls::files::Tls;
 use fanbus::http::websocket::origin::Origins;
@@ -43,6 +43,8 @@ pub mod http {
     pub const HELD: EndpointId = EndpointId(3);
     /// `GET /events/{topic}`: what is published there, as an event stream.
     pub const EVENTS: EndpointId = EndpointId(4);
+    /// `GET /kept`: a turbo route.
+    pub const KEPT: EndpointId = EndpointId(5);
 }
 
 /// A bus of its own for each test, removed at the end.
@@ -259,6 +261,7 @@ fn routes(setup: &Setup) -> Routes {
         ("/big", http::BIG, "GET"),
         ("/held", http::HELD, "GET"),
         ("/events/{topic}", http::EVENTS, "GET"),
+        ("/kept", http::KEPT, "GET"),
     ];
     for (path, endpoint, method) in methods {
         let method = method.parse().expect("a method");
@@ -294,9 +297,11 @@ fn routes(setup: &Setup) -> Routes {
         folder: None,
         turbo: None,
     };
+    let mut http = vec![endpoint; methods.len()];
+    http[http::KEPT.0 as usize].turbo = Some(Turbo { ttl: None });
     Routes {
         router,
-        http: vec![endpoint; methods.len()],
+        http,
         websockets: endpoints,
         redirect_slashes: true,
         compression: None,

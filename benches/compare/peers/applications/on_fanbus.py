@@ -5,7 +5,7 @@ from typing import Any
 
 import work
 
-from fanbus import Fanbus, Router
+from fanbus import Fanbus, Request, Router
 
 app = Fanbus("applications", lifespan=work.lifespan)
 
@@ -23,6 +23,18 @@ app.get("/computing")(work.computing)
 @app.post("/orders")
 async def order(order: work.Order) -> dict[str, float]:
     return work.total(order)
+
+
+@app.post("/form")
+async def form(request: Request) -> dict[str, str]:
+    fields = (await request.form()).fields
+    return work.greeted(fields["name"], fields["city"])
+
+
+@app.post("/form/file")
+async def file(request: Request) -> dict[str, int]:
+    picture = (await request.form()).files["picture"]
+    return work.measured(await picture.read())
 
 
 @app.get("/models/100")

@@ -1,10 +1,10 @@
 """The application on FastAPI: the handlers of work.py, as its documentation has them."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import work
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Form, Request, Response, UploadFile
 
 app = FastAPI(lifespan=work.lifespan)
 
@@ -22,6 +22,16 @@ app.get("/computing")(work.computing)
 @app.post("/orders")
 async def order(order: work.Order) -> dict[str, float]:
     return work.total(order)
+
+
+@app.post("/form")
+async def form(name: Annotated[str, Form()], city: Annotated[str, Form()]) -> dict[str, str]:
+    return work.greeted(name, city)
+
+
+@app.post("/form/file")
+async def file(picture: UploadFile) -> dict[str, int]:
+    return work.measured(await picture.read())
 
 
 @app.get("/models/100")

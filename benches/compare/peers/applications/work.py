@@ -163,6 +163,14 @@ def total(order: Order) -> dict[str, float]:
     return {"total": sum(it.price * it.count for it in order.items)}
 
 
+def greeted(name: str, city: str) -> dict[str, str]:
+    return {"greeting": f"{name} of {city}"}
+
+
+def measured(picture: bytes) -> dict[str, int]:
+    return {"bytes": len(picture)}
+
+
 seen = 0
 
 

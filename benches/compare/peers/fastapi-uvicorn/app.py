@@ -35,6 +35,7 @@ manager = ConnectionManager()
 
 
 @app.get("/")
+@app.get("/async")
 async def hello() -> dict[str, str]:
     return {"message": "Hello, World!"}
 
@@ -45,12 +46,42 @@ def wait(milliseconds: float) -> str:
     return "waited"
 
 
-@app.get("/busy")
-def busy() -> str:
-    end = time.thread_time() + 0.005
+def compute_for(seconds: float) -> None:
+    end = time.thread_time() + seconds
     while time.thread_time() < end:
         sum(range(200))
+
+
+@app.get("/busy")
+def busy() -> str:
+    compute_for(0.005)
     return "computed"
+
+
+@app.get("/async/busy")
+async def async_busy() -> str:
+    compute_for(0.005)
+    return "computed"
+
+
+@app.get("/stream/busy")
+def stream_busy() -> StreamingResponse:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(5):
+            compute_for(0.001)
+            yield b"computed"
+
+    return StreamingResponse(pieces())
+
+
+@app.get("/stream/wait")
+def stream_wait() -> StreamingResponse:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(10):
+            time.sleep(0.001)
+            yield b"waited"
+
+    return StreamingResponse(pieces())
 
 
 @app.put("/upload")

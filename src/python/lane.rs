@@ -1,0 +1,342 @@
+//! A lane: jobs of one kind, and the threads that do them, the first one first.
+//!
+//! A thread is *at work* from the moment when it is woken or started until it rests again. So many of them
+//! are at work as are allowed, if there are jobs for them. One that is woken takes its job when it has Python's
+//! lock, not before: a job must not wait in the hands of a thread that waits.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use slab::Slab;
+
+use super::cpu::Watched;
+use super::threads::{Shared, UserCode};
+use crate::actors::session::SessionKey;
+use crate::actors::sizing::{Seen, Sizing};
+use crate::http::handler::Call;
+use crate::http::replies::ReplyKey;
+
+/// Work for a thread.
+pub(super) enum Job {
+    /// Answer a request.
+    Request { call: Call, reply: ReplyKey },
+    /// Say whether the client of a turbo route may come in.
+    Admit { call: Call, session: SessionKey },
+    /// Call this.
+    Call(Py<PyAny>),
+}
+
+/// An idle thread beyond the first ends after this time.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Jobs that may wait before a lane calls itself full.
+const MOST_JOBS: usize = 4096;
+
+/// A thread that has done a job lets the event loop have the lock for so long, if that wants it.
+const GIVE_WAY: Duration = Duration::from_micros(20);
+
+/// See the module's documentation.
+pub(super) struct Lane {
+    name: String,
+    inside: Mutex<Inside>,
+    work: Condvar,
+    most: usize,
+    shared: Arc<Shared>,
+}
+
+struct Inside {
+    queue: VecDeque<Job>,
+    sizing: Sizing,
+    /// Threads there are.
+    threads: usize,
+    /// Those that are at work.
+    at_work: usize,
+    /// Those of them that have been woken or started, and have not come to the queue yet.
+    coming: usize,
+    /// Threads that rest and are to come to work.
+    called: usize,
+    /// The queue was empty at some moment since the last look.
+    ran_dry: bool,
+    /// The threads there are.
+    clocks: Slab<Watched>,
+    /// Their CPU time between the last two looks.
+    spent: Duration,
+    stopping: bool,
+}
+
+/// A thread, as long as it lives.
+struct Member<'a> {
+    lane: &'a Lane,
+    key: usize,
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        let mut inside = self.lane.lock();
+        inside.clocks.remove(self.key);
+        if thread::panicking() {
+            // Not counted any more, so that another takes its place.
+            inside.threads -= 1;
+            inside.at_work -= 1;
+        }
+    }
+}
+
+impl Lane {
+    /// At most so many threads.
+    pub(super) fn new(name: &str, most: usize, shared: Arc<Shared>) -> Arc<Self> {
+        let most = most.max(1);
+        let inside = Inside {
+            queue: VecDeque::new(),
+            sizing: Sizing::new(shared.side_by_side, most),
+            threads: 0,
+            at_work: 0,
+            coming: 0,
+            called: 0,
+            ran_dry: true,
+            clocks: Slab::new(),
+            spent: Duration::ZERO,
+            stopping: false,
+        };
+        Arc::new(Self {
+            name: name.to_owned(),
+            inside: Mutex::new(inside),
+            work: Condvar::new(),
+            most,
+            shared,
+        })
+    }
+
+    /// May more work be taken in?
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().queue.len() < MOST_JOBS
+    }
+
+    /// Any thread: queues jobs, and wakes or starts the threads that may do them. False: none are done any more.
+    pub(super) fn post(self: &Arc<Self>, jobs: impl IntoIterator<Item = Job>) -> bool {
+        let mut inside = self.lock();
+        if inside.stopping {
+            return false;
+        }
+        inside.queue.extend(jobs);
+        self.call_to_work(&mut inside);
+        let waits = inside.has_waiting();
+        drop(inside);
+        if waits {
+            self.shared.want_looks();
+        }
+        true
+    }
+
+    /// Do more jobs wait than threads come for, so that somebody has to look?
+    pub(super) fn has_waiting(&self) -> bool {
+        self.lock().has_waiting()
+    }
+
+    /// I/O thread: looks begin.
+    pub(super) fn begin_to_look(&self) {
+        let mut inside = self.lock();
+        inside.sizing.rested();
+        inside.spend();
+    }
+
+    /// I/O thread: CPU time of the threads since the last look.
+    pub(super) fn spend(&self) -> Duration {
+        self.lock().spend()
+    }
+
+    /// I/O thread, after [`Self::spend`]: allows more threads or fewer. `cpu` is what all threads and the event loop
+    /// have had since the last look. False: there is no need to look again.
+    pub(super) fn look(self: &Arc<Self>, elapsed: Duration, cpu: Duration) -> bool {
+        let mut inside = self.lock();
+        let inside = &mut *inside;
+        let seen = Seen {
+            elapsed,
+            own_cpu: inside.spent,
+            others_cpu: cpu.saturating_sub(inside.spent),
+            ran_dry: inside.ran_dry,
+            all_at_work: inside.coming == 0 && inside.at_work >= inside.sizing.allowed(),
+        };
+        inside.ran_dry = inside.queue.is_empty();
+        let allowed = inside.sizing.look(seen);
+        self.call_to_work(inside);
+        !inside.queue.is_empty() || allowed > self.shared.side_by_side
+    }
+
+    /// Is a thread at work?
+    pub(super) fn is_at_work(&self) -> bool {
+        self.lock().at_work > 0
+    }
+
+    /// Does a job wait, or is one being done?
+    pub(super) fn is_busy(&self) -> bool {
+        let inside = self.lock();
+        !inside.queue.is_empty() || inside.at_work > 0
+    }
+
+    /// Nobody looks any more: there may be as many threads as there is work for.
+    pub(super) fn lift_limits(self: &Arc<Self>) {
+        self.call_to_work(&mut self.lock());
+    }
+
+    /// Ends the threads that have nothing to do; the others end with their job. Returns the jobs that wait.
+    pub(super) fn end(&self) -> VecDeque<Job> {
+        let mut inside = self.lock();
+        inside.stopping = true;
+        self.work.notify_all();
+        mem::take(&mut inside.queue)
+    }
+
+    fn allowed(&self, inside: &Inside) -> usize {
+        if self.shared.has_limits() {
+            inside.sizing.allowed()
+        } else {
+            self.most
+        }
+    }
+
+    /// Has as many threads come to work as are allowed and have something to do.
+    fn call_to_work(self: &Arc<Self>, inside: &mut Inside) {
+        // Those who come take a job each, if they come first.
+        let wanted = inside.queue.len().saturating_sub(inside.coming);
+        let allowed = self.allowed(inside).saturating_sub(inside.at_work);
+        for _ in 0..wanted.min(allowed) {
+            let resting = inside.threads - inside.at_work;
+            if resting > 0 {
+                inside.called += 1;
+                self.work.notify_one();
+            } else if inside.threads >= self.most || !self.start_thread(inside) {
+                return;
+            }
+            inside.at_work += 1;
+            inside.coming += 1;
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, inside: &mut Inside) -> bool {
+        let Some(user_code) = self.shared.user_code() else {
+            return false;
+        };
+        let lane = Arc::clone(self);
+        let name = format!("fanbus-{}-{}", self.name, inside.threads + 1);
+        let started = thread::Builder::new()
+            .name(name)
+            .spawn(move || lane.live(&user_code));
+        if let Err(error) = started {
+            log::error!("cannot start a thread for a {}: {error}", self.name);
+            return false;
+        }
+        inside.threads += 1;
+        true
+    }
+
+    /// A thread's life. It stays attached to Python as long as there is work.
+    fn live(&self, user_code: &UserCode) {
+        // The interpreter may be ending: then there is nothing left to do.
+        Python::try_attach(|py| {
+            let member = self.enter();
+            let mut comes = true;
+            loop {
+                if let Some(job) = self.take(&member, comes) {
+                    comes = false;
+                    (user_code.run)(py, job);
+                    self.give_way(py, user_code);
+                    continue;
+                }
+                if !py.detach(|| self.rest()) {
+                    return;
+                }
+                comes = true;
+            }
+        });
+    }
+
+    fn enter(&self) -> Member<'_> {
+        let watched = Watched::this_thread();
+        let key = self.lock().clocks.insert(watched);
+        Member { lane: self, key }
+    }
+
+    /// The next job of a thread that is at work. None: it is not any more, and has to rest. `comes`: it has
+    /// just come, and has the lock.
+    fn take(&self, member: &Member<'_>, comes: bool) -> Option<Job> {
+        let mut inside = self.lock();
+        let inside = &mut *inside;
+        if comes {
+            inside.coming -= 1;
+        }
+        let job = if inside.at_work <= self.allowed(inside) {
+            inside.queue.pop_front()
+        } else {
+            None
+        };
+        inside.ran_dry |= inside.queue.is_empty();
+        inside.clocks[member.key].works(job.is_some());
+        if job.is_none() {
+            inside.at_work -= 1;
+        }
+        job
+    }
+
+    /// Rests until there is work. False: this thread is to end.
+    fn rest(&self) -> bool {
+        let mut inside = self.lock();
+        loop {
+            if inside.called > 0 {
+                inside.called -= 1;
+                return true;
+            }
+            if inside.stopping {
+                inside.threads -= 1;
+                return false;
+            }
+            let waited = self.work.wait_timeout(inside, IDLE);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            inside = guard;
+            if timeout.timed_out() && inside.called == 0 && inside.threads > 1 {
+                inside.threads -= 1;
+                return false;
+            }
+        }
+    }
+
+    /// Between two jobs: the event loop, which may have waited for the lock as long as the job took, would
+    /// else have to wait for the next one, too.
+    fn give_way(&self, py: Python<'_>, user_code: &UserCode) {
+        if self.shared.side_by_side == 1 && (user_code.loop_wants_lock)() {
+            py.detach(|| thread::sleep(GIVE_WAY));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn has_waiting(&self) -> bool {
+        self.queue.len() > self.coming
+    }
+
+    fn spend(&mut self) -> Duration {
+        self.spent = self.clocks.iter_mut().map(|(_, it)| it.spent()).sum();
+        self.spent
+    }
+}
+
+/// A lane for Python's functions.
+#[pyclass(frozen, name = "Lane", module = "fanbus._core")]
+pub(super) struct Calls(pub(super) Arc<Lane>);
+
+#[pymethods]
+impl Calls {
+    /// Has `call` called on a thread, without arguments; what it raises is reported. False: no more
+    /// jobs are done. Any thread.
+    fn post(&self, call: Py<PyAny>) -> bool {
+        self.0.post([Job::Call(call)])
+    }
+}
