@@ -251,7 +251,7 @@ def test_a_thread_that_does_not_end_is_named_and_cut_off(forking: StartForking) 
     with one.http() as http:
         http.get("/endless")
     ended(one)
-    assert "are cut off. Threads that run: endless. The main thread was here" in one.log()
+    assert "were stopped. Threads that run: endless. The main thread was here" in one.log()
 
 
 @pytest.mark.supervised("a single process is its own supervisor")
