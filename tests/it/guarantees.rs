@@ -167,7 +167,7 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
             bytes(config.body_memory_bytes),
         ),
         (
-            "the memory for what waits for WebSockets and event streams, per worker (`max_queue_memory`); what is published counts once for all of them",
+            "the memory for messages queued for WebSockets and event streams, per worker (`max_queue_memory`); a published message counts once for all of them",
             bytes(config.queue_memory_bytes),
         ),
         (
