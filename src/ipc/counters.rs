@@ -26,7 +26,7 @@ const BEAT: usize = 8;
 const THREAD: usize = 9;
 /// The beat at which somebody ceased to wait for that reader, because it stood still, plus 1; 0: nobody
 /// has since it last caught up. Written by others.
-const GIVEN_UP: usize = 10;
+const ABANDONED: usize = 10;
 /// How often a publish waited for readers, and microseconds of that.
 const WAITS: usize = 11;
 const WAITED: usize = 12;
@@ -133,19 +133,19 @@ impl<'a> Counters<'a> {
         self.0[THREAD].load(Ordering::Relaxed)
     }
 
-    /// Somebody else ceased to wait for this reader, which has stood at that beat.
-    pub(super) fn is_given_up(&self, beat: u64) {
-        self.0[GIVEN_UP].store(beat.wrapping_add(1), Ordering::Relaxed);
+    /// Another process stops waiting for this reader, which has stood at that beat.
+    pub(super) fn abandon(&self, beat: u64) {
+        self.0[ABANDONED].store(beat.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// This reader has caught up with whatever it had stood still for.
     pub(super) fn is_waited_for(&self) {
-        self.0[GIVEN_UP].store(0, Ordering::Relaxed);
+        self.0[ABANDONED].store(0, Ordering::Relaxed);
     }
 
-    /// The beat at which somebody last ceased to wait for this reader.
-    pub(super) fn given_up_at(&self) -> Option<u64> {
-        self.0[GIVEN_UP].load(Ordering::Relaxed).checked_sub(1)
+    /// The beat at which a process last stopped waiting for this reader.
+    pub(super) fn abandoned_at(&self) -> Option<u64> {
+        self.0[ABANDONED].load(Ordering::Relaxed).checked_sub(1)
     }
 
     pub(super) fn has_waited(&self, micros: u64) {

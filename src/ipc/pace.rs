@@ -62,7 +62,7 @@ impl Bus {
     /// Whether somebody ceased to wait for this member's reader because it stood still, since it last
     /// [caught up](Bus::has_caught_up): its process was stopped, or stuck.
     pub fn has_stood_still(&self) -> bool {
-        self.counters().given_up_at().is_some()
+        self.counters().abandoned_at().is_some()
     }
 
     /// The reader that keeps pace is at the end of the bus, and has missed nothing that it has not told.
@@ -76,7 +76,7 @@ impl Bus {
     /// Says that nobody needs to wait for that straggler until it comes on.
     pub fn give_up(&self, straggler: Straggler) {
         let counters = self.parts().counters(straggler.slot);
-        counters.is_given_up(counters.beat());
+        counters.abandon(counters.beat());
     }
 
     /// Who has not read up to here is a quarter of this member's ring, or of the log, behind what

@@ -10,9 +10,9 @@
 //! The usual publish costs one comparison: readers only come on, so a look at all of them is good until
 //! an eighth more has been published.
 //!
-//! Who stands still is waited for a tenth of a second and then given up, in exactly the state in which it
+//! A reader that stands still is waited for a tenth of a second and then abandoned, in exactly the state in which it
 //! stands: whichever process has waited, all others see it, until it moves. One that is ready to run and
-//! gets no processor has more time. One that moves, but too little, is given up at the end of one publish, until it
+//! gets no processor has more time. One that moves, but too little, is abandoned at the end of one publish, until it
 //! has caught up. Such a hub is overtaken, and learns of it like any reader that falls behind.
 //!
 //! Nothing is ordered by any of this: all words are read and written relaxed, as advice. One that comes
@@ -188,7 +188,7 @@ impl Bus {
                 reached = reached.min(pace);
                 continue;
             }
-            let stands = counters.given_up_at() == Some(stance.beat);
+            let stands = counters.abandoned_at() == Some(stance.beat);
             if stands || too_slow.load(Ordering::Relaxed) == stance.incarnation {
                 continue;
             }
@@ -201,7 +201,7 @@ impl Bus {
         behind
     }
 
-    /// Returns when all have read so far, or are given up.
+    /// Returns when all have read so far, or are abandoned.
     fn wait_until_read(&self, to_be_read: u64, wait: &mut Wait) {
         loop {
             let behind = self.behind(to_be_read);
@@ -245,7 +245,7 @@ impl Bus {
     fn gives_up(&self, behind: Behind, stands_still: bool) {
         let Behind { slot, stance } = behind;
         if stands_still {
-            self.parts().counters(slot).is_given_up(stance.beat);
+            self.parts().counters(slot).abandon(stance.beat);
         } else {
             let too_slow = &self.patience().too_slow[usize::from(slot)];
             too_slow.store(stance.incarnation, Ordering::Relaxed);
