@@ -66,6 +66,14 @@ def test_the_refusal_of_a_mistyped_name_has_the_right_one(bus: Bus) -> None:
     assert not segment("zzz").exists()
 
 
+def test_the_error_for_a_bus_that_was_left_unreadable_says_how_to_get_rid_of_it(name: str) -> None:
+    segment(name).touch(0o600)
+    with pytest.raises(BusError, match=rf"cannot be joined.*fanbus bus remove {name}\.$"):
+        Bus.open(name)
+    with Bus.open(name, create=True, size=SMALL) as bus:
+        assert bus.publish("t", "it is replaced") == 0
+
+
 def test_it_is_created_once_and_then_joined(name: str) -> None:
     with Bus.open(name, create=True, size=SMALL) as first, Bus.open(name) as second:
         assert second.epoch == first.epoch

@@ -1,4 +1,4 @@
-"""The refusal of a bus that does not exist: it names those that do."""
+"""The error for a bus that does not exist, with the names of those that do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ _MOST_NAMES = 5
 
 
 def no_bus(name: str, advice: str = "") -> str:
-    """There is no bus of that name: which one may be meant, and what to do. `advice` comes last."""
+    """The message for a bus that cannot be joined. `advice` comes last, if there is no such bus."""
     import difflib  # here, so that a program whose bus is there goes without it
 
     names = [bus["name"] for bus in _core.buses()]
+    if name in names:
+        return (
+            f'The bus "{name}" is not in use and cannot be joined: another version of Fanbus left '
+            "it, or its memory is damaged. Start its server, which replaces it, or remove it: "
+            f"fanbus bus remove {name}."
+        )
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         others = f'Did you mean "{close[0]}"?'
