@@ -300,10 +300,12 @@ fn drop_newest_keeps_the_oldest_in_order() {
 fn latest_keeps_the_newest_of_the_topic() {
     let (got, _) = overflow(Overflow::Latest);
     assert!(got.is_sorted_by(|one, next| one < next));
-    // What was published last has taken the place of all that waited.
+    // The last message has taken the place of all that waited. The kernel may still have taken one now and
+    // then, but not as many as a queue would hold.
     let waited = got.iter().filter(|&&number| number >= 5000).count();
+    let queued = 64 * 1024 / (2004 + FRAME_OVERHEAD);
     assert!(
-        waited == 1 && got.last() == Some(&5999),
+        waited < queued / 4 && got.last() == Some(&5999),
         "{waited} of the newest came"
     );
 }
