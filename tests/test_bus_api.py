@@ -438,7 +438,7 @@ def test_ctrl_c_ends_a_loop_that_waits(bus: Bus) -> None:
 
 def test_the_sixty_fifth_member_is_refused_with_a_sentence(bus: Bus) -> None:
     others = [Bus.open(bus.name) for _ in range(63)]
-    with pytest.raises(BusError, match="has 64 members, and that is the limit"):
+    with pytest.raises(BusError, match="has 64 members, which is the limit"):
         Bus.open(bus.name)
     others.pop().close()
     Bus.open(bus.name).close()

@@ -298,7 +298,7 @@ def test_a_stream_that_its_client_resets_is_over(server: StartServer, tmp_path: 
     ],
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"last=|retry=|ping_interval=|max_|header"):
+    with pytest.raises(ValueError, match=r"^(last|retry|ping_interval|max_[a-z_]+) must be|header"):
         EventStream("t", **arguments)  # type: ignore[arg-type]
     assert repr(EventStream("t")) == "<EventStream of 't'>"
 

@@ -40,14 +40,13 @@ class Download:
         # Little is read ahead of what the client takes.
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
         download = cls(reader, writer)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_S)
-        status, _, fields = head.partition(b"\r\n")
-        if status.split()[1] != b"200":
-            raise ServerError(f"{path}: {status.decode(errors='replace')}")
-        names = (line.partition(b":") for line in fields.split(b"\r\n"))
-        lengths = (int(value) for name, _, value in names if name.lower() == b"content-length")
-        download._left = next(lengths, None)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_S)
+            download._left = length_in(path, head)
+        except BaseException:
+            await download.close()
+            raise
         return download
 
     @property
@@ -80,6 +79,16 @@ class Download:
         self._writer.transport.abort()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+
+def length_in(path: str, head: bytes) -> int | None:
+    """The length that the head of a response names. ServerError if it is an error."""
+    status, _, fields = head.partition(b"\r\n")
+    if status.split()[1] != b"200":
+        raise ServerError(f"{path}: {status.decode(errors='replace')}")
+    names = (line.partition(b":") for line in fields.split(b"\r\n"))
+    lengths = (int(value) for name, _, value in names if name.lower() == b"content-length")
+    return next(lengths, None)
 
 
 async def _downloads(path: str, pid: int, port: int, count: int, seconds: float) -> dict[str, Any]:

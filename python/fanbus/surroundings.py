@@ -43,6 +43,10 @@ def become(settings: Settings) -> None:
     group = user.pw_gid if settings.group is None else _group(settings.group)
     if (os.getuid(), os.geteuid(), os.getgid()) == (user.pw_uid, user.pw_uid, group):
         return
+    # Here, so that a server that stays the same user goes without it; and not later, because the
+    # other user may not be allowed to read the standard library.
+    import ctypes
+
     try:
         if settings.uds is not None:
             os.chown(settings.uds, user.pw_uid, group, follow_symlinks=False)
@@ -54,8 +58,6 @@ def become(settings: Settings) -> None:
             f"This process may not become user {user.pw_name} and group {group}: "
             f"{error.strerror}. Start it as root, or leave user and group out."
         ) from None
-    import ctypes  # here, so that a server that stays the same user goes without it
-
     # Workers wake each other through /proc/PID/fd, which the kernel closes to a process that has
     # changed its user.
     libc = ctypes.CDLL(None, use_errno=True)
