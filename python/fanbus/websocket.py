@@ -40,8 +40,8 @@ class WebSocketConfig:
     it the connection is closed with 1009, before the message is read."""
 
     rate_limit: int | None = None
-    """Messages per second that a client may send, with bursts of one second's worth (at least 1).
-    Above it the connection is closed with 1008. None: as fast as it likes."""
+    """Messages, pings and pongs per second that a client may send, with bursts of one second's
+    worth (at least 1). Above it the connection is closed with 1008. None: no limit."""
 
     heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
     """Seconds of silence after which the client is sent a ping; for each client up to a tenth
