@@ -60,10 +60,21 @@ def test_curl_speaks_http2_and_http1(secure: Server, certificates: Certificates)
         assert answer.stdout.endswith(f" {version}")
 
 
+def of_two_threads(certificates: Certificates) -> ssl.SSLContext:
+    """For the client of `websockets`, which reads on one thread and sends on another.
+
+    Python's ssl is not made for that: with the session tickets of TLS 1.3, which come right behind
+    the handshake, one of some thousand connections never sees the response.
+    """
+    context = certificates.trusted()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 @pytest.mark.parametrize("kind", ["echo", "turbo", "relay"])
 def test_websockets_over_tls(secure: Server, certificates: Certificates, kind: str) -> None:
     with connect(
-        f"wss://localhost:{secure.port}/{kind}", ssl=certificates.trusted(), proxy=None
+        f"wss://localhost:{secure.port}/{kind}", ssl=of_two_threads(certificates), proxy=None
     ) as ws:
         for message in ("hi", "x" * 100_000, b"\x00" * 500_000):
             ws.send(message)
@@ -72,7 +83,7 @@ def test_websockets_over_tls(secure: Server, certificates: Certificates, kind: s
 
 def test_a_websocket_knows_its_scheme(secure: Server, certificates: Certificates) -> None:
     url = f"wss://localhost:{secure.port}/scheme"
-    with connect(url, ssl=certificates.trusted(), proxy=None) as ws:
+    with connect(url, ssl=of_two_threads(certificates), proxy=None) as ws:
         assert ws.recv(timeout=DEADLINE_S) == "wss"
 
 
