@@ -974,6 +974,7 @@ def openssl_makes_what_the_program_serves_and_curl_trusts(block: Block, start: S
         assert asked.returncode == 0, asked.stderr
         assert f"`{asked.stdout}`" in (ROOT / TLS).read_text()
         trusted = ssl.create_default_context(cafile=f"{folder}/server.pem")
+        trusted.maximum_version = ssl.TLSVersion.TLSv1_2  # see test_tls.of_two_threads
         url = f"wss://localhost:{server.port}/echo"
         with connect(url, ssl=trusted, proxy=None) as ws:
             ws.send("hi")
