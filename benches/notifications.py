@@ -140,7 +140,7 @@ def spin(cpu: int) -> None:
 
 
 def context() -> multiprocessing.context.SpawnContext:
-    """A program started anew has none of the users' connections."""
+    """A new process inherits none of the users' connections."""
     return multiprocessing.get_context("spawn")
 
 

@@ -54,7 +54,7 @@ class Row:
     # By entry: what Fanbus has set itself.
     bars: Mapping[str, Bar] = field(default_factory=dict)
     has_tls: bool = False
-    # Four more connections ask for this path during the measurement. Their run is kept as "beside".
+    # Four more connections request this path during the measurement; "beside" in the figures.
     beside: str = ""
     # What the systems run in place of their usual program: systems.PROGRAMS has them.
     program: str = ""

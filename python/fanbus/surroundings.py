@@ -44,7 +44,7 @@ def become(settings: Settings) -> None:
     if (os.getuid(), os.geteuid(), os.getgid()) == (user.pw_uid, user.pw_uid, group):
         return
     # Here, so that a server that stays the same user goes without it; and not later, because the
-    # other user may not be allowed to read the standard library.
+    # other user may not be allowed to read the standard library. `steering` needs it as well.
     import ctypes
 
     try:

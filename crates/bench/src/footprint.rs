@@ -15,7 +15,7 @@ const SHARED: &str = "/dev/shm/";
 /// Paths of mappings that are memory and no files.
 const NO_FILES: [&str; 3] = ["/memfd:", "/dev/zero", "/SYSV"];
 
-/// What is known of the memory of some processes.
+/// The memory of some processes.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
     /// Memory without a name in /dev/shm.

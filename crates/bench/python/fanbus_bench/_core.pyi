@@ -9,7 +9,7 @@ __all__ = ["bench", "bench_memory", "bench_server", "chart"]
 
 @type_check_only
 class BenchSettings(TypedDict, total=False):
-    """What `bench` measures. What is left out is as `fanbus bench MODE --help` says."""
+    """The settings of `bench`. The defaults are those of `fanbus bench MODE --help`."""
 
     mode: Required[str]
     url: Required[str]
