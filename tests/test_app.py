@@ -190,9 +190,9 @@ TWO = {"a": "str", "b": "str"}
 def test_a_signature_says_what_the_handler_is_called_with(
     source: str, arguments: tuple[str | None, ...]
 ) -> None:
-    from fanbus.handlers import examine
+    from fanbus.parameters.signature import bind_signature
 
-    handler = examine(
+    handler = bind_signature(
         handler_of(source),
         subject="request",
         path="/{a}/{b}",
@@ -202,18 +202,18 @@ def test_a_signature_says_what_the_handler_is_called_with(
 
 
 def test_arguments_reach_the_parameters_they_are_meant_for() -> None:
-    from fanbus.handlers import examine
+    from fanbus.parameters.signature import bind_signature
 
     def plain(a: str, page=1, b: str = "", *, request: Request) -> tuple[Any, ...]:  # type: ignore[no-untyped-def]
         return a, page, b, request
 
-    handler = examine(plain, subject="request", path="", path_parameters=TWO)
+    handler = bind_signature(plain, subject="request", path="", path_parameters=TWO)
     values = {None: "REQUEST", "a": "A", "b": "B"}
     assert handler.call(*(values[name] for name in handler.arguments)) == ("A", 1, "B", "REQUEST")
 
 
 def test_a_plain_decorator_round_an_async_handler_keeps_it_async() -> None:
-    from fanbus.handlers import examine
+    from fanbus.parameters.signature import bind_signature
 
     async def handler(a: str) -> str:
         return a
@@ -222,7 +222,9 @@ def test_a_plain_decorator_round_an_async_handler_keeps_it_async() -> None:
     def decorated(*arguments: Any) -> Any:
         return handler(*arguments)
 
-    examined = examine(decorated, subject="request", path="/{a}", path_parameters={"a": "str"})
+    examined = bind_signature(
+        decorated, subject="request", path="/{a}", path_parameters={"a": "str"}
+    )
     assert examined.asynchronous
     assert examined.arguments == ("a",)
     coroutine = examined.call("x")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fanbus
-from fanbus import cli
+from fanbus.cli import main
 from running import APPS, DEADLINE_S, children, wait_for
 
 
@@ -82,7 +82,7 @@ def test_bench_without_its_package_says_how_to_install_it(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     needed = f"fanbus: fanbus {words[0]} needs the load driver: pip install 'fanbus[bench]'.\n"
     assert capsys.readouterr().err == needed
 

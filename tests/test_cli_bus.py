@@ -14,7 +14,7 @@ import pytest
 
 from conftest import StartServer
 from fanbus import Bus, BusError, _core
-from fanbus.commands import choose
+from fanbus.cli.bus import choose
 from fanbus.exceptions import StartError
 from outside import SMALL, Program, members, new_name, segment
 from people import hear, join

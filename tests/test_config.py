@@ -11,12 +11,12 @@ import pytest
 from benches import configuration
 
 from fanbus import Bus, WebSocketConfig, _core
-from fanbus.banner import Counts, render, url
 from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
 from fanbus.options.files import read
 from fanbus.options.sources import resolve
-from fanbus.slots import Slot
+from fanbus.server.banner import Counts, render, url
+from fanbus.server.slot import Slot
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:

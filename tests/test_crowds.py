@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from conftest import StartServer
-from fanbus import health
 from fanbus.config import Settings
-from fanbus.health import outlived
-from fanbus.slots import Process
+from fanbus.server import health
+from fanbus.server.health import outlived
+from fanbus.server.slot import Process
 from rawsocket import RawSocket
 from running import Server, wait_for
 

@@ -24,7 +24,7 @@ import yaml
 
 import proxies
 from conftest import StartServer
-from fanbus import cli
+from fanbus.cli import main
 from placing import Run
 from rawsocket import RawSocket
 from running import DEADLINE_S, Server, children, client_of, wait_for
@@ -99,7 +99,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 def options_of(command: list[str]) -> Any:
     """What our own command line makes of it."""
     assert command[0].endswith("fanbus")
-    return cli._parser(command[1]).parse_args(command[1:])
+    return main._parser(command[1]).parse_args(command[1:])
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:

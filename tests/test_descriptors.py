@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbus import descriptors
+from fanbus.server import file_limit
 from placing import Run
 from running import DEADLINE_S, children, wait_for
 
@@ -64,7 +64,7 @@ def test_no_more_is_asked_for_than_a_worker_can_use(
     found: list[tuple[int, int]] = [limits]
     monkeypatch.setattr(resource, "getrlimit", lambda _: found[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: found.append(new))
-    assert descriptors.raise_limit() == expected
+    assert file_limit.raise_limit() == expected
     assert found[-1][1] == limits[1], "the hard limit stays"
 
 
@@ -74,7 +74,7 @@ def test_the_documentation_says_how_many_connections_a_limit_allows() -> None:
     )
     assert len(rows) == 5
     for limit, connections in rows:
-        assert descriptors.connections(number(limit)) == number(connections)
+        assert file_limit.connections(number(limit)) == number(connections)
 
 
 def number(text: str) -> int:
@@ -86,4 +86,4 @@ def test_the_limits_of_connections_are_those_of_the_core() -> None:
     names = ("max_connections", "max_websockets")
     found = [re.search(rf"^ +{name}: ([\d_]+),$", config, re.MULTILINE) for name in names]
     most = sum(int(each[1]) for each in found if each)
-    assert descriptors.connections(2**30) == most
+    assert file_limit.connections(2**30) == most

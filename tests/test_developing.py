@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import StartServer
-from fanbus.invocation import Invocation
+from fanbus.server.reload.start_command import Invocation
 from placing import Run
 from rawsocket import RawSocket
 from rewriting import Changing, times_reloaded, versions, wait_for_version
@@ -423,7 +423,10 @@ def test_a_command_runs_as_python_runs_it(tmp_path: Path) -> None:
     )
     words = [sys.executable, "-u", "app.py", "one", "two"]
     usual = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
-    code = f"from fanbus.invocation import Invocation\nInvocation.parse({words!r}, 2).run()\n"
+    code = (
+        "from fanbus.server.reload.start_command import Invocation\n"
+        f"Invocation.parse({words!r}, 2).run()\n"
+    )
     ours = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

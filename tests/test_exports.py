@@ -104,7 +104,19 @@ def loaded(code: str, directory: Path | None = None) -> set[str]:
 # What one command, one option or one kind of answer needs.
 OF_SOME_SERVERS = {
     *("argparse", "calendar", "ctypes", "difflib", "email", "hashlib", "logging.config"),
-    *("runpy", "socketserver", "sysconfig", "tomllib", "fanbus.blocking", "fanbus.changes"),
-    *("fanbus.cli", "fanbus.developing", "fanbus.spare", "fanbus.testing"),
+    *(
+        "runpy",
+        "socketserver",
+        "sysconfig",
+        "tomllib",
+        "fanbus.runtime.blocked_loop",
+        "fanbus.server.reload.watch",
+    ),
+    *(
+        "fanbus.cli.main",
+        "fanbus.server.reload.on_change",
+        "fanbus.server.reload.standby",
+        "fanbus.testing",
+    ),
     "fanbus.openapi.document",
 }

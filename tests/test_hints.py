@@ -15,17 +15,17 @@ import pytest
 
 from conftest import StartServer
 from fanbus import Fanbus, HTTPError, Request, Response, RouteError, Router, WebSocket
-from fanbus.blocking import Watch
-from fanbus.handlers import examine
+from fanbus.parameters.signature import bind_signature
+from fanbus.runtime.blocked_loop import Watch
 from fanbus.testing import TestClient
 from running import DEADLINE_S, wait_for
 
 
-@pytest.fixture(params=["plain", "surrounded"])
+@pytest.fixture(params=["plain", "wrap"])
 def app(request: pytest.FixtureRequest) -> Fanbus:
     """Without and with something around its handlers, which then answer elsewhere."""
     app = Fanbus("hints")
-    if request.param == "surrounded":
+    if request.param == "wrap":
 
         @app.after_request
         def after(_request: Request, response: Response) -> Response:
@@ -195,7 +195,7 @@ def test_a_body_is_read_when_its_handler_runs() -> None:
     async def handler(body: dict[str, int]) -> Any:
         return body
 
-    examined = examine(handler, subject="request", path="/", path_parameters={})
+    examined = bind_signature(handler, subject="request", path="/", path_parameters={})
     coroutine = examined.call(None)  # which is no request: nobody has looked at it yet
     with pytest.raises(TypeError):
         coroutine.send(None)

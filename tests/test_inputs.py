@@ -164,12 +164,12 @@ def test_annotations_may_be_texts_of_local_things() -> None:
 
 
 def test_a_handler_without_such_annotations_is_called_as_it_is() -> None:
-    from fanbus.handlers import examine
+    from fanbus.parameters.signature import bind_signature
 
     def handler(request: Request, a, b: int, page=1):  # type: ignore[no-untyped-def]
         ...
 
-    examined = examine(
+    examined = bind_signature(
         handler,
         subject="request",
         path="/{a}/{b:int}",

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from fanbus import Fanbus, FanbusError, Request, Response
 from fanbus._core import to_json
-from fanbus.codec import JSON
+from fanbus.runtime.json_codec import JSON
 from fanbus.testing import TestClient
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from fanbus import Fanbus
 from fanbus._core import to_json
-from fanbus.models import plain
+from fanbus.parameters.models import plain
 from fanbus.testing import TestClient
 
 

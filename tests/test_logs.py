@@ -13,8 +13,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from conftest import StartServer
-from fanbus.access import Note, compile_format
-from fanbus.logs import reopen
+from fanbus.runtime.access_log import Note, compile_format
+from fanbus.runtime.logs import reopen
 from people import join
 
 
@@ -42,7 +42,7 @@ def test_files_are_opened_anew_after_they_were_moved(tmp_path: Path) -> None:
 def test_levels_have_colours_on_a_terminal_and_only_there() -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as reading:  # noqa: PTH123 - a descriptor
-        program = "from fanbus import logs; from fanbus.config import Settings;"
+        program = "from fanbus.runtime import logs; from fanbus.config import Settings;"
         program += "logs.configure(Settings()); logs.logger.error('red')"
         subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)
         assert b"\x1b[31mERROR\x1b[0m red" in reading.read(4096)

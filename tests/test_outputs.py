@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fanbus.exceptions import StartError
-from fanbus.surroundings import pid_file
+from fanbus.server.process_setup import pid_file
 from placing import Run, refused
 from running import DEADLINE_S, children, wait_for
 
@@ -159,7 +159,7 @@ def test_each_line_of_a_json_log_is_json(run: Run) -> None:
 def test_a_terminal_gets_the_banner() -> None:
     ours, theirs = pty.openpty()
     program = (
-        "from fanbus import banner; from fanbus.config import Settings;"
+        "from fanbus.server import banner; from fanbus.config import Settings;"
         "banner.show(Settings(), 5000, banner.Counts(1, 2, 3), 4711)"
     )
     subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)

@@ -18,11 +18,11 @@ import pytest
 
 import segments
 from conftest import StartServer
-from fanbus import steering
 from fanbus.config import Settings
-from fanbus.health import outlived
-from fanbus.slots import Process
-from fanbus.worker import LEAVE, most_requests
+from fanbus.runtime.worker import LEAVE, most_requests
+from fanbus.server import reuseport
+from fanbus.server.health import outlived
+from fanbus.server.slot import Process
 from rawsocket import RawSocket
 from running import DEADLINE_S, Server, is_alive, stop, wait_for
 
@@ -78,11 +78,11 @@ def test_a_stopped_io_thread_is_noticed_although_python_goes_on(
     app.write_text(
         """
 import os
-import fanbus.worker
+import fanbus.runtime.worker
 from fanbus import Fanbus
 
 app = Fanbus("still")
-really = fanbus.worker._core.Worker
+really = fanbus.runtime.worker._core.Worker
 
 class Still:
     # A core whose I/O thread comes round no more.
@@ -94,8 +94,8 @@ class Core:
     Worker = Still
     def __getattr__(self, name): return getattr(really_core, name)
 
-really_core = fanbus.worker._core
-fanbus.worker._core = Core()
+really_core = fanbus.runtime.worker._core
+fanbus.runtime.worker._core = Core()
 app.run(port=int(os.environ["PORT"]), workers=1)
 """
     )
@@ -124,11 +124,11 @@ def test_a_worker_that_does_not_come_up_is_ended(server: StartServer, tmp_path: 
     app.write_text(
         """
 import os, pathlib, time
-import fanbus.worker
+import fanbus.runtime.worker
 from fanbus import Fanbus
 
 app = Fanbus("late")
-loop = fanbus.worker.new_event_loop
+loop = fanbus.runtime.worker.new_event_loop
 
 def late(kind):
     first = pathlib.Path(__file__).with_name("first")
@@ -137,7 +137,7 @@ def late(kind):
         time.sleep(60)
     return loop(kind)
 
-fanbus.worker.new_event_loop = late
+fanbus.runtime.worker.new_event_loop = late
 app.run(port=int(os.environ["PORT"]), workers=1)
 """
     )
@@ -334,13 +334,13 @@ def test_connections_can_be_steered_to_the_first_listeners() -> None:
         first.setblocking(False)
         first.bind(("127.0.0.1", 0))
         first.listen(64)
-        with socket.socket(fileno=steering.another(first.fileno(), 64)) as second:
-            assert steering.steer_to(first.fileno(), 1)
+        with socket.socket(fileno=reuseport.clone_listener(first.fileno(), 64)) as second:
+            assert reuseport.limit_to_first(first.fileno(), 1)
             clients = [socket.create_connection(first.getsockname()) for _ in range(30)]
             accepted = [first.accept()[0] for _ in clients]
             with pytest.raises(BlockingIOError):
                 second.accept()
-            steering.steer_to_all(first.fileno())
+            reuseport.use_all(first.fileno())
             for one in clients + accepted:
                 one.close()
 

@@ -193,8 +193,8 @@ def test_code_that_does_not_start_changes_nothing(
 
 
 ONLY_IN_THE_PROBE = """
-import fanbus.origin
-if fanbus.origin.PROBE is None:
+import fanbus.server.reload.start_command
+if fanbus.server.reload.start_command.PROBE is None:
     {what}
 """
 
@@ -210,7 +210,7 @@ def only_in_the_probe(what: str) -> str:
         ("raise RuntimeError('broken in between')", "RuntimeError: broken in between"),
         ("raise SystemExit(7)", "It ended before the server was there"),
         ("os.environ['FANBUS_WORKERS'] = 'many'; app.run()", "FANBUS_WORKERS"),
-        ("import fanbus.supervisor; fanbus.supervisor.Orphans = None", "TypeError"),
+        ("import fanbus.server.supervisor; fanbus.server.supervisor.Reaper = None", "TypeError"),
     ],
 )
 def test_code_that_breaks_after_the_probe_leaves_the_old_workers(
@@ -309,7 +309,7 @@ def test_a_worker_that_cannot_start_leaves_the_old_ones(
     """The new code is imported well, but fails in the worker."""
     one = server(changing.path, workers=2)
     before = one.worker_pids()
-    extra = "import fanbus.worker; fanbus.worker.new_event_loop = None"
+    extra = "import fanbus.runtime.worker; fanbus.runtime.worker.new_event_loop = None"
     changing.write("2", extra=extra)
     one.send_signal(signal.SIGHUP)
     one.wait_for_log("A worker with the new code does not start; the old workers stay.")

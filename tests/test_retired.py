@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from fanbus import _core
-from fanbus.retired import Retired
-from fanbus.slots import Process, Slot
+from fanbus.server.scale_down import ScaleDown
+from fanbus.server.slot import Process, Slot
 
 LATER_S = 5.0
 
@@ -21,7 +21,7 @@ class Bench:
 
     def __init__(self, count: int) -> None:
         self.told: list[Process] = []
-        self.retired = Retired(self._tell_to_end)
+        self.retired = ScaleDown(self._tell_to_end)
         self.port, listeners = _core.bind_listeners("127.0.0.1", 0, count, 64, shared=False)
         self.slots = [Slot(index, listener) for index, listener in enumerate(listeners, 1)]
         for slot in self.slots:
@@ -42,14 +42,14 @@ class Bench:
 
     def take_back(self) -> Slot:
         """The one that is wanted first again."""
-        slot = self.retired.give_back(self.slots)
+        slot = self.retired.reuse_slot(self.slots)
         assert slot is not None
         self.slots.append(slot)
         return slot
 
     def look(self) -> list[Slot]:
         """When all that was under way has come."""
-        return self.retired.see_off(time.monotonic() + LATER_S, self.slots)
+        return self.retired.advance(time.monotonic() + LATER_S, self.slots)
 
     def connect(self) -> None:
         """So often that each listener gets one, unless it is passed by."""
@@ -98,7 +98,7 @@ def test_one_that_is_given_up_is_passed_by_and_its_worker_ends_later(bench: Benc
     slot = bench.give_up()
     bench.connect()
     assert bench.reached() == {1, 2, 3}
-    assert bench.retired.see_off(time.monotonic(), bench.slots) == []
+    assert bench.retired.advance(time.monotonic(), bench.slots) == []
     assert bench.told == []
     assert bench.look() == []
     assert bench.told == slot.leaving
@@ -159,7 +159,7 @@ def test_they_come_back_in_their_places(bench: Bench) -> None:
     stop_listening(fourth)
     bench.look()
     assert fourth.listener == -1
-    assert bench.retired.give_back(bench.slots) is None
+    assert bench.retired.reuse_slot(bench.slots) is None
     bench.connect()
     assert bench.reached() == {1, 2, 3}
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from fanbus import streaming
 from fanbus._core import Sink
+from fanbus.runtime import streaming
 from running import DEADLINE_S
 
 

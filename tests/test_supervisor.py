@@ -164,12 +164,12 @@ def test_a_port_that_this_user_may_not_have_is_told_in_one_sentence(tmp_path: Pa
 
 def test_an_application_that_cannot_start_is_told_once_with_status_3(tmp_path: Path) -> None:
     broken = """
-import fanbus.worker
+import fanbus.runtime.worker
 
 def broken(kind):
     raise RuntimeError("the loop is broken")
 
-fanbus.worker.new_event_loop = broken
+fanbus.runtime.worker.new_event_loop = broken
 """
     done = run_app(app_source("app.run(port=0, workers=4)", broken), tmp_path)
     assert done.returncode == 3
@@ -303,9 +303,9 @@ def test_a_signal_that_comes_before_the_loop_runs_is_not_forgotten(
     path = tmp_path / "app.py"
     early = """
 import os, pathlib, signal
-import fanbus.worker
+import fanbus.runtime.worker
 
-make = fanbus.worker.new_event_loop
+make = fanbus.runtime.worker.new_event_loop
 
 def early(kind):
     class Early(type(make(kind))):
@@ -316,7 +316,7 @@ def early(kind):
             super().run_forever()
     return Early()
 
-fanbus.worker.new_event_loop = early
+fanbus.runtime.worker.new_event_loop = early
 """
     path.write_text(
         app_source("import os; app.run(port=int(os.environ['PORT']), workers=1)", early)

@@ -114,7 +114,7 @@ enum Whole {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
-    /// What `fanbus.uploads.BodyStream` reads.
+    /// What `fanbus.runtime.request_stream.BodyStream` reads.
     Stream(Py<Upload>),
 }
 
@@ -390,7 +390,7 @@ impl Request {
     /// asynchronous one. A route with `stream_body=True` gets them as they come; any other has read the body
     /// before, and gets it in one piece.
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let uploads = py.import("fanbus.uploads")?;
+        let uploads = py.import("fanbus.runtime.request_stream")?;
         match &self.body {
             Whole::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
             Whole::Bytes(_) | Whole::Form(_) => {
