@@ -1,7 +1,8 @@
 """What a handler's annotated parameters are read from, worked out once, when it is decorated.
 
 Each becomes a `BoundParameter`: a function that reads its value from a request, or from the
-handshake of a WebSocket, and what a document says about it. One ValidationError lists all wrong values.
+handshake of a WebSocket, and what a document says about it. One ValidationError lists all wrong
+values.
 """
 
 from __future__ import annotations
