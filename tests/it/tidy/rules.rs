@@ -9,6 +9,10 @@ use super::tokens::{code_only, tokens, words};
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("src/ipc/segment.rs", "maps memory, and views it as words"),
     (
+        "src/ipc/fork.rs",
+        "installs fork handlers, and replaces descriptors in the child",
+    ),
+    (
         "src/ipc/fuzzed/memory.rs",
         "maps pages that nobody may touch around a fuzzer's segment",
     ),
