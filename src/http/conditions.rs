@@ -8,8 +8,8 @@ use actix_http::header::{self, HeaderName};
 use actix_web::http::header::HttpDate;
 
 use super::head::Head;
+use super::headers::Headers;
 use super::response::Response;
-use super::websocket::handshake::Headers;
 
 /// What the conditions of a request come to.
 #[derive(Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use actix_http::header;
 
 use super::head::Head;
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
 
 /// Those of `offered` that the client likes at least as well as the response as it is: the best first, and of
 /// those that it likes equally, the first.

@@ -10,8 +10,8 @@ use std::str;
 
 use actix_http::header::HeaderName;
 
+use super::headers::Headers;
 use super::proxies::Origin;
-use super::websocket::handshake::Headers;
 
 /// Bytes in front of each header: the length of its name, and that of its value.
 const LENGTHS: usize = 4;

@@ -24,6 +24,7 @@ pub mod folder;
 pub mod form;
 pub mod handler;
 pub mod head;
+pub mod headers;
 pub mod host;
 pub mod http1;
 mod http2;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use actix_http::header::HeaderName;
 
 use super::head::Head;
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

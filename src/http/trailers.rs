@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use actix_http::header::{self, HeaderName, HeaderValue};
 
 use super::head::{Head, Version};
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
 
 /// Fields that decide how a message is framed, routed, authenticated, cached or read: a recipient needs them before
 /// the content, and one that merged them afterwards could be misled (RFC 9110, section 6.5.1).

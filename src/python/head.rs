@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use super::multidict::MultiDict;
 use super::router::to_python;
 use crate::http::head::Head as Http;
+use crate::http::headers::Headers;
 use crate::http::path::Value;
-use crate::http::websocket::handshake::Headers;
 
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
