@@ -47,7 +47,7 @@ fn quality(head: &Head, name: &str) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::http::head::{HeadWriter, Version};
-    use crate::http::proxies::Origin;
+    use crate::http::peer::Peer;
 
     #[test]
     fn the_client_decides_and_then_the_order() {
@@ -72,11 +72,11 @@ mod tests {
             if let Some(line) = line {
                 assert!(writer.add(b"accept-encoding", line.as_bytes()));
             }
-            let origin = Origin {
-                peer: None,
-                secure: false,
+            let peer = Peer {
+                address: None,
+                is_secure: false,
             };
-            let head = writer.finish(Version::Http11, origin);
+            let head = writer.finish(Version::Http11, peer);
             let found = accepted(&head, &["zstd", "br", "gzip"]);
             assert_eq!(found.first().copied(), expected, "{line:?}");
         }

@@ -37,6 +37,7 @@ mod multipart;
 mod page_cache;
 mod parameters;
 pub mod path;
+pub mod peer;
 pub mod proxies;
 mod range;
 pub mod replies;

@@ -283,7 +283,7 @@ impl Request {
     /// "https" if the request came over TLS, to the server or to a trusted proxy; else "http".
     #[getter]
     fn scheme(&self) -> &'static str {
-        if self.head.http.secure {
+        if self.head.http.peer.is_secure {
             "https"
         } else {
             "http"
