@@ -7,9 +7,9 @@ published message to the clients of every worker.
 from fanbus._core import Replay, Session, __version__
 from fanbus.app import Fanbus
 from fanbus.bus import Bus, Record, Subscription
-from fanbus.event import Event
-from fanbus.eventing import Events
-from fanbus.events import EventStream
+from fanbus.events.event import Event
+from fanbus.events.generated_stream import Events
+from fanbus.events.topic_stream import EventStream
 from fanbus.exceptions import (
     BusError,
     FanbusError,
@@ -24,14 +24,14 @@ from fanbus.exceptions import (
 from fanbus.forms import Form, Upload
 from fanbus.history import History
 from fanbus.openapi.settings import OpenAPI
-from fanbus.params import Body, Cookie, Header, Path, Query
-from fanbus.rebirth import guard as _guard
+from fanbus.parameters.markers import Body, Cookie, Header, Path, Query
 from fanbus.requests import Request
 from fanbus.responses import Response
-from fanbus.routing import Router
+from fanbus.routing.router import Router
+from fanbus.server.reload.reexec import take_handover as _take_handover
 from fanbus.websocket import WebSocket, WebSocketConfig
 
-_guard()
+_take_handover()
 
 __all__ = [
     "Body",

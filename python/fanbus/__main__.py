@@ -2,6 +2,6 @@
 
 import sys
 
-from fanbus.cli import main
+from fanbus.cli.main import main
 
 sys.exit(main())

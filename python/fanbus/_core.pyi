@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_che
 
 from typing_extensions import Buffer
 
-from fanbus.codec import JSON
+from fanbus.runtime.json_codec import JSON
 
 __all__ = [
     "AccessLog",

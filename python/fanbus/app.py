@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
-from fanbus.around import Around, missed, surrounded
-from fanbus.codec import checked
 from fanbus.exceptions import FanbusError, RouteError
-from fanbus.handlers import Handler, location
 from fanbus.hints import add_to_application, started_by_tests
 from fanbus.history import History, Kept
 from fanbus.openapi.settings import OpenAPI
-from fanbus.routes import Kind, Names, Route, Served
-from fanbus.routing import Decorators, check_body_size
+from fanbus.parameters.signature import Handler, location
+from fanbus.routing.middleware import Layer, missed, wrap
+from fanbus.routing.router import Decorators, check_body_size
+from fanbus.routing.routes import Kind, Names, Route, Served
+from fanbus.runtime.json_codec import checked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from fanbus.banner import Counts
-    from fanbus.codec import JSON
-    from fanbus.hooks import Hooks
-    from fanbus.lifespan import Running
     from fanbus.options.keywords import Keywords
-    from fanbus.pool import Pool
+    from fanbus.routing.session_hooks import Hooks
+    from fanbus.runtime.json_codec import JSON
+    from fanbus.runtime.lifespan import Running
+    from fanbus.runtime.thread_pool import Pool
+    from fanbus.server.banner import Counts
 
 __all__ = ["Fanbus"]
 
@@ -125,7 +125,7 @@ class Fanbus(Decorators):
             )
         check_body_size(max_body_size, "Fanbus()")
         self.name = _readable_name(name)
-        self._around = Around()
+        self._around = Layer()
         self._served: list[Served] = []
         self._has_cors = False
         self.state: dict[str, Any] = {}
@@ -338,14 +338,14 @@ class Fanbus(Decorators):
         If the server cannot start, the process ends with a sentence on stderr, and status 1
         (what was found on the machine) or 2 (what was asked for).
         """
-        from fanbus import server  # here, so that `import fanbus` stays quick
+        from fanbus.server import serve  # here, so that `import fanbus` stays quick
 
-        if server.is_importing():
+        if serve.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
         mistake = started_by_tests(sys._getframe(1))
         if mistake is not None:
             raise FanbusError(mistake)
-        server.run_with(self, {"host": host, "port": port, **options})
+        serve.run_with(self, {"host": host, "port": port, **options})
 
     def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
         if not callable(function):
@@ -368,7 +368,7 @@ class Fanbus(Decorators):
             )
         to.append(function)
 
-    def _change(self) -> Around:
+    def _change(self) -> Layer:
         if self._worker is not None:
             raise FanbusError(
                 "Middleware and hooks must be declared before run, not while the server runs."
@@ -382,16 +382,16 @@ class Fanbus(Decorators):
         if self._around:
             arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)
-            call, is_async = surrounded(handler, (self._around,), pool)
+            call, is_async = wrap(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
             arounds = self._arounds_of(served)
             if arounds:
-                call, is_async = surrounded(served.handler, arounds, pool)
+                call, is_async = wrap(served.handler, arounds, pool)
                 keeps = not any(around.sees_requests() for around in arounds)
                 self._router.surround(served.endpoint, call, is_async, keeps=keeps)
 
-    def _arounds_of(self, served: Served) -> tuple[Around, ...]:
+    def _arounds_of(self, served: Served) -> tuple[Layer, ...]:
         return tuple(each for each in (self._around, *served.route.arounds) if each)
 
     def _serve_hosts(self, hosts: list[str] | None) -> None:
@@ -412,13 +412,13 @@ class Fanbus(Decorators):
 
     def _begins(self) -> Running:
         """What a worker starts before its first request."""
-        from fanbus.lifespan import Running  # brings asyncio, which only a server needs
+        from fanbus.runtime.lifespan import Running  # brings asyncio, which only a server needs
 
         manager = None if self._lifespan is None else self._lifespan(self)
         return Running(self.state, manager, self._on_startup, self._on_shutdown)
 
     def _counts(self) -> Counts:
-        from fanbus.banner import Counts
+        from fanbus.server.banner import Counts
 
         return Counts(**self._declared)
 

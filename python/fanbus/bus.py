@@ -16,7 +16,6 @@ from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import BusError
 from fanbus.history import History, Kept
-from fanbus.no_bus import no_bus
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["Bus", "Record", "Subscription"]
+
+# As many names of buses are listed in an error message.
+_MOST_NAMES = 5
 
 # So many records come to an event loop without a pause; then others have their turn.
 _AT_ONCE = 64
@@ -84,7 +86,7 @@ class Bus:
         joined = _core.Bus.attach(name)
         if joined is None and not create:
             advice = f'Bus.open("{name}", create=True) makes a bus without a server.'
-            raise BusError(no_bus(name, advice))
+            raise BusError(missing_bus(name, advice))
         # Somebody may create it in this moment; then we join that one.
         return cls(joined or _core.Bus.open(name, ring_bytes=size, history_bytes=history_size))
 
@@ -364,3 +366,27 @@ class _Alarm:
         """The bus is closed: whoever waits shall see it."""
         loop.remove_reader(self.fileno())
         self.ring()
+
+
+def missing_bus(name: str, advice: str = "") -> str:
+    """The message for a bus that cannot be joined. `advice` comes last, if there is no such bus."""
+    import difflib  # here, so that a program whose bus is there goes without it
+
+    names = [bus["name"] for bus in _core.buses()]
+    if name in names:
+        return (
+            f'The bus "{name}" is not in use and cannot be joined: another version of Fanbus left '
+            "it, or its memory is damaged. Start its server, which replaces it, or remove it: "
+            f"fanbus bus remove {name}."
+        )
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        others = f'Did you mean "{close[0]}"?'
+    elif not names:
+        others = "This user has no bus at all."
+    else:
+        more = len(names) - _MOST_NAMES
+        shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        others = f"The buses of this user: {shown}."
+    hint = "A server makes its bus when it starts: is it running, under this user?"
+    return " ".join(filter(None, [f'There is no bus "{name}".', others, hint, advice]))

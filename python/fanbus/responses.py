@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
-from fanbus.events import EventStream
+from fanbus.events.topic_stream import EventStream
 from fanbus.headers import header_line, header_lines
 from fanbus.hints import forgotten_await
 
@@ -353,7 +353,7 @@ def as_response(value: Any) -> Response:
         response.body = value.body
         response.trailers = getattr(value, "trailers", None)
         return response
-    from fanbus.models import is_model  # here, so that `import fanbus` stays quick
+    from fanbus.parameters.models import is_model  # here, so that `import fanbus` stays quick
 
     if is_model(value):
         return Response.json(value)

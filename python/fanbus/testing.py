@@ -25,11 +25,12 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
-from fanbus import _core, worker
+from fanbus import _core
 from fanbus.app import Fanbus
 from fanbus.config import Settings
 from fanbus.exceptions import BusError, FanbusError, StartError
-from fanbus.listeners import open_listeners
+from fanbus.runtime import worker
+from fanbus.server.sockets import open_listeners
 
 try:
     import httpx
@@ -351,8 +352,8 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
-        from fanbus import children, logs
-        from fanbus.supervisor import Supervisor
+        from fanbus.runtime import fork_handlers, logs
+        from fanbus.server.supervisor import Supervisor
 
         class ForTests(Supervisor):
             """No server uses the port of a test again: its bus is removed, whatever `app.topic`
@@ -362,7 +363,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
                 return False
 
         atexit._clear()  # what the test has registered is its own
-        children.disown()
+        fork_handlers.disown()
         _core.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -10,21 +10,23 @@ use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
 use super::extent::Extent;
 use super::file::is_name;
+use super::fork::generation;
 use super::history::keeper::Keeper;
 use super::history::replay::{self, Past, Reach};
 use super::history::rules::Rule;
-use super::layout::{Fate, INTEREST_BUCKETS, Parts};
+use super::layout::INTEREST_BUCKETS;
 use super::log::Corrupt;
-use super::members;
+use super::membership;
 use super::open::{self, Attached, Entry};
 use super::parker::Parker;
+use super::parts::{Fate, Parts};
 use super::patience::Patience;
 use super::pipe::Peers;
 use super::producer::{Moment, Producer};
 use super::record::{Draft, Member, is_topic, topic_hash};
 use super::reservation::{self, Role};
 use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
-use super::segment::{Segment, generation};
+use super::segment::Segment;
 use super::subscriber::{SAFETY_TICK, Subscriber, Waiting};
 use super::sync::{Ordering, process};
 use super::wake::slots;
@@ -462,7 +464,7 @@ impl Bus {
         let died = {
             let _housekeeping = lock(&self.shared.housekeeping);
             let own_slot = self.shared.member.slot;
-            members::reap(self.shared.segment.file(), self.parts(), own_slot)
+            membership::reap(self.shared.segment.file(), self.parts(), own_slot)
         };
         for member in &died {
             self.shared.peers.forget(member.slot);
@@ -575,7 +577,7 @@ impl Bus {
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.generation == generation() {
-            members::clean(self.segment.parts(), self.member.slot);
+            membership::clean(self.segment.parts(), self.member.slot);
             // Said and not left to the close: a subprocess that another thread is just starting holds
             // a copy of the descriptor until its exec.
             let _ = self.segment.file().drop_token(self.member.slot);

@@ -7,9 +7,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::sync::{AtomicU64, Ordering};
 
-/// Words of a member's counters.
-pub(super) const COUNTER_WORDS: usize = 16;
-
 const PUBLISHED: usize = 0;
 const PUBLISHED_BYTES: usize = 1;
 const RINGS_SENT: usize = 2;
@@ -246,6 +243,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::layout::COUNTER_WORDS;
 
     #[test]
     fn the_reader_furthest_behind_counts() {

@@ -1,8 +1,9 @@
 //! The reading side: one cursor through the one order.
 
-use super::layout::Parts;
+use super::layout::MAX_TOPIC_BYTES;
 use super::log::{Log, Look};
-use super::record::{Head, Header, MAX_TOPIC_BYTES, Member};
+use super::parts::Parts;
+use super::record::{Head, Header, Member};
 use super::ring::Copied;
 
 /// After so many records that nobody here wants, a reader gets a chance to do something else.

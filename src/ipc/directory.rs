@@ -8,9 +8,10 @@ use std::time::Instant;
 use super::counters::Counts;
 use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
-use super::history::area::HistoryContents;
-use super::layout::{Fate, MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
+use super::history::contents::HistoryContents;
+use super::layout::{MAX_MEMBERS, PAGE_BYTES, WORD_BYTES};
 use super::open::{Header, PATIENCE, read_header};
+use super::parts::{Fate, Parts};
 use super::segment::Mapping;
 
 /// A bus as it was found.
@@ -164,8 +165,8 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::extent::first_bytes;
     use crate::ipc::layout::Layout;
+    use crate::ipc::layout::first_bytes;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
 
     const OPTIONS: BusOptions = BusOptions {

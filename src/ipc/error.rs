@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::file::MAX_NAME_BYTES;
-use super::history::area::{MAX_RULES, MIN_HISTORY_BYTES};
-use super::layout::{LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, RING_BYTES, RING_TIMES_LOG};
-use super::record::MAX_TOPIC_BYTES;
+use super::layout::{
+    LOG_ENTRIES, MAX_HISTORY_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MAX_RULES, MAX_TOPIC_BYTES,
+    MIN_HISTORY_BYTES, RING_BYTES, RING_TIMES_LOG,
+};
 use super::shortage::Shortage;
 use super::units::Bytes;
 

@@ -44,6 +44,8 @@ mod error;
 mod extent;
 #[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
+mod fork;
 #[cfg(all(any(fuzzing, test), not(loom)))]
 pub mod fuzzed;
 mod history;
@@ -52,6 +54,7 @@ mod joining;
 mod layout;
 mod log;
 mod members;
+mod membership;
 #[cfg(all(test, not(loom)))]
 mod model;
 #[cfg(not(loom))]
@@ -60,6 +63,7 @@ mod open;
 mod pace;
 #[cfg(not(loom))]
 mod parker;
+mod parts;
 #[cfg(not(loom))]
 mod patience;
 #[cfg(not(loom))]
@@ -96,20 +100,21 @@ pub use directory::{Attendant, BusInfo, Contents, buses, inspect, remove};
 pub use error::{BusError, PublishError};
 #[cfg(not(loom))]
 pub use history::{
-    area::{HistoryContents, MAX_RULES},
+    contents::HistoryContents,
     replay::{Past, PastRecord, Reach},
     rules::Rule,
 };
 #[cfg(not(loom))]
 pub use joining::{BusOptions, Server};
-pub use layout::{Fate, MAX_MEMBERS};
+pub use layout::{MAX_MEMBERS, MAX_RULES, MAX_TOPIC_BYTES};
 #[cfg(not(loom))]
 pub use pace::Straggler;
 #[cfg(not(loom))]
 pub use parker::Parker;
+pub use parts::Fate;
 #[cfg(not(loom))]
 pub use patience::{LeftBehind, Published};
-pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};
+pub use record::{Draft, Head, Member, topic_hash};
 #[cfg(not(loom))]
 pub use shortage::Shortage;
 #[cfg(not(loom))]

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::cursor::{Cursor, Next, ReadAt, read_at};
 use super::extent::Extent;
 use super::layout::tests::plain_words;
-use super::layout::{Layout, Parts, WORD_BYTES};
+use super::layout::{Layout, WORD_BYTES};
+use super::parts::Parts;
 use super::producer::{Moment, Producer};
 use super::record::{Draft, Head, Member, topic_hash};
 use super::reference::{At, Message, Outcome, Reference};
@@ -261,7 +262,7 @@ proptest! {
         let _ = publish(&mut producer, parts, &message);
         let mut producer = Producer::resume(parts, member(63));
         let _ = publish(&mut producer, parts, &message);
-        super::members::clean(parts, 5);
+        super::membership::clean(parts, 5);
     }
 }
 

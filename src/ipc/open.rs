@@ -17,10 +17,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::BusError;
 use super::file::{SegmentFile, free_bytes};
 use super::layout::{
-    CHECK_AT, EPOCH_AT, Fate, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT,
-    PAGE_BYTES, Parts, RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
+    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MAGIC, MAGIC_AT, PAGE_BYTES,
+    RING_BYTES_AT, VERSION, VERSION_AT, WORD_BYTES,
 };
-use super::members::{Identity, claim};
+use super::membership::claim;
+use super::parts::{Fate, Parts};
 use super::pipe::Pipe;
 use super::record::Member;
 use super::reservation::{self, Need, Role};
@@ -236,7 +237,7 @@ fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Mem
         reservation::reserve(file, parts, None, need)?;
     }
     let slots = reservation::open_to(entry.role, file, parts)?;
-    let Some(member) = claim(file, parts, Identity::of(pipe), slots)? else {
+    let Some(member) = claim(file, parts, pipe.identity(), slots)? else {
         let reserved = reservation::in_force(file, parts)?.count_ones();
         let name = name.into();
         return Err(if entry.role == Role::Guest && reserved > 0 {
@@ -249,7 +250,7 @@ fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Mem
         return Ok(member);
     }
     if let Err(error) = segment.reserve(&parts.layout().first_range(member.slot)) {
-        super::members::clean(parts, member.slot);
+        super::membership::clean(parts, member.slot);
         return Err(error);
     }
     Ok(member)

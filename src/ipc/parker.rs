@@ -3,8 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::fork::generation;
 use super::pipe::Pipe;
-use super::segment::{Segment, generation};
+use super::segment::Segment;
 use super::sync::{Ordering, process};
 
 /// Lets this member's reading thread sleep in `epoll_wait` or `poll`, and be woken by publishers.

@@ -19,9 +19,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{pipe2, read, write};
 
+use super::fork::UnsharedFd;
 use super::layout::MAX_MEMBERS;
 use super::members::{Identity, Table};
-use super::segment::KeptFd;
 
 /// After a member could not be reached (another PID namespace, no descriptors left), it is left to
 /// its own safety tick for this long.
@@ -30,14 +30,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pipe of this member. In a forked child both ends lead nowhere.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    reader: KeptFd,
-    writer: KeptFd,
+    reader: UnsharedFd,
+    writer: UnsharedFd,
     inode: u64,
 }
 
 impl Pipe {
     pub(super) fn new() -> io::Result<Pipe> {
-        let [reader, writer] = KeptFd::open(|| {
+        let [reader, writer] = UnsharedFd::open(|| {
             let (reader, writer) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
             Ok([reader, writer])
         })?;
@@ -54,13 +54,14 @@ impl Pipe {
         self.reader.as_fd()
     }
 
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
+    /// The number under which `/proc/PID/fd` shows it.
+    fn number(&self) -> u64 {
+        self.reader.as_fd().as_raw_fd() as u64
     }
 
-    /// The number under which `/proc/PID/fd` shows it.
-    pub(super) fn number(&self) -> u64 {
-        self.reader.as_fd().as_raw_fd() as u64
+    /// The identity under which the member table shows this process and its pipe.
+    pub(super) fn identity(&self) -> Identity {
+        Identity::of_this_process(self.number(), self.inode)
     }
 
     /// Makes the pipe readable.
@@ -215,7 +216,7 @@ mod tests {
     fn a_pipe_is_opened_through_proc_and_nothing_else_is() {
         let pipe = Pipe::new().expect("a pipe");
         let other = Pipe::new().expect("a pipe");
-        let identity = Identity::of(&pipe);
+        let identity = pipe.identity();
         assert!(is_rung(open(identity).expect("our own pipe").write(&[1])));
         assert!(is_readable(&pipe));
         let wrong = [

@@ -1,10 +1,11 @@
 //! The writing side of one member: a record into its ring, then its word into the log.
 
 use super::extent::Extent;
-use super::layout::Parts;
+use super::layout::RING_STEPS;
 use super::log::{Corrupt, Entry, Log, POS_MASK};
+use super::parts::Parts;
 use super::record::{Draft, Header, Member, record_bytes};
-use super::ring::{Ring, STEPS};
+use super::ring::Ring;
 
 /// Where this member's ring and its last record stand. One thread at a time.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Producer {
     next: u64,
     /// For each step of the ring, an offset above those of all records that begin in what now lies
     /// there.
-    marks: [u64; STEPS],
+    marks: [u64; RING_STEPS],
     /// The step of the last record.
     step: u64,
     /// See [`Producer::quarter_ring_back`].
@@ -50,7 +51,7 @@ impl Producer {
             extent: Extent::whole(ring.bytes() as usize),
             pos: ring.resume(),
             next: end,
-            marks: [end; STEPS], // all that earlier lives of the slot have left
+            marks: [end; RING_STEPS], // all that earlier lives of the slot have left
             step: 0,
             quarter_back: 0,
             eighth_back: 0,
@@ -100,8 +101,8 @@ impl Producer {
         };
         let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
         let marks = lost
-            .take(STEPS)
-            .map(|step| self.marks[step as usize % STEPS]);
+            .take(RING_STEPS)
+            .map(|step| self.marks[step as usize % RING_STEPS]);
         if let Some(mark) = marks.max() {
             keep(mark);
         }
@@ -117,7 +118,7 @@ impl Producer {
         if step != self.step {
             self.pass_to(step);
         }
-        self.marks[step as usize % STEPS] = self.next;
+        self.marks[step as usize % RING_STEPS] = self.next;
         Ok(offset)
     }
 
@@ -137,19 +138,19 @@ impl Producer {
     /// unused at the ring's end: those have the mark of the last step before them in which a record begins, so
     /// that marks grow from step to step.
     fn pass_to(&mut self, step: u64) {
-        let last = self.marks[self.step as usize % STEPS];
-        let passed = step.wrapping_sub(self.step).min(STEPS as u64);
+        let last = self.marks[self.step as usize % RING_STEPS];
+        let passed = step.wrapping_sub(self.step).min(RING_STEPS as u64);
         for back in 1..passed {
-            self.marks[step.wrapping_sub(back) as usize % STEPS] = last;
+            self.marks[step.wrapping_sub(back) as usize % RING_STEPS] = last;
         }
         self.step = step;
-        self.quarter_back = self.above(STEPS / 4);
-        self.eighth_back = self.above(STEPS / 8);
+        self.quarter_back = self.above(RING_STEPS / 4);
+        self.eighth_back = self.above(RING_STEPS / 8);
     }
 
     /// An offset above those of all records that begin so many steps or more before the last one.
     fn above(&self, back: usize) -> u64 {
-        self.marks[self.step.wrapping_sub(back as u64) as usize % STEPS]
+        self.marks[self.step.wrapping_sub(back as u64) as usize % RING_STEPS]
     }
 
     /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has

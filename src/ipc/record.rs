@@ -3,10 +3,7 @@
 
 use std::ops::Range;
 
-use super::layout::{LINE_BYTES, WORD_BYTES};
-
-/// Longest name of a topic, in bytes of UTF-8.
-pub const MAX_TOPIC_BYTES: usize = 255;
+use super::layout::{LINE_BYTES, MAX_TOPIC_BYTES, WORD_BYTES};
 
 /// Words before a record's body.
 pub(super) const HEADER_WORDS: usize = 6;

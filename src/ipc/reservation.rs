@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use super::error::BusError;
 use super::file::SegmentFile;
-use super::layout::{MAX_MEMBERS, Parts};
+use super::layout::MAX_MEMBERS;
+use super::parts::Parts;
 use super::wake::slots;
 
 /// What a process is to the bus that it joins.

@@ -10,16 +10,13 @@
 use std::ops::Range;
 
 use super::copy::{Packer, append};
-use super::layout::{LINE_BYTES, WORD_BYTES};
+use super::layout::{LINE_BYTES, RING_STEPS, WORD_BYTES};
 use super::log::{Entry, POS_MASK};
 use super::record::{Draft, HEADER_WORDS, Header, record_bytes};
 use super::sync::{AtomicU64, Ordering, fence};
 
 /// A frame may be this much longer than the largest message: room for its own header.
 pub(super) const FRAME_HEADER_ROOM: usize = 16;
-
-/// A producer announces in so many steps of its ring.
-pub(super) const STEPS: usize = 64;
 
 /// Largest message of a ring of this size.
 pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
@@ -107,7 +104,7 @@ impl<'a> Ring<'a> {
     pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
         let announced = self.intent.load(Ordering::Relaxed);
         if (announced.wrapping_sub(end) as i64) < 0 {
-            self.step(announced).max(STEPS as u64)..self.step(end - 1) + 1
+            self.step(announced).max(RING_STEPS as u64)..self.step(end - 1) + 1
         } else {
             0..0
         }
@@ -117,7 +114,7 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(super) fn step(&self, pos: u64) -> u64 {
         // A shift: both are powers of two, which the compiler cannot know.
-        pos >> (self.bytes().trailing_zeros() - STEPS.trailing_zeros())
+        pos >> (self.bytes().trailing_zeros() - RING_STEPS.trailing_zeros())
     }
 
     /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
@@ -126,7 +123,7 @@ impl<'a> Ring<'a> {
     fn announce(&self, end: u64) {
         let announced = self.intent.load(Ordering::Relaxed);
         if (announced.wrapping_sub(end) as i64) < 0 {
-            let step = self.bytes() / STEPS as u64;
+            let step = self.bytes() / RING_STEPS as u64;
             let ahead = end.wrapping_add(step - 1) & !(step - 1);
             self.intent.store(ahead, Ordering::Relaxed);
             // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written

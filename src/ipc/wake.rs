@@ -161,8 +161,9 @@ pub(super) fn slots(mut mask: u64) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::layout::Layout;
     use crate::ipc::layout::tests::plain_words;
-    use crate::ipc::layout::{Layout, Parts};
+    use crate::ipc::parts::Parts;
     use std::cell::Cell;
 
     fn with_sleepers(test: impl Fn(Sleepers<'_>)) {

@@ -25,11 +25,11 @@ use super::response;
 use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
 use crate::http::form::{MAX_PARTS, Part};
+use crate::http::headers::Headers;
 use crate::http::limits::MAX_EARLY_HINTS;
 use crate::http::path::Value;
 use crate::http::replies::{Answer, ReplyKey};
 use crate::http::request as http;
-use crate::http::websocket::handshake::Headers;
 
 /// Functions that one request may have called after its response.
 const MOST_TASKS: usize = 100;
@@ -114,7 +114,7 @@ enum Whole {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
-    /// What `fanbus.uploads.BodyStream` reads.
+    /// What `fanbus.runtime.request_stream.BodyStream` reads.
     Stream(Py<Upload>),
 }
 
@@ -283,7 +283,7 @@ impl Request {
     /// "https" if the request came over TLS, to the server or to a trusted proxy; else "http".
     #[getter]
     fn scheme(&self) -> &'static str {
-        if self.head.http.secure {
+        if self.head.http.peer.is_secure {
             "https"
         } else {
             "http"
@@ -390,7 +390,7 @@ impl Request {
     /// asynchronous one. A route with `stream_body=True` gets them as they come; any other has read the body
     /// before, and gets it in one piece.
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let uploads = py.import("fanbus.uploads")?;
+        let uploads = py.import("fanbus.runtime.request_stream")?;
         match &self.body {
             Whole::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
             Whole::Bytes(_) | Whole::Form(_) => {

@@ -162,7 +162,7 @@ fn is_response(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// A struct of msgspec, a model of pydantic or a dataclass.
 fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
-    let models = value.py().import("fanbus.models")?;
+    let models = value.py().import("fanbus.parameters.models")?;
     let is_model: bool = models.getattr("is_model")?.call1((value,))?.extract()?;
     if !is_model {
         let kind = value.get_type().name()?;
@@ -175,7 +175,7 @@ fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let module = value.py().import("fanbus.events")?;
+    let module = value.py().import("fanbus.events.topic_stream")?;
     value.is_instance(&module.getattr("EventStream")?)
 }
 

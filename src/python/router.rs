@@ -149,7 +149,7 @@ pub(super) struct Endpoints {
 
 /// Who is told of a turbo route's sessions.
 pub(super) struct Hooks {
-    /// `fanbus.hooks.Hooks`.
+    /// `fanbus.routing.session_hooks.Hooks`.
     pub object: Py<PyAny>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,

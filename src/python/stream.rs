@@ -100,7 +100,7 @@ impl Streams {
             &self.lane,
         );
         let (producer, coroutine): (Py<PyAny>, Option<Bound<'py, PyAny>>) = py
-            .import("fanbus.streaming")?
+            .import("fanbus.runtime.streaming")?
             .getattr("start")?
             .call1(arguments)?
             .extract()?;

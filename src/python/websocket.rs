@@ -379,7 +379,11 @@ impl WebSocket {
     /// "wss" if the client speaks TLS, to the server or to a trusted proxy; else "ws".
     #[getter]
     fn scheme(&self) -> &'static str {
-        if self.head.http.secure { "wss" } else { "ws" }
+        if self.head.http.peer.is_secure {
+            "wss"
+        } else {
+            "ws"
+        }
     }
 
     /// Where a proxy shows the application, as `--root-path` says: it goes before every link.

@@ -16,16 +16,16 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fanbus._core import to_json
-from fanbus.annotations import resolved
-from fanbus.eventing import Events
-from fanbus.events import EventStream
+from fanbus.events.generated_stream import Events
+from fanbus.events.topic_stream import EventStream
 from fanbus.exceptions import FanbusError, RouteError
-from fanbus.handlers import location, signature
-from fanbus.inputs import Input
-from fanbus.models import decoder, has_model, schemas
 from fanbus.openapi.settings import OpenAPI
-from fanbus.routes import Served
-from fanbus.scalars import scalar
+from fanbus.parameters.annotations import resolved
+from fanbus.parameters.binding import BoundParameter
+from fanbus.parameters.models import decoder, has_model, schemas
+from fanbus.parameters.scalars import scalar
+from fanbus.parameters.signature import location, signature
+from fanbus.routing.routes import Served
 
 __all__ = ["document"]
 
@@ -175,7 +175,7 @@ def _told(function: Callable[..., Any], name: str) -> dict[str, Any]:
     return told
 
 
-def _parameter(given: Input) -> dict[str, Any]:
+def _parameter(given: BoundParameter) -> dict[str, Any]:
     said: dict[str, Any] = {"name": given.name, "in": given.place, "required": given.is_required}
     if given.description:
         said["description"] = given.description
@@ -188,7 +188,7 @@ def _parameter(given: Input) -> dict[str, Any]:
     return said
 
 
-def _refusals(inputs: Sequence[Input], converters: Mapping[str, str]) -> dict[str, Any]:
+def _refusals(inputs: Sequence[BoundParameter], converters: Mapping[str, str]) -> dict[str, Any]:
     """What Fanbus answers before the handler is called."""
     texts = {}
     if {"int", "float", "uuid"} & set(converters.values()):

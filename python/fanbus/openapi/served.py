@@ -18,7 +18,7 @@ from fanbus.openapi.description import Description
 from fanbus.openapi.settings import OpenAPI
 from fanbus.requests import Request
 from fanbus.responses import Response
-from fanbus.routes import HttpRoute
+from fanbus.routing.routes import HttpRoute
 
 __all__ = ["routes"]
 

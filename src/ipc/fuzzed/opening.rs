@@ -10,11 +10,11 @@ use super::script::Sizes;
 use super::sound::TOPICS;
 use super::write::Write;
 use crate::ipc::file::SegmentFile;
-use crate::ipc::history::area::MIN_HISTORY_BYTES;
 use crate::ipc::layout::{
-    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, PAGE_BYTES, Parts, RING_BYTES_AT,
-    VERSION_AT, WORD_BYTES,
+    CHECK_AT, EPOCH_AT, HISTORY_BYTES_AT, LOG_ENTRIES_AT, Layout, MIN_HISTORY_BYTES, PAGE_BYTES,
+    RING_BYTES_AT, VERSION_AT, WORD_BYTES,
 };
+use crate::ipc::parts::Parts;
 use crate::ipc::segment::Mapping;
 use crate::ipc::sync::Ordering;
 use crate::ipc::{

@@ -7,11 +7,13 @@ use super::memory::Guarded;
 use super::sound::{Published, TOPICS};
 use super::write::Write;
 use crate::ipc::cursor::{Cursor, Next, ReadAt, read_at};
-use crate::ipc::layout::{Layout, MAX_MEMBERS, MAX_OFFSET, Parts};
-use crate::ipc::members;
+use crate::ipc::layout::MAX_TOPIC_BYTES;
+use crate::ipc::layout::{Layout, MAX_MEMBERS, MAX_OFFSET};
+use crate::ipc::membership;
 use crate::ipc::open::read_header;
+use crate::ipc::parts::Parts;
 use crate::ipc::producer::Producer;
-use crate::ipc::record::{Head, MAX_TOPIC_BYTES, Member, topic_hash};
+use crate::ipc::record::{Head, Member, topic_hash};
 use crate::ipc::ring::max_message_bytes;
 use crate::ipc::sync::AtomicU64;
 use crate::ipc::wake::slots;
@@ -197,7 +199,7 @@ impl Play<'_> {
                 self.readers[usize::from(reader) % READERS].set_tags(tags);
             }
             Step::Replace(of) => {
-                members::clean(parts, slot(of));
+                membership::clean(parts, slot(of));
                 self.producers[usize::from(slot(of))] = Producer::resume(parts, member(slot(of)));
             }
             Step::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),

@@ -1,8 +1,8 @@
 //! What a segment must answer as long as nobody has damaged it: the plain list of what was published.
 
 use crate::ipc::cursor::Next;
-use crate::ipc::layout::Parts;
 use crate::ipc::log::Corrupt;
+use crate::ipc::parts::Parts;
 use crate::ipc::producer::{Moment, Producer};
 use crate::ipc::record::{Draft, Head, topic_hash};
 

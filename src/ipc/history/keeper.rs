@@ -9,8 +9,8 @@ use super::rules::Setting;
 use super::store::{Damaged, Keep};
 use crate::ipc::clock;
 use crate::ipc::file::SegmentFile;
-use crate::ipc::layout::Parts;
 use crate::ipc::log::{Entry, Look};
+use crate::ipc::parts::Parts;
 use crate::ipc::ring::{Copied, Ring};
 use crate::ipc::sync::{Ordering, fence};
 

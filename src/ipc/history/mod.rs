@@ -13,6 +13,8 @@
 
 pub(super) mod area;
 #[cfg(not(loom))]
+pub(super) mod contents;
+#[cfg(not(loom))]
 pub(super) mod keeper;
 #[cfg(not(loom))]
 mod repair;

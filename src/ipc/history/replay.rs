@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::area::{Area, KEPT_HEADER, head};
 use super::rules::Setting;
 use crate::ipc::clock;
-use crate::ipc::layout::{Parts, WORD_BYTES};
+use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::log::Look;
+use crate::ipc::parts::Parts;
 use crate::ipc::record::topic_hash;
 use crate::ipc::ring::Copied;
 

@@ -3,11 +3,10 @@
 //! Rules stand in the segment, so that whoever publishes knows them, whichever program it is. They are
 //! only added and changed, behind the door, and go with the bus.
 
-use super::area::{Area, MAX_RULES, RULE_WORDS, Words};
+use super::area::{Area, RULE_WORDS, Words};
 use crate::ipc::BusError;
 use crate::ipc::copy::{Packer, append};
-use crate::ipc::layout::WORD_BYTES;
-use crate::ipc::record::MAX_TOPIC_BYTES;
+use crate::ipc::layout::{MAX_RULES, MAX_TOPIC_BYTES, WORD_BYTES};
 use crate::ipc::sync::Ordering;
 
 const SETTING: usize = 0;

@@ -2,8 +2,7 @@
 
 use super::area::{Area, BLOCK_WORDS, KEPT_HEADER, Link, TOPIC_WORDS, block, topic};
 use crate::ipc::copy::append;
-use crate::ipc::layout::WORD_BYTES;
-use crate::ipc::record::MAX_TOPIC_BYTES;
+use crate::ipc::layout::{MAX_TOPIC_BYTES, WORD_BYTES};
 use crate::ipc::sync::{Ordering, fence};
 
 /// Attempts at a topic's name while its place is given to another one.

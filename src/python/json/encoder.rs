@@ -353,7 +353,7 @@ impl<'py> Encoder<'py> {
 
     /// Writes what `fanbus.models` makes of it.
     fn write_simpler(&mut self, value: &Bound<'py, PyAny>, level: usize) -> PyResult<()> {
-        let models = value.py().import("fanbus.models")?;
+        let models = value.py().import("fanbus.parameters.models")?;
         let simpler = models.getattr("plain")?.call1((value,))?;
         self.write(&simpler, level + 1)
     }

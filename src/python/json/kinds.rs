@@ -1,6 +1,6 @@
 //! The table of types that JSON cannot hold, and how their values are written.
 //!
-//! `fanbus.models.way` decides it for a type. The answer is cached here, so that a value costs no Python.
+//! `fanbus.parameters.models.way` decides it for a type. The answer is cached here, so that a value costs no Python.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +41,7 @@ pub(super) enum Way {
     Mapping,
     /// As the mapping of their columns: rows of `SQLAlchemy`.
     Row,
-    /// As what `fanbus.models.plain` makes of them, if it can.
+    /// As what `fanbus.parameters.models.plain` makes of them, if it can.
     Other,
 }
 
@@ -109,7 +109,7 @@ fn remember(py: Python<'_>, address: usize, new: Known) -> Vec<Known> {
 }
 
 fn find_out(kind: &Bound<'_, PyType>) -> PyResult<Way> {
-    let models = kind.py().import("fanbus.models")?;
+    let models = kind.py().import("fanbus.parameters.models")?;
     let named = models.getattr("way")?.call1((kind,))?;
     Ok(match named.cast::<PyString>()?.to_str()? {
         "date" => Way::Date,

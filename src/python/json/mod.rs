@@ -60,7 +60,7 @@ pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         return encoder::encode(value);
     };
     let named = PyDict::new(py);
-    let plain = PLAIN.import(py, "fanbus.models", "plain")?;
+    let plain = PLAIN.import(py, "fanbus.parameters.models", "plain")?;
     named.set_item(intern!(py, "default"), plain)?;
     let written = dumps.call((value,), Some(&named))?;
     if let Ok(bytes) = written.cast::<PyBytes>() {

@@ -34,7 +34,7 @@ impl Models {
     pub(super) fn of_msgspec(py: Python<'_>) -> PyResult<Self> {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let encode = ENCODE.get_or_try_init(py, || {
-            let models = py.import("fanbus.models")?;
+            let models = py.import("fanbus.parameters.models")?;
             Ok::<_, PyErr>(models.getattr("msgspec_encode")?.call0()?.unbind())
         })?;
         Ok(Self::Msgspec(encode.clone_ref(py)))
@@ -88,7 +88,7 @@ fn list_writer<'py>(
     if let Some(write) = known {
         return Ok(write.map(|write| write.into_bound(py)));
     }
-    let models = py.import("fanbus.models")?;
+    let models = py.import("fanbus.parameters.models")?;
     let made = models.getattr("pydantic_lists")?.call1((one.get_type(),))?;
     let write = (!made.is_none()).then_some(made);
     // It may have got another one now, which was built late.

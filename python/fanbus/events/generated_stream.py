@@ -1,0 +1,67 @@
+"""Event streams (Server-Sent Events) that an asynchronous generator makes: one for each client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import Any
+
+from fanbus.events.event import check_seconds
+from fanbus.responses import Response
+
+__all__ = ["Events"]
+
+
+class Events(Response):
+    """What an asynchronous generator yields, as a stream of events for a browser's `EventSource`.
+
+    ```python
+    @app.get("/count")
+    async def count():
+        async def numbers():
+            for number in range(10):
+                yield {"number": number}
+            yield Event("the end", event="done")
+
+        return Events(numbers())
+    ```
+
+    A str is the `data` of an event called `message`; an `Event` says more; any other JSON value is
+    sent as JSON. The stream ends where the generator returns. `EventSource` opens an ended stream
+    again, unless the page closes it: let the last event say that it is the last one. When the
+    client leaves, the generator is cancelled where it waits, and its `finally` runs.
+
+    Behind it: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterable[Any],
+        *,
+        retry: float | None = None,
+        ping_interval: float = 15.0,
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        """`retry`: seconds after which a browser that has lost the stream opens it again; None: the
+        browser decides. `ping_interval`: seconds of silence after which a comment is sent.
+
+        Raises TypeError for what is not an asynchronous iterable, and ValueError for seconds that
+        are not a number up to a day.
+        """
+        if not isinstance(events, AsyncIterable):
+            raise TypeError(
+                "Events: events must be an asynchronous generator (`async def` with `yield`, "
+                f"called), got {type(events).__name__}."
+            )
+        if retry is not None:
+            check_seconds("Events: retry", retry)
+        check_seconds("Events: ping_interval", ping_interval)
+        from fanbus.events.feed import encoded  # here, so that `import fanbus` stays quick
+
+        pieces = encoded(events, retry, float(ping_interval))
+        super().__init__(pieces, status, headers, content_type="text/event-stream")
+        names = {name.lower() for name, _ in self.headers}
+        # nginx would collect the events before it sends them.
+        for name, value in (("cache-control", "no-cache"), ("x-accel-buffering", "no")):
+            if name not in names:
+                self.headers.append((name, value))

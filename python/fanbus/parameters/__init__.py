@@ -1,0 +1,1 @@
+"""Parameters of handlers: what their signatures ask for, and how values are read."""

@@ -1,0 +1,87 @@
+"""What handlers want done after their response: `request.after_response(function, ...)`.
+
+The functions of one request run one after the other, those of several requests side by side: `async
+def` on the event loop, `def` on a thread. At the worker's end they are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fanbus.parameters.signature import is_async_itself
+from fanbus.runtime.logs import log_error, logger
+from fanbus.runtime.thread_pool import Pool
+
+__all__ = ["Background"]
+
+# Requests whose functions have not come to their end, in one worker.
+_MOST = 16_384
+
+_Task = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any] | None]
+
+
+class Background:
+    """The functions of one worker that run, or wait."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._running: set[asyncio.Task[None]] = set()
+        self._is_over = False
+
+    def start(
+        self, label: str, tasks: Sequence[_Task], context: contextvars.Context | None = None
+    ) -> None:
+        """Begins with the functions of one request, with these context variables, else with those
+        of who calls. Any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._begin, label, tasks, context=context)
+        except RuntimeError:  # the loop is closed
+            logger.error(
+                "%d functions after %s were not called: the worker ends.", *_of(tasks, label)
+            )
+
+    def finish(self, limit_s: float) -> None:
+        """Waits for all, within the time; then those that run are cancelled, and it is logged."""
+        try:
+            self._loop.run_until_complete(asyncio.wait_for(self._wait(), timeout=limit_s))
+        except (asyncio.TimeoutError, RuntimeError):
+            logger.error(
+                "Functions after %d responses did not end in %.2g s and were left.",
+                len(self._running),
+                limit_s,
+            )
+        self._is_over = True
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(0)  # what other threads have begun with is on the loop now
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _begin(self, label: str, tasks: Sequence[_Task]) -> None:
+        if self._is_over or len(self._running) >= _MOST:
+            why = "the worker ends" if self._is_over else f"{_MOST} others wait already"
+            logger.error("%d functions after %s were not called: %s.", *_of(tasks, label), why)
+            return
+        task = self._loop.create_task(self._run(label, tasks))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, label: str, tasks: Sequence[_Task]) -> None:
+        for function, arguments, named in tasks:
+            try:
+                if is_async_itself(function):
+                    await function(*arguments, **(named or {}))
+                    continue
+                result = await self._pool.run(function, *arguments, **(named or {}))
+                if asyncio.iscoroutine(result):  # of a plain decorator around an `async def`
+                    await result
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+                log_error(f"after {label}", error)
+
+
+def _of(tasks: Sequence[_Task], label: str) -> tuple[int, str]:
+    return len(tasks), label

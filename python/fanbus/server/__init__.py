@@ -1,0 +1,1 @@
+"""The processes of a server: from its start to its end."""

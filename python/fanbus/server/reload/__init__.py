@@ -1,0 +1,1 @@
+"""New code for a server that runs."""

@@ -1,0 +1,106 @@
+"""A supervisor without an application: it goes on with the old workers when new code has broken.
+
+A reload reads the code twice, for a probe and for the supervisor's next life. If it breaks in
+between, this takes the place of the latter. It looks after the workers that are there, ends them in
+order, and starts none, because it has no code for them. SIGHUP tries the new code again, and so
+does the death of a worker, and, with `reload`, a file that changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fanbus import _core
+from fanbus.config import Settings
+from fanbus.exceptions import StartError
+from fanbus.runtime import logs
+from fanbus.runtime.logs import logger
+from fanbus.server import process_setup
+from fanbus.server.reload import reexec, start_command
+from fanbus.server.resources import join_bus, own_pid_file
+from fanbus.server.sockets import remove_socket
+from fanbus.server.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from fanbus.server.slot import Slot
+
+__all__ = ["FallbackSupervisor", "main"]
+
+# While new code is being tried, a slot without a worker waits for that.
+_TRYING_S = 1.0
+
+
+class FallbackSupervisor(Supervisor):
+    """Looks after the workers of the supervisor whose place it has taken."""
+
+    def __init__(self, settings: Settings, state: dict[str, Any]) -> None:
+        super().__init__(None, settings)
+        self._state_before = state
+
+    def _begin(self, state: dict[str, Any] | None) -> None:
+        assert state is not None
+        self._rolling.generation = state["generation"]
+        self._rolling.stop()
+        why = state["why"]
+        logger.error(
+            "The new code broke after it had been tried; the old workers stay. SIGHUP tries it "
+            "again.\n%s",
+            why,
+        )
+        self._notifier.ready(f"{self._status()}; the last reload failed")
+
+    def _open_bus(self) -> _core.Bus:
+        name: str = self._state_before["bus"]
+        joined = len(self._workers.pids())
+        return join_bus(name, self._settings, keeps=self._keeps_history(), joined=joined)
+
+    def _keeps_history(self) -> bool:
+        return bool(self._state_before["keeps_history"])
+
+    def _start_due_workers(self, now: float) -> None:
+        """A slot without a worker is a reason to try the new code again."""
+        self._workers.advance_scale_down(now)
+        empty = [slot for slot in self._workers.slots if slot.current is None]
+        if self._reload_check.is_open():
+            for slot in empty:
+                slot.start_at = max(slot.start_at or 0.0, now + _TRYING_S)
+        elif any(slot.start_at is None or slot.start_at <= now for slot in empty):
+            for slot in empty:  # each try counts as one that died, and so they become rarer
+                slot.started_at = now
+                slot.died(now)
+            self._reload_check.begin()
+
+    def _what_follows(self, _slot: Slot, _pause: float) -> str:
+        return "no code is left to replace it with, so the new code is tried again"
+
+    def _add_worker(self) -> bool:
+        logger.warning("No worker can be added until the new code starts.")
+        return False
+
+
+def main() -> None:
+    """Goes on where the supervisor of the same process has ended."""
+    state = reexec.handed_over_state()
+    if state is None or "why" not in state:
+        sys.stderr.write("fanbus: the caretaker is started by a supervisor. Use `fanbus run`.\n")
+        raise SystemExit(2)
+    start_command.adopt(state["command"])
+    settings = Settings.from_json(state["settings"])
+    try:
+        logs.configure(settings)
+    except StartError:  # its file may be what has broken
+        logs.configure(replace(settings, log_config=None))
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_socket, settings)
+        try:
+            stack.enter_context(process_setup.pid_file(own_pid_file(settings)))
+        except StartError as error:
+            logger.warning("%s", error)
+        FallbackSupervisor(settings, state).run()
+
+
+if __name__ == "__main__":
+    main()

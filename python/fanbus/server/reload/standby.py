@@ -1,0 +1,254 @@
+"""A spare process, for who writes an application: it has started Python and imported Fanbus, and
+waits to become the next worker.
+
+When a file changes, it runs the server's own command. When that comes to `app.run()`, it serves. So
+new code answers as soon as it has been read, and what is wrong with it harms nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fanbus import _core
+from fanbus.runtime import signals, stdio
+from fanbus.server.fork import fork
+from fanbus.server.reload import start_command
+from fanbus.server.reload.start_command import Invocation
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+    from fanbus.config import Settings
+
+__all__ = ["Standby", "compatibility_key", "main"]
+
+_MOST_OF_A_TRACEBACK = 32_000
+
+
+def compatibility_key(app: Fanbus, settings: Settings) -> Any:
+    """What the supervisor itself goes by: if new code changes any of it, a worker is not enough."""
+    kept = [[rule.pattern, rule.history, rule.seconds] for rule in app._kept]
+    told = {"name": app.name, "kept": kept, "settings": settings.to_json()}
+    return json.loads(json.dumps(told))  # as the other process reads it
+
+
+class Standby:
+    """One that waits, as the supervisor sees it."""
+
+    def __init__(self, command: Invocation, listener: int) -> None:
+        """Starts it, for the slot of this listener. OSError if there can be none."""
+        self._command = command
+        self.listener = listener
+        self._has_ended = False
+        self._said = bytearray()
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            self.line, line = socket.socketpair()
+            """Where it is called, and answers."""
+            ours.callback(self.line.close)
+            theirs.callback(line.close)
+            self.report, writing = os.pipe()
+            ours.callback(os.close, self.report)
+            theirs.callback(os.close, writing)
+            self.trace = os.memfd_create("fanbus-stacks")
+            ours.callback(os.close, self.trace)
+            self.pid = self._start((line.fileno(), listener, writing, self.trace))
+            ours.pop_all()
+
+    def _start(self, handed_over: tuple[int, ...]) -> int:
+        numbers = map(str, (os.getpid(), *handed_over))
+        words = [*self._command.interpreter, "-m", "fanbus.server.reload.standby", *numbers]
+        # It catches signals as soon as it can; what comes before then waits.
+        signals.block()
+        try:
+            pid = fork()
+            if pid == 0:
+                _execute(words, handed_over)
+            return pid
+        finally:
+            signals.unblock()
+
+    def call(self, role: str, bus: tuple[str, int], agreed: Any) -> None:
+        """Has it become the worker. From here on the caller looks after its process, its report
+        and its trace."""
+        call = {
+            "target": self._command.target,
+            "is_module": self._command.is_module,
+            "arguments": self._command.arguments,
+            "role": role,
+            "bus": bus,
+            "compatibility_key": agreed,
+        }
+        with contextlib.suppress(OSError):  # it has died: whoever buries it will say so
+            self.line.sendall(json.dumps(call).encode() + b"\n")
+        self.line.setblocking(False)
+
+    def answer(self) -> dict[str, Any] | None:
+        """What it says when it has read the code; empty if it ends without a word. None while that
+        is open. To be called when `line` is readable."""
+        try:
+            received = self.line.recv(65536)
+        except OSError:
+            received = b""
+        self._said += received
+        if received and not self._said.endswith(b"\n"):
+            return None
+        said: dict[str, Any] = json.loads(self._said) if received else {}
+        return said
+
+    def has_ended(self) -> bool:
+        """Whether it has died while it waited."""
+        if not self._has_ended:
+            with contextlib.suppress(ChildProcessError):
+                self._has_ended = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self._has_ended
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        if not self.has_ended():
+            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of it, without a word."""
+        for descriptor in (self.report, self.trace):
+            os.close(descriptor)
+        self.line.close()
+
+
+def _execute(words: list[str], descriptors: tuple[int, ...]) -> NoReturn:
+    """In the child. Nothing of the supervisor's runs on here."""
+    try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        if start_command.WORKING_DIRECTORY is not None:
+            os.chdir(start_command.WORKING_DIRECTORY)
+        os.execve(words[0], words, start_command.environment())  # noqa: S606 - our own
+    finally:
+        os._exit(127)
+
+
+# In the standby itself.
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What it was started for."""
+
+    supervisor: int
+    line: int
+    listener: int
+    report: int
+    trace: int
+    call: dict[str, Any]
+
+    withheld: _core.Withheld
+    """What the application forks when it is imported gets none of the descriptors."""
+
+
+_part: _Part | None = None
+
+
+def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> NoReturn:
+    """Waits for the call, and runs the server's command then. The numbers are those of a process
+    and of descriptors."""
+    global _part
+    from fanbus.runtime import worker
+
+    worker.reset_signals()
+    worker.die_with(supervisor)
+    for descriptor in (line, listener, report, trace):
+        os.set_inheritable(descriptor, False)
+    faulthandler.enable(file=trace, all_threads=True)
+    _warm_up()
+    with os.fdopen(os.dup(line), "rb") as calls:
+        text = calls.readline()
+    if not text:  # nobody will call any more
+        os._exit(0)
+    call = json.loads(text)
+    withheld = _core.Withheld([line, listener, report, trace])
+    start_command.serve_instead = _serve
+    _part = _Part(supervisor, line, listener, report, trace, call, withheld)
+    # A file that changes twice in a second keeps its time, and maybe its size: its old bytecode
+    # would pass for the new one's.
+    sys.dont_write_bytecode = True
+    command = Invocation((sys.executable,), call["target"], call["is_module"], call["arguments"])
+    try:
+        command.run()
+        why = "It ended before it came to app.run()."
+    except SystemExit as end:
+        why = f"It ended with status {end.code} before it came to app.run()."
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+        why = "".join(traceback.format_exception(type(error), error, _of_the_application(error)))
+    os.write(report, worker.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK])
+    logging.shutdown()
+    stdio.flush()
+    os._exit(worker.STARTING_FAILED)
+
+
+def _serve(app: Fanbus, settings: Settings) -> None:
+    """The application has been imported and its options are well: serves, and never returns."""
+    assert _part is not None
+    from fanbus.runtime import logs, worker
+    from fanbus.server.reload import watch
+
+    is_enough = compatibility_key(app, settings) == _part.call["compatibility_key"]
+    directories = sorted(map(str, watch.directories_of_modules()))
+    answer = json.dumps({"is_enough": is_enough, "directories": directories})
+    with socket.socket(fileno=_part.line) as line, contextlib.suppress(OSError):
+        line.sendall(answer.encode() + b"\n")
+    if not is_enough:
+        logging.shutdown()
+        os._exit(0)
+    logs.set_role(_part.call["role"])
+    worker.main(
+        app,
+        settings,
+        listener=_part.listener,
+        bus=tuple(_part.call["bus"]),
+        report=_part.report,
+        trace=_part.trace,
+        supervisor_pid=_part.supervisor,
+    )
+
+
+def _warm_up() -> None:
+    """Imports what a worker needs, before anybody waits for it."""
+    for name in (
+        "asyncio",
+        "fanbus.runtime.blocked_loop",
+        "fanbus.server.reload.watch",
+        "fanbus.cli.main",
+        "fanbus.runtime.lifespan",
+        "uvloop",
+    ):
+        with contextlib.suppress(ImportError):  # uvloop is not everywhere
+            importlib.import_module(name)
+
+
+def _of_the_application(error: BaseException) -> TracebackType | None:
+    """Its trace from where our own code ends."""
+    trace = error.__traceback__
+    import runpy
+
+    ours = (__file__, start_command.__file__, runpy.__file__, "<frozen runpy>")
+    while trace is not None and trace.tb_frame.f_code.co_filename in ours:
+        trace = trace.tb_next
+    return trace
+
+
+if __name__ == "__main__":
+    # This module once more, under the name that the others import it by.
+    importlib.import_module("fanbus.server.reload.standby").main(*map(int, sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""From an application to a running server: settings, listeners, bus, and who serves.
+
+Knows what can go wrong before the first request, and says it in a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fanbus.config import OPTIONS, Settings
+from fanbus.exceptions import FanbusError, StartError
+from fanbus.options import files
+from fanbus.options.sources import Value, resolve
+from fanbus.runtime import logs, signals, stdio
+from fanbus.runtime.access_log import compile_format
+from fanbus.runtime.tls import check_tls
+from fanbus.server import file_limit, process_setup
+from fanbus.server.reload import check, start_command
+from fanbus.server.resources import own_pid_file
+from fanbus.server.sockets import remove_socket
+
+if TYPE_CHECKING:
+    from fanbus.app import Fanbus
+
+__all__ = ["importing", "is_importing", "run_with", "serve", "settle"]
+
+_importing: ContextVar[bool] = ContextVar("_importing", default=False)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While the command imports an application, the application's own `app.run()` does nothing."""
+    token = _importing.set(True)
+    try:
+        yield
+    finally:
+        _importing.reset(token)
+
+
+def is_importing() -> bool:
+    """Whether the command is importing the application right now."""
+    return _importing.get()
+
+
+def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str, Value]]:
+    """The settings in force, and where each value came from. StartError for what cannot be."""
+    values = resolve(
+        OPTIONS,
+        given=given,
+        origin=origin,
+        environment=os.environ,
+        file=files.read(Path.cwd()),
+    )
+    settings = Settings.of(
+        {name: found.value for name, found in values.items()},
+        single_process=os.environ.get("FANBUS_SINGLE_PROCESS", "") in ("1", "true", "yes"),
+    )
+    return settings, values
+
+
+def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
+    """`app.run`: what hinders the start ends the process, with a sentence."""
+    stdio.open_missing()
+    try:
+        for name in ("app_dir", "factory"):
+            if given.get(name) is not None:
+                raise StartError(
+                    f"{name} is an option of `fanbus run` only: app.run runs its own application.",
+                    status=2,
+                )
+        settings, values = settle(given, origin="app.run")
+        process_setup.change_directory_and_load_env(settings)
+        serve(app, settings, values)
+    except StartError as error:
+        stdio.say(f"fanbus: {error}\n")
+        raise SystemExit(error.status) from None
+
+
+def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
+    """Serves `app` until it is told to end. StartError for what hinders the start."""
+    settings = settings.anchored()
+    logs.configure(settings)
+    compile_format(settings.access_log_format)  # says what is wrong before the first fork
+    if threading.current_thread() is not threading.main_thread():
+        raise StartError(
+            "run() works in the main thread only, because signals arrive there. "
+            "Start Fanbus from the main thread."
+        )
+    check_tls(settings)
+    _check_document(app)
+    check.answer()
+    signals.quieten()
+    file_limit.raise_limit()
+    if start_command.serve_instead is not None:
+        start_command.serve_instead(app, settings)
+    asked = values["workers"].value
+    if settings.debug and asked > 1:
+        logs.logger.info("debug=True: one worker instead of %d.", asked)
+    for path in app._not_kept():
+        logs.logger.warning(
+            "The turbo route %s has middleware or before_request around it, which see each "
+            "request: its responses are not cached.",
+            path,
+        )
+    with process_setup.pid_file(own_pid_file(settings)):
+        try:
+            if settings.single_process:
+                from fanbus.server import single
+
+                _announce_single_process()
+                single.serve(app, settings)
+            else:
+                from fanbus.server.supervisor import Supervisor
+
+                Supervisor(app, settings).run()
+        finally:
+            remove_socket(settings)
+
+
+def _check_document(app: Fanbus) -> None:
+    """StartError for an OpenAPI document that is to be served, and cannot be made."""
+    if app._openapi is None:
+        return
+    try:
+        app.openapi()
+    except FanbusError as error:
+        raise StartError(str(error), status=2) from None
+
+
+def _announce_single_process() -> None:
+    logs.logger.info("Serving in a single process (FANBUS_SINGLE_PROCESS=1).")
