@@ -14,6 +14,7 @@ use super::outcome::{Ending, Host, Running};
 use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
+use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
 use crate::actors::lingering::Lingering;
 use crate::actors::link::Link;
@@ -134,10 +135,11 @@ impl EventLoop {
             woken,
             starts,
         } = in_hand;
-        let mut bytes = &batch.bytes[*read..];
+        let Arena { list, bytes: all } = &mut batch.arena;
+        let mut bytes = &all[*read..];
         let mut rest = Vec::new();
         let host = &self.host;
-        let mut events = batch.list.drain(..);
+        let mut events = list.drain(..);
         while let Some(event) = events.next() {
             let begins = matches!(event, Event::Request { .. } | Event::Connect { .. });
             if begins && !starts.take() {
@@ -195,10 +197,10 @@ impl EventLoop {
             self.tell_if_failed(py, done);
         }
         drop(events);
-        *read = batch.bytes.len() - bytes.len();
-        batch.list.append(&mut rest);
+        *read = all.len() - bytes.len();
+        list.append(&mut rest);
         self.wake_all(py, woken);
-        batch.list.is_empty()
+        list.is_empty()
     }
 
     /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in

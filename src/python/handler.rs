@@ -77,7 +77,7 @@ impl PythonHandler {
     }
 
     fn collect(&self, event: Event) {
-        self.turn.borrow_mut().events.list.push(event);
+        self.turn.borrow_mut().events.push(event);
     }
 }
 
@@ -86,18 +86,13 @@ impl Inbox for PythonHandler {
         let events = &mut self.turn.borrow_mut().events;
         if payload.len() >= LARGE_BYTES {
             let payload = payload.into_owned();
-            return events.list.push(Event::LargeMessage {
+            return events.push(Event::LargeMessage {
                 session,
                 kind,
                 payload,
             });
         }
-        events.bytes.extend_from_slice(&payload);
-        events.list.push(Event::Message {
-            session,
-            kind,
-            len: payload.len(),
-        });
+        events.push_message(session, kind, &payload);
     }
 
     fn closed(&self, session: SessionKey, code: u16, reason: &str) {

@@ -73,7 +73,7 @@ impl Drop for Loan {
         };
         let is_much = self.events.post_quietly(|batch| {
             batch.released += held.as_ref().len();
-            batch.list.push(Event::Release { held });
+            batch.push(Event::Release { held });
             batch.released >= WAKE_BYTES
         });
         if is_much {

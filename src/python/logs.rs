@@ -81,7 +81,7 @@ impl Log for Lines {
         // A storm of lines must not fill the memory: what does not fit is not told.
         if events.has_room() {
             let (level, line) = (record.level(), record.args().to_string());
-            events.post(|batch| batch.list.push(Event::Log { level, line }));
+            events.post(|batch| batch.push(Event::Log { level, line }));
         }
     }
 

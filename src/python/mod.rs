@@ -34,11 +34,13 @@ mod lock;
 mod logs;
 mod message;
 mod multidict;
+mod options;
 mod outcome;
 mod readers;
 mod remote;
 mod request;
 mod response;
+mod return_value;
 mod router;
 mod stream;
 mod subscription;
@@ -81,6 +83,8 @@ mod _core {
     use super::request::{Request, json_body, root_path};
     #[pymodule_export]
     use super::response::StreamEnd;
+    #[pymodule_export]
+    use super::return_value::as_response;
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

@@ -48,7 +48,7 @@ pub(super) struct Told {
     /// Gets what nobody caught.
     pub on_error: Py<PyAny>,
     /// Gets what is to be done after a response.
-    pub after: Py<PyAny>,
+    pub after_response: Py<PyAny>,
 }
 
 /// Sessions whose memory is retained when the last one has left.
@@ -342,7 +342,7 @@ impl Host {
         if tasks.is_empty() {
             return;
         }
-        if let Err(error) = self.told.after.call1(py, (label, tasks, context)) {
+        if let Err(error) = self.told.after_response.call1(py, (label, tasks, context)) {
             self.report(py, label, error);
         }
     }

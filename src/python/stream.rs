@@ -134,12 +134,12 @@ struct Told {
 impl Watcher for Told {
     fn room(&self) {
         let event = Event::StreamRoom { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 
     fn over(&self) {
         let event = Event::StreamOver { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 }
 

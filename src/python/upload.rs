@@ -39,7 +39,7 @@ impl Upload {
     fn ring(&self, future: Py<PyAny>) {
         let events = EventBox::clone(&self.events);
         self.http.ring(Box::new(move || {
-            events.post(|events| events.list.push(Event::Wake { future }));
+            events.post(|events| events.push(Event::Wake { future }));
         }));
     }
 }
