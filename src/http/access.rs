@@ -13,7 +13,7 @@ use actix_http::body::BodySize;
 use actix_http::header::{HeaderName, REFERER, USER_AGENT};
 
 use super::head::Head;
-use super::proxies::Origin;
+use super::peer::Peer;
 
 /// Notes that may wait.
 const MOST_NOTES: usize = 8192;
@@ -46,7 +46,7 @@ pub struct Note {
     /// How long it took.
     pub took: Duration,
     /// Who asked.
-    pub origin: Origin,
+    pub peer: Peer,
     /// In upper case.
     pub method: Box<str>,
     /// Path and query as they were sent.
@@ -113,7 +113,7 @@ impl AccessLog {
                 what: What::Request,
                 at: SystemTime::now(),
                 took: Duration::ZERO,
-                origin: head.origin(),
+                peer: head.peer,
                 method: method.as_str().into(),
                 target: target[..end].into(),
                 version: head.version.with_protocol(),
@@ -203,9 +203,9 @@ mod tests {
     use crate::http::head::{HeadWriter, Version};
 
     fn begin(log: &AccessLog) -> Begun {
-        let direct = Origin {
-            peer: None,
-            secure: false,
+        let direct = Peer {
+            address: None,
+            is_secure: false,
         };
         let head = HeadWriter::new("/", None, 0, 0).finish(Version::Http11, direct);
         log.begin(&Method::GET, &head)

@@ -8,8 +8,8 @@ use actix_http::header::{self, HeaderName};
 use actix_web::http::header::HttpDate;
 
 use super::head::Head;
+use super::headers::Headers;
 use super::response::Response;
-use super::websocket::handshake::Headers;
 
 /// What the conditions of a request come to.
 #[derive(Debug, Eq, PartialEq)]
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::http::head::{HeadWriter, Version};
-    use crate::http::proxies::Origin;
+    use crate::http::peer::Peer;
 
     const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const NEW: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
@@ -144,11 +144,11 @@ mod tests {
         for (name, value) in lines {
             assert!(writer.add(name.as_bytes(), value.as_bytes()));
         }
-        let origin = Origin {
-            peer: None,
-            secure: false,
+        let peer = Peer {
+            address: None,
+            is_secure: false,
         };
-        writer.finish(Version::Http11, origin)
+        writer.finish(Version::Http11, peer)
     }
 
     fn response(tag: &'static str) -> Response<()> {

@@ -90,8 +90,7 @@ impl Config {
     pub(super) fn place(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
             let head = Arc::get_mut(head).expect("no other owner yet");
-            let origin = proxies.origin(head);
-            (head.peer, head.secure) = (origin.peer, origin.secure);
+            head.peer = proxies.peer(head);
         }
     }
 }

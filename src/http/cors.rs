@@ -9,8 +9,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 
 use super::head::Head;
+use super::headers::only_value;
 use super::response::{Response, WireResponse};
-use super::websocket::handshake::only_value;
 use super::websocket::origin::{InvalidOrigin, Origins};
 
 /// What a preflight's answer depends on.

@@ -3,7 +3,7 @@
 use actix_http::header;
 
 use super::head::Head;
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
 
 /// Those of `offered` that the client likes at least as well as the response as it is: the best first, and of
 /// those that it likes equally, the first.
@@ -47,7 +47,7 @@ fn quality(head: &Head, name: &str) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::http::head::{HeadWriter, Version};
-    use crate::http::proxies::Origin;
+    use crate::http::peer::Peer;
 
     #[test]
     fn the_client_decides_and_then_the_order() {
@@ -72,11 +72,11 @@ mod tests {
             if let Some(line) = line {
                 assert!(writer.add(b"accept-encoding", line.as_bytes()));
             }
-            let origin = Origin {
-                peer: None,
-                secure: false,
+            let peer = Peer {
+                address: None,
+                is_secure: false,
             };
-            let head = writer.finish(Version::Http11, origin);
+            let head = writer.finish(Version::Http11, peer);
             let found = accepted(&head, &["zstd", "br", "gzip"]);
             assert_eq!(found.first().copied(), expected, "{line:?}");
         }

@@ -5,13 +5,12 @@
 //! behind its lengths. Lookups walk from header to header, which is cheaper than a table for the few
 //! that a request needs. HTTP/1 and HTTP/2 both make it.
 
-use std::net::SocketAddr;
 use std::str;
 
 use actix_http::header::HeaderName;
 
-use super::proxies::Origin;
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
+use super::peer::Peer;
 
 /// Bytes in front of each header: the length of its name, and that of its value.
 const LENGTHS: usize = 4;
@@ -26,9 +25,7 @@ pub struct Head {
     /// Where the target ends, and the headers begin.
     target_end: u32,
     /// The client's address: the other end of the connection, or the address that a trusted proxy gives.
-    pub peer: Option<SocketAddr>,
-    /// The request came over TLS.
-    pub secure: bool,
+    pub peer: Peer,
     /// The version of HTTP.
     pub version: Version,
 }
@@ -106,13 +103,12 @@ impl HeadWriter {
     }
 
     /// The head, from a client that speaks this version.
-    pub fn finish(self, version: Version, origin: Origin) -> Head {
+    pub fn finish(self, version: Version, peer: Peer) -> Head {
         Head {
             block: self.block.into_boxed_slice(),
             path_end: self.path_end,
             target_end: self.target_end,
-            peer: origin.peer,
-            secure: origin.secure,
+            peer,
             version,
         }
     }
@@ -161,14 +157,6 @@ impl Head {
     pub fn has(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
-
-    /// Where the request comes from.
-    pub fn origin(&self) -> Origin {
-        Origin {
-            peer: self.peer,
-            secure: self.secure,
-        }
-    }
 }
 
 impl Headers for Head {
@@ -207,11 +195,11 @@ mod tests {
         for (name, value) in headers {
             assert!(head.add(name, value));
         }
-        let origin = Origin {
-            peer: None,
-            secure: false,
+        let peer = Peer {
+            address: None,
+            is_secure: false,
         };
-        head.finish(Version::Http11, origin)
+        head.finish(Version::Http11, peer)
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use actix_http::header::HeaderName;
 
 use super::head::Head;
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
+use super::peer::Peer;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,15 +20,6 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub struct Proxies {
     everybody: bool,
     networks: Vec<(IpAddr, u8)>,
-}
-
-/// Where a request comes from.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct Origin {
-    /// The client's address. The port is 0 if a proxy did not tell it.
-    pub peer: Option<SocketAddr>,
-    /// The client speaks TLS, to us or to the proxy.
-    pub secure: bool,
 }
 
 impl Proxies {
@@ -47,14 +39,14 @@ impl Proxies {
     }
 
     /// Where a request comes from that came over such a connection.
-    pub fn origin(&self, head: &Head) -> Origin {
-        let direct = head.origin();
-        if direct.peer.is_some_and(|peer| !self.trust(peer.ip())) {
+    pub fn peer(&self, head: &Head) -> Peer {
+        let direct = head.peer;
+        if direct.address.is_some_and(|it| !self.trust(it.ip())) {
             return direct;
         }
-        Origin {
-            peer: self.client(head).or(direct.peer),
-            secure: scheme(head).unwrap_or(direct.secure),
+        Peer {
+            address: self.client(head).or(direct.address),
+            is_secure: scheme(head).unwrap_or(direct.is_secure),
         }
     }
 
@@ -152,23 +144,23 @@ mod tests {
         for line in lines {
             head.add(name.as_str().as_bytes(), line.as_bytes());
         }
-        let direct = Origin {
-            peer: peer.map(|peer| SocketAddr::new(peer.parse().expect("an address"), 9)),
-            secure: false,
+        let direct = Peer {
+            address: peer.map(|peer| SocketAddr::new(peer.parse().expect("an address"), 9)),
+            is_secure: false,
         };
         head.finish(Version::Http11, direct)
     }
 
-    fn origin(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
+    fn client(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
         let proxies = Proxies::parse(trusted).expect("good networks");
-        let found = proxies.origin(&head(peer, &FORWARDED_FOR, lines)).peer;
+        let found = proxies.peer(&head(peer, &FORWARDED_FOR, lines)).address;
         found.map_or_else(String::new, |found| found.to_string())
     }
 
     #[test]
     fn only_trusted_writers_are_believed() {
         let local = &["127.0.0.1", "10.0.0.0/8"];
-        let from = |peer, lines: &[&'static str]| origin(Some(peer), lines, local);
+        let from = |peer, lines: &[&'static str]| client(Some(peer), lines, local);
         assert_eq!(from("192.0.2.9", &["198.51.100.1"]), "192.0.2.9:9");
         assert_eq!(from("127.0.0.1", &["198.51.100.1"]), "198.51.100.1:0");
         assert_eq!(
@@ -193,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_ends_the_belief() {
-        let from = |line| origin(Some("127.0.0.1"), &[line], &["127.0.0.1", "10.0.0.0/8"]);
+        let from = |line| client(Some("127.0.0.1"), &[line], &["127.0.0.1", "10.0.0.0/8"]);
         assert_eq!(from("6.6.6.6, what?"), "127.0.0.1:9");
         assert_eq!(from("6.6.6.6, what?, 10.0.0.1"), "10.0.0.1:0");
         assert_eq!(from(",,,"), "127.0.0.1:9");
@@ -205,11 +197,11 @@ mod tests {
     #[test]
     fn everybody_and_unix_sockets() {
         assert_eq!(
-            origin(Some("192.0.2.9"), &["1.1.1.1, 2.2.2.2"], &["*"]),
+            client(Some("192.0.2.9"), &["1.1.1.1, 2.2.2.2"], &["*"]),
             "1.1.1.1:0"
         );
-        assert_eq!(origin(None, &["1.1.1.1"], &[]), "1.1.1.1:0");
-        assert_eq!(origin(None, &[], &[]), "");
+        assert_eq!(client(None, &["1.1.1.1"], &[]), "1.1.1.1:0");
+        assert_eq!(client(None, &[], &[]), "");
     }
 
     #[test]

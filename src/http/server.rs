@@ -139,7 +139,7 @@ impl Server {
             end_of_turn: Rc::clone(&end_of_turn),
             bus,
             cache: Rc::default(),
-            secure: tls.is_some(),
+            is_secure: tls.is_some(),
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),
             deadlines: Rc::default(),

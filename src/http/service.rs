@@ -53,7 +53,7 @@ pub(super) struct Worker {
     /// What turbo routes have answered.
     pub cache: Rc<Cache>,
     /// Clients speak TLS.
-    pub secure: bool,
+    pub is_secure: bool,
     /// When to stop.
     pub shutdown: Shutdown,
     /// Signs of life.

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use actix_http::header::{self, HeaderName, HeaderValue};
 
 use super::head::{Head, Version};
-use super::websocket::handshake::Headers;
+use super::headers::Headers;
 
 /// Fields that decide how a message is framed, routed, authenticated, cached or read: a recipient needs them before
 /// the content, and one that merged them afterwards could be misled (RFC 9110, section 6.5.1).
@@ -115,7 +115,7 @@ pub(super) fn are_taken(head: &Head) -> bool {
 mod tests {
     use super::*;
     use crate::http::head::HeadWriter;
-    use crate::http::proxies::Origin;
+    use crate::http::peer::Peer;
 
     #[test]
     fn only_clients_that_say_so_take_trailers() {
@@ -133,11 +133,11 @@ mod tests {
             if let Some(line) = line {
                 assert!(writer.add(b"te", line.as_bytes()));
             }
-            let origin = Origin {
-                peer: None,
-                secure: false,
+            let peer = Peer {
+                address: None,
+                is_secure: false,
             };
-            let head = writer.finish(version, origin);
+            let head = writer.finish(version, peer);
             assert_eq!(are_taken(&head), expected, "{version:?} {line:?}");
         }
     }

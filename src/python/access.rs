@@ -76,10 +76,10 @@ fn row(note: Note) -> Row {
         what,
         at.as_secs_f64(),
         note.took.as_secs_f64(),
-        note.origin
-            .peer
+        note.peer
+            .address
             .map(|peer| (peer.ip().to_string(), peer.port())),
-        note.origin.secure,
+        note.peer.is_secure,
         note.method.into_string(),
         note.target.into_string(),
         note.version,

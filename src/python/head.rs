@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use super::multidict::MultiDict;
 use super::router::to_python;
 use crate::http::head::Head as Http;
+use crate::http::headers::Headers;
 use crate::http::path::Value;
-use crate::http::websocket::handshake::Headers;
 
 /// The head of a request: what both a `Request` and a `WebSocket` show of it. Python's objects are
 /// made when they are asked for, and kept.
@@ -60,6 +60,7 @@ impl Head {
     pub(super) fn client_text(&self) -> String {
         self.http
             .peer
+            .address
             .map_or_else(|| "an unknown client".to_owned(), |peer| peer.to_string())
     }
 
@@ -71,7 +72,7 @@ impl Head {
     /// Address and port of the client. On a Unix socket nobody has one: ("", 0).
     pub(super) fn client(&self) -> (String, u16) {
         let known = |peer: SocketAddr| (peer.ip().to_string(), peer.port());
-        self.http.peer.map(known).unwrap_or_default()
+        self.http.peer.address.map(known).unwrap_or_default()
     }
 
     pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

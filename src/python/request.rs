@@ -25,11 +25,11 @@ use super::response;
 use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
 use crate::http::form::{MAX_PARTS, Part};
+use crate::http::headers::Headers;
 use crate::http::limits::MAX_EARLY_HINTS;
 use crate::http::path::Value;
 use crate::http::replies::{Answer, ReplyKey};
 use crate::http::request as http;
-use crate::http::websocket::handshake::Headers;
 
 /// Functions that one request may have called after its response.
 const MOST_TASKS: usize = 100;
@@ -283,7 +283,7 @@ impl Request {
     /// "https" if the request came over TLS, to the server or to a trusted proxy; else "http".
     #[getter]
     fn scheme(&self) -> &'static str {
-        if self.head.http.secure {
+        if self.head.http.peer.is_secure {
             "https"
         } else {
             "http"

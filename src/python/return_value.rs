@@ -125,7 +125,7 @@ pub(super) fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 pub(super) fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    value.is_instance(CLASS.import(value.py(), "fanbus.events", "EventStream")?)
+    value.is_instance(CLASS.import(value.py(), "fanbus.events.topic_stream", "EventStream")?)
 }
 
 /// A struct of msgspec, a model of pydantic or a dataclass.

@@ -380,7 +380,11 @@ impl WebSocket {
     /// "wss" if the client speaks TLS, to the server or to a trusted proxy; else "ws".
     #[getter]
     fn scheme(&self) -> &'static str {
-        if self.head.http.secure { "wss" } else { "ws" }
+        if self.head.http.peer.is_secure {
+            "wss"
+        } else {
+            "ws"
+        }
     }
 
     /// Where a proxy shows the application, as `--root-path` says: it goes before every link.
@@ -547,7 +551,7 @@ impl WebSocket {
             None => Replay::nothing(bus, from),
             Some(reach) => {
                 let most = self.link.budget() / REPLAY_SHARE;
-                let past = py.detach(|| bus.past(topic.as_str(), reach, from, most));
+                let past = py.detach(|| bus.replay(topic.as_str(), reach, from, most));
                 self.remote.send_frames(self.key, &self.link, &past);
                 Replay::new(&past, bus, from)
             }

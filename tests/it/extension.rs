@@ -1,8 +1,8 @@
 //! What clients offer of permessage-deflate, and what they are answered (RFC 7692, section 7.1).
 
 use actix_http::header::HeaderName;
+use fanbus::http::headers::Headers;
 use fanbus::http::websocket::extension::agree_on_deflate;
-use fanbus::http::websocket::handshake::Headers;
 
 /// The lines of `Sec-WebSocket-Extensions`.
 struct Lines<'l>(&'l [&'l str]);

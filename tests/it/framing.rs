@@ -20,7 +20,7 @@ use actix_http::h1;
 use bytes::{Bytes, BytesMut};
 use fanbus::http::http1::chunked::Decoder;
 use fanbus::http::http1::parse::{Framing, RequestStart, parse};
-use fanbus::http::proxies::Origin;
+use fanbus::http::peer::Peer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -44,9 +44,9 @@ type Reading = (String, Vec<u8>);
 
 /// What Fanbus reads. None: it refuses the request, or waits for more of it.
 fn of_fanbus(bytes: &[u8]) -> Option<Reading> {
-    let direct = Origin {
-        peer: None,
-        secure: false,
+    let direct = Peer {
+        address: None,
+        is_secure: false,
     };
     let RequestStart {
         head, framing, len, ..

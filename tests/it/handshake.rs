@@ -6,7 +6,8 @@ use actix_http::header::{
 };
 use actix_http::{Method, StatusCode};
 use fanbus::http::head::Version;
-use fanbus::http::websocket::handshake::{Headers, Refusal, Upgrade};
+use fanbus::http::headers::Headers;
+use fanbus::http::websocket::handshake::{Refusal, Upgrade};
 use fanbus::http::websocket::origin::Origins;
 use fanbus::http::websocket::subprotocol::Subprotocol;
 

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use actix_http::Method;
 use fanbus::http::http1::parse::parse;
-use fanbus::http::proxies::Origin;
+use fanbus::http::peer::Peer;
 use fanbus::http::router::{EndpointId, Outcome, Router};
 
 use crate::walk::Walk;
@@ -51,9 +51,9 @@ fn router() -> Router {
 
 pub(crate) fn paths(walk: &mut Walk<'_>) {
     let router = router();
-    let direct = Origin {
-        peer: None,
-        secure: false,
+    let direct = Peer {
+        address: None,
+        is_secure: false,
     };
     let head = |walk: &mut Walk<'_>, name, bytes: &str| {
         walk.path(name, COUNT, || {

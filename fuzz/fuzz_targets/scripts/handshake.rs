@@ -6,7 +6,8 @@ use actix_http::header::{
 };
 use arbitrary::Arbitrary;
 use fanbus::http::head::Version;
-use fanbus::http::websocket::handshake::{Headers, Upgrade};
+use fanbus::http::headers::Headers;
+use fanbus::http::websocket::handshake::Upgrade;
 use fanbus::http::websocket::origin::Origins;
 
 /// A header that the handshake looks at, and one value of it that is right.

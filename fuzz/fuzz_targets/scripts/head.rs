@@ -3,11 +3,11 @@
 
 use fanbus::http::http1::parse::{RequestStart, parse};
 use fanbus::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
-use fanbus::http::proxies::Origin;
+use fanbus::http::peer::Peer;
 
-const DIRECT: Origin = Origin {
-    peer: None,
-    secure: false,
+const DIRECT: Peer = Peer {
+    address: None,
+    is_secure: false,
 };
 
 /// The last bytes of a head at each of which it is cut.

@@ -23,7 +23,7 @@ use crate::http::deadlines::Deadline;
 use crate::http::farewell::LINGER;
 use crate::http::head::Version;
 use crate::http::limits::{MAX_LINGER_BYTES, MAX_TARGET_BYTES};
-use crate::http::proxies::Origin;
+use crate::http::peer::Peer;
 use crate::http::response::Response;
 use crate::http::router::Outcome;
 use crate::http::service::Worker;
@@ -39,9 +39,9 @@ pub(in crate::http) async fn serve<T: Transport>(
 ) {
     let deadline = poll_fn(|task| Poll::Ready(worker.deadlines.add(task.waker().clone()))).await;
     let mut connection = Connection {
-        origin: Origin {
-            peer,
-            secure: worker.secure,
+        peer: Peer {
+            address: peer,
+            is_secure: worker.is_secure,
         },
         worker,
         stream,
@@ -111,7 +111,7 @@ pub(super) struct Connection<T> {
     pub(super) worker: Rc<Worker>,
     pub(super) stream: T,
     /// The other end, which may be a proxy.
-    pub(super) origin: Origin,
+    pub(super) peer: Peer,
     /// Read, and not used yet. Empty while the connection is idle.
     pub(super) input: BytesMut,
     pub(super) output: Output,
@@ -162,7 +162,7 @@ impl<T: Transport> Connection<T> {
         if self.input.is_empty() {
             return None;
         }
-        match parse(&self.input, self.origin) {
+        match parse(&self.input, self.peer) {
             Ok(Some(mut start)) => {
                 self.worker.config.place(&mut start.head);
                 self.input.advance(start.len);
@@ -318,7 +318,7 @@ impl<T: Transport> Connection<T> {
         let HeadError { status, reason } = error;
         log::debug!(
             "a request of {:?} is refused with {status}: {reason}",
-            self.origin.peer
+            self.peer.address
         );
         let response = Response::sentence(status, reason);
         let request = Request {

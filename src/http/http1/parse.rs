@@ -16,7 +16,7 @@ use super::version::{as_http11, bad_version, version_digit};
 use crate::http::head::{Head, HeadWriter, Version};
 use crate::http::host::is_host;
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
-use crate::http::proxies::Origin;
+use crate::http::peer::Peer;
 
 /// A request's head, understood.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(super) fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
 }
 
 /// The first head in these bytes; None if more of it must come. `direct` is the other end of the connection.
-pub fn parse(bytes: &[u8], direct: Origin) -> Result<Option<RequestStart>, HeadError> {
+pub fn parse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, HeadError> {
     match with_httparse(bytes, direct) {
         Err(Failure::Version) if version_digit(bytes).is_none() => partial(bytes).map(|()| None),
         Err(Failure::Version) => match as_http11(bytes) {
@@ -98,7 +98,7 @@ impl From<HeadError> for Failure {
     }
 }
 
-fn with_httparse(bytes: &[u8], direct: Origin) -> Result<Option<RequestStart>, Failure> {
+fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Failure> {
     let mut table = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let len = match request.parse_with_uninit_headers(bytes, &mut table) {
@@ -185,7 +185,7 @@ fn understood(
     target: &str,
     version: Version,
     headers: &[Header<'_>],
-    direct: Origin,
+    direct: Peer,
     len: usize,
 ) -> Result<RequestStart, HeadError> {
     let method = Method::from_bytes(method.as_bytes())
@@ -235,9 +235,9 @@ fn understood(
 mod tests {
     use super::*;
 
-    const DIRECT: Origin = Origin {
-        peer: None,
-        secure: false,
+    const DIRECT: Peer = Peer {
+        address: None,
+        is_secure: false,
     };
 
     fn parsed(text: &str) -> RequestStart {

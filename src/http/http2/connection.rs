@@ -29,7 +29,7 @@ use crate::http::early_hints::{EarlyHints, GivenHints};
 use crate::http::farewell::LINGER;
 use crate::http::incoming::Payload;
 use crate::http::limits;
-use crate::http::proxies::Origin;
+use crate::http::peer::Peer;
 use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
 use crate::http::service::{Given, Worker, answer};
@@ -58,9 +58,9 @@ where
     };
     let mut window = Window::new(Hold::new(&worker.bodies));
     let client = Client {
-        origin: Origin {
-            peer,
-            secure: worker.secure,
+        peer: Peer {
+            address: peer,
+            is_secure: worker.is_secure,
         },
         bodies: worker.bodies.share(limits::CONNECTION_BODY_BYTES),
         responses: worker.responses.share(limits::CONNECTION_RESPONSE_BYTES),
@@ -120,7 +120,7 @@ where
 #[derive(Clone)]
 struct Client {
     worker: Rc<Worker>,
-    origin: Origin,
+    peer: Peer,
     bodies: Rc<Budget>,
     responses: Rc<Budget>,
 }
@@ -141,10 +141,10 @@ impl Client {
             None => (Payload::Empty, None),
             Some((feed, body)) => (Payload::Http2(body), Some(feed)),
         };
-        let (method, head) = match head_of(&parts, self.origin) {
+        let (method, head) = match head_of(&parts, self.peer) {
             Ok(head) => head,
             Err(reason) => {
-                log::debug!("a request of {:?} is refused: {reason}", self.origin.peer);
+                log::debug!("a request of {:?} is refused: {reason}", self.peer.address);
                 let refusal = Response::sentence(StatusCode::BAD_REQUEST, reason);
                 drop(payload);
                 sending.respond(&Method::GET, refusal, responder).await;

@@ -6,10 +6,10 @@ use http::uri::Authority;
 
 use crate::http::head::{Head, HeadWriter, Version};
 use crate::http::host::is_host;
-use crate::http::proxies::Origin;
+use crate::http::peer::Peer;
 
 /// A head that may be served. The error is what is wrong with it.
-pub(super) fn head_of(parts: &Parts, direct: Origin) -> Result<(Method, Head), &'static str> {
+pub(super) fn head_of(parts: &Parts, direct: Peer) -> Result<(Method, Head), &'static str> {
     let method = parts.method.as_str().as_bytes();
     let method = Method::from_bytes(method).map_err(|_| "The method has an invalid character.")?;
     let named = named_host(parts)?;
@@ -70,11 +70,11 @@ mod tests {
             request = request.header("host", *host);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        let origin = Origin {
-            peer: None,
-            secure: true,
+        let peer = Peer {
+            address: None,
+            is_secure: true,
         };
-        let (_, head) = head_of(&parts, origin)?;
+        let (_, head) = head_of(&parts, peer)?;
         let host = head.text(&actix_http::header::HOST);
         Ok(host.map(str::to_owned))
     }

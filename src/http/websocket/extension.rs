@@ -9,9 +9,10 @@
 use actix_http::StatusCode;
 use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 
-use super::handshake::{Headers, Refusal};
+use super::handshake::Refusal;
 use super::subprotocol::is_token_byte;
 use crate::actors::deflate::Window;
+use crate::http::headers::Headers;
 
 const NAME: &[u8] = b"permessage-deflate";
 

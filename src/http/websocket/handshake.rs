@@ -7,27 +7,16 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{Method, StatusCode, ws};
 
 use super::origin::Origins;
 use super::subprotocol::Subprotocol;
 use crate::http::head::Version;
+use crate::http::headers::{Headers, has_token, only_value};
 
 /// The only version of the protocol that there is.
 const VERSION: &[u8] = b"13";
-
-/// Where a request's headers are read from.
-pub trait Headers {
-    /// Every value of the header, in the order in which they came.
-    fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]>;
-}
-
-impl Headers for HeaderMap {
-    fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-        self.get_all(name).map(HeaderValue::as_bytes)
-    }
-}
 
 /// A request that may become a WebSocket.
 #[derive(Clone, Debug)]
@@ -191,32 +180,6 @@ impl Refusal {
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.reason.as_bytes());
     }
-}
-
-/// Whether a header that is a list of tokens has this one, in any case.
-fn has_token(headers: &impl Headers, name: &HeaderName, token: &str) -> bool {
-    list(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// The items of a header that is a list, over all its lines (RFC 9110, section 5.6.1).
-pub(super) fn list<'h>(
-    headers: &'h impl Headers,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'h [u8]> {
-    headers
-        .values(name)
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|item| !item.is_empty())
-}
-
-/// The value of a header that came exactly once.
-pub(in crate::http) fn only_value<'h>(
-    headers: &'h impl Headers,
-    name: &HeaderName,
-) -> Option<&'h [u8]> {
-    let mut values = headers.values(name);
-    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether these are 16 bytes in base64: 22 digits and the padding.

@@ -6,7 +6,7 @@
 
 use actix_http::header;
 
-use super::handshake::{Headers, only_value};
+use crate::http::headers::{Headers, only_value};
 
 /// The origins that are admitted.
 #[derive(Clone, Eq, PartialEq, Default, Debug)]

@@ -2,7 +2,7 @@
 
 use actix_http::header::SEC_WEBSOCKET_PROTOCOL;
 
-use super::handshake::{Headers, list};
+use crate::http::headers::{Headers, list};
 
 /// A subprotocol's name: a token, so it can stand in a header.
 #[derive(Clone, Eq, PartialEq, Debug)]
