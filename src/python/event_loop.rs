@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::events::{Event, Events};
-use super::handler::EventBox;
+use super::events::{Event, EventBox, Events};
 use super::head::Head;
 use super::logs;
 use super::outcome::{Ending, Host, Running};
@@ -158,8 +157,8 @@ impl EventLoop {
                     kind,
                     payload,
                 } => self.take_in(py, session, kind, &payload, woken),
-                Event::Release { held } => {
-                    drop(held); // here, where Python's lock is held
+                Event::Release { object } => {
+                    drop(object); // here, where Python's lock is held
                     Ok(())
                 }
                 Event::Request { call, reply } => {

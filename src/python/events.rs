@@ -1,17 +1,16 @@
 //! What happened on the I/O thread, for Python's event loop, in batches.
 
-use super::held::Held;
-use super::stream::StreamKey;
 use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
-use crate::actors::mailbox::Batch;
+use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 
 use log::Level;
 use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 
 use std::mem;
 use std::sync::Arc;
@@ -40,8 +39,8 @@ pub(super) enum Event {
         kind: Kind,
         payload: Vec<u8>,
     },
-    /// Nobody uses the bytes of an object any more.
-    Release { held: Held },
+    /// The bytes of an object are no longer used.
+    Release { object: LentObject },
     /// A session is over.
     Closed {
         session: SessionKey,
@@ -60,6 +59,25 @@ pub(super) enum Event {
     Log { level: Level, line: String },
     /// The I/O thread has ended.
     Stopped,
+}
+
+/// Names a stream in its worker.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub(super) struct StreamKey(pub u64);
+
+/// An object of Python whose bytes Rust uses.
+pub(super) enum LentObject {
+    Bytes(PyBackedBytes),
+    Text(PyBackedStr),
+}
+
+impl AsRef<[u8]> for LentObject {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => text.as_bytes(),
+        }
+    }
 }
 
 /// Events in their order, with the bytes of small messages in one arena.
@@ -102,3 +120,6 @@ impl Batch for Events {
         self.released = 0;
     }
 }
+
+/// Events on their way to Python's event loop.
+pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;

@@ -10,22 +10,20 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 
 use super::crash;
-use super::events::{Event, Events};
-use super::lane::{Job, Lane};
+use super::events::{Event, EventBox, Events};
+use super::lane::Lane;
+use super::lane_context::Job;
 use super::remote::Remote;
 use super::router::Kinds;
 use super::threads::Threads;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
-use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
+use crate::actors::mailbox::Batch;
 use crate::actors::session::SessionKey;
 use crate::actors::shared::Inbox;
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
 use crate::http::router::EndpointId;
-
-/// Events on their way to Python's event loop.
-pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;
 
 pub(super) struct PythonHandler {
     kinds: Arc<Kinds>,
@@ -139,7 +137,7 @@ impl Handler for PythonHandler {
     }
 
     fn has_room_to_watch(&self) -> bool {
-        self.remote.visits.has_room()
+        self.remote.observed.has_capacity()
     }
 
     fn has_room_for_request(&self, endpoint: EndpointId) -> bool {

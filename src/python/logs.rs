@@ -5,8 +5,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
-use super::events::Event;
-use super::handler::EventBox;
+use super::events::{Event, EventBox};
 
 /// Where log lines go: the mailbox of the worker that started last. There is one per process.
 static LINES: Lines = Lines(Mutex::new(None));

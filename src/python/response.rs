@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMapping};
 
 use super::errors::value_error;
-use super::handler::EventBox;
+use super::events::EventBox;
 use super::options::EventStreamOptions;
 use super::return_value::{ReturnValue, TupleValue, is_event_stream, is_iterator, status};
 use super::{held, json};

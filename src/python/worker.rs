@@ -13,28 +13,27 @@ use pyo3::prelude::*;
 use super::access::AccessLog;
 use super::bus::Bus;
 use super::crash;
-use super::errors::value_error;
 use super::event_loop::EventLoop;
-use super::events::Event;
-use super::handler::{EventBox, PythonHandler};
+use super::events::{Event, EventBox};
+use super::handler::PythonHandler;
 use super::json;
 use super::lane::{Calls, Lane};
+use super::lane_context::UserCode;
 use super::logs;
-use super::message::Message;
 use super::options::Settings;
 use super::outcome::{self, Host};
+use super::publisher::Publisher;
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::stream::Streams;
-use super::threads::{Threads, UserCode, WorkerThreads};
+use super::threads::{Threads, WorkerThreads};
 use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
 use crate::actors::shutdown::{self, Ending, Trigger};
-use crate::actors::topic::Topic;
 use crate::http::config::Config;
 use crate::http::handler::Handler;
 use crate::http::listener;
@@ -268,9 +267,7 @@ impl Worker {
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
     /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
-        let (py, message) = (message.py(), Message::new(message, "publish")?);
-        self.remote.publish(py, &topic, &message, 0)
+        self.remote.publish_message(topic, message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
