@@ -4,6 +4,7 @@
 //! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.
 
 pub mod arena;
+pub mod close;
 pub mod crowd;
 pub mod deflate;
 pub mod end_of_turn;

@@ -16,6 +16,7 @@ use super::lane_context::Job;
 use super::remote::Remote;
 use super::router::Kinds;
 use super::threads::Threads;
+use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
 use crate::actors::mailbox::Batch;
@@ -93,11 +94,11 @@ impl Inbox for PythonHandler {
         events.push_message(session, kind, &payload);
     }
 
-    fn closed(&self, session: SessionKey, code: u16, reason: &str) {
+    fn closed(&self, session: SessionKey, cause: &CloseCause) {
         self.collect(Event::Closed {
             session,
-            code,
-            reason: reason.to_owned(),
+            code: cause.code(),
+            reason: cause.reason().into_owned(),
         });
     }
 

@@ -200,7 +200,7 @@ def serve(
         ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
-        # In the order of docs/howto/around.md: what is used is closed after what uses it.
+        # In the order of docs/howto/middleware.md: what is used is closed after what uses it.
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
         _finish_hooks(loop, app)
         cancel_own(loop, _EXTRA_GRACE_S)

@@ -4,8 +4,8 @@ use std::cell::LazyCell;
 
 use super::Hub;
 use super::topics::TopicId;
+use crate::actors::close::CloseCause;
 use crate::actors::deflate::{Encoding, Window};
-use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
@@ -318,12 +318,7 @@ impl Hub {
                 }
                 ReadAt::Record(_) => {}
                 ReadAt::Overwritten => {
-                    self.close(
-                        session,
-                        1013,
-                        "messages were missed while subscribing",
-                        true,
-                    );
+                    self.close(session, CloseCause::MissedWhileSubscribing);
                     break;
                 }
                 ReadAt::NotYet => break,
@@ -349,7 +344,7 @@ impl Hub {
     /// Sessions whose outbox is full, where the route says that this closes them.
     fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
         for session in slow.drain(..) {
-            self.close(session, 1013, CLIENT_TOO_SLOW, true);
+            self.close(session, CloseCause::ClientTooSlow);
         }
         self.slow = slow;
     }
@@ -357,12 +352,7 @@ impl Hub {
     /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
     /// being closed. How many of the records were of its topics is not known any more.
     fn close_lagged(&mut self, missed: u64) {
-        let what = if self.bus.was_abandoned() {
-            "stood still"
-        } else {
-            "fell behind"
-        };
-        let reason = format!("this worker {what}: up to {missed} messages were missed");
+        let stood_still = self.bus.was_abandoned();
         let tags = self.subscriber.missed_tags();
         let until = self.subscriber.offset();
         let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
@@ -370,7 +360,11 @@ impl Hub {
             self.subscriber.uncount_missed(missed);
         }
         for session in concerned {
-            self.close(session, 1013, &reason, true);
+            let cause = CloseCause::WorkerLagged {
+                missed,
+                stood_still,
+            };
+            self.close(session, cause);
         }
     }
 }
@@ -378,14 +372,9 @@ impl Hub {
 impl Hub {
     /// The bus has come to its end: who is subscribed to anything would hear nothing any more.
     pub(super) fn close_cut_off(&self, fate: Fate) {
-        let what = match fate {
-            Fate::Removed => "was removed",
-            Fate::Damaged => "is damaged",
-        };
-        let reason = format!("the bus of this server {what}: messages may be missed");
         let concerned: Vec<_> = self.topics.subscribers(&[u64::MAX; 4], u64::MAX).collect();
         for session in concerned {
-            self.close(session, 1013, &reason, true);
+            self.close(session, CloseCause::BusEnded(fate));
         }
     }
 }
