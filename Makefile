@@ -80,7 +80,7 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; the bus under random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
 	SOAK_MINUTES=$${SOAK_MINUTES:-15} $(BIN)/python -m pytest -q -s tests/server/test_soak.py
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
-	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::archiving
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/bus/test_bursts_soak.py
 	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/bus/test_bursts.py
 	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/runtime/test_leaks.py

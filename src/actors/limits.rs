@@ -4,17 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Overflow;
 
-/// What a client is told, with 1013, that did not take what was sent to it.
-pub const CLIENT_TOO_SLOW: &str = "this client was too slow: messages were missed";
-
-/// The same, when it was closed because too much waited for all slow clients together.
-pub const QUEUES_FULL: &str =
-    "this client was slow, and the memory for slow clients was used up: messages were missed";
-
-/// What a client is told, with 1013, whose message comes too slowly for the memory that all have.
-pub const MESSAGE_TOO_SLOW: &str =
-    "this message came slowly, and the memory for incomplete messages was used up";
-
 /// What a session may do. One per route, shared by its sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {

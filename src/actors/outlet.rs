@@ -608,8 +608,8 @@ impl Sending {
     /// what waits, or is cut off. What waits for a client that does not read is gone at once.
     fn end_events(&mut self, control: &Control) {
         match control {
-            Control::Close { forget: false, .. } => {}
-            Control::Close { forget: true, .. } | Control::Abort => {
+            Control::Close(cause) if !cause.drops_outbox() => {}
+            Control::Close(_) | Control::Abort => {
                 self.outbox.forget_all();
                 self.broken = true;
             }

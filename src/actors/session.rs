@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
@@ -16,8 +15,9 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
+use super::close::CloseCause;
 use super::deflate::Encoding;
-use super::frame::{self, Decode, Event, Violation};
+use super::frame::{self, Decode, Event, is_close_code};
 use super::hub::Leave;
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
@@ -75,15 +75,8 @@ const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 /// What the hub tells a session, through its [`Outlet`].
 #[derive(Debug)]
 pub enum Control {
-    /// Close with this code; with `forget`, without waiting for what is queued.
-    Close {
-        /// Close code (RFC 6455, 7.4).
-        code: u16,
-        /// For people.
-        reason: String,
-        /// The client is too slow, or gone: drop what waits.
-        forget: bool,
-    },
+    /// Close, for this cause.
+    Close(CloseCause),
     /// The handler has caught up: read on.
     Resume,
     /// The client has had its time to answer the close frame.
@@ -109,15 +102,15 @@ pub struct Session<R, D> {
     failing: Option<Box<Failing>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
-    /// Nobody is to be told of the end: nobody wants to know, or it has been told.
-    told: bool,
-    /// The close code, once it is known.
-    code: Option<NonZeroU16>,
+    /// The end is reported to the [`Inbox`](super::shared::Inbox).
+    is_observed: bool,
+    /// The cause of the end, once it is known. Boxed: an open session has none.
+    cause: Option<Box<CloseCause>>,
 }
 
 /// Why the session is to be closed, and when at the latest.
 struct Failing {
-    violation: Violation,
+    cause: CloseCause,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -154,7 +147,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
-        let told = !matches!(route, Route::Handler);
+        let is_observed = matches!(route, Route::Handler);
         let partials = &shared.end_of_turn.partials;
         partials.changed(outlet.key(), 0, early.len(), 0);
         Self {
@@ -172,15 +165,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             phase: Phase::Open,
             failing: None,
             ended: false,
-            told,
-            code: None,
+            is_observed,
+            cause: None,
         }
     }
 
-    /// The same, of whose end user code is told although it has no part in it.
+    /// The same session, whose end is reported to user code although user code does not run it.
     #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.told = false;
+    pub fn observed(mut self) -> Self {
+        self.is_observed = true;
         self
     }
 
@@ -192,11 +185,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn obey(&mut self) -> bool {
         for control in self.outlet.take_controls() {
             match control {
-                Control::Close {
-                    code,
-                    reason,
-                    forget,
-                } => self.close(code, &reason, forget),
+                Control::Close(cause) => self.close(cause),
                 Control::Resume => self.paused = false,
                 Control::Abort => return false,
             }
@@ -353,23 +342,20 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         output.shrink_to(READ_BYTES);
         match outcome {
             Ok(None) => {}
-            Ok(Some((code, reason))) => self.close_answered(code, &reason),
-            Err(violation) => self.fail(violation),
+            Ok(Some(cause)) => self.close_answered(cause),
+            Err(cause) => self.fail(cause),
         }
     }
 
     /// The client broke a rule. What came before it was in order: the handler, on its own thread,
     /// may answer that first. Nothing to do when it is closing already.
-    fn fail(&mut self, violation: Violation) {
+    fn fail(&mut self, cause: CloseCause) {
         let answers = matches!(self.route, Route::Handler) && self.outlet.link().owes();
         if answers && self.phase == Phase::Open {
             let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
-            self.failing = Some(Box::new(Failing {
-                violation,
-                deadline,
-            }));
+            self.failing = Some(Box::new(Failing { cause, deadline }));
         } else {
-            self.close(violation.code, violation.reason, false);
+            self.close(cause);
         }
     }
 
@@ -378,10 +364,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         let Some(failing) = &mut self.failing else {
             return;
         };
-        if failing.deadline.as_mut().poll(task).is_ready() || !self.outlet.link().owes() {
-            let Violation { code, reason } = failing.violation;
-            self.failing = None;
-            self.close(code, reason, false);
+        if (failing.deadline.as_mut().poll(task).is_ready() || !self.outlet.link().owes())
+            && let Some(failing) = self.failing.take()
+        {
+            self.close(failing.cause);
         }
     }
 
@@ -392,20 +378,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         mut input: &mut [u8],
         output: &mut Vec<u8>,
         now: Instant,
-    ) -> Result<Option<(Option<u16>, String)>, Violation> {
+    ) -> Result<Option<CloseCause>, CloseCause> {
         let mut taken_bytes = 0;
         while let Some(event) = self.decoder.decode(&mut input)? {
             if let Event::Close { code, reason } = event {
-                return Ok(Some((code, reason.to_owned())));
+                let reason = reason.to_owned();
+                return Ok(Some(CloseCause::Client { code, reason }));
             }
             if self.phase != Phase::Open {
                 continue;
             }
             if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
-                return Err(Violation {
-                    code: 1008,
-                    reason: "too many messages per second",
-                });
+                return Err(CloseCause::TooManyMessages);
             }
             if let Event::Message { payload, .. } = &event {
                 taken_bytes += payload.len();
@@ -448,27 +432,30 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// The client closes, or answers our close frame. In the second case its own may have crossed
     /// ours, which still waits behind other frames: the flush is what ends the session.
-    fn close_answered(&mut self, code: Option<u16>, reason: &str) {
+    fn close_answered(&mut self, cause: CloseCause) {
         if self.phase == Phase::Open {
-            let echoed = match code {
-                Some(code) => frame::close(code, ""),
-                None => frame::close_without_code(),
+            let code = cause.code();
+            let answer = if is_close_code(code) {
+                frame::close(code, "")
+            } else {
+                frame::close_without_code()
             };
-            self.tell_closed(code.unwrap_or(1005), reason);
-            self.begin_close(&echoed, false);
+            self.begin_close(cause, &answer);
         }
     }
 
     /// Closes from this side.
-    fn close(&mut self, code: u16, reason: &str, forget: bool) {
+    fn close(&mut self, cause: CloseCause) {
         if self.phase == Phase::Open {
-            self.tell_closed(code, reason);
-            self.begin_close(&frame::close(code, reason), forget);
+            let close_frame = frame::close(cause.code(), &cause.reason());
+            self.begin_close(cause, &close_frame);
         }
     }
 
-    fn begin_close(&mut self, close_frame: &[u8], forget: bool) {
-        self.outlet.close(close_frame, forget);
+    fn begin_close(&mut self, cause: CloseCause, close_frame: &[u8]) {
+        let drops_outbox = cause.drops_outbox();
+        self.note_end(cause);
+        self.outlet.close(close_frame, drops_outbox);
         self.phase = Phase::Closing;
         self.give_up_input();
     }
@@ -481,45 +468,43 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.recount(held, 0);
     }
 
-    /// Notes how the session ended, and tells the handler, once.
-    fn tell_closed(&mut self, code: u16, reason: &str) {
-        if self.code.is_none() {
-            self.code = NonZeroU16::new(code);
+    /// Notes the cause of the end, and reports it. The first cause counts.
+    fn note_end(&mut self, cause: CloseCause) {
+        if self.cause.is_some() {
+            return;
         }
-        if !std::mem::replace(&mut self.told, true) {
-            self.shared.inbox.closed(self.key(), code, reason);
+        if self.is_observed {
+            self.shared.inbox.closed(self.key(), &cause);
             self.shared.end_of_turn.request();
         }
+        self.cause = Some(Box::new(cause));
     }
 }
 
-/// Why a client whose message the bus does not take is closed.
-fn refused(error: PublishError) -> Violation {
+/// The cause for which a client is closed whose message the bus refuses.
+fn refused(error: PublishError) -> CloseCause {
     match error {
-        PublishError::TooLarge { .. } => Violation {
-            code: 1009,
-            reason: "message too large for the bus",
-        },
-        _ => Violation {
-            code: 1011,
-            reason: "the bus does not take messages",
-        },
+        PublishError::TooLarge { .. } => CloseCause::TooLargeForBus,
+        _ => CloseCause::BusRefuses,
     }
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D> {
-    /// The close code: who closed first has chosen it. 1005 if there was none, 1006 if the connection
-    /// was lost.
-    type Output = u16;
+    /// The cause of the end. If both sides closed, that of the first.
+    type Output = CloseCause;
 
-    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<u16> {
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<CloseCause> {
         let session = self.get_mut();
         if session.obey() {
             ready!(session.drive(task));
         }
         session.give_up_input();
-        session.tell_closed(1006, "the connection was lost");
+        session.note_end(CloseCause::Lost);
         session.shared.hub.do_send(Leave(session.key()));
-        Poll::Ready(session.code.map_or(1006, NonZeroU16::get))
+        let cause = session
+            .cause
+            .take()
+            .map_or(CloseCause::Lost, |cause| *cause);
+        Poll::Ready(cause)
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use actix::Addr;
 
+use super::close::CloseCause;
 use super::end_of_turn::EndOfTurn;
 use super::frame::Kind;
 use super::hub::Hub;
@@ -18,7 +19,7 @@ pub trait Inbox: 'static {
     /// A message of the client.
     fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
     /// The session is over. Comes exactly once, after its last message.
-    fn closed(&self, session: SessionKey, code: u16, reason: &str);
+    fn closed(&self, session: SessionKey, cause: &CloseCause);
     /// A handler that was told to wait may send again.
     fn room(&self, session: SessionKey);
     /// May sessions read on? That is, does it have room for messages?

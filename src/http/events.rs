@@ -26,7 +26,7 @@ use crate::actors::event::{Beginning, Position};
 use crate::actors::limits::Limits;
 use crate::actors::listening::{Interest, Listen, Listening};
 use crate::actors::topic::Topic;
-use crate::ipc::Reach;
+use crate::ipc::ReplayRange;
 
 /// What user code wants a client to get.
 #[derive(Clone, Debug)]
@@ -116,8 +116,8 @@ async fn open(
     let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
     let id = id.or(last_event_id).filter(|id| !id.is_empty());
     let reach = match &id {
-        Some(id) => Some(Reach::From(behind(id, bus.epoch()))),
-        None => last.map(Reach::Last),
+        Some(id) => Some(ReplayRange::From(behind(id, bus.epoch()))),
+        None => last.map(ReplayRange::Last),
     };
     // First the interest, then the end of the bus: whatever is published from here on either lies
     // behind `from` or wakes us.
@@ -138,7 +138,7 @@ async fn open(
             let replays = Arc::clone(&worker.end_of_turn.replays);
             let read = move || {
                 let until = beginning.position.next;
-                let past = bus.past(topic.as_str(), reach, until, most);
+                let past = bus.replay(topic.as_str(), reach, until, most);
                 beginning.with(&past, most, id.is_some(), &replays)
             };
             spawn_blocking(read).await.map_err(|_| too_busy())?

@@ -94,13 +94,13 @@ mod tests {
     use crate::ipc::layout::MAX_TOPIC_BYTES;
     use crate::ipc::layout::RING_BYTES;
     use crate::ipc::record::record_bytes;
-    use crate::ipc::ring::{FRAME_HEADER_ROOM, max_message_bytes};
+    use crate::ipc::ring::{FRAME_HEADER_BYTES, max_message_bytes};
 
     #[test]
     fn the_first_bytes_hold_the_largest_record_and_are_whole_pages() {
         let sizes = (0..usize::BITS).map(|bit| 1_usize << bit);
         for ring_bytes in sizes.filter(|bytes| RING_BYTES.contains(bytes)) {
-            let largest = max_message_bytes(ring_bytes) + FRAME_HEADER_ROOM + MAX_TOPIC_BYTES;
+            let largest = max_message_bytes(ring_bytes) + FRAME_HEADER_BYTES + MAX_TOPIC_BYTES;
             let first = first_bytes(ring_bytes);
             assert!(record_bytes(largest) <= first, "a ring of {ring_bytes}");
             assert!(first <= ring_bytes && first.is_multiple_of(PAGE_BYTES));

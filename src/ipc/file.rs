@@ -216,7 +216,7 @@ impl SegmentFile {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOSPC | Errno::ENOMEM) => {
                     let name = self.name.clone();
-                    return Err(BusError::NoRoom {
+                    return Err(BusError::OutOfMemory {
                         name,
                         bytes: bytes as u64,
                         free: free_bytes(),
@@ -254,11 +254,11 @@ impl SegmentFile {
     }
 
     /// Takes the lock of who keeps. False: somebody else has it. True also if this very file has it.
-    pub(super) fn take_keepers_lock(&self) -> Result<bool, BusError> {
+    pub(super) fn take_archive_lock(&self) -> Result<bool, BusError> {
         self.lock(libc::F_WRLCK, KEEPER)
     }
 
-    pub(super) fn drop_keepers_lock(&self) -> Result<(), BusError> {
+    pub(super) fn release_archive_lock(&self) -> Result<(), BusError> {
         self.lock(libc::F_UNLCK, KEEPER).map(drop)
     }
 

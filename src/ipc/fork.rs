@@ -123,7 +123,7 @@ extern "C" fn unlock_gate() {
 }
 
 /// In the child, before `fork` returns: only atomics and system calls. No other thread exists.
-extern "C" fn give_up() {
+extern "C" fn abandon() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let nowhere = NOWHERE.load(Ordering::Relaxed);
     for place in &KEPT {
@@ -150,7 +150,7 @@ fn watch_forks() -> io::Result<()> {
             // SAFETY: the handlers are functions of this library, which is never unloaded. One that
             // runs before the number is stored has no descriptors to give up.
             let failed =
-                unsafe { libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(give_up)) };
+                unsafe { libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(abandon)) };
             assert_eq!(failed, 0, "no memory for three fork handlers");
             // [G3] Pairs with [G4].
             NOWHERE.store(null.into_raw_fd(), Ordering::Release);

@@ -15,8 +15,8 @@ use super::record::Member;
 /// Removes what a member left, when it leaves or after it died. The caller holds its token. Dying
 /// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
 pub(super) fn clean(parts: Parts<'_>, slot: u8) {
-    parts.sleepers().forget(slot);
-    parts.counters(slot).keep_pace(None);
+    parts.sleepers().remove_member(slot);
+    parts.counters(slot).set_pace(None);
     parts.table().leave(slot);
 }
 

@@ -31,6 +31,8 @@ compile_error!(
 );
 
 #[cfg(not(loom))]
+mod backpressure;
+#[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]
 mod clock;
@@ -65,8 +67,6 @@ mod pace;
 mod parker;
 mod parts;
 #[cfg(not(loom))]
-mod patience;
-#[cfg(not(loom))]
 mod pipe;
 mod producer;
 #[cfg(all(test, loom))]
@@ -91,29 +91,29 @@ mod units;
 mod wake;
 
 #[cfg(not(loom))]
+pub use backpressure::{AbandonedHub, Publication};
+#[cfg(not(loom))]
 pub use bus::Bus;
 pub use counters::Counts;
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
-pub use directory::{Attendant, BusInfo, Contents, buses, inspect, remove};
+pub use directory::{BusInfo, Contents, MemberInfo, buses, inspect, remove};
 #[cfg(not(loom))]
 pub use error::{BusError, PublishError};
 #[cfg(not(loom))]
 pub use history::{
     contents::HistoryContents,
-    replay::{Past, PastRecord, Reach},
-    rules::Rule,
+    replay::{Replay, ReplayRange, ReplayRecord},
+    rules::RetentionRule,
 };
 #[cfg(not(loom))]
-pub use joining::{BusOptions, Server};
+pub use joining::{BusOptions, ServerNeeds};
 pub use layout::{MAX_MEMBERS, MAX_RULES, MAX_TOPIC_BYTES};
 #[cfg(not(loom))]
-pub use pace::Straggler;
+pub use pace::PacedReader;
 #[cfg(not(loom))]
 pub use parker::Parker;
 pub use parts::Fate;
-#[cfg(not(loom))]
-pub use patience::{LeftBehind, Published};
 pub use record::{Draft, Head, Member, topic_hash};
 #[cfg(not(loom))]
 pub use shortage::Shortage;

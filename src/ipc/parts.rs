@@ -102,7 +102,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Tells all members.
-    pub(super) fn meets(&self, fate: Fate) {
+    pub(super) fn set_fate(&self, fate: Fate) {
         let word = match fate {
             Fate::Removed => 1,
             Fate::Damaged => 2,

@@ -2,9 +2,9 @@
 
 use super::extent::Extent;
 use super::layout::RING_STEPS;
-use super::log::{Corrupt, Entry, Log, POS_MASK};
+use super::log::{Log, LogDamage, LogEntry, POS_MASK};
 use super::parts::Parts;
-use super::record::{Draft, Header, Member, record_bytes};
+use super::record::{Draft, Member, RecordHeader, record_bytes};
 use super::ring::Ring;
 
 /// Where this member's ring and its last record stand. One thread at a time.
@@ -30,7 +30,7 @@ pub(super) struct Producer {
 
 /// What a publisher knows besides the record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct PublishHints {
     /// An offset that somebody here has read up to: a hint for the search of the end.
     pub(super) seen: u64,
     /// See [`super::clock`]; 0: nobody wants to know.
@@ -70,9 +70,9 @@ impl Producer {
         &mut self,
         parts: Parts<'_>,
         draft: &Draft<'_>,
-        now: Moment,
+        now: PublishHints,
         keep: impl FnOnce(u64),
-    ) -> Result<u64, Corrupt> {
+    ) -> Result<u64, LogDamage> {
         let ring = parts.ring(self.member.slot);
         self.publish_in(parts.log(), ring, draft, now, keep)
     }
@@ -84,15 +84,15 @@ impl Producer {
         log: Log<'_>,
         ring: Ring<'_>,
         draft: &Draft<'_>,
-        now: Moment,
+        now: PublishHints,
         keep: impl FnOnce(u64),
-    ) -> Result<u64, Corrupt> {
+    ) -> Result<u64, LogDamage> {
         let body = draft.frame_bytes() + draft.topic.len();
-        let header = Header {
+        let header = RecordHeader {
             pos: self.place(ring, record_bytes(body)),
             floor: self.next.max(now.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
-            origin: draft.origin,
+            exclude_session: draft.exclude_session,
             frame_len: draft.frame_bytes() as u32,
             topic_len: draft.topic.len() as u8,
             flags: draft.flags,
@@ -107,7 +107,7 @@ impl Producer {
             keep(mark);
         }
         self.pos = ring.write(header, draft);
-        let entry = Entry {
+        let entry = LogEntry {
             tag: draft.topic_hash as u8,
             slot: self.member.slot,
             pos: header.pos & POS_MASK,

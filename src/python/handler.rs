@@ -15,6 +15,7 @@ use super::lane::{Job, Lane};
 use super::remote::Remote;
 use super::router::Kinds;
 use super::threads::Threads;
+use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
@@ -100,11 +101,11 @@ impl Inbox for PythonHandler {
         });
     }
 
-    fn closed(&self, session: SessionKey, code: u16, reason: &str) {
+    fn closed(&self, session: SessionKey, cause: &CloseCause) {
         self.collect(Event::Closed {
             session,
-            code,
-            reason: reason.to_owned(),
+            code: cause.code(),
+            reason: cause.reason().into_owned(),
         });
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::life::Taking;
 use super::registry::Member;
+use crate::actors::close::{CloseCause, Silence};
 use crate::actors::deflate::Encoding;
 use crate::actors::event::Position;
 use crate::actors::session::{Control, SessionKey};
@@ -51,11 +52,9 @@ impl Member {
             let worst = self.worst(now);
             let may_take = self.taking().is_some_and(Taking::is_open);
             if worst.time >= timeout && !may_take {
-                self.outlet.tell(Control::Close {
-                    code: 1001,
-                    reason: format!("nothing {} for {} s", worst.what, timeout.as_secs_f32()),
-                    forget: true,
-                });
+                let silence = worst.silence;
+                let cause = CloseCause::Silent { timeout, silence };
+                self.outlet.tell(Control::Close(cause));
                 return Some(self.limits.close_timeout);
             }
             next = next
@@ -230,19 +229,19 @@ impl Member {
 /// The longest time without a sign of life, and of which kind.
 struct Worst {
     time: Duration,
-    /// What did not happen, for people.
-    what: &'static str,
+    /// The sign of life that is missing.
+    silence: Silence,
 }
 
 impl Worst {
     fn sent(time: Duration) -> Self {
-        let what = "could be sent";
-        Self { time, what }
+        let silence = Silence::Sent;
+        Self { time, silence }
     }
 
     fn heard(time: Duration) -> Self {
-        let what = "was heard";
-        Self { time, what }
+        let silence = Silence::Heard;
+        Self { time, silence }
     }
 }
 

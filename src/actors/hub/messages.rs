@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
+use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
@@ -151,16 +152,12 @@ pub enum Command {
         /// Their frames, as [`Replays`](crate::actors::replays::Replays) shares them.
         pieces: Vec<Piece>,
     },
-    /// Close with a code.
+    /// Close.
     Close {
         /// Which session.
         session: SessionKey,
-        /// Close code.
-        code: u16,
-        /// For people.
-        reason: String,
-        /// Do not wait for what is queued.
-        forget: bool,
+        /// The cause, with the code and the reason.
+        cause: CloseCause,
     },
     /// Deliver the topic from offset `from` on. The caller has added interest in the topic before
     /// it read the offset, and the hub takes the interest over.
@@ -288,14 +285,9 @@ impl Hub {
                     subprotocol,
                 } => self.accept(session, subprotocol),
                 Command::Reject { session, rejection } => self.reject(session, *rejection),
-                Command::Close {
-                    session,
-                    code,
-                    reason,
-                    forget,
-                } => {
+                Command::Close { session, cause } => {
                     self.deliver_ahead(session, after);
-                    self.close(session, code, &reason, forget);
+                    self.close(session, cause);
                 }
                 Command::Subscribe {
                     session,

@@ -30,9 +30,9 @@ pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Rejection
 use self::parting::Parting;
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
+use super::close::CloseCause;
 use super::end_of_turn::EndOfTurn;
 use super::event::Position;
-use super::limits::MESSAGE_TOO_SLOW;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
 use super::session::{Control, SessionKey};
@@ -44,9 +44,6 @@ use crate::ipc::{Bus, Subscriber};
 
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
-
-/// The reason of the closes with 1012.
-const RESTARTS: &str = "the server restarts";
 
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
@@ -159,7 +156,7 @@ impl Hub {
         self.registry.shed(&self.end_of_turn.queues);
         let dropped = self.end_of_turn.queues.take_dropped();
         if dropped > 0 {
-            self.bus.has_dropped(dropped);
+            self.bus.count_dropped(dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
@@ -221,7 +218,7 @@ impl Hub {
             self.look_at(key, now);
         }
         for key in self.end_of_turn.partials.overdue(now) {
-            self.close(key, 1013, MESSAGE_TOO_SLOW, false);
+            self.close(key, CloseCause::MessageTooSlow);
         }
         self.end_of_turn.replays.sweep();
         if let Some(fate) = self.bus.fate() {
@@ -239,15 +236,16 @@ impl Hub {
         match self.registry.look_at(key, now, position) {
             Due::In(delay) => self.wheel.insert(key, delay),
             Due::Never => {}
-            Due::NotAnswered => self.give_up(key, 504, "The application did not respond in time."),
+            Due::NotAnswered => self.give_up(key),
         }
     }
 
     /// Refuses a client whose handler has not answered, and tells the handler.
-    fn give_up(&mut self, key: SessionKey, status: u16, reason: &str) {
+    fn give_up(&mut self, key: SessionKey) {
         if let Some(opening) = self.registry.take_opening(key) {
-            opening.reject(Rejection::new(status, reason));
-            self.inbox.closed(key, 1006, reason);
+            let cause = CloseCause::NotAnswered;
+            opening.reject(Rejection::new(504, cause.reason()));
+            self.inbox.closed(key, &cause);
             self.end_of_turn.request();
         }
     }
@@ -272,7 +270,7 @@ impl Hub {
             return;
         };
         for key in parting.due(now, self.registry.open_sessions()) {
-            self.close(key, 1012, RESTARTS, false);
+            self.close(key, CloseCause::Restart);
         }
         self.parting = Some(parting);
     }
@@ -280,22 +278,15 @@ impl Hub {
     /// A session that opens while the worker ends: its client may come back at once, to another one.
     fn close_if_late(&self, key: SessionKey) {
         if self.parting.is_some() {
-            self.close(key, 1012, RESTARTS, false);
+            self.close(key, CloseCause::Restart);
         }
     }
 
-    fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
+    fn close(&self, key: SessionKey, cause: CloseCause) {
         if let Some(outlet) = self.registry.outlet(key) {
             outlet.end_deliveries();
         }
-        self.registry.tell(
-            key,
-            Control::Close {
-                code,
-                reason: reason.to_owned(),
-                forget,
-            },
-        );
+        self.registry.tell(key, Control::Close(cause));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens when more waits for the clients of a worker than may: the sessions with the largest queues go.
 
 use super::registry::Registry;
-use crate::actors::limits::QUEUES_FULL;
+use crate::actors::close::CloseCause;
 use crate::actors::queues::Queues;
 use crate::actors::session::{Control, SessionKey};
 
@@ -23,15 +23,7 @@ impl Registry {
                 && outlet.closed_since().is_none()
             {
                 outlet.drop_waiting();
-                let reason = QUEUES_FULL.to_owned();
-                self.tell(
-                    key,
-                    Control::Close {
-                        code: 1013,
-                        reason,
-                        forget: true,
-                    },
-                );
+                self.tell(key, Control::Close(CloseCause::QueuesFull));
                 closed += 1;
             }
         }

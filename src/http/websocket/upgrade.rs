@@ -256,11 +256,11 @@ impl<T: Transport> Opening for Handshake<T> {
         outlet.send(&answer, Source::Session);
         let sending = Rc::clone(&outlet);
         let session = Session::new(shared, reader, decoder, route, sending, limits, early);
-        let session = if watched { session.watched() } else { session };
+        let session = if watched { session.observed() } else { session };
         if let Some(begun) = begun {
             let open = begun.opened();
             tokio::task::spawn_local(async move {
-                open.closed(session.await);
+                open.closed(&session.await);
             });
         } else {
             tokio::task::spawn_local(session);

@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 
 use super::memory::Guarded;
-use super::sound::{Published, TOPICS};
+use super::sound::{Publication, TOPICS};
 use super::write::Write;
 use crate::ipc::cursor::{Cursor, Next, ReadAt, read_at};
 use crate::ipc::layout::MAX_TOPIC_BYTES;
@@ -125,7 +125,7 @@ impl Script {
             parts,
             producers: (0..MAX_MEMBERS as u8).map(producer).collect(),
             readers: std::array::from_fn(|_| Cursor::new(0)),
-            published: Published::default(),
+            published: Publication::default(),
             is_sound: true,
         };
         for step in self.steps {
@@ -150,7 +150,7 @@ struct Play<'a> {
     parts: Parts<'a>,
     producers: Vec<Producer>,
     readers: [Cursor; READERS],
-    published: Published,
+    published: Publication,
     /// Nobody has damaged anything yet.
     is_sound: bool,
 }

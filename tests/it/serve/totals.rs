@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::thread;
 
+use fanbus::actors::close::CloseCause;
 use fanbus::actors::hub::Command;
-use fanbus::actors::limits::{Limits, MESSAGE_TOO_SLOW, QUEUES_FULL};
+use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::{FRAME_OVERHEAD, Overflow};
 use fanbus::actors::partials::MOST_TURNS;
 use fanbus::http::config::Config;
-use fanbus::ipc::{BusOptions, Reach};
+use fanbus::ipc::{BusOptions, ReplayRange};
 
 use super::setup;
 use crate::support::client::{Client, Frame, frame, header, opcode};
@@ -77,7 +78,7 @@ fn a_crowd_that_does_not_read_takes_no_more_than_the_budget_and_the_largest_queu
         for count in 0.. {
             let frame = client.frame();
             if frame.opcode == opcode::CLOSE {
-                assert_eq!(reason(&frame), QUEUES_FULL);
+                assert_eq!(reason(&frame), CloseCause::QueuesFull.reason());
                 closed += 1;
                 break;
             }
@@ -243,7 +244,7 @@ fn clients_that_hold_half_a_message_for_ever_are_closed_when_others_wait() {
         holder.try_send(&rest);
         let frame = holder.frame();
         if frame.opcode == opcode::CLOSE {
-            assert_eq!(reason(&frame), MESSAGE_TOO_SLOW);
+            assert_eq!(reason(&frame), CloseCause::MessageTooSlow.reason());
             closed += 1;
         } else {
             assert_eq!(frame.payload.len(), "Echo: ".len() + message.len());
@@ -329,7 +330,9 @@ fn resume(bus: &TestBus, worker: &Worker, mut client: Client) -> Client {
         _ => None,
     });
     let from = bus.bus.end();
-    let past = bus.bus.past("feed", Reach::Last(PAST), from, 1 << 20);
+    let past = bus
+        .bus
+        .replay("feed", ReplayRange::Last(PAST), from, 1 << 20);
     let pieces = worker.replays.share(&past);
     link.sent(past.frames.len());
     worker.order(Command::SendPast { session, pieces });
@@ -400,7 +403,7 @@ fn small_messages_of_the_past_wait_together() {
     }
     let past = bus
         .bus
-        .past("feed", Reach::Last(COUNT), bus.bus.end(), 1 << 20);
+        .replay("feed", ReplayRange::Last(COUNT), bus.bus.end(), 1 << 20);
     let pieces = worker.replays.share(&past);
     let bytes: usize = pieces.iter().map(|piece| piece.bytes().len()).sum();
     assert_eq!((bytes, worker.replays.gauge().held()), (COUNT * 52, 0));

@@ -1,6 +1,6 @@
 //! What was published, against which a bus's account of a topic's past is held.
 
-use fanbus::ipc::{Bus, Draft, Past, PastRecord, Reach, Rule, topic_hash};
+use fanbus::ipc::{Bus, Draft, Replay, ReplayRange, ReplayRecord, RetentionRule, topic_hash};
 
 /// No limit.
 pub(super) const ALL: usize = usize::MAX;
@@ -10,14 +10,14 @@ pub(super) fn publish(bus: &Bus, topic: &str, frame: &[u8]) -> u64 {
         topic,
         topic_hash: topic_hash(topic.as_bytes()),
         flags: 2,
-        origin: 0,
+        exclude_session: 0,
         frame: [&frame[..frame.len() / 2], &frame[frame.len() / 2..]],
     };
     bus.publish(&draft).expect("a sound bus")
 }
 
 pub(super) fn retain(bus: &Bus, pattern: &str, records: u32, seconds: u32) {
-    let rule = Rule {
+    let rule = RetentionRule {
         pattern: pattern.into(),
         records,
         seconds,
@@ -25,8 +25,8 @@ pub(super) fn retain(bus: &Bus, pattern: &str, records: u32, seconds: u32) {
     bus.retain(&rule).expect("room for a rule");
 }
 
-pub(super) fn frames(past: &Past) -> Vec<(u64, &[u8])> {
-    let frame = |it: &PastRecord| (it.offset, &past.frames[it.frame.clone()]);
+pub(super) fn frames(past: &Replay) -> Vec<(u64, &[u8])> {
+    let frame = |it: &ReplayRecord| (it.offset, &past.frames[it.frame.clone()]);
     past.records.iter().map(frame).collect()
 }
 
@@ -61,8 +61,8 @@ impl Model {
     }
 
     /// Holds what the bus says of a topic's past against what was published. Whether it is complete.
-    pub(super) fn check(&self, bus: &Bus, topic: &str, reach: Reach, limit: usize) -> bool {
-        let past = bus.past(topic, reach, u64::MAX, limit);
+    pub(super) fn check(&self, bus: &Bus, topic: &str, reach: ReplayRange, limit: usize) -> bool {
+        let past = bus.replay(topic, reach, u64::MAX, limit);
         let (all, found) = (self.of(topic), frames(&past));
         assert!(past.frames.len() <= limit);
         assert!(
@@ -72,8 +72,8 @@ impl Model {
             all.iter().map(|it| it.0).collect::<Vec<_>>(),
         );
         let asked = match reach {
-            Reach::Last(count) => count.min(all.len()),
-            Reach::From(from) => all.iter().filter(|(offset, _)| *offset >= from).count(),
+            ReplayRange::Last(count) => count.min(all.len()),
+            ReplayRange::From(from) => all.iter().filter(|(offset, _)| *offset >= from).count(),
         };
         if past.complete {
             assert_eq!(found.len(), asked, "{topic} {reach:?} is called complete");

@@ -22,7 +22,7 @@ fn a_full_dev_shm_is_a_sentence_at_the_start_and_never_a_signal_later() {
         .args(["sh", "-c", "mount -t tmpfs tmpfs /dev/shm"])
         .status();
     if !allowed.is_ok_and(|status| status.success()) {
-        // Past the harness, which keeps what a test that passes prints.
+        // Replay the harness, which keeps what a test that passes prints.
         let skipped =
             "skipped: a full /dev/shm needs a mount namespace, and `unshare` may not make one";
         writeln!(std::io::stderr(), "{skipped}").expect("somebody reads");

@@ -1,6 +1,6 @@
-//! The reading side of the history: a topic's newest records out of its blocks, beside the keeper.
+//! The reading side of the history: a topic's newest records out of its blocks, beside the archiver.
 
-use super::area::{Area, BLOCK_WORDS, KEPT_HEADER, Link, TOPIC_WORDS, block, topic};
+use super::area::{Area, BLOCK_WORDS, Link, RECORD_HEADER_WORDS, TOPIC_WORDS, block, topic};
 use crate::ipc::copy::append;
 use crate::ipc::layout::{MAX_TOPIC_BYTES, WORD_BYTES};
 use crate::ipc::sync::{Ordering, fence};
@@ -10,7 +10,7 @@ const ATTEMPTS: usize = 8;
 
 /// A record that was kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Kept<'a> {
+pub(super) struct StoredRecord<'a> {
     pub(super) offset: u64,
     pub(super) seconds: u32,
     pub(super) flags: u8,
@@ -145,19 +145,19 @@ impl Area<'_> {
 
 impl Stream {
     /// The records, oldest first. Ends at the first that is none.
-    pub(super) fn records(&self) -> impl Iterator<Item = Kept<'_>> {
+    pub(super) fn records(&self) -> impl Iterator<Item = StoredRecord<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
             let (words, behind) = rest
                 .as_chunks::<WORD_BYTES>()
                 .0
-                .split_at_checked(KEPT_HEADER)?;
+                .split_at_checked(RECORD_HEADER_WORDS)?;
             let word = |at: usize| u64::from_le_bytes(words[at]);
             let bytes = word(1) as u32 as usize;
             let all = behind.as_flattened();
             let frame = all.get(..bytes)?;
             rest = all.get(bytes.next_multiple_of(WORD_BYTES)..)?;
-            Some(Kept {
+            Some(StoredRecord {
                 offset: word(0),
                 seconds: word(2) as u32,
                 flags: (word(1) >> 32) as u8,

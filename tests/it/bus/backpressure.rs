@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use fanbus::ipc::{Bus, BusOptions, Draft, LeftBehind, Next, Subscriber, topic_hash};
+use fanbus::ipc::{AbandonedHub, Bus, BusOptions, Draft, Next, Subscriber, topic_hash};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,9 +23,9 @@ fn open(name: &Name) -> Bus {
 }
 
 /// Publishes as user code does. Returns who was left behind.
-fn publish(bus: &Bus, message: &[u8]) -> Vec<LeftBehind> {
-    let published = bus.publish_patiently(&draft(message));
-    published.expect("a sound bus").left_behind
+fn publish(bus: &Bus, message: &[u8]) -> Vec<AbandonedHub> {
+    let published = bus.publish_blocking(&draft(message));
+    published.expect("a sound bus").abandoned_hubs
 }
 
 /// Sets the flag when it is dropped, also by a test that fails: else its threads would go on for ever.
@@ -159,7 +159,7 @@ fn a_hub_that_sleeps_is_woken_for_what_it_does_not_want_before_it_is_overtaken()
             assert_eq!(publish(&bus, &message), []);
         }
         is_over.store(true, SeqCst);
-        reading.rouse();
+        reading.wake_threads();
         hub.join().expect("it has missed nothing");
     });
 }
@@ -173,7 +173,7 @@ fn a_publisher_does_not_wait_where_no_hub_is_or_when_it_has_ended() {
     other.end_pace();
     let message = vec![7; 100_000];
     for _ in 0..100 {
-        let offset = bus.publish_in_pace(&draft(&message)).expect("a sound bus");
+        let offset = bus.try_publish(&draft(&message)).expect("a sound bus");
         assert!(offset.is_some(), "nobody is to be waited for");
     }
 }
@@ -186,27 +186,27 @@ fn a_hub_that_stands_still_is_given_up_by_all_until_it_comes_on() {
     hub.keep_pace(reader.offset());
     let message = vec![7; 100_000];
     let named: Vec<_> = (0..30).flat_map(|_| publish(&first, &message)).collect();
-    let left = LeftBehind {
+    let left = AbandonedHub {
         pid: u64::from(std::process::id()),
-        stood_still: true,
+        made_no_progress: true,
     };
     assert_eq!(named, [left], "it is named once");
-    assert!(hub.has_stood_still(), "and can know");
+    assert!(hub.was_abandoned(), "and can know");
     // Whoever comes later does not wait once more.
     for _ in 0..30 {
-        let published = second.publish_in_pace(&draft(&message));
+        let published = second.try_publish(&draft(&message));
         assert!(published.expect("a sound bus").is_some());
     }
     // It goes on, far behind: it is waited for.
     hub.beat();
     let filled = (0..30).find(|_| {
-        let published = first.publish_in_pace(&draft(&message));
+        let published = first.try_publish(&draft(&message));
         published.expect("a sound bus").is_none()
     });
     assert!(filled.is_some(), "nobody waits for it");
     catch_up(&mut reader, &hub);
-    hub.has_caught_up();
-    assert!(!hub.has_stood_still());
+    hub.report_caught_up();
+    assert!(!hub.was_abandoned());
     assert_eq!(publish(&first, &message), []);
 }
 
@@ -230,20 +230,20 @@ fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
         });
         let named: Vec<_> = (0..30).flat_map(|_| publish(&bus, &message)).collect();
         is_over.store(true, SeqCst);
-        let left = LeftBehind {
+        let left = AbandonedHub {
             pid: u64::from(std::process::id()),
-            stood_still: false,
+            made_no_progress: false,
         };
         assert_eq!(named, [left]);
     });
     hub.beat(); // it moves, and that is not enough
     for _ in 0..30 {
-        let published = bus.publish_in_pace(&draft(&message));
+        let published = bus.try_publish(&draft(&message));
         assert!(published.expect("a sound bus").is_some());
     }
     catch_up(&mut reader, &hub);
     let waited_for = (0..30).any(|_| {
-        let published = bus.publish_in_pace(&draft(&message));
+        let published = bus.try_publish(&draft(&message));
         published.expect("a sound bus").is_none()
     });
     assert!(waited_for, "it had caught up");
@@ -257,7 +257,7 @@ pub(super) fn play(bus: &str) {
         scope.spawn(|| {
             listen();
             is_over.store(true, SeqCst);
-            bus.rouse();
+            bus.wake_threads();
         });
         bus.add_interest(hash());
         bus.begin_pace(bus.end());
@@ -331,10 +331,10 @@ fn a_publisher_that_is_killed_while_it_waits_leaves_nothing_behind() {
     let read = read_all(&mut reader, |next| hub.keep_pace(next));
     assert!(read >= count, "{read} of {count}");
     let draft = Draft {
-        origin: 7,
+        exclude_session: 7,
         ..draft(b"on it goes")
     };
-    assert!(hub.publish_in_pace(&draft).expect("a sound bus").is_some());
+    assert!(hub.try_publish(&draft).expect("a sound bus").is_some());
 }
 
 /// In another process: publishes until it is killed.
@@ -343,7 +343,7 @@ pub(super) fn play_publisher(bus: &str) {
     say("ready");
     let message = vec![7; 100_000];
     loop {
-        let published = bus.publish_patiently(&draft(&message));
+        let published = bus.publish_blocking(&draft(&message));
         published.expect("a sound bus");
     }
 }

@@ -42,25 +42,25 @@ const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// A record that was put on the bus by who may wait.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Published {
+pub struct Publication {
     /// Its offset.
     pub offset: u64,
     /// Hubs that were waited for in vain. Each is named once, until it has caught up.
-    pub left_behind: Vec<LeftBehind>,
+    pub abandoned_hubs: Vec<AbandonedHub>,
 }
 
 /// A hub that is not waited for any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LeftBehind {
+pub struct AbandonedHub {
     /// Process id of its worker.
     pub pid: u64,
     /// It stood still: its process is stopped, or stuck. Else it comes on, but far too slowly.
-    pub stood_still: bool,
+    pub made_no_progress: bool,
 }
 
 /// What a hub says of itself. While it stays the same, the hub stands still.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stance {
+struct HubProgress {
     incarnation: u32,
     pace: u64,
     beat: u64,
@@ -89,21 +89,21 @@ impl Default for Patience {
 
 /// A hub that is to be waited for.
 #[derive(Clone, Copy, Debug)]
-struct Behind {
+struct SlowHub {
     slot: u8,
-    stance: Stance,
+    stance: HubProgress,
 }
 
 /// One publish that waits.
 struct Wait {
     began: Instant,
     /// Who was behind at the last look, and since when it has stood there.
-    standing: Vec<Standing>,
-    left_behind: Vec<LeftBehind>,
+    standing: Vec<HubWait>,
+    abandoned_hubs: Vec<AbandonedHub>,
 }
 
-struct Standing {
-    behind: Behind,
+struct HubWait {
+    behind: SlowHub,
     since: Instant,
     /// How long it may stand until it is asked why.
     ask_after: Duration,
@@ -113,14 +113,14 @@ impl Bus {
     /// As [`Bus::publish`], unless a hub that comes on is an eighth of the ring or of the log behind:
     /// then `None`, and nothing is published. Does not block either.
     #[inline]
-    pub fn publish_in_pace(&self, draft: &Draft<'_>) -> Result<Option<u64>, PublishError> {
+    pub fn try_publish(&self, draft: &Draft<'_>) -> Result<Option<u64>, PublishError> {
         self.publish_within(draft).map(Result::ok)
     }
 
     /// As [`Bus::publish`], after every hub that comes on has come within an eighth of the ring and of
     /// the log. Blocks this thread for five seconds at most; for a hub that stands still, a tenth of a second,
     /// once. Not for a thread that a hub, or a client, waits for.
-    pub fn publish_patiently(&self, draft: &Draft<'_>) -> Result<Published, PublishError> {
+    pub fn publish_blocking(&self, draft: &Draft<'_>) -> Result<Publication, PublishError> {
         let mut wait = None;
         let offset = loop {
             let to_be_read = match self.publish_within(draft)? {
@@ -133,18 +133,18 @@ impl Bus {
                 break self.publish(draft)?;
             }
         };
-        let left_behind = match wait {
+        let abandoned_hubs = match wait {
             None => Vec::new(),
             Some(wait) => {
                 let micros = wait.began.elapsed().as_micros();
                 self.counters()
-                    .has_waited(micros.try_into().unwrap_or(u64::MAX));
-                wait.left_behind
+                    .count_wait(micros.try_into().unwrap_or(u64::MAX));
+                wait.abandoned_hubs
             }
         };
-        Ok(Published {
+        Ok(Publication {
             offset,
-            left_behind,
+            abandoned_hubs,
         })
     }
 
@@ -165,7 +165,7 @@ impl Bus {
     /// The hubs that have not read up to `to_be_read` and are to be waited for. Sleepers among them are
     /// woken: nothing that they want need have woken them, and yet they have to go past it.
     #[cold]
-    fn behind(&self, to_be_read: u64) -> Vec<Behind> {
+    fn behind(&self, to_be_read: u64) -> Vec<SlowHub> {
         let (parts, patience) = (self.parts(), self.patience());
         let table = parts.table();
         // Until an eighth more has been published, nobody needs to be looked at again.
@@ -176,7 +176,7 @@ impl Bus {
             let Some(pace) = counters.pace().filter(|_| table.is_taken(slot)) else {
                 continue;
             };
-            let stance = Stance {
+            let stance = HubProgress {
                 incarnation: table.incarnation(slot),
                 pace,
                 beat: counters.beat(),
@@ -192,8 +192,8 @@ impl Bus {
             if stands || too_slow.load(Ordering::Relaxed) == stance.incarnation {
                 continue;
             }
-            self.wake(1 << slot);
-            behind.push(Behind { slot, stance });
+            self.wake_members(1 << slot);
+            behind.push(SlowHub { slot, stance });
         }
         if behind.is_empty() {
             patience.reached.fetch_max(reached, Ordering::Relaxed);
@@ -216,7 +216,7 @@ impl Bus {
     }
 
     /// Gives a hub up if it has been waited for long enough.
-    fn judge(&self, behind: Behind, wait: &mut Wait) {
+    fn judge(&self, behind: SlowHub, wait: &mut Wait) {
         let now = Instant::now();
         let standing = wait.standing_of(behind, now);
         let stood = now.duration_since(standing.since);
@@ -228,22 +228,25 @@ impl Bus {
             self.gives_up(behind, true); // whoever reaps it will say so
             return;
         }
-        let stood_still = asks && stood >= STILL && !self.is_about_to_run(behind.slot);
-        if !stood_still && now.duration_since(wait.began) < LONGEST {
+        let made_no_progress = asks && stood >= STILL && !self.is_about_to_run(behind.slot);
+        if !made_no_progress && now.duration_since(wait.began) < LONGEST {
             return;
         }
-        self.gives_up(behind, stood_still);
-        let Behind { slot, stance } = behind;
+        self.gives_up(behind, made_no_progress);
+        let SlowHub { slot, stance } = behind;
         let named = &self.patience().named[usize::from(slot)];
         let is_news = named.swap(stance.incarnation, Ordering::Relaxed) != stance.incarnation;
         if is_news && self.is_alive(slot) {
             let pid = self.parts().table().identity(slot).pid;
-            wait.left_behind.push(LeftBehind { pid, stood_still });
+            wait.abandoned_hubs.push(AbandonedHub {
+                pid,
+                made_no_progress,
+            });
         }
     }
 
-    fn gives_up(&self, behind: Behind, stands_still: bool) {
-        let Behind { slot, stance } = behind;
+    fn gives_up(&self, behind: SlowHub, stands_still: bool) {
+        let SlowHub { slot, stance } = behind;
         if stands_still {
             self.parts().counters(slot).abandon(stance.beat);
         } else {
@@ -273,23 +276,23 @@ impl Wait {
         Wait {
             began: Instant::now(),
             standing: Vec::new(),
-            left_behind: Vec::new(),
+            abandoned_hubs: Vec::new(),
         }
     }
 
     /// Since when it has stood as it stands now.
-    fn standing_of(&mut self, behind: Behind, now: Instant) -> &mut Standing {
+    fn standing_of(&mut self, behind: SlowHub, now: Instant) -> &mut HubWait {
         let known = self
             .standing
             .iter()
             .position(|it| it.behind.slot == behind.slot);
-        let new = Standing {
+        let new = HubWait {
             behind,
             since: now,
             ask_after: MAY_BE_DEAD,
         };
         let at = known.unwrap_or_else(|| {
-            self.standing.push(Standing { ..new });
+            self.standing.push(HubWait { ..new });
             self.standing.len() - 1
         });
         if self.standing[at].behind.stance != behind.stance {

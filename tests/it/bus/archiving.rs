@@ -6,11 +6,11 @@
 
 use std::fs;
 
-use fanbus::ipc::{Bus, BusOptions, Reach};
+use fanbus::ipc::{Bus, BusOptions, ReplayRange};
 
 use super::killpoints::stride;
-use super::past::{ALL, Dice, Model, retain};
 use super::process::Name;
+use super::replay::{ALL, Dice, Model, retain};
 use super::roles::{TOPIC, draft};
 use super::stepped::{Act, LAP_OF_KEEP, Stepped, tiny};
 
@@ -136,7 +136,7 @@ fn whoever_dies_while_it_keeps_loses_nothing_of_what_is_promised() {
             .map(|number| format!("t{number}"))
             .chain([TOPIC.into()])
         {
-            let reach = Reach::Last(PROMISED as usize);
+            let reach = ReplayRange::Last(PROMISED as usize);
             assert!(
                 model.check(&bus, &topic, reach, ALL),
                 "{topic} after {instructions}"
