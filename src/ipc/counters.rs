@@ -220,12 +220,12 @@ impl ReaderTally {
 
     /// One record more. True: it is time to tell.
     #[inline]
-    pub(super) fn reads_one(&mut self) -> bool {
+    pub(super) fn count_read(&mut self) -> bool {
         self.read += 1;
         self.read >= REPORT_AFTER
     }
 
-    pub(super) fn misses(&mut self, missed: u64) {
+    pub(super) fn count_missed(&mut self, missed: u64) {
         self.missed += missed;
     }
 

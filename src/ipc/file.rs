@@ -249,7 +249,7 @@ impl SegmentFile {
         self.lock(libc::F_WRLCK, TOKENS + i64::from(slot))
     }
 
-    pub(super) fn drop_token(&self, slot: u8) -> Result<(), BusError> {
+    pub(super) fn release_token(&self, slot: u8) -> Result<(), BusError> {
         self.lock(libc::F_UNLCK, TOKENS + i64::from(slot)).map(drop)
     }
 

@@ -57,7 +57,7 @@ pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Me
             died.push(Member { slot, incarnation });
         }
         // Can only fail if the descriptor is none, and then the kernel dropped the token with it.
-        let _ = file.drop_token(slot);
+        let _ = file.release_token(slot);
     }
     died
 }

@@ -52,6 +52,10 @@ mod fork;
 pub mod fuzzed;
 mod history;
 #[cfg(not(loom))]
+mod housekeeping;
+#[cfg(not(loom))]
+mod hub_notes;
+#[cfg(not(loom))]
 mod joining;
 mod layout;
 mod log;
@@ -71,11 +75,15 @@ mod pipe;
 mod producer;
 #[cfg(all(test, loom))]
 mod proofs;
+#[cfg(not(loom))]
+mod reading;
 mod record;
 #[cfg(all(test, not(loom)))]
 mod reference;
 #[cfg(not(loom))]
 mod reservation;
+#[cfg(not(loom))]
+mod retention;
 mod ring;
 #[cfg(not(loom))]
 mod segment;
@@ -88,6 +96,8 @@ mod subscriber;
 mod sync;
 #[cfg(not(loom))]
 mod units;
+#[cfg(not(loom))]
+mod wait_queue;
 mod wake;
 
 #[cfg(not(loom))]

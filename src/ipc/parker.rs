@@ -96,6 +96,11 @@ impl Parker {
         }
     }
 
+    /// Whether there is a record to read at `offset`.
+    pub(super) fn has_record_at(&self, offset: u64) -> bool {
+        !self.segment.parts().log().is_empty_at(offset)
+    }
+
     /// Makes [`Parker::fd`] readable.
     pub(super) fn send_wakeup(&self) -> bool {
         self.pipe.send_wakeup()

@@ -3,7 +3,6 @@
 use super::extent::Extent;
 use super::layout::RING_STEPS;
 use super::log::{Log, LogDamage, LogEntry, POS_MASK};
-use super::parts::Parts;
 use super::record::{Draft, Member, RecordHeader, record_bytes};
 use super::ring::Ring;
 
@@ -38,13 +37,8 @@ pub(super) struct PublishHints {
 }
 
 impl Producer {
-    /// Goes on where the last life of the slot ended, whatever it died in.
-    pub(super) fn resume(parts: Parts<'_>, member: Member) -> Producer {
-        Producer::resume_in(parts.log(), parts.ring(member.slot), member)
-    }
-
-    /// The same, over just what it takes of a segment.
-    pub(super) fn resume_in(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
+    /// Continues where the last incarnation of the slot ended, wherever it died.
+    pub(super) fn resume(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
         let end = log.end(0);
         Producer {
             member,
@@ -58,53 +52,46 @@ impl Producer {
         }
     }
 
+    /// The slot of the member, whose ring [`Producer::publish`] must be given.
+    #[inline]
+    pub(super) fn slot(&self) -> u8 {
+        self.member.slot
+    }
+
     /// From now on it uses no more of its ring than that.
     pub(super) fn within(self, extent: Extent) -> Producer {
         Producer { extent, ..self }
     }
 
-    /// Publishes a record whose sizes have been checked, and returns its offset. Before it
-    /// overwrites records, `keep` is told an offset below which they all are.
+    /// Publishes a record whose sizes have been checked, and returns its offset. `archive` is called before records
+    /// are overwritten, with an offset that is above all of theirs.
     #[inline]
     pub(super) fn publish(
-        &mut self,
-        parts: Parts<'_>,
-        draft: &Draft<'_>,
-        now: PublishHints,
-        keep: impl FnOnce(u64),
-    ) -> Result<u64, LogDamage> {
-        let ring = parts.ring(self.member.slot);
-        self.publish_in(parts.log(), ring, draft, now, keep)
-    }
-
-    /// The same, over just what it takes of a segment.
-    #[inline]
-    pub(super) fn publish_in(
         &mut self,
         log: Log<'_>,
         ring: Ring<'_>,
         draft: &Draft<'_>,
-        now: PublishHints,
-        keep: impl FnOnce(u64),
+        hints: PublishHints,
+        archive: impl FnOnce(u64),
     ) -> Result<u64, LogDamage> {
         let body = draft.frame_bytes() + draft.topic.len();
         let header = RecordHeader {
             pos: self.place(ring, record_bytes(body)),
-            floor: self.next.max(now.seen).max(log.tail()),
+            floor: self.next.max(hints.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
             exclude_session: draft.exclude_session,
             frame_len: draft.frame_bytes() as u32,
             topic_len: draft.topic.len() as u8,
             flags: draft.flags,
             incarnation: self.member.incarnation,
-            seconds: now.seconds,
+            seconds: hints.seconds,
         };
         let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
         let marks = lost
             .take(RING_STEPS)
             .map(|step| self.marks[step as usize % RING_STEPS]);
         if let Some(mark) = marks.max() {
-            keep(mark);
+            archive(mark);
         }
         self.pos = ring.write(header, draft);
         let entry = LogEntry {
