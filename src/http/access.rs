@@ -14,6 +14,7 @@ use actix_http::header::{HeaderName, REFERER, USER_AGENT};
 
 use super::head::Head;
 use super::peer::Peer;
+use crate::actors::close::CloseCause;
 
 /// Notes that may wait.
 const MOST_NOTES: usize = 8192;
@@ -21,9 +22,6 @@ const MOST_NOTES: usize = 8192;
 const MOST_BYTES: usize = 4096;
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
-
-/// The close code of a WebSocket that ended without a farewell (RFC 6455, section 7.1.5).
-const CUT_OFF: u16 = 1006;
 
 /// What has been done.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -157,9 +155,9 @@ impl Begun {
         };
     }
 
-    /// The WebSocket that it became was closed, with this code.
-    pub fn closed(mut self, code: u16) {
-        self.note.status = code;
+    /// The WebSocket that it became was closed, for this cause.
+    pub fn closed(mut self, cause: &CloseCause) {
+        self.note.status = cause.code();
     }
 
     /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
@@ -170,7 +168,7 @@ impl Begun {
         self.note.took = self.began.elapsed();
         self.log.put(self.note.clone());
         self.note.what = What::Closed;
-        self.note.status = CUT_OFF;
+        self.note.status = CloseCause::Lost.code();
         self.began = Instant::now();
         self
     }
@@ -229,7 +227,7 @@ mod tests {
         drop(begin(&log));
         drop(begin(&log).opened());
         let open = begin(&log).opened();
-        open.closed(1001);
+        open.closed(&CloseCause::HandlerCancelled);
         log.end();
         let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
         let kinds: Vec<_> = taken.iter().map(|it| (it.what, it.status)).collect();
@@ -238,7 +236,7 @@ mod tests {
             [
                 (What::Request, CLIENT_GONE),
                 (What::Opened, 101),
-                (What::Closed, CUT_OFF),
+                (What::Closed, 1006),
                 (What::Opened, 101),
                 (What::Closed, 1001)
             ]

@@ -13,7 +13,8 @@ import random
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
 from fanbus.exceptions import BusError, StartError
@@ -30,6 +31,7 @@ from fanbus.runtime.tls import open_tls
 if TYPE_CHECKING:
     from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.runtime.json_codec import JSON
     from fanbus.runtime.lifespan import Running
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "READY",
     "STARTING_FAILED",
     "STOPPED_LISTENING",
+    "WorkerResources",
     "die_with",
     "main",
     "most_requests",
@@ -85,6 +88,25 @@ LEAVE = signal.SIGQUIT
 _USUAL = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerResources:
+    """The Python objects that the Rust half of a worker uses. Rust reads them by name."""
+
+    threads: _core.Threads
+    handlers: _core.Lane
+    """The threads of synchronous handlers."""
+    streams: _core.Lane
+    """The threads of synchronous generators of streamed responses."""
+    on_error: Callable[[str, BaseException], None]
+    """Logs an error that nothing caught, with the place where it happened."""
+    after_response: Callable[[str, list[Any]], None]
+    """Calls functions after a response: each comes with its arguments and named arguments."""
+    tls: _core.Tls | None
+    access_log: _core.AccessLog | None
+    json: JSON | None
+    """The JSON codec of the application, in this process. None: the codec of Fanbus."""
+
+
 def serve(
     app: Fanbus,
     settings: Settings,
@@ -127,27 +149,17 @@ def serve(
             app._router,
             bus,
             listener,
-            tls=open_tls(settings),
-            threads=threads,
-            handlers=threads.lane("handler", settings.threads),
-            streams=threads.lane("stream", STREAMS),
-            debug=settings.debug,
-            on_error=log_error,
-            after=background.start,
-            keep_alive=settings.timeout_keep_alive,
-            head_timeout=settings.timeout_head,
-            body_timeout=settings.timeout_body,
-            body_rate=settings.min_body_rate,
-            body_memory=settings.max_body_memory,
-            queue_memory=settings.max_queue_memory,
-            message_memory=settings.max_message_memory,
-            write_timeout=settings.timeout_write,
-            tcp_keepalive=settings.tcp_keepalive,
-            limit_concurrency=settings.limit_concurrency,
-            proxies=settings.forwarded_allow_ips if settings.proxy_headers else None,
-            access_log=log.enter_context(access_log.writing(settings)),
-            root_path=settings.root_path,
-            json=app._json,
+            settings,
+            WorkerResources(
+                threads=threads,
+                handlers=threads.lane("handler", settings.threads),
+                streams=threads.lane("stream", STREAMS),
+                on_error=log_error,
+                after_response=background.start,
+                tls=open_tls(settings),
+                access_log=log.enter_context(access_log.writing(settings)),
+                json=app._json,
+            ),
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
         app._worker, app._bus = core, bus
@@ -188,7 +200,7 @@ def serve(
         ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
-        # In the order of docs/howto/around.md: what is used is closed after what uses it.
+        # In the order of docs/howto/middleware.md: what is used is closed after what uses it.
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
         _finish_hooks(loop, app)
         cancel_own(loop, _EXTRA_GRACE_S)
