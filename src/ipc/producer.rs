@@ -1,4 +1,4 @@
-//! The writing side of one member: a record into its ring, then its word into the log.
+//! The producer that publishes for one member: it writes a record into its ring, then one word into the log.
 
 use super::extent::Extent;
 use super::layout::RING_STEPS;
@@ -6,18 +6,17 @@ use super::log::{Log, LogDamage, LogEntry, POS_MASK};
 use super::record::{Draft, Member, RecordHeader, record_bytes};
 use super::ring::Ring;
 
-/// Where this member's ring and its last record stand. One thread at a time.
+/// The state of this member's ring and of its last record. Used by one thread at a time.
 #[derive(Debug)]
 pub(super) struct Producer {
     member: Member,
-    /// What it may use of its ring.
+    /// The part of the ring that it may use.
     extent: Extent,
-    /// Where the next record goes, if it fits there.
+    /// The position of the next record, if it fits there.
     pos: u64,
-    /// Not above the end of the log: behind the last record that this member published.
+    /// The offset behind the last record of this member. Not above the end of the log.
     next: u64,
-    /// For each step of the ring, an offset above those of all records that begin in what now lies
-    /// there.
+    /// For each step of the ring, an offset above those of all records that begin in it now.
     marks: [u64; RING_STEPS],
     /// The step of the last record.
     step: u64,
@@ -27,12 +26,12 @@ pub(super) struct Producer {
     eighth_back: u64,
 }
 
-/// What a publisher knows besides the record.
+/// The hints and the time that a publisher passes in with a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PublishHints {
-    /// An offset that somebody here has read up to: a hint for the search of the end.
+    /// An offset up to which a subscriber of this process has read: a hint for the search of the end.
     pub(super) seen: u64,
-    /// See [`super::clock`]; 0: nobody wants to know.
+    /// See [`super::clock`]. 0: the bus has no retention rule.
     pub(super) seconds: u32,
 }
 
@@ -45,7 +44,7 @@ impl Producer {
             extent: Extent::whole(ring.bytes() as usize),
             pos: ring.resume(),
             next: end,
-            marks: [end; RING_STEPS], // all that earlier lives of the slot have left
+            marks: [end; RING_STEPS], // all records of earlier incarnations of the slot
             step: 0,
             quarter_back: 0,
             eighth_back: 0,
@@ -58,7 +57,7 @@ impl Producer {
         self.member.slot
     }
 
-    /// From now on it uses no more of its ring than that.
+    /// The same producer, limited to an extent of its ring.
     pub(super) fn within(self, extent: Extent) -> Producer {
         Producer { extent, ..self }
     }
@@ -109,21 +108,21 @@ impl Producer {
         Ok(offset)
     }
 
-    /// Where the next record goes, of so many bytes.
+    /// The position of the next record, which has `bytes` bytes.
     #[inline]
     fn place(&mut self, ring: Ring<'_>, bytes: usize) -> u64 {
         let pos = ring.place(self.pos, bytes, self.extent.bytes());
         if pos == self.pos || self.extent.bytes() == ring.bytes() {
             return pos;
         }
-        // Once in a lap, while not all of the ring is reserved.
+        // Once in a lap, while a part of the ring is not reserved.
         self.extent.grow(ring.within(self.pos) + bytes as u64);
         ring.place(self.pos, bytes, self.extent.bytes())
     }
 
-    /// The last record begins in another step. A large record spans many steps, and may have left as many
-    /// unused at the ring's end: those have the mark of the last step before them in which a record begins, so
-    /// that marks grow from step to step.
+    /// Notes that the last record begins in another step. A large record spans many steps, and may have left as many
+    /// unused at the ring's end. Those get the mark of the last step before them in which a record begins, so that
+    /// marks grow from step to step.
     fn pass_to(&mut self, step: u64) {
         let last = self.marks[self.step as usize % RING_STEPS];
         let passed = step.wrapping_sub(self.step).min(RING_STEPS as u64);
@@ -135,20 +134,20 @@ impl Producer {
         self.eighth_back = self.above(RING_STEPS / 8);
     }
 
-    /// An offset above those of all records that begin so many steps or more before the last one.
+    /// An offset above those of all records that begin `back` steps or more before the last one.
     fn above(&self, back: usize) -> u64 {
         self.marks[self.step.wrapping_sub(back as u64) as usize % RING_STEPS]
     }
 
-    /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has
-    /// published. In the ring it moves on in steps, the first of which is free.
+    /// The offset below which all hubs must have read: a reader below it is an eighth of the ring, or of the log, behind
+    /// this member. In the ring it moves in steps.
     #[inline]
     pub(super) fn must_be_read(&self, log: Log<'_>) -> u64 {
         let end = self.next.max(log.tail());
         self.eighth_back.max(end.saturating_sub(log.capacity() / 8))
     }
 
-    /// Who has not read up to here has a quarter of the ring to read, at least. Moves on in steps.
+    /// A reader below this offset has at least a quarter of the ring to read. It moves in steps.
     #[inline]
     pub(super) fn quarter_ring_back(&self) -> u64 {
         self.quarter_back
