@@ -100,7 +100,7 @@ def delivered(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The two sentences of the README."""
+    """The sentences of the README."""
     broadcast = times(
         found,
         "broadcast, 200 subscribers, 4 publishers, 64 in flight, 2 workers",
@@ -110,8 +110,8 @@ def summary(found: Comparison) -> str:
     request = times(found, "HTTP JSON, 64 connections", "Granian RSGI", "Fanbus, sync handler")
     return (
         "In a side-by-side measurement, a broadcast over two workers needed "
-        f"{broadcast} times the CPU time with\nFastAPI and Redis, and a request to a Python "
-        f"handler needed {request} times the CPU time with Granian.\nThe "
+        f"{broadcast} times the CPU time with\nFastAPI and Redis. A request to a Python handler "
+        f"needed {request} times the CPU time with Granian.\nThe "
         "[benchmarks](docs/benchmarks.md#where-fanbus-is-worse) list the cases in which Fanbus is "
         "worse."
     )

@@ -44,7 +44,9 @@ def start(server: StartServer, tmp_path: Path) -> Start:
             return server(program, environment=environment)
         printed = tmp_path / "printed.py"
         printed.write_text(program)
-        return server(TESTS / "serve_on.py", arguments=(str(printed),), environment=environment)
+        return server(
+            TESTS / "support/serve_on.py", arguments=(str(printed),), environment=environment
+        )
 
     return start
 
