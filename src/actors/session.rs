@@ -1,7 +1,7 @@
 //! One WebSocket: a task that owns the reading half, the limits and the way to the end.
 //!
 //! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
-//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`Outlet`], which
+//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`SessionWriter`], which
 //! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
 //! the worker share.
 
@@ -21,9 +21,9 @@ use super::frame::{self, Decode, Event, is_close_code};
 use super::hub::Leave;
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
-use super::outlet::Outlet;
 use super::partials::SHORT_READ;
 use super::publish::publish;
+use super::session_writer::SessionWriter;
 use super::shared::Shared;
 use super::topic::Topic;
 use crate::ipc::PublishError;
@@ -72,7 +72,7 @@ const READS_IN_A_ROW: usize = 8;
 /// that does not deflate may bring in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 
-/// What the hub tells a session, through its [`Outlet`].
+/// What the hub tells a session, through its [`SessionWriter`].
 #[derive(Debug)]
 pub enum Control {
     /// Close, for this cause.
@@ -89,7 +89,7 @@ pub struct Session<R, D> {
     reader: R,
     decoder: D,
     route: Route,
-    outlet: Rc<Outlet>,
+    writer: Rc<SessionWriter>,
     /// Boxed: most routes have none.
     bucket: Option<Box<TokenBucket>>,
     limits: Rc<Limits>,
@@ -128,7 +128,7 @@ impl<R, D> fmt::Debug for Session<R, D> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Session")
-            .field("key", &self.outlet.key())
+            .field("key", &self.writer.key())
             .field("route", &self.route)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
@@ -136,26 +136,26 @@ impl<R, D> fmt::Debug for Session<R, D> {
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
-    /// A session that reads from `reader` and sends through `outlet`. `early` came together with
+    /// A session that reads from `reader` and sends through `writer`. `early` came together with
     /// the handshake.
     pub fn new(
         shared: Rc<Shared>,
         reader: R,
         decoder: D,
         route: Route,
-        outlet: Rc<Outlet>,
+        writer: Rc<SessionWriter>,
         limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
         let is_observed = matches!(route, Route::Handler);
-        let partials = &shared.end_of_turn.partials;
-        partials.changed(outlet.key(), 0, early.len(), 0);
+        let partials = &shared.turn_queue.partials;
+        partials.changed(writer.key(), 0, early.len(), 0);
         Self {
             shared,
             reader,
             decoder,
             route,
-            outlet,
+            writer,
             bucket: limits
                 .rate_limit
                 .map(|rate| Box::new(TokenBucket::new(rate, Instant::now()))),
@@ -178,12 +178,12 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     }
 
     fn key(&self) -> SessionKey {
-        self.outlet.key()
+        self.writer.key()
     }
 
     /// Does what the hub says. False when the session is to end at once.
     fn obey(&mut self) -> bool {
-        for control in self.outlet.take_controls() {
+        for control in self.writer.take_controls() {
             match control {
                 Control::Close(cause) => self.close(cause),
                 Control::Resume => self.paused = false,
@@ -195,13 +195,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Drives the session. Ready when it is over.
     fn drive(&mut self, task: &mut task::Context<'_>) -> Poll<()> {
-        let flushed = match self.outlet.poll_flush(task) {
+        let flushed = match self.writer.poll_flush(task) {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
         if flushed && self.phase == Phase::Closing {
-            self.outlet.finish();
+            self.writer.finish();
             self.phase = Phase::Finishing;
         }
         if self.ended {
@@ -215,7 +215,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         for _ in 0..READS_IN_A_ROW {
             self.poll_failing(task);
             let reads = self.phase != Phase::Open || !self.must_not_read(task);
-            self.outlet.listen(reads);
+            self.writer.listen(reads);
             if !reads {
                 return Poll::Pending;
             }
@@ -227,7 +227,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 self.take_in(&mut undecoded, &mut scratch.output);
                 break;
             }
-            let is_short = shared.end_of_turn.partials.is_used_up() && self.decoder.held() == 0;
+            let is_short = shared.turn_queue.partials.is_used_up() && self.decoder.held() == 0;
             let most = if is_short { SHORT_READ } else { READ_BYTES };
             let mut input = ReadBuf::new(&mut scratch.input[..most]);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
@@ -256,13 +256,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// The worker's budget learns what is held now, after `bytes` were read.
     fn recount(&self, before: usize, bytes: usize) {
-        let partials = &self.shared.end_of_turn.partials;
+        let partials = &self.shared.turn_queue.partials;
         partials.changed(self.key(), before, self.held(), bytes);
     }
 
     /// Is the memory for incomplete messages used up, and this one not among those that come to their end?
     fn waits_for_memory(&self, task: &task::Context<'_>) -> bool {
-        let partials = &self.shared.end_of_turn.partials;
+        let partials = &self.shared.turn_queue.partials;
         partials.is_used_up()
             && self.undecoded.is_empty()
             && self.decoder.held() > 0
@@ -273,28 +273,28 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
         if self.failing.is_some()
             || self.paused
-            || self.outlet.waiting_cost() > self.limits.max_queue_bytes
+            || self.writer.waiting_cost() > self.limits.max_queue_bytes
             || self.waits_for_memory(task)
         {
             return true;
         }
-        let end_of_turn = &self.shared.end_of_turn;
-        let answers = matches!(self.route, Route::Echo(_)) || self.outlet.is_waiting();
-        if answers && end_of_turn.queues.is_over() {
+        let turn_queue = &self.shared.turn_queue;
+        let answers = matches!(self.route, Route::Echo(_)) || self.writer.is_waiting();
+        if answers && turn_queue.queues.is_over() {
             // The hub makes room before this task has its next turn.
-            end_of_turn.request();
+            turn_queue.request();
             task.waker().wake_by_ref();
             return true;
         }
         let is_behind = self.receiver_is_behind();
         if is_behind {
-            let end_of_turn = &self.shared.end_of_turn;
+            let turn_queue = &self.shared.turn_queue;
             match self.route {
                 Route::Handler if !self.shared.inbox.has_room() => {
-                    end_of_turn.wait_for_mailbox(task.waker().clone());
+                    turn_queue.wait_for_mailbox(task.waker().clone());
                 }
                 Route::Handler | Route::Relay(_) => {
-                    end_of_turn.wait_for_hub(task.waker().clone());
+                    turn_queue.wait_for_hub(task.waker().clone());
                 }
                 Route::Echo(_) => unreachable!("an echo is for its sender only"),
             }
@@ -304,14 +304,14 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Is a hub, or the handler's mailbox, so far behind that it should get nothing more?
     fn receiver_is_behind(&self) -> bool {
-        let end_of_turn = &self.shared.end_of_turn;
+        let turn_queue = &self.shared.turn_queue;
         match self.route {
             Route::Echo(_) => false,
             Route::Relay(_) => {
                 let most_bytes = self.shared.bus.max_message_bytes();
-                end_of_turn.is_held() || end_of_turn.relays_must_wait(most_bytes)
+                turn_queue.is_held() || turn_queue.relays_must_wait(most_bytes)
             }
-            Route::Handler => end_of_turn.is_held() || !self.shared.inbox.has_room(),
+            Route::Handler => turn_queue.is_held() || !self.shared.inbox.has_room(),
         }
     }
 
@@ -319,7 +319,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// A plain client's never has: its payloads are no longer than the input. A deflated message
     /// may be a thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
-        matches!(self.outlet.encoding(), Encoding::Deflated(_))
+        matches!(self.writer.encoding(), Encoding::Deflated(_))
             && (taken_bytes >= MOST_TAKEN_BYTES || self.paused || self.receiver_is_behind())
     }
 
@@ -330,13 +330,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             return;
         }
         let now = Instant::now();
-        self.outlet.heard(now);
+        self.writer.heard(now);
         let (held, bytes) = (self.held(), input.len());
         let outcome = self.decode_all(input, output, now);
         // Before anything closes the session, which gives up what it holds.
         self.recount(held, bytes);
         if !output.is_empty() {
-            self.outlet.send(output, Source::Session);
+            self.writer.send(output, Source::Session);
         }
         output.clear();
         output.shrink_to(READ_BYTES);
@@ -350,7 +350,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// The client broke a rule. What came before it was in order: the handler, on its own thread,
     /// may answer that first. Nothing to do when it is closing already.
     fn fail(&mut self, cause: CloseCause) {
-        let answers = matches!(self.route, Route::Handler) && self.outlet.link().owes();
+        let answers = matches!(self.route, Route::Handler) && self.writer.link().owes();
         if answers && self.phase == Phase::Open {
             let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
             self.failing = Some(Box::new(Failing { cause, deadline }));
@@ -364,7 +364,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         let Some(failing) = &mut self.failing else {
             return;
         };
-        if (failing.deadline.as_mut().poll(task).is_ready() || !self.outlet.link().owes())
+        if (failing.deadline.as_mut().poll(task).is_ready() || !self.writer.link().owes())
             && let Some(failing) = self.failing.take()
         {
             self.close(failing.cause);
@@ -397,7 +397,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             match event {
                 Event::Message { kind, payload } => match &self.route {
                     Route::Echo(prefix) => {
-                        let encoding = self.outlet.encoding();
+                        let encoding = self.writer.encoding();
                         encoding.append(kind, [prefix, &payload], output);
                     }
                     Route::Relay(topic) => {
@@ -405,18 +405,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                         let bus = &self.shared.bus;
                         let offset = publish(bus, topic, kind, &payload, 0).map_err(refused)?;
                         let bytes = header.len() + payload.len();
-                        self.shared.end_of_turn.note_published(offset, bytes);
+                        self.shared.turn_queue.note_published(offset, bytes);
                     }
                     Route::Handler => {
                         // Counted first: a handler may receive it at once.
-                        self.paused |= self.outlet.link().handed_over(payload.len());
-                        self.shared.inbox.message(self.outlet.key(), kind, payload);
-                        self.shared.end_of_turn.request();
+                        self.paused |= self.writer.link().handed_over(payload.len());
+                        self.shared.inbox.message(self.writer.key(), kind, payload);
+                        self.shared.turn_queue.request();
                     }
                 },
                 // In order with what else is answered, unless it would have to wait for more than that.
-                Event::Ping(payload) if self.outlet.is_waiting() => {
-                    self.outlet.send_control(&frame::pong(payload));
+                Event::Ping(payload) if self.writer.is_waiting() => {
+                    self.writer.send_control(&frame::pong(payload));
                 }
                 Event::Ping(payload) => output.extend_from_slice(&frame::pong(payload)),
                 Event::Pong(_) => {}
@@ -455,7 +455,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn begin_close(&mut self, cause: CloseCause, close_frame: &[u8]) {
         let drops_outbox = cause.drops_outbox();
         self.note_end(cause);
-        self.outlet.close(close_frame, drops_outbox);
+        self.writer.close(close_frame, drops_outbox);
         self.phase = Phase::Closing;
         self.give_up_input();
     }
@@ -475,7 +475,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
         if self.is_observed {
             self.shared.inbox.closed(self.key(), &cause);
-            self.shared.end_of_turn.request();
+            self.shared.turn_queue.request();
         }
         self.cause = Some(Box::new(cause));
     }

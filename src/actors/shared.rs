@@ -8,10 +8,10 @@ use std::rc::Rc;
 use actix::Addr;
 
 use super::close::CloseCause;
-use super::end_of_turn::EndOfTurn;
 use super::frame::Kind;
 use super::hub::Hub;
 use super::session::{READ_BYTES, SessionKey};
+use super::turn_queue::TurnQueue;
 use crate::ipc::Bus;
 
 /// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
@@ -38,7 +38,7 @@ pub struct Shared {
     /// The handler's end.
     pub inbox: Rc<dyn Inbox>,
     /// What is done once for all sessions.
-    pub end_of_turn: Rc<EndOfTurn>,
+    pub turn_queue: Rc<TurnQueue>,
     /// Lent to the session that reads.
     pub(super) scratch: RefCell<Scratch>,
 }
@@ -63,7 +63,7 @@ impl Shared {
         hub: Addr<Hub>,
         bus: Bus,
         inbox: Rc<dyn Inbox>,
-        end_of_turn: Rc<EndOfTurn>,
+        turn_queue: Rc<TurnQueue>,
     ) -> Rc<Self> {
         let input = vec![0; READ_BYTES].into_boxed_slice();
         let scratch = RefCell::new(Scratch {
@@ -74,7 +74,7 @@ impl Shared {
             hub,
             bus,
             inbox,
-            end_of_turn,
+            turn_queue,
             scratch,
         })
     }

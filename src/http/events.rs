@@ -135,7 +135,7 @@ async fn open(
         None => beginning.alone(),
         Some(reach) => {
             // Not on this thread, which others wait for.
-            let replays = Arc::clone(&worker.end_of_turn.replays);
+            let replays = Arc::clone(&worker.turn_queue.replays);
             let read = move || {
                 let until = beginning.position.next;
                 let past = bus.replay(topic.as_str(), reach, until, most);
@@ -145,7 +145,7 @@ async fn open(
         }
     };
     let (answer, answered) = oneshot::channel();
-    worker.end_of_turn.listen(Listen {
+    worker.turn_queue.listen(Listen {
         topic: interest,
         from,
         beginning,

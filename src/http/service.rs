@@ -31,10 +31,10 @@ use super::routes::Routes;
 use super::sending;
 use super::trailers;
 use super::upload;
-use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
+use crate::actors::turn_queue::TurnQueue;
 use crate::ipc::Bus;
 
 /// What all connections of one worker share. There is one, and no request copies it.
@@ -45,7 +45,7 @@ pub(super) struct Worker {
     pub limits: Vec<Rc<Limits>>,
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
-    pub end_of_turn: Rc<EndOfTurn>,
+    pub turn_queue: Rc<TurnQueue>,
     /// This worker's membership.
     pub bus: Bus,
     /// What compresses responses, if anything does.
@@ -250,7 +250,7 @@ async fn ask(
         },
         reply.key,
     );
-    worker.end_of_turn.request();
+    worker.turn_queue.request();
     let mut response = match &mut read.pump {
         None => reply.await,
         Some(pump) => Box::pin(pump.drive(reply)).await,

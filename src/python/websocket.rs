@@ -17,6 +17,7 @@ use super::head::Head;
 use super::history::{Replay, Wish};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
+use super::publisher::Publisher;
 use super::remote::Remote;
 use super::waits::{Receive, Room};
 use crate::actors::close::CloseCause;
@@ -587,9 +588,8 @@ impl WebSocket {
     /// To everybody on the topic except this client. Returns the offset on the bus. May wait for hubs,
     /// without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
-        let (py, message) = (message.py(), Message::new(message, "publish")?);
-        self.remote.publish(py, &topic, &message, self.key.as_u64())
+        self.remote
+            .publish_message(topic, message, self.key.as_u64())
     }
 
     /// A `state` that knows its WebSocket would else never be freed.

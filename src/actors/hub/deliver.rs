@@ -121,13 +121,13 @@ impl Hub {
         for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
-                self.registry.shed(&self.end_of_turn.queues);
+                self.registry.shed(&self.turn_queue.queues);
             }
-            let Some(outlet) = self.registry.outlet(session) else {
+            let Some(writer) = self.registry.writer(session) else {
                 continue;
             };
             if plain && from <= first {
-                let run = match outlet.encoding() {
+                let run = match writer.encoding() {
                     Encoding::Plain => run,
                     encoding @ Encoding::Events => Run {
                         bytes: &[],
@@ -141,7 +141,7 @@ impl Hub {
                         self.turn.run(indexes, encoding, &mut self.own_scratch)
                     }
                 };
-                if outlet.deliver(run, &self.turn, indexes).is_err() {
+                if writer.deliver(run, &self.turn, indexes).is_err() {
                     slow.push(session);
                 }
                 continue;
@@ -149,9 +149,9 @@ impl Hub {
             own.clear();
             let records = indexes.iter().copied();
             own.extend(records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)));
-            let encoding = outlet.encoding();
+            let encoding = writer.encoding();
             let run = self.turn.run(&own, encoding, &mut self.own_scratch);
-            if outlet.deliver(run, &self.turn, &own).is_err() {
+            if writer.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -178,7 +178,7 @@ impl Hub {
         for (served, session) in dirty.drain(..).enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
-                self.registry.shed(&self.end_of_turn.queues);
+                self.registry.shed(&self.turn_queue.queues);
             }
             let Some(member) = self.registry.member(session) else {
                 continue;
@@ -192,9 +192,9 @@ impl Hub {
             }
             // Indexes grow with offsets: sorted, they are in the order of the bus.
             own.sort_unstable();
-            let encoding = member.outlet.encoding();
+            let encoding = member.writer.encoding();
             let run = self.turn.run(&own, encoding, &mut self.scratch);
-            if member.outlet.deliver(run, &self.turn, &own).is_err() {
+            if member.writer.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -227,7 +227,7 @@ impl Hub {
             return;
         }
         let ids = member.topics.clone();
-        let encoding = member.outlet.encoding();
+        let encoding = member.writer.encoding();
         let mut own = std::mem::take(&mut self.own);
         own.clear();
         for offset in since..until {
@@ -258,8 +258,8 @@ impl Hub {
             }
         }
         let run = self.turn.run(&own, encoding, &mut self.own_scratch);
-        let outlet = self.registry.outlet(session);
-        let overflowed = outlet.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
+        let writer = self.registry.writer(session);
+        let overflowed = writer.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
         self.own = own;
         self.turn.clear();
         if overflowed {
@@ -305,13 +305,13 @@ impl Hub {
                     let index = self
                         .turn
                         .push(head.frame.clone(), head.topic_hash, offset, 0);
-                    let Some(outlet) = self.registry.outlet(session) else {
+                    let Some(writer) = self.registry.writer(session) else {
                         break;
                     };
                     let run = self
                         .turn
-                        .run(&[index], outlet.encoding(), &mut self.scratch);
-                    if outlet.deliver(run, &self.turn, &[index]).is_err() {
+                        .run(&[index], writer.encoding(), &mut self.scratch);
+                    if writer.deliver(run, &self.turn, &[index]).is_err() {
                         self.close_slow(vec![session]);
                         break;
                     }

@@ -19,10 +19,10 @@ impl Registry {
             if queues.has_room() {
                 break;
             }
-            if let Some(outlet) = self.outlet(key)
-                && outlet.closed_since().is_none()
+            if let Some(writer) = self.writer(key)
+                && writer.closed_since().is_none()
             {
-                outlet.drop_waiting();
+                writer.drop_waiting();
                 self.tell(key, Control::Close(CloseCause::QueuesFull));
                 closed += 1;
             }
@@ -34,8 +34,8 @@ impl Registry {
             if queues.has_room() {
                 break;
             }
-            if let Some(outlet) = self.outlet(key) {
-                outlet.cut_off();
+            if let Some(writer) = self.writer(key) {
+                writer.cut_off();
             }
         }
     }
@@ -43,8 +43,8 @@ impl Registry {
     /// The sessions for which anything waits, those with the most first.
     fn with_most_waiting(&self) -> Vec<SessionKey> {
         let costs = self
-            .outlets()
-            .map(|outlet| (outlet.waiting_cost(), outlet.key()));
+            .writers()
+            .map(|writer| (writer.waiting_cost(), writer.key()));
         let mut costs: Vec<_> = costs.filter(|(cost, _)| *cost > 0).collect();
         costs.sort_unstable_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         costs.into_iter().map(|(_, key)| key).collect()
