@@ -12,7 +12,11 @@ import pytest
 from support.paths import ROOT
 
 HOWTO = ROOT / "docs/howto"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 # Folders whose files pages name by their whole path.
 FOLDERS = ("src", "python", "crates", "tests", "docs", "benches", "examples", "fuzz", ".ci")
 # Pages that are still to be rewritten.
