@@ -1,6 +1,6 @@
 //! The access log: the I/O thread notes what it did, and another thread makes lines of it.
 //!
-//! A note goes into a bounded queue, and never waits. What does not fit is counted, and told with
+//! A note goes into a bounded queue, and never waits. AccessKind does not fit is counted, and told with
 //! the next note that does.
 
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use actix_http::header::{HeaderName, REFERER, USER_AGENT};
 use super::head::Head;
 use super::peer::Peer;
 
-/// Notes that may wait.
-const MOST_NOTES: usize = 8192;
+/// AccessRecords that may wait.
+const MAX_WAITING: usize = 8192;
 /// Of what a client chose, so much is noted.
-const MOST_BYTES: usize = 4096;
+const MAX_TEXT_BYTES: usize = 4096;
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
 
 /// The close code of a WebSocket that ended without a farewell (RFC 6455, section 7.1.5).
-const CUT_OFF: u16 = 1006;
+const ABNORMAL_CLOSURE: u16 = 1006;
 
-/// What has been done.
+/// AccessKind has been done.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum What {
+pub enum AccessKind {
     /// A request was answered.
     Request,
     /// A WebSocket was opened.
@@ -38,13 +38,13 @@ pub enum What {
 
 /// One thing that has been done.
 #[derive(Clone, Debug)]
-pub struct Note {
-    /// What it was.
-    pub what: What,
+pub struct AccessRecord {
+    /// AccessKind it was.
+    pub kind: AccessKind,
     /// When it began.
-    pub at: SystemTime,
+    pub time: SystemTime,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
     /// Who asked.
     pub peer: Peer,
     /// In upper case.
@@ -59,27 +59,27 @@ pub struct Note {
     pub bytes: Option<u64>,
     /// Where the client says that it found the link. Not checked: it may hold anything.
     pub referer: Box<[u8]>,
-    /// What the client says that it is. Not checked: it may hold anything.
+    /// AccessKind the client says that it is. Not checked: it may hold anything.
     pub agent: Box<[u8]>,
 }
 
 /// Where notes are put.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    queue: SyncSender<Option<Note>>,
+    queue: SyncSender<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
 /// Where notes are taken.
 #[derive(Debug)]
-pub struct Notes {
-    queue: Receiver<Option<Note>>,
+pub struct AccessRecords {
+    queue: Receiver<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
 /// Both ends of a queue.
-pub fn queue() -> (AccessLog, Notes) {
-    let (sender, receiver) = sync_channel(MOST_NOTES);
+pub fn queue() -> (AccessLog, AccessRecords) {
+    let (sender, receiver) = sync_channel(MAX_WAITING);
     let lost = Arc::new(AtomicU64::new(0));
     let log = AccessLog {
         queue: sender,
@@ -87,7 +87,7 @@ pub fn queue() -> (AccessLog, Notes) {
     };
     (
         log,
-        Notes {
+        AccessRecords {
             queue: receiver,
             lost,
         },
@@ -96,23 +96,23 @@ pub fn queue() -> (AccessLog, Notes) {
 
 impl AccessLog {
     /// A request begins. If it is dropped, its client has gone.
-    pub fn begin(&self, method: &Method, head: &Head) -> Begun {
+    pub fn begin(&self, method: &Method, head: &Head) -> PendingRecord {
         let text = |name: HeaderName| {
             let value = head.get(&name).unwrap_or_default();
-            value[..value.len().min(MOST_BYTES)].into()
+            value[..value.len().min(MAX_TEXT_BYTES)].into()
         };
         let target = head.target();
-        let mut end = target.len().min(MOST_BYTES);
+        let mut end = target.len().min(MAX_TEXT_BYTES);
         while !target.is_char_boundary(end) {
             end -= 1;
         }
-        Begun {
+        PendingRecord {
             log: self.clone(),
             began: Instant::now(),
-            note: Note {
-                what: What::Request,
-                at: SystemTime::now(),
-                took: Duration::ZERO,
+            record: AccessRecord {
+                kind: AccessKind::Request,
+                time: SystemTime::now(),
+                duration: Duration::ZERO,
                 peer: head.peer,
                 method: method.as_str().into(),
                 target: target[..end].into(),
@@ -126,13 +126,13 @@ impl AccessLog {
     }
 
     /// Wakes who takes, so that it sees that this is the end.
-    pub fn end(&self) {
+    pub fn close(&self) {
         // A full queue wakes it as well.
         let _ = self.queue.try_send(None);
     }
 
-    fn put(&self, note: Note) {
-        if self.queue.try_send(Some(note)).is_err() {
+    fn put(&self, record: AccessRecord) {
+        if self.queue.try_send(Some(record)).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
@@ -140,17 +140,17 @@ impl AccessLog {
 
 /// A request that has begun. Noted when it is dropped.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingRecord {
     log: AccessLog,
     began: Instant,
-    note: Note,
+    record: AccessRecord,
 }
 
-impl Begun {
+impl PendingRecord {
     /// It was answered.
-    pub fn answered(mut self, status: u16, size: BodySize) {
-        self.note.status = status;
-        self.note.bytes = match size {
+    pub fn finish(mut self, status: u16, size: BodySize) {
+        self.record.status = status;
+        self.record.bytes = match size {
             BodySize::None => Some(0),
             BodySize::Sized(bytes) => Some(bytes),
             BodySize::Stream => None,
@@ -158,35 +158,35 @@ impl Begun {
     }
 
     /// The WebSocket that it became was closed, with this code.
-    pub fn closed(mut self, code: u16) {
-        self.note.status = code;
+    pub fn close(mut self, code: u16) {
+        self.record.status = code;
     }
 
     /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
     #[must_use]
-    pub fn opened(mut self) -> Self {
-        self.note.status = 101;
-        self.note.what = What::Opened;
-        self.note.took = self.began.elapsed();
-        self.log.put(self.note.clone());
-        self.note.what = What::Closed;
-        self.note.status = CUT_OFF;
+    pub fn open(mut self) -> Self {
+        self.record.status = 101;
+        self.record.kind = AccessKind::Opened;
+        self.record.duration = self.began.elapsed();
+        self.log.put(self.record.clone());
+        self.record.kind = AccessKind::Closed;
+        self.record.status = ABNORMAL_CLOSURE;
         self.began = Instant::now();
         self
     }
 }
 
-impl Drop for Begun {
+impl Drop for PendingRecord {
     fn drop(&mut self) {
-        self.note.took = self.began.elapsed();
-        self.log.put(self.note.clone());
+        self.record.duration = self.began.elapsed();
+        self.log.put(self.record.clone());
     }
 }
 
-impl Notes {
+impl AccessRecords {
     /// Waits for the next note, for so long, and takes what else there is, up to `most`. And how
     /// many were lost since the last call.
-    pub fn take(&self, limit: Duration, most: usize) -> (Vec<Note>, u64) {
+    pub fn take(&self, limit: Duration, most: usize) -> (Vec<AccessRecord>, u64) {
         let mut notes = Vec::new();
         match self.queue.recv_timeout(limit) {
             Ok(first) => notes.extend(first),
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::http::head::{HeadWriter, Version};
 
-    fn begin(log: &AccessLog) -> Begun {
+    fn begin(log: &AccessLog) -> PendingRecord {
         let direct = Peer {
             address: None,
             is_secure: false,
@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted_and_nobody_waits() {
         let (log, notes) = queue();
-        for _ in 0..MOST_NOTES + 5 {
-            begin(&log).answered(200, BodySize::Sized(7));
+        for _ in 0..MAX_WAITING + 5 {
+            begin(&log).finish(200, BodySize::Sized(7));
         }
         let (taken, lost) = notes.take(Duration::ZERO, usize::MAX);
-        assert_eq!((taken.len(), lost), (MOST_NOTES, 5));
+        assert_eq!((taken.len(), lost), (MAX_WAITING, 5));
         assert_eq!((taken[0].status, taken[0].bytes), (200, Some(7)));
         assert_eq!(notes.take(Duration::ZERO, usize::MAX).1, 0);
     }
@@ -227,20 +227,20 @@ mod tests {
     fn a_client_that_went_and_a_websocket_have_notes_of_their_own() {
         let (log, notes) = queue();
         drop(begin(&log));
-        drop(begin(&log).opened());
-        let open = begin(&log).opened();
-        open.closed(1001);
-        log.end();
+        drop(begin(&log).open());
+        let open = begin(&log).open();
+        open.close(1001);
+        log.close();
         let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
-        let kinds: Vec<_> = taken.iter().map(|it| (it.what, it.status)).collect();
+        let kinds: Vec<_> = taken.iter().map(|it| (it.kind, it.status)).collect();
         assert_eq!(
             kinds,
             [
-                (What::Request, CLIENT_GONE),
-                (What::Opened, 101),
-                (What::Closed, CUT_OFF),
-                (What::Opened, 101),
-                (What::Closed, 1001)
+                (AccessKind::Request, CLIENT_GONE),
+                (AccessKind::Opened, 101),
+                (AccessKind::Closed, ABNORMAL_CLOSURE),
+                (AccessKind::Opened, 101),
+                (AccessKind::Closed, 1001)
             ]
         );
     }

@@ -23,14 +23,14 @@ use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
 
 /// Bodies below this hardly shrink, and fit a packet as they are.
-const SMALLEST: u64 = 1024;
+const MIN_BYTES: u64 = 1024;
 
 /// Responses of one worker that are compressed at a time.
-const MOST: usize = 128;
+const MAX_COMPRESSORS: usize = 128;
 
 /// A stream begins to be compressed only while fewer are: streams may stay for hours, and must not take
-/// all places.
-const MOST_WITH_STREAMS: usize = MOST / 2;
+/// all permits.
+const MAX_WITH_STREAMS: usize = MAX_COMPRESSORS / 2;
 
 /// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
 const TURN_BYTES: usize = 64 << 10;
@@ -43,19 +43,19 @@ const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
 type BoxError = Box<dyn std::error::Error>;
 
-const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+const VARY_VALUE: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The compressors of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Compression {
     level: Level,
-    places: Rc<Cell<usize>>,
+    permits: Rc<Cell<usize>>,
 }
 
 impl Compression {
     pub(super) fn new(level: Level) -> Self {
-        let places = Rc::default();
-        Self { level, places }
+        let permits = Rc::default();
+        Self { level, permits }
     }
 
     /// Compresses a response that is there, if it shrinks.
@@ -64,32 +64,32 @@ impl Compression {
             BodySize::Sized(size) => size,
             BodySize::None | BodySize::Stream => 0,
         };
-        if size < SMALLEST {
+        if size < MIN_BYTES {
             return response;
         }
-        self.compress(response, request, MOST)
+        self.compress(response, request, MAX_COMPRESSORS)
     }
 
     /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
     /// is not there yet.
     pub(super) fn stream(&self, mut response: WireResponse, request: &WireRequest) -> WireResponse {
         response.body = match response.body {
-            WireBody::Flow(flow) => {
-                let body = BoxBody::new(flow);
-                WireBody::Boxed(BoxBody::new(Turns { body, taken: 0 }))
+            WireBody::Stream(stream) => {
+                let body = BoxBody::new(stream);
+                WireBody::Boxed(BoxBody::new(YieldingBody { body, taken: 0 }))
             }
             body => body, // HEAD
         };
-        self.compress(response, request, MOST_WITH_STREAMS)
+        self.compress(response, request, MAX_WITH_STREAMS)
     }
 
     /// Marks a response without the body, or with a part of it, as the whole one would be: 200 with so many
     /// bytes, if that is known.
     pub(super) fn mark<B>(response: &mut Response<B>, request: &WireRequest, bytes: Option<u64>) {
-        if bytes.is_some_and(|bytes| bytes < SMALLEST) || !may_be_compressed(response) {
+        if bytes.is_some_and(|bytes| bytes < MIN_BYTES) || !may_be_compressed(response) {
             return;
         }
-        varies(response);
+        add_vary(response);
         if chosen(request).is_some() {
             weaken(response);
         }
@@ -106,9 +106,9 @@ impl Compression {
         if !is_whole || !may_be_compressed(&response) {
             return response;
         }
-        varies(&mut response);
+        add_vary(&mut response);
         let chosen = chosen(request);
-        let Some((coding, place)) = chosen.zip(Place::take(&self.places, most)) else {
+        let Some((coding, permit)) = chosen.zip(CompressorPermit::take(&self.permits, most)) else {
             return response;
         };
         let len = match &response.body {
@@ -130,13 +130,13 @@ impl Compression {
         response.insert(header::CONTENT_ENCODING, name);
         let body = std::mem::replace(&mut response.body, WireBody::Nothing);
         if request.method != Method::HEAD {
-            response.body = WireBody::Boxed(BoxBody::new(Compressed {
+            response.body = WireBody::Boxed(BoxBody::new(CompressedBody {
                 body: body.boxed(),
                 compressor: Some(compressor),
                 work: None,
                 is_whole: len.is_some(),
                 is_unflushed: false,
-                _place: place,
+                _permit: permit,
             }));
         }
         response
@@ -152,13 +152,13 @@ fn chosen(request: &WireRequest) -> Option<Coding> {
 }
 
 /// What others get differs: a cache must know.
-fn varies<B>(response: &mut Response<B>) {
+fn add_vary<B>(response: &mut Response<B>) {
     let mut lines = response
         .headers
         .iter()
         .filter(|(name, _)| *name == header::VARY);
-    if !lines.any(|(_, value)| *value == VARIES) {
-        response.append(header::VARY, VARIES);
+    if !lines.any(|(_, value)| *value == VARY_VALUE) {
+        response.append(header::VARY, VARY_VALUE);
     }
 }
 
@@ -190,9 +190,9 @@ fn may_be_compressed<B>(response: &Response<B>) -> bool {
 }
 
 /// One of the compressors that there may be.
-struct Place(Rc<Cell<usize>>);
+struct CompressorPermit(Rc<Cell<usize>>);
 
-impl Place {
+impl CompressorPermit {
     fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
         if taken.get() >= most {
             return None;
@@ -202,31 +202,31 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CompressorPermit {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
 /// A body on its way through a compressor, and the place of that.
-struct Compressed {
+struct CompressedBody {
     body: BoxBody,
     /// None: it is at work on a thread, or has given its last.
     compressor: Option<Compressor>,
     /// A thread that takes in a large piece.
-    work: Option<JoinHandle<io::Result<Step>>>,
+    work: Option<JoinHandle<io::Result<CompressorStep>>>,
     /// The body is one piece.
     is_whole: bool,
     /// There may be more in the compressor than has come out of it.
     is_unflushed: bool,
-    _place: Place,
+    _permit: CompressorPermit,
 }
 
 /// What came of a piece: the compressor, unless it was the last one, and what came out of it.
-type Step = (Option<Compressor>, Bytes);
+type CompressorStep = (Option<Compressor>, Bytes);
 
 /// Takes in a piece, and all that comes out if it is the last one.
-fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<Step> {
+fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<CompressorStep> {
     compressor.write(piece)?;
     if is_last {
         return Ok((None, compressor.finish()?));
@@ -235,9 +235,12 @@ fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<S
     Ok((Some(compressor), out))
 }
 
-impl Compressed {
+impl CompressedBody {
     /// The next bytes for the client. None: there are none yet, and the body goes on.
-    fn poll_step(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Step>, BoxError>> {
+    fn poll_step(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<Option<CompressorStep>, BoxError>> {
         if let Some(work) = &mut self.work {
             let done = ready!(Pin::new(work).poll(task));
             self.work = None;
@@ -273,7 +276,7 @@ impl Compressed {
     }
 }
 
-impl MessageBody for Compressed {
+impl MessageBody for CompressedBody {
     type Error = BoxError;
 
     fn size(&self) -> BodySize {
@@ -301,13 +304,13 @@ impl MessageBody for Compressed {
 
 /// A stream that pauses now and then: its compressor takes in more as long as there is more, and might
 /// neither send anything nor let others work.
-struct Turns {
+struct YieldingBody {
     body: BoxBody,
     /// Bytes since the last pause.
     taken: usize,
 }
 
-impl MessageBody for Turns {
+impl MessageBody for YieldingBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {

@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 }
 
 /// Looks at the conditions in their order (section 13.2.2). `response` is the one to a request without any.
-pub(super) fn verdict<B>(method: &Method, head: &Head, response: &Response<B>) -> Verdict {
+pub(super) fn evaluate<B>(method: &Method, head: &Head, response: &Response<B>) -> Verdict {
     if head.has(&header::IF_MATCH) {
         if !names_tag(head, &header::IF_MATCH, response, strongly_equal) {
             return Verdict::Failed;
@@ -197,18 +197,18 @@ mod tests {
         ] {
             let head = head(lines);
             assert_eq!(
-                verdict(&Method::GET, &head, &response("\"a\"")),
+                evaluate(&Method::GET, &head, &response("\"a\"")),
                 strong,
                 "{lines:?}"
             );
             assert_eq!(
-                verdict(&Method::GET, &head, &response("W/\"a\"")),
+                evaluate(&Method::GET, &head, &response("W/\"a\"")),
                 weak,
                 "{lines:?}"
             );
         }
         let known = head(&[("if-none-match", "\"a\"")]);
-        assert_eq!(verdict(&Method::PUT, &known, &response("\"a\"")), Failed);
+        assert_eq!(evaluate(&Method::PUT, &known, &response("\"a\"")), Failed);
     }
 
     #[test]

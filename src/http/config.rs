@@ -26,7 +26,7 @@ pub struct Config {
     /// own limit.
     pub write_timeout: Duration,
     /// When TCP asks a peer that is silent whether it is there. None: never.
-    pub keepalive: Option<KeepAlive>,
+    pub keepalive: Option<TcpKeepAlive>,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
     /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
@@ -54,7 +54,7 @@ pub struct Config {
 /// TCP's own question to a peer from which nothing has come: it is answered by the peer's system, not
 /// by the program, and ends the connection if it is not.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct KeepAlive {
+pub struct TcpKeepAlive {
     /// Silence until the first one.
     pub idle: Duration,
     /// The time between them.
@@ -63,15 +63,15 @@ pub struct KeepAlive {
     pub probes: u32,
 }
 
-impl KeepAlive {
+impl TcpKeepAlive {
     /// The first question after `seconds`, and six more within the same time. None for 0.
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// use fanbus::http::config::KeepAlive;
+    /// use fanbus::http::config::TcpKeepAlive;
     ///
-    /// let usual = KeepAlive::after(60).expect("not zero");
+    /// let usual = TcpKeepAlive::after(60).expect("not zero");
     /// assert_eq!((usual.interval, usual.probes), (Duration::from_secs(10), 6));
     /// ```
     pub fn after(seconds: u32) -> Option<Self> {
@@ -87,7 +87,7 @@ impl KeepAlive {
 
 impl Config {
     /// Writes into the head where the request really comes from, if a trusted proxy says so.
-    pub(super) fn place(&self, head: &mut Arc<Head>) {
+    pub(super) fn resolve_peer(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
             let head = Arc::get_mut(head).expect("no other owner yet");
             head.peer = proxies.peer(head);
@@ -105,7 +105,7 @@ impl Default for Config {
             // As much as any link for which the limits of sessions are tested, of 64 kbit/s and more.
             body_bytes_per_second: 4 << 10,
             write_timeout: Duration::from_secs(60),
-            keepalive: KeepAlive::after(60),
+            keepalive: TcpKeepAlive::after(60),
             max_body_bytes: 16 << 20,
             body_memory_bytes: 256 << 20,
             queue_memory_bytes: 256 << 20,

@@ -18,7 +18,7 @@ const VARY_OF_PREFLIGHTS: HeaderValue = HeaderValue::from_static(
     "origin, access-control-request-method, access-control-request-headers",
 );
 const VARY: HeaderValue = HeaderValue::from_static("origin");
-const EVERYBODY: HeaderValue = HeaderValue::from_static("*");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// See the module's documentation. Made once, and checked by [`Cors::new`].
@@ -40,7 +40,7 @@ pub struct Cors {
 
 /// What an application wants of it, not checked yet.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct CorsOptions {
     /// Origins as browsers write them, or only `*`.
     pub origins: Vec<String>,
     /// See [`Cors`].
@@ -83,15 +83,15 @@ pub enum CorsError {
 
 impl Cors {
     /// Checks what is wished for.
-    pub fn new(wishes: Wishes) -> Result<Self, CorsError> {
-        let Wishes {
+    pub fn new(options: CorsOptions) -> Result<Self, CorsError> {
+        let CorsOptions {
             origins,
             credentials,
             methods,
             headers,
             expose,
             max_age,
-        } = wishes;
+        } = options;
         let origins = match Origins::new(Some(origins))? {
             Origins::Any => None,
             Origins::Listed(list) => Some(list),
@@ -135,9 +135,9 @@ impl Cors {
     }
 
     /// What a request's origin may have of its answer. Kept until that is there.
-    pub(super) fn of(self: &Arc<Self>, head: &Head) -> Crossing {
+    pub(super) fn for_request(self: &Arc<Self>, head: &Head) -> CorsRequest {
         let allowed = match &self.origins {
-            None => Some(EVERYBODY),
+            None => Some(ANY_ORIGIN),
             Some(list) => only_value(head, &header::ORIGIN)
                 .filter(|origin| {
                     list.iter()
@@ -145,7 +145,7 @@ impl Cors {
                 })
                 .and_then(|origin| HeaderValue::from_bytes(origin).ok()),
         };
-        Crossing {
+        CorsRequest {
             cors: Arc::clone(self),
             allowed,
         }
@@ -153,13 +153,13 @@ impl Cors {
 }
 
 /// A request under the rules of [`Cors`].
-pub(super) struct Crossing {
+pub(super) struct CorsRequest {
     cors: Arc<Cors>,
     /// The value of `Access-Control-Allow-Origin`. None: the page may not read the answer.
     allowed: Option<HeaderValue>,
 }
 
-impl Crossing {
+impl CorsRequest {
     /// The answer, if the request asks whether another one may be sent.
     pub(super) fn preflight(&self, method: &Method, head: &Head) -> Option<WireResponse> {
         if *method != Method::OPTIONS
@@ -221,10 +221,10 @@ fn is_token(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn wishes(origins: &[&str]) -> Wishes {
-        Wishes {
+    fn options(origins: &[&str]) -> CorsOptions {
+        CorsOptions {
             origins: origins.iter().map(ToString::to_string).collect(),
-            ..Wishes::default()
+            ..CorsOptions::default()
         }
     }
 
@@ -237,34 +237,34 @@ mod tests {
             ("https://example.com/", "is not an origin"),
             ("example.com", "is not an origin"),
         ] {
-            let error = Cors::new(wishes(&[wrong])).expect_err(wrong).to_string();
+            let error = Cors::new(options(&[wrong])).expect_err(wrong).to_string();
             assert!(error.contains(why), "{wrong}: {error}");
         }
-        assert!(Cors::new(wishes(&["http://localhost:3000", "https://example.com"])).is_ok());
+        assert!(Cors::new(options(&["http://localhost:3000", "https://example.com"])).is_ok());
     }
 
     #[test]
     fn everything_does_not_go_with_credentials() {
         let star = || vec!["*".to_owned()];
-        let listed = Wishes {
+        let listed = CorsOptions {
             credentials: true,
-            ..wishes(&["https://example.com"])
+            ..options(&["https://example.com"])
         };
         assert!(Cors::new(listed.clone()).is_ok());
         let all = [
-            Wishes {
+            CorsOptions {
                 origins: star(),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 methods: star(),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 headers: Some(star()),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 expose: star(),
                 ..listed
             },
@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_break_out_of_its_header() {
-        let wrong = Wishes {
+        let wrong = CorsOptions {
             methods: vec!["GET\r\nX: y".to_owned()],
-            ..wishes(&["*"])
+            ..options(&["*"])
         };
         assert!(matches!(
             Cors::new(wrong),

@@ -54,9 +54,9 @@ impl EarlyHints {
 /// The hints that user code has given for the request under way, until its connection writes them. The connection
 /// owns it and looks into it each time that it has polled for the response.
 #[derive(Debug, Default)]
-pub(super) struct GivenHints(RefCell<Vec<EarlyHints>>);
+pub(super) struct HintQueue(RefCell<Vec<EarlyHints>>);
 
-impl GivenHints {
+impl HintQueue {
     pub(super) fn add(&self, hints: Vec<EarlyHints>) {
         self.0.borrow_mut().extend(hints);
     }

@@ -1,19 +1,20 @@
-//! The response that a file is: its headers, and as much of it as the request asks for.
+//! The response that sends a file: its headers, and the part of it that the request selects.
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_http::Method;
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HttpDate;
+use tokio::task::spawn_blocking;
 
 use super::compression::Compression;
 use super::conditions::{self, Verdict};
-use super::file::{FileBody, SMALL_BYTES};
-use super::range::Wanted;
+use super::file_body::{FileBody, SMALL_BYTES};
+use super::range::Selection;
 use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
 
@@ -50,8 +51,8 @@ impl OpenFile {
         HeaderValue::try_from(tag).ok()
     }
 
-    /// Answers with it. `head` is what the response has besides: its headers stand in place of the file's.
-    pub(super) async fn answer(
+    /// Responds with the file. The headers of `head` take precedence over those of the file.
+    pub(super) async fn respond(
         self,
         mut head: Response<()>,
         request: &WireRequest,
@@ -74,7 +75,7 @@ impl OpenFile {
         );
         head.remove(&header::CONTENT_LENGTH); // it is that of what is sent
         if is_whole {
-            match conditions::verdict(&request.method, &request.head, &head) {
+            match conditions::evaluate(&request.method, &request.head, &head) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => {
                     if compression.is_some() {
@@ -95,10 +96,10 @@ impl OpenFile {
                 && head.get(&header::ACCEPT_RANGES) == Some(&BYTES)
                 && conditions::allows_range(&request.head, &head)
         });
-        let wanted = range.map_or(Wanted::Whole, |range| Wanted::of(range, self.length));
-        let (first, count) = match wanted {
-            Wanted::Whole => (0, self.length),
-            Wanted::Part { first, count } => {
+        let selection = range.map_or(Selection::Whole, |range| Selection::of(range, self.length));
+        let (first, count) = match selection {
+            Selection::Whole => (0, self.length),
+            Selection::Part { first, count } => {
                 if compression.is_some() {
                     Compression::mark(&mut head, request, Some(self.length));
                 }
@@ -112,7 +113,7 @@ impl OpenFile {
                 );
                 (first, count)
             }
-            Wanted::Nothing => {
+            Selection::Unsatisfiable => {
                 let sentence = format!("The file has {} bytes.", self.length);
                 let range = HeaderValue::try_from(format!("bytes */{}", self.length));
                 let mut response = Response::sentence(StatusCode::RANGE_NOT_SATISFIABLE, sentence);
@@ -136,7 +137,41 @@ impl OpenFile {
     }
 }
 
-/// 304, with the headers that the response would have, but for those of its body.
+/// Responds with the file at this path, and compresses it if that pays. The caller has checked the path.
+pub(super) async fn respond(
+    path: PathBuf,
+    head: Response<()>,
+    request: &WireRequest,
+    compression: Option<&Compression>,
+) -> WireResponse {
+    let response = open_and_respond(path, head, request, compression).await;
+    match compression {
+        Some(compression) => compression.whole(response, request),
+        None => response,
+    }
+}
+
+async fn open_and_respond(
+    path: PathBuf,
+    mut head: Response<()>,
+    request: &WireRequest,
+    compression: Option<&Compression>,
+) -> WireResponse {
+    if !head.has(&header::CONTENT_TYPE) {
+        head.content_type = Some(content_type(&path));
+    }
+    let opened = spawn_blocking(move || OpenFile::new(File::open(path)?)).await;
+    match opened.map_err(io::Error::other).flatten() {
+        Ok(Some(file)) => file.respond(head, request, compression).await,
+        opened => {
+            let why = opened.map_or_else(|error| error.to_string(), |_| "it is not a file".into());
+            log::error!("{}: cannot open the file: {why}", request.head.path());
+            Response::sentence(StatusCode::NOT_FOUND, "The file does not exist.")
+        }
+    }
+}
+
+/// 304, with the headers that the response would have, except those of its body.
 pub(super) fn not_modified(mut head: Response<()>) -> WireResponse {
     head.status = StatusCode::NOT_MODIFIED;
     head.content_type = None;

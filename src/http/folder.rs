@@ -26,7 +26,7 @@ const INDEX: &str = "index.html";
 /// The encodings of files that were compressed beforehand, the smallest usual one first, and their endings.
 const ENCODINGS: [&str; 3] = ["br", "zstd", "gzip"];
 
-const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+const VARY_VALUE: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -41,48 +41,48 @@ pub struct Folder {
 
 /// What stands at a path.
 #[derive(Debug)]
-enum Found {
+enum FolderEntry {
     /// A file, in this encoding.
     File(OpenFile, Option<&'static str>),
     /// A folder with an index, whose address ends with a slash.
     Index,
     /// Nothing that is served.
-    Nothing,
+    Missing,
 }
 
 impl Folder {
     /// Answers a GET or HEAD with the file that the path's parameter names.
-    pub(super) async fn answer(
+    pub(super) async fn respond(
         &self,
         value: Option<&Value>,
         request: &WireRequest,
         compression: Option<&Compression>,
     ) -> WireResponse {
-        let asked = match value {
-            Some(Value::Str(asked)) => asked.as_str(),
+        let name = match value {
+            Some(Value::Str(name)) => name.as_str(),
             _ => "",
         };
-        let Some(path) = visible(asked) else {
+        let Some(path) = visible(name) else {
             return not_found(request);
         };
         let kind = content_type(&path);
         match self.find(path, request).await {
-            Ok(Found::File(file, encoding)) => {
+            Ok(FolderEntry::File(file, encoding)) => {
                 let mut head = Response::empty(StatusCode::OK);
                 head.content_type = Some(kind);
                 if let Some(encoding) = encoding {
                     head.append(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
                 }
                 if self.precompressed {
-                    head.append(header::VARY, VARIES);
+                    head.append(header::VARY, VARY_VALUE);
                 }
                 if let Some(value) = &self.cache_control {
                     head.append(header::CACHE_CONTROL, value.clone());
                 }
-                file.answer(head, request, compression).await
+                file.respond(head, request, compression).await
             }
-            Ok(Found::Index) => to_index(request),
-            Ok(Found::Nothing) => not_found(request),
+            Ok(FolderEntry::Index) => to_index(request),
+            Ok(FolderEntry::Missing) => not_found(request),
             Err(error) => {
                 if !is_absence(&error) {
                     log::error!("{}: cannot open the file: {error}", request.head.path());
@@ -93,7 +93,7 @@ impl Folder {
     }
 
     /// At once if the kernel has the way to it in memory, else on a thread that may wait for a disk.
-    async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<Found> {
+    async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<FolderEntry> {
         let encodings = if self.precompressed {
             encoding::accepted(&request.head, &ENCODINGS)
         } else {
@@ -142,19 +142,19 @@ fn not_found(request: &WireRequest) -> WireResponse {
 }
 
 /// The file's path in the folder. None: it leads elsewhere, or to what is hidden, as `.git` is.
-fn visible(asked: &str) -> Option<PathBuf> {
+fn visible(name: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
-    for component in Path::new(asked).components() {
-        let Component::Normal(name) = component else {
+    for component in Path::new(name).components() {
+        let Component::Normal(segment) = component else {
             return None;
         };
-        let text = name.to_str()?;
+        let text = segment.to_str()?;
         if text.contains('\0') || (text.starts_with('.') && text != ".well-known") {
             return None;
         }
-        path.push(name);
+        path.push(segment);
     }
-    if asked.is_empty() || asked.ends_with('/') {
+    if name.is_empty() || name.ends_with('/') {
         path.push(INDEX);
     }
     Some(path)
@@ -164,12 +164,17 @@ fn visible(asked: &str) -> Option<PathBuf> {
 type Open = fn(&Path, &Path) -> io::Result<File>;
 
 /// The file at this path, or the first of those beside it in these encodings.
-fn find(root: &Path, path: &Path, encodings: &[&'static str], open: Open) -> io::Result<Found> {
+fn find(
+    root: &Path,
+    path: &Path,
+    encodings: &[&'static str],
+    open: Open,
+) -> io::Result<FolderEntry> {
     for encoding in encodings {
         let mut beside = path.as_os_str().to_owned();
         beside.push(ending(encoding));
         match open(root, beside.as_ref()).and_then(OpenFile::new) {
-            Ok(Some(file)) => return Ok(Found::File(file, Some(encoding))),
+            Ok(Some(file)) => return Ok(FolderEntry::File(file, Some(encoding))),
             Ok(None) => {}
             Err(error) if is_absence(&error) => {}
             Err(error) => return Err(error),
@@ -178,10 +183,10 @@ fn find(root: &Path, path: &Path, encodings: &[&'static str], open: Open) -> io:
     let file = open(root, path)?;
     if file.metadata()?.is_dir() {
         let index = open(root, &path.join(INDEX)).and_then(OpenFile::new)?;
-        return Ok(index.map_or(Found::Nothing, |_| Found::Index));
+        return Ok(index.map_or(FolderEntry::Missing, |_| FolderEntry::Index));
     }
     let file = OpenFile::new(file)?;
-    Ok(file.map_or(Found::Nothing, |file| Found::File(file, None)))
+    Ok(file.map_or(FolderEntry::Missing, |file| FolderEntry::File(file, None)))
 }
 
 fn ending(encoding: &str) -> &'static str {
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_leads_out_or_is_hidden_has_no_path() {
-        for asked in [
+        for name in [
             "../x",
             "a/../../x",
             "/etc/passwd",
@@ -256,15 +261,15 @@ mod tests {
             "a/.env",
             ".",
         ] {
-            assert_eq!(visible(asked), None, "{asked}");
+            assert_eq!(visible(name), None, "{name}");
         }
-        for (asked, path) in [
+        for (name, path) in [
             ("", "index.html"),
             ("a/", "a/index.html"),
             ("a/b.txt", "a/b.txt"),
             (".well-known/x", ".well-known/x"),
         ] {
-            assert_eq!(visible(asked), Some(PathBuf::from(path)));
+            assert_eq!(visible(name), Some(PathBuf::from(path)));
         }
     }
 

@@ -17,10 +17,12 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
 
+use super::body_error::BodyError;
 use super::budget::{Budget, Hold};
 use super::head::Head;
-use super::incoming::{Incoming, Refusal};
-use super::multipart::{Event, Malformed, Parser, PartHead};
+use super::multipart::{MultipartEvent, Parser};
+use super::part_head::{Malformed, PartHead};
+use super::request_body::RequestBody;
 
 /// What is written to the file at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -40,11 +42,11 @@ pub struct Part {
     pub filename: Option<String>,
     /// `Content-Type`, as the client says.
     pub content_type: Option<String>,
-    content: Content,
+    content: PartContent,
 }
 
 #[derive(Debug)]
-enum Content {
+enum PartContent {
     Memory(Bytes),
     /// A range of the request's file.
     File {
@@ -58,16 +60,16 @@ impl Part {
     /// Bytes of its content.
     pub fn size(&self) -> u64 {
         match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File { len, .. } => *len,
+            PartContent::Memory(bytes) => bytes.len() as u64,
+            PartContent::File { len, .. } => *len,
         }
     }
 
     /// The content, if it is in memory. Always that of a part that is no file.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Memory(bytes) => Some(bytes),
-            Content::File { .. } => None,
+            PartContent::Memory(bytes) => Some(bytes),
+            PartContent::File { .. } => None,
         }
     }
 
@@ -76,9 +78,9 @@ impl Part {
         let left = self.size().saturating_sub(offset);
         let len = left.min(most as u64) as usize;
         match &self.content {
-            Content::Memory(_) if len == 0 => Ok(Bytes::new()),
-            Content::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),
-            Content::File { file, begin, .. } => {
+            PartContent::Memory(_) if len == 0 => Ok(Bytes::new()),
+            PartContent::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),
+            PartContent::File { file, begin, .. } => {
                 let mut read = vec![0; len];
                 file.read_exact_at(&mut read, begin + offset)?;
                 Ok(read.into())
@@ -90,7 +92,7 @@ impl Part {
 /// Why a form is not taken.
 #[derive(Debug)]
 pub(super) enum FormError {
-    Refused(Refusal),
+    Body(BodyError),
     /// It has more than [`MAX_PARTS`].
     TooManyParts,
     /// Its texts are larger than [`MAX_MEMORY_BYTES`].
@@ -112,20 +114,22 @@ pub(super) fn is_form(head: &Head) -> bool {
 /// Reads a form to its end. What is in memory of it is held in the budget; files go to the disk.
 pub(super) async fn read(
     head: &Head,
-    body: Incoming,
+    body: RequestBody,
     budget: &Rc<Budget>,
 ) -> Result<(Vec<Part>, Hold), FormError> {
-    let mut body = Body {
-        why: body.why(),
+    let mut body = FormInput {
+        error: body.error(),
         pieces: body,
         parser: Parser::new(head.get(&CONTENT_TYPE)).map_err(FormError::Malformed)?,
     };
-    let mut reader = Reader::new(budget);
+    let mut reader = PartReader::new(budget);
     let mut parts = Vec::new();
     loop {
         match body.next().await? {
-            Event::Part(_) if parts.len() == MAX_PARTS => return Err(FormError::TooManyParts),
-            Event::Part(head) => parts.push(reader.part(head, &mut body).await?),
+            MultipartEvent::Part(_) if parts.len() == MAX_PARTS => {
+                return Err(FormError::TooManyParts);
+            }
+            MultipartEvent::Part(head) => parts.push(reader.part(head, &mut body).await?),
             _ => break,
         }
     }
@@ -134,26 +138,26 @@ pub(super) async fn read(
 }
 
 /// A body that is taken apart while it comes.
-struct Body {
-    pieces: Incoming,
+struct FormInput {
+    pieces: RequestBody,
     /// Why `pieces` has failed.
-    why: Rc<Cell<Option<Refusal>>>,
+    error: Rc<Cell<Option<BodyError>>>,
     parser: Parser,
 }
 
-impl Body {
+impl FormInput {
     /// What comes next. Never `More`.
-    async fn next(&mut self) -> Result<Event, FormError> {
+    async fn next(&mut self) -> Result<MultipartEvent, FormError> {
         loop {
             match self.parser.next().map_err(FormError::Malformed)? {
-                Event::More => {}
+                MultipartEvent::More => {}
                 event => return Ok(event),
             }
             if let Some(piece) = self.piece().await? {
                 self.parser.feed(&piece);
             } else {
                 self.parser.finish().map_err(FormError::Malformed)?;
-                return Ok(Event::End);
+                return Ok(MultipartEvent::End);
             }
         }
     }
@@ -166,13 +170,13 @@ impl Body {
 
     async fn piece(&mut self) -> Result<Option<Bytes>, FormError> {
         let piece = poll_fn(|task| Pin::new(&mut self.pieces).poll_next(task)).await;
-        let broken = |_| FormError::Refused(self.why.get().unwrap_or(Refusal::Broken));
+        let broken = |_| FormError::Body(self.error.get().unwrap_or(BodyError::Broken));
         piece.transpose().map_err(broken)
     }
 }
 
 /// What is known of a request's parts so far.
-struct Reader {
+struct PartReader {
     memory_bytes: usize,
     /// None as long as everything is in memory.
     file: Option<Arc<File>>,
@@ -181,7 +185,7 @@ struct Reader {
     hold: Hold,
 }
 
-impl Reader {
+impl PartReader {
     fn new(budget: &Rc<Budget>) -> Self {
         Self {
             memory_bytes: 0,
@@ -191,7 +195,7 @@ impl Reader {
         }
     }
 
-    async fn part(&mut self, named: PartHead, body: &mut Body) -> Result<Part, FormError> {
+    async fn part(&mut self, named: PartHead, body: &mut FormInput) -> Result<Part, FormError> {
         let PartHead {
             name,
             filename,
@@ -200,7 +204,7 @@ impl Reader {
         let begin = self.file_bytes;
         let mut held: Vec<u8> = Vec::new();
         let mut is_in_file = false;
-        while let Event::Content(piece) = body.next().await? {
+        while let MultipartEvent::Content(piece) = body.next().await? {
             if !is_in_file {
                 let is_too_much = self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES;
                 if is_too_much && filename.is_none() {
@@ -208,7 +212,7 @@ impl Reader {
                 }
                 is_in_file = is_too_much || !self.hold.try_grow(piece.len());
                 if is_in_file && filename.is_none() {
-                    return Err(FormError::Refused(Refusal::Crowded));
+                    return Err(FormError::Body(BodyError::NoMemory));
                 }
             }
             held.extend_from_slice(&piece);
@@ -220,10 +224,10 @@ impl Reader {
             self.write(held).await?;
             let file = self.file.clone().expect("it has been written to");
             let len = self.file_bytes - begin;
-            Content::File { file, begin, len }
+            PartContent::File { file, begin, len }
         } else {
             self.memory_bytes += held.len();
-            Content::Memory(held.into())
+            PartContent::Memory(held.into())
         };
         Ok(Part {
             name,

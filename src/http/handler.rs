@@ -30,19 +30,19 @@ pub trait Handler: Inbox {
     fn request(&self, call: Call, reply: ReplyKey);
 
     /// May another request for this endpoint wait? Else it is refused.
-    fn has_room_for_request(&self, endpoint: EndpointId) -> bool;
+    fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool;
 
     /// A client asks for a WebSocket. The handler answers through the hub's orders, with
     /// [`Command::Accept`](crate::actors::hub::Command::Accept) or `Reject`.
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>);
 
     /// May another client wait for [`Handler::connect`] of this endpoint? Else it is refused.
-    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool;
+    fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool;
 
     /// A session of a watched endpoint is open, and does not wait for this. Its end comes by
     /// [`Inbox::closed`].
     fn opened(&self, call: Call, session: SessionKey);
 
     /// May another session be watched? Else its client is refused.
-    fn has_room_to_watch(&self) -> bool;
+    fn has_capacity_to_watch(&self) -> bool;
 }

@@ -21,7 +21,7 @@ use super::websocket::WebSocket;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
-use crate::http::response::{Body, Response};
+use crate::http::response::{Response, ResponseBody};
 
 /// What handlers run in: the application's functions, the loop, and the way back to the worker.
 pub(super) struct Host {
@@ -369,7 +369,7 @@ impl Host {
             context,
         };
         let started = self.streams.start(py, &streamed, maker)?;
-        response.body = Body::Flow(started.flow);
+        response.body = ResponseBody::Stream(started.body);
         response.trailers = started.trailers;
         Ok((response, started.coroutine))
     }

@@ -16,8 +16,8 @@ use super::{held, json};
 use crate::actors::limits::Limits;
 use crate::actors::topic::Topic;
 use crate::http::early_hints::EarlyHints;
-use crate::http::events::{self, EventStream};
-use crate::http::response::{Body, JSON, Response, TEXT};
+use crate::http::event_stream::{self, EventStream};
+use crate::http::response::{JSON, Response, ResponseBody, TEXT};
 use crate::http::trailers;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -130,7 +130,7 @@ fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = Body::Bytes(held::bytes_of(bytes, events));
+        made.response.body = ResponseBody::Bytes(held::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
         made.streamed = Some(Streamed {
             trailers: trailers_of(value, &mut made.response)?,
@@ -139,7 +139,7 @@ fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
     } else if is_event_stream(&body)? {
         made.response.body = stream_of(&body)?;
     } else {
-        made.response.body = Body::File(body.extract()?);
+        made.response.body = ResponseBody::File(body.extract()?);
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
@@ -182,7 +182,7 @@ fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Ends an event stream. Any thread.
 #[pyclass(module = "fanbus._core", frozen)]
 #[derive(Default)]
-pub(super) struct StreamEnd(Arc<events::StreamEnd>);
+pub(super) struct StreamEnd(Arc<event_stream::StreamEnd>);
 
 #[pymethods]
 impl StreamEnd {
@@ -198,7 +198,7 @@ impl StreamEnd {
 }
 
 /// A `fanbus.EventStream`, which has checked its fields but for the topic.
-fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
+fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<ResponseBody> {
     let topic: String = value.getattr("topic")?.extract()?;
     let seconds = |name: &str| -> PyResult<Duration> {
         let seconds: f64 = value.getattr(name)?.extract()?;
@@ -219,7 +219,7 @@ fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
         },
         end: Arc::clone(&value.getattr("_end")?.cast::<StreamEnd>()?.get().0),
     };
-    Ok(Body::Events(Box::new(stream)))
+    Ok(ResponseBody::Events(Box::new(stream)))
 }
 
 fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -316,7 +316,7 @@ fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) 
         status,
         content_type,
         headers: Vec::new(),
-        body: Body::Bytes(body),
+        body: ResponseBody::Bytes(body),
         trailers: None,
     }
 }

@@ -13,7 +13,7 @@ use super::handler::EventBox;
 use super::held;
 use super::lane::Calls;
 use super::response::{self, Streamed};
-use crate::http::flow::{Flow, Source, Watcher, flow};
+use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
 /// Names a stream in its worker.
@@ -30,7 +30,7 @@ pub(super) struct Maker<'m, 'py> {
 
 /// A stream that has begun.
 pub(super) struct Started<'py> {
-    pub flow: Flow,
+    pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
     /// The handler's task has to run it.
     pub coroutine: Option<Bound<'py, PyAny>>,
@@ -82,7 +82,7 @@ impl Streams {
             key,
             events: EventBox::clone(&events),
         };
-        let (source, flow) = flow(Box::new(told));
+        let (source, body) = stream_body(Box::new(told));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
@@ -106,7 +106,7 @@ impl Streams {
             .extract()?;
         self.producers().insert(key, producer);
         Ok(Started {
-            flow,
+            body,
             trailers,
             coroutine,
         })
@@ -131,13 +131,13 @@ struct Told {
     events: EventBox,
 }
 
-impl Watcher for Told {
-    fn room(&self) {
+impl BodyWatcher for Told {
+    fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
         self.events.post(|events| events.list.push(event));
     }
 
-    fn over(&self) {
+    fn closed(&self) {
         let event = Event::StreamOver { stream: self.key };
         self.events.post(|events| events.list.push(event));
     }
@@ -146,7 +146,7 @@ impl Watcher for Told {
 /// Where the pieces of a response go. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
-    source: Source,
+    source: StreamSender,
     trailers: Option<TrailerSlot>,
     events: EventBox,
 }
@@ -177,7 +177,7 @@ impl Sink {
 
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
-        self.source.is_over()
+        self.source.is_closed()
     }
 
     /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field

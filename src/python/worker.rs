@@ -34,7 +34,7 @@ use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
 use crate::actors::shutdown::{self, Ending, Trigger};
 use crate::actors::topic::Topic;
-use crate::http::config::{Config, KeepAlive};
+use crate::http::config::{Config, TcpKeepAlive};
 use crate::http::handler::Handler;
 use crate::http::listener;
 use crate::http::proxies::Proxies;
@@ -162,7 +162,7 @@ impl Worker {
             queue_memory_bytes: queue_memory,
             message_memory_bytes: message_memory,
             write_timeout: seconds("write_timeout", write_timeout)?,
-            keepalive: KeepAlive::after(tcp_keepalive),
+            keepalive: TcpKeepAlive::after(tcp_keepalive),
             max_requests: limit_concurrency.unwrap_or(usize::MAX),
             proxies,
             root_path: root_path.to_owned(),

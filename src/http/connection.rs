@@ -8,13 +8,13 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
-use super::service::Worker;
 use super::tls::accept::{Acceptor, chose_http2};
+use super::worker::HttpWorker;
 use super::{http1, http2};
 use crate::actors::shutdown::Shutdown;
 
 /// A connection that was accepted.
-pub(super) struct Accepted {
+pub(super) struct NewConnection {
     pub(super) stream: TcpStream,
     /// None on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
@@ -23,39 +23,43 @@ pub(super) struct Accepted {
 }
 
 /// Serves a connection without TLS: HTTP/1.
-pub(super) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted) {
-    let _permit = accepted.permit;
-    http1::serve(worker, accepted.stream, accepted.peer).await;
+pub(super) async fn serve_plain(worker: Rc<HttpWorker>, connection: NewConnection) {
+    let _permit = connection.permit;
+    http1::driver::serve(worker, connection.stream, connection.peer).await;
 }
 
 /// Serves a connection with TLS: HTTP/1 or HTTP/2, as the client likes.
-pub(super) async fn serve_secure(worker: Rc<Worker>, acceptor: Rc<Acceptor>, accepted: Accepted) {
-    let _permit = accepted.permit;
-    let peer = accepted.peer;
+pub(super) async fn serve_secure(
+    worker: Rc<HttpWorker>,
+    acceptor: Rc<Acceptor>,
+    connection: NewConnection,
+) {
+    let _permit = connection.permit;
+    let peer = connection.peer;
     let shutdown = worker.shutdown.clone();
     // Boxed, so that a connection has room for one protocol only.
     let handshake = Box::pin(async {
         tokio::select! {
             biased;
-            stream = acceptor.accept(accepted.stream) => stream,
-            () = shutdown_is_past(shutdown) => None,
+            stream = acceptor.accept(connection.stream) => stream,
+            () = handshake_grace_is_over(shutdown) => None,
         }
     });
     let Some(stream) = handshake.await else {
         return;
     };
     if chose_http2(&stream) {
-        Box::pin(http2::serve(worker, stream, peer)).await;
+        Box::pin(http2::connection::serve(worker, stream, peer)).await;
     } else {
-        Box::pin(http1::serve(worker, stream, peer)).await;
+        Box::pin(http1::driver::serve(worker, stream, peer)).await;
     }
 }
 
 /// A client that is in the handshake when the server shuts down has this long to end it: before, it cannot be
 /// sent anything.
-const LATE: Duration = Duration::from_secs(1);
+const LATE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
-async fn shutdown_is_past(mut shutdown: Shutdown) {
+async fn handshake_grace_is_over(mut shutdown: Shutdown) {
     shutdown.wait().await;
-    sleep(LATE).await;
+    sleep(LATE_HANDSHAKE_TIMEOUT).await;
 }

@@ -14,35 +14,35 @@ use super::deadlines::Deadlines;
 use crate::actors::shutdown::{Ending, Shutdown};
 
 /// A connection that has not brought any request yet stays at least so long: it was opened to bring one.
-const FOR_THE_FIRST: Duration = Duration::from_secs(2);
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Nothing is closed sooner than this after the signal: the listener closes first.
-const AT_LEAST: Duration = Duration::from_millis(10);
+const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// Which connections without a request may be closed because the worker ends.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
-pub(super) enum Patience {
+pub(super) enum DrainPhase {
     /// None: the worker serves, or has just begun to end.
     #[default]
-    All,
+    Serving,
     /// Those that have brought a request before.
-    New,
+    ClosingUsed,
     /// All.
-    Over,
+    ClosingAll,
 }
 
 /// The patience of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Linger(Cell<Patience>);
+pub(super) struct KeepAliveDrain(Cell<DrainPhase>);
 
-impl Linger {
-    /// May a connection be closed on which no request is running, and nothing has come? `has_asked`: it has
+impl KeepAliveDrain {
+    /// May a connection be closed on which no request is running, and nothing has come? `has_received_request`: it has
     /// brought a request before.
-    pub(super) fn may_close(&self, has_asked: bool) -> bool {
+    pub(super) fn may_close(&self, has_received_request: bool) -> bool {
         match self.0.get() {
-            Patience::All => false,
-            Patience::New => has_asked,
-            Patience::Over => true,
+            DrainPhase::Serving => false,
+            DrainPhase::ClosingUsed => has_received_request,
+            DrainPhase::ClosingAll => true,
         }
     }
 
@@ -51,11 +51,11 @@ impl Linger {
         let Ending { grace, linger } = shutdown.wait().await;
         let began = Instant::now();
         // A client that opens another connection must not come to this worker again.
-        sleep(linger.min(grace / 2).max(AT_LEAST)).await;
-        self.0.set(Patience::New);
+        sleep(linger.min(grace / 2).max(MIN_DELAY)).await;
+        self.0.set(DrainPhase::ClosingUsed);
         deadlines.wake_all();
-        sleep_until(began + linger.max(FOR_THE_FIRST).min(grace / 2)).await;
-        self.0.set(Patience::Over);
+        sleep_until(began + linger.max(FIRST_REQUEST_TIMEOUT).min(grace / 2)).await;
+        self.0.set(DrainPhase::ClosingAll);
         deadlines.wake_all();
     }
 }
