@@ -59,9 +59,9 @@ test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(
 
 .PHONY: single
 single: $(VENV)/ok-debug ## the core of the Python tests, served by one process with threads
-	FANBUS_SINGLE_PROCESS=1 $(BIN)/python -m pytest -q tests/test_http.py tests/test_websocket.py \
-		tests/test_isolation.py tests/test_request_limits.py tests/test_hooks.py tests/test_history.py \
-		tests/test_compression.py tests/test_tls.py tests/test_hostile.py
+	FANBUS_SINGLE_PROCESS=1 $(BIN)/python -m pytest -q tests/http/test_handlers.py tests/websocket/test_websocket.py \
+		tests/runtime/test_isolation.py tests/http/test_request_limits.py tests/websocket/test_session_hooks.py tests/bus/test_history.py \
+		tests/websocket/test_deflate.py tests/http/test_tls.py tests/runtime/test_hostile_clients.py
 
 .PHONY: versions
 versions: ## the core of the Python tests under each Python from 3.10 to 3.14 that is here (VERSIONS="3.10 3.13")
@@ -78,12 +78,12 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 
 .PHONY: soak
 soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; the bus under random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
-	SOAK_MINUTES=$${SOAK_MINUTES:-15} $(BIN)/python -m pytest -q -s tests/test_soak.py
+	SOAK_MINUTES=$${SOAK_MINUTES:-15} $(BIN)/python -m pytest -q -s tests/server/test_soak.py
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
-	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
-	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/test_bursts_soak.py
-	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/test_bursts.py
-	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/test_leaks.py
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::archiving
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/bus/test_bursts_soak.py
+	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/bus/test_bursts.py
+	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/runtime/test_leaks.py
 
 .PHONY: autobahn
 autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a Python 2.7, EXCLUDE=sections, MARKDOWN=1)
@@ -94,13 +94,13 @@ autobahn: $(VENV)/ok-debug ## the Autobahn suite against both echoes (PYTHON2=a 
 			-c tests/autobahn/constraints.txt; \
 		touch $(VENV)/ok-autobahn; \
 	fi; \
-	$(BIN)/python tests/conformance.py --python2 "$$python2" --suite $(VENV)/autobahn \
+	$(BIN)/python tests/suites/autobahn.py --python2 "$$python2" --suite $(VENV)/autobahn \
 		--exclude "$(EXCLUDE)" --pages target/autobahn $(if $(MARKDOWN),--markdown)
 
 .PHONY: suites
 suites: $(VENV)/ok-debug $(VENV)/ok-nginx target/tools/bin/h2spec target/suites/ok-gunicorn ## suites of others: HTTP/2 by h2spec (needs Go); gunicorn's raw requests, also behind nginx
-	$(BIN)/python tests/h2spec.py target/tools/bin/h2spec
-	$(BIN)/python tests/gunicorn_requests.py target/suites/gunicorn-*.tar.gz
+	$(BIN)/python tests/suites/h2spec.py target/tools/bin/h2spec
+	$(BIN)/python tests/suites/gunicorn_requests.py target/suites/gunicorn-*.tar.gz
 
 .PHONY: bench-bus
 bench-bus: $(VENV)/ok-peers ## the bus alone beside iceoryx2, sockets, pipes, Redis and NATS (8 minutes; ARGS=--help)
@@ -251,7 +251,7 @@ $(VENV)/ok-strace: | $(VENV)/ok-maturin
 
 # What can be measured without the lock: in python/fanbus it lies beside the extension of .venv.
 $(VENV)/ok-no-gil: $(SOURCES) | $(VENV)/ok-maturin
-	MATURIN_ARGS=--release tests/free-threaded tests/test_threads.py
+	MATURIN_ARGS=--release tests/free-threaded tests/runtime/test_threads.py
 	@touch $@
 
 # Counts instructions.

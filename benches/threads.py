@@ -1,6 +1,6 @@
 """Measures what threads bring to a synchronous handler that computes, without the GIL and with it.
 
-    MATURIN_ARGS=--release tests/free-threaded tests/test_threads.py
+    MATURIN_ARGS=--release tests/free-threaded tests/runtime/test_threads.py
     PYTHONPATH=python target/python-3.13t/bin/python -m benches.threads [--rounds 5] [--first]
 
 The interpreter that runs this serves and loads. All load goes to 127.0.0.1. Prints the table of

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-import segments
-from benching import Unreliable
-from outside import Program
-from placing import Run, Running
-from rewriting import Changing
-from running import Server
+from support import segments
+from support.bench_programs import Unreliable
+from support.bus_programs import Program
+from support.changing_app import Changing
+from support.command_servers import Run, Running
+from support.servers import Server
 
 if TYPE_CHECKING:
-    from certificates import Certificates
+    from support.certificates import Certificates
 
 _servers = pytest.StashKey[list[Server]]()
 
@@ -76,7 +76,7 @@ def changing(tmp_path: Path) -> Changing:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """For servers that all tests of a module share."""
-    from certificates import Certificates  # here, as below
+    from support.certificates import Certificates  # here, as below
 
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
@@ -84,7 +84,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
     # Here, because what it needs is not to be had for each Python that the tests run under.
-    from certificates import Certificates
+    from support.certificates import Certificates
 
     return Certificates(tmp_path)
 

@@ -1,7 +1,7 @@
 """docs/benchmarks.md: every table and picture of it, made of the records of one sitting.
 
 `made` has them all; what it does not make stands nowhere between comments on the page, and
-tests/test_figures.py sees to it that no measured figure stands outside of them.
+tests/docs/test_figures.py sees to it that no measured figure stands outside of them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 use super::frame::{self, Kind};
 use super::topic::Topic;
-use crate::ipc::{Bus, Draft, PublishError, Published};
+use crate::ipc::{Bus, Draft, Publication, PublishError};
 
 /// Publishes to everybody on the topic, in every process; `left_out` is the key of a session of
 /// this worker that does not get it, or 0. Returns the offset. Waits for nobody.
@@ -26,7 +26,7 @@ pub fn publish_in_pace(
     left_out: u64,
 ) -> Result<Option<u64>, PublishError> {
     let header = frame::message_header(kind, payload.len());
-    bus.publish_in_pace(&draft(topic, kind, [&header, payload], left_out))
+    bus.try_publish(&draft(topic, kind, [&header, payload], left_out))
 }
 
 /// The same, after hubs that are far behind have come on. Blocks, for some seconds at most: not for the I/O
@@ -37,9 +37,9 @@ pub fn publish_patiently(
     kind: Kind,
     payload: &[u8],
     left_out: u64,
-) -> Result<Published, PublishError> {
+) -> Result<Publication, PublishError> {
     let header = frame::message_header(kind, payload.len());
-    bus.publish_patiently(&draft(topic, kind, [&header, payload], left_out))
+    bus.publish_blocking(&draft(topic, kind, [&header, payload], left_out))
 }
 
 fn draft<'a>(topic: &'a Topic, kind: Kind, frame: [&'a [u8]; 2], left_out: u64) -> Draft<'a> {
@@ -47,7 +47,7 @@ fn draft<'a>(topic: &'a Topic, kind: Kind, frame: [&'a [u8]; 2], left_out: u64) 
         topic: topic.as_str(),
         topic_hash: topic.hash(),
         flags: kind as u8,
-        origin: left_out,
+        exclude_session: left_out,
         frame,
     }
 }

@@ -25,7 +25,8 @@ use super::router::EndpointId;
 use super::worker::HttpWorker;
 use crate::actors::event::{Beginning, Position};
 use crate::actors::listening::{Interest, Listen, Listening};
-use crate::ipc::Reach;
+use crate::actors::topic::Topic;
+use crate::ipc::ReplayRange;
 
 /// The share of a client's budget that a replay may take: the rest is for what comes meanwhile.
 const REPLAY_SHARE: usize = 2;
@@ -67,9 +68,9 @@ async fn open(
     let id = head.get(&LAST_EVENT_ID);
     let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
     let id = id.or(last_event_id).filter(|id| !id.is_empty());
-    let reach = match &id {
-        Some(id) => Some(Reach::From(offset_after(id, bus.epoch()))),
-        None => last.map(Reach::Last),
+    let range = match &id {
+        Some(id) => Some(ReplayRange::From(offset_after(id, bus.epoch()))),
+        None => last.map(ReplayRange::Last),
     };
     // First the interest, then the end of the bus: whatever is published from here on either lies
     // behind `from` or wakes us.
@@ -83,15 +84,15 @@ async fn open(
         },
     };
     let most = limits.max_queue_bytes / REPLAY_SHARE;
-    let beginning = match reach {
+    let beginning = match range {
         None => beginning.alone(),
-        Some(reach) => {
+        Some(range) => {
             // Not on this thread, which others wait for.
             let replays = Arc::clone(&worker.end_of_turn.replays);
             let read = move || {
                 let until = beginning.position.next;
-                let past = bus.past(topic.as_str(), reach, until, most);
-                beginning.with(&past, most, id.is_some(), &replays)
+                let replay = bus.replay(topic.as_str(), range, until, most);
+                beginning.with(&replay, most, id.is_some(), &replays)
             };
             spawn_blocking(read).await.map_err(|_| too_busy())?
         }

@@ -4,28 +4,30 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::backpressure::Patience;
 use super::clock;
-use super::counters::{Counters, Places};
+use super::counters::{Counters, ReaderOffsets};
 use super::cursor::{ReadAt, read_at};
 use super::error::{BusError, PublishError};
 use super::extent::Extent;
 use super::file::is_name;
-use super::history::keeper::Keeper;
-use super::history::replay::{self, Past, Reach};
-use super::history::rules::Rule;
-use super::layout::{Fate, INTEREST_BUCKETS, Parts};
-use super::log::Corrupt;
-use super::members;
-use super::open::{self, Attached, Entry};
+use super::fork::generation;
+use super::history::archiver::Archiver;
+use super::history::replay::{self, Replay, ReplayRange};
+use super::history::rules::RetentionRule;
+use super::layout::INTEREST_BUCKETS;
+use super::log::LogDamage;
+use super::membership;
+use super::open::{self, JoinRequest, Membership};
 use super::parker::Parker;
-use super::patience::Patience;
-use super::pipe::Peers;
-use super::producer::{Moment, Producer};
+use super::parts::{Fate, Parts};
+use super::pipe::MemberPipes;
+use super::producer::{Producer, PublishHints};
 use super::record::{Draft, Member, is_topic, topic_hash};
 use super::reservation::{self, Role};
-use super::ring::{FRAME_HEADER_ROOM, max_message_bytes};
-use super::segment::{Segment, generation};
-use super::subscriber::{SAFETY_TICK, Subscriber, Waiting};
+use super::ring::{FRAME_HEADER_BYTES, max_message_bytes};
+use super::segment::Segment;
+use super::subscriber::{SAFETY_TICK, Subscriber, WaitQueue};
 use super::sync::{Ordering, process};
 use super::wake::slots;
 
@@ -47,7 +49,7 @@ use super::wake::slots;
 ///     topic,
 ///     topic_hash: topic_hash(topic.as_bytes()),
 ///     flags: 0,
-///     origin: 0,
+///     exclude_session: 0,
 ///     frame: [b"", b"hello"],
 /// })?;
 ///
@@ -69,7 +71,7 @@ struct Shared {
     epoch: u64,
     member: Member,
     parker: Parker,
-    peers: Peers,
+    pipes: MemberPipes,
     /// The ring has one writer: this lock makes all threads of the process one.
     producer: Mutex<Producer>,
     /// How many subscribers of this process each bucket of interest has.
@@ -78,16 +80,16 @@ struct Shared {
     /// and the door.
     housekeeping: Mutex<()>,
     /// Keeps what is about to be overwritten. Taken with the producer's lock or alone.
-    keeper: Mutex<Keeper>,
+    archiver: Mutex<Archiver>,
     /// Where the subscribers of this process stand.
-    places: Places,
+    reader_offsets: ReaderOffsets,
     /// Up to where a subscriber of this process has read: a hint for the producer.
     seen: process::AtomicU64,
     /// See [`Producer::quarter_ring_back`].
     quarter_ring_back: process::AtomicU64,
     /// Which hubs this process has waited for.
     patience: Patience,
-    waiting: Waiting,
+    waiting: WaitQueue,
     generation: u32,
     /// The generation that may publish: this one, or none.
     publishes_in: u32,
@@ -117,11 +119,11 @@ fn extent(segment: &Arc<Segment>, member: Member) -> Extent {
 }
 
 impl Bus {
-    pub(super) fn join(name: &str, entry: &Entry) -> Result<Bus, BusError> {
+    pub(super) fn join(name: &str, entry: &JoinRequest) -> Result<Bus, BusError> {
         if !is_name(name) {
             return Err(BusError::Name { name: name.into() });
         }
-        let Attached {
+        let Membership {
             segment,
             member,
             pipe,
@@ -135,17 +137,17 @@ impl Bus {
                 epoch,
                 member,
                 parker: Parker::new(Arc::clone(&segment), member.slot, pipe),
-                peers: Peers::new(),
+                pipes: MemberPipes::new(),
                 producer: Mutex::new(producer),
                 // The system only allocates the pages that are used.
                 interest: Mutex::new(vec![0; INTEREST_BUCKETS].into()),
                 housekeeping: Mutex::new(()),
-                keeper: Mutex::default(),
-                places: Places::default(),
+                archiver: Mutex::default(),
+                reader_offsets: ReaderOffsets::default(),
                 seen: process::AtomicU64::new(0),
                 quarter_ring_back: process::AtomicU64::new(0),
                 patience: Patience::default(),
-                waiting: Waiting::default(),
+                waiting: WaitQueue::default(),
                 generation: generation(),
                 publishes_in: match entry.role {
                     Role::Supervisor => NEVER,
@@ -208,7 +210,7 @@ impl Bus {
     /// Publishes a record, wakes the sleepers with interest in its topic, and returns its offset.
     ///
     /// From any thread. Never blocks for readers; threads of one process wait for each other while a
-    /// record is copied. Who can wait for readers has [`Bus::publish_patiently`].
+    /// record is copied. Who can wait for readers has [`Bus::publish_blocking`].
     #[inline]
     pub fn publish(&self, draft: &Draft<'_>) -> Result<u64, PublishError> {
         let published = self.publish_if_read(draft, None)?;
@@ -239,17 +241,17 @@ impl Bus {
         let parts = self.parts();
         let limit = max_message_bytes(parts.layout().ring_bytes());
         let bytes = draft.frame_bytes();
-        if bytes > limit + FRAME_HEADER_ROOM {
+        if bytes > limit + FRAME_HEADER_BYTES {
             return Err(PublishError::TooLarge { bytes, limit });
         }
         if let Some(fate) = parts.fate() {
             return Err(match fate {
                 Fate::Removed => PublishError::Removed,
-                Fate::Damaged => PublishError::Corrupt,
+                Fate::Damaged => PublishError::Damaged,
             });
         }
         let keeps = parts.has_rules();
-        let now = Moment {
+        let now = PublishHints {
             seen: shared.seen.load(Ordering::Relaxed),
             seconds: if keeps { clock::seconds() } else { 0 },
         };
@@ -267,14 +269,14 @@ impl Bus {
                 }
             };
             let published = producer.publish(parts, draft, now, keep);
-            self.counters().has_published(bytes);
+            self.counters().count_published(bytes);
             let back = &shared.quarter_ring_back;
             back.store(producer.quarter_ring_back(), Ordering::Relaxed);
             published
         };
-        let offset = published.map_err(|Corrupt| {
-            parts.meets(Fate::Damaged);
-            PublishError::Corrupt
+        let offset = published.map_err(|LogDamage| {
+            parts.set_fate(Fate::Damaged);
+            PublishError::Damaged
         })?;
 
         // Every quarter of a log everybody is woken, lest a sleeper be lapped without knowing.
@@ -288,18 +290,18 @@ impl Bus {
             sleepers.interested(draft.topic_hash)
         };
         if mask != 0 {
-            self.wake(mask);
+            self.wake_members(mask);
         }
         Ok(Ok(offset))
     }
 
     #[cold]
-    pub(super) fn wake(&self, mask: u64) {
+    pub(super) fn wake_members(&self, mask: u64) {
         let sleepers = self.parts().sleepers();
         for slot in slots(mask) {
             sleepers.wake(slot, || {
-                self.counters().has_rung();
-                self.ring(slot)
+                self.counters().count_wakeup_sent();
+                self.send_wakeup(slot)
             });
         }
     }
@@ -307,16 +309,16 @@ impl Bus {
     /// Sees to it that what the rules want of the records below `up_to` is kept.
     #[cold]
     fn keep(&self, up_to: u64) {
-        let mut keeper = lock(&self.shared.keeper);
-        keeper.keep(self.shared.segment.file(), self.parts(), up_to);
+        let mut archiver = lock(&self.shared.archiver);
+        archiver.keep(self.shared.segment.file(), self.parts(), up_to);
     }
 
     /// From now on records of the topics that match are kept when they would be overwritten, by
-    /// whichever member that would be, for [`Bus::past`]. A rule of the same pattern is replaced.
+    /// whichever member that would be, for [`Bus::replay`]. A rule of the same pattern is replaced.
     ///
     /// Within `history_bytes` of [`BusOptions`]: if that is not enough, the oldest go first. May wait
     /// up to ten seconds for another process that is just opening the bus.
-    pub fn retain(&self, rule: &Rule) -> Result<(), BusError> {
+    pub fn retain(&self, rule: &RetentionRule) -> Result<(), BusError> {
         if self.is_forked() {
             return Err(BusError::Forked);
         }
@@ -339,7 +341,7 @@ impl Bus {
     }
 
     /// The rules of [`Bus::retain`], of all members.
-    pub fn rules(&self) -> Vec<Rule> {
+    pub fn rules(&self) -> Vec<RetentionRule> {
         self.parts()
             .history()
             .map_or_else(Vec::new, |it| it.rules())
@@ -349,23 +351,23 @@ impl Bus {
     /// `max_bytes` of frames. Without a rule for the topic, what the rings and the log still have.
     ///
     /// With the offset at which a subscriber of that topic began for `until`, the two meet without a gap.
-    pub fn past(&self, topic: &str, reach: Reach, until: u64, max_bytes: usize) -> Past {
+    pub fn replay(&self, topic: &str, reach: ReplayRange, until: u64, max_bytes: usize) -> Replay {
         let until = until.min(self.end());
         replay::past(self.parts(), topic, reach, until, max_bytes)
     }
 
     /// Makes a member's pipe readable. Our own reading thread may sleep while another publishes.
-    fn ring(&self, slot: u8) -> bool {
+    fn send_wakeup(&self, slot: u8) -> bool {
         if slot == self.shared.member.slot {
-            self.shared.parker.ring()
+            self.shared.parker.send_wakeup()
         } else {
-            self.shared.peers.ring(slot, self.parts().table())
+            self.shared.pipes.send_wakeup(slot, self.parts().table())
         }
     }
 
     /// This member has dropped so many messages more for clients that are too slow for them.
-    pub fn has_dropped(&self, messages: u64) {
-        self.counters().has_dropped(messages);
+    pub fn count_dropped(&self, messages: u64) {
+        self.counters().count_dropped(messages);
     }
 
     /// A cursor that reads from the end on.
@@ -419,7 +421,7 @@ impl Bus {
         *count = count.saturating_sub(1);
     }
 
-    /// Blocks this thread until there is something to read at `offset`, until [`Bus::rouse`], or
+    /// Blocks this thread until there is something to read at `offset`, until [`Bus::wake_threads`], or
     /// for a quarter of a second; at times for no reason less. For those who wait without keeping
     /// their [`Subscriber`] to themselves meanwhile; the others have [`Subscriber::wait`].
     ///
@@ -437,8 +439,8 @@ impl Bus {
 
     /// Wakes the threads of this process that sleep on this bus, so that they look around. A thread
     /// that is just falling asleep may notice with the end of [`Bus::sleep`] only.
-    pub fn rouse(&self) {
-        self.shared.parker.ring();
+    pub fn wake_threads(&self) {
+        self.shared.parker.send_wakeup();
     }
 
     /// Sleep and wake of this member's reading thread.
@@ -462,21 +464,21 @@ impl Bus {
         let died = {
             let _housekeeping = lock(&self.shared.housekeeping);
             let own_slot = self.shared.member.slot;
-            members::reap(self.shared.segment.file(), self.parts(), own_slot)
+            membership::reap(self.shared.segment.file(), self.parts(), own_slot)
         };
         for member in &died {
-            self.shared.peers.forget(member.slot);
+            self.shared.pipes.close(member.slot);
         }
         if !died.is_empty() {
             // Not by `wake`: a mark may have come from the dead one, without its ring.
             for slot in slots(self.parts().sleepers().all()) {
-                self.ring(slot);
+                self.send_wakeup(slot);
             }
         }
         died
     }
 
-    /// For a supervisor that is about to start a worker: sees to it that places are reserved for so many
+    /// For a supervisor that is about to start a worker: sees to it that reader_offsets are reserved for so many
     /// members, with itself, and the memory of their rings. The error says what is missing.
     ///
     /// May wait up to ten seconds for another process that is just opening the bus.
@@ -501,7 +503,7 @@ impl Bus {
         }
         open::remove(self.shared.segment.file(), self.parts())?;
         for slot in slots(self.parts().sleepers().all()) {
-            self.ring(slot);
+            self.send_wakeup(slot);
         }
         Ok(())
     }
@@ -535,13 +537,13 @@ impl Bus {
         self.parts().counters(self.shared.member.slot)
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.shared.places
+    pub(super) fn reader_offsets(&self) -> &ReaderOffsets {
+        &self.shared.reader_offsets
     }
 
     /// Notes how far a subscriber has read.
     #[inline]
-    pub(super) fn has_seen(&self, end: u64) {
+    pub(super) fn note_read_up_to(&self, end: u64) {
         self.shared.seen.store(end, Ordering::Relaxed);
     }
 
@@ -567,7 +569,7 @@ impl Bus {
                 .unwrap_or(true)
     }
 
-    pub(super) fn waiting(&self) -> &Waiting {
+    pub(super) fn waiting(&self) -> &WaitQueue {
         &self.shared.waiting
     }
 }
@@ -575,7 +577,7 @@ impl Bus {
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.generation == generation() {
-            members::clean(self.segment.parts(), self.member.slot);
+            membership::clean(self.segment.parts(), self.member.slot);
             // Said and not left to the close: a subprocess that another thread is just starting holds
             // a copy of the descriptor until its exec.
             let _ = self.segment.file().drop_token(self.member.slot);

@@ -1,9 +1,10 @@
 //! The reading side: one cursor through the one order.
 
-use super::layout::Parts;
-use super::log::{Log, Look};
-use super::record::{Head, Header, MAX_TOPIC_BYTES, Member};
-use super::ring::Copied;
+use super::layout::MAX_TOPIC_BYTES;
+use super::log::{EntryState, Log};
+use super::parts::Parts;
+use super::record::{Head, Member, RecordHeader};
+use super::ring::ReadResult;
 
 /// After so many records that nobody here wants, a reader gets a chance to do something else.
 const SKIP_BUDGET: u64 = 1024;
@@ -88,11 +89,11 @@ impl Cursor {
             if skipped == SKIP_BUDGET {
                 break;
             }
-            let entry = match log.look(self.next) {
-                Look::Entry(entry) => entry,
-                Look::Empty if lagged == 0 => return Next::Empty,
-                Look::Empty => break,
-                Look::Lapped { resume } => {
+            let entry = match log.state_at(self.next) {
+                EntryState::Filled(entry) => entry,
+                EntryState::Empty if lagged == 0 => return Next::Empty,
+                EntryState::Empty => break,
+                EntryState::Lapped { resume } => {
                     self.missed = self.tags; // which they were is not known any more
                     lagged += resume - self.next;
                     self.next = resume;
@@ -112,11 +113,11 @@ impl Cursor {
             let offset = self.next;
             self.next += 1;
             match copied {
-                Copied::Record(header) => {
+                ReadResult::Record(header) => {
                     return Next::Record(head(offset, entry.slot, header, frames.len()));
                 }
-                Copied::Unwanted => skipped += 1,
-                Copied::Overwritten => {
+                ReadResult::Unwanted => skipped += 1,
+                ReadResult::Overwritten => {
                     if lagged == 0 {
                         self.missed = [0; 4];
                     }
@@ -145,30 +146,30 @@ pub(super) fn read_at(
     if offset > log.tail().saturating_add(log.capacity()) {
         return ReadAt::NotYet;
     }
-    match log.look(offset) {
-        Look::Empty => ReadAt::NotYet,
-        Look::Lapped { .. } => ReadAt::Overwritten,
-        Look::Entry(entry) => {
+    match log.state_at(offset) {
+        EntryState::Empty => ReadAt::NotYet,
+        EntryState::Lapped { .. } => ReadAt::Overwritten,
+        EntryState::Filled(entry) => {
             match parts
                 .ring(entry.slot)
                 .read(entry, offset, |_| true, frames, topic)
             {
-                Copied::Record(header) => {
+                ReadResult::Record(header) => {
                     ReadAt::Record(head(offset, entry.slot, header, frames.len()))
                 }
-                Copied::Unwanted | Copied::Overwritten => ReadAt::Overwritten,
+                ReadResult::Unwanted | ReadResult::Overwritten => ReadAt::Overwritten,
             }
         }
     }
 }
 
 #[inline]
-fn head(offset: u64, slot: u8, header: Header, frames_end: usize) -> Head {
+fn head(offset: u64, slot: u8, header: RecordHeader, frames_end: usize) -> Head {
     Head {
         offset,
         topic_hash: header.topic_hash,
         flags: header.flags,
-        origin: header.origin,
+        exclude_session: header.exclude_session,
         producer: Member {
             slot,
             incarnation: header.incarnation,

@@ -8,9 +8,10 @@ use std::time::Instant;
 use super::counters::Counts;
 use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
-use super::history::area::HistoryContents;
-use super::layout::{Fate, MAX_MEMBERS, PAGE_BYTES, Parts, WORD_BYTES};
-use super::open::{Header, PATIENCE, read_header};
+use super::history::contents::HistoryContents;
+use super::layout::{MAX_MEMBERS, PAGE_BYTES, WORD_BYTES};
+use super::open::{PATIENCE, SegmentHeader, read_header};
+use super::parts::{Fate, Parts};
 use super::segment::Mapping;
 
 /// A bus as it was found.
@@ -21,7 +22,7 @@ pub struct BusInfo {
     /// Memory that is reserved for it in `/dev/shm`.
     pub reserved_bytes: u64,
     /// The living members, by slot. Nobody: it is kept for the next to open it.
-    pub members: Vec<Attendant>,
+    pub members: Vec<MemberInfo>,
     /// What is in it. `None`: it is being made just now, or by another version of Fanbus, or
     /// damaged.
     pub contents: Option<Contents>,
@@ -29,7 +30,7 @@ pub struct BusInfo {
 
 /// A living member of a bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Attendant {
+pub struct MemberInfo {
     /// Which of the 64 places it has.
     pub slot: u8,
     /// Its process, as it wrote it down; 0 if it has not come to that yet.
@@ -73,14 +74,16 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
     let parts = mapping.as_ref().and_then(|mapping| {
         let words = mapping.words();
         match read_header(words) {
-            Header::Sound { layout, epoch } if words.len() * WORD_BYTES >= layout.total_bytes() => {
+            SegmentHeader::Sound { layout, epoch }
+                if words.len() * WORD_BYTES >= layout.total_bytes() =>
+            {
                 Some((Parts::new(words, layout), epoch))
             }
             _ => None,
         }
     });
     let pid_of = |slot| parts.map_or(0, |(parts, _)| parts.table().identity(slot).pid as u32);
-    let attendant = |slot| Attendant {
+    let attendant = |slot| MemberInfo {
         slot,
         pid: pid_of(slot),
         counts: parts.map_or_else(Counts::default, |(parts, _)| parts.counters(slot).counts()),
@@ -133,10 +136,10 @@ fn tell_members(name: &str, file: &SegmentFile) -> Result<(), BusError> {
         return Ok(());
     }
     let mapping = Mapping::new(name, file)?;
-    if let Header::Sound { layout, .. } = read_header(mapping.words())
+    if let SegmentHeader::Sound { layout, .. } = read_header(mapping.words())
         && mapping.words().len() * WORD_BYTES >= layout.total_bytes()
     {
-        Parts::new(mapping.words(), layout).meets(Fate::Removed);
+        Parts::new(mapping.words(), layout).set_fate(Fate::Removed);
     }
     Ok(())
 }
@@ -164,8 +167,8 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::extent::first_bytes;
     use crate::ipc::layout::Layout;
+    use crate::ipc::layout::first_bytes;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
 
     const OPTIONS: BusOptions = BusOptions {
@@ -187,7 +190,7 @@ mod tests {
             topic: "t",
             topic_hash: topic_hash(b"t"),
             flags: 0,
-            origin: 0,
+            exclude_session: 0,
             frame: [b"", b"hello"],
         };
         bus.publish(&draft).expect("a sound log");

@@ -7,19 +7,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::layout::PAGE_BYTES;
-use super::ring::STEPS;
+use super::layout::{PAGE_BYTES, first_bytes};
 
 /// A ring grows by this part of its size at a time: half a mebibyte, which takes the system a tenth of a
 /// millisecond.
 const PIECES: usize = 16;
-
-/// Bytes that are reserved when a member joins. The largest record, which is a quarter of a ring and some
-/// headers, fits.
-pub(super) fn first_bytes(ring_bytes: usize) -> usize {
-    let bytes = ring_bytes / 4 + ring_bytes / STEPS;
-    bytes.next_multiple_of(PAGE_BYTES).min(ring_bytes)
-}
 
 /// Reserves a part of a ring. False: there is no memory for it.
 pub(super) type Reserve = Box<dyn FnMut(Range<usize>) -> bool + Send>;
@@ -99,15 +91,16 @@ impl fmt::Debug for Extent {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::ipc::layout::MAX_TOPIC_BYTES;
     use crate::ipc::layout::RING_BYTES;
-    use crate::ipc::record::{MAX_TOPIC_BYTES, record_bytes};
-    use crate::ipc::ring::{FRAME_HEADER_ROOM, max_message_bytes};
+    use crate::ipc::record::record_bytes;
+    use crate::ipc::ring::{FRAME_HEADER_BYTES, max_message_bytes};
 
     #[test]
     fn the_first_bytes_hold_the_largest_record_and_are_whole_pages() {
         let sizes = (0..usize::BITS).map(|bit| 1_usize << bit);
         for ring_bytes in sizes.filter(|bytes| RING_BYTES.contains(bytes)) {
-            let largest = max_message_bytes(ring_bytes) + FRAME_HEADER_ROOM + MAX_TOPIC_BYTES;
+            let largest = max_message_bytes(ring_bytes) + FRAME_HEADER_BYTES + MAX_TOPIC_BYTES;
             let first = first_bytes(ring_bytes);
             assert!(record_bytes(largest) <= first, "a ring of {ring_bytes}");
             assert!(first <= ring_bytes && first.is_multiple_of(PAGE_BYTES));

@@ -22,8 +22,8 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{ftruncate, geteuid};
 
 use super::error::BusError;
-use super::layout::MAX_MEMBERS;
-use super::segment::KeptFd;
+use super::fork::UnsharedFd;
+use super::layout::{MAX_MEMBERS, MAX_NAME_BYTES};
 
 /// Where POSIX shared memory lives on Linux.
 const FOLDER: &str = "/dev/shm";
@@ -31,8 +31,6 @@ const FOLDER: &str = "/dev/shm";
 const PREFIX: &str = "fanbus.";
 /// Read and write for the owner, nothing for others.
 const MODE: u32 = 0o600;
-/// Longest name of a bus.
-pub(super) const MAX_NAME_BYTES: usize = 64;
 
 const DOOR: i64 = 0;
 const TOKENS: i64 = 1;
@@ -43,7 +41,7 @@ const DOOR_RETRY: Duration = Duration::from_millis(1);
 /// An opened segment file. A forked child does not keep it, and so holds none of its locks.
 #[derive(Debug)]
 pub(super) struct SegmentFile {
-    fd: KeptFd,
+    fd: UnsharedFd,
     name: String,
 }
 
@@ -101,7 +99,7 @@ impl SegmentFile {
     ) -> Result<Option<SegmentFile>, BusError> {
         let flags = flags | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(MODE);
-        let opened = KeptFd::open(|| Ok([shm_open(os_name(name).as_str(), flags, mode)?]));
+        let opened = UnsharedFd::open(|| Ok([shm_open(os_name(name).as_str(), flags, mode)?]));
         match opened {
             Ok([fd]) => {
                 let file = SegmentFile {
@@ -218,7 +216,7 @@ impl SegmentFile {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOSPC | Errno::ENOMEM) => {
                     let name = self.name.clone();
-                    return Err(BusError::NoRoom {
+                    return Err(BusError::OutOfMemory {
                         name,
                         bytes: bytes as u64,
                         free: free_bytes(),
@@ -256,11 +254,11 @@ impl SegmentFile {
     }
 
     /// Takes the lock of who keeps. False: somebody else has it. True also if this very file has it.
-    pub(super) fn take_keepers_lock(&self) -> Result<bool, BusError> {
+    pub(super) fn take_archive_lock(&self) -> Result<bool, BusError> {
         self.lock(libc::F_WRLCK, KEEPER)
     }
 
-    pub(super) fn drop_keepers_lock(&self) -> Result<(), BusError> {
+    pub(super) fn release_archive_lock(&self) -> Result<(), BusError> {
         self.lock(libc::F_UNLCK, KEEPER).map(drop)
     }
 

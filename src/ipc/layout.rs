@@ -1,19 +1,8 @@
 //! Where everything lies in a segment: offsets, sizes, version. `docs/bus.md` is the same in prose.
 //!
-//! A segment is one array of 64-bit words. [`Layout`] holds the two sizes that differ from segment
-//! to segment; [`Parts`] cuts the array into its parts, and does not know whether the words are
-//! shared memory or a plain `Vec` in a test.
+//! A segment is one array of 64-bit words. [`Layout`] holds the sizes that differ from segment to segment.
 
 use std::ops::Range;
-
-use super::counters::{COUNTER_WORDS, Counters};
-use super::extent::first_bytes;
-use super::history::area::{Area, HEAD_WORDS, MIN_HISTORY_BYTES};
-use super::log::Log;
-use super::members::Table;
-use super::ring::Ring;
-use super::sync::{AtomicU64, Ordering};
-use super::wake::Sleepers;
 
 /// Changes whenever a word of the layout, or the meaning of one, changes.
 pub(super) const VERSION: u64 = 4;
@@ -22,6 +11,12 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"FANBUS\0\0");
 
 /// Members at once. A member is one bit of a 64-bit mask.
 pub const MAX_MEMBERS: usize = 64;
+/// Longest name of a bus, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 64;
+/// Longest name of a topic, in bytes of UTF-8.
+pub const MAX_TOPIC_BYTES: usize = 255;
+/// Retention rules that a bus can have.
+pub const MAX_RULES: usize = 64;
 /// Buckets of interest, 256 KiB. A worker is also woken for a topic without subscribers there, if another topic of the
 /// same bucket has one. A worker with 1,250 topics is woken by 4 of 100 such messages; with 4,096 buckets by 26.
 pub(super) const INTEREST_BUCKETS: usize = 32_768;
@@ -46,17 +41,19 @@ pub(super) const EPOCH_AT: usize = 5;
 /// Checksum of the five words before it.
 pub(super) const CHECK_AT: usize = 6;
 /// What has become of the bus, see [`Fate`]. Written once, and before its name goes.
-const FATE_AT: usize = 7;
+pub(super) const FATE_AT: usize = 7;
 // Two words of the first page that are written all the time.
 pub(super) const TAIL_AT: usize = APART_WORDS;
 pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
-/// What the history knows of itself.
+/// The head of the history.
 pub(super) const HISTORY_AT: usize = 3 * APART_WORDS;
+/// Words of that head.
+pub(super) const HISTORY_HEAD_WORDS: usize = 9;
 /// How many rules there are. Read by every publisher, hardly ever written.
-const RULES_AT: usize = HISTORY_AT + APART_WORDS;
+pub(super) const RULES_AT: usize = HISTORY_AT + APART_WORDS;
 /// Which slots are reserved for the processes of a server, see [`super::reservation`]. Read and written
 /// behind the door.
-const RESERVED_AT: usize = RULES_AT + 1;
+pub(super) const RESERVED_AT: usize = RULES_AT + 1;
 
 pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
 pub(super) const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
@@ -78,6 +75,8 @@ pub(super) const PIPE_FD: usize = STATE + 4;
 pub(super) const PIPE_INODE: usize = STATE + 5;
 /// Written by the member only: what it has done, see [`super::counters`].
 pub(super) const COUNTERS: usize = 3 * APART_WORDS;
+/// Words of a member's counters.
+pub(super) const COUNTER_WORDS: usize = 16;
 
 /// Smallest and largest ring. Below, no message of use fits; above, positions would not.
 pub(super) const RING_BYTES: Range<usize> = 4096..(1 << 30) + 1;
@@ -86,6 +85,10 @@ pub(super) const LOG_ENTRIES: Range<usize> = 64..(1 << 24) + 1;
 /// A position in a ring is kept modulo 2^40 in the log. An entry still in the log must name one
 /// position and no other, so the log times the largest record stays below that.
 pub(super) const RING_TIMES_LOG: usize = 1 << 41;
+/// A producer announces in this number of steps how far it overwrites its ring.
+pub(super) const RING_STEPS: usize = 64;
+/// Smallest history: the rules and a hundred blocks.
+pub(super) const MIN_HISTORY_BYTES: usize = 128 << 10;
 /// Largest history. Its blocks are numbered with 24 bits.
 pub(super) const MAX_HISTORY_BYTES: usize = 8 << 30;
 
@@ -98,10 +101,10 @@ const _: () = assert!(
     "the log starts on a page"
 );
 const _: () = assert!(
-    RESERVED_AT < INTEREST_AT && FATE_AT < TAIL_AT && HEAD_WORDS <= APART_WORDS,
+    RESERVED_AT < INTEREST_AT && FATE_AT < TAIL_AT && HISTORY_HEAD_WORDS <= APART_WORDS,
     "parts do not overlap"
 );
-const _: () = assert!(PIPE_INODE < COUNTERS && COUNTERS < MEMBER_WORDS);
+const _: () = assert!(PIPE_INODE < COUNTERS && COUNTERS + COUNTER_WORDS == MEMBER_WORDS);
 const _: () = assert!(
     MAX_MEMBERS <= u64::BITS as usize,
     "a member is a bit of a mask"
@@ -111,6 +114,13 @@ const _: () = assert!(
     cfg!(target_endian = "little"),
     "the layout is little-endian"
 );
+
+/// Bytes of a ring that are reserved when its member joins. The largest record, which is a quarter of a ring and
+/// some headers, fits.
+pub(super) fn first_bytes(ring_bytes: usize) -> usize {
+    let bytes = ring_bytes / 4 + ring_bytes / RING_STEPS;
+    bytes.next_multiple_of(PAGE_BYTES).min(ring_bytes)
+}
 
 /// The sizes of a segment. Those of ring and log are powers of two within their limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -190,132 +200,10 @@ impl Layout {
     }
 }
 
-/// What has become of a bus that its members may still have open.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// It was removed: whoever opens that name gets another.
-    Removed,
-    /// Its log holds what no publisher could have written.
-    Damaged,
-}
-
-/// A segment's words, cut into its parts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Parts<'a> {
-    /// At least `layout.total_bytes()` long.
-    words: &'a [AtomicU64],
-    layout: Layout,
-}
-
-impl<'a> Parts<'a> {
-    /// Panics if there are fewer words than the layout needs; [`super::segment`] checks it first.
-    pub(super) fn new(words: &'a [AtomicU64], layout: Layout) -> Parts<'a> {
-        assert!(
-            words.len() * WORD_BYTES >= layout.total_bytes(),
-            "the segment is too short"
-        );
-        Parts { words, layout }
-    }
-
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The one order.
-    #[inline]
-    pub(super) fn log(&self) -> Log<'a> {
-        let entries = &self.words[LOG_AT..LOG_AT + self.layout.log_entries];
-        Log::new(entries, &self.words[TAIL_AT])
-    }
-
-    /// The ring of the member in `slot`, which is below [`MAX_MEMBERS`].
-    #[inline]
-    pub(super) fn ring(&self, slot: u8) -> Ring<'a> {
-        let bytes = self.layout.ring_range(slot);
-        let words = &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES];
-        Ring::new(
-            words,
-            &self.members()[usize::from(slot) * MEMBER_WORDS + INTENT],
-        )
-    }
-
-    /// Who sleeps, and for what.
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // measured: with `interested`, 5 % of the instructions of a publish
-    pub(super) fn sleepers(&self) -> Sleepers<'a> {
-        let interest = &self.words[INTEREST_AT..INTEREST_AT + INTEREST_BUCKETS];
-        Sleepers::new(&self.words[PARKED_AT], interest, self.members())
-    }
-
-    /// Who is attached.
-    pub(super) fn table(&self) -> Table<'a> {
-        Table::new(self.members())
-    }
-
-    /// What is kept of chosen topics. `None`: this bus has no room for that.
-    #[inline]
-    pub(super) fn history(&self) -> Option<Area<'a>> {
-        if self.layout.history_bytes == 0 {
-            return None;
-        }
-        let bytes = self.layout.history_range();
-        Some(Area::new(
-            &self.words[HISTORY_AT..HISTORY_AT + HEAD_WORDS],
-            &self.words[RULES_AT],
-            &self.words[bytes.start / WORD_BYTES..bytes.end / WORD_BYTES],
-        ))
-    }
-
-    /// What has become of it; `None`: it is in order.
-    #[inline]
-    pub(super) fn fate(&self) -> Option<Fate> {
-        match self.words[FATE_AT].load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Fate::Removed),
-            _ => Some(Fate::Damaged),
-        }
-    }
-
-    /// Tells all members.
-    pub(super) fn meets(&self, fate: Fate) {
-        let word = match fate {
-            Fate::Removed => 1,
-            Fate::Damaged => 2,
-        };
-        self.words[FATE_AT].store(word, Ordering::Relaxed);
-    }
-
-    /// Whether the history has rules. Asked before every publish, and hardly ever true anew.
-    #[inline]
-    pub(super) fn has_rules(&self) -> bool {
-        self.words[RULES_AT].load(Ordering::Relaxed) != 0
-    }
-
-    /// The slots that are reserved, as a mask. In force only while a member has one of them.
-    pub(super) fn reserved(&self) -> u64 {
-        self.words[RESERVED_AT].load(Ordering::Relaxed)
-    }
-
-    /// Reserves the slots of a mask, and no others. The caller holds the door.
-    pub(super) fn set_reserved(&self, slots: u64) {
-        self.words[RESERVED_AT].store(slots, Ordering::Relaxed);
-    }
-
-    /// What a member has done so far.
-    #[inline]
-    pub(super) fn counters(&self, slot: u8) -> Counters<'a> {
-        let start = usize::from(slot) * MEMBER_WORDS + COUNTERS;
-        Counters::new(&self.members()[start..start + COUNTER_WORDS])
-    }
-
-    fn members(&self) -> &'a [AtomicU64] {
-        &self.words[MEMBERS_AT..MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS]
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ipc::sync::AtomicU64;
 
     /// A segment's words in ordinary memory, all zero, as a new segment's are.
     pub(in super::super) fn plain_words(layout: Layout) -> Vec<AtomicU64> {
@@ -356,12 +244,5 @@ pub(super) mod tests {
         assert_eq!(layout.ring_range(0).start, layout.fixed_bytes());
         assert_eq!(layout.ring_range(63).end, layout.total_bytes());
         assert_eq!(layout.ring_range(7).end, layout.ring_range(8).start);
-    }
-
-    #[test]
-    #[should_panic(expected = "too short")]
-    fn fewer_words_than_the_layout_needs_are_not_accepted() {
-        let layout = Layout::new(4096, 64).expect("the smallest");
-        let _ = Parts::new(&plain_words(layout)[1..], layout);
     }
 }

@@ -27,7 +27,7 @@ const TAIL_EVERY: u64 = 8;
 
 /// What one word of the log says, apart from its lap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     /// Low 8 bits of the topic's hash: lets a reader pass by without touching the record.
     pub(super) tag: u8,
     /// Whose ring the record is in. Below 64.
@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub(super) pos: u64,
 }
 
-impl Entry {
+impl LogEntry {
     fn to_word(self, lap: u64) -> u64 {
         lap << LAP_SHIFT
             | u64::from(self.tag) << TAG_SHIFT
@@ -44,8 +44,8 @@ impl Entry {
             | (self.pos & POS_MASK) >> LINE_BITS
     }
 
-    fn from_word(word: u64) -> Entry {
-        Entry {
+    fn from_word(word: u64) -> LogEntry {
+        LogEntry {
             tag: (word >> TAG_SHIFT) as u8,
             slot: (word >> SLOT_SHIFT) as u8 & 63,
             pos: (word << LINE_BITS) & POS_MASK,
@@ -55,10 +55,10 @@ impl Entry {
 
 /// What a reader finds at an offset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Look {
+pub(super) enum EntryState {
     /// Nothing yet.
     Empty,
-    Entry(Entry),
+    Filled(LogEntry),
     /// It has been overwritten. Reading goes on at `resume`, which is larger.
     Lapped {
         resume: u64,
@@ -67,7 +67,7 @@ pub(super) enum Look {
 
 /// The log holds what no publisher could have written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Corrupt;
+pub(super) struct LogDamage;
 
 /// The log, over words.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ impl<'a> Log<'a> {
     /// Puts `entry` at the first free offset, and returns that. `from` is any offset that is not
     /// above the end; the nearer, the quicker.
     #[inline]
-    pub(super) fn commit(&self, from: u64, entry: Entry) -> Result<u64, Corrupt> {
+    pub(super) fn commit(&self, from: u64, entry: LogEntry) -> Result<u64, LogDamage> {
         let mut at = from.max(self.tail());
         // Each turn finds the work of another publisher. More turns than four laps are garbage.
         for _ in 0..self.capacity() * 4 {
@@ -139,7 +139,7 @@ impl<'a> Log<'a> {
                 _ => break,
             }
         }
-        Err(Corrupt)
+        Err(LogDamage)
     }
 
     /// Moves the tail past the entry just committed, every so often.
@@ -153,7 +153,7 @@ impl<'a> Log<'a> {
 
     /// What there is at `at`, for a reader whose next offset that is.
     #[inline]
-    pub(super) fn look(&self, at: u64) -> Look {
+    pub(super) fn state_at(&self, at: u64) -> EntryState {
         // [R1] Pairs with [P2].
         self.judge(self.word(at).load(Ordering::Acquire), at)
     }
@@ -161,32 +161,32 @@ impl<'a> Log<'a> {
     /// Whether a reader that is about to sleep before `at` has something to read after all.
     pub(super) fn is_empty_at(&self, at: u64) -> bool {
         // [K3] Pairs with [P2]: see [P4].
-        self.judge(self.word(at).load(Ordering::SeqCst), at) == Look::Empty
+        self.judge(self.word(at).load(Ordering::SeqCst), at) == EntryState::Empty
     }
 
     #[inline]
-    fn judge(&self, word: u64, at: u64) -> Look {
+    fn judge(&self, word: u64, at: u64) -> EntryState {
         let ahead = self.laps_ahead(word, at);
         if at >= MAX_OFFSET {
-            return Look::Empty;
+            return EntryState::Empty;
         }
         if ahead == 0 {
-            return Look::Entry(Entry::from_word(word));
+            return EntryState::Filled(LogEntry::from_word(word));
         }
         if ahead > 0 {
             let index = at.saturating_add(ahead as u64 * self.capacity());
-            return Look::Lapped {
+            return EntryState::Lapped {
                 resume: self.resume(at, index.saturating_add(1)),
             };
         }
         // Empty, unless the reader is more than 2^15 laps behind: then laps compare the wrong way.
         let tail = self.tail();
         if tail > at.saturating_add(self.capacity()) {
-            return Look::Lapped {
+            return EntryState::Lapped {
                 resume: self.resume(at, tail),
             };
         }
-        Look::Empty
+        EntryState::Empty
     }
 
     /// Where a lapped reader goes on: half a log behind the end, which is at least `end`, so that it
@@ -262,7 +262,7 @@ mod tests {
         /// As if `laps` laps had gone by.
         fn after_laps(capacity: usize, laps: u64) -> Memory {
             let memory = Memory::new(capacity);
-            let word = Entry {
+            let word = LogEntry {
                 tag: 0,
                 slot: 0,
                 pos: 0,
@@ -277,8 +277,8 @@ mod tests {
         }
     }
 
-    fn entry(number: u64) -> Entry {
-        Entry {
+    fn entry(number: u64) -> LogEntry {
+        LogEntry {
             tag: number as u8,
             slot: number as u8 & 63,
             pos: (number * 64) & POS_MASK,
@@ -290,8 +290,11 @@ mod tests {
         let memory = Memory::new(64);
         for number in 0..1000 {
             assert_eq!(memory.log().commit(0, entry(number)), Ok(number));
-            assert_eq!(memory.log().look(number), Look::Entry(entry(number)));
-            assert_eq!(memory.log().look(number + 1), Look::Empty);
+            assert_eq!(
+                memory.log().state_at(number),
+                EntryState::Filled(entry(number))
+            );
+            assert_eq!(memory.log().state_at(number + 1), EntryState::Empty);
             assert_eq!(memory.log().end(0), number + 1);
         }
     }
@@ -319,9 +322,15 @@ mod tests {
     fn a_lapped_reader_resumes_half_a_log_behind_the_end() {
         let memory = Memory::new(64);
         memory.fill(200);
-        assert_eq!(memory.log().look(0), Look::Lapped { resume: 200 - 32 });
-        assert_eq!(memory.log().look(135), Look::Lapped { resume: 168 });
-        assert_eq!(memory.log().look(136), Look::Entry(entry(136)));
+        assert_eq!(
+            memory.log().state_at(0),
+            EntryState::Lapped { resume: 200 - 32 }
+        );
+        assert_eq!(
+            memory.log().state_at(135),
+            EntryState::Lapped { resume: 168 }
+        );
+        assert_eq!(memory.log().state_at(136), EntryState::Filled(entry(136)));
     }
 
     #[test]
@@ -333,11 +342,11 @@ mod tests {
             let log = memory.log();
             let end = laps * 64;
             assert_eq!(log.end(0), end);
-            assert_eq!(log.look(end), Look::Empty);
+            assert_eq!(log.state_at(end), EntryState::Empty);
             assert!(log.is_empty_at(end));
             assert!(log.is_sound());
             assert_eq!(log.commit(0, entry(7)), Ok(end));
-            assert_eq!(log.look(end), Look::Entry(entry(7)));
+            assert_eq!(log.state_at(end), EntryState::Filled(entry(7)));
             assert_eq!(log.end(0), end + 1);
         }
     }
@@ -347,7 +356,11 @@ mod tests {
         let memory = Memory::after_laps(64, 0xffff);
         let resume = 0xffff * 64 - 32;
         for at in [0, 1, 64, 0x7ff0 * 64, 0x8000 * 64, 0xfffc * 64] {
-            assert_eq!(memory.log().look(at), Look::Lapped { resume }, "{at}");
+            assert_eq!(
+                memory.log().state_at(at),
+                EntryState::Lapped { resume },
+                "{at}"
+            );
             assert!(!memory.log().is_empty_at(at));
         }
     }
@@ -376,15 +389,15 @@ mod tests {
         }
         let memory = Memory::after_laps(64, 9);
         memory.tail.store(64 * 1000, Ordering::Relaxed);
-        assert_eq!(memory.log().commit(0, entry(0)), Err(Corrupt));
+        assert_eq!(memory.log().commit(0, entry(0)), Err(LogDamage));
         assert!(!memory.log().is_sound());
     }
 
     proptest! {
         #[test]
         fn an_entry_comes_back_from_its_word(tag: u8, slot in 0_u8..64, line in 0_u64..1 << 34, lap: u16) {
-            let entry = Entry { tag, slot, pos: line << LINE_BITS };
-            prop_assert_eq!(Entry::from_word(entry.to_word(lap.into())), entry);
+            let entry = LogEntry { tag, slot, pos: line << LINE_BITS };
+            prop_assert_eq!(LogEntry::from_word(entry.to_word(lap.into())), entry);
             prop_assert_eq!(entry.to_word(lap.into()) >> LAP_SHIFT, u64::from(lap));
         }
 
@@ -393,7 +406,7 @@ mod tests {
             let memory = Memory::new(64);
             memory.entries.iter().for_each(|entry| entry.store(word, Ordering::Relaxed));
             memory.tail.store(tail, Ordering::Relaxed);
-            if let Look::Lapped { resume } = memory.log().look(at) {
+            if let EntryState::Lapped { resume } = memory.log().state_at(at) {
                 prop_assert!(resume > at && resume <= MAX_OFFSET.max(at + 1));
             }
             memory.log().is_empty_at(at);

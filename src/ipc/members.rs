@@ -1,4 +1,4 @@
-//! Who is attached, and who died.
+//! The member table: the identity of each member, and whether its slot is taken.
 //!
 //! A member is alive as long as the kernel holds its **token**: a lock on one byte of the segment's
 //! file, owned by an open file description that only that member has. The kernel drops it when the
@@ -7,15 +7,7 @@
 
 use std::{fs, process};
 
-#[cfg(not(loom))]
-use super::error::BusError;
-#[cfg(not(loom))]
-use super::file::SegmentFile;
-use super::layout::{
-    INCARNATION, MAX_MEMBERS, MEMBER_WORDS, PID, PIPE_FD, PIPE_INODE, Parts, START_TIME, STATE,
-};
-#[cfg(not(loom))]
-use super::pipe::Pipe;
+use super::layout::{INCARNATION, MEMBER_WORDS, PID, PIPE_FD, PIPE_INODE, START_TIME, STATE};
 use super::record::Member;
 use super::sync::{AtomicU64, Ordering};
 
@@ -33,14 +25,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// This process, with that pipe.
+    /// The identity of this process, with the reading end of its pipe.
     #[cfg(not(loom))]
-    pub(super) fn of(pipe: &Pipe) -> Identity {
+    pub(super) fn of_this_process(pipe_fd: u64, pipe_inode: u64) -> Identity {
         Identity {
             pid: u64::from(process::id()),
             start_time: start_time().unwrap_or(0),
-            pipe_fd: pipe.number(),
-            pipe_inode: pipe.inode(),
+            pipe_fd,
+            pipe_inode,
         }
     }
 }
@@ -93,7 +85,7 @@ impl<'a> Table<'a> {
     }
 
     /// Begins the next life of a slot. The caller holds its token, and nobody lives there.
-    fn enter(&self, slot: u8, identity: Identity) -> Member {
+    pub(super) fn enter(&self, slot: u8, identity: Identity) -> Member {
         let incarnation = self.incarnation(slot).wrapping_add(1).max(1);
         let set = |field, value| self.word(slot, field).store(value, Ordering::Relaxed);
         set(PID, identity.pid);
@@ -107,65 +99,18 @@ impl<'a> Table<'a> {
         self.word(slot, STATE).store(TAKEN, Ordering::Release);
         Member { slot, incarnation }
     }
-}
 
-/// Removes what a member left, when it leaves or after it died. The caller holds its token. Dying
-/// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
-pub(super) fn clean(parts: Parts<'_>, slot: u8) {
-    parts.sleepers().forget(slot);
-    parts.counters(slot).keep_pace(None);
-    // [M3] Pairs with [M4]: who sees the slot free finds nothing of the last member.
-    let state = parts.table().word(slot, STATE);
-    state.store(FREE, Ordering::Release);
-}
-
-/// Takes the first of the slots that nobody lives in, and keeps its token. `None`: all are alive.
-#[cfg(not(loom))]
-pub(super) fn claim(
-    file: &SegmentFile,
-    parts: Parts<'_>,
-    identity: Identity,
-    slots: impl Iterator<Item = u8>,
-) -> Result<Option<Member>, BusError> {
-    for slot in slots {
-        if file.take_token(slot)? {
-            clean(parts, slot);
-            parts.counters(slot).reset();
-            return Ok(Some(parts.table().enter(slot, identity)));
-        }
+    /// Ends the incarnation of a slot, which is clean. The caller holds its token.
+    pub(super) fn leave(&self, slot: u8) {
+        // [M3] Pairs with [M4]: a process that sees the slot free finds nothing of the last member.
+        self.word(slot, STATE).store(FREE, Ordering::Release);
     }
-    Ok(None)
-}
-
-/// Cleans after every member that died. Only one thread of a process at a time: tokens do not exclude
-/// threads that share a file description.
-///
-/// A lock that cannot be asked about leaves a dead member to the next reaper.
-#[cfg(not(loom))]
-pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Member> {
-    let mut died = Vec::new();
-    for slot in (0..MAX_MEMBERS as u8).filter(|slot| *slot != own_slot) {
-        // The token of a living member cannot be taken.
-        if !parts.table().is_taken(slot) || !file.take_token(slot).unwrap_or(false) {
-            continue;
-        }
-        // It may have left, or been reaped, since the first look.
-        if parts.table().is_taken(slot) {
-            let incarnation = parts.table().incarnation(slot);
-            clean(parts, slot);
-            died.push(Member { slot, incarnation });
-        }
-        // Can only fail if the descriptor is none, and then the kernel dropped the token with it.
-        let _ = file.drop_token(slot);
-    }
-    died
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::layout::Layout;
-    use crate::ipc::layout::tests::plain_words;
+    use crate::ipc::layout::MAX_MEMBERS;
 
     #[test]
     fn this_process_knows_when_it_started() {
@@ -174,17 +119,18 @@ mod tests {
 
     #[test]
     fn a_new_life_has_the_next_incarnation_and_its_own_identity() {
-        let layout = Layout::new(4096, 64).expect("the smallest");
-        let words = plain_words(layout);
-        let parts = Parts::new(&words, layout);
+        let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
+            .take(MAX_MEMBERS * MEMBER_WORDS)
+            .collect();
+        let table = Table::new(&words);
         let identity = Identity {
             pid: 1,
             start_time: 2,
             pipe_fd: 3,
             pipe_inode: 4,
         };
-        assert!(!parts.table().is_taken(5));
-        let first = parts.table().enter(5, identity);
+        assert!(!table.is_taken(5));
+        let first = table.enter(5, identity);
         assert_eq!(
             first,
             Member {
@@ -192,20 +138,15 @@ mod tests {
                 incarnation: 1
             }
         );
-        assert!(parts.table().is_taken(5));
-        assert_eq!(parts.table().identity(5), identity);
-        clean(parts, 5);
-        assert!(!parts.table().is_taken(5));
-        let second = parts.table().enter(5, identity);
+        assert!(table.is_taken(5));
+        assert_eq!(table.identity(5), identity);
+        table.leave(5);
+        assert!(!table.is_taken(5));
+        let second = table.enter(5, identity);
         assert_eq!(second.incarnation, 2);
-        parts
-            .table()
+        table
             .word(5, INCARNATION)
             .store(u64::from(u32::MAX), Ordering::Relaxed);
-        assert_eq!(
-            parts.table().enter(5, identity).incarnation,
-            1,
-            "0 is nobody"
-        );
+        assert_eq!(table.enter(5, identity).incarnation, 1, "0 is nobody");
     }
 }

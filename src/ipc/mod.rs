@@ -31,6 +31,8 @@ compile_error!(
 );
 
 #[cfg(not(loom))]
+mod backpressure;
+#[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]
 mod clock;
@@ -44,6 +46,8 @@ mod error;
 mod extent;
 #[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
+mod fork;
 #[cfg(all(any(fuzzing, test), not(loom)))]
 pub mod fuzzed;
 mod history;
@@ -52,6 +56,7 @@ mod joining;
 mod layout;
 mod log;
 mod members;
+mod membership;
 #[cfg(all(test, not(loom)))]
 mod model;
 #[cfg(not(loom))]
@@ -60,8 +65,7 @@ mod open;
 mod pace;
 #[cfg(not(loom))]
 mod parker;
-#[cfg(not(loom))]
-mod patience;
+mod parts;
 #[cfg(not(loom))]
 mod pipe;
 mod producer;
@@ -87,29 +91,30 @@ mod units;
 mod wake;
 
 #[cfg(not(loom))]
+pub use backpressure::{AbandonedHub, Publication};
+#[cfg(not(loom))]
 pub use bus::Bus;
 pub use counters::Counts;
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
-pub use directory::{Attendant, BusInfo, Contents, buses, inspect, remove};
+pub use directory::{BusInfo, Contents, MemberInfo, buses, inspect, remove};
 #[cfg(not(loom))]
 pub use error::{BusError, PublishError};
 #[cfg(not(loom))]
 pub use history::{
-    area::{HistoryContents, MAX_RULES},
-    replay::{Past, PastRecord, Reach},
-    rules::Rule,
+    contents::HistoryContents,
+    replay::{Replay, ReplayRange, ReplayRecord},
+    rules::RetentionRule,
 };
 #[cfg(not(loom))]
-pub use joining::{BusOptions, Server};
-pub use layout::{Fate, MAX_MEMBERS};
+pub use joining::{BusOptions, ServerNeeds};
+pub use layout::{MAX_MEMBERS, MAX_RULES, MAX_TOPIC_BYTES};
 #[cfg(not(loom))]
-pub use pace::Straggler;
+pub use pace::PacedReader;
 #[cfg(not(loom))]
 pub use parker::Parker;
-#[cfg(not(loom))]
-pub use patience::{LeftBehind, Published};
-pub use record::{Draft, Head, MAX_TOPIC_BYTES, Member, topic_hash};
+pub use parts::Fate;
+pub use record::{Draft, Head, Member, topic_hash};
 #[cfg(not(loom))]
 pub use shortage::Shortage;
 #[cfg(not(loom))]

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use super::cursor::{Cursor, Next, ReadAt, read_at};
 use super::extent::Extent;
 use super::layout::tests::plain_words;
-use super::layout::{Layout, Parts, WORD_BYTES};
-use super::producer::{Moment, Producer};
+use super::layout::{Layout, WORD_BYTES};
+use super::parts::Parts;
+use super::producer::{Producer, PublishHints};
 use super::record::{Draft, Head, Member, topic_hash};
-use super::reference::{At, Message, Outcome, Reference};
+use super::reference::{ExpectedAt, ExpectedNext, Message, Reference};
 use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
@@ -22,7 +23,7 @@ const FIRST: usize = 1280;
 const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
 
-const NOW: Moment = Moment {
+const NOW: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -44,7 +45,7 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
         topic: message.topic,
         topic_hash: topic_hash(message.topic.as_bytes()),
         flags: message.frame.len() as u8,
-        origin: 5,
+        exclude_session: 5,
         frame: [head, payload],
     };
     producer.publish(parts, &draft, NOW, |_| ()).ok()
@@ -67,7 +68,7 @@ impl Reader {
     }
 
     /// Reads once from both, and returns what they agree on.
-    fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> Outcome {
+    fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> ExpectedNext {
         let hashes: Vec<_> = self
             .wants
             .iter()
@@ -81,10 +82,10 @@ impl Reader {
             Next::Record(head) => {
                 let topic = self.cursor.topic();
                 let offset = head.offset;
-                Outcome::Record(offset, message(&head, &frames, topic))
+                ExpectedNext::Record(offset, message(&head, &frames, topic))
             }
-            Next::Lagged(count) => Outcome::Lagged(count),
-            Next::Empty => Outcome::Empty,
+            Next::Lagged(count) => ExpectedNext::Lagged(count),
+            Next::Empty => ExpectedNext::Empty,
             Next::Skipped => panic!("there are never so many unwanted records here"),
         };
         assert_eq!(outcome, reference.read(&mut self.next, self.wants));
@@ -97,7 +98,10 @@ impl Reader {
 fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
     assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
     assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
-    assert_eq!((head.flags, head.origin), (head.frame.len() as u8, 5));
+    assert_eq!(
+        (head.flags, head.exclude_session),
+        (head.frame.len() as u8, 5)
+    );
     let known = TOPICS.iter().find(|known| **known == topic);
     Message {
         topic: known.expect("a topic of these tests"),
@@ -186,9 +190,9 @@ proptest! {
                     let offset = offset.index(reference.end() as usize + 2) as u64;
                     let (mut frames, mut topic) = (b"before".to_vec(), String::new());
                     let at = match read_at(parts, offset, &mut frames, &mut topic) {
-                        ReadAt::Record(head) => At::Record(message(&head, &frames, &topic)),
-                        ReadAt::Overwritten => At::Overwritten,
-                        ReadAt::NotYet => At::NotYet,
+                        ReadAt::Record(head) => ExpectedAt::Record(message(&head, &frames, &topic)),
+                        ReadAt::Overwritten => ExpectedAt::Overwritten,
+                        ReadAt::NotYet => ExpectedAt::NotYet,
                     };
                     prop_assert_eq!(at, reference.read_at(offset));
                 }
@@ -200,10 +204,10 @@ proptest! {
                     // Died after announcing a record, before committing it.
                     let ring = parts.ring(slot);
                     let draft = Draft {
-                        topic: "lost", topic_hash: 1, flags: 0, origin: 0, frame: [b"", &[0; 99]],
+                        topic: "lost", topic_hash: 1, flags: 0, exclude_session: 0, frame: [b"", &[0; 99]],
                     };
-                    let header = super::record::Header {
-                        pos: ring.place(ring.resume(), 192, RING_BYTES as u64), floor: 0, topic_hash: 1, origin: 0,
+                    let header = super::record::RecordHeader {
+                        pos: ring.place(ring.resume(), 192, RING_BYTES as u64), floor: 0, topic_hash: 1, exclude_session: 0,
                         frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
@@ -217,7 +221,7 @@ proptest! {
             }
         }
         for reader in &mut readers {
-            while reader.step(parts, &reference) != Outcome::Empty {}
+            while reader.step(parts, &reference) != ExpectedNext::Empty {}
             prop_assert_eq!(reader.next, reference.end());
         }
     }
@@ -261,7 +265,7 @@ proptest! {
         let _ = publish(&mut producer, parts, &message);
         let mut producer = Producer::resume(parts, member(63));
         let _ = publish(&mut producer, parts, &message);
-        super::members::clean(parts, 5);
+        super::membership::clean(parts, 5);
     }
 }
 

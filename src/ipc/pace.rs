@@ -15,7 +15,7 @@ use super::wake::slots;
 
 /// A reader that is a quarter of a ring or of the log from what is written now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Straggler {
+pub struct PacedReader {
     /// Which member.
     pub slot: u8,
     /// It has read everything before this offset.
@@ -28,8 +28,7 @@ impl Bus {
     pub fn begin_pace(&self, offset: u64) {
         if !self.is_forked() {
             let id = gettid().as_raw();
-            self.counters()
-                .reads_in_thread(u64::from(id.unsigned_abs()));
+            self.counters().set_thread(u64::from(id.unsigned_abs()));
             self.keep_pace(offset);
         }
     }
@@ -38,8 +37,8 @@ impl Bus {
     #[inline]
     pub fn keep_pace(&self, offset: u64) {
         if !self.is_forked() {
-            self.counters().keep_pace(Some(offset));
-            self.counters().beats();
+            self.counters().set_pace(Some(offset));
+            self.counters().advance_beat();
         }
     }
 
@@ -48,71 +47,72 @@ impl Bus {
     #[inline]
     pub fn beat(&self) {
         if !self.is_forked() {
-            self.counters().beats();
+            self.counters().advance_beat();
         }
     }
 
     /// Says that nobody here reads any more whom publishers should wait for.
     pub fn end_pace(&self) {
         if !self.is_forked() {
-            self.counters().keep_pace(None);
+            self.counters().set_pace(None);
         }
     }
 
     /// Whether somebody ceased to wait for this member's reader because it stood still, since it last
-    /// [caught up](Bus::has_caught_up): its process was stopped, or stuck.
-    pub fn has_stood_still(&self) -> bool {
+    /// [caught up](Bus::report_caught_up): its process was stopped, or stuck.
+    pub fn was_abandoned(&self) -> bool {
         self.counters().abandoned_at().is_some()
     }
 
     /// The reader that keeps pace is at the end of the bus, and has missed nothing that it has not told.
     #[inline]
-    pub fn has_caught_up(&self) {
-        if self.has_stood_still() && !self.is_forked() {
-            self.counters().is_waited_for();
+    pub fn report_caught_up(&self) {
+        if self.was_abandoned() && !self.is_forked() {
+            self.counters().clear_abandoned();
         }
     }
 
     /// Says that nobody needs to wait for that straggler until it comes on.
-    pub fn give_up(&self, straggler: Straggler) {
+    pub fn abandon(&self, straggler: PacedReader) {
         let counters = self.parts().counters(straggler.slot);
         counters.abandon(counters.beat());
     }
 
     /// Who has not read up to here is a quarter of this member's ring, or of the log, behind what
     /// is published. It moves on in steps of a 64th of the ring or the log: a few loads to ask often.
-    pub fn far_back(&self) -> u64 {
+    pub fn slow_below(&self) -> u64 {
         let log = self.parts().log();
         let step = log.capacity() / 64;
         let in_log = log.tail().saturating_sub(log.capacity() / 4) / step * step;
         self.quarter_ring_back().max(in_log)
     }
 
-    /// Wakes the members that called [`Bus::keep_pace`], sleep, and have not read up to `far_back`. What they
+    /// Wakes the members that called [`Bus::keep_pace`], sleep, and have not read up to `slow_below`. What they
     /// want would have woken them; but they have to go past the rest too, before it is overwritten.
-    pub fn wake_stragglers(&self, far_back: u64) {
+    pub fn wake_slow_readers(&self, slow_below: u64) {
         let (parts, own) = (self.parts(), self.member().slot);
         let asleep = slots(parts.sleepers().all() & !(1 << own));
         for slot in asleep.filter(|slot| parts.table().is_taken(*slot)) {
             if parts
                 .counters(slot)
                 .pace()
-                .is_some_and(|pace| pace < far_back)
+                .is_some_and(|pace| pace < slow_below)
             {
-                self.wake(1 << slot);
+                self.wake_members(1 << slot);
             }
         }
     }
 
-    /// The members that called [`Bus::keep_pace`], are awake, and have not read up to `far_back`. One
+    /// The members that called [`Bus::keep_pace`], are awake, and have not read up to `slow_below`. One
     /// that sleeps has nothing to read: what it wants would have woken it.
-    pub fn stragglers(&self, far_back: u64) -> impl Iterator<Item = Straggler> {
+    pub fn slow_readers(&self, slow_below: u64) -> impl Iterator<Item = PacedReader> {
         let parts = self.parts();
         let (table, sleepers) = (parts.table(), parts.sleepers());
         (0..MAX_MEMBERS as u8).filter_map(move |slot| {
             let offset = parts.counters(slot).pace()?;
-            let straggles = offset < far_back && table.is_taken(slot) && !sleepers.is_asleep(slot);
-            straggles.then_some(Straggler { slot, offset })
+            let straggles =
+                offset < slow_below && table.is_taken(slot) && !sleepers.is_asleep(slot);
+            straggles.then_some(PacedReader { slot, offset })
         })
     }
 }

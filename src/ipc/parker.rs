@@ -3,8 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::fork::generation;
 use super::pipe::Pipe;
-use super::segment::{Segment, generation};
+use super::segment::Segment;
 use super::sync::{Ordering, process};
 
 /// Lets this member's reading thread sleep in `epoll_wait` or `poll`, and be woken by publishers.
@@ -84,19 +85,19 @@ impl Parker {
     /// swallowed there is not repeated.
     pub fn clear(&self) {
         if self.generation == generation() && self.pipe.clear() {
-            self.segment.parts().counters(self.slot).was_woken();
+            self.segment.parts().counters(self.slot).count_wakeup();
         }
     }
 
     /// The same was done by another reader of the pipe.
-    pub fn note_cleared(&self) {
+    pub fn count_wakeup(&self) {
         if self.generation == generation() {
-            self.segment.parts().counters(self.slot).was_woken();
+            self.segment.parts().counters(self.slot).count_wakeup();
         }
     }
 
     /// Makes [`Parker::fd`] readable.
-    pub(super) fn ring(&self) -> bool {
-        self.pipe.ring()
+    pub(super) fn send_wakeup(&self) -> bool {
+        self.pipe.send_wakeup()
     }
 }

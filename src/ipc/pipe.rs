@@ -19,9 +19,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{pipe2, read, write};
 
+use super::fork::UnsharedFd;
 use super::layout::MAX_MEMBERS;
 use super::members::{Identity, Table};
-use super::segment::KeptFd;
 
 /// After a member could not be reached (another PID namespace, no descriptors left), it is left to
 /// its own safety tick for this long.
@@ -30,14 +30,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pipe of this member. In a forked child both ends lead nowhere.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    reader: KeptFd,
-    writer: KeptFd,
+    reader: UnsharedFd,
+    writer: UnsharedFd,
     inode: u64,
 }
 
 impl Pipe {
     pub(super) fn new() -> io::Result<Pipe> {
-        let [reader, writer] = KeptFd::open(|| {
+        let [reader, writer] = UnsharedFd::open(|| {
             let (reader, writer) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
             Ok([reader, writer])
         })?;
@@ -54,18 +54,19 @@ impl Pipe {
         self.reader.as_fd()
     }
 
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
-    }
-
     /// The number under which `/proc/PID/fd` shows it.
-    pub(super) fn number(&self) -> u64 {
+    fn number(&self) -> u64 {
         self.reader.as_fd().as_raw_fd() as u64
     }
 
+    /// The identity under which the member table shows this process and its pipe.
+    pub(super) fn identity(&self) -> Identity {
+        Identity::of_this_process(self.number(), self.inode)
+    }
+
     /// Makes the pipe readable.
-    pub(super) fn ring(&self) -> bool {
-        is_rung(write(&self.writer, &[1]).map_err(io::Error::from))
+    pub(super) fn send_wakeup(&self) -> bool {
+        is_sent(write(&self.writer, &[1]).map_err(io::Error::from))
     }
 
     /// Reads it empty, and says whether anything was in it. Bounded: a pipe holds 64 KiB unless
@@ -73,20 +74,20 @@ impl Pipe {
     /// few stores.
     pub(super) fn clear(&self) -> bool {
         let mut bytes = [0; 256];
-        let mut was_rung = false;
+        let mut was_woken = false;
         for _ in 0..256 {
             let count = read(&self.reader, &mut bytes).unwrap_or(0);
-            was_rung |= count > 0;
+            was_woken |= count > 0;
             if count < bytes.len() {
                 break;
             }
         }
-        was_rung
+        was_woken
     }
 }
 
 /// A full pipe is readable, which is all that is wanted.
-fn is_rung(written: io::Result<usize>) -> bool {
+fn is_sent(written: io::Result<usize>) -> bool {
     match written {
         Ok(_) => true,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
@@ -95,12 +96,12 @@ fn is_rung(written: io::Result<usize>) -> bool {
 
 /// The pipes of the other members, as far as this one needed them.
 #[derive(Debug)]
-pub(super) struct Peers {
-    peers: [Mutex<Peer>; MAX_MEMBERS],
+pub(super) struct MemberPipes {
+    pipes: [Mutex<MemberPipe>; MAX_MEMBERS],
 }
 
 #[derive(Debug)]
-enum Peer {
+enum MemberPipe {
     Unknown,
     /// The pipe of that life of the slot.
     Open {
@@ -114,49 +115,49 @@ enum Peer {
     },
 }
 
-impl Peers {
-    pub(super) fn new() -> Peers {
-        Peers {
-            peers: std::array::from_fn(|_| Mutex::new(Peer::Unknown)),
+impl MemberPipes {
+    pub(super) fn new() -> MemberPipes {
+        MemberPipes {
+            pipes: std::array::from_fn(|_| Mutex::new(MemberPipe::Unknown)),
         }
     }
 
     /// Makes the pipe of the member in `slot` readable. False if it cannot be reached.
-    pub(super) fn ring(&self, slot: u8, table: Table<'_>) -> bool {
-        let mut peer = self.peers[usize::from(slot)]
+    pub(super) fn send_wakeup(&self, slot: u8, table: Table<'_>) -> bool {
+        let mut pipe = self.pipes[usize::from(slot)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let now = table.incarnation(slot);
-        let known = match &*peer {
-            Peer::Open { incarnation, .. } => *incarnation == now,
-            Peer::Unreachable { incarnation, since } => {
+        let known = match &*pipe {
+            MemberPipe::Open { incarnation, .. } => *incarnation == now,
+            MemberPipe::Unreachable { incarnation, since } => {
                 *incarnation == now && since.elapsed() < RETRY_AFTER
             }
-            Peer::Unknown => false,
+            MemberPipe::Unknown => false,
         };
         if !known {
-            *peer = match open(table.identity(slot)) {
-                Ok(pipe) => Peer::Open {
+            *pipe = match open(table.identity(slot)) {
+                Ok(pipe) => MemberPipe::Open {
                     incarnation: now,
                     pipe,
                 },
-                Err(_) => Peer::Unreachable {
+                Err(_) => MemberPipe::Unreachable {
                     incarnation: now,
                     since: Instant::now(),
                 },
             };
         }
-        match &*peer {
-            Peer::Open { pipe, .. } => is_rung((&*pipe).write(&[1])),
+        match &*pipe {
+            MemberPipe::Open { pipe, .. } => is_sent((&*pipe).write(&[1])),
             _ => false,
         }
     }
 
     /// Closes the pipe of a member that died.
-    pub(super) fn forget(&self, slot: u8) {
-        *self.peers[usize::from(slot)]
+    pub(super) fn close(&self, slot: u8) {
+        *self.pipes[usize::from(slot)]
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Peer::Unknown;
+            .unwrap_or_else(PoisonError::into_inner) = MemberPipe::Unknown;
     }
 }
 
@@ -195,7 +196,7 @@ mod tests {
     fn a_pipe_is_readable_from_the_first_ring_until_it_is_cleared() {
         let pipe = Pipe::new().expect("a pipe");
         assert!(!is_readable(&pipe));
-        assert!(pipe.ring() && pipe.ring());
+        assert!(pipe.send_wakeup() && pipe.send_wakeup());
         assert!(is_readable(&pipe));
         pipe.clear();
         assert!(!is_readable(&pipe));
@@ -206,7 +207,7 @@ mod tests {
         let pipe = Pipe::new().expect("a pipe");
         while write(&pipe.writer, &[1; 4096]).is_ok() {}
         while write(&pipe.writer, &[1]).is_ok() {}
-        assert!(pipe.ring());
+        assert!(pipe.send_wakeup());
         pipe.clear();
         assert!(!is_readable(&pipe));
     }
@@ -215,8 +216,8 @@ mod tests {
     fn a_pipe_is_opened_through_proc_and_nothing_else_is() {
         let pipe = Pipe::new().expect("a pipe");
         let other = Pipe::new().expect("a pipe");
-        let identity = Identity::of(&pipe);
-        assert!(is_rung(open(identity).expect("our own pipe").write(&[1])));
+        let identity = pipe.identity();
+        assert!(is_sent(open(identity).expect("our own pipe").write(&[1])));
         assert!(is_readable(&pipe));
         let wrong = [
             Identity {

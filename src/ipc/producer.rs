@@ -1,10 +1,11 @@
 //! The writing side of one member: a record into its ring, then its word into the log.
 
 use super::extent::Extent;
-use super::layout::Parts;
-use super::log::{Corrupt, Entry, Log, POS_MASK};
-use super::record::{Draft, Header, Member, record_bytes};
-use super::ring::{Ring, STEPS};
+use super::layout::RING_STEPS;
+use super::log::{Log, LogDamage, LogEntry, POS_MASK};
+use super::parts::Parts;
+use super::record::{Draft, Member, RecordHeader, record_bytes};
+use super::ring::Ring;
 
 /// Where this member's ring and its last record stand. One thread at a time.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Producer {
     next: u64,
     /// For each step of the ring, an offset above those of all records that begin in what now lies
     /// there.
-    marks: [u64; STEPS],
+    marks: [u64; RING_STEPS],
     /// The step of the last record.
     step: u64,
     /// See [`Producer::quarter_ring_back`].
@@ -29,7 +30,7 @@ pub(super) struct Producer {
 
 /// What a publisher knows besides the record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct PublishHints {
     /// An offset that somebody here has read up to: a hint for the search of the end.
     pub(super) seen: u64,
     /// See [`super::clock`]; 0: nobody wants to know.
@@ -50,7 +51,7 @@ impl Producer {
             extent: Extent::whole(ring.bytes() as usize),
             pos: ring.resume(),
             next: end,
-            marks: [end; STEPS], // all that earlier lives of the slot have left
+            marks: [end; RING_STEPS], // all that earlier lives of the slot have left
             step: 0,
             quarter_back: 0,
             eighth_back: 0,
@@ -69,9 +70,9 @@ impl Producer {
         &mut self,
         parts: Parts<'_>,
         draft: &Draft<'_>,
-        now: Moment,
+        now: PublishHints,
         keep: impl FnOnce(u64),
-    ) -> Result<u64, Corrupt> {
+    ) -> Result<u64, LogDamage> {
         let ring = parts.ring(self.member.slot);
         self.publish_in(parts.log(), ring, draft, now, keep)
     }
@@ -83,15 +84,15 @@ impl Producer {
         log: Log<'_>,
         ring: Ring<'_>,
         draft: &Draft<'_>,
-        now: Moment,
+        now: PublishHints,
         keep: impl FnOnce(u64),
-    ) -> Result<u64, Corrupt> {
+    ) -> Result<u64, LogDamage> {
         let body = draft.frame_bytes() + draft.topic.len();
-        let header = Header {
+        let header = RecordHeader {
             pos: self.place(ring, record_bytes(body)),
             floor: self.next.max(now.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
-            origin: draft.origin,
+            exclude_session: draft.exclude_session,
             frame_len: draft.frame_bytes() as u32,
             topic_len: draft.topic.len() as u8,
             flags: draft.flags,
@@ -100,13 +101,13 @@ impl Producer {
         };
         let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
         let marks = lost
-            .take(STEPS)
-            .map(|step| self.marks[step as usize % STEPS]);
+            .take(RING_STEPS)
+            .map(|step| self.marks[step as usize % RING_STEPS]);
         if let Some(mark) = marks.max() {
             keep(mark);
         }
         self.pos = ring.write(header, draft);
-        let entry = Entry {
+        let entry = LogEntry {
             tag: draft.topic_hash as u8,
             slot: self.member.slot,
             pos: header.pos & POS_MASK,
@@ -117,7 +118,7 @@ impl Producer {
         if step != self.step {
             self.pass_to(step);
         }
-        self.marks[step as usize % STEPS] = self.next;
+        self.marks[step as usize % RING_STEPS] = self.next;
         Ok(offset)
     }
 
@@ -137,19 +138,19 @@ impl Producer {
     /// unused at the ring's end: those have the mark of the last step before them in which a record begins, so
     /// that marks grow from step to step.
     fn pass_to(&mut self, step: u64) {
-        let last = self.marks[self.step as usize % STEPS];
-        let passed = step.wrapping_sub(self.step).min(STEPS as u64);
+        let last = self.marks[self.step as usize % RING_STEPS];
+        let passed = step.wrapping_sub(self.step).min(RING_STEPS as u64);
         for back in 1..passed {
-            self.marks[step.wrapping_sub(back) as usize % STEPS] = last;
+            self.marks[step.wrapping_sub(back) as usize % RING_STEPS] = last;
         }
         self.step = step;
-        self.quarter_back = self.above(STEPS / 4);
-        self.eighth_back = self.above(STEPS / 8);
+        self.quarter_back = self.above(RING_STEPS / 4);
+        self.eighth_back = self.above(RING_STEPS / 8);
     }
 
     /// An offset above those of all records that begin so many steps or more before the last one.
     fn above(&self, back: usize) -> u64 {
-        self.marks[self.step.wrapping_sub(back as u64) as usize % STEPS]
+        self.marks[self.step.wrapping_sub(back as u64) as usize % RING_STEPS]
     }
 
     /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has

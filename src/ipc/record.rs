@@ -3,10 +3,7 @@
 
 use std::ops::Range;
 
-use super::layout::{LINE_BYTES, WORD_BYTES};
-
-/// Longest name of a topic, in bytes of UTF-8.
-pub const MAX_TOPIC_BYTES: usize = 255;
+use super::layout::{LINE_BYTES, MAX_TOPIC_BYTES, WORD_BYTES};
 
 /// Words before a record's body.
 pub(super) const HEADER_WORDS: usize = 6;
@@ -32,7 +29,7 @@ pub struct Draft<'a> {
     /// Opaque to the bus; the layers above keep the kind of the message here.
     pub flags: u8,
     /// Opaque to the bus: the session that sent it and shall not get it; 0 is nobody.
-    pub origin: u64,
+    pub exclude_session: u64,
     /// Frame header and payload. They are written one behind the other, so that nobody needs to
     /// concatenate them first.
     pub frame: [&'a [u8]; 2],
@@ -55,7 +52,7 @@ pub struct Head {
     /// As the publisher gave them.
     pub flags: u8,
     /// As the publisher gave it.
-    pub origin: u64,
+    pub exclude_session: u64,
     /// Who published it.
     pub producer: Member,
     /// Where the frame lies in the reader's buffer.
@@ -111,14 +108,14 @@ fn are_printable(bytes: [u8; WORD_BYTES]) -> bool {
 
 /// The words before a record's body. The body is the frame, then the topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Header {
+pub(super) struct RecordHeader {
     /// Where the record starts in the endless stream of its ring. Says that this is the record that
     /// the log means, and not a later one in the same place.
     pub(super) pos: u64,
     /// The record's offset is not below this. Tells it from one that the log meant 2^16 laps ago.
     pub(super) floor: u64,
     pub(super) topic_hash: u64,
-    pub(super) origin: u64,
+    pub(super) exclude_session: u64,
     pub(super) frame_len: u32,
     pub(super) topic_len: u8,
     pub(super) flags: u8,
@@ -127,7 +124,7 @@ pub(super) struct Header {
     pub(super) seconds: u32,
 }
 
-impl Header {
+impl RecordHeader {
     pub(super) fn to_words(self) -> [u64; HEADER_WORDS] {
         let sizes = u64::from(self.frame_len)
             | u64::from(self.topic_len) << 32
@@ -136,20 +133,20 @@ impl Header {
             self.pos,
             self.floor,
             self.topic_hash,
-            self.origin,
+            self.exclude_session,
             sizes,
             u64::from(self.incarnation) | u64::from(self.seconds) << 32,
         ]
     }
 
     /// Every pattern of bits is a header; whether it is the right one is for the reader to find out.
-    pub(super) fn from_words(words: [u64; HEADER_WORDS]) -> Header {
-        let [pos, floor, topic_hash, origin, sizes, life] = words;
-        Header {
+    pub(super) fn from_words(words: [u64; HEADER_WORDS]) -> RecordHeader {
+        let [pos, floor, topic_hash, exclude_session, sizes, life] = words;
+        RecordHeader {
             pos,
             floor,
             topic_hash,
-            origin,
+            exclude_session,
             frame_len: sizes as u32,
             topic_len: (sizes >> 32) as u8,
             flags: (sizes >> 40) as u8,
@@ -180,17 +177,17 @@ mod tests {
             ids in any::<[u64; 4]>(), frame_len in any::<u32>(), incarnation in any::<u32>(),
             topic_len in any::<u8>(), flags in any::<u8>(), seconds in any::<u32>(),
         ) {
-            let [pos, floor, topic_hash, origin] = ids;
-            let header = Header {
-                pos, floor, topic_hash, origin, frame_len, topic_len, flags, incarnation,
+            let [pos, floor, topic_hash, exclude_session] = ids;
+            let header = RecordHeader {
+                pos, floor, topic_hash, exclude_session, frame_len, topic_len, flags, incarnation,
                 seconds,
             };
-            prop_assert_eq!(Header::from_words(header.to_words()), header);
+            prop_assert_eq!(RecordHeader::from_words(header.to_words()), header);
         }
 
         #[test]
         fn any_words_are_some_header(words in any::<[u64; HEADER_WORDS]>()) {
-            let header = Header::from_words(words);
+            let header = RecordHeader::from_words(words);
             prop_assert!(header.body_bytes() <= u32::MAX as usize + MAX_TOPIC_BYTES);
         }
 

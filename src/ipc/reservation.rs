@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use super::error::BusError;
 use super::file::SegmentFile;
-use super::layout::{MAX_MEMBERS, Parts};
+use super::layout::MAX_MEMBERS;
+use super::parts::Parts;
 use super::wake::slots;
 
 /// What a process is to the bus that it joins.
@@ -27,7 +28,7 @@ pub(super) enum Role {
 
 /// How many slots must be free for a server, and how many of these must have a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Need {
+pub(super) struct SlotDemand {
     /// Fewer of them are an error.
     pub(super) least: usize,
     /// More are good for nothing.
@@ -66,7 +67,7 @@ pub(super) fn reserve(
     file: &SegmentFile,
     parts: Parts<'_>,
     own: Option<u8>,
-    need: Need,
+    need: SlotDemand,
 ) -> Result<(), BusError> {
     let living = living(file, own)?;
     let before = parts.reserved();
@@ -101,7 +102,7 @@ pub(super) fn reserve_for(
 ) -> Result<(), BusError> {
     let have = (living(file, Some(own))? & parts.reserved()).count_ones() as usize;
     let missing = members.saturating_sub(have);
-    let need = Need {
+    let need = SlotDemand {
         least: missing,
         most: missing,
         rings: missing,

@@ -10,16 +10,13 @@
 use std::ops::Range;
 
 use super::copy::{Packer, append};
-use super::layout::{LINE_BYTES, WORD_BYTES};
-use super::log::{Entry, POS_MASK};
-use super::record::{Draft, HEADER_WORDS, Header, record_bytes};
+use super::layout::{LINE_BYTES, RING_STEPS, WORD_BYTES};
+use super::log::{LogEntry, POS_MASK};
+use super::record::{Draft, HEADER_WORDS, RecordHeader, record_bytes};
 use super::sync::{AtomicU64, Ordering, fence};
 
 /// A frame may be this much longer than the largest message: room for its own header.
-pub(super) const FRAME_HEADER_ROOM: usize = 16;
-
-/// A producer announces in so many steps of its ring.
-pub(super) const STEPS: usize = 64;
+pub(super) const FRAME_HEADER_BYTES: usize = 16;
 
 /// Largest message of a ring of this size.
 pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
@@ -28,9 +25,9 @@ pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
 
 /// What became of an attempt to read a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Copied {
+pub(super) enum ReadResult {
     /// The frame was appended to the reader's buffer, the topic put into its scratch.
-    Record(Header),
+    Record(RecordHeader),
     /// The reader does not want this topic; nothing was copied.
     Unwanted,
     /// The record is gone, or what is there is not the record.
@@ -84,7 +81,7 @@ impl<'a> Ring<'a> {
     /// Writes a record at `header.pos`, which came from [`Ring::place`], and returns the position
     /// behind it. Only the producer calls this.
     #[inline]
-    pub(super) fn write(&self, header: Header, draft: &Draft<'_>) -> u64 {
+    pub(super) fn write(&self, header: RecordHeader, draft: &Draft<'_>) -> u64 {
         let bytes = record_bytes(header.body_bytes());
         let end = header.pos.wrapping_add(bytes as u64);
         self.announce(end);
@@ -107,7 +104,7 @@ impl<'a> Ring<'a> {
     pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
         let announced = self.intent.load(Ordering::Relaxed);
         if (announced.wrapping_sub(end) as i64) < 0 {
-            self.step(announced).max(STEPS as u64)..self.step(end - 1) + 1
+            self.step(announced).max(RING_STEPS as u64)..self.step(end - 1) + 1
         } else {
             0..0
         }
@@ -117,7 +114,7 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(super) fn step(&self, pos: u64) -> u64 {
         // A shift: both are powers of two, which the compiler cannot know.
-        pos >> (self.bytes().trailing_zeros() - STEPS.trailing_zeros())
+        pos >> (self.bytes().trailing_zeros() - RING_STEPS.trailing_zeros())
     }
 
     /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
@@ -126,7 +123,7 @@ impl<'a> Ring<'a> {
     fn announce(&self, end: u64) {
         let announced = self.intent.load(Ordering::Relaxed);
         if (announced.wrapping_sub(end) as i64) < 0 {
-            let step = self.bytes() / STEPS as u64;
+            let step = self.bytes() / RING_STEPS as u64;
             let ahead = end.wrapping_add(step - 1) & !(step - 1);
             self.intent.store(ahead, Ordering::Relaxed);
             // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
@@ -137,7 +134,7 @@ impl<'a> Ring<'a> {
 
     /// Whether the record of this entry still lies there. Cheap, and true only for the moment.
     #[inline]
-    pub(super) fn holds(&self, entry: Entry) -> bool {
+    pub(super) fn holds(&self, entry: LogEntry) -> bool {
         let written = self.intent.load(Ordering::Relaxed).wrapping_sub(entry.pos) & POS_MASK;
         written <= self.bytes()
     }
@@ -148,26 +145,27 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(super) fn read(
         &self,
-        entry: Entry,
+        entry: LogEntry,
         offset: u64,
         wants: impl FnOnce(u64) -> bool,
         frames: &mut Vec<u8>,
         topic: &mut String,
-    ) -> Copied {
+    ) -> ReadResult {
         if !self.holds(entry) {
-            return Copied::Overwritten;
+            return ReadResult::Overwritten;
         }
         // A position is a multiple of a line, and so is the ring: a whole line lies behind it.
         let words = &self.words[self.index(entry.pos)..];
-        let header = Header::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        let header =
+            RecordHeader::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
         if !is_meant(&header, entry, offset) {
-            return Copied::Overwritten;
+            return ReadResult::Overwritten;
         }
         if !wants(header.topic_hash) {
             return if self.is_intact(&header) {
-                Copied::Unwanted
+                ReadResult::Unwanted
             } else {
-                Copied::Overwritten
+                ReadResult::Overwritten
             };
         }
         // Before its length is trusted: a length that was never written may lead to where the ring has no
@@ -175,7 +173,7 @@ impl<'a> Ring<'a> {
         let body = header.body_bytes();
         let words = &words[HEADER_WORDS..];
         if body > words.len() * WORD_BYTES || !self.is_intact(&header) {
-            return Copied::Overwritten;
+            return ReadResult::Overwritten;
         }
         let start = frames.len();
         append(words, body, frames);
@@ -186,26 +184,27 @@ impl<'a> Ring<'a> {
         {
             topic.push_str(name);
             frames.truncate(topic_start);
-            return Copied::Record(header);
+            return ReadResult::Record(header);
         }
         frames.truncate(start);
-        Copied::Overwritten
+        ReadResult::Overwritten
     }
 
     /// As [`Ring::read`], but only the topic. `scratch` is used and left as it was.
     #[cfg(not(loom))]
     pub(super) fn read_name(
         &self,
-        entry: Entry,
+        entry: LogEntry,
         offset: u64,
         scratch: &mut Vec<u8>,
         topic: &mut String,
-    ) -> Copied {
+    ) -> ReadResult {
         if !self.holds(entry) {
-            return Copied::Overwritten;
+            return ReadResult::Overwritten;
         }
         let words = &self.words[self.index(entry.pos)..];
-        let header = Header::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        let header =
+            RecordHeader::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
         let frame = header.frame_len as usize;
         let (first, skipped) = (HEADER_WORDS + frame / WORD_BYTES, frame % WORD_BYTES);
         let count = skipped + usize::from(header.topic_len);
@@ -213,7 +212,7 @@ impl<'a> Ring<'a> {
             || first * WORD_BYTES + count > words.len() * WORD_BYTES
             || !self.is_intact(&header)
         {
-            return Copied::Overwritten;
+            return ReadResult::Overwritten;
         }
         let start = scratch.len();
         append(&words[first..], count, scratch);
@@ -222,9 +221,9 @@ impl<'a> Ring<'a> {
         let copied = match name {
             Ok(name) if self.is_intact(&header) => {
                 topic.push_str(name);
-                Copied::Record(header)
+                ReadResult::Record(header)
             }
-            _ => Copied::Overwritten,
+            _ => ReadResult::Overwritten,
         };
         scratch.truncate(start);
         copied
@@ -232,7 +231,7 @@ impl<'a> Ring<'a> {
 
     /// Whether everything that was copied of the record was the record, and not its successor.
     #[inline]
-    fn is_intact(&self, header: &Header) -> bool {
+    fn is_intact(&self, header: &RecordHeader) -> bool {
         // [R2] Pairs with [P1].
         fence(Ordering::Acquire);
         self.intent.load(Ordering::Relaxed).wrapping_sub(header.pos) <= self.bytes()
@@ -247,7 +246,7 @@ impl<'a> Ring<'a> {
 
 /// Whether this is the header of the record that the log means.
 #[inline]
-fn is_meant(header: &Header, entry: Entry, offset: u64) -> bool {
+fn is_meant(header: &RecordHeader, entry: LogEntry, offset: u64) -> bool {
     header.pos & POS_MASK == entry.pos
         && header.floor <= offset
         && header.topic_hash as u8 == entry.tag
@@ -283,9 +282,9 @@ mod tests {
         }
 
         /// Writes a record behind the last one.
-        fn write(&self, topic: &str, frame: &[u8]) -> Entry {
+        fn write(&self, topic: &str, frame: &[u8]) -> LogEntry {
             let hash = topic_hash(topic.as_bytes());
-            let header = Header {
+            let header = RecordHeader {
                 pos: self.ring().place(
                     self.ring().resume(),
                     record_bytes(topic.len() + frame.len()),
@@ -293,7 +292,7 @@ mod tests {
                 ),
                 floor: 0,
                 topic_hash: hash,
-                origin: 7,
+                exclude_session: 7,
                 frame_len: frame.len() as u32,
                 topic_len: topic.len() as u8,
                 flags: 3,
@@ -304,26 +303,26 @@ mod tests {
                 topic,
                 topic_hash: hash,
                 flags: 3,
-                origin: 7,
+                exclude_session: 7,
                 frame: [&frame[..frame.len() / 3], &frame[frame.len() / 3..]],
             };
             self.ring().write(header, &draft);
-            Entry {
+            LogEntry {
                 tag: hash as u8,
                 slot: 0,
                 pos: header.pos & POS_MASK,
             }
         }
 
-        fn read(&self, entry: Entry) -> Option<(Vec<u8>, String)> {
+        fn read(&self, entry: LogEntry) -> Option<(Vec<u8>, String)> {
             let (mut frames, mut topic) = (b"kept".to_vec(), String::new());
             match self
                 .ring()
                 .read(entry, 0, |_| true, &mut frames, &mut topic)
             {
-                Copied::Record(_) => Some((frames.split_off(4), topic)),
-                Copied::Unwanted => panic!("everything was wanted"),
-                Copied::Overwritten => {
+                ReadResult::Record(_) => Some((frames.split_off(4), topic)),
+                ReadResult::Unwanted => panic!("everything was wanted"),
+                ReadResult::Overwritten => {
                     assert_eq!(frames, b"kept");
                     None
                 }
@@ -351,7 +350,7 @@ mod tests {
             .read(entry, 0, |_| false, &mut frames, &mut topic);
         assert_eq!(
             (copied, frames.len(), topic.as_str()),
-            (Copied::Unwanted, 0, "before")
+            (ReadResult::Unwanted, 0, "before")
         );
     }
 
@@ -385,7 +384,7 @@ mod tests {
         let copied = memory
             .ring()
             .read(entry, 0, overwrite, &mut frames, &mut topic);
-        assert_eq!((copied, frames), (Copied::Overwritten, Vec::new()));
+        assert_eq!((copied, frames), (ReadResult::Overwritten, Vec::new()));
     }
 
     #[test]
@@ -460,7 +459,7 @@ mod tests {
             memory.intent.store(if plausible { pos + 64 } else { intent }, Ordering::Relaxed);
             let (mut frames, mut topic) = (Vec::new(), String::new());
             let _ = memory.ring().read(
-                Entry { tag, slot: 0, pos }, 0, |_| true, &mut frames, &mut topic,
+                LogEntry { tag, slot: 0, pos }, 0, |_| true, &mut frames, &mut topic,
             );
             prop_assert!(frames.len() <= RING_BYTES);
         }

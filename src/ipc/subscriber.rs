@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::bus::Bus;
-use super::counters::Tally;
+use super::counters::ReaderTally;
 use super::cursor::{Cursor, Next};
 
 /// How long a sleep lasts at most: a publisher that died between commit and ring, or that cannot
@@ -18,16 +18,17 @@ pub(super) const SAFETY_TICK: Duration = Duration::from_millis(250);
 pub struct Subscriber {
     bus: Bus,
     cursor: Cursor,
-    tally: Tally,
+    tally: ReaderTally,
 }
 
 impl Subscriber {
     pub(super) fn new(bus: Bus, offset: u64) -> Subscriber {
-        bus.places().moves(None, Some(offset), bus.counters());
+        bus.reader_offsets()
+            .replace(None, Some(offset), bus.counters());
         Subscriber {
             bus,
             cursor: Cursor::new(offset),
-            tally: Tally::new(offset),
+            tally: ReaderTally::new(offset),
         }
     }
 
@@ -44,46 +45,46 @@ impl Subscriber {
     #[inline]
     pub fn next(&mut self, wants: impl FnMut(u64) -> bool, frames: &mut Vec<u8>) -> Next {
         let next = self.cursor.next(self.bus.parts(), wants, frames);
-        let tells = match &next {
+        let reports = match &next {
             Next::Record(_) => self.tally.reads_one(),
             Next::Lagged(missed) => {
                 self.tally.misses(*missed);
                 true
             }
             Next::Empty => {
-                self.bus.has_seen(self.cursor.offset());
+                self.bus.note_read_up_to(self.cursor.offset());
                 true
             }
             Next::Skipped => false,
         };
-        if tells && !self.bus.is_forked() {
-            let place = self.cursor.offset();
+        if reports && !self.bus.is_forked() {
+            let offset = self.cursor.offset();
             self.tally
-                .tell(place, self.bus.places(), self.bus.counters());
+                .report(offset, self.bus.reader_offsets(), self.bus.counters());
         }
         next
     }
 
     /// What [`Next::Lagged`] has just told was for nobody: it does not count as missed.
-    pub fn excuse(&self, missed: u64) {
+    pub fn uncount_missed(&self, missed: u64) {
         if !self.bus.is_forked() {
-            self.bus.counters().has_not_missed(missed);
+            self.bus.counters().uncount_missed(missed);
         }
     }
 
     /// The end of the bus as it is now, for whoever reads up to there and no further, and then calls
-    /// [`Subscriber::rests`].
+    /// [`Subscriber::report_offset`].
     pub fn end(&self) -> u64 {
         self.bus.parts().log().end(self.cursor.offset())
     }
 
     /// What was to be read has been read, for now: others may know where this reader stands.
-    pub fn rests(&mut self) {
-        let place = self.cursor.offset();
-        self.bus.has_seen(place);
+    pub fn report_offset(&mut self) {
+        let offset = self.cursor.offset();
+        self.bus.note_read_up_to(offset);
         if !self.bus.is_forked() {
             self.tally
-                .tell(place, self.bus.places(), self.bus.counters());
+                .report(offset, self.bus.reader_offsets(), self.bus.counters());
         }
     }
 
@@ -135,8 +136,10 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         if !self.bus.is_forked() {
-            let place = Some(self.tally.place());
-            self.bus.places().moves(place, None, self.bus.counters());
+            let offset = Some(self.tally.reader_offset());
+            self.bus
+                .reader_offsets()
+                .replace(offset, None, self.bus.counters());
         }
     }
 }
@@ -148,7 +151,7 @@ fn is_ready(bus: &Bus, offset: u64) -> bool {
 /// The threads of this process that wait. There is one pipe: the first sleeps at it and passes the
 /// wake-up on to the others.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitQueue {
     state: Mutex<State>,
     woken: Condvar,
 }
@@ -156,18 +159,18 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     /// Whether a thread sleeps at the pipe.
-    is_attended: bool,
+    has_sleeper: bool,
     /// How often such a thread woke up.
     wakes: u64,
     /// Whether the pipe is still full of what woke it.
-    is_rung: bool,
+    has_wakeup: bool,
 }
 
-impl Waiting {
+impl WaitQueue {
     /// Sleeps until woken or `timeout`; returns for no reason at times.
     pub(super) fn sleep(&self, bus: &Bus, timeout: Duration, offset: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.is_attended {
+        if state.has_sleeper {
             // Looked at under the lock: a wake-up after this finds us waiting.
             let wakes = state.wakes;
             if !is_ready(bus, offset) {
@@ -176,15 +179,15 @@ impl Waiting {
             }
             return;
         }
-        state.is_attended = true;
-        let mut is_rung = state.is_rung;
+        state.has_sleeper = true;
+        let mut has_wakeup = state.has_wakeup;
         drop(state);
 
         let parker = bus.parker();
-        if is_rung {
+        if has_wakeup {
             // Not right after waking: whoever was woken has a record to look at first.
             parker.clear();
-            is_rung = false;
+            has_wakeup = false;
         }
         if parker.park(offset) {
             let millis = timeout.as_millis().max(1) as i32;
@@ -192,15 +195,15 @@ impl Waiting {
             let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
             let woken = poll(&mut fds, timeout);
             parker.unpark();
-            is_rung = woken != Ok(0);
+            has_wakeup = woken != Ok(0);
             if woken == Ok(0) {
                 bus.reap();
             }
         }
 
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_attended = false;
-        state.is_rung = is_rung;
+        state.has_sleeper = false;
+        state.has_wakeup = has_wakeup;
         state.wakes += 1;
         self.woken.notify_all();
     }

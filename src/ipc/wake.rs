@@ -3,7 +3,7 @@
 //! A member that is about to sleep says so in two places: first in its own wake word, then as a bit
 //! in the mask that publishers look at; then it looks at the log once more. A publisher first
 //! commits, then looks at the mask. So either the publisher sees the sleeper or the sleeper sees the
-//! record; that is all there is to it. Who wakes rings **first** and marks **after**: one that dies
+//! record; that is all there is to it. Who wakes sent **first** and marks **after**: one that dies
 //! in between costs another a superfluous ring, where the other order would lose everybody's.
 //!
 //! Interest, 32,768 buckets of one bit per member, only decides who is woken. Who reads what it does
@@ -76,10 +76,10 @@ impl<'a> Sleepers<'a> {
 
     /// Wakes the member in `slot`, unless it runs or somebody has woken it already. `ring` makes its
     /// pipe readable and says whether that worked.
-    pub(super) fn wake(&self, slot: u8, ring: impl FnOnce() -> bool) {
+    pub(super) fn wake(&self, slot: u8, send: impl FnOnce() -> bool) {
         // [W1] Pairs with [K1]: who saw the bit of [K2] sees the word stored before it. And with [W2].
         let word = self.word(slot).load(Ordering::Acquire);
-        if word & STATE_MASK == PARKED && ring() {
+        if word & STATE_MASK == PARKED && send() {
             let mark = (word & !STATE_MASK) | NOTIFIED;
             // [W2] Only after the ring. Pairs with [W1]: who sees the mark may rely on the ring. Fails if
             // that sleep is over, and then nothing is to be said.
@@ -135,7 +135,7 @@ impl<'a> Sleepers<'a> {
 
     /// Removes every trace of the member in `slot`, which is gone. Relaxed: the token of the slot, a
     /// lock in the kernel, stands between this and the next member there.
-    pub(super) fn forget(&self, slot: u8) {
+    pub(super) fn remove_member(&self, slot: u8) {
         let last = self.word(slot).load(Ordering::Relaxed);
         // The number of the sleep stays, for `last_sleep`.
         self.word(slot)
@@ -161,8 +161,9 @@ pub(super) fn slots(mut mask: u64) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::layout::Layout;
     use crate::ipc::layout::tests::plain_words;
-    use crate::ipc::layout::{Layout, Parts};
+    use crate::ipc::parts::Parts;
     use std::cell::Cell;
 
     fn with_sleepers(test: impl Fn(Sleepers<'_>)) {
@@ -191,23 +192,23 @@ mod tests {
     #[test]
     fn one_sleep_is_rung_once() {
         with_sleepers(|sleepers| {
-            let rings = Cell::new(0);
+            let sent = Cell::new(0);
             let wake = |works| {
                 sleepers.wake(9, || {
-                    rings.set(rings.get() + 1);
+                    sent.set(sent.get() + 1);
                     works
                 });
             };
             wake(true);
-            assert_eq!(rings.get(), 0, "it runs");
+            assert_eq!(sent.get(), 0, "it runs");
             sleepers.park(9, 1);
             wake(true);
             wake(true);
-            assert_eq!(rings.get(), 1);
+            assert_eq!(sent.get(), 1);
             sleepers.unpark(9);
             sleepers.park(9, 2);
             wake(true);
-            assert_eq!(rings.get(), 2);
+            assert_eq!(sent.get(), 2);
         });
     }
 
@@ -216,12 +217,12 @@ mod tests {
         with_sleepers(|sleepers| {
             sleepers.park(9, 1);
             sleepers.wake(9, || false);
-            let rung = Cell::new(false);
+            let sent = Cell::new(false);
             sleepers.wake(9, || {
-                rung.set(true);
+                sent.set(true);
                 true
             });
-            assert!(rung.get());
+            assert!(sent.get());
         });
     }
 
@@ -234,14 +235,14 @@ mod tests {
                 sleepers.park(9, 2);
                 true
             });
-            let rung = Cell::new(false);
+            let sent = Cell::new(false);
             sleepers.wake(9, || {
-                rung.set(true);
+                sent.set(true);
                 true
             });
             assert!(
-                rung.get(),
-                "the second sleep was taken for one that was rung already"
+                sent.get(),
+                "the second sleep was taken for one that was sent already"
             );
         });
     }
@@ -253,7 +254,7 @@ mod tests {
             (0..10_000).for_each(|hash| sleepers.set_interest(9, hash));
             sleepers.set_interest(8, 5);
             sleepers.park(8, 1);
-            sleepers.forget(9);
+            sleepers.remove_member(9);
             assert_eq!(sleepers.all(), 1 << 8);
             sleepers.park(9, sleepers.last_sleep(9) + 1);
             assert_eq!(sleepers.interested(5), 1 << 8);

@@ -12,7 +12,7 @@ use super::message::{self, Message};
 use super::readers::Readers;
 use super::subscription::{Bell, Record, Subscription};
 use crate::actors::topic::Topic;
-use crate::ipc::{self, Fate, PublishError, Rule, Server};
+use crate::ipc::{self, Fate, PublishError, RetentionRule, ServerNeeds};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -102,12 +102,12 @@ impl Bus {
         history_bytes: Option<usize>,
     ) -> PyResult<Self> {
         check_ring(ring_bytes)?;
-        let server = Server {
+        let server = ServerNeeds {
             workers,
             extra_workers,
             is_supervised: supervised,
             joined,
-            keeps,
+            retains_history: keeps,
             ring_bytes,
             history_bytes,
         };
@@ -224,7 +224,7 @@ impl Bus {
     /// From now on so many records of the topics that match are kept. `seconds` 0: for ever.
     fn retain(&self, py: Python<'_>, pattern: String, records: u32, seconds: u32) -> PyResult<()> {
         let bus = self.own()?;
-        let rule = Rule {
+        let rule = RetentionRule {
             pattern,
             records,
             seconds,
@@ -310,7 +310,7 @@ impl Drop for Bus {
 /// `ValueError`, a sentence, if a rule of `retain` cannot have this pattern.
 #[pyfunction]
 pub(super) fn check_pattern(pattern: String) -> PyResult<()> {
-    let rule = Rule {
+    let rule = RetentionRule {
         pattern,
         records: 0,
         seconds: 0,
@@ -359,7 +359,11 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<Bound<'py, PyDict>> {
+fn member<'py>(
+    py: Python<'py>,
+    member: &ipc::MemberInfo,
+    end: u64,
+) -> PyResult<Bound<'py, PyDict>> {
     let (dict, counts) = (PyDict::new(py), member.counts);
     dict.set_item("slot", member.slot)?;
     dict.set_item("pid", member.pid)?;
@@ -368,8 +372,8 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
         ("published_bytes", counts.published_bytes),
         ("read", counts.read),
         ("missed", counts.missed),
-        ("woken", counts.woken),
-        ("woke", counts.rings_sent),
+        ("woken", counts.wakeups_received),
+        ("woke", counts.wakeups_sent),
         ("waits", counts.waits),
         ("waited_micros", counts.waited_micros),
         ("dropped", counts.dropped),
@@ -378,7 +382,7 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
     }
     dict.set_item(
         "behind",
-        counts.place.map(|place| end.saturating_sub(place)),
+        counts.reader_offset.map(|place| end.saturating_sub(place)),
     )?;
     Ok(dict)
 }

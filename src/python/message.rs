@@ -13,7 +13,7 @@ use super::{held, logs};
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::publish::{publish_in_pace, publish_patiently};
 use crate::actors::topic::Topic;
-use crate::ipc::{Bus, LeftBehind, PublishError};
+use crate::ipc::{AbandonedHub, Bus, PublishError};
 
 /// What `send` and `publish` take.
 pub(super) enum Message<'a> {
@@ -91,15 +91,22 @@ pub(super) fn publish(
     }
     before_waiting();
     let published = py.detach(|| publish_patiently(bus, topic, kind, bytes, left_out))?;
-    for left_behind in published.left_behind {
+    for left_behind in published.abandoned_hubs {
         warn(py, bus.name(), left_behind);
     }
     Ok(published.offset)
 }
 
 #[cold]
-fn warn(py: Python<'_>, bus: &str, LeftBehind { pid, stood_still }: LeftBehind) {
-    let what = if stood_still {
+fn warn(
+    py: Python<'_>,
+    bus: &str,
+    AbandonedHub {
+        pid,
+        made_no_progress,
+    }: AbandonedHub,
+) {
+    let what = if made_no_progress {
         "stands still"
     } else {
         "is far too slow"

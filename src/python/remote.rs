@@ -20,7 +20,7 @@ use crate::actors::second_look::Drains;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{Reply, ReplyBox, ReplyKey};
-use crate::ipc::{Bus, Past, PublishError};
+use crate::ipc::{Bus, PublishError, Replay};
 
 /// Shared by everything in Python that acts on the worker.
 pub(super) struct Remote {
@@ -140,7 +140,7 @@ impl Remote {
     }
 
     /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
-    pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Past) {
+    pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Replay) {
         link.sent(past.frames.len());
         if past.frames.len() > MOST_COPIED {
             let pieces = self.replays.share(past);

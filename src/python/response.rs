@@ -175,7 +175,7 @@ fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
 }
 
 fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let module = value.py().import("fanbus.events")?;
+    let module = value.py().import("fanbus.events.topic_stream")?;
     value.is_instance(&module.getattr("EventStream")?)
 }
 

@@ -100,7 +100,7 @@ impl Subscription {
                 Err(BusError::new_err(PublishError::Removed.to_string()))
             }
             Step::CutOff(Fate::Damaged) => {
-                Err(BusError::new_err(PublishError::Corrupt.to_string()))
+                Err(BusError::new_err(PublishError::Damaged.to_string()))
             }
             Step::Forked => Err(BusError::new_err(ipc::BusError::Forked.to_string())),
         }

@@ -551,7 +551,7 @@ impl WebSocket {
             None => Replay::nothing(bus, from),
             Some(reach) => {
                 let most = self.link.budget() / REPLAY_SHARE;
-                let past = py.detach(|| bus.past(topic.as_str(), reach, from, most));
+                let past = py.detach(|| bus.replay(topic.as_str(), reach, from, most));
                 self.remote.send_frames(self.key, &self.link, &past);
                 Replay::new(&past, bus, from)
             }

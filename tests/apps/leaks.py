@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fanbus import EventStream, Fanbus, HTTPError, Request, Response, WebSocket, WebSocketConfig
-from heap import live_bytes
+from support.heap import live_bytes
 
 app = Fanbus("leaks")
 variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")

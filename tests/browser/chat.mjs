@@ -3,7 +3,7 @@
 //     node tests/browser/chat.mjs CHROMIUM PYTHON PORT SCREENSHOTS
 //
 // Starts the server with PYTHON on PORT, plays through what people do, leaves PNG files in the
-// folder SCREENSHOTS, and ends with status 0. `tests/test_chat_browser.py` calls it.
+// folder SCREENSHOTS, and ends with status 0. `tests/browser/test_chat_browser.py` calls it.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";

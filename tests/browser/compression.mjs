@@ -2,8 +2,8 @@
 //
 //     node tests/browser/compression.mjs CHROMIUM PORT
 //
-// The server of tests/apps/compressed.py listens on PORT. Prints what went well, and ends with
-// status 0. `tests/test_compression_browser.py` calls it.
+// The server of tests/apps/deflate.py listens on PORT. Prints what went well, and ends with
+// status 0. `tests/browser/test_compression_browser.py` calls it.
 
 import assert from "node:assert/strict";
 

@@ -3,7 +3,7 @@
 //     node tests/browser/events.mjs CHROMIUM PORT
 //
 // The server of tests/apps/events.py listens on PORT, and this ends one of its workers. Prints what
-// went well, and ends with status 0. `tests/test_events_browser.py` calls it.
+// went well, and ends with status 0. `tests/browser/test_events_browser.py` calls it.
 
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";

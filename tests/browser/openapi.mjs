@@ -2,8 +2,8 @@
 //
 //     node tests/browser/openapi.mjs CHROMIUM PORT [FOLDER]
 //
-// tests/apps/typed.py listens on PORT. Ends with status 0 if all is as it should be. With FOLDER, it leaves
-// pictures there. `tests/test_openapi_browser.py` calls it.
+// tests/apps/typed_handlers.py listens on PORT. Ends with status 0 if all is as it should be. With FOLDER, it leaves
+// pictures there. `tests/browser/test_openapi_browser.py` calls it.
 
 import assert from "node:assert/strict";
 

@@ -4,7 +4,7 @@
 //
 // Starts APP, a copy of the chat's app.py, with PYTHON on PORT; the environment says whether by `reload` or by
 // `debug`. Rewrites APP, and ends with status 0. Prints how long it took until the new code answered.
-// `tests/test_reload_browser.py` calls it.
+// `tests/browser/test_reload_browser.py` calls it.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";

@@ -1,6 +1,6 @@
 """The options as keywords of `app.run`, for editors and type checkers.
 
-tests/test_options.py compares it with the table.
+tests/unit/test_options.py compares it with the table.
 """
 
 from __future__ import annotations

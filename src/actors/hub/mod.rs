@@ -159,7 +159,7 @@ impl Hub {
         self.registry.shed(&self.end_of_turn.queues);
         let dropped = self.end_of_turn.queues.take_dropped();
         if dropped > 0 {
-            self.bus.has_dropped(dropped);
+            self.bus.count_dropped(dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();

@@ -8,7 +8,8 @@ use std::slice;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-use crate::ipc::layout::{Layout, PAGE_BYTES, Parts, WORD_BYTES};
+use crate::ipc::layout::{Layout, PAGE_BYTES, WORD_BYTES};
+use crate::ipc::parts::Parts;
 use crate::ipc::sync::AtomicU64;
 
 /// A new segment, all zero, between two pages that nobody may touch: a copy that leaves it is a

@@ -4,14 +4,16 @@
 use arbitrary::Arbitrary;
 
 use super::memory::Guarded;
-use super::sound::{Published, TOPICS};
+use super::sound::{Publication, TOPICS};
 use super::write::Write;
 use crate::ipc::cursor::{Cursor, Next, ReadAt, read_at};
-use crate::ipc::layout::{Layout, MAX_MEMBERS, MAX_OFFSET, Parts};
-use crate::ipc::members;
+use crate::ipc::layout::MAX_TOPIC_BYTES;
+use crate::ipc::layout::{Layout, MAX_MEMBERS, MAX_OFFSET};
+use crate::ipc::membership;
 use crate::ipc::open::read_header;
+use crate::ipc::parts::Parts;
 use crate::ipc::producer::Producer;
-use crate::ipc::record::{Head, MAX_TOPIC_BYTES, Member, topic_hash};
+use crate::ipc::record::{Head, Member, topic_hash};
 use crate::ipc::ring::max_message_bytes;
 use crate::ipc::sync::AtomicU64;
 use crate::ipc::wake::slots;
@@ -123,7 +125,7 @@ impl Script {
             parts,
             producers: (0..MAX_MEMBERS as u8).map(producer).collect(),
             readers: std::array::from_fn(|_| Cursor::new(0)),
-            published: Published::default(),
+            published: Publication::default(),
             is_sound: true,
         };
         for step in self.steps {
@@ -148,7 +150,7 @@ struct Play<'a> {
     parts: Parts<'a>,
     producers: Vec<Producer>,
     readers: [Cursor; READERS],
-    published: Published,
+    published: Publication,
     /// Nobody has damaged anything yet.
     is_sound: bool,
 }
@@ -197,7 +199,7 @@ impl Play<'_> {
                 self.readers[usize::from(reader) % READERS].set_tags(tags);
             }
             Step::Replace(of) => {
-                members::clean(parts, slot(of));
+                membership::clean(parts, slot(of));
                 self.producers[usize::from(slot(of))] = Producer::resume(parts, member(slot(of)));
             }
             Step::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),

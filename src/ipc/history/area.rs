@@ -1,38 +1,31 @@
 //! Where everything of the history lies: its head, its rules, its topics and its blocks, over words.
 //! Nothing that is read here is trusted: a number that leads nowhere leads to `None`.
 
-use crate::ipc::layout::WORD_BYTES;
-use crate::ipc::record::MAX_TOPIC_BYTES;
+use crate::ipc::layout::{MAX_RULES, MAX_TOPIC_BYTES, WORD_BYTES};
 use crate::ipc::sync::{AtomicU64, Ordering};
 
-/// Rules that a bus can have.
-pub const MAX_RULES: usize = 64;
 /// Words of a name of up to 255 bytes.
 pub(super) const NAME_WORDS: usize = (MAX_TOPIC_BYTES + 1) / WORD_BYTES;
 /// Words of a rule: its setting, since when it holds, the length of the pattern, the pattern.
 pub(super) const RULE_WORDS: usize = 3 + NAME_WORDS;
 /// Words of a topic: [`topic`], then its name.
 pub(super) const TOPIC_WORDS: usize = topic::NAME + NAME_WORDS;
-/// Words of a block: [`block`], then [`ROOM`] words of records.
+/// Words of a block: [`block`], then [`BLOCK_CAPACITY`] words of records.
 pub(super) const BLOCK_WORDS: usize = 128;
 /// Words of records in a block.
-pub(super) const ROOM: usize = BLOCK_WORDS - block::RECORDS;
+pub(super) const BLOCK_CAPACITY: usize = BLOCK_WORDS - block::RECORDS;
 /// Words before the frame of a record: its offset, its length and flags, its time.
-pub(super) const KEPT_HEADER: usize = 3;
+pub(super) const RECORD_HEADER_WORDS: usize = 3;
 
 /// Topics are fewer than blocks by this factor.
 const BLOCKS_PER_TOPIC: usize = 4;
 /// Words that a block takes with its share of the topics.
 const WORDS_PER_BLOCK: usize = BLOCK_WORDS + (TOPIC_WORDS + 1).div_ceil(BLOCKS_PER_TOPIC);
-/// Smallest history: the rules and a hundred blocks.
-pub(in crate::ipc) const MIN_HISTORY_BYTES: usize = 128 << 10;
 
-/// Words of the history in the segment's first page.
-pub(in crate::ipc) const HEAD_WORDS: usize = 9;
-/// Those words.
+/// Words of the history in the segment's first page: [`HISTORY_HEAD_WORDS`](crate::ipc::layout::HISTORY_HEAD_WORDS).
 pub(super) mod head {
     /// All records below this offset have been looked at, and kept if a rule says so.
-    pub(in super::super) const KEPT: usize = 0;
+    pub(in super::super) const RETAINED: usize = 0;
     /// Below this offset records of any topic may be missing: they were overwritten too soon.
     pub(in super::super) const GAP: usize = 1;
     /// Below this offset topics that have no place may have had records: for those there was no room.
@@ -59,7 +52,7 @@ pub(super) mod topic {
     pub(in super::super) const FLOOR: usize = 2;
     /// Offset of the newest record kept, plus 1.
     pub(in super::super) const NEWEST: usize = 3;
-    // For the keeper only.
+    // For the archiver only.
     pub(in super::super) const RECORDS: usize = 4;
     pub(in super::super) const OLDEST: usize = 5;
     pub(in super::super) const NAME_BYTES: usize = 6;
@@ -72,11 +65,11 @@ pub(super) mod block {
     pub(in super::super) const GENERATION: usize = 0;
     /// A [`Link`](super::Link) to the topic's block before.
     pub(in super::super) const BEFORE: usize = 1;
-    /// Where among its words the first record begins; [`ROOM`](super::ROOM): none does.
+    /// Where among its words the first record begins; [`BLOCK_CAPACITY`](super::BLOCK_CAPACITY): none does.
     pub(in super::super) const FIRST: usize = 2;
     /// Offset of the newest record that begins here, plus 1; 0: none does.
     pub(in super::super) const NEWEST: usize = 3;
-    // For the keeper only. Numbers of blocks are plus 1, so that 0 is none.
+    // For the archiver only. Numbers of blocks are plus 1, so that 0 is none.
     pub(in super::super) const BEHIND: usize = 4;
     /// Topic, and how many records begin here in the upper half.
     pub(in super::super) const OWNER: usize = 5;
@@ -105,24 +98,10 @@ impl Link {
         let block = (word & 0xff_ffff) as usize;
         Some(Link {
             block: block.checked_sub(1)?,
-            used: ((word >> 24) as usize & 0xff).min(ROOM),
+            used: ((word >> 24) as usize & 0xff).min(BLOCK_CAPACITY),
             generation: (word >> 32) as u32,
         })
     }
-}
-
-/// What a bus keeps for [`super::super::Bus::past`] besides what rings and log still have.
-#[cfg(not(loom))]
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HistoryContents {
-    /// What is to be kept.
-    pub rules: Vec<super::rules::Rule>,
-    /// Topics that something is kept of.
-    pub topics: usize,
-    /// Bytes that it takes.
-    pub used_bytes: usize,
-    /// Bytes that it may take.
-    pub bytes: usize,
 }
 
 /// The history's memory, cut into its parts.
@@ -139,7 +118,7 @@ pub(in crate::ipc) struct Area<'a> {
 }
 
 impl<'a> Area<'a> {
-    /// `words` are at least [`MIN_HISTORY_BYTES`].
+    /// `words` are at least [`MIN_HISTORY_BYTES`](crate::ipc::layout::MIN_HISTORY_BYTES).
     pub(in crate::ipc) fn new(
         head: &'a [AtomicU64],
         rules_made: &'a AtomicU64,
@@ -167,9 +146,9 @@ impl<'a> Area<'a> {
 
     /// All records below this offset have been looked at.
     #[inline]
-    pub(in crate::ipc) fn kept(&self) -> u64 {
+    pub(in crate::ipc) fn retained(&self) -> u64 {
         // [H8] Pairs with [H7]: what was kept of those before is seen.
-        self.head[head::KEPT].load(Ordering::Acquire)
+        self.head[head::RETAINED].load(Ordering::Acquire)
     }
 
     pub(super) fn get_head(&self, at: usize) -> u64 {
@@ -193,21 +172,6 @@ impl<'a> Area<'a> {
         let start = number.checked_mul(BLOCK_WORDS)?;
         self.blocks.get(start..start + BLOCK_WORDS).map(Words)
     }
-
-    /// What it holds just now.
-    #[cfg(not(loom))]
-    pub(in crate::ipc) fn contents(&self) -> HistoryContents {
-        let hashes = self.hashes.iter();
-        let used = (self.get_head(head::USED) as usize).min(self.blocks());
-        let used = used.saturating_sub(self.get_head(head::FREE_BLOCKS) as usize);
-        let block_bytes = BLOCK_WORDS * WORD_BYTES;
-        HistoryContents {
-            rules: self.rules(),
-            topics: hashes.filter(|it| it.load(Ordering::Relaxed) != 0).count(),
-            used_bytes: used * block_bytes,
-            bytes: self.blocks() * block_bytes,
-        }
-    }
 }
 
 /// The words of one topic or block.
@@ -229,6 +193,7 @@ impl Words<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::layout::{HISTORY_HEAD_WORDS, MIN_HISTORY_BYTES};
 
     #[test]
     fn a_link_comes_back_from_its_word() {
@@ -236,7 +201,7 @@ mod tests {
         for block in [0, 1, (1 << 24) - 2] {
             let link = Link {
                 block,
-                used: ROOM,
+                used: BLOCK_CAPACITY,
                 generation: u32::MAX,
             };
             assert_eq!(Link::from_word(link.to_word()), Some(link));
@@ -246,9 +211,9 @@ mod tests {
     #[test]
     fn the_smallest_history_has_a_hundred_blocks() {
         let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
-            .take(HEAD_WORDS + 1 + MIN_HISTORY_BYTES / WORD_BYTES)
+            .take(HISTORY_HEAD_WORDS + 1 + MIN_HISTORY_BYTES / WORD_BYTES)
             .collect();
-        let (head, rest) = words.split_at(HEAD_WORDS);
+        let (head, rest) = words.split_at(HISTORY_HEAD_WORDS);
         let area = Area::new(head, &rest[0], &rest[1..]);
         assert!(area.blocks() >= 100, "{}", area.blocks());
         assert!(area.hashes.len() >= 25, "{}", area.hashes.len());

@@ -197,7 +197,7 @@ pub fn publish(bus: &Bus, topic: &str, payload: &[u8], left_out: u64) -> u64 {
         topic: topic.as_str(),
         topic_hash: topic.hash(),
         flags: 0,
-        origin: left_out,
+        exclude_session: left_out,
         frame: [&header, payload],
     };
     bus.publish(&draft).expect("the bus takes it")

@@ -1,0 +1,1 @@
+"""Suites of others, run by `make autobahn` and `make suites`."""
