@@ -25,7 +25,6 @@ use super::router::EndpointId;
 use super::worker::HttpWorker;
 use crate::actors::event::{Beginning, Position};
 use crate::actors::listening::{Interest, Listen, Listening};
-use crate::actors::topic::Topic;
 use crate::ipc::ReplayRange;
 
 /// The share of a client's budget that a replay may take: the rest is for what comes meanwhile.
