@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
+use super::close::Violation;
+
 /// The longest payload of a control frame (RFC 6455, section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
@@ -296,16 +298,6 @@ pub enum Event<'a> {
         /// Its reason, possibly empty.
         reason: &'a str,
     },
-}
-
-/// Why a peer's bytes cannot be accepted. The session answers with `close(code, reason)` and ends.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Violation {
-    /// The close code: 1002 (protocol error), 1007 (bad UTF-8 or deflate data) or 1009 (too big).
-    pub code: u16,
-    /// One sentence; it fits a close frame.
-    pub reason: &'static str,
 }
 
 /// Bytes in, events out. Knows no socket.

@@ -4,17 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Overflow;
 
-/// What a client is told, with 1013, that did not take what was sent to it.
-pub const CLIENT_TOO_SLOW: &str = "this client was too slow: messages were missed";
-
-/// The same, when it was closed because too much waited for all slow clients together.
-pub const QUEUES_FULL: &str =
-    "this client was slow, and the memory for slow clients was used up: messages were missed";
-
-/// What a client is told, with 1013, whose message comes too slowly for the memory that all have.
-pub const MESSAGE_TOO_SLOW: &str =
-    "this message came slowly, and the memory for incomplete messages was used up";
-
 /// What a session may do. One per route, shared by its sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -45,6 +34,16 @@ pub struct Limits {
     pub max_connections: Option<usize>,
 }
 
+impl Limits {
+    /// [`Limits::open_timeout`], which no option changes.
+    pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+    /// [`Limits::close_timeout`], which no option changes.
+    pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+    /// [`Limits::answer_timeout`], which no option changes.
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+}
+
+/// The defaults of `fanbus.WebSocketConfig`, for tests: a test compares them.
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -55,9 +54,9 @@ impl Default for Limits {
             timeout: Some(Duration::from_secs(60)),
             max_queue_bytes: 1 << 20,
             overflow: Overflow::Close,
-            open_timeout: Duration::from_secs(60),
-            close_timeout: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(1),
+            open_timeout: Self::OPEN_TIMEOUT,
+            close_timeout: Self::CLOSE_TIMEOUT,
+            answer_timeout: Self::ANSWER_TIMEOUT,
             max_connections: None,
         }
     }

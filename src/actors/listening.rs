@@ -1,4 +1,4 @@
-//! An event stream: a session that only listens. It has an outlet like any other, and no socket: what
+//! An event stream: a session that only listens. It has a writer like any other, and no socket: what
 //! the hub delivers waits in the outbox until the body of an HTTP response asks for it.
 //!
 //! Dropping it is its end: the hub forgets it.
@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 
 use super::hub::Leave;
 use super::limits::Limits;
-use super::outlet::Outlet;
 use super::replays::Piece;
+use super::session_writer::SessionWriter;
 use super::shared::Shared;
+use super::socket_writer::{Acks, SocketWriter};
 use super::topic::Topic;
-use super::writer::{Acks, Writer};
 use crate::ipc::Bus;
 
 /// A client asks to listen. Left for the end of the turn, as an
@@ -87,7 +87,7 @@ impl Drop for Interest {
 
 /// See the module's documentation.
 pub struct Listening {
-    outlet: Rc<Outlet>,
+    writer: Rc<SessionWriter>,
     shared: Rc<Shared>,
 }
 
@@ -95,33 +95,33 @@ impl fmt::Debug for Listening {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_tuple("Listening")
-            .field(&self.outlet)
+            .field(&self.writer)
             .finish()
     }
 }
 
 impl Listening {
-    pub(super) fn new(outlet: Rc<Outlet>, shared: Rc<Shared>) -> Self {
-        Self { outlet, shared }
+    pub(super) fn new(writer: Rc<SessionWriter>, shared: Rc<Shared>) -> Self {
+        Self { writer, shared }
     }
 
     /// The next piece, whole events. None when the worker ends; an error when the client was too slow,
     /// and has missed something.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        self.outlet.poll_take(task)
+        self.writer.poll_take(task)
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.shared.hub.do_send(Leave(self.outlet.key()));
+        self.shared.hub.do_send(Leave(self.writer.key()));
     }
 }
 
 /// Stands where a socket would: everything waits until it is asked for.
 pub(super) struct Asked;
 
-impl Writer for Asked {
+impl SocketWriter for Asked {
     fn try_write(&self, _: &[u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }

@@ -3,9 +3,10 @@
 //! Everything here runs on a worker's one I/O thread, except the two ends of a [`mailbox::Mailbox`]
 //! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.
 
+pub mod arena;
+pub mod close;
 pub mod crowd;
 pub mod deflate;
-pub mod end_of_turn;
 pub mod event;
 pub mod forks;
 pub mod frame;
@@ -17,7 +18,6 @@ pub mod link;
 pub mod listening;
 pub mod mailbox;
 pub mod outbox;
-pub mod outlet;
 pub mod pace;
 pub mod partials;
 pub mod publish;
@@ -26,13 +26,15 @@ pub mod queues;
 pub mod replays;
 pub mod second_look;
 pub mod session;
+pub mod session_writer;
 pub mod shared;
 pub mod shutdown;
 pub mod sizing;
+pub mod socket_writer;
 pub mod stamp;
 pub mod starts;
 pub mod topic;
 pub mod turn;
+pub mod turn_queue;
 pub mod watch;
 pub mod wheel;
-pub mod writer;

@@ -1,7 +1,7 @@
 //! A session's bounded outbound queue, and what happens at its bound.
 //!
 //! It holds only what the socket did not take at once, so it is empty, and owns no memory, as long
-//! as the client keeps up. It knows no socket: the outlet asks for slices and reports what was
+//! as the client keeps up. It knows no socket: the writer asks for slices and reports what was
 //! written.
 
 use std::collections::VecDeque;

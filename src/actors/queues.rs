@@ -3,7 +3,7 @@
 //! A limit for each queue does not limit a crowd of them. Counted is only what a socket has not taken at
 //! once, so a worker whose clients keep up counts nothing. A published message that waits in many queues is
 //! held once, and counted once, for as long as any of them has it: a [`Gauge`] counts it. The rest, each
-//! outlet counts for itself. The hub closes the sessions with the largest queues when it is too much.
+//! writer counts for itself. The hub closes the sessions with the largest queues when it is too much.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -1,13 +1,12 @@
 //! One WebSocket: a task that owns the reading half, the limits and the way to the end.
 //!
 //! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
-//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`Outlet`], which
+//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`SessionWriter`], which
 //! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
 //! the worker share.
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
@@ -16,14 +15,15 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
+use super::close::CloseCause;
 use super::deflate::Encoding;
-use super::frame::{self, Decode, Event, Violation};
+use super::frame::{self, Decode, Event, is_close_code};
 use super::hub::Leave;
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
-use super::outlet::Outlet;
 use super::partials::SHORT_READ;
 use super::publish::publish;
+use super::session_writer::SessionWriter;
 use super::shared::Shared;
 use super::topic::Topic;
 use crate::ipc::PublishError;
@@ -72,18 +72,11 @@ const READS_IN_A_ROW: usize = 8;
 /// that does not deflate may bring in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 
-/// What the hub tells a session, through its [`Outlet`].
+/// What the hub tells a session, through its [`SessionWriter`].
 #[derive(Debug)]
 pub enum Control {
-    /// Close with this code; with `forget`, without waiting for what is queued.
-    Close {
-        /// Close code (RFC 6455, 7.4).
-        code: u16,
-        /// For people.
-        reason: String,
-        /// The client is too slow, or gone: drop what waits.
-        forget: bool,
-    },
+    /// Close, for this cause.
+    Close(CloseCause),
     /// The handler has caught up: read on.
     Resume,
     /// The client has had its time to answer the close frame.
@@ -96,7 +89,7 @@ pub struct Session<R, D> {
     reader: R,
     decoder: D,
     route: Route,
-    outlet: Rc<Outlet>,
+    writer: Rc<SessionWriter>,
     /// Boxed: most routes have none.
     bucket: Option<Box<TokenBucket>>,
     limits: Rc<Limits>,
@@ -109,15 +102,15 @@ pub struct Session<R, D> {
     failing: Option<Box<Failing>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
-    /// Nobody is to be told of the end: nobody wants to know, or it has been told.
-    told: bool,
-    /// The close code, once it is known.
-    code: Option<NonZeroU16>,
+    /// The end is reported to the [`Inbox`](super::shared::Inbox).
+    is_observed: bool,
+    /// The cause of the end, once it is known. Boxed: an open session has none.
+    cause: Option<Box<CloseCause>>,
 }
 
 /// Why the session is to be closed, and when at the latest.
 struct Failing {
-    violation: Violation,
+    cause: CloseCause,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -135,7 +128,7 @@ impl<R, D> fmt::Debug for Session<R, D> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Session")
-            .field("key", &self.outlet.key())
+            .field("key", &self.writer.key())
             .field("route", &self.route)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
@@ -143,26 +136,26 @@ impl<R, D> fmt::Debug for Session<R, D> {
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
-    /// A session that reads from `reader` and sends through `outlet`. `early` came together with
+    /// A session that reads from `reader` and sends through `writer`. `early` came together with
     /// the handshake.
     pub fn new(
         shared: Rc<Shared>,
         reader: R,
         decoder: D,
         route: Route,
-        outlet: Rc<Outlet>,
+        writer: Rc<SessionWriter>,
         limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
-        let told = !matches!(route, Route::Handler);
-        let partials = &shared.end_of_turn.partials;
-        partials.changed(outlet.key(), 0, early.len(), 0);
+        let is_observed = matches!(route, Route::Handler);
+        let partials = &shared.turn_queue.partials;
+        partials.changed(writer.key(), 0, early.len(), 0);
         Self {
             shared,
             reader,
             decoder,
             route,
-            outlet,
+            writer,
             bucket: limits
                 .rate_limit
                 .map(|rate| Box::new(TokenBucket::new(rate, Instant::now()))),
@@ -172,31 +165,27 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             phase: Phase::Open,
             failing: None,
             ended: false,
-            told,
-            code: None,
+            is_observed,
+            cause: None,
         }
     }
 
-    /// The same, of whose end user code is told although it has no part in it.
+    /// The same session, whose end is reported to user code although user code does not run it.
     #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.told = false;
+    pub fn observed(mut self) -> Self {
+        self.is_observed = true;
         self
     }
 
     fn key(&self) -> SessionKey {
-        self.outlet.key()
+        self.writer.key()
     }
 
     /// Does what the hub says. False when the session is to end at once.
     fn obey(&mut self) -> bool {
-        for control in self.outlet.take_controls() {
+        for control in self.writer.take_controls() {
             match control {
-                Control::Close {
-                    code,
-                    reason,
-                    forget,
-                } => self.close(code, &reason, forget),
+                Control::Close(cause) => self.close(cause),
                 Control::Resume => self.paused = false,
                 Control::Abort => return false,
             }
@@ -206,13 +195,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Drives the session. Ready when it is over.
     fn drive(&mut self, task: &mut task::Context<'_>) -> Poll<()> {
-        let flushed = match self.outlet.poll_flush(task) {
+        let flushed = match self.writer.poll_flush(task) {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
         if flushed && self.phase == Phase::Closing {
-            self.outlet.finish();
+            self.writer.finish();
             self.phase = Phase::Finishing;
         }
         if self.ended {
@@ -226,7 +215,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         for _ in 0..READS_IN_A_ROW {
             self.poll_failing(task);
             let reads = self.phase != Phase::Open || !self.must_not_read(task);
-            self.outlet.listen(reads);
+            self.writer.listen(reads);
             if !reads {
                 return Poll::Pending;
             }
@@ -238,7 +227,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 self.take_in(&mut undecoded, &mut scratch.output);
                 break;
             }
-            let is_short = shared.end_of_turn.partials.is_used_up() && self.decoder.held() == 0;
+            let is_short = shared.turn_queue.partials.is_used_up() && self.decoder.held() == 0;
             let most = if is_short { SHORT_READ } else { READ_BYTES };
             let mut input = ReadBuf::new(&mut scratch.input[..most]);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
@@ -267,13 +256,13 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// The worker's budget learns what is held now, after `bytes` were read.
     fn recount(&self, before: usize, bytes: usize) {
-        let partials = &self.shared.end_of_turn.partials;
+        let partials = &self.shared.turn_queue.partials;
         partials.changed(self.key(), before, self.held(), bytes);
     }
 
     /// Is the memory for incomplete messages used up, and this one not among those that come to their end?
     fn waits_for_memory(&self, task: &task::Context<'_>) -> bool {
-        let partials = &self.shared.end_of_turn.partials;
+        let partials = &self.shared.turn_queue.partials;
         partials.is_used_up()
             && self.undecoded.is_empty()
             && self.decoder.held() > 0
@@ -284,28 +273,28 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
         if self.failing.is_some()
             || self.paused
-            || self.outlet.waiting_cost() > self.limits.max_queue_bytes
+            || self.writer.waiting_cost() > self.limits.max_queue_bytes
             || self.waits_for_memory(task)
         {
             return true;
         }
-        let end_of_turn = &self.shared.end_of_turn;
-        let answers = matches!(self.route, Route::Echo(_)) || self.outlet.is_waiting();
-        if answers && end_of_turn.queues.is_over() {
+        let turn_queue = &self.shared.turn_queue;
+        let answers = matches!(self.route, Route::Echo(_)) || self.writer.is_waiting();
+        if answers && turn_queue.queues.is_over() {
             // The hub makes room before this task has its next turn.
-            end_of_turn.request();
+            turn_queue.request();
             task.waker().wake_by_ref();
             return true;
         }
         let is_behind = self.receiver_is_behind();
         if is_behind {
-            let end_of_turn = &self.shared.end_of_turn;
+            let turn_queue = &self.shared.turn_queue;
             match self.route {
                 Route::Handler if !self.shared.inbox.has_room() => {
-                    end_of_turn.wait_for_mailbox(task.waker().clone());
+                    turn_queue.wait_for_mailbox(task.waker().clone());
                 }
                 Route::Handler | Route::Relay(_) => {
-                    end_of_turn.wait_for_hub(task.waker().clone());
+                    turn_queue.wait_for_hub(task.waker().clone());
                 }
                 Route::Echo(_) => unreachable!("an echo is for its sender only"),
             }
@@ -315,14 +304,14 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// Is a hub, or the handler's mailbox, so far behind that it should get nothing more?
     fn receiver_is_behind(&self) -> bool {
-        let end_of_turn = &self.shared.end_of_turn;
+        let turn_queue = &self.shared.turn_queue;
         match self.route {
             Route::Echo(_) => false,
             Route::Relay(_) => {
                 let most_bytes = self.shared.bus.max_message_bytes();
-                end_of_turn.is_held() || end_of_turn.relays_must_wait(most_bytes)
+                turn_queue.is_held() || turn_queue.relays_must_wait(most_bytes)
             }
-            Route::Handler => end_of_turn.is_held() || !self.shared.inbox.has_room(),
+            Route::Handler => turn_queue.is_held() || !self.shared.inbox.has_room(),
         }
     }
 
@@ -330,7 +319,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// A plain client's never has: its payloads are no longer than the input. A deflated message
     /// may be a thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
-        matches!(self.outlet.encoding(), Encoding::Deflated(_))
+        matches!(self.writer.encoding(), Encoding::Deflated(_))
             && (taken_bytes >= MOST_TAKEN_BYTES || self.paused || self.receiver_is_behind())
     }
 
@@ -341,35 +330,32 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             return;
         }
         let now = Instant::now();
-        self.outlet.heard(now);
+        self.writer.heard(now);
         let (held, bytes) = (self.held(), input.len());
         let outcome = self.decode_all(input, output, now);
         // Before anything closes the session, which gives up what it holds.
         self.recount(held, bytes);
         if !output.is_empty() {
-            self.outlet.send(output, Source::Session);
+            self.writer.send(output, Source::Session);
         }
         output.clear();
         output.shrink_to(READ_BYTES);
         match outcome {
             Ok(None) => {}
-            Ok(Some((code, reason))) => self.close_answered(code, &reason),
-            Err(violation) => self.fail(violation),
+            Ok(Some(cause)) => self.close_answered(cause),
+            Err(cause) => self.fail(cause),
         }
     }
 
     /// The client broke a rule. What came before it was in order: the handler, on its own thread,
     /// may answer that first. Nothing to do when it is closing already.
-    fn fail(&mut self, violation: Violation) {
-        let answers = matches!(self.route, Route::Handler) && self.outlet.link().owes();
+    fn fail(&mut self, cause: CloseCause) {
+        let answers = matches!(self.route, Route::Handler) && self.writer.link().owes();
         if answers && self.phase == Phase::Open {
             let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
-            self.failing = Some(Box::new(Failing {
-                violation,
-                deadline,
-            }));
+            self.failing = Some(Box::new(Failing { cause, deadline }));
         } else {
-            self.close(violation.code, violation.reason, false);
+            self.close(cause);
         }
     }
 
@@ -378,10 +364,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         let Some(failing) = &mut self.failing else {
             return;
         };
-        if failing.deadline.as_mut().poll(task).is_ready() || !self.outlet.link().owes() {
-            let Violation { code, reason } = failing.violation;
-            self.failing = None;
-            self.close(code, reason, false);
+        if (failing.deadline.as_mut().poll(task).is_ready() || !self.writer.link().owes())
+            && let Some(failing) = self.failing.take()
+        {
+            self.close(failing.cause);
         }
     }
 
@@ -392,20 +378,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         mut input: &mut [u8],
         output: &mut Vec<u8>,
         now: Instant,
-    ) -> Result<Option<(Option<u16>, String)>, Violation> {
+    ) -> Result<Option<CloseCause>, CloseCause> {
         let mut taken_bytes = 0;
         while let Some(event) = self.decoder.decode(&mut input)? {
             if let Event::Close { code, reason } = event {
-                return Ok(Some((code, reason.to_owned())));
+                let reason = reason.to_owned();
+                return Ok(Some(CloseCause::Client { code, reason }));
             }
             if self.phase != Phase::Open {
                 continue;
             }
             if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
-                return Err(Violation {
-                    code: 1008,
-                    reason: "too many messages per second",
-                });
+                return Err(CloseCause::TooManyMessages);
             }
             if let Event::Message { payload, .. } = &event {
                 taken_bytes += payload.len();
@@ -413,7 +397,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             match event {
                 Event::Message { kind, payload } => match &self.route {
                     Route::Echo(prefix) => {
-                        let encoding = self.outlet.encoding();
+                        let encoding = self.writer.encoding();
                         encoding.append(kind, [prefix, &payload], output);
                     }
                     Route::Relay(topic) => {
@@ -421,18 +405,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                         let bus = &self.shared.bus;
                         let offset = publish(bus, topic, kind, &payload, 0).map_err(refused)?;
                         let bytes = header.len() + payload.len();
-                        self.shared.end_of_turn.note_published(offset, bytes);
+                        self.shared.turn_queue.note_published(offset, bytes);
                     }
                     Route::Handler => {
                         // Counted first: a handler may receive it at once.
-                        self.paused |= self.outlet.link().handed_over(payload.len());
-                        self.shared.inbox.message(self.outlet.key(), kind, payload);
-                        self.shared.end_of_turn.request();
+                        self.paused |= self.writer.link().handed_over(payload.len());
+                        self.shared.inbox.message(self.writer.key(), kind, payload);
+                        self.shared.turn_queue.request();
                     }
                 },
                 // In order with what else is answered, unless it would have to wait for more than that.
-                Event::Ping(payload) if self.outlet.is_waiting() => {
-                    self.outlet.send_control(&frame::pong(payload));
+                Event::Ping(payload) if self.writer.is_waiting() => {
+                    self.writer.send_control(&frame::pong(payload));
                 }
                 Event::Ping(payload) => output.extend_from_slice(&frame::pong(payload)),
                 Event::Pong(_) => {}
@@ -448,27 +432,30 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
 
     /// The client closes, or answers our close frame. In the second case its own may have crossed
     /// ours, which still waits behind other frames: the flush is what ends the session.
-    fn close_answered(&mut self, code: Option<u16>, reason: &str) {
+    fn close_answered(&mut self, cause: CloseCause) {
         if self.phase == Phase::Open {
-            let echoed = match code {
-                Some(code) => frame::close(code, ""),
-                None => frame::close_without_code(),
+            let code = cause.code();
+            let answer = if is_close_code(code) {
+                frame::close(code, "")
+            } else {
+                frame::close_without_code()
             };
-            self.tell_closed(code.unwrap_or(1005), reason);
-            self.begin_close(&echoed, false);
+            self.begin_close(cause, &answer);
         }
     }
 
     /// Closes from this side.
-    fn close(&mut self, code: u16, reason: &str, forget: bool) {
+    fn close(&mut self, cause: CloseCause) {
         if self.phase == Phase::Open {
-            self.tell_closed(code, reason);
-            self.begin_close(&frame::close(code, reason), forget);
+            let close_frame = frame::close(cause.code(), &cause.reason());
+            self.begin_close(cause, &close_frame);
         }
     }
 
-    fn begin_close(&mut self, close_frame: &[u8], forget: bool) {
-        self.outlet.close(close_frame, forget);
+    fn begin_close(&mut self, cause: CloseCause, close_frame: &[u8]) {
+        let drops_outbox = cause.drops_outbox();
+        self.note_end(cause);
+        self.writer.close(close_frame, drops_outbox);
         self.phase = Phase::Closing;
         self.give_up_input();
     }
@@ -481,45 +468,43 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.recount(held, 0);
     }
 
-    /// Notes how the session ended, and tells the handler, once.
-    fn tell_closed(&mut self, code: u16, reason: &str) {
-        if self.code.is_none() {
-            self.code = NonZeroU16::new(code);
+    /// Notes the cause of the end, and reports it. The first cause counts.
+    fn note_end(&mut self, cause: CloseCause) {
+        if self.cause.is_some() {
+            return;
         }
-        if !std::mem::replace(&mut self.told, true) {
-            self.shared.inbox.closed(self.key(), code, reason);
-            self.shared.end_of_turn.request();
+        if self.is_observed {
+            self.shared.inbox.closed(self.key(), &cause);
+            self.shared.turn_queue.request();
         }
+        self.cause = Some(Box::new(cause));
     }
 }
 
-/// Why a client whose message the bus does not take is closed.
-fn refused(error: PublishError) -> Violation {
+/// The cause for which a client is closed whose message the bus refuses.
+fn refused(error: PublishError) -> CloseCause {
     match error {
-        PublishError::TooLarge { .. } => Violation {
-            code: 1009,
-            reason: "message too large for the bus",
-        },
-        _ => Violation {
-            code: 1011,
-            reason: "the bus does not take messages",
-        },
+        PublishError::TooLarge { .. } => CloseCause::TooLargeForBus,
+        _ => CloseCause::BusRefuses,
     }
 }
 
 impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D> {
-    /// The close code: who closed first has chosen it. 1005 if there was none, 1006 if the connection
-    /// was lost.
-    type Output = u16;
+    /// The cause of the end. If both sides closed, that of the first.
+    type Output = CloseCause;
 
-    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<u16> {
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<CloseCause> {
         let session = self.get_mut();
         if session.obey() {
             ready!(session.drive(task));
         }
         session.give_up_input();
-        session.tell_closed(1006, "the connection was lost");
+        session.note_end(CloseCause::Lost);
         session.shared.hub.do_send(Leave(session.key()));
-        Poll::Ready(session.code.map_or(1006, NonZeroU16::get))
+        let cause = session
+            .cause
+            .take()
+            .map_or(CloseCause::Lost, |cause| *cause);
+        Poll::Ready(cause)
     }
 }

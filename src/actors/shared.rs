@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use actix::Addr;
 
-use super::end_of_turn::EndOfTurn;
+use super::close::CloseCause;
 use super::frame::Kind;
 use super::hub::Hub;
 use super::session::{READ_BYTES, SessionKey};
+use super::turn_queue::TurnQueue;
 use crate::ipc::Bus;
 
 /// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
@@ -18,7 +19,7 @@ pub trait Inbox: 'static {
     /// A message of the client.
     fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
     /// The session is over. Comes exactly once, after its last message.
-    fn closed(&self, session: SessionKey, code: u16, reason: &str);
+    fn closed(&self, session: SessionKey, cause: &CloseCause);
     /// A handler that was told to wait may send again.
     fn room(&self, session: SessionKey);
     /// May sessions read on? That is, does it have room for messages?
@@ -37,7 +38,7 @@ pub struct Shared {
     /// The handler's end.
     pub inbox: Rc<dyn Inbox>,
     /// What is done once for all sessions.
-    pub end_of_turn: Rc<EndOfTurn>,
+    pub turn_queue: Rc<TurnQueue>,
     /// Lent to the session that reads.
     pub(super) scratch: RefCell<Scratch>,
 }
@@ -62,7 +63,7 @@ impl Shared {
         hub: Addr<Hub>,
         bus: Bus,
         inbox: Rc<dyn Inbox>,
-        end_of_turn: Rc<EndOfTurn>,
+        turn_queue: Rc<TurnQueue>,
     ) -> Rc<Self> {
         let input = vec![0; READ_BYTES].into_boxed_slice();
         let scratch = RefCell::new(Scratch {
@@ -73,7 +74,7 @@ impl Shared {
             hub,
             bus,
             inbox,
-            end_of_turn,
+            turn_queue,
             scratch,
         })
     }

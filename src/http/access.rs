@@ -14,6 +14,7 @@ use actix_http::header::{HeaderName, REFERER, USER_AGENT};
 
 use super::head::Head;
 use super::peer::Peer;
+use crate::actors::close::CloseCause;
 
 /// AccessRecords that may wait.
 const MAX_WAITING: usize = 8192;
@@ -22,10 +23,7 @@ const MAX_TEXT_BYTES: usize = 4096;
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
 
-/// The close code of a WebSocket that ended without a farewell (RFC 6455, section 7.1.5).
-const ABNORMAL_CLOSURE: u16 = 1006;
-
-/// AccessKind has been done.
+/// The kind of a record.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum AccessKind {
     /// A request was answered.
@@ -157,9 +155,9 @@ impl PendingRecord {
         };
     }
 
-    /// The WebSocket that it became was closed, with this code.
-    pub fn close(mut self, code: u16) {
-        self.record.status = code;
+    /// The WebSocket that it became was closed for this cause.
+    pub fn close(mut self, cause: &CloseCause) {
+        self.record.status = cause.code();
     }
 
     /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
@@ -170,7 +168,7 @@ impl PendingRecord {
         self.record.duration = self.began.elapsed();
         self.log.put(self.record.clone());
         self.record.kind = AccessKind::Closed;
-        self.record.status = ABNORMAL_CLOSURE;
+        self.record.status = CloseCause::Lost.code();
         self.began = Instant::now();
         self
     }
@@ -229,7 +227,7 @@ mod tests {
         drop(begin(&log));
         drop(begin(&log).open());
         let open = begin(&log).open();
-        open.close(1001);
+        open.close(&CloseCause::HandlerCancelled);
         log.close();
         let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
         let kinds: Vec<_> = taken.iter().map(|it| (it.kind, it.status)).collect();
@@ -238,7 +236,7 @@ mod tests {
             [
                 (AccessKind::Request, CLIENT_GONE),
                 (AccessKind::Opened, 101),
-                (AccessKind::Closed, ABNORMAL_CLOSURE),
+                (AccessKind::Closed, 1006),
                 (AccessKind::Opened, 101),
                 (AccessKind::Closed, 1001)
             ]

@@ -95,23 +95,35 @@ impl Config {
     }
 }
 
+impl Config {
+    /// [`Config::handshake_timeout`], which no option changes.
+    pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// [`Config::max_body_bytes`] of an application that does not set it.
+    pub const MAX_BODY_BYTES: usize = 16 << 20;
+    /// [`Config::max_connections`], which no option changes.
+    pub const MAX_CONNECTIONS: usize = 16_384;
+    /// [`Config::max_websockets`], which no option changes.
+    pub const MAX_WEBSOCKETS: usize = 65_536;
+}
+
+/// The defaults of `fanbus.config.Settings`, for tests: a test compares them.
 impl Default for Config {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Self::HANDSHAKE_TIMEOUT,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
             // As much as any link for which the limits of sessions are tested, of 64 kbit/s and more.
             body_bytes_per_second: 4 << 10,
             write_timeout: Duration::from_secs(60),
             keepalive: TcpKeepAlive::after(60),
-            max_body_bytes: 16 << 20,
+            max_body_bytes: Self::MAX_BODY_BYTES,
             body_memory_bytes: 256 << 20,
             queue_memory_bytes: 256 << 20,
             message_memory_bytes: 256 << 20,
-            max_connections: 16_384,
-            max_websockets: 65_536,
+            max_connections: Self::MAX_CONNECTIONS,
+            max_websockets: Self::MAX_WEBSOCKETS,
             max_requests: usize::MAX,
             proxies: None,
             root_path: String::new(),

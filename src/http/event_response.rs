@@ -87,7 +87,7 @@ async fn open(
         None => beginning.alone(),
         Some(range) => {
             // Not on this thread, which others wait for.
-            let replays = Arc::clone(&worker.end_of_turn.replays);
+            let replays = Arc::clone(&worker.turn_queue.replays);
             let read = move || {
                 let until = beginning.position.next;
                 let replay = bus.replay(topic.as_str(), range, until, most);
@@ -97,7 +97,7 @@ async fn open(
         }
     };
     let (answer, opened) = oneshot::channel();
-    worker.end_of_turn.listen(Listen {
+    worker.turn_queue.listen(Listen {
         topic: interest,
         from,
         beginning,

@@ -31,7 +31,6 @@ use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
 use super::worker::HttpWorker;
 use crate::actors::crowd::Crowd;
-use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::heap::{self, IdleWatch, Usage};
 use crate::actors::hub::{Command, Hub, Orders};
@@ -39,6 +38,7 @@ use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
 use crate::actors::shared::Inbox;
 use crate::actors::shutdown::{Ending, Shutdown};
+use crate::actors::turn_queue::TurnQueue;
 use crate::actors::watch::{Sleeper, Watch};
 use crate::actors::wheel::TICK;
 use crate::ipc::Bus;
@@ -109,7 +109,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let most_connections = config.max_connections;
         let (queues, messages) = (config.queue_memory_bytes, config.message_memory_bytes);
-        let end_of_turn = Rc::new(EndOfTurn::new(queues, messages, replays));
+        let turn_queue = Rc::new(TurnQueue::new(queues, messages, replays));
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
@@ -118,7 +118,7 @@ impl Server {
             bus.clone(),
             inbox,
             Arc::clone(&orders),
-            Rc::clone(&end_of_turn),
+            Rc::clone(&turn_queue),
             watch,
             config.max_websockets,
             lives,
@@ -136,7 +136,7 @@ impl Server {
             config: Arc::new(config),
             handler,
             replies: Rc::clone(&replies),
-            end_of_turn: Rc::clone(&end_of_turn),
+            turn_queue: Rc::clone(&turn_queue),
             bus,
             cache: Rc::default(),
             is_secure: tls.is_some(),
@@ -150,7 +150,7 @@ impl Server {
         });
         spawn_local(replies.hand_out());
         let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
-        let (sessions, deadlines) = (Rc::clone(&end_of_turn), Rc::clone(&worker.deadlines));
+        let (sessions, deadlines) = (Rc::clone(&turn_queue), Rc::clone(&worker.deadlines));
         spawn_local(async move {
             let mut memory = MemoryTrim::new();
             loop {
@@ -180,7 +180,7 @@ impl Server {
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {
             let is_open = || connections.available_permits() < most_connections;
-            while end_of_turn.sessions() > 0 || is_open() {
+            while turn_queue.sessions() > 0 || is_open() {
                 sleep(Duration::from_millis(10)).await;
             }
         };

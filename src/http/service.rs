@@ -209,7 +209,7 @@ async fn call_handler(
         },
         reply.key,
     );
-    worker.end_of_turn.request();
+    worker.turn_queue.request();
     let mut response = match &mut input.sender {
         None => reply.await,
         Some(sender) => Box::pin(sender.drive(reply)).await,

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::actors::writer::Acks;
+use crate::actors::socket_writer::Acks;
 
 /// Half of what the system may take over and not have sent yet, of a client that is to see the present: below
 /// that, it asks for more. What it has sent is not counted, so a client that takes it is as fast as ever.

@@ -1,7 +1,7 @@
 //! What an HTTP connection runs on, and what a session needs of it: plain TCP, or TLS over it.
 //!
 //! A session on plain TCP writes to its socket directly, as if TLS did not exist: which transport it
-//! has is decided at compile time for its reading half, and by the [`Writer`] that any outlet has.
+//! has is decided at compile time for its reading half, and by the [`SocketWriter`] that any writer has.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -14,14 +14,14 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::tcp;
-use crate::actors::writer::{Acks, Writer};
+use crate::actors::socket_writer::{Acks, SocketWriter};
 
 /// A connection that HTTP is spoken on, and that may become a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// What a session reads from.
     type Reader: AsyncRead + Unpin + 'static;
-    /// What its outlet writes to.
-    type Writer: Writer;
+    /// What its writer writes to.
+    type Writer: SocketWriter;
 
     /// The socket below.
     fn socket(&self) -> &TcpStream;
@@ -53,7 +53,7 @@ impl Transport for TcpStream {
     }
 }
 
-/// The writing half of a TCP connection. Dropped without [`Writer::finish`], it says nothing to the
+/// The writing half of a TCP connection. Dropped without [`SocketWriter::finish`], it says nothing to the
 /// peer: the reading half goes with it, and the kernel's close is farewell enough.
 #[derive(Debug)]
 pub struct TcpWriter(Option<OwnedWriteHalf>);
@@ -72,7 +72,7 @@ impl Drop for TcpWriter {
     }
 }
 
-impl Writer for TcpWriter {
+impl SocketWriter for TcpWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.half().try_write(bytes)
     }

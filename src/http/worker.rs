@@ -13,10 +13,10 @@ use super::handler::Handler;
 use super::keepalive_drain::KeepAliveDrain;
 use super::replies::Replies;
 use super::routes::Routes;
-use crate::actors::end_of_turn::EndOfTurn;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
+use crate::actors::turn_queue::TurnQueue;
 use crate::ipc::Bus;
 
 /// The state of one worker's HTTP side. Each worker has one, and no request copies it.
@@ -27,7 +27,7 @@ pub(super) struct HttpWorker {
     pub limits: Vec<Rc<Limits>>,
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
-    pub end_of_turn: Rc<EndOfTurn>,
+    pub turn_queue: Rc<TurnQueue>,
     /// This worker's membership.
     pub bus: Bus,
     /// What compresses responses, if anything does.

@@ -131,6 +131,59 @@ fn steps_of(coroutine: &Bound<'_, PyAny>) -> PyResult<Py<PyIterator>> {
     Ok(steps.cast_into::<PyIterator>()?.unbind())
 }
 
+impl Host {
+    /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
+    /// end has come already.
+    pub(super) fn run_as_task<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        made: PyResult<Bound<'py, PyAny>>,
+        ending: Ending,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => return self.end_without_task(py, ending, error),
+        };
+        if !made.get_type().is(&self.coroutine) {
+            let task = match self.tasks.start(&made) {
+                Ok(task) => task,
+                Err(error) => return self.end_without_task(py, ending, error),
+            };
+            if let Some(handling) = ending.handling() {
+                handling.hold(task.clone().unbind());
+            }
+            let at_end = AtEnd::new(Arc::clone(self), ending);
+            task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
+            return Ok(Some(task));
+        }
+        let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
+        match self.tasks.start(&answering) {
+            Ok(task) => {
+                answering.get().hold(&task);
+                Ok(Some(task))
+            }
+            Err(error) => match answering.get().take_ending() {
+                Some(ending) => self.end_without_task(py, ending, error),
+                // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
+                None if is_passed_on(py, &error) => Ok(None),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn end_without_task<T>(
+        &self,
+        py: Python<'_>,
+        ending: Ending,
+        error: PyErr,
+    ) -> PyResult<Option<T>> {
+        match self.end(py, ending, Err(error)) {
+            Some(next) => self.start_task(&next).map(|()| None),
+            None => Ok(None),
+        }
+    }
+}
+
 #[pymethods]
 impl Answering {
     fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -8,9 +8,10 @@ use pyo3::types::{PyDict, PyString};
 
 use super::errors::{BusError, value_error};
 use super::history::{self, Wish};
-use super::message::{self, Message};
+use super::publisher::Publisher;
 use super::readers::Readers;
-use super::subscription::{Bell, Record, Subscription};
+use super::record::Record;
+use super::subscription::{Bell, Subscription};
 use crate::actors::topic::Topic;
 use crate::ipc::{self, Fate, PublishError, RetentionRule, ServerNeeds};
 
@@ -42,11 +43,6 @@ impl Bus {
             .unwrap_or_else(PoisonError::into_inner);
         bus.clone()
             .ok_or_else(|| BusError::new_err("This bus has been closed."))
-    }
-
-    /// Lets the event loops look at their subscriptions.
-    pub(super) fn wake_loops(&self) {
-        self.readers.ring();
     }
 
     /// The bus, to be used by this very process.
@@ -163,13 +159,7 @@ impl Bus {
 
     /// Publishes a message; returns its offset. Any thread. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let (py, topic) = (message.py(), Topic::new(topic).map_err(value_error)?);
-        let message = Message::new(message, "publish")?;
-        let published = message::publish(py, &self.get()?, &topic, &message, 0, || {});
-        published.map_err(|error| match error {
-            PublishError::TooLarge { .. } => value_error(error),
-            _ => BusError::new_err(error.to_string()),
-        })
+        self.get()?.publish_message(topic, message, 0)
     }
 
     /// A reader of what is published to the topic from now on; and what was published before, as far
@@ -196,7 +186,8 @@ impl Bus {
             }
             _ => (Vec::new(), true),
         };
-        let subscription = Subscription::new(py, cursor, slf.clone().unbind())?;
+        let readers = Arc::clone(&slf.get().readers);
+        let subscription = Subscription::new(py, cursor, readers, slf.clone().into_any().unbind())?;
         Ok((subscription, records, complete))
     }
 
@@ -398,4 +389,14 @@ fn kept<'py>(py: Python<'py>, history: &ipc::HistoryContents) -> PyResult<Bound<
     dict.set_item("used_bytes", history.used_bytes)?;
     dict.set_item("bytes", history.bytes)?;
     Ok(dict)
+}
+
+impl Publisher for ipc::Bus {
+    fn bus(&self) -> &ipc::Bus {
+        self
+    }
+
+    fn error(error: &PublishError) -> PyErr {
+        BusError::new_err(error.to_string())
+    }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::events::{Event, Events};
-use super::handler::EventBox;
+use super::events::{Event, EventBox, Events};
 use super::head::Head;
 use super::logs;
 use super::outcome::{Ending, Host, Running};
 use super::upload;
 use super::visit::Visits;
 use super::websocket::WebSocket;
+use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
 use crate::actors::lingering::Lingering;
 use crate::actors::link::Link;
@@ -134,10 +134,11 @@ impl EventLoop {
             woken,
             starts,
         } = in_hand;
-        let mut bytes = &batch.bytes[*read..];
+        let Arena { list, bytes: all } = &mut batch.arena;
+        let mut bytes = &all[*read..];
         let mut rest = Vec::new();
         let host = &self.host;
-        let mut events = batch.list.drain(..);
+        let mut events = list.drain(..);
         while let Some(event) = events.next() {
             let begins = matches!(event, Event::Request { .. } | Event::Connect { .. });
             if begins && !starts.take() {
@@ -156,8 +157,8 @@ impl EventLoop {
                     kind,
                     payload,
                 } => self.take_in(py, session, kind, &payload, woken),
-                Event::Release { held } => {
-                    drop(held); // here, where Python's lock is held
+                Event::Release { object } => {
+                    drop(object); // here, where Python's lock is held
                     Ok(())
                 }
                 Event::Request { call, reply } => {
@@ -195,10 +196,10 @@ impl EventLoop {
             self.tell_if_failed(py, done);
         }
         drop(events);
-        *read = batch.bytes.len() - bytes.len();
-        batch.list.append(&mut rest);
+        *read = all.len() - bytes.len();
+        list.append(&mut rest);
         self.wake_all(py, woken);
-        batch.list.is_empty()
+        list.is_empty()
     }
 
     /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in

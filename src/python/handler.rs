@@ -10,22 +10,21 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 
 use super::crash;
-use super::events::{Event, Events};
-use super::lane::{Job, Lane};
+use super::events::{Event, EventBox, Events};
+use super::lane::Lane;
+use super::lane_context::Job;
 use super::remote::Remote;
 use super::router::Kinds;
 use super::threads::Threads;
+use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
-use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
+use crate::actors::mailbox::Batch;
 use crate::actors::session::SessionKey;
 use crate::actors::shared::Inbox;
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
 use crate::http::router::EndpointId;
-
-/// Events on their way to Python's event loop.
-pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;
 
 pub(super) struct PythonHandler {
     kinds: Arc<Kinds>,
@@ -77,7 +76,7 @@ impl PythonHandler {
     }
 
     fn collect(&self, event: Event) {
-        self.turn.borrow_mut().events.list.push(event);
+        self.turn.borrow_mut().events.push(event);
     }
 }
 
@@ -86,25 +85,20 @@ impl Inbox for PythonHandler {
         let events = &mut self.turn.borrow_mut().events;
         if payload.len() >= LARGE_BYTES {
             let payload = payload.into_owned();
-            return events.list.push(Event::LargeMessage {
+            return events.push(Event::LargeMessage {
                 session,
                 kind,
                 payload,
             });
         }
-        events.bytes.extend_from_slice(&payload);
-        events.list.push(Event::Message {
-            session,
-            kind,
-            len: payload.len(),
-        });
+        events.push_message(session, kind, &payload);
     }
 
-    fn closed(&self, session: SessionKey, code: u16, reason: &str) {
+    fn closed(&self, session: SessionKey, cause: &CloseCause) {
         self.collect(Event::Closed {
             session,
-            code,
-            reason: reason.to_owned(),
+            code: cause.code(),
+            reason: cause.reason().into_owned(),
         });
     }
 
@@ -144,7 +138,7 @@ impl Handler for PythonHandler {
     }
 
     fn has_capacity_to_watch(&self) -> bool {
-        self.remote.visits.has_room()
+        self.remote.observed.has_capacity()
     }
 
     fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {

@@ -11,6 +11,7 @@ use super::outcome::{Ending, Host};
 use super::request::{Request, Ways};
 use super::router::{Endpoint, Endpoints};
 use super::websocket::WebSocket;
+use crate::actors::close::CloseCause;
 use crate::actors::hub::{Command, Rejection};
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
@@ -110,18 +111,19 @@ impl Host {
     ) {
         let _running = self.take_running(ws.key());
         let Err(error) = result else {
-            return ws.finish(1000, "", None);
+            return ws.finish(CloseCause::HandlerReturned, None);
         };
         // A handler that was still sending when its client left has done nothing wrong.
         let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
         if left || error.is_instance_of::<CancelledError>(py) {
             let sentence = "The server is going away.";
-            ws.finish(1001, "", Some(Rejection::new(503, sentence)));
+            let rejection = Rejection::new(503, sentence);
+            ws.finish(CloseCause::HandlerCancelled, Some(rejection));
         } else if ws.is_opening() {
             let rejection = self.rejection(py, &ws.label(), error);
-            ws.finish(1011, "", Some(rejection));
+            ws.finish(CloseCause::HandlerFailed, Some(rejection));
         } else {
-            ws.finish(1011, "the handler failed", None);
+            ws.finish(CloseCause::HandlerFailed, None);
             self.report(py, &ws.label(), error);
         }
     }

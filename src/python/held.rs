@@ -5,37 +5,20 @@
 
 use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyString};
 
-use super::events::Event;
-use super::handler::EventBox;
+use super::events::{Event, EventBox, LentObject};
 use crate::actors::frame::LARGE_BYTES;
 
 /// Objects that were written wait for the event loop's next batch. Of so many bytes, they wake it.
 const WAKE_BYTES: usize = 2 << 20;
-
-/// An object whose bytes are in use.
-pub(super) enum Held {
-    Bytes(PyBackedBytes),
-    Text(PyBackedStr),
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Text(text) => text.as_bytes(),
-        }
-    }
-}
 
 /// The bytes of an object: the object itself, if it is large, else a copy.
 pub(super) fn bytes_of(bytes: &Bound<'_, PyBytes>, events: &EventBox) -> Bytes {
     if bytes.as_bytes().len() < LARGE_BYTES {
         return Bytes::copy_from_slice(bytes.as_bytes());
     }
-    lend(Held::Bytes(bytes.clone().into()), events)
+    lend(LentObject::Bytes(bytes.clone().into()), events)
 }
 
 /// The same for a string, in UTF-8. An error: it has lone surrogates.
@@ -44,36 +27,36 @@ pub(super) fn text_of(text: &Bound<'_, PyString>, events: &EventBox) -> PyResult
     if utf8.len() < LARGE_BYTES {
         return Ok(Bytes::copy_from_slice(utf8.as_bytes()));
     }
-    Ok(lend(Held::Text(text.clone().try_into()?), events))
+    Ok(lend(LentObject::Text(text.clone().try_into()?), events))
 }
 
-fn lend(held: Held, events: &EventBox) -> Bytes {
+fn lend(object: LentObject, events: &EventBox) -> Bytes {
     let events = EventBox::clone(events);
-    let held = Some(held);
-    Bytes::from_owner(Loan { held, events })
+    let object = Some(object);
+    Bytes::from_owner(Loan { object, events })
 }
 
 /// Held by the bytes that are made of it.
 struct Loan {
     /// Until it is dropped.
-    held: Option<Held>,
+    object: Option<LentObject>,
     events: EventBox,
 }
 
 impl AsRef<[u8]> for Loan {
     fn as_ref(&self) -> &[u8] {
-        self.held.as_ref().map_or(&[], Held::as_ref)
+        self.object.as_ref().map_or(&[], LentObject::as_ref)
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else {
+        let Some(object) = self.object.take() else {
             return;
         };
         let is_much = self.events.post_quietly(|batch| {
-            batch.released += held.as_ref().len();
-            batch.list.push(Event::Release { held });
+            batch.released += object.as_ref().len();
+            batch.push(Event::Release { object });
             batch.released >= WAKE_BYTES
         });
         if is_much {

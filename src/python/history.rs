@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::message::to_python;
-use super::subscription::Record;
+use super::record::Record;
 use crate::actors::frame::{Kind, message_of};
 use crate::ipc::{self, Bus, ReplayRange};
 

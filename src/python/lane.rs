@@ -14,21 +14,8 @@ use pyo3::prelude::*;
 use slab::Slab;
 
 use super::cpu::Watched;
-use super::threads::{Shared, UserCode};
-use crate::actors::session::SessionKey;
+use super::lane_context::{Job, LaneContext, UserCode};
 use crate::actors::sizing::{Seen, Sizing};
-use crate::http::handler::Call;
-use crate::http::replies::ReplyKey;
-
-/// Work for a thread.
-pub(super) enum Job {
-    /// Answer a request.
-    Request { call: Call, reply: ReplyKey },
-    /// Say whether the client of a turbo route may come in.
-    Admit { call: Call, session: SessionKey },
-    /// Call this.
-    Call(Py<PyAny>),
-}
 
 /// An idle thread beyond the first ends after this time.
 const IDLE: Duration = Duration::from_secs(30);
@@ -45,7 +32,7 @@ pub(super) struct Lane {
     inside: Mutex<Inside>,
     work: Condvar,
     most: usize,
-    shared: Arc<Shared>,
+    context: Arc<LaneContext>,
 }
 
 struct Inside {
@@ -88,11 +75,11 @@ impl Drop for Member<'_> {
 
 impl Lane {
     /// At most so many threads.
-    pub(super) fn new(name: &str, most: usize, shared: Arc<Shared>) -> Arc<Self> {
+    pub(super) fn new(name: &str, most: usize, context: Arc<LaneContext>) -> Arc<Self> {
         let most = most.max(1);
         let inside = Inside {
             queue: VecDeque::new(),
-            sizing: Sizing::new(shared.side_by_side, most),
+            sizing: Sizing::new(context.side_by_side, most),
             threads: 0,
             at_work: 0,
             coming: 0,
@@ -107,7 +94,7 @@ impl Lane {
             inside: Mutex::new(inside),
             work: Condvar::new(),
             most,
-            shared,
+            context,
         })
     }
 
@@ -127,7 +114,7 @@ impl Lane {
         let waits = inside.has_waiting();
         drop(inside);
         if waits {
-            self.shared.want_looks();
+            self.context.request_looks();
         }
         true
     }
@@ -164,7 +151,7 @@ impl Lane {
         inside.ran_dry = inside.queue.is_empty();
         let allowed = inside.sizing.look(seen);
         self.call_to_work(inside);
-        !inside.queue.is_empty() || allowed > self.shared.side_by_side
+        !inside.queue.is_empty() || allowed > self.context.side_by_side
     }
 
     /// Is a thread at work?
@@ -192,7 +179,7 @@ impl Lane {
     }
 
     fn allowed(&self, inside: &Inside) -> usize {
-        if self.shared.has_limits() {
+        if self.context.has_limits() {
             inside.sizing.allowed()
         } else {
             self.most
@@ -218,7 +205,7 @@ impl Lane {
     }
 
     fn start_thread(self: &Arc<Self>, inside: &mut Inside) -> bool {
-        let Some(user_code) = self.shared.user_code() else {
+        let Some(user_code) = self.context.user_code() else {
             return false;
         };
         let lane = Arc::clone(self);
@@ -307,7 +294,7 @@ impl Lane {
     /// Between two jobs: the event loop, which may have waited for the lock as long as the job took, would
     /// else have to wait for the next one, too.
     fn give_way(&self, py: Python<'_>, user_code: &UserCode) {
-        if self.shared.side_by_side == 1 && (user_code.loop_wants_lock)() {
+        if self.context.side_by_side == 1 && (user_code.loop_wants_lock)() {
             py.detach(|| thread::sleep(GIVE_WAY));
         }
     }

@@ -30,16 +30,22 @@ mod held;
 mod history;
 mod json;
 mod lane;
+mod lane_context;
 mod lock;
 mod logs;
 mod message;
 mod multidict;
+mod options;
 mod outcome;
+mod publisher;
 mod readers;
+mod record;
 mod remote;
 mod request;
 mod response;
+mod return_value;
 mod router;
+mod session_count;
 mod stream;
 mod subscription;
 mod tasks;
@@ -78,15 +84,19 @@ mod _core {
     #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
+    use super::record::Record;
+    #[pymodule_export]
     use super::request::{Request, json_body, root_path};
     #[pymodule_export]
     use super::response::StreamEnd;
+    #[pymodule_export]
+    use super::return_value::as_response;
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]
     use super::stream::Sink;
     #[pymodule_export]
-    use super::subscription::{Bell, Record, Subscription};
+    use super::subscription::{Bell, Subscription};
     #[pymodule_export]
     use super::threads::WorkerThreads;
     #[pymodule_export]

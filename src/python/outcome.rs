@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::answering::{Answering, AtEnd, is_passed_on};
-use super::handler::EventBox;
-use super::lane::Job;
+use super::events::EventBox;
+use super::lane_context::Job;
 use super::remote::Remote;
 use super::request::{Request, Ways};
 use super::response::{self, Made};
@@ -28,9 +27,9 @@ pub(super) struct Host {
     pub remote: Arc<Remote>,
     pub endpoints: Arc<Endpoints>,
     pub event_loop: Py<PyAny>,
-    tasks: Tasks,
+    pub tasks: Tasks,
     /// `types.CoroutineType`: what can be run inside of an [`Answering`].
-    coroutine: Py<PyAny>,
+    pub coroutine: Py<PyAny>,
     /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
     /// as asynchronous ones find them.
     context: Py<PyAny>,
@@ -48,7 +47,7 @@ pub(super) struct Told {
     /// Gets what nobody caught.
     pub on_error: Py<PyAny>,
     /// Gets what is to be done after a response.
-    pub after: Py<PyAny>,
+    pub after_response: Py<PyAny>,
 }
 
 /// Sessions whose memory is retained when the last one has left.
@@ -151,57 +150,6 @@ impl Host {
             running.shrink_to(MOST_KEPT);
         }
         taken
-    }
-
-    /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
-    /// end has come already.
-    pub(super) fn run_as_task<'py>(
-        self: &Arc<Self>,
-        py: Python<'py>,
-        made: PyResult<Bound<'py, PyAny>>,
-        ending: Ending,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => return self.end_without_task(py, ending, error),
-        };
-        if !made.get_type().is(&self.coroutine) {
-            let task = match self.tasks.start(&made) {
-                Ok(task) => task,
-                Err(error) => return self.end_without_task(py, ending, error),
-            };
-            if let Some(handling) = ending.handling() {
-                handling.hold(task.clone().unbind());
-            }
-            let at_end = AtEnd::new(Arc::clone(self), ending);
-            task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
-            return Ok(Some(task));
-        }
-        let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
-        match self.tasks.start(&answering) {
-            Ok(task) => {
-                answering.get().hold(&task);
-                Ok(Some(task))
-            }
-            Err(error) => match answering.get().take_ending() {
-                Some(ending) => self.end_without_task(py, ending, error),
-                // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
-                None if is_passed_on(py, &error) => Ok(None),
-                None => Err(error),
-            },
-        }
-    }
-
-    fn end_without_task<T>(
-        &self,
-        py: Python<'_>,
-        ending: Ending,
-        error: PyErr,
-    ) -> PyResult<Option<T>> {
-        match self.end(py, ending, Err(error)) {
-            Some(next) => self.start_task(&next).map(|()| None),
-            None => Ok(None),
-        }
     }
 
     /// Makes a coroutine a task of the loop.
@@ -342,7 +290,7 @@ impl Host {
         if tasks.is_empty() {
             return;
         }
-        if let Err(error) = self.told.after.call1(py, (label, tasks, context)) {
+        if let Err(error) = self.told.after_response.call1(py, (label, tasks, context)) {
             self.report(py, label, error);
         }
     }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::handler::EventBox;
-use super::message::{self, Message};
-use super::visit::Count;
+use super::events::EventBox;
+use super::message::Message;
+use super::publisher::Publisher;
+use super::session_count::SessionCount;
 use crate::actors::frame;
 use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
 use crate::actors::session::SessionKey;
-use crate::actors::topic::Topic;
 use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 
@@ -34,8 +34,8 @@ pub(super) struct Remote {
     pub drains: Arc<Drains>,
     /// Sessions wait until the mailbox has room, and want to hear of it.
     pub stalled: AtomicBool,
-    /// Sessions of turbo routes that hooks have to do with.
-    pub visits: Arc<Count>,
+    /// Sessions of turbo routes that hooks observe.
+    pub observed: Arc<SessionCount>,
     /// What is sent of the past.
     replays: Arc<Replays>,
 }
@@ -74,7 +74,7 @@ impl Remote {
             published: AtomicU64::new(0),
             drains: Arc::new(Drains::new()?),
             stalled: AtomicBool::new(false),
-            visits: Arc::default(),
+            observed: Arc::default(),
             replays,
         }))
     }
@@ -164,25 +164,6 @@ impl Remote {
         }
     }
 
-    /// Publishes to everybody; `left_out` is a session of this worker, or 0. If hubs are to be waited for,
-    /// the worker's own first gets what this thread has for it: a subscription to this very topic, for one.
-    pub(super) fn publish(
-        &self,
-        py: Python<'_>,
-        topic: &Topic,
-        message: &Message<'_>,
-        left_out: u64,
-    ) -> PyResult<u64> {
-        let hand_over = || self.hand_over();
-        let published = message::publish(py, &self.bus, topic, message, left_out, hand_over);
-        let offset = published.map_err(|error| match error {
-            PublishError::TooLarge { .. } => PyValueError::new_err(error.to_string()),
-            _ => PyRuntimeError::new_err(error.to_string()),
-        })?;
-        self.published.fetch_max(offset + 1, SeqCst);
-        Ok(offset)
-    }
-
     fn order_with(&self, put: impl FnOnce(&mut Commands)) {
         let put = |commands: &mut Commands| {
             commands.follow(self.published.load(SeqCst));
@@ -193,5 +174,25 @@ impl Remote {
         } else {
             self.orders.post(put);
         }
+    }
+}
+
+impl Publisher for Remote {
+    fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    fn error(error: &PublishError) -> PyErr {
+        PyRuntimeError::new_err(error.to_string())
+    }
+
+    /// The hub of this worker may be the slow one: it first gets the commands of this thread, perhaps a subscription
+    /// to this topic.
+    fn before_waiting(&self) {
+        self.hand_over();
+    }
+
+    fn has_published(&self, offset: u64) {
+        self.published.fetch_max(offset + 1, SeqCst);
     }
 }

@@ -15,8 +15,8 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::Ready;
 use super::errors::HTTPError;
+use super::events::EventBox;
 use super::form;
-use super::handler::EventBox;
 use super::head::Head;
 use super::json;
 use super::multidict::MultiDict;

@@ -12,8 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::value_error;
-use crate::actors::limits::Limits;
-use crate::actors::outbox::Overflow;
+use super::options::WebSocketConfig;
 use crate::actors::topic::TopicTemplate;
 use crate::http::compressor::Level;
 use crate::http::cors::{Cors, CorsOptions};
@@ -22,8 +21,6 @@ use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
-use crate::http::websocket::origin::Origins;
-use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A Python function behind a route.
 pub(super) struct Endpoint {
@@ -461,19 +458,19 @@ impl Router {
         path: &str,
         handler: Bound<'_, PyAny>,
         arguments: Vec<Option<String>>,
-        config: &Bound<'_, PyAny>,
+        config: WebSocketConfig,
         place: String,
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
-        endpoint.max_topics = config.getattr("max_topics")?.extract()?;
+        endpoint.max_topics = config.max_topics;
         self.add_socket(
             path,
             Behaviour::Handler,
             Some(endpoint),
             None,
             place,
-            config,
+            &config,
         )
     }
 
@@ -489,7 +486,7 @@ impl Router {
         path: &str,
         response_prefix: Option<String>,
         broadcast: Option<&str>,
-        config: &Bound<'_, PyAny>,
+        config: WebSocketConfig,
         admit: Option<Bound<'_, PyAny>>,
         asynchronous: bool,
         arguments: Vec<Option<String>>,
@@ -513,7 +510,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        self.add_socket(path, behaviour, endpoint, hooks, place, config)
+        self.add_socket(path, behaviour, endpoint, hooks, place, &config)
     }
 
     /// The parameters of a path, in its order: their names, and those of their converters.
@@ -556,10 +553,17 @@ impl Router {
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
         place: String,
-        config: &Bound<'_, PyAny>,
+        config: &WebSocketConfig,
     ) -> PyResult<()> {
-        let mut settings = settings(config, behaviour, endpoint.is_some())?;
-        settings.watched = hooks.is_some();
+        let settings = WebSocketEndpoint {
+            asks: endpoint.is_some() && !matches!(behaviour, Behaviour::Handler),
+            watched: hooks.is_some(),
+            behaviour,
+            limits: config.limits(),
+            origins: config.origins()?,
+            subprotocols: config.subprotocols()?,
+            compression: config.compression,
+        };
         let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
         let inside = &mut *self.inside();
@@ -632,52 +636,4 @@ fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     value_error(format!(
         "{error} The first is for {other}, the second for {place}."
     ))
-}
-
-/// Reads a `WebSocketConfig`, which has checked its fields.
-fn settings(
-    config: &Bound<'_, PyAny>,
-    behaviour: Behaviour,
-    asks: bool,
-) -> PyResult<WebSocketEndpoint> {
-    let seconds = |name: &str| -> PyResult<Option<Duration>> {
-        let seconds: Option<f64> = config.getattr(name)?.extract()?;
-        seconds
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(value_error)
-    };
-    let overflow: String = config.getattr("overflow")?.extract()?;
-    let overflow = match overflow.as_str() {
-        "close" => Overflow::Close,
-        "drop_oldest" => Overflow::DropOldest,
-        "drop_newest" => Overflow::DropNewest,
-        "latest" => Overflow::Latest,
-        other => return Err(value_error(format!("overflow={other:?} is not a policy."))),
-    };
-    let origins: Option<Vec<String>> = config.getattr("origins")?.extract()?;
-    let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
-    Ok(WebSocketEndpoint {
-        asks: asks && !matches!(behaviour, Behaviour::Handler),
-        watched: false,
-        behaviour,
-        limits: Limits {
-            max_message_size: config.getattr("max_message_size")?.extract()?,
-            rate_limit: config.getattr("rate_limit")?.extract()?,
-            heartbeat_interval: seconds("heartbeat_interval")?,
-            tick: seconds("tick")?,
-            timeout: seconds("timeout")?,
-            max_queue_bytes: config.getattr("max_queue_bytes")?.extract()?,
-            overflow,
-            max_connections: config.getattr("max_connections")?.extract()?,
-            ..Limits::default()
-        },
-        origins: Origins::new(origins).map_err(value_error)?,
-        subprotocols: subprotocols
-            .into_iter()
-            .map(Subprotocol::new)
-            .collect::<Result<_, _>>()
-            .map_err(value_error)?,
-        compression: config.getattr("compression")?.extract()?,
-    })
 }

@@ -8,17 +8,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::events::Event;
-use super::handler::EventBox;
+use super::events::{Event, EventBox, StreamKey};
 use super::held;
 use super::lane::Calls;
 use super::response::{self, Streamed};
 use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
-
-/// Names a stream in its worker.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
-pub(super) struct StreamKey(u64);
 
 /// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
 pub(super) struct Maker<'m, 'py> {
@@ -134,12 +129,12 @@ struct Told {
 impl BodyWatcher for Told {
     fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 
     fn closed(&self) {
         let event = Event::StreamOver { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 }
 

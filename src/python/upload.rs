@@ -5,8 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::errors::HTTPError;
-use super::events::Event;
-use super::handler::EventBox;
+use super::events::{Event, EventBox};
 use crate::http::upload::{Upload as Http, UploadChunk, UploadError};
 
 /// Pieces of the body of a request. `fanbus.uploads` makes an iterator of it.
@@ -39,7 +38,7 @@ impl Upload {
     fn ring(&self, future: Py<PyAny>) {
         let events = EventBox::clone(&self.events);
         self.http.notify(Box::new(move || {
-            events.post(|events| events.list.push(Event::Wake { future }));
+            events.post(|events| events.push(Event::Wake { future }));
         }));
     }
 }

@@ -3,8 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -12,40 +11,9 @@ use pyo3::types::PyDict;
 use super::head::Head;
 use super::multidict::MultiDict;
 use super::outcome::Host;
+use super::session_count::SessionCountGuard;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
-
-/// Sessions that hooks may have to do with in one worker: all that it can have open, and some that are
-/// over and whose hooks have not come to their end.
-const MOST_VISITS: usize = 65_536 + 4096;
-
-/// How many sessions hooks have to do with: those are counted that Python holds.
-#[derive(Default)]
-pub(super) struct Count(AtomicUsize);
-
-impl Count {
-    /// May there be one more?
-    pub(super) fn has_room(&self) -> bool {
-        // A count that is old by a moment is as good: what is on its way here has the mailbox's bound.
-        self.0.load(Relaxed) < MOST_VISITS
-    }
-}
-
-/// One that is counted as long as it is there.
-struct Counted(Arc<Count>);
-
-impl Counted {
-    fn new(count: &Arc<Count>) -> Self {
-        count.0.fetch_add(1, Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
-    }
-}
 
 /// The sessions that are open and have hooks.
 #[derive(Default)]
@@ -78,7 +46,7 @@ impl Visits {
             key,
             head: Head::new(request.head, &hooks.names, call.values.into_boxed_slice()),
             end: OnceLock::new(),
-            _counted: Counted::new(&host.remote.visits),
+            _counted: host.remote.observed.add(),
         };
         let visit = Visit {
             session: Py::new(py, session)?,
@@ -116,7 +84,7 @@ pub(super) struct Session {
     head: Head,
     /// Close code and reason.
     end: OnceLock<(u16, String)>,
-    _counted: Counted,
+    _counted: SessionCountGuard,
 }
 
 #[pymethods]

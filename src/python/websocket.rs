@@ -17,11 +17,12 @@ use super::head::Head;
 use super::history::{Replay, Wish};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
+use super::publisher::Publisher;
 use super::remote::Remote;
 use super::waits::{Receive, Room};
+use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::{Command, Rejection};
-use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
@@ -74,6 +75,15 @@ enum Phase {
         code: u16,
         reason: String,
     },
+}
+
+impl Phase {
+    fn closed(cause: &CloseCause) -> Self {
+        Self::Closed {
+            code: cause.code(),
+            reason: cause.reason().into_owned(),
+        }
+    }
 }
 
 impl WebSocket {
@@ -176,20 +186,20 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The handler is done: closes what it left open. `rejection`: what a client gets
-    /// that was not let in.
-    pub(super) fn finish(&self, code: u16, reason: &str, rejection: Option<Rejection>) {
+    /// Closes what the handler left open. `rejection`: the response to a handshake that was not
+    /// accepted; None: it is accepted first.
+    pub(super) fn finish(&self, cause: CloseCause, rejection: Option<Rejection>) {
         let mut inside = self.inside();
         match inside.phase {
             Phase::Closed { .. } => {}
-            Phase::Open => self.close_with(&mut inside, code, reason, false),
+            Phase::Open => self.close_for(&mut inside, cause),
             Phase::Opening => {
                 if let Some(rejection) = rejection {
                     self.refuse(&mut inside, rejection);
                     return;
                 }
                 self.let_in(&mut inside, None);
-                self.close_with(&mut inside, code, reason, false);
+                self.close_for(&mut inside, cause);
             }
         }
     }
@@ -283,28 +293,18 @@ impl WebSocket {
     }
 
     fn refuse(&self, inside: &mut Inside, rejection: Rejection) {
-        inside.phase = Phase::Closed {
-            code: 1006,
-            reason: format!("refused with {}", rejection.status),
-        };
+        let status = rejection.status;
+        inside.phase = Phase::closed(&CloseCause::Rejected { status });
         self.remote.order(Command::Reject {
             session: self.key,
             rejection: Box::new(rejection),
         });
     }
 
-    fn close_with(&self, inside: &mut Inside, code: u16, reason: &str, forget: bool) {
-        let reason = reason.to_owned();
-        inside.phase = Phase::Closed {
-            code,
-            reason: reason.clone(),
-        };
-        self.remote.order(Command::Close {
-            session: self.key,
-            code,
-            reason,
-            forget,
-        });
+    fn close_for(&self, inside: &mut Inside, cause: CloseCause) {
+        inside.phase = Phase::closed(&cause);
+        let session = self.key;
+        self.remote.order(Command::Close { session, cause });
     }
 
     /// The next message if one waits, or why none will come.
@@ -479,8 +479,10 @@ impl WebSocket {
         ws.open()?;
         if ws.link.queued() > MOST_BUDGETS * ws.link.budget() {
             let mut inside = ws.inside();
-            ws.close_with(&mut inside, 1013, CLIENT_TOO_SLOW, true);
-            return Err(closed_error(1013, CLIENT_TOO_SLOW));
+            let cause = CloseCause::ClientTooSlow;
+            let error = closed_error(cause.code(), &cause.reason());
+            ws.close_for(&mut inside, cause);
+            return Err(error);
         }
         ws.remote.send(ws.key, &ws.link, message, object)?;
         if ws.link.must_wait() {
@@ -519,7 +521,8 @@ impl WebSocket {
                 reason.len()
             )));
         }
-        self.finish(code, reason, None);
+        let reason = reason.to_owned();
+        self.finish(CloseCause::Application { code, reason }, None);
         Ready::nothing(py)
     }
 
@@ -585,9 +588,8 @@ impl WebSocket {
     /// To everybody on the topic except this client. Returns the offset on the bus. May wait for hubs,
     /// without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
-        let (py, message) = (message.py(), Message::new(message, "publish")?);
-        self.remote.publish(py, &topic, &message, self.key.as_u64())
+        self.remote
+            .publish_message(topic, message, self.key.as_u64())
     }
 
     /// A `state` that knows its WebSocket would else never be freed.

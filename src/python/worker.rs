@@ -13,31 +13,30 @@ use pyo3::prelude::*;
 use super::access::AccessLog;
 use super::bus::Bus;
 use super::crash;
-use super::errors::value_error;
 use super::event_loop::EventLoop;
-use super::events::Event;
-use super::handler::{EventBox, PythonHandler};
+use super::events::{Event, EventBox};
+use super::handler::PythonHandler;
 use super::json;
 use super::lane::{Calls, Lane};
+use super::lane_context::UserCode;
 use super::logs;
-use super::message::Message;
+use super::options::Settings;
 use super::outcome::{self, Host};
+use super::publisher::Publisher;
 use super::remote::Remote;
 use super::request;
 use super::router::{Endpoints, Kinds, Router};
 use super::stream::Streams;
-use super::threads::{Threads, UserCode, WorkerThreads};
+use super::threads::{Threads, WorkerThreads};
 use super::tls::Tls;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
 use crate::actors::shutdown::{self, Ending, Trigger};
-use crate::actors::topic::Topic;
-use crate::http::config::{Config, TcpKeepAlive};
+use crate::http::config::Config;
 use crate::http::handler::Handler;
 use crate::http::listener;
-use crate::http::proxies::Proxies;
 use crate::http::server::Server;
 
 /// Events that may wait for Python before sessions stop reading and requests get 503.
@@ -99,10 +98,25 @@ pub(super) struct Worker {
     pulse: Arc<Pulse>,
     debug: bool,
     on_error: Py<PyAny>,
-    after: Py<PyAny>,
+    after_response: Py<PyAny>,
     state: Mutex<State>,
     /// From before the application's start, which may fork.
     _served: Served,
+}
+
+/// `fanbus.runtime.worker.WorkerResources`: the Python objects that the Rust half uses.
+#[derive(FromPyObject)]
+struct Resources<'py> {
+    threads: Bound<'py, WorkerThreads>,
+    /// The threads of synchronous handlers.
+    handlers: Bound<'py, Calls>,
+    /// The threads of synchronous generators of streamed responses.
+    streams: Py<Calls>,
+    on_error: Py<PyAny>,
+    after_response: Py<PyAny>,
+    tls: Option<Bound<'py, Tls>>,
+    access_log: Option<Bound<'py, AccessLog>>,
+    json: Option<Bound<'py, PyAny>>,
 }
 
 #[derive(Default)]
@@ -115,62 +129,21 @@ struct State {
 #[pymethods]
 impl Worker {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
-    #[pyo3(signature = (
-        router, bus, listener, *, tls = None, threads, handlers, streams, debug, on_error, after, keep_alive = 30.0,
-        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, body_memory = 268_435_456,
-        queue_memory = 268_435_456, message_memory = 268_435_456, write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
-        root_path = "", json = None,
-    ))]
     fn new(
         py: Python<'_>,
         router: &Router,
         bus: &Bus,
         listener: RawFd,
-        tls: Option<Bound<'_, Tls>>,
-        threads: &WorkerThreads,
-        handlers: &Calls,
-        streams: Py<Calls>,
-        debug: bool,
-        on_error: Py<PyAny>,
-        after: Py<PyAny>,
-        keep_alive: f64,
-        head_timeout: f64,
-        body_timeout: f64,
-        body_rate: usize,
-        body_memory: usize,
-        queue_memory: usize,
-        message_memory: usize,
-        write_timeout: f64,
-        tcp_keepalive: u32,
-        limit_concurrency: Option<usize>,
-        proxies: Option<Vec<String>>,
-        access_log: Option<PyRef<'_, AccessLog>>,
-        root_path: &str,
-        json: Option<Bound<'_, PyAny>>,
+        settings: Settings,
+        resources: Resources<'_>,
     ) -> PyResult<Self> {
-        let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
-        let proxies = proxies.map_err(|text| {
-            PyValueError::new_err(format!("{text} is not an address or network."))
-        })?;
         let config = Config {
-            keep_alive: seconds("keep_alive", keep_alive)?,
-            head_timeout: seconds("head_timeout", head_timeout)?,
-            body_timeout: seconds("body_timeout", body_timeout)?,
-            body_bytes_per_second: body_rate.max(1),
-            body_memory_bytes: body_memory,
-            queue_memory_bytes: queue_memory,
-            message_memory_bytes: message_memory,
-            write_timeout: seconds("write_timeout", write_timeout)?,
-            keepalive: TcpKeepAlive::after(tcp_keepalive),
-            max_requests: limit_concurrency.unwrap_or(usize::MAX),
-            proxies,
-            root_path: root_path.to_owned(),
-            access: access_log.map(|log| log.put.clone()),
-            ..Config::default()
+            access: resources.access_log.map(|log| log.get().put.clone()),
+            ..settings.config()?
         };
-        request::set_root_path(root_path.to_owned());
-        json::choose(json.as_ref())?;
+        let json = resources.json.as_ref();
+        request::set_root_path(settings.root_path);
+        json::choose(json)?;
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
@@ -185,7 +158,7 @@ impl Worker {
             bus: bus.clone(),
             routes: http_routes,
             config,
-            tls: tls.map(|tls| tls.get().0.clone()),
+            tls: resources.tls.map(|tls| tls.get().0.clone()),
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
@@ -201,14 +174,14 @@ impl Worker {
             remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
-            threads: Arc::clone(&threads.0),
-            handlers: Arc::clone(&handlers.0),
-            streams,
+            threads: Arc::clone(&resources.threads.get().0),
+            handlers: Arc::clone(&resources.handlers.get().0),
+            streams: resources.streams,
             trigger,
             pulse,
-            debug,
-            on_error,
-            after,
+            debug: settings.debug,
+            on_error: resources.on_error,
+            after_response: resources.after_response,
             state: Mutex::new(state),
             _served: address,
         })
@@ -226,7 +199,7 @@ impl Worker {
         let events = Arc::clone(&self.events);
         let told = outcome::Told {
             on_error,
-            after: self.after.clone_ref(py),
+            after_response: self.after_response.clone_ref(py),
         };
         let streams = Streams::new(events, self.streams.clone_ref(py));
         let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, streams)?;
@@ -294,9 +267,7 @@ impl Worker {
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
     /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
-        let (py, message) = (message.py(), Message::new(message, "publish")?);
-        self.remote.publish(py, &topic, &message, 0)
+        self.remote.publish_message(topic, message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
@@ -361,7 +332,7 @@ struct Told(EventBox, Arc<Threads>);
 impl Drop for Told {
     fn drop(&mut self) {
         self.1.nobody_looks();
-        self.0.post(|batch| batch.list.push(Event::Stopped));
+        self.0.post(|batch| batch.push(Event::Stopped));
     }
 }
 

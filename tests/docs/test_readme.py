@@ -44,7 +44,9 @@ def start(server: StartServer, tmp_path: Path) -> Start:
             return server(program, environment=environment)
         printed = tmp_path / "printed.py"
         printed.write_text(program)
-        return server(TESTS / "serve_on.py", arguments=(str(printed),), environment=environment)
+        return server(
+            TESTS / "support/serve_on.py", arguments=(str(printed),), environment=environment
+        )
 
     return start
 
@@ -587,14 +589,14 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
 
 
-# docs/howto/around.md
+# docs/howto/middleware.md
 
 
-@proves("docs/howto/around.md: @asynccontextmanager")
-def what_is_around_handlers_does_what_it_says(block: Block, start: Start) -> None:
+@proves("docs/howto/middleware.md: @asynccontextmanager")
+def middleware_and_hooks_do_as_the_page_says(block: Block, start: Start) -> None:
     server = start(block.text)
     page = {"origin": "https://example.com"}
-    with server.http() as http, Bus.open(f"around-{server.port}") as bus:
+    with server.http() as http, Bus.open(f"middleware-{server.port}") as bus:
         mail = bus.subscribe("mail")
         answer = http.get("/divide/1/2", headers=page)
         assert answer.json() == {"result": 0.5}

@@ -63,8 +63,8 @@ pub(crate) fn decode<'a>(
                 Ok(None) => break,
                 Ok(Some(event)) => outcomes.push(event.into()),
                 Err(violation) => {
-                    assert!(violation.reason.len() <= 123, "a close frame takes it");
-                    outcomes.push(Outcome::Violation(violation.code));
+                    assert!(violation.reason().len() <= 123, "a close frame takes it");
+                    outcomes.push(Outcome::Violation(violation.code()));
                 }
             }
         }

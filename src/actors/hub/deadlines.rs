@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::life::Taking;
 use super::registry::Member;
+use crate::actors::close::{CloseCause, Silence};
 use crate::actors::deflate::Encoding;
 use crate::actors::event::Position;
 use crate::actors::session::{Control, SessionKey};
@@ -38,12 +39,12 @@ impl Member {
     /// Pings, silence, and the wait for a close frame's answer. Returns when to look again. `position`:
     /// everything before it has been delivered.
     pub(super) fn look_at(&mut self, now: Instant, position: Position) -> Option<Duration> {
-        if let Some(closed) = self.outlet.closed_since() {
+        if let Some(closed) = self.writer.closed_since() {
             return self.look_at_farewell(closed, now);
         }
         self.look_at_acks(now);
-        if self.outlet.is_deaf() && self.taking().is_some_and(Taking::is_over) {
-            self.outlet.tell(Control::Abort);
+        if self.writer.is_deaf() && self.taking().is_some_and(Taking::is_over) {
+            self.writer.tell(Control::Abort);
             return None;
         }
         let mut next = REST;
@@ -51,11 +52,9 @@ impl Member {
             let worst = self.worst(now);
             let may_take = self.taking().is_some_and(Taking::is_open);
             if worst.time >= timeout && !may_take {
-                self.outlet.tell(Control::Close {
-                    code: 1001,
-                    reason: format!("nothing {} for {} s", worst.what, timeout.as_secs_f32()),
-                    forget: true,
-                });
+                let silence = worst.silence;
+                let cause = CloseCause::Silent { timeout, silence };
+                self.writer.tell(Control::Close(cause));
                 return Some(self.limits.close_timeout);
             }
             next = next
@@ -63,10 +62,10 @@ impl Member {
                 .min(timeout.saturating_sub(worst.time));
         }
         if let Some(interval) = self.limits.heartbeat_interval {
-            next = next.min(self.ping_if_due(spread(interval, self.outlet.key()), now, position));
+            next = next.min(self.ping_if_due(spread(interval, self.writer.key()), now, position));
         }
         if let Some(tick) = self.limits.tick {
-            next = next.min(self.tick_if_due(spread(tick, self.outlet.key()), now));
+            next = next.min(self.tick_if_due(spread(tick, self.writer.key()), now));
         }
         if let Some(timeout) = self.limits.timeout
             && self.is_under_way()
@@ -79,7 +78,7 @@ impl Member {
     /// Asks a client that was silent for `interval` whether it is there. Returns when to do so again.
     fn ping_if_due(&mut self, interval: Duration, now: Instant, position: Position) -> Duration {
         let since = |then: Instant| now.saturating_duration_since(then);
-        let unheard = since(self.outlet.last_heard());
+        let unheard = since(self.writer.last_heard());
         let since_ping = self
             .pinged()
             .map_or(unheard, |at| since(at.into()).min(unheard));
@@ -87,12 +86,12 @@ impl Member {
             return interval.saturating_sub(since_ping);
         }
         // One on its way is enough; and events that wait say as much as another one.
-        let waits = match self.outlet.encoding() {
-            Encoding::Events => self.outlet.is_waiting(),
+        let waits = match self.writer.encoding() {
+            Encoding::Events => self.writer.is_waiting(),
             Encoding::Plain | Encoding::Deflated(_) => self.is_ping_on_its_way(),
         };
         if !waits {
-            self.outlet.ping(position);
+            self.writer.ping(position);
             self.asked.get_or_insert_default().note_ping(now);
         }
         interval
@@ -108,8 +107,8 @@ impl Member {
         }
         *last = now.into();
         // What waits shows it as well.
-        if !self.outlet.is_waiting() {
-            self.outlet.tick();
+        if !self.writer.is_waiting() {
+            self.writer.tick();
         }
         tick
     }
@@ -119,7 +118,7 @@ impl Member {
         let close_timeout = self.limits.close_timeout;
         self.note_acks(now);
         let taking = self.taking();
-        let progress = self.outlet.last_progress().max(closed);
+        let progress = self.writer.last_progress().max(closed);
         let progress = taking
             .and_then(Taking::grew)
             .map_or(progress, |at| at.max(progress));
@@ -129,7 +128,7 @@ impl Member {
             .saturating_sub(since(progress))
             .min(most.saturating_sub(since(closed)));
         if left.is_zero() {
-            self.outlet.tell(Control::Abort);
+            self.writer.tell(Control::Abort);
             return None;
         }
         let takes = taking.is_some_and(|it| it.owing().is_some());
@@ -142,15 +141,15 @@ impl Member {
 
     /// Asks the system below what the client has taken, if nothing else says how it is.
     fn look_at_acks(&mut self, now: Instant) {
-        let outlet = &self.outlet;
-        let heard = outlet.last_heard();
+        let writer = &self.writer;
+        let heard = writer.last_heard();
         let owes = self.owes_an_answer();
         let silent = now.saturating_duration_since(heard);
         let is_quiet = self
             .limits
             .timeout
             .is_some_and(|timeout| silent >= timeout / 2);
-        if outlet.is_waiting() || outlet.is_deaf() || owes || is_quiet {
+        if writer.is_waiting() || writer.is_deaf() || owes || is_quiet {
             self.note_acks(now);
         } else if self.limits.tick.is_none() {
             self.asked = None;
@@ -160,10 +159,10 @@ impl Member {
     }
 
     fn note_acks(&mut self, now: Instant) {
-        let Some(acks) = self.outlet.acks() else {
+        let Some(acks) = self.writer.acks() else {
             return;
         };
-        let ping_waits = self.outlet.has_control_waiting();
+        let ping_waits = self.writer.has_control_waiting();
         match &mut self.asked.get_or_insert_default().taking {
             Some(taking) => taking.look(acks, now, ping_waits),
             unknown => *unknown = Some(Taking::new(acks, now, ping_waits)),
@@ -180,7 +179,7 @@ impl Member {
 
     /// Was it sent a ping, and nothing heard of it since?
     fn owes_an_answer(&self) -> bool {
-        let heard = self.outlet.last_heard();
+        let heard = self.writer.last_heard();
         self.pinged().is_some_and(|at| Instant::from(at) > heard)
     }
 
@@ -188,15 +187,15 @@ impl Member {
     fn worst(&self, now: Instant) -> Worst {
         let since = |then: Instant| now.saturating_duration_since(then);
         let taking = self.taking();
-        let progress = self.outlet.last_progress();
-        if self.outlet.is_waiting() {
+        let progress = self.writer.last_progress();
+        if self.writer.is_waiting() {
             let taken = taking
                 .and_then(Taking::grew)
                 .map_or(progress, |at| at.max(progress));
             return Worst::sent(since(taken));
         }
         let owing = taking.and_then(Taking::owing).map_or(Duration::ZERO, since);
-        let silent = match self.outlet.silent_since() {
+        let silent = match self.writer.silent_since() {
             // What it took counts like what it said, as long as it had no time for an answer.
             Some(heard) => {
                 let alive = taking.and_then(Taking::alive).unwrap_or(heard);
@@ -215,14 +214,14 @@ impl Member {
     fn is_ping_on_its_way(&self) -> bool {
         let on_its_way = |taking: &Taking| !taking.has_arrived();
         self.owes_an_answer()
-            && (self.outlet.has_control_waiting() || self.taking().is_some_and(on_its_way))
+            && (self.writer.has_control_waiting() || self.taking().is_some_and(on_its_way))
     }
 
     /// Is it too early to say what the client's acknowledgements mean?
     fn is_under_way(&self) -> bool {
         match self.taking() {
-            Some(taking) => self.outlet.is_waiting() || taking.is_open() || !taking.has_arrived(),
-            None => self.outlet.encoding() != Encoding::Events && self.owes_an_answer(),
+            Some(taking) => self.writer.is_waiting() || taking.is_open() || !taking.has_arrived(),
+            None => self.writer.encoding() != Encoding::Events && self.owes_an_answer(),
         }
     }
 }
@@ -230,19 +229,19 @@ impl Member {
 /// The longest time without a sign of life, and of which kind.
 struct Worst {
     time: Duration,
-    /// What did not happen, for people.
-    what: &'static str,
+    /// The sign of life that is missing.
+    silence: Silence,
 }
 
 impl Worst {
     fn sent(time: Duration) -> Self {
-        let what = "could be sent";
-        Self { time, what }
+        let silence = Silence::Sent;
+        Self { time, silence }
     }
 
     fn heard(time: Duration) -> Self {
-        let what = "was heard";
-        Self { time, what }
+        let silence = Silence::Heard;
+        Self { time, silence }
     }
 }
 
@@ -258,13 +257,13 @@ mod tests {
 
     use super::super::registry::Endpoint;
     use super::*;
-    use crate::actors::end_of_turn::EndOfTurn;
     use crate::actors::frame;
     use crate::actors::limits::Limits;
     use crate::actors::link::Link;
-    use crate::actors::outlet::Outlet;
+    use crate::actors::session_writer::SessionWriter;
+    use crate::actors::socket_writer::{Acks, SocketWriter};
+    use crate::actors::turn_queue::TurnQueue;
     use crate::actors::wheel::{TICK, Wheel};
-    use crate::actors::writer::{Acks, Writer};
 
     const COUNT: usize = 5000;
     const NOWHERE: Position = Position { epoch: 0, next: 0 };
@@ -275,7 +274,7 @@ mod tests {
     /// Takes everything, and counts the writes.
     struct Counter(Rc<Cell<usize>>);
 
-    impl Writer for Counter {
+    impl SocketWriter for Counter {
         fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
             assert_eq!(bytes, &*frame::ping(b""));
             self.0.set(self.0.get() + 1);
@@ -299,17 +298,17 @@ mod tests {
 
     fn member(slot: u32, pings: &Rc<Cell<usize>>, start: Instant) -> Member {
         let limits = Rc::new(Limits::default());
-        let outlet = Rc::new(Outlet::new(
+        let writer = Rc::new(SessionWriter::new(
             Box::new(Counter(Rc::clone(pings))),
             SessionKey::new(slot, 1),
             Encoding::Plain,
             &limits,
             Arc::new(Link::new(1000)),
-            Rc::new(EndOfTurn::default()),
+            Rc::new(TurnQueue::default()),
         ));
-        outlet.heard(start);
+        writer.heard(start);
         Member {
-            outlet,
+            writer,
             limits,
             endpoint: Endpoint::WebSocket(0),
             topics: SmallVec::new(),
@@ -349,7 +348,7 @@ mod tests {
                     assert!((INTERVAL * 9 / 10..=INTERVAL).contains(&waited), "{waited}");
                     last[index] = tick;
                     rounds[index] += 1;
-                    members[index].outlet.heard(now); // the pong
+                    members[index].writer.heard(now); // the pong
                 }
             }
             let at_once = pings.get() - before;

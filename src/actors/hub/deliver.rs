@@ -4,8 +4,8 @@ use std::cell::LazyCell;
 
 use super::Hub;
 use super::topics::TopicId;
+use crate::actors::close::CloseCause;
 use crate::actors::deflate::{Encoding, Window};
-use crate::actors::limits::CLIENT_TOO_SLOW;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
@@ -121,13 +121,13 @@ impl Hub {
         for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
-                self.registry.shed(&self.end_of_turn.queues);
+                self.registry.shed(&self.turn_queue.queues);
             }
-            let Some(outlet) = self.registry.outlet(session) else {
+            let Some(writer) = self.registry.writer(session) else {
                 continue;
             };
             if plain && from <= first {
-                let run = match outlet.encoding() {
+                let run = match writer.encoding() {
                     Encoding::Plain => run,
                     encoding @ Encoding::Events => Run {
                         bytes: &[],
@@ -141,7 +141,7 @@ impl Hub {
                         self.turn.run(indexes, encoding, &mut self.own_scratch)
                     }
                 };
-                if outlet.deliver(run, &self.turn, indexes).is_err() {
+                if writer.deliver(run, &self.turn, indexes).is_err() {
                     slow.push(session);
                 }
                 continue;
@@ -149,9 +149,9 @@ impl Hub {
             own.clear();
             let records = indexes.iter().copied();
             own.extend(records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)));
-            let encoding = outlet.encoding();
+            let encoding = writer.encoding();
             let run = self.turn.run(&own, encoding, &mut self.own_scratch);
-            if outlet.deliver(run, &self.turn, &own).is_err() {
+            if writer.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -178,7 +178,7 @@ impl Hub {
         for (served, session) in dirty.drain(..).enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
-                self.registry.shed(&self.end_of_turn.queues);
+                self.registry.shed(&self.turn_queue.queues);
             }
             let Some(member) = self.registry.member(session) else {
                 continue;
@@ -192,9 +192,9 @@ impl Hub {
             }
             // Indexes grow with offsets: sorted, they are in the order of the bus.
             own.sort_unstable();
-            let encoding = member.outlet.encoding();
+            let encoding = member.writer.encoding();
             let run = self.turn.run(&own, encoding, &mut self.scratch);
-            if member.outlet.deliver(run, &self.turn, &own).is_err() {
+            if member.writer.deliver(run, &self.turn, &own).is_err() {
                 slow.push(session);
             }
         }
@@ -227,7 +227,7 @@ impl Hub {
             return;
         }
         let ids = member.topics.clone();
-        let encoding = member.outlet.encoding();
+        let encoding = member.writer.encoding();
         let mut own = std::mem::take(&mut self.own);
         own.clear();
         for offset in since..until {
@@ -258,8 +258,8 @@ impl Hub {
             }
         }
         let run = self.turn.run(&own, encoding, &mut self.own_scratch);
-        let outlet = self.registry.outlet(session);
-        let overflowed = outlet.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
+        let writer = self.registry.writer(session);
+        let overflowed = writer.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
         self.own = own;
         self.turn.clear();
         if overflowed {
@@ -305,25 +305,20 @@ impl Hub {
                     let index = self
                         .turn
                         .push(head.frame.clone(), head.topic_hash, offset, 0);
-                    let Some(outlet) = self.registry.outlet(session) else {
+                    let Some(writer) = self.registry.writer(session) else {
                         break;
                     };
                     let run = self
                         .turn
-                        .run(&[index], outlet.encoding(), &mut self.scratch);
-                    if outlet.deliver(run, &self.turn, &[index]).is_err() {
+                        .run(&[index], writer.encoding(), &mut self.scratch);
+                    if writer.deliver(run, &self.turn, &[index]).is_err() {
                         self.close_slow(vec![session]);
                         break;
                     }
                 }
                 ReadAt::Record(_) => {}
                 ReadAt::Overwritten => {
-                    self.close(
-                        session,
-                        1013,
-                        "messages were missed while subscribing",
-                        true,
-                    );
+                    self.close(session, CloseCause::MissedWhileSubscribing);
                     break;
                 }
                 ReadAt::NotYet => break,
@@ -349,7 +344,7 @@ impl Hub {
     /// Sessions whose outbox is full, where the route says that this closes them.
     fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
         for session in slow.drain(..) {
-            self.close(session, 1013, CLIENT_TOO_SLOW, true);
+            self.close(session, CloseCause::ClientTooSlow);
         }
         self.slow = slow;
     }
@@ -357,12 +352,7 @@ impl Hub {
     /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
     /// being closed. How many of the records were of its topics is not known any more.
     fn close_lagged(&mut self, missed: u64) {
-        let what = if self.bus.was_abandoned() {
-            "stood still"
-        } else {
-            "fell behind"
-        };
-        let reason = format!("this worker {what}: up to {missed} messages were missed");
+        let stood_still = self.bus.was_abandoned();
         let tags = self.subscriber.missed_tags();
         let until = self.subscriber.offset();
         let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
@@ -370,7 +360,11 @@ impl Hub {
             self.subscriber.uncount_missed(missed);
         }
         for session in concerned {
-            self.close(session, 1013, &reason, true);
+            let cause = CloseCause::WorkerLagged {
+                missed,
+                stood_still,
+            };
+            self.close(session, cause);
         }
     }
 }
@@ -378,14 +372,9 @@ impl Hub {
 impl Hub {
     /// The bus has come to its end: who is subscribed to anything would hear nothing any more.
     pub(super) fn close_cut_off(&self, fate: Fate) {
-        let what = match fate {
-            Fate::Removed => "was removed",
-            Fate::Damaged => "is damaged",
-        };
-        let reason = format!("the bus of this server {what}: messages may be missed");
         let concerned: Vec<_> = self.topics.subscribers(&[u64::MAX; 4], u64::MAX).collect();
         for session in concerned {
-            self.close(session, 1013, &reason, true);
+            self.close(session, CloseCause::BusEnded(fate));
         }
     }
 }

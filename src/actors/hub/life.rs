@@ -10,8 +10,8 @@
 
 use std::time::Instant;
 
+use crate::actors::socket_writer::Acks;
 use crate::actors::stamp::Stamp;
-use crate::actors::writer::Acks;
 
 /// What is known of a client that was asked whether it is there, that nobody listens to, or that gets
 /// ticks.

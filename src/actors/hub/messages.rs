@@ -9,22 +9,24 @@ use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
+use crate::actors::arena::Arena;
+use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::listening::{Asked, Listen, Listening};
 use crate::actors::mailbox::Batch;
-use crate::actors::outlet::Outlet;
 use crate::actors::replays::Piece;
 use crate::actors::session::{Control, Route, SessionKey};
+use crate::actors::session_writer::SessionWriter;
 use crate::actors::shared::Shared;
 use crate::actors::topic::Topic;
 
 /// A client whose handshake has been checked and not been answered yet.
 pub trait Opening: 'static {
     /// Answers that the connection is a WebSocket now, and starts the session.
-    fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet>;
+    fn accept(self: Box<Self>, seat: Seat) -> Rc<SessionWriter>;
     /// Answers with an HTTP response instead, and closes the connection.
     fn reject(self: Box<Self>, rejection: Rejection);
 }
@@ -69,7 +71,7 @@ pub struct Seat {
 }
 
 /// A client asks to come in. Left for the end of the turn, because what it holds belongs to this
-/// thread: [`EndOfTurn::open`](crate::actors::end_of_turn::EndOfTurn::open).
+/// thread: [`TurnQueue::open`](crate::actors::turn_queue::TurnQueue::open).
 pub struct Open {
     /// The client.
     pub opening: Box<dyn Opening>,
@@ -151,16 +153,12 @@ pub enum Command {
         /// Their frames, as [`Replays`](crate::actors::replays::Replays) shares them.
         pieces: Vec<Piece>,
     },
-    /// Close with a code.
+    /// Close.
     Close {
         /// Which session.
         session: SessionKey,
-        /// Close code.
-        code: u16,
-        /// For people.
-        reason: String,
-        /// Do not wait for what is queued.
-        forget: bool,
+        /// The cause, with the code and the reason.
+        cause: CloseCause,
     },
     /// Deliver the topic from offset `from` on. The caller has added interest in the topic before
     /// it read the offset, and the hub takes the interest over.
@@ -196,8 +194,7 @@ pub enum Command {
 /// Commands in their order, with the bytes of the sends in one arena.
 #[derive(Debug, Default)]
 pub struct Commands {
-    list: Vec<Command>,
-    bytes: Vec<u8>,
+    arena: Arena<Command>,
     /// The last [`Command::After`] that was ever among them.
     after: u64,
 }
@@ -205,13 +202,10 @@ pub struct Commands {
 /// What clients are told that user code has no time for.
 const BUSY: &str = "The server is busy. Try again in a moment.";
 
-/// Bytes of sends whose memory a batch keeps.
-const KEPT_BYTES: usize = 1 << 20;
-
 impl Commands {
     /// Adds a command other than a send.
     pub fn push(&mut self, command: Command) {
-        self.list.push(command);
+        self.arena.list.push(command);
     }
 
     /// What is added from here on comes behind everything on the bus before that offset.
@@ -227,11 +221,11 @@ impl Commands {
     pub fn push_send(&mut self, session: SessionKey, parts: &[&[u8]]) {
         let added: usize = parts.iter().map(|part| part.len()).sum();
         for part in parts {
-            self.bytes.extend_from_slice(part);
+            self.arena.bytes.extend_from_slice(part);
         }
-        match self.list.last_mut() {
+        match self.arena.list.last_mut() {
             Some(Command::Send { session: last, len }) if *last == session => *len += added,
-            _ => self.list.push(Command::Send {
+            _ => self.arena.list.push(Command::Send {
                 session,
                 len: added,
             }),
@@ -241,30 +235,29 @@ impl Commands {
 
 impl Batch for Commands {
     fn len(&self) -> usize {
-        self.list.len()
+        self.arena.len()
     }
 
     fn clear(&mut self) {
-        Batch::clear(&mut self.list);
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
+        self.arena.clear();
     }
 }
 
 impl Hub {
     /// Carries out a batch in its order.
     pub(super) fn carry_out(&mut self, commands: &mut Commands) {
-        let mut bytes = commands.bytes.as_slice();
+        let Arena { list, bytes } = &mut commands.arena;
+        let mut bytes = bytes.as_slice();
         let mut after = 0;
-        for command in commands.list.drain(..) {
+        for command in list.drain(..) {
             match command {
                 Command::After { offset } => after = offset,
                 Command::Send { session, len } => {
                     let (frames, rest) = bytes.split_at(len);
                     bytes = rest;
                     self.deliver_ahead(session, after);
-                    if let Some(outlet) = self.registry.outlet(session) {
-                        outlet.send_messages(frames);
+                    if let Some(writer) = self.registry.writer(session) {
+                        writer.send_messages(frames);
                     }
                 }
                 Command::SendLarge {
@@ -273,14 +266,14 @@ impl Hub {
                     payload,
                 } => {
                     self.deliver_ahead(session, after);
-                    if let Some(outlet) = self.registry.outlet(session) {
-                        outlet.send_large(kind, payload);
+                    if let Some(writer) = self.registry.writer(session) {
+                        writer.send_large(kind, payload);
                     }
                 }
                 Command::SendPast { session, pieces } => {
                     self.deliver_ahead(session, after);
-                    if let Some(outlet) = self.registry.outlet(session) {
-                        outlet.send_past(pieces);
+                    if let Some(writer) = self.registry.writer(session) {
+                        writer.send_past(pieces);
                     }
                 }
                 Command::Accept {
@@ -288,14 +281,9 @@ impl Hub {
                     subprotocol,
                 } => self.accept(session, subprotocol),
                 Command::Reject { session, rejection } => self.reject(session, *rejection),
-                Command::Close {
-                    session,
-                    code,
-                    reason,
-                    forget,
-                } => {
+                Command::Close { session, cause } => {
                     self.deliver_ahead(session, after);
-                    self.close(session, code, &reason, forget);
+                    self.close(session, cause);
                 }
                 Command::Subscribe {
                     session,
@@ -371,24 +359,19 @@ impl Hub {
             return;
         }
         let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
-        let end_of_turn = Rc::clone(&self.end_of_turn);
-        let (key, outlet) = self.registry.seat(limits, endpoint, |key, limits| {
+        let turn_queue = Rc::clone(&self.turn_queue);
+        let (key, writer) = self.registry.seat(limits, endpoint, |key, limits| {
             let link = Arc::new(Link::new(limits.max_queue_bytes));
-            let writer = Box::new(Asked);
+            let socket = Box::new(Asked);
             let encoding = Encoding::Events;
-            Rc::new(Outlet::new(
-                writer,
-                key,
-                encoding,
-                limits,
-                link,
-                end_of_turn,
+            Rc::new(SessionWriter::new(
+                socket, key, encoding, limits, link, turn_queue,
             ))
         });
         // It says nothing, and is not expected to.
-        outlet.listen(false);
-        outlet.begin_events(beginning);
-        let _ = answer.send(Ok(Listening::new(outlet, shared)));
+        writer.listen(false);
+        writer.begin_events(beginning);
+        let _ = answer.send(Ok(Listening::new(writer, shared)));
         self.subscribe(key, topic.hand_over(), from);
         self.look_at(key, Instant::now());
         self.close_if_late(key);
@@ -409,7 +392,7 @@ impl Hub {
         if let Some(watch) = watch {
             // Before the session runs for the first time, and can end.
             watch(key);
-            self.end_of_turn.request();
+            self.turn_queue.request();
         }
         self.look_at(key, Instant::now());
         self.close_if_late(key);

@@ -30,23 +30,20 @@ pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Rejection
 use self::parting::Parting;
 use self::registry::{Due, Registry};
 use self::topics::{TopicId, Topics};
-use super::end_of_turn::EndOfTurn;
+use super::close::CloseCause;
 use super::event::Position;
-use super::limits::MESSAGE_TOO_SLOW;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
 use super::session::{Control, SessionKey};
 use super::shared::{Inbox, Shared};
 use super::turn::{Index, Turn};
+use super::turn_queue::TurnQueue;
 use super::watch::Watch;
 use super::wheel::{TICK, Wheel};
 use crate::ipc::{Bus, Subscriber};
 
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
-
-/// The reason of the closes with 1012.
-const RESTARTS: &str = "the server restarts";
 
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
@@ -56,7 +53,7 @@ pub struct Hub {
     bus: Bus,
     subscriber: Subscriber,
     inbox: Rc<dyn Inbox>,
-    end_of_turn: Rc<EndOfTurn>,
+    turn_queue: Rc<TurnQueue>,
     orders: Orders,
     /// What sessions are made with; set when the hub has started and knows its address.
     shared: Option<Rc<Shared>>,
@@ -108,19 +105,19 @@ impl Hub {
         bus: Bus,
         inbox: Rc<dyn Inbox>,
         orders: Orders,
-        end_of_turn: Rc<EndOfTurn>,
+        turn_queue: Rc<TurnQueue>,
         watch: Watch,
         most_sessions: usize,
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
-        let turn = Turn::new(bus.epoch(), end_of_turn.queues.gauge().clone());
+        let turn = Turn::new(bus.epoch(), turn_queue.queues.gauge().clone());
         Self {
             pace: Pace::new(bus.clone()),
             bus,
             subscriber,
             inbox,
-            end_of_turn,
+            turn_queue,
             orders,
             shared: None,
             registry: Registry::default(),
@@ -146,38 +143,38 @@ impl Hub {
     /// One turn of the loop: carry out what handlers ordered, deliver what the bus brought, hand
     /// over what sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
-        self.end_of_turn.begin(task.waker());
-        for open in self.end_of_turn.take_openings() {
+        self.turn_queue.begin(task.waker());
+        for open in self.turn_queue.take_openings() {
             self.open(open);
         }
-        for listen in self.end_of_turn.take_listens() {
+        for listen in self.turn_queue.take_listens() {
             self.listen(listen);
         }
         self.orders.signal().register(task.waker());
         self.watch.poll_woken(task);
         let more = self.carry_out_and_deliver();
-        self.registry.shed(&self.end_of_turn.queues);
-        let dropped = self.end_of_turn.queues.take_dropped();
+        self.registry.shed(&self.turn_queue.queues);
+        let dropped = self.turn_queue.queues.take_dropped();
         if dropped > 0 {
             self.bus.count_dropped(dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
         let held = self.pace.poll_must_wait(task);
-        self.end_of_turn.has_read(offset, held);
-        for key in self.end_of_turn.take_roomy() {
+        self.turn_queue.has_read(offset, held);
+        for key in self.turn_queue.take_roomy() {
             self.inbox.room(key);
         }
         let now = Instant::now();
-        for key in self.end_of_turn.take_closing() {
+        for key in self.turn_queue.take_closing() {
             self.look_at(key, now);
         }
         // In this order: a handler that makes room after the question finds that it was asked.
-        self.inbox.flush(self.end_of_turn.has_stalled());
+        self.inbox.flush(self.turn_queue.has_stalled());
         if self.inbox.has_room() {
-            self.end_of_turn.resume_stalled();
+            self.turn_queue.resume_stalled();
         }
-        self.end_of_turn.set_sessions(self.registry.len());
+        self.turn_queue.set_sessions(self.registry.len());
         if more {
             task.waker().wake_by_ref();
         }
@@ -220,10 +217,10 @@ impl Hub {
         for key in due {
             self.look_at(key, now);
         }
-        for key in self.end_of_turn.partials.overdue(now) {
-            self.close(key, 1013, MESSAGE_TOO_SLOW, false);
+        for key in self.turn_queue.partials.overdue(now) {
+            self.close(key, CloseCause::MessageTooSlow);
         }
-        self.end_of_turn.replays.sweep();
+        self.turn_queue.replays.sweep();
         if let Some(fate) = self.bus.fate() {
             self.close_cut_off(fate);
         }
@@ -239,16 +236,17 @@ impl Hub {
         match self.registry.look_at(key, now, position) {
             Due::In(delay) => self.wheel.insert(key, delay),
             Due::Never => {}
-            Due::NotAnswered => self.give_up(key, 504, "The application did not respond in time."),
+            Due::NotAnswered => self.give_up(key),
         }
     }
 
     /// Refuses a client whose handler has not answered, and tells the handler.
-    fn give_up(&mut self, key: SessionKey, status: u16, reason: &str) {
+    fn give_up(&mut self, key: SessionKey) {
         if let Some(opening) = self.registry.take_opening(key) {
-            opening.reject(Rejection::new(status, reason));
-            self.inbox.closed(key, 1006, reason);
-            self.end_of_turn.request();
+            let cause = CloseCause::NotAnswered;
+            opening.reject(Rejection::new(504, cause.reason()));
+            self.inbox.closed(key, &cause);
+            self.turn_queue.request();
         }
     }
 
@@ -272,7 +270,7 @@ impl Hub {
             return;
         };
         for key in parting.due(now, self.registry.open_sessions()) {
-            self.close(key, 1012, RESTARTS, false);
+            self.close(key, CloseCause::Restart);
         }
         self.parting = Some(parting);
     }
@@ -280,22 +278,15 @@ impl Hub {
     /// A session that opens while the worker ends: its client may come back at once, to another one.
     fn close_if_late(&self, key: SessionKey) {
         if self.parting.is_some() {
-            self.close(key, 1012, RESTARTS, false);
+            self.close(key, CloseCause::Restart);
         }
     }
 
-    fn close(&self, key: SessionKey, code: u16, reason: &str, forget: bool) {
-        if let Some(outlet) = self.registry.outlet(key) {
-            outlet.end_deliveries();
+    fn close(&self, key: SessionKey, cause: CloseCause) {
+        if let Some(writer) = self.registry.writer(key) {
+            writer.end_deliveries();
         }
-        self.registry.tell(
-            key,
-            Control::Close {
-                code,
-                reason: reason.to_owned(),
-                forget,
-            },
-        );
+        self.registry.tell(key, Control::Close(cause));
     }
 }
 
@@ -308,7 +299,7 @@ impl Actor for Hub {
             context.address(),
             self.bus.clone(),
             Rc::clone(&self.inbox),
-            Rc::clone(&self.end_of_turn),
+            Rc::clone(&self.turn_queue),
         ));
         context.spawn(Turns);
         context.run_interval(TICK, |hub, _| hub.tick());

@@ -14,8 +14,8 @@ use super::topics::TopicId;
 use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::outlet::Outlet;
 use crate::actors::session::{Control, Route, SessionKey};
+use crate::actors::session_writer::SessionWriter;
 use crate::actors::shared::Shared;
 use crate::actors::stamp::Stamp;
 use crate::actors::topic::Topic;
@@ -78,7 +78,7 @@ struct Waiting {
 
 /// A session that is open, as the hub knows it.
 pub(super) struct Member {
-    pub(super) outlet: Rc<Outlet>,
+    pub(super) writer: Rc<SessionWriter>,
     pub(super) limits: Rc<Limits>,
     pub(super) endpoint: Endpoint,
     /// Topics it is subscribed to.
@@ -126,17 +126,17 @@ impl Registry {
         (key, link)
     }
 
-    /// Gives an event stream a place, with the outlet that is made for it.
+    /// Gives an event stream a place, with the writer that is made for it.
     pub(super) fn seat(
         &mut self,
         limits: Rc<Limits>,
         endpoint: Endpoint,
-        outlet: impl FnOnce(SessionKey, &Limits) -> Rc<Outlet>,
-    ) -> (SessionKey, Rc<Outlet>) {
+        writer: impl FnOnce(SessionKey, &Limits) -> Rc<SessionWriter>,
+    ) -> (SessionKey, Rc<SessionWriter>) {
         let key = self.take_place(endpoint);
-        let outlet = outlet(key, &limits);
+        let writer = writer(key, &limits);
         let member = Member {
-            outlet: Rc::clone(&outlet),
+            writer: Rc::clone(&writer),
             limits,
             endpoint,
             topics: SmallVec::new(),
@@ -144,7 +144,7 @@ impl Registry {
             asked: None,
         };
         self.places[key.slot()].state = State::Open(member);
-        (key, outlet)
+        (key, writer)
     }
 
     /// Takes a free place, which is to be filled at once.
@@ -208,10 +208,10 @@ impl Registry {
             link,
             subprotocol,
         };
-        let outlet = opening.accept(seat);
+        let writer = opening.accept(seat);
         let (topics, touched) = (SmallVec::new(), Vec::new());
         let member = Member {
-            outlet,
+            writer,
             limits,
             endpoint,
             topics,
@@ -263,18 +263,18 @@ impl Registry {
     }
 
     /// Where an open session's frames go.
-    pub(super) fn outlet(&self, key: SessionKey) -> Option<&Outlet> {
+    pub(super) fn writer(&self, key: SessionKey) -> Option<&SessionWriter> {
         let place = self.places.get(key.slot())?;
         match &place.state {
-            State::Open(member) if member.outlet.key() == key => Some(&member.outlet),
+            State::Open(member) if member.writer.key() == key => Some(&member.writer),
             _ => None,
         }
     }
 
     /// Where the frames of all open sessions go.
-    pub(super) fn outlets(&self) -> impl Iterator<Item = &Outlet> {
+    pub(super) fn writers(&self) -> impl Iterator<Item = &SessionWriter> {
         self.places.iter().filter_map(|place| match &place.state {
-            State::Open(member) => Some(&*member.outlet),
+            State::Open(member) => Some(&*member.writer),
             State::Free | State::Opening(_) => None,
         })
     }
@@ -283,18 +283,18 @@ impl Registry {
     pub(super) fn tell(&self, key: SessionKey, control: Control) {
         if let Some(place) = self.places.get(key.slot())
             && let State::Open(member) = &place.state
-            && member.outlet.key() == key
+            && member.writer.key() == key
         {
-            member.outlet.tell(control);
+            member.writer.tell(control);
         }
     }
 
     /// Keys of all sessions that were not told to close yet.
     pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
         let open = self
-            .outlets()
-            .filter(|outlet| outlet.closed_since().is_none());
-        open.map(Outlet::key).collect()
+            .writers()
+            .filter(|writer| writer.closed_since().is_none());
+        open.map(SessionWriter::key).collect()
     }
 
     /// Does what is due for a session, and says when to look again.

@@ -1,7 +1,7 @@
 //! What happens when more waits for the clients of a worker than may: the sessions with the largest queues go.
 
 use super::registry::Registry;
-use crate::actors::limits::QUEUES_FULL;
+use crate::actors::close::CloseCause;
 use crate::actors::queues::Queues;
 use crate::actors::session::{Control, SessionKey};
 
@@ -19,19 +19,11 @@ impl Registry {
             if queues.has_room() {
                 break;
             }
-            if let Some(outlet) = self.outlet(key)
-                && outlet.closed_since().is_none()
+            if let Some(writer) = self.writer(key)
+                && writer.closed_since().is_none()
             {
-                outlet.drop_waiting();
-                let reason = QUEUES_FULL.to_owned();
-                self.tell(
-                    key,
-                    Control::Close {
-                        code: 1013,
-                        reason,
-                        forget: true,
-                    },
-                );
+                writer.drop_waiting();
+                self.tell(key, Control::Close(CloseCause::QueuesFull));
                 closed += 1;
             }
         }
@@ -42,8 +34,8 @@ impl Registry {
             if queues.has_room() {
                 break;
             }
-            if let Some(outlet) = self.outlet(key) {
-                outlet.cut_off();
+            if let Some(writer) = self.writer(key) {
+                writer.cut_off();
             }
         }
     }
@@ -51,8 +43,8 @@ impl Registry {
     /// The sessions for which anything waits, those with the most first.
     fn with_most_waiting(&self) -> Vec<SessionKey> {
         let costs = self
-            .outlets()
-            .map(|outlet| (outlet.waiting_cost(), outlet.key()));
+            .writers()
+            .map(|writer| (writer.waiting_cost(), writer.key()));
         let mut costs: Vec<_> = costs.filter(|(cost, _)| *cost > 0).collect();
         costs.sort_unstable_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         costs.into_iter().map(|(_, key)| key).collect()

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::actors::writer::{Acks, Writer};
+use crate::actors::socket_writer::{Acks, SocketWriter};
 use crate::http::tcp;
 use crate::http::transport::{Transport, end_writing};
 
@@ -43,12 +43,12 @@ struct State {
 /// The half that a session reads from.
 pub struct TlsReader(Rc<Shared>);
 
-/// The half that an outlet writes to.
+/// The half that a writer writes to.
 ///
 /// Whoever writes here must be told of what the kernel has not taken yet, or nobody would come back to
 /// flush it, and no limit would see it. So as long as there is such a rest, the last byte of it is
 /// reported as not taken: its frame waits in the outbox, which knows its beginning to be sent
-/// ([`Writer::holds_back`]) and never forgets it then. When it is given again, it is not encrypted again.
+/// ([`SocketWriter::holds_back`]) and never forgets it then. When it is given again, it is not encrypted again.
 pub struct TlsWriter(Rc<Shared>);
 
 impl std::fmt::Debug for TlsReader {
@@ -165,7 +165,7 @@ fn part<'s>(slices: &'s [IoSlice<'_>], mut skip: usize) -> SmallVec<[IoSlice<'s>
     part
 }
 
-impl Writer for TlsWriter {
+impl SocketWriter for TlsWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write_vectored(&[IoSlice::new(bytes)])
     }

@@ -21,8 +21,8 @@ use super::header::{self, Frame, MAX_HEADER, Opcode, Rules};
 use super::inflate::inflate;
 use super::mask::unmask;
 use super::message::PartialMessage;
-use super::violations::{BAD_CLOSE_CODE, BAD_UTF8, HALF_CLOSE_CODE};
-use crate::actors::frame::{Decode, Event, Kind, Violation, is_close_code};
+use crate::actors::close::Violation;
+use crate::actors::frame::{Decode, Event, Kind, is_close_code};
 
 /// Decodes what one client sends. See the module's documentation for what it promises.
 ///
@@ -187,7 +187,7 @@ impl Decoder {
             }
             if is_whole && frame.is_final {
                 if kind == Kind::Text && simdutf8::basic::from_utf8(piece).is_err() {
-                    return Err(BAD_UTF8);
+                    return Err(Violation::BadUtf8);
                 }
                 return Ok(Some(Found {
                     opcode: frame.opcode,
@@ -323,13 +323,13 @@ fn close_event(payload: &[u8]) -> Result<Event<'_>, Violation> {
             code: None,
             reason: "",
         }),
-        [_] => Err(HALF_CLOSE_CODE),
+        [_] => Err(Violation::HalfCloseCode),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             if !is_close_code(code) {
-                return Err(BAD_CLOSE_CODE);
+                return Err(Violation::BadCloseCode);
             }
-            let reason = simdutf8::basic::from_utf8(reason).map_err(|_| BAD_UTF8)?;
+            let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Violation::BadUtf8)?;
             Ok(Event::Close {
                 code: Some(code),
                 reason,

@@ -2,12 +2,8 @@
 
 use super::mask::advance;
 use super::message::{MAX_FRAGMENTS, PartialMessage};
-use super::violations::{
-    FRAGMENTED_CONTROL, LENGTH_TOP_BIT, LONG_CONTROL, LONG_LENGTH_FORM, MESSAGE_TOO_BIG,
-    NOT_MASKED, NOTHING_TO_CONTINUE, RESERVED_BITS, RESERVED_OPCODE, TOO_MANY_FRAGMENTS,
-    UNFINISHED_MESSAGE,
-};
-use crate::actors::frame::{Kind, MAX_CONTROL_PAYLOAD, Violation};
+use crate::actors::close::Violation;
+use crate::actors::frame::{Kind, MAX_CONTROL_PAYLOAD};
 
 /// The longest header: two bytes, eight of length, four of mask.
 pub(super) const MAX_HEADER: usize = 14;
@@ -100,11 +96,11 @@ pub(super) fn parse(
         return Ok(None);
     };
     if second & MASKED == 0 {
-        return Err(NOT_MASKED);
+        return Err(Violation::NotMasked);
     }
     let short = second & LENGTH;
     if opcode.is_control() && short as usize > MAX_CONTROL_PAYLOAD {
-        return Err(LONG_CONTROL);
+        return Err(Violation::LongControl);
     }
     let (payload_len, key_at) = match short {
         126 => {
@@ -122,9 +118,9 @@ pub(super) fn parse(
         short => (short as u64, 2),
     };
     match short {
-        126 if payload_len < 126 => return Err(LONG_LENGTH_FORM),
-        127 if payload_len <= 0xFFFF => return Err(LONG_LENGTH_FORM),
-        127 if payload_len >> 63 != 0 => return Err(LENGTH_TOP_BIT),
+        126 if payload_len < 126 => return Err(Violation::LongLengthForm),
+        127 if payload_len <= 0xFFFF => return Err(Violation::LongLengthForm),
+        127 if payload_len >> 63 != 0 => return Err(Violation::LengthTopBit),
         _ => {}
     }
     if !opcode.is_control() {
@@ -132,7 +128,7 @@ pub(super) fn parse(
         let most = rules.most_bytes(is_deflated);
         debug_assert!(had <= most);
         if payload_len > (most - had) as u64 {
-            return Err(MESSAGE_TOO_BIG);
+            return Err(Violation::MessageTooBig);
         }
     }
 
@@ -160,7 +156,7 @@ fn parse_opcode(
     // on (RFC 7692, section 6.1).
     let begins_message = matches!(first & OPCODE, 0x1 | 0x2);
     if first & RESERVED != 0 || first & DEFLATED != 0 && !(inflates && begins_message) {
-        return Err(RESERVED_BITS);
+        return Err(Violation::ReservedBits);
     }
     let opcode = match first & OPCODE {
         0x0 => Opcode::Continuation,
@@ -169,14 +165,16 @@ fn parse_opcode(
         0x8 => Opcode::Close,
         0x9 => Opcode::Ping,
         0xA => Opcode::Pong,
-        _ => return Err(RESERVED_OPCODE),
+        _ => return Err(Violation::ReservedOpcode),
     };
     match (opcode, message) {
-        (Opcode::Close | Opcode::Ping | Opcode::Pong, _) if !is_final => Err(FRAGMENTED_CONTROL),
-        (Opcode::Continuation, None) => Err(NOTHING_TO_CONTINUE),
-        (Opcode::Message(_), Some(_)) => Err(UNFINISHED_MESSAGE),
+        (Opcode::Close | Opcode::Ping | Opcode::Pong, _) if !is_final => {
+            Err(Violation::FragmentedControl)
+        }
+        (Opcode::Continuation, None) => Err(Violation::NothingToContinue),
+        (Opcode::Message(_), Some(_)) => Err(Violation::UnfinishedMessage),
         (Opcode::Continuation, Some(message)) if message.fragments() == MAX_FRAGMENTS => {
-            Err(TOO_MANY_FRAGMENTS)
+            Err(Violation::TooManyFragments)
         }
         _ => Ok(opcode),
     }

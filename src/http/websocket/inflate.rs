@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::message::PartialMessage;
-use super::violations::{BAD_DEFLATE, MESSAGE_TOO_BIG};
-use crate::actors::frame::{Kind, Violation};
+use crate::actors::close::Violation;
+use crate::actors::frame::Kind;
 
 /// What the sender has left out (RFC 7692, section 7.2.2), which ends a block without ending the
 /// data; and an empty block that does end it. A message is whole if this ends it and adds nothing.
@@ -64,22 +64,24 @@ impl Inflater {
             input = &input[taken..];
             if is_tail && made > 0 {
                 // It took the tail for something that it still lacked.
-                return Err(BAD_DEFLATE);
+                return Err(Violation::BadDeflate);
             }
             if made > max_message_bytes - message.len() {
-                return Err(MESSAGE_TOO_BIG);
+                return Err(Violation::MessageTooBig);
             }
             message.push(&self.piece[..made], 0, max_message_bytes)?;
             match status {
                 // The last block of the message says that it is the last. All is there, or further
                 // blocks follow (section 7.2.1).
                 Status::StreamEnd if input.is_empty() => break,
-                Status::StreamEnd if is_tail => return Err(BAD_DEFLATE),
+                Status::StreamEnd if is_tail => return Err(Violation::BadDeflate),
                 Status::StreamEnd => self.decompressor.reset(false),
                 // It may have more to give than the piece could hold.
                 Status::Ok | Status::BufError if made == PIECE_BYTES => {}
-                Status::Ok | Status::BufError if !input.is_empty() => return Err(BAD_DEFLATE),
-                Status::Ok | Status::BufError if is_tail => return Err(BAD_DEFLATE),
+                Status::Ok | Status::BufError if !input.is_empty() => {
+                    return Err(Violation::BadDeflate);
+                }
+                Status::Ok | Status::BufError if is_tail => return Err(Violation::BadDeflate),
                 Status::Ok | Status::BufError => {
                     input = &TAIL;
                     is_tail = true;
@@ -98,7 +100,7 @@ impl Inflater {
         let (read, written) = (decompressor.total_in(), decompressor.total_out());
         let status = decompressor
             .decompress(input, piece, FlushDecompress::None)
-            .map_err(|_| BAD_DEFLATE)?;
+            .map_err(|_| Violation::BadDeflate)?;
         let taken = (decompressor.total_in() - read) as usize;
         let made = (decompressor.total_out() - written) as usize;
         Ok((taken, made, status))

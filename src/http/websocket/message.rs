@@ -1,7 +1,7 @@
 //! A message put together from pieces: fragments, or parts of a frame that the input cut.
 
-use super::violations::BAD_UTF8;
-use crate::actors::frame::{Kind, LARGE_BYTES, Violation};
+use crate::actors::close::Violation;
+use crate::actors::frame::{Kind, LARGE_BYTES};
 
 /// The most frames that one message may be cut into; empty ones count.
 ///
@@ -90,7 +90,7 @@ impl PartialMessage {
             match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
                 Ok(_) => self.valid = len,
                 Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
-                Err(_) => return Err(BAD_UTF8),
+                Err(_) => return Err(Violation::BadUtf8),
             }
         }
         Ok(())
@@ -99,7 +99,7 @@ impl PartialMessage {
     /// The whole message, as it came, if it does not end in the middle of a character.
     pub(super) fn finish(self) -> Result<Vec<u8>, Violation> {
         if self.is_text() && self.valid < self.bytes.len() {
-            return Err(BAD_UTF8);
+            return Err(Violation::BadUtf8);
         }
         Ok(self.bytes)
     }

@@ -12,6 +12,5 @@ mod message;
 pub mod origin;
 pub mod subprotocol;
 pub(in crate::http) mod upgrade;
-mod violations;
 
 pub use message::MAX_FRAGMENTS;

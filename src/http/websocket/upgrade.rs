@@ -14,8 +14,8 @@ use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
 use crate::actors::hub::{Ask, Open, Opening, Rejection, Seat, Tell};
 use crate::actors::outbox::{Overflow, Source};
-use crate::actors::outlet::Outlet;
 use crate::actors::session::{Route, Session};
+use crate::actors::session_writer::SessionWriter;
 use crate::http::access::PendingRecord;
 use crate::http::handler::Call;
 use crate::http::head::Head;
@@ -61,7 +61,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     match check(worker, method, head) {
         Ok(checked) => {
             let open = checked.open(worker, head, client);
-            worker.end_of_turn.open(open);
+            worker.turn_queue.open(open);
         }
         Err(refusal) => client.refuse(&refusal),
     }
@@ -202,7 +202,7 @@ struct Handshake<T> {
 }
 
 impl<T: Transport> Opening for Handshake<T> {
-    fn accept(self: Box<Self>, seat: Seat) -> Rc<Outlet> {
+    fn accept(self: Box<Self>, seat: Seat) -> Rc<SessionWriter> {
         let Self {
             client:
                 Client {
@@ -232,40 +232,40 @@ impl<T: Transport> Opening for Handshake<T> {
         if limits.overflow == Overflow::Latest {
             tcp::keep_little_unsent(stream.socket());
         }
-        let (reader, writer) = stream.split();
-        let end_of_turn = Rc::clone(&shared.end_of_turn);
+        let (reader, socket) = stream.split();
+        let turn_queue = Rc::clone(&shared.turn_queue);
         let mut decoder = Decoder::new(limits.max_message_size);
         let mut encoding = Encoding::Plain;
         if let Some(agreed) = &deflate {
             decoder = decoder.inflating();
             encoding = Encoding::Deflated(agreed.window);
         }
-        let outlet = Rc::new(Outlet::new(
-            Box::new(writer),
+        let writer = Rc::new(SessionWriter::new(
+            Box::new(socket),
             key,
             encoding,
             &limits,
             link,
-            end_of_turn,
+            turn_queue,
         ));
         let mut answer = unsent;
         let extensions = deflate
             .iter()
             .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, &agreed.answer));
         upgrade.write(chosen.as_ref(), extensions, &mut answer);
-        outlet.send(&answer, Source::Session);
-        let sending = Rc::clone(&outlet);
+        writer.send(&answer, Source::Session);
+        let sending = Rc::clone(&writer);
         let session = Session::new(shared, reader, decoder, route, sending, limits, early);
-        let session = if watched { session.watched() } else { session };
+        let session = if watched { session.observed() } else { session };
         if let Some(record) = record {
             let open = record.open();
             tokio::task::spawn_local(async move {
-                open.close(session.await);
+                open.close(&session.await);
             });
         } else {
             tokio::task::spawn_local(session);
         }
-        outlet
+        writer
     }
 
     fn reject(self: Box<Self>, rejection: Rejection) {

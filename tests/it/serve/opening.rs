@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use fanbus::actors::close::CloseCause;
 use fanbus::actors::hub::{Command, Rejection};
 use fanbus::actors::limits::Limits;
 
@@ -190,9 +191,10 @@ fn a_handler_that_never_answers_costs_the_client_a_504_and_is_told() {
     });
     worker.order(Command::Close {
         session,
-        code: 4000,
-        reason: String::new(),
-        forget: true,
+        cause: CloseCause::Application {
+            code: 4000,
+            reason: String::new(),
+        },
     });
     worker.order(Command::Reject {
         session,

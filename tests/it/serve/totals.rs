@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
+use fanbus::actors::close::CloseCause;
 use fanbus::actors::hub::Command;
-use fanbus::actors::limits::{Limits, MESSAGE_TOO_SLOW, QUEUES_FULL};
+use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::{FRAME_OVERHEAD, Overflow};
 use fanbus::actors::partials::MOST_TURNS;
 use fanbus::http::config::Config;
@@ -77,7 +78,7 @@ fn a_crowd_that_does_not_read_takes_no_more_than_the_budget_and_the_largest_queu
         for count in 0.. {
             let frame = client.frame();
             if frame.opcode == opcode::CLOSE {
-                assert_eq!(reason(&frame), QUEUES_FULL);
+                assert_eq!(reason(&frame), CloseCause::QueuesFull.reason());
                 closed += 1;
                 break;
             }
@@ -243,7 +244,7 @@ fn clients_that_hold_half_a_message_for_ever_are_closed_when_others_wait() {
         holder.try_send(&rest);
         let frame = holder.frame();
         if frame.opcode == opcode::CLOSE {
-            assert_eq!(reason(&frame), MESSAGE_TOO_SLOW);
+            assert_eq!(reason(&frame), CloseCause::MessageTooSlow.reason());
             closed += 1;
         } else {
             assert_eq!(frame.payload.len(), "Echo: ".len() + message.len());

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use actix_http::StatusCode;
 use bytes::Bytes;
+use fanbus::actors::close::CloseCause;
 use fanbus::actors::frame::{Kind, message_header};
 use fanbus::actors::hub::{Command, Orders, Rejection};
 use fanbus::actors::limits::Limits;
@@ -155,9 +156,10 @@ impl Scripted {
             }
             "close" => self.order(Command::Close {
                 session,
-                code: rest.parse().expect("a code"),
-                reason: "as you wish".to_owned(),
-                forget: false,
+                cause: CloseCause::Application {
+                    code: rest.parse().expect("a code"),
+                    reason: "as you wish".to_owned(),
+                },
             }),
             other => panic!("no such verb: {other}"),
         }
@@ -220,9 +222,9 @@ impl Inbox for Scripted {
         }
     }
 
-    fn closed(&self, session: SessionKey, code: u16, _reason: &str) {
+    fn closed(&self, session: SessionKey, cause: &CloseCause) {
         self.sessions.borrow_mut().remove(&session.as_u64());
-        self.tell(Seen::Closed(session, code));
+        self.tell(Seen::Closed(session, cause.code()));
     }
 
     fn room(&self, _session: SessionKey) {}

@@ -15,7 +15,7 @@ use super::session::SessionKey;
 /// What sessions leave for the end of the turn, when the hub does it once for all of them.
 /// Shared by everything on a worker's I/O thread.
 #[derive(Debug, Default)]
-pub struct EndOfTurn {
+pub struct TurnQueue {
     /// The memory for what waits for clients.
     pub queues: Queues,
     /// The memory for messages that are not whole.
@@ -57,7 +57,7 @@ struct Ahead {
 /// cannot make their own worker miss messages.
 const MOST_RECORDS_AHEAD: usize = 2048;
 
-impl EndOfTurn {
+impl TurnQueue {
     /// With budgets, in bytes: for what waits for clients, and for messages that are not whole.
     pub fn new(queue_bytes: usize, message_bytes: usize, replays: Arc<Replays>) -> Self {
         Self {

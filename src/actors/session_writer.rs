@@ -15,7 +15,6 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
-use super::end_of_turn::EndOfTurn;
 use super::event::{self, Position};
 use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
@@ -23,21 +22,22 @@ use super::link::Link;
 use super::outbox::{Outbox, Overflow, Overflowed, Source};
 use super::replays::Piece;
 use super::session::{Control, SessionKey};
+use super::socket_writer::{Acks, SocketWriter};
 use super::stamp::Stamp;
 use super::turn::{Index, Run, Turn};
-use super::writer::{Acks, Writer};
+use super::turn_queue::TurnQueue;
 
 /// Frames that go into one vectored write.
 const SLICES: usize = 64;
 
 /// See the module's documentation.
-pub struct Outlet {
-    writer: Box<dyn Writer>,
+pub struct SessionWriter {
+    socket: Box<dyn SocketWriter>,
     sending: RefCell<Sending>,
     key: SessionKey,
     encoding: Encoding,
     link: Arc<Link>,
-    end_of_turn: Rc<EndOfTurn>,
+    turn_queue: Rc<TurnQueue>,
     /// When the session last heard of its client.
     last_heard: Cell<Stamp>,
     /// The session does not read: that nothing is heard says nothing about the client.
@@ -62,11 +62,11 @@ struct Sending {
     waker: Option<Waker>,
 }
 
-impl fmt::Debug for Outlet {
+impl fmt::Debug for SessionWriter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sending = self.sending.borrow();
         formatter
-            .debug_struct("Outlet")
+            .debug_struct("SessionWriter")
             .field("waiting_bytes", &sending.outbox.bytes())
             .field("closed", &sending.closed)
             .field("broken", &sending.broken)
@@ -74,16 +74,16 @@ impl fmt::Debug for Outlet {
     }
 }
 
-impl Outlet {
-    /// An outlet with an empty outbox, to a client that takes messages in `encoding`. The handler
+impl SessionWriter {
+    /// A writer with an empty outbox, to a client that takes messages in `encoding`. The handler
     /// behind `link` is told of its bytes that were written.
     pub fn new(
-        writer: Box<dyn Writer>,
+        socket: Box<dyn SocketWriter>,
         key: SessionKey,
         encoding: Encoding,
         limits: &Limits,
         link: Arc<Link>,
-        end_of_turn: Rc<EndOfTurn>,
+        turn_queue: Rc<TurnQueue>,
     ) -> Self {
         let now = Stamp::now();
         let outbox = Outbox::new(limits.max_queue_bytes, limits.overflow);
@@ -96,12 +96,12 @@ impl Outlet {
             waker: None,
         };
         Self {
-            writer,
+            socket,
             sending: RefCell::new(sending),
             key,
             encoding,
             link,
-            end_of_turn,
+            turn_queue,
             last_heard: Cell::new(now),
             deaf: Cell::new(false),
             shallow: limits.overflow == Overflow::Latest,
@@ -168,7 +168,7 @@ impl Outlet {
 
     /// What the peer has acknowledged so far. None: nobody knows. A system call.
     pub fn acks(&self) -> Option<Acks> {
-        self.writer.acks()
+        self.socket.acks()
     }
 
     /// What waits for the socket costs this much.
@@ -217,7 +217,7 @@ impl Outlet {
         self.settle(&sending, before);
         if dropped > 0 {
             self.link.note_dropped(dropped);
-            self.end_of_turn.queues.note_dropped(dropped);
+            self.turn_queue.queues.note_dropped(dropped);
         }
         if overflowed {
             return Err(Overflowed);
@@ -327,7 +327,7 @@ impl Outlet {
                 Source::Handler,
             ),
             Piece::Shared { offset, bytes } => {
-                let replays = &self.end_of_turn.replays;
+                let replays = &self.turn_queue.replays;
                 (replays.deflated(offset, &bytes, window), Source::Past)
             }
         }
@@ -377,7 +377,7 @@ impl Outlet {
         }
         sending.closed = Some(Stamp::now());
         sending.wake();
-        self.end_of_turn.note_closing(self.key);
+        self.turn_queue.note_closing(self.key);
     }
 
     /// Drops what waits, but for a frame that has begun to go out: its memory is wanted now, and the session
@@ -463,7 +463,7 @@ impl Outlet {
 
     /// Ends the writing side: the peer reads to the end and sees it.
     pub fn finish(&self) {
-        self.writer.finish();
+        self.socket.finish();
     }
 
     /// Flushes what waits. Ready when nothing does; an error when the socket is broken. The task
@@ -486,7 +486,7 @@ impl Outlet {
             }
             let mut slices = Vec::with_capacity(SLICES);
             sending.outbox.slices(&mut slices, SLICES);
-            match self.write_if_drained(|| self.writer.try_write_vectored(&slices)) {
+            match self.write_if_drained(|| self.socket.try_write_vectored(&slices)) {
                 Ok(0) => sending.broken = true,
                 Ok(count) => {
                     let before = sending.outbox.own_cost();
@@ -497,7 +497,7 @@ impl Outlet {
                     self.credit(handlers, Source::Handler);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    match self.writer.poll_writable(context) {
+                    match self.socket.poll_writable(context) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => sending.broken = true,
                         Poll::Pending => return Poll::Pending,
@@ -534,16 +534,16 @@ impl Outlet {
     /// What waits has changed, and the budget of the worker learns of it: the outbox alone cost `before`.
     /// Never needed for what the socket takes at once.
     fn settle(&self, sending: &Sending, before: usize) {
-        let queues = &self.end_of_turn.queues;
+        let queues = &self.turn_queue.queues;
         queues.recount(before, sending.outbox.own_cost());
         if queues.is_over() {
-            self.end_of_turn.request();
+            self.turn_queue.request();
         }
     }
 
     /// What begins to wait may have begun to go out.
     fn note_held_back(&self, sending: &mut Sending) {
-        if self.writer.holds_back() {
+        if self.socket.holds_back() {
             sending.outbox.begin();
         }
     }
@@ -553,13 +553,13 @@ impl Outlet {
         &self,
         sending: &mut Sending,
         len: usize,
-        write: impl Fn(&dyn Writer) -> io::Result<usize>,
+        write: impl Fn(&dyn SocketWriter) -> io::Result<usize>,
     ) -> usize {
         if !sending.outbox.is_empty() {
             return 0;
         }
         loop {
-            match self.write_if_drained(|| write(&*self.writer)) {
+            match self.write_if_drained(|| write(&*self.socket)) {
                 Ok(count) => {
                     if count < len {
                         self.last_progress.set(Stamp::now());
@@ -583,7 +583,7 @@ impl Outlet {
     /// Writes, unless what was written before still waits in the system below and this client is to see
     /// the present.
     fn write_if_drained(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        if self.shallow && !self.writer.is_drained() {
+        if self.shallow && !self.socket.is_drained() {
             return Err(ErrorKind::WouldBlock.into());
         }
         write()
@@ -591,15 +591,15 @@ impl Outlet {
 
     fn credit(&self, bytes: usize, source: Source) {
         if source.is_handlers() && bytes > 0 && self.link.written(bytes) {
-            self.end_of_turn.tell_room(self.key);
+            self.turn_queue.tell_room(self.key);
         }
     }
 }
 
-impl Drop for Outlet {
+impl Drop for SessionWriter {
     fn drop(&mut self) {
         let cost = self.sending.get_mut().outbox.own_cost();
-        self.end_of_turn.queues.recount(cost, 0);
+        self.turn_queue.queues.recount(cost, 0);
     }
 }
 
@@ -608,8 +608,8 @@ impl Sending {
     /// what waits, or is cut off. What waits for a client that does not read is gone at once.
     fn end_events(&mut self, control: &Control) {
         match control {
-            Control::Close { forget: false, .. } => {}
-            Control::Close { forget: true, .. } | Control::Abort => {
+            Control::Close(cause) if !cause.drops_outbox() => {}
+            Control::Close(_) | Control::Abort => {
                 self.outbox.forget_all();
                 self.broken = true;
             }
@@ -640,7 +640,11 @@ mod tests {
     #[test]
     fn an_idle_client_costs_little() {
         // Each has one, in an `Rc`. An allocator rounds such sizes up to multiples of 16 bytes.
-        assert!(size_of::<Outlet>() <= 200, "{}", size_of::<Outlet>());
+        assert!(
+            size_of::<SessionWriter>() <= 200,
+            "{}",
+            size_of::<SessionWriter>()
+        );
     }
 
     /// A socket that takes as much as it has room for. One with TLS has taken a byte more than it says.
@@ -652,7 +656,7 @@ mod tests {
         sent: RefCell<Vec<u8>>,
     }
 
-    impl Writer for Rc<Narrow> {
+    impl SocketWriter for Rc<Narrow> {
         fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
             self.try_write_vectored(&[IoSlice::new(bytes)])
         }
@@ -694,14 +698,14 @@ mod tests {
         }
     }
 
-    fn outlet(writer: &Rc<Narrow>, overflow: Overflow) -> Outlet {
+    fn writer(socket: &Rc<Narrow>, overflow: Overflow) -> SessionWriter {
         let limits = Limits {
             max_queue_bytes: 1000,
             overflow,
             ..Limits::default()
         };
-        Outlet::new(
-            Box::new(Rc::clone(writer)),
+        SessionWriter::new(
+            Box::new(Rc::clone(socket)),
             SessionKey::new(0, 1),
             Encoding::Plain,
             &limits,
@@ -710,7 +714,7 @@ mod tests {
         )
     }
 
-    fn deliver(outlet: &Outlet, lens: &[usize]) {
+    fn deliver(writer: &SessionWriter, lens: &[usize]) {
         let mut turn = Turn::default();
         let mut indexes = Vec::new();
         for (offset, &len) in (0..).zip(lens) {
@@ -729,7 +733,7 @@ mod tests {
             bytes: &run,
             encoding: Encoding::Plain,
         };
-        outlet
+        writer
             .deliver(run, &turn, &indexes)
             .expect("the policy is to leave messages out");
     }
@@ -744,35 +748,35 @@ mod tests {
             ]),
             steps in prop::collection::vec((0_u8..5, prop::collection::vec(1_usize..40, 1..5), 0_usize..80), 1..60),
         ) {
-            let writer = Rc::new(Narrow { secure, ..Narrow::default() });
-            let outlet = outlet(&writer, overflow);
+            let socket = Rc::new(Narrow { secure, ..Narrow::default() });
+            let writer = writer(&socket, overflow);
             for (what, lens, room) in steps {
-                writer.room.set(room);
+                socket.room.set(room);
                 match what {
-                    0 => deliver(&outlet, &lens),
-                    1 => outlet.ping(Position { epoch: 0, next: 0 }),
+                    0 => deliver(&writer, &lens),
+                    1 => writer.ping(Position { epoch: 0, next: 0 }),
                     2 => {
                         let whole = |len: &usize| [&*message_header(Kind::Text, *len), &vec![b'h'; *len]].concat();
                         let frames: Vec<u8> = lens.iter().flat_map(whole).collect();
-                        outlet.link.sent(frames.len());
-                        outlet.send_messages(&frames);
+                        writer.link.sent(frames.len());
+                        writer.send_messages(&frames);
                     }
                     3 => {
                         let len = lens.iter().sum::<usize>().min(125);
-                        outlet.link.sent(message_header(Kind::Text, len).len() + len);
-                        outlet.send_large(Kind::Text, vec![b'h'; len].into());
+                        writer.link.sent(message_header(Kind::Text, len).len() + len);
+                        writer.send_large(Kind::Text, vec![b'h'; len].into());
                     }
                     _ => {
-                        let flushed = outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
+                        let flushed = writer.poll_flush(&mut Context::from_waker(Waker::noop()));
                         prop_assert!(!matches!(flushed, Poll::Ready(Err(_))));
                     }
                 }
             }
-            writer.room.set(usize::MAX / 2);
-            let flushed = outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
+            socket.room.set(usize::MAX / 2);
+            let flushed = writer.poll_flush(&mut Context::from_waker(Waker::noop()));
             prop_assert!(matches!(flushed, Poll::Ready(Ok(()))));
-            prop_assert_eq!(outlet.link.queued(), 0);
-            let sent = writer.sent.borrow();
+            prop_assert_eq!(writer.link.queued(), 0);
+            let sent = socket.sent.borrow();
             let mut rest = &sent[..];
             while !rest.is_empty() {
                 let Some(len) = len_of_first(rest) else {

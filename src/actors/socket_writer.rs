@@ -1,10 +1,10 @@
-//! A socket's writing end, as an outlet sees it: the seam behind which TCP and TLS are.
+//! A socket's writing end, as a writer sees it: the seam behind which TCP and TLS are.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 /// A socket's writing end. Dropping it ends the writing side of the connection.
-pub trait Writer: 'static {
+pub trait SocketWriter: 'static {
     /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// The same for several slices.
