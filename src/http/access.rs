@@ -1,7 +1,7 @@
-//! The access log: the I/O thread notes what it did, and another thread makes lines of it.
+//! The access log of a worker: the I/O thread records requests, and another thread writes them as lines.
 //!
-//! A note goes into a bounded queue, and never waits. AccessKind does not fit is counted, and told with
-//! the next note that does.
+//! A record goes into a bounded queue, and the I/O thread never waits. Records that do not fit are counted; the
+//! number is reported with the next batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,17 +16,17 @@ use super::head::Head;
 use super::peer::Peer;
 use crate::actors::close::CloseCause;
 
-/// AccessRecords that may wait.
+/// Records that may wait for the thread that writes the log.
 const MAX_WAITING: usize = 8192;
-/// Of what a client chose, so much is noted.
+/// Bytes that are recorded of each text that a client chose.
 const MAX_TEXT_BYTES: usize = 4096;
-/// The status of a request whose client went away before the answer, as nginx has it.
+/// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
 /// The kind of a record.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum AccessKind {
-    /// A request was answered.
+    /// A request got its response.
     Request,
     /// A WebSocket was opened.
     Opened,
@@ -34,48 +34,48 @@ pub enum AccessKind {
     Closed,
 }
 
-/// One thing that has been done.
+/// One line of the access log.
 #[derive(Clone, Debug)]
 pub struct AccessRecord {
-    /// AccessKind it was.
+    /// The kind.
     pub kind: AccessKind,
-    /// When it began.
+    /// When the request or the session began.
     pub time: SystemTime,
-    /// How long it took.
+    /// How long it lasted.
     pub duration: Duration,
-    /// Who asked.
+    /// The client.
     pub peer: Peer,
     /// In upper case.
     pub method: Box<str>,
-    /// Path and query as they were sent.
+    /// Path and query as the client sent them.
     pub target: Box<str>,
-    /// As in `HTTP/1.1`.
+    /// The version, such as `HTTP/1.1`.
     pub version: &'static str,
-    /// Of the answer; of a WebSocket that was closed, its close code.
+    /// The status of the response, or the close code of a WebSocket that was closed.
     pub status: u16,
-    /// Of the answer's body; None if they were not known when it began.
+    /// Bytes of the response's body. None: the size was not known when the response began.
     pub bytes: Option<u64>,
-    /// Where the client says that it found the link. Not checked: it may hold anything.
+    /// The page that links here, as the client reports it. Not checked: it may hold anything.
     pub referer: Box<[u8]>,
-    /// AccessKind the client says that it is. Not checked: it may hold anything.
+    /// The program of the client, as it reports itself. Not checked: it may hold anything.
     pub agent: Box<[u8]>,
 }
 
-/// Where notes are put.
+/// The end of the queue that receives records from the I/O thread.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: SyncSender<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
-/// Where notes are taken.
+/// The end of the queue that the writing thread reads.
 #[derive(Debug)]
 pub struct AccessRecords {
     queue: Receiver<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
-/// Both ends of a queue.
+/// Makes both ends of a queue.
 pub fn queue() -> (AccessLog, AccessRecords) {
     let (sender, receiver) = sync_channel(MAX_WAITING);
     let lost = Arc::new(AtomicU64::new(0));
@@ -93,7 +93,7 @@ pub fn queue() -> (AccessLog, AccessRecords) {
 }
 
 impl AccessLog {
-    /// A request begins. If it is dropped, its client has gone.
+    /// Begins the record of a request. A record that is dropped unfinished is one of a client that disconnected.
     pub fn begin(&self, method: &Method, head: &Head) -> PendingRecord {
         let text = |name: HeaderName| {
             let value = head.get(&name).unwrap_or_default();
@@ -123,9 +123,9 @@ impl AccessLog {
         }
     }
 
-    /// Wakes who takes, so that it sees that this is the end.
+    /// Wakes the thread that waits in [`AccessRecords::take`], so that it can end.
     pub fn close(&self) {
-        // A full queue wakes it as well.
+        // A full queue wakes it, too.
         let _ = self.queue.try_send(None);
     }
 
@@ -136,7 +136,7 @@ impl AccessLog {
     }
 }
 
-/// A request that has begun. Noted when it is dropped.
+/// The record of a running request. It is queued when it is dropped.
 #[derive(Debug)]
 pub struct PendingRecord {
     log: AccessLog,
@@ -145,7 +145,7 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// It was answered.
+    /// The request got a response.
     pub fn finish(mut self, status: u16, size: BodySize) {
         self.record.status = status;
         self.record.bytes = match size {
@@ -155,12 +155,13 @@ impl PendingRecord {
         };
     }
 
-    /// The WebSocket that it became was closed for this cause.
+    /// The WebSocket that the request became was closed for this cause.
     pub fn close(mut self, cause: &CloseCause) {
         self.record.status = cause.code();
     }
 
-    /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
+    /// The request became a WebSocket. A record of the opening is queued now; the returned one is queued at the
+    /// close.
     #[must_use]
     pub fn open(mut self) -> Self {
         self.record.status = 101;
@@ -182,16 +183,16 @@ impl Drop for PendingRecord {
 }
 
 impl AccessRecords {
-    /// Waits for the next note, for so long, and takes what else there is, up to `most`. And how
-    /// many were lost since the last call.
+    /// Waits at most `limit` for the next record, and takes up to `most` further ones. Also returns the number of
+    /// records that were lost since the last call.
     pub fn take(&self, limit: Duration, most: usize) -> (Vec<AccessRecord>, u64) {
-        let mut notes = Vec::new();
+        let mut records = Vec::new();
         match self.queue.recv_timeout(limit) {
-            Ok(first) => notes.extend(first),
+            Ok(first) => records.extend(first),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
-        notes.extend(self.queue.try_iter().take(most).flatten());
-        (notes, self.lost.swap(0, Relaxed))
+        records.extend(self.queue.try_iter().take(most).flatten());
+        (records, self.lost.swap(0, Relaxed))
     }
 }
 
@@ -210,26 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_nobody_waits() {
-        let (log, notes) = queue();
+    fn records_that_do_not_fit_are_counted() {
+        let (log, records) = queue();
         for _ in 0..MAX_WAITING + 5 {
             begin(&log).finish(200, BodySize::Sized(7));
         }
-        let (taken, lost) = notes.take(Duration::ZERO, usize::MAX);
+        let (taken, lost) = records.take(Duration::ZERO, usize::MAX);
         assert_eq!((taken.len(), lost), (MAX_WAITING, 5));
         assert_eq!((taken[0].status, taken[0].bytes), (200, Some(7)));
-        assert_eq!(notes.take(Duration::ZERO, usize::MAX).1, 0);
+        assert_eq!(records.take(Duration::ZERO, usize::MAX).1, 0);
     }
 
     #[test]
-    fn a_client_that_went_and_a_websocket_have_notes_of_their_own() {
-        let (log, notes) = queue();
+    fn disconnects_and_websockets_have_records_of_their_own() {
+        let (log, records) = queue();
         drop(begin(&log));
         drop(begin(&log).open());
         let open = begin(&log).open();
         open.close(&CloseCause::HandlerCancelled);
         log.close();
-        let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
+        let (taken, _) = records.take(Duration::ZERO, usize::MAX);
         let kinds: Vec<_> = taken.iter().map(|it| (it.kind, it.status)).collect();
         assert_eq!(
             kinds,

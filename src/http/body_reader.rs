@@ -1,5 +1,5 @@
-//! The body of a request, as its endpoint wants it: whole, as a form, or piece by piece. Or the answer to one
-//! that is not accepted.
+//! The reader that reads the body of a request as its endpoint needs it: as bytes, as a form, or in chunks. It
+//! makes the response if the body is not accepted.
 
 use std::rc::Rc;
 
@@ -16,17 +16,17 @@ use super::upload::{UploadSender, upload};
 use super::worker::HttpWorker;
 use actix_web::http::{StatusCode, header};
 
-/// A body, and what it needs as long as its request is under way.
+/// The body of a request, with the resources that it holds while the request runs.
 pub(super) struct BodyInput {
     pub(super) body: RequestContent,
-    /// Brings the pieces of one that the handler reads itself.
+    /// Moves chunks to a handler that reads the body itself.
     pub(super) sender: Option<UploadSender>,
-    /// What it holds of the memory for bodies.
+    /// The share of the memory for bodies.
     pub(super) _hold: Option<Hold>,
 }
 
 impl BodyInput {
-    /// There is no body, or nobody wants it.
+    /// The input of a request without a body, or whose body the handler does not use.
     pub(super) fn empty() -> Self {
         Self {
             body: RequestContent::default(),
@@ -36,12 +36,12 @@ impl BodyInput {
     }
 }
 
-/// Is there a body to read, or a handler that reads itself?
+/// Whether there is a body to read, or a handler that reads it itself.
 pub(super) fn is_needed(request: &WireRequest, endpoint: &HttpEndpoint) -> bool {
     endpoint.streams_body || !matches!(request.payload, Payload::Empty)
 }
 
-/// Reads a body, if it keeps its limit. An announced length is checked before anything is read.
+/// Reads a body within its limit. A `Content-Length` above the limit is refused before anything is read.
 pub(super) async fn read(
     request: &mut WireRequest,
     endpoint: &HttpEndpoint,

@@ -1,8 +1,8 @@
-//! What turbo routes have answered: kept for a time, and given to the next who ask for the same.
+//! The cache that stores the responses of turbo routes for a time, and serves them to later requests.
 //!
-//! Who asks for what is not there is told to ask user code, and whoever comes meanwhile waits for that
-//! answer. What may not be kept is passed on; then those who have waited ask for themselves, so that
-//! they do not wait for each other one by one.
+//! The first request for a missing response calls user code; requests that arrive meanwhile wait for that response.
+//! A response that may not be cached goes to its own client only. Then each waiting request calls user code itself,
+//! so that they do not wait for each other one by one.
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -23,22 +23,22 @@ use super::head::Head;
 use super::response::{Response, ResponseBody, WireBody, WireResponse};
 use super::router::EndpointId;
 
-/// Answers that a worker keeps. Above it those go that were asked for longest ago.
+/// Responses that a worker caches. Above it the least recently used ones are removed.
 const MAX_ENTRIES: usize = 4096;
 
-/// Bytes of them, with headers and addresses.
+/// Bytes of all cached responses, with headers and targets.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Larger answers are not kept: one must not push out all others.
+/// Larger responses are not cached: one must not replace all others.
 const MAX_ENTRY_BYTES: usize = MAX_BYTES / 8;
 
-/// What an answer costs besides its bytes.
+/// Bytes that an entry costs besides its contents.
 const OVERHEAD: usize = 512;
 
-/// Which answer: its endpoint, with path and query as they came.
+/// The key of a response: its endpoint, with path and query as the client sent them.
 type CacheKey = (u32, Rc<[u8]>);
 
-/// The same, owned or lent: looking up what is known allocates nothing.
+/// The parts of a key, owned or borrowed: a look-up allocates nothing.
 trait KeyParts {
     fn parts(&self) -> (u32, &[u8]);
 }
@@ -75,14 +75,14 @@ impl<'n> Borrow<dyn KeyParts + 'n> for CacheKey {
     }
 }
 
-/// The answers of one worker.
+/// The cached responses of one worker.
 pub(super) struct Cache(RefCell<State>);
 
 struct State {
     cached: LruCache<CacheKey, Entry>,
-    /// The cost of all that is kept.
+    /// The cost of all entries.
     bytes: usize,
-    /// What user code is being asked for, and who waits for it.
+    /// Responses that user code is computing, and the requests that wait for them.
     in_progress: HashMap<CacheKey, Rc<Notify>>,
 }
 
@@ -91,16 +91,16 @@ struct Entry {
     content_type: Option<HeaderValue>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    /// None: never.
+    /// None: the entry does not expire.
     expires: Option<Instant>,
     cost: usize,
 }
 
-/// What is known of an answer.
+/// The result of a look-up.
 pub(super) enum CacheLookup {
-    /// All of it.
+    /// The response is cached.
     Hit(WireResponse),
-    /// User code is to be asked.
+    /// The caller must call user code, and store the response.
     Miss(CacheFill),
 }
 
@@ -115,12 +115,12 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// The answer to this request, if it is kept.
+    /// The response to this request, if it is cached.
     pub(super) fn get(&self, endpoint: EndpointId, head: &Head) -> Option<WireResponse> {
         self.0.borrow_mut().get(&(endpoint.0, head.target_bytes()))
     }
 
-    /// The answer to this request, or who asks for it.
+    /// The response to this request, or the duty to compute it. Waits while another request computes it.
     pub(super) async fn look_up(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> CacheLookup {
         self.look_up_key((endpoint.0, head.target_bytes().into()))
             .await
@@ -195,16 +195,16 @@ impl Entry {
     }
 }
 
-/// Somebody asks user code. Dropping it lets go those who wait.
+/// The duty to compute a response. Dropping it wakes the requests that wait.
 pub(super) struct CacheFill {
     cache: Rc<Cache>,
     key: CacheKey,
-    /// Others wait for this answer.
+    /// Other requests wait for this response.
     has_waiters: bool,
 }
 
 impl CacheFill {
-    /// Keeps the answer for the next, if it may be kept, and gives it an `ETag` if it has none.
+    /// Caches the response if that is allowed, and adds an `ETag` if it has none.
     pub(super) fn store(self, response: &mut Response, ttl: Option<Duration>) {
         let ResponseBody::Bytes(body) = &response.body else {
             return;
@@ -225,7 +225,7 @@ impl CacheFill {
         if cost > MAX_ENTRY_BYTES {
             return;
         }
-        // A time that no clock can say does not end.
+        // A time that is too far away for the clock does not expire.
         let expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
         let entry = Entry {
             status: response.status,
@@ -250,7 +250,7 @@ impl Drop for CacheFill {
     }
 }
 
-/// Is it the same for everybody, and no mishap?
+/// Whether the response is the same for every client, and not an error of the server.
 fn is_cacheable(response: &Response) -> bool {
     !response.status.is_server_error()
         && response.headers.iter().all(|(name, value)| {
@@ -266,7 +266,7 @@ fn is_cacheable(response: &Response) -> bool {
         })
 }
 
-/// The same in all workers, and in their replacements.
+/// An `ETag` that is the same in all workers and their replacements.
 fn tag(body: &[u8]) -> HeaderValue {
     let mut tag = String::from("\"");
     for byte in Sha1::digest(body) {
@@ -288,7 +288,7 @@ mod tests {
         (0, text.as_bytes().into())
     }
 
-    /// What is found at once.
+    /// The result of a look-up that does not wait.
     fn found(cache: &Rc<Cache>, text: &str) -> Option<CacheLookup> {
         let found = pin!(cache.look_up_key(key(text)));
         match found.poll(&mut Context::from_waker(Waker::noop())) {
@@ -300,7 +300,7 @@ mod tests {
     fn fill(cache: &Rc<Cache>, text: &str) -> CacheFill {
         match found(cache, text) {
             Some(CacheLookup::Miss(fill)) => fill,
-            _ => panic!("{text}: it is known, or asked for"),
+            _ => panic!("{text}: it is cached, or in progress"),
         }
     }
 
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_what_is_asked_for_waits_and_gets_it() {
+    fn a_second_request_waits_for_the_response_of_the_first() {
         let cache = Rc::<Cache>::default();
         let first = fill(&cache, "/");
         let mut second = pin!(cache.look_up_key(key("/")));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_waited_for_nothing_ask_for_themselves() {
+    fn requests_that_waited_in_vain_compute_their_own_responses() {
         let cache = Rc::<Cache>::default();
         let first = fill(&cache, "/");
         let mut waiting = [(); 3].map(|()| Box::pin(cache.look_up_key(key("/"))));
@@ -343,10 +343,10 @@ mod tests {
         for one in &mut waiting {
             assert!(one.as_mut().poll(&mut task).is_pending());
         }
-        drop(first); // its client has gone
+        drop(first); // its client has disconnected
         let fills = waiting.map(|mut one| match one.as_mut().poll(&mut task) {
             Poll::Ready(CacheLookup::Miss(fill)) => fill,
-            _ => panic!("it waits for the others"),
+            _ => panic!("a request waits for the others"),
         });
         for fill in fills {
             fill.store(&mut response("hello"), None);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_is_asked_for_again() {
+    fn expired_responses_are_computed_again() {
         let cache = Rc::<Cache>::default();
         fill(&cache, "/").store(&mut response("hello"), Some(Duration::ZERO));
         fill(&cache, "/").store(&mut response("hello"), Some(Duration::MAX));
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_client_or_a_mishap_is_not_kept() {
+    fn private_responses_and_errors_are_not_cached() {
         let with = |name, value| response("").with_header(name, HeaderValue::from_static(value));
         let mut failed = response("");
         failed.status = StatusCode::BAD_GATEWAY;
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_longest_ago_makes_room() {
+    fn the_least_recently_used_responses_are_removed_first() {
         let cache = Rc::<Cache>::default();
         for number in 0..MAX_ENTRIES {
             fill(&cache, &number.to_string()).store(&mut response("x"), None);

@@ -1,8 +1,8 @@
-//! Responses are compressed for clients that take it: zstd, brotli or gzip.
+//! The compression that shrinks responses for clients that accept it: zstd, brotli or gzip.
 //!
-//! Each that is on its way holds a compressor, as long as its client takes to read it: 3 MiB of zstd, 2 MiB of brotli, 0.3
-//! MiB of gzip; at the highest level 15, 4 and 0.3 MiB. So there is a limit to them; what comes above it is
-//! sent as it is.
+//! Each compressed response holds a compressor until its client has read it: 3 MiB for zstd, 2 MiB for brotli, 0.3
+//! MiB for gzip; at the highest level 15, 4 and 0.3 MiB. So the number of compressors is limited; further responses
+//! are sent uncompressed.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -22,23 +22,23 @@ use super::encoding;
 use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
 
-/// Bodies below this hardly shrink, and fit a packet as they are.
+/// Smaller bodies hardly shrink, and fit into a packet as they are.
 const MIN_BYTES: u64 = 1024;
 
 /// Responses of one worker that are compressed at a time.
 const MAX_COMPRESSORS: usize = 128;
 
-/// A stream begins to be compressed only while fewer are: streams may stay for hours, and must not take
-/// all permits.
+/// Compression of a stream starts only while fewer compressors are in use. Streams may last for hours, and must not
+/// take all permits.
 const MAX_WITH_STREAMS: usize = MAX_COMPRESSORS / 2;
 
-/// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
+/// Bytes of a stream that are compressed before the output is sent, and other tasks have their turn.
 const TURN_BYTES: usize = 64 << 10;
 
-/// Smaller pieces are compressed on the I/O thread: a thread that takes one would cost as much.
+/// Smaller chunks are compressed on the I/O thread: the handover to another thread would cost as much.
 const IN_PLACE_BYTES: usize = 4 << 10;
 
-/// The preferred one first: zstd gives the fewest bytes for the time.
+/// The preferred coding first: zstd gives the fewest bytes for the time.
 const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
 type BoxError = Box<dyn std::error::Error>;
@@ -58,7 +58,7 @@ impl Compression {
         Self { level, permits }
     }
 
-    /// Compresses a response that is there, if it shrinks.
+    /// Compresses a response whose body is complete, if that shrinks it.
     pub(super) fn whole(&self, response: WireResponse, request: &WireRequest) -> WireResponse {
         let size = match response.body.size() {
             BodySize::Sized(size) => size,
@@ -70,8 +70,8 @@ impl Compression {
         self.compress(response, request, MAX_COMPRESSORS)
     }
 
-    /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
-    /// is not there yet.
+    /// Compresses a response whose body is produced while it is sent. The compressed output is flushed whenever the
+    /// next chunk is not there yet.
     pub(super) fn stream(&self, mut response: WireResponse, request: &WireRequest) -> WireResponse {
         response.body = match response.body {
             WireBody::Stream(stream) => {
@@ -83,8 +83,8 @@ impl Compression {
         self.compress(response, request, MAX_WITH_STREAMS)
     }
 
-    /// Marks a response without the body, or with a part of it, as the whole one would be: 200 with so many
-    /// bytes, if that is known.
+    /// Marks a response without its body, or with a part of it, as the complete one would be marked: status 200 and
+    /// this number of bytes, if it is known.
     pub(super) fn mark<B>(response: &mut Response<B>, request: &WireRequest, bytes: Option<u64>) {
         if bytes.is_some_and(|bytes| bytes < MIN_BYTES) || !may_be_compressed(response) {
             return;
@@ -124,7 +124,7 @@ impl Compression {
         };
         weaken(&mut response);
         response.remove(&header::ACCEPT_RANGES);
-        // The length that a handler states is that of the other bytes.
+        // The handler's length is that of the uncompressed bytes.
         response.remove(&header::CONTENT_LENGTH);
         let name = HeaderValue::from_static(coding.name());
         response.insert(header::CONTENT_ENCODING, name);
@@ -143,7 +143,7 @@ impl Compression {
     }
 }
 
-/// The encoding that a response to this request would have.
+/// The coding that a response to this request would have.
 fn chosen(request: &WireRequest) -> Option<Coding> {
     let names = CODINGS.map(Coding::name);
     let accepted = encoding::accepted(&request.head, &names);
@@ -151,7 +151,7 @@ fn chosen(request: &WireRequest) -> Option<Coding> {
     CODINGS.into_iter().find(|coding| coding.name() == *first)
 }
 
-/// What others get differs: a cache must know.
+/// Adds `Vary`: a cache must know that other clients get other bytes.
 fn add_vary<B>(response: &mut Response<B>) {
     let mut lines = response
         .headers
@@ -162,7 +162,7 @@ fn add_vary<B>(response: &mut Response<B>) {
     }
 }
 
-/// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
+/// Makes the tag a weak one, because the bytes change (RFC 9110, section 8.8.3.3).
 fn weaken<B>(response: &mut Response<B>) {
     let tag = response.text(&header::ETAG);
     let weak = tag.map(|tag| HeaderValue::try_from(format!("W/{}", tag.trim_start_matches("W/"))));
@@ -171,7 +171,7 @@ fn weaken<B>(response: &mut Response<B>) {
     }
 }
 
-/// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
+/// Whether the content is text that is not compressed yet, and may be transformed.
 fn may_be_compressed<B>(response: &Response<B>) -> bool {
     let control = response.text(&header::CACHE_CONTROL);
     let asks_not_to = control.is_some_and(|it| it.contains("no-transform"));
@@ -189,7 +189,7 @@ fn may_be_compressed<B>(response: &Response<B>) -> bool {
             .any(|end| kind.ends_with(end))
 }
 
-/// One of the compressors that there may be.
+/// The right to use one of the compressors.
 struct CompressorPermit(Rc<Cell<usize>>);
 
 impl CompressorPermit {
@@ -208,24 +208,24 @@ impl Drop for CompressorPermit {
     }
 }
 
-/// A body on its way through a compressor, and the place of that.
+/// A body that passes through a compressor.
 struct CompressedBody {
     body: BoxBody,
-    /// None: it is at work on a thread, or has given its last.
+    /// None: a thread uses it, or it has finished.
     compressor: Option<Compressor>,
-    /// A thread that takes in a large piece.
+    /// The thread that compresses a large chunk.
     work: Option<JoinHandle<io::Result<CompressorStep>>>,
-    /// The body is one piece.
+    /// The body is one chunk.
     is_whole: bool,
-    /// There may be more in the compressor than has come out of it.
+    /// The compressor may hold more than it has returned.
     is_unflushed: bool,
     _permit: CompressorPermit,
 }
 
-/// What came of a piece: the compressor, unless it was the last one, and what came out of it.
+/// The result of compressing a chunk: the compressor, unless it has finished, and its output.
 type CompressorStep = (Option<Compressor>, Bytes);
 
-/// Takes in a piece, and all that comes out if it is the last one.
+/// Compresses a chunk. Finishes the output if it is the last one.
 fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<CompressorStep> {
     compressor.write(piece)?;
     if is_last {
@@ -236,7 +236,7 @@ fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<C
 }
 
 impl CompressedBody {
-    /// The next bytes for the client. None: there are none yet, and the body goes on.
+    /// The next bytes for the client. None: the body has ended.
     fn poll_step(
         &mut self,
         task: &mut Context<'_>,
@@ -302,8 +302,8 @@ impl MessageBody for CompressedBody {
     }
 }
 
-/// A stream that pauses now and then: its compressor takes in more as long as there is more, and might
-/// neither send anything nor let others work.
+/// A stream that pauses now and then. Otherwise its compressor would consume chunks as long as there are any, and
+/// neither send anything nor let other tasks run.
 struct YieldingBody {
     body: BoxBody,
     /// Bytes since the last pause.

@@ -1,4 +1,4 @@
-//! What becomes of a connection that was accepted: TLS or not, and the version of HTTP.
+//! The first step of an accepted connection: it decides between TLS and plain text, and between HTTP/1 and HTTP/2.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ pub(super) async fn serve_plain(worker: Rc<HttpWorker>, connection: NewConnectio
     http1::driver::serve(worker, connection.stream, connection.peer).await;
 }
 
-/// Serves a connection with TLS: HTTP/1 or HTTP/2, as the client likes.
+/// Serves a connection with TLS: HTTP/1 or HTTP/2, as the client chooses.
 pub(super) async fn serve_secure(
     worker: Rc<HttpWorker>,
     acceptor: Rc<Acceptor>,
@@ -37,7 +37,7 @@ pub(super) async fn serve_secure(
     let _permit = connection.permit;
     let peer = connection.peer;
     let shutdown = worker.shutdown.clone();
-    // Boxed, so that a connection has room for one protocol only.
+    // Boxed, so that a connection reserves memory for one protocol only.
     let handshake = Box::pin(async {
         tokio::select! {
             biased;
@@ -55,8 +55,8 @@ pub(super) async fn serve_secure(
     }
 }
 
-/// A client that is in the handshake when the server shuts down has this long to end it: before, it cannot be
-/// sent anything.
+/// A client that is in the TLS handshake at shutdown has this long to finish it. The server cannot send it anything
+/// earlier.
 const LATE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 async fn handshake_grace_is_over(mut shutdown: Shutdown) {

@@ -1,8 +1,7 @@
-//! An event stream (Server-Sent Events) as a response: from the hub to the client, without user code.
+//! The response whose body is an event stream (Server-Sent Events): the hub sends its messages without user code.
 //!
-//! A client that comes back says with `Last-Event-ID` what it has had. Between that and what is
-//! delivered from now on there is neither a hole nor anything twice; where there must be a hole, because
-//! the bus has forgotten, the client is told.
+//! A client that reconnects names the last event that it received in `Last-Event-ID`. It gets every later message
+//! exactly once. If the bus no longer has some of them, the client gets an event that reports the gap.
 
 use std::io;
 use std::pin::Pin;
@@ -27,11 +26,11 @@ use crate::actors::event::{Beginning, Position};
 use crate::actors::listening::{Interest, Listen, Listening};
 use crate::ipc::ReplayRange;
 
-/// The share of a client's budget that a replay may take: the rest is for what comes meanwhile.
+/// A replay may take this share of a client's queue; the rest is for messages that are published meanwhile.
 const REPLAY_SHARE: usize = 2;
 
-/// Longer ones are not ours, and are not looked at.
-const MOST_ID_BYTES: usize = 64;
+/// Longer ids are not ours, and are ignored.
+const MAX_ID_BYTES: usize = 64;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -71,8 +70,8 @@ async fn open(
         Some(id) => Some(ReplayRange::From(offset_after(id, bus.epoch()))),
         None => last.map(ReplayRange::Last),
     };
-    // First the interest, then the end of the bus: whatever is published from here on either lies
-    // behind `from` or wakes us.
+    // First the interest, then the end of the bus: every message that is published from here on either lies behind
+    // `from`, or wakes the hub.
     let interest = Interest::new(bus.clone(), topic.clone());
     let from = bus.end();
     let beginning = Beginning {
@@ -86,7 +85,7 @@ async fn open(
     let beginning = match range {
         None => beginning.alone(),
         Some(range) => {
-            // Not on this thread, which others wait for.
+            // On another thread, because the read may take long.
             let replays = Arc::clone(&worker.turn_queue.replays);
             let read = move || {
                 let until = beginning.position.next;
@@ -112,21 +111,21 @@ async fn open(
             is_over: false,
         }),
         Ok(Err(reason)) => Err(Response::sentence(StatusCode::SERVICE_UNAVAILABLE, reason)),
-        Err(_) => Err(too_busy()), // the hub has ended, and the worker with it
+        Err(_) => Err(too_busy()), // the hub has ended, and the worker ends, too
     }
 }
 
-/// The offset behind what the client has had. All of it is behind what is of another life of the bus,
-/// or was never given by us.
+/// The offset after the last event that the client received. An id of another epoch, or an invalid one, counts as
+/// after all events.
 fn offset_after(id: &str, epoch: u64) -> u64 {
-    let position = Some(id).filter(|id| id.len() <= MOST_ID_BYTES);
+    let position = Some(id).filter(|id| id.len() <= MAX_ID_BYTES);
     let position = position.and_then(|id| id.parse::<Position>().ok());
     position
         .filter(|position| position.epoch == epoch)
         .map_or(u64::MAX, |position| position.next)
 }
 
-/// The stream, as the connection asks for it.
+/// The body of the response, which the connection polls.
 #[derive(Debug)]
 struct EventStreamBody {
     listening: Listening,
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_of_another_life_or_of_nobody_has_everything_before_it() {
+    fn an_id_of_another_epoch_or_an_invalid_one_comes_after_all_events() {
         assert_eq!(offset_after("7-41", 7), 42);
         assert_eq!(offset_after("7--1", 7), 0);
         for id in ["6-41", "41", "x", &format!("7-{}1", "0".repeat(80))] {

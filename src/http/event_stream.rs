@@ -9,34 +9,34 @@ use bytes::Bytes;
 use crate::actors::limits::Limits;
 use crate::actors::topic::Topic;
 
-/// What user code wants a client to get.
+/// The event stream that a client gets.
 #[derive(Clone, Debug)]
 pub struct EventStream {
-    /// What is published to this topic.
+    /// The topic whose messages are sent.
     pub topic: Topic,
-    /// So many of its newest messages before, for a client that is new.
+    /// The number of earlier messages that a new client gets.
     pub last: Option<usize>,
-    /// What the client has had, if it does not say so itself in `Last-Event-ID`.
+    /// The last event that the client received, unless it sends `Last-Event-ID`.
     pub last_event_id: Option<String>,
-    /// How long the client waits before it comes back, in milliseconds.
+    /// The time after which a disconnected client reconnects, in milliseconds.
     pub retry_ms: u64,
-    /// Of these: the interval of pings, the bytes that may wait, and how many streams there may be. What
-    /// a client takes is known to its connection, whose limit on that is any response's.
+    /// Of these limits an event stream has the ping interval, the queue size and the number of streams. The
+    /// time-out for a client that takes nothing is that of any response.
     pub limits: Limits,
-    /// Ends it.
+    /// The handle that ends the stream.
     pub end: Arc<StreamEnd>,
 }
 
 /// The end of an event stream, which user code sets from any thread.
 #[derive(Debug, Default)]
 pub struct StreamEnd {
-    /// The event that is sent last, if any: empty without one.
+    /// The event that is sent last. Empty: none.
     last: OnceLock<Bytes>,
     waker: AtomicWaker,
 }
 
 impl StreamEnd {
-    /// Ends the stream behind what waits for its client, and this event. Only the first call counts.
+    /// Ends the stream after the queued messages and this event. Only the first call counts.
     pub fn set(&self, last: Bytes) {
         if self.last.set(last).is_ok() {
             self.waker.wake();
@@ -44,7 +44,7 @@ impl StreamEnd {
     }
 
     pub(super) fn poll(&self, task: &mut Context<'_>) -> Poll<Bytes> {
-        // First the waker, then the look: an end that is set in between is seen, or wakes.
+        // First the waker, then the value: an end that is set in between is either seen, or wakes the task.
         self.waker.register(task.waker());
         self.last
             .get()

@@ -20,7 +20,7 @@ use super::response::{Response, WireBody, WireResponse};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
-/// A file that is open, and what is known of it.
+/// An open file with its metadata.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     file: File,
@@ -29,7 +29,7 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// None: it is a folder, a pipe or the like.
+    /// None: it is not a regular file.
     pub(super) fn new(file: File) -> io::Result<Option<Self>> {
         let metadata = file.metadata()?;
         Ok(metadata.is_file().then(|| Self {
@@ -39,7 +39,8 @@ impl OpenFile {
         }))
     }
 
-    /// Made of the size and the time of the last change alone: copies of a file on two hosts have one tag.
+    /// The `ETag`. It depends only on the size and the modification time, so copies of a file on two hosts have the
+    /// same tag.
     fn tag(&self, encoding: Option<&str>) -> Option<HeaderValue> {
         let age = self.changed?.duration_since(UNIX_EPOCH).ok()?;
         let (dash, encoding) = encoding.map_or(("", ""), |encoding| ("-", encoding));
@@ -179,7 +180,7 @@ pub(super) fn not_modified(mut head: Response<()>) -> WireResponse {
     head.with_body(WireBody::Nothing)
 }
 
-/// Adds a header that the response does not have yet.
+/// Adds a header unless the response already has it.
 fn add<B>(response: &mut Response<B>, name: HeaderName, value: Option<HeaderValue>) {
     if let Some(value) = value
         && !response.has(&name)
@@ -188,13 +189,13 @@ fn add<B>(response: &mut Response<B>, name: HeaderName, value: Option<HeaderValu
     }
 }
 
-/// A response has not been changed after it was sent (RFC 9110, section 8.8.2.1).
+/// The `Last-Modified` header, which must not be later than the response (RFC 9110, section 8.8.2.1).
 fn date(changed: SystemTime) -> Option<HeaderValue> {
     let date = HttpDate::from(changed.min(SystemTime::now()));
     HeaderValue::try_from(date.to_string()).ok()
 }
 
-/// `Content-Type` by the ending of a name. Text is UTF-8 where the content cannot say otherwise.
+/// The `Content-Type` for a file name's extension. Text is UTF-8 where the content cannot declare another encoding.
 pub(super) fn content_type(path: &Path) -> HeaderValue {
     let kind = mime_guess::from_path(path).first_raw();
     HeaderValue::from_static(match kind.unwrap_or("application/octet-stream") {
@@ -214,17 +215,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_of_a_file_have_one_tag_and_versions_have_others() {
+    fn copies_of_a_file_share_a_tag_and_versions_do_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let second = std::time::Duration::from_secs(1);
         let file = |name: &str, content: &str, changed| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).expect("a file");
-            let file = File::options().write(true).open(path).expect("it is there");
+            let file = File::options()
+                .write(true)
+                .open(path)
+                .expect("the file exists");
             file.set_modified(changed).expect("a time");
             OpenFile::new(file)
-                .expect("it has metadata")
-                .expect("it is a file")
+                .expect("metadata")
+                .expect("a regular file")
         };
         let time = UNIX_EPOCH + 1_000_000_000 * second;
         let tag = file("a", "abc", time).tag(None);

@@ -1,7 +1,7 @@
-//! A folder of static files: served without user code, and never left.
+//! The folder of static files that is served without user code.
 //!
-//! The kernel resolves each path beneath the folder (`RESOLVE_BENEATH`), so that neither `..` nor a link
-//! leads out of it, not even one that is made while a request is on its way.
+//! The kernel resolves each path beneath the folder (`RESOLVE_BENEATH`). So neither `..` nor a link leads out of
+//! it, not even a link that is created during the request.
 
 use std::fs::File;
 use std::io;
@@ -20,38 +20,38 @@ use super::path::Value;
 use super::request::WireRequest;
 use super::response::{Response, WireResponse};
 
-/// What is served for a path that ends with a slash.
+/// The file that is served for a path that ends with a slash.
 const INDEX: &str = "index.html";
 
-/// The encodings of files that were compressed beforehand, the smallest usual one first, and their endings.
+/// The codings of precompressed files: usually the smallest first.
 const ENCODINGS: [&str; 3] = ["br", "zstd", "gzip"];
 
 const VARY_VALUE: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-/// See the module's documentation.
+/// A folder of static files.
 #[derive(Clone, Debug)]
 pub struct Folder {
-    /// The folder. Looked up again for each request: a release may replace it.
+    /// The folder. It is opened again for each request, because a release may replace it.
     pub root: PathBuf,
-    /// `Cache-Control`, if it is wanted.
+    /// `Cache-Control`, if the application sets it.
     pub cache_control: Option<HeaderValue>,
-    /// `a.css.br`, `a.css.zst` or `a.css.gz` is served in place of `a.css` to clients that take it.
+    /// `a.css.br`, `a.css.zst` or `a.css.gz` is served instead of `a.css` to clients that accept it.
     pub precompressed: bool,
 }
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug)]
 enum FolderEntry {
-    /// A file, in this encoding.
+    /// A file, in this coding.
     File(OpenFile, Option<&'static str>),
-    /// A folder with an index, whose address ends with a slash.
+    /// A folder with an index. Its URL ends with a slash.
     Index,
-    /// Nothing that is served.
+    /// No entry that may be served.
     Missing,
 }
 
 impl Folder {
-    /// Answers a GET or HEAD with the file that the path's parameter names.
+    /// Responds to a GET or HEAD with the file that the path parameter names.
     pub(super) async fn respond(
         &self,
         value: Option<&Value>,
@@ -92,7 +92,8 @@ impl Folder {
         }
     }
 
-    /// At once if the kernel has the way to it in memory, else on a thread that may wait for a disk.
+    /// Finds the file: on this thread if the kernel has the path in memory, else on a thread that may wait for a
+    /// disk.
     async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<FolderEntry> {
         let encodings = if self.precompressed {
             encoding::accepted(&request.head, &ENCODINGS)
@@ -108,7 +109,7 @@ impl Folder {
     }
 }
 
-/// Whether an error says no more than that no such file is there.
+/// Whether the error means that the file does not exist.
 fn is_absence(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -120,8 +121,8 @@ fn is_absence(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// To the same path with a slash, which the links of an index are relative to. A relative reference is right
-/// behind every proxy, and leads to no other host.
+/// Redirects to the same path with a slash, because the links of an index are relative to it. A relative redirect
+/// is correct behind every proxy, and cannot lead to another host.
 fn to_index(request: &WireRequest) -> WireResponse {
     let path = request.head.path();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -141,7 +142,7 @@ fn not_found(request: &WireRequest) -> WireResponse {
     Response::sentence(StatusCode::NOT_FOUND, sentence)
 }
 
-/// The file's path in the folder. None: it leads elsewhere, or to what is hidden, as `.git` is.
+/// The path of the file within the folder. None: it leads elsewhere, or to a hidden file such as `.git`.
 fn visible(name: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
@@ -160,10 +161,10 @@ fn visible(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// A way to open what is at a path beneath a folder.
+/// A function that opens a path beneath a folder.
 type Open = fn(&Path, &Path) -> io::Result<File>;
 
-/// The file at this path, or the first of those beside it in these encodings.
+/// Finds the file at this path, or the first precompressed variant with one of these codings.
 fn find(
     root: &Path,
     path: &Path,
@@ -202,13 +203,13 @@ fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     use nix::errno::Errno;
 
     match open_at(&File::open(root)?, path, ResolveFlag::empty()) {
-        // A kernel before 5.6, or a sandbox that does not know the call.
+        // The kernel is older than 5.6, or a sandbox blocks the call.
         Err(Errno::ENOSYS | Errno::EPERM) => resolved(root, path),
         opened => Ok(opened?),
     }
 }
 
-/// As [`beneath`], but an error where it would have to wait for a disk.
+/// Opens as [`beneath`] does, but returns an error if the kernel must wait for a disk.
 #[cfg(target_os = "linux")]
 fn in_memory(root: &Path, path: &Path) -> io::Result<File> {
     let how = OpenHow::new()
@@ -223,7 +224,7 @@ const CACHED: ResolveFlag = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
 
 #[cfg(target_os = "linux")]
 fn open_at(root: &File, path: &Path, how: ResolveFlag) -> nix::Result<File> {
-    // Without NONBLOCK, a pipe that lies there would hold up the thread.
+    // Without NONBLOCK, opening a named pipe would block the thread.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | how;
     openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)).map(File::from)
@@ -237,7 +238,7 @@ fn in_memory(_: &Path, _: &Path) -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 use resolved as beneath;
 
-/// The same in two steps.
+/// Opens a path beneath a folder without `openat2`, in two steps.
 fn resolved(root: &Path, path: &Path) -> io::Result<File> {
     let root = root.canonicalize()?;
     let target = root.join(path).canonicalize()?;
@@ -252,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_out_or_is_hidden_has_no_path() {
+    fn outside_and_hidden_names_have_no_path() {
         for name in [
             "../x",
             "a/../../x",
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_open_a_file_stay_in_the_folder() {
+    fn both_functions_that_open_a_file_stay_in_the_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         let (root, outside) = (folder.path().join("root"), folder.path().join("secret"));
         std::fs::create_dir_all(root.join("in")).expect("a folder");
