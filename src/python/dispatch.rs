@@ -20,7 +20,7 @@ use super::worker_handle::WorkerHandle;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
-use crate::http::response::{Body, Response};
+use crate::http::response::{Response, ResponseBody};
 
 /// What handlers run in: the application's functions, the loop, and the way back to the worker.
 pub(super) struct HandlerRuntime {
@@ -321,7 +321,7 @@ impl HandlerRuntime {
             context,
         };
         let started = self.streams.start(py, &streamed, maker)?;
-        response.body = Body::Flow(started.flow);
+        response.body = ResponseBody::Stream(started.body);
         response.trailers = started.trailers;
         Ok((response, started.coroutine))
     }

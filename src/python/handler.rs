@@ -137,15 +137,15 @@ impl Handler for PythonHandler {
         self.collect(Event::Opened { call, session });
     }
 
-    fn has_room_to_watch(&self) -> bool {
+    fn has_capacity_to_watch(&self) -> bool {
         self.worker.observed.has_capacity()
     }
 
-    fn has_room_for_request(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.request_is_async(endpoint))
     }
 
-    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.connect_is_async(endpoint))
     }
 

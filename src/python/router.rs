@@ -15,7 +15,7 @@ use super::errors::value_error;
 use super::options::WebSocketConfig;
 use crate::actors::topic::TopicTemplate;
 use crate::http::compressor::Level;
-use crate::http::cors::{Cors, Wishes};
+use crate::http::cors::{Cors, CorsOptions};
 use crate::http::folder::Folder;
 use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
@@ -434,7 +434,7 @@ impl Router {
         expose: Vec<String>,
         max_age: u32,
     ) -> PyResult<()> {
-        let cors = Cors::new(Wishes {
+        let cors = Cors::new(CorsOptions {
             origins,
             credentials,
             methods,

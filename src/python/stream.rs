@@ -12,7 +12,7 @@ use super::events::{Event, EventBox, StreamKey};
 use super::lane::PyLane;
 use super::loan;
 use super::response::{self, StreamedBody};
-use crate::http::flow::{Flow, Source, Watcher, flow};
+use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
 /// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
@@ -25,7 +25,7 @@ pub(super) struct ProducerContext<'m, 'py> {
 
 /// A stream that has begun.
 pub(super) struct StreamStart<'py> {
-    pub flow: Flow,
+    pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
     /// The handler's task has to run it.
     pub coroutine: Option<Bound<'py, PyAny>>,
@@ -77,7 +77,7 @@ impl Streams {
             key,
             events: EventBox::clone(&events),
         };
-        let (source, flow) = flow(Box::new(watcher));
+        let (source, body) = stream_body(Box::new(watcher));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
@@ -101,7 +101,7 @@ impl Streams {
             .extract()?;
         self.producers().insert(key, producer);
         Ok(StreamStart {
-            flow,
+            body,
             trailers,
             coroutine,
         })
@@ -126,13 +126,13 @@ struct StreamWatcher {
     events: EventBox,
 }
 
-impl Watcher for StreamWatcher {
-    fn room(&self) {
+impl BodyWatcher for StreamWatcher {
+    fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
         self.events.post(|events| events.push(event));
     }
 
-    fn over(&self) {
+    fn closed(&self) {
         let event = Event::StreamOver { stream: self.key };
         self.events.post(|events| events.push(event));
     }
@@ -141,7 +141,7 @@ impl Watcher for StreamWatcher {
 /// Where the pieces of a response go. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
-    source: Source,
+    source: StreamSender,
     trailers: Option<TrailerSlot>,
     events: EventBox,
 }
@@ -172,7 +172,7 @@ impl Sink {
 
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
-        self.source.is_over()
+        self.source.is_closed()
     }
 
     /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field

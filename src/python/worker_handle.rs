@@ -19,7 +19,7 @@ use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
 use crate::actors::session::SessionKey;
-use crate::http::replies::{Answer, ReplyBox, ReplyKey};
+use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 
 /// Shared by everything in Python that acts on the worker.
@@ -154,9 +154,9 @@ impl WorkerHandle {
     }
 
     /// Answers an HTTP request.
-    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Answer>) {
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Reply>) {
         let answer = answer.into();
-        let put = |batch: &mut Vec<(ReplyKey, Answer)>| batch.push((key, answer));
+        let put = |batch: &mut Vec<(ReplyKey, Reply)>| batch.push((key, answer));
         if DRAINING.get() {
             self.replies.post_quietly(put);
         } else {
