@@ -1,7 +1,7 @@
-"""The application: its routes, and the way to run and to publish.
+"""The application that declares routes, runs the server and publishes messages.
 
-Everything that is served is declared on one `Fanbus` object, before `run`; the workers are forked
-from it and share it from then on.
+An application declares everything on one `Fanbus` object, before `run`. The workers are forked from
+the process that holds this object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from fanbus import _core
 from fanbus.exceptions import FanbusError, RouteError
-from fanbus.hints import add_to_application, started_by_tests
+from fanbus.hints import add_to_application, run_during_test_import
 from fanbus.history import History, RetentionRule
 from fanbus.openapi.settings import OpenAPI
 from fanbus.parameters.signature import Handler, location
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fanbus"]
 
-# The user's function, given back unchanged, so that decorators can be stacked.
+# The user's function, returned unchanged, so that decorators can be stacked.
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
 
@@ -79,37 +79,37 @@ class Fanbus(Decorators):
         """`name` names the bus, together with the port: `Fanbus("chat")` on port 5000 opens
         `chat-5000`. By default it is the name of the module; `Fanbus(__name__)` is the same.
 
-        `redirect_slashes`: an HTTP request that misses a route only by its trailing slash is sent
-        there with 307, which keeps method and body. False: it gets 404.
+        `redirect_slashes`: an HTTP request that differs from a route only by a trailing slash is
+        redirected to it with 307, so that the method and the body stay the same. False: 404.
 
-        `compression`: HTTP responses of 1 KiB or more that are text, JSON or the like are sent as
-        zstd, brotli or gzip to clients that take it, and so are streams, piece by piece; not event
-        streams, and not what has a Content-Encoding or `Cache-Control: no-transform`. (WebSockets:
-        `WebSocketConfig`.)
+        `compression`: HTTP responses of text, JSON and the like are compressed with zstd, brotli or
+        gzip, if the client accepts that and the response has 1 KiB or more. Streams are compressed
+        chunk by chunk. Event streams are not compressed, nor responses with a Content-Encoding or
+        `Cache-Control: no-transform`. (WebSockets: `WebSocketConfig`.)
 
-        `compression_level`: from 1, the quickest, to 9, which gives the fewest bytes, as zlib has
-        them; for zstd and brotli, levels that cost about the same. None: 4.
+        `compression_level`: a level of zlib, from 1, the fastest, to 9, the smallest. For zstd and
+        brotli, a level of about the same cost. None: 4.
 
-        `max_body_size`: bytes that the body of a request may have, where its route does not say
-        (413 above it, before the handler is called); None: 16 MiB.
+        `max_body_size`: the maximum size of a request body in bytes, for routes without a limit of
+        their own. Above it, the client gets 413 and the handler is not called. None: 16 MiB.
 
-        `lifespan`: a function that takes the application and gives an asynchronous context manager,
-        as one with `@contextlib.asynccontextmanager` does. Each worker enters it before its first
-        request and leaves it after its last one. A dict that it yields goes into `app.state`.
+        `lifespan`: a function that takes the application and returns an asynchronous context
+        manager, for example with `@contextlib.asynccontextmanager`. Each worker enters it before
+        its first request and leaves it after its last one. A dict that it yields is added to
+        `app.state`.
 
-        `openapi`: serve the OpenAPI document of the HTTP routes at `/openapi.json`, and a page that
-        shows it at `/docs`; `OpenAPI(...)` says more of it, and other paths.
+        `openapi`: serves the OpenAPI document of the HTTP routes at `/openapi.json`, and a page
+        that shows it at `/docs`. `OpenAPI(...)` sets other paths and the texts of the document.
 
-        `json`: what writes the JSON of answers, and reads it for `request.json()`, in a worker: a
-        module or an object with `dumps` and `loads`, as `json=orjson`. `dumps` gets
-        `default=`, which knows dates, models and the like. None: Fanbus's own for writing, and
-        Python's for reading, whatever else is installed.
+        `json`: the encoder of JSON responses and the decoder of `request.json()`, in each worker:
+        a module or an object with `dumps` and `loads`, as in `json=orjson`. `dumps` gets
+        `default=`, which converts dates, models and the like. None: responses use the encoder of
+        Fanbus, and requests use Python's `json`, even if other libraries are installed.
 
-        `hosts`: names under which the application is reached, as `["example.org",
-        "*.example.org"]`, without ports; a request or a handshake whose `Host` is another one gets
-        400. So a page of a stranger cannot have its own name resolve to this server and read what
-        it answers (DNS rebinding). None: all hosts, but with `debug` on a loopback address only
-        those of this machine.
+        `hosts`: the host names of the application without ports, as in `["example.org",
+        "*.example.org"]`. A request or a handshake with another `Host` gets 400. This prevents DNS
+        rebinding: a foreign page cannot point its own name at this server and read the responses.
+        None: all hosts; with `debug` on a loopback address only the hosts of this machine.
         """
         if name is None:
             name = sys._getframe(1).f_globals.get("__name__", "app")
@@ -129,7 +129,8 @@ class Fanbus(Decorators):
         self._served: list[Served] = []
         self._has_cors = False
         self.state: dict[str, Any] = {}
-        """Yours: what the handlers of one worker share. Each worker has its own."""
+        """Values of the application, shared by the handlers of one worker. Each worker has its own
+        dict."""
         self._lifespan = lifespan
         self._on_startup: list[Callable[[], Any]] = []
         self._on_shutdown: list[Callable[[], Any]] = []
@@ -148,43 +149,44 @@ class Fanbus(Decorators):
         self._hosts = None if hosts is None else hosts_of(hosts)
         self._limit_hosts(self._hosts)
         self._application: Application = _FanbusApplication(self)
-        """What a server gets to see of this object."""
+        """The view of this object that a server uses."""
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
-            from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
+            from fanbus.openapi.served import routes  # here, so that `import fanbus` stays fast
 
             for route in routes(self._openapi, self.openapi):
                 self._declare(route)
 
     def url_for(self, name: str, /, **values: Any) -> str:
-        """The path of a route, with its parameters filled in and percent-encoded. In a server with
-        `--root-path`, that comes before it.
+        """The path of a route, with its parameters filled in and percent-encoded. With
+        `--root-path`, the path starts with that prefix.
 
-        `name` is the route's `name=`, else its function's, with the names of the routers around it
-        before it, as in `admin.user`. Values that the path has no parameter for become the query; a
-        list becomes several values of one name, None is left out.
+        `name` is the route's `name=`, or the name of its function. The names of the routers around
+        it are its prefix, as in `admin.user`. Values without a parameter in the path become the
+        query. A list becomes several values of one name; None is left out.
 
         `app.url_for("user", user_id=3, page=2)` is `/users/3?page=2`. Raises RouteError if no route
-        has the name, if several have it that these values fit, or if a value is missing or cannot
-        stand in the path.
+        has the name, if the values fit several routes of this name, or if a value is missing or not
+        allowed in the path.
         """
         path, names = self._names.find(name, values)
-        texts = {key: str(value) for key, value in values.items() if key in names}
-        rest = {
+        parameters = {key: str(value) for key, value in values.items() if key in names}
+        query = {
             key: value for key, value in values.items() if key not in names and value is not None
         }
         try:
-            url = _core.root_path() + self._router.url(path, texts)
+            url = _core.root_path() + self._router.url(path, parameters)
         except ValueError as error:
             raise RouteError(f"url_for({name!r}): {error}") from None
-        return f"{url}?{urlencode(rest, doseq=True)}" if rest else url
+        return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI 3.1 document of the HTTP routes that are declared so far. Yours to change.
+        """The OpenAPI 3.1 document of the HTTP routes that are declared so far. The caller may
+        change it.
 
         Raises FanbusError if a type in an annotation has no schema.
         """
-        from fanbus.openapi.document import document  # here, so that `import fanbus` stays quick
+        from fanbus.openapi.document import document  # here, so that `import fanbus` stays fast
 
         return document(
             self.name,
@@ -195,21 +197,23 @@ class Fanbus(Decorators):
         )
 
     def on_startup(self, function: _Callback) -> _Callback:
-        """Has the function called in each worker before its first request; a decorator.
+        """A decorator: each worker calls the function before its first request.
 
-        It takes nothing, and may be `async def`. Both run on the event loop, in the main thread;
-        several run in their order. If one raises, the worker cannot start: the server ends with
-        status 3 and the traceback. `timeout_worker_boot` limits the time.
+        The function has no parameters and may be `async def`. It runs on the event loop, in the
+        main thread. Several functions run in the order of their declaration. If one raises, the
+        worker cannot start: the server exits with status 3 and the traceback.
+        `timeout_worker_boot` limits the time.
         """
         self._add_callback("on_startup", function, self._on_startup)
         return function
 
     def on_shutdown(self, function: _Callback) -> _Callback:
-        """Has the function called in each worker after its last request; a decorator.
+        """A decorator: each worker calls the function after its last request.
 
-        It takes nothing, and may be `async def`. Several run in their order, and then `lifespan`
-        ends. They have what is left of `timeout_graceful_shutdown`, and at least one second. What
-        they raise is logged. Not called if the worker could not start, or is killed.
+        The function has no parameters and may be `async def`. Several functions run in the order of
+        their declaration; `lifespan` ends after them. Their time is the rest of
+        `timeout_graceful_shutdown`, at least one second. Their exceptions are logged. They are not
+        called if the worker could not start, or is killed.
         """
         self._add_callback("on_shutdown", function, self._on_shutdown)
         return function
@@ -224,18 +228,18 @@ class Fanbus(Decorators):
         credentials: bool = False,
         max_age: int = 600,
     ) -> None:
-        """Lets pages of other origins read what is answered here (CORS, the Fetch standard).
+        """Allows pages of other origins to read the responses (CORS, the Fetch standard).
 
         `origins`: `"*"` for all, or a list of origins as browsers write them, such as
-        `["https://example.com", "http://localhost:3000"]`. `methods` and `headers`: what their
-        requests may have; None: every header that they ask for. `expose`: headers of answers that
-        they may read. `credentials`: requests may bring cookies; then nothing may be `"*"`.
-        `max_age`: seconds for which a browser need not ask again.
+        `["https://example.com", "http://localhost:3000"]`. `methods` and `headers`: the methods and
+        headers that their requests may have; `headers=None` allows every header. `expose`: the
+        response headers that they may read. `credentials`: requests may have cookies; then no
+        option may be `"*"`. `max_age`: seconds for which a browser may cache the preflight.
 
-        It holds for everything that is answered over HTTP: handlers, files, streams, errors.
-        Preflights are answered in Rust. (WebSockets: `WebSocketConfig(origins=)`.)
+        The rules apply to every HTTP response: of handlers, files, streams and errors. Rust answers
+        the preflights. (WebSockets: `WebSocketConfig(origins=)`.)
 
-        Raises FanbusError for what browsers would refuse, and for a second call.
+        Raises FanbusError for options that browsers would refuse, and for a second call.
         """
         if self._has_cors:
             raise FanbusError("app.cors was called twice. Pass all options in one call.")
@@ -257,19 +261,19 @@ class Fanbus(Decorators):
         self._has_cors = True
 
     def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
-        """Keeps what is published to a topic, for those who come later.
+        """Retains the history of topics, so that new subscribers can replay earlier messages.
 
-        `pattern` is a topic's name, in which `{anything}` stands for one or more characters:
-        `app.topic("room:{room}", history=100)` keeps at least the newest 100 messages of each
-        room, whatever else goes over the bus. `seconds`: messages older than that are not given
-        any more (at most 136 years); None: however old they are.
+        `pattern` is the name of a topic, in which `{name}` stands for one or more characters.
+        `app.topic("room:{room}", history=100)` retains at least the newest 100 messages of each
+        room, regardless of other traffic on the bus. `seconds`: the age limit of messages (at most
+        136 years); None: no limit.
 
-        What is kept outlives workers, and a restart of the server as long as the machine is on. All
-        of it has its place in `history_size` (8 MiB): when that is full, the oldest go, and who
-        asks is told. `ws.subscribe(topic, last=50)`, `app.history(topic, last=50)` and
-        `Bus.history` read it.
+        The history survives the workers, and a restart of the server while the machine runs.
+        `history_size` (8 MiB) limits the history of all topics: when it is full, the oldest
+        messages are removed, and readers see an incomplete history. `ws.subscribe(topic, last=50)`,
+        `app.history(topic, last=50)` and `Bus.history` read it.
 
-        Raises FanbusError if the pattern or a number cannot be.
+        Raises FanbusError if the pattern or a number is invalid.
         """
         rule = RetentionRule.checked(pattern, history, seconds)
         if self._bus is not None:  # the server runs already
@@ -284,9 +288,9 @@ class Fanbus(Decorators):
         since: int | None = None,
         epoch: int | None = None,
     ) -> History:
-        """What was published to a topic: the `last` so many messages, or all `since` an offset.
+        """The `last` messages of a topic, or all messages `since` an offset.
 
-        Any thread may call it. See `Bus.history`.
+        Any thread may call it. See `Bus.history`. FanbusError if no server runs.
         """
         bus = self._bus
         if bus is None:
@@ -294,22 +298,23 @@ class Fanbus(Decorators):
                 f"history({topic!r}) needs a running server: call it from a handler. "
                 "Elsewhere, open the bus by its name: Bus.open(name).history(...)."
             )
-        found = bus.history(topic, last=last, since=since, epoch=epoch)
-        return History(*found, epoch=bus.epoch)
+        result = bus.history(topic, last=last, since=since, epoch=epoch)
+        return History(*result, epoch=bus.epoch)
 
     def publish(self, topic: str, message: str | bytes | bytearray | memoryview) -> int:
-        """Sends a message to everybody who is subscribed to the topic, in all workers.
+        """Publishes a message to all subscribers of the topic, in all workers.
 
-        Any thread may call it. Returns the message's offset: its place in the one order that all
-        clients see. `topic` is 1 to 255 bytes of UTF-8 without control characters; a message is
-        at most a quarter of the bus's ring (2 MiB by default); ValueError above that.
+        Any thread may call it. Returns the offset of the message: its number in the one order that
+        all clients see. `topic` is 1 to 255 bytes of UTF-8 without control characters. A message is
+        at most a quarter of the bus's ring (2 MiB by default). ValueError above these limits;
+        FanbusError if no server runs.
 
-        Usually takes a microsecond. Workers deliver more slowly than a loop publishes: when one
-        that comes on is an eighth of the ring or of the log behind, `publish` waits for it, so that
-        a burst of any length reaches everybody. It waits for five seconds at most, and for a worker
-        that stands still (it is stopped) a tenth of a second, once; such a worker is overtaken, and
-        its clients are told. Other threads run meanwhile; the event loop does not, if an `async
-        def` publishes.
+        A call usually takes a microsecond. Workers deliver more slowly than a loop publishes. When
+        a running worker is an eighth of the ring or of the log behind, `publish` waits for it, so
+        that a burst of any length reaches all clients. It waits for five seconds at most. For a
+        worker that is stopped, it waits a tenth of a second, once. Such a worker may lag; then its
+        clients are closed with that reason. Other threads run during the wait. The event loop does
+        not, if an `async def` publishes.
         """
         worker = self._worker
         if worker is None:
@@ -322,31 +327,32 @@ class Fanbus(Decorators):
     def run(
         self, host: str | None = None, port: int | None = None, **options: Unpack[Keywords]
     ) -> None:
-        """Serves until SIGINT (Ctrl+C) or SIGTERM, then finishes what is in flight and returns.
+        """Serves until SIGINT (Ctrl+C) or SIGTERM, finishes the requests in flight, and returns.
 
         `host`: 127.0.0.1, the default, is this machine only, 0.0.0.0 every interface. `port`: 5000;
-        0 picks a free one. `workers`: processes; by default one per core that this process may
-        use, or WEB_CONCURRENCY. `debug=True`: one worker, tracebacks in responses, and a line in
-        the log for what blocks the event loop; never in public. All other options are those of
-        `fanbus run`, with underscores (docs/howto/configuration.md). What is not given, or None,
-        comes from the environment (FANBUS_PORT), from fanbus.toml, or is the default.
+        0 picks a free one. `workers`: the number of processes, by default one per core that this
+        process may use, or WEB_CONCURRENCY. `debug=True`: one worker, tracebacks in responses, and
+        a line in the log for code that blocks the event loop; never in public. The other options
+        are the options of `fanbus run`, with underscores (docs/howto/configuration.md). An option
+        that is missing or None comes from the environment (FANBUS_PORT), from fanbus.toml, or is
+        the default.
 
-        `ssl_certfile`: serve https and wss, with the certificate in this PEM file (behind it those
-        that lead to its issuer). `ssl_keyfile`: its private key, if that is in a file of its own.
-        `ssl_keyfile_password`: what the key is encrypted with, if it is. `ssl_ca_certs`: the
-        authorities of which every client must have a certificate. None means FANBUS_SSL_CERTFILE
-        and so on. Each worker reads the files when it starts.
+        `ssl_certfile`: serve https and wss with the certificate in this PEM file, followed by the
+        chain to its issuer. `ssl_keyfile`: its private key, if that has a file of its own.
+        `ssl_keyfile_password`: the password of an encrypted key. `ssl_ca_certs`: the certificate
+        authorities; every client must present a certificate of one of them. None means
+        FANBUS_SSL_CERTFILE and so on. Each worker reads the files when it starts.
 
-        If the server cannot start, the process ends with a sentence on stderr, and status 1
-        (what was found on the machine) or 2 (what was asked for).
+        If the server cannot start, the process exits with a message on stderr. Status 1: the cause
+        is on the machine. Status 2: an option is wrong.
         """
-        from fanbus.server import serve  # here, so that `import fanbus` stays quick
+        from fanbus.server import serve  # here, so that `import fanbus` stays fast
 
         if serve.is_importing():
             return  # `fanbus run module:app` runs it, with its own options
-        mistake = started_by_tests(sys._getframe(1))
-        if mistake is not None:
-            raise FanbusError(mistake)
+        message = run_during_test_import(sys._getframe(1))
+        if message is not None:
+            raise FanbusError(message)
         serve.run_with(self._application, {"host": host, "port": port, **options})
 
     def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
@@ -355,7 +361,7 @@ class Fanbus(Decorators):
                 f"@app.{decorator} takes a function: write it without parentheses above the "
                 f"function, as in `@app.{decorator}`."
             )
-        with contextlib.suppress(ValueError):  # no signature to be seen
+        with contextlib.suppress(ValueError):  # the function has no signature
             try:
                 inspect.signature(function).bind()
             except TypeError:
@@ -388,7 +394,8 @@ class Fanbus(Decorators):
         return tuple(each for each in (self._around, *served.route.arounds) if each)
 
     def _wrap_handlers(self, pool: Pool, new_hook_pool: Callable[[], Pool]) -> None:
-        """Wraps each handler in its middleware. Called in a worker, where the threads are."""
+        """Wraps each handler in its middleware. A worker calls it, since threads do not survive a
+        fork."""
         for hooks in self._hooks:
             hooks.run_on(new_hook_pool())
         if self._around:
@@ -400,8 +407,8 @@ class Fanbus(Decorators):
             layers = self._layers_of(served)
             if layers:
                 call, is_async = wrap(served.handler, layers, pool)
-                keeps = not any(layer.sees_requests() for layer in layers)
-                self._router.surround(served.endpoint, call, is_async, keeps=keeps)
+                is_cached = not any(layer.sees_requests() for layer in layers)
+                self._router.surround(served.endpoint, call, is_async, keeps=is_cached)
 
     def _declare(self, route: Route) -> None:
         if self._worker is not None:
@@ -483,7 +490,7 @@ class _HostedFanbus:
         return Running(app.state, manager, app._on_startup, app._on_shutdown)
 
     async def finish(self) -> None:
-        import asyncio  # here, so that `import fanbus` stays quick
+        import asyncio  # here, so that `import fanbus` stays fast
 
         await asyncio.gather(*(hooks.finish() for hooks in self._app._hooks))
 

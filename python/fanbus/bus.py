@@ -1,7 +1,7 @@
-"""The bus, for any process: publish and subscribe without a server, a session or a broker.
+"""The bus that any process can open, to publish and subscribe without a server or a broker.
 
-Each subscription is a cursor of its own on the shared memory, so what it has not read yet waits
-there and nowhere else. Everything here may be used from any thread, but not across a fork.
+Each subscription is a cursor of its own on the shared memory: messages that it has not read yet
+wait there and nowhere else. All objects may be used from any thread, but not across a fork.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Bus", "Record", "Subscription"]
 
-# As many names of buses are listed in an error message.
-_MOST_NAMES = 5
+# The maximum number of bus names in an error message.
+_MAX_LISTED_NAMES = 5
 
-# So many records come to an event loop without a pause; then others have their turn.
-_AT_ONCE = 64
+# The number of records that an event loop gets without a pause; then other tasks run.
+_RECORDS_PER_TURN = 64
 
 
 class Bus:
-    """This process's membership in a named bus. `Bus.open` makes one.
+    """The membership of this process in a named bus. `Bus.open` makes one.
 
     ```python
     with Bus.open("chat-5000") as bus:
         bus.publish("room:lobby", "The kitchen closes at ten.")
     ```
 
-    A bus connects processes of one user on one machine; 64 of them at a time. It stays, with its
-    newest messages, until it is removed (`fanbus bus remove`) or the machine restarts; a server's
-    goes when its server ends, unless another process has it open.
+    A bus connects processes of one user on one machine, at most 64 of them at a time. It exists,
+    with its newest messages, until it is removed (`fanbus bus remove`) or the machine restarts. The
+    bus of a server is removed when the server ends, unless another process has it open.
     """
 
     def __init__(self, core: _core.Bus) -> None:
@@ -62,21 +62,22 @@ class Bus:
         size: int | None = None,
         history_size: int | None = None,
     ) -> Bus:
-        """Joins the bus of that name. BusError if there is none, as when its server does not run.
+        """Opens the bus of that name. BusError if there is none, for example because its server
+        does not run.
 
-        A server's bus is named after the application and its port: `Fanbus("chat")` on port 5000
-        has `chat-5000`. A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`.
+        The bus of a server is named after the application and its port: `Fanbus("chat")` on port
+        5000 has `chat-5000`. A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`.
 
-        `create=True` creates the bus if there is none, for programs that use one without a server:
-        nobody else may be there yet, and then a message reaches nobody.
+        `create=True` creates the bus if there is none, for programs that use a bus without a
+        server. Such a bus may not have subscribers yet; then no program receives the message.
 
-        `size` counts when it is created: the bytes that each member's newest messages may have, a
-        power of two. One message may have a quarter of it. So does `history_size`: the bytes for
-        what `topic` keeps. Both are 8 MiB if left out, or less where /dev/shm has no room for that.
-        ValueError if they are given without `create`.
+        `size` is used when the bus is created: the bytes for the newest messages of each member, a
+        power of two. One message may have a quarter of it. `history_size` is used then, too: the
+        bytes for the history that `topic` retains. Both are 8 MiB by default, or less if /dev/shm
+        has less memory. ValueError if they are given without `create`.
 
-        BusError also says what else hinders it: 64 members, no memory left, another user's bus.
-        While another process is just opening it this waits, for at most ten seconds.
+        BusError also for a bus with 64 members, for a lack of memory, and for the bus of another
+        user. While another process is opening the bus, this call waits for at most ten seconds.
         """
         if not create and (size is not None or history_size is not None):
             raise ValueError(
@@ -87,17 +88,18 @@ class Bus:
         if joined is None and not create:
             advice = f'Bus.open("{name}", create=True) makes a bus without a server.'
             raise BusError(missing_bus(name, advice))
-        # Somebody may create it in this moment; then we join that one.
+        # Another process may create it at the same time; then `open` joins that bus.
         return cls(joined or _core.Bus.open(name, ring_bytes=size, history_bytes=history_size))
 
     @property
     def name(self) -> str:
-        """As it was opened."""
+        """The name that it was opened with."""
         return self._core.name
 
     @property
     def epoch(self) -> int:
-        """Which life of the bus it is. Offsets of different epochs have nothing in common."""
+        """The identity of this bus: a new bus of the same name has another epoch. Offsets of
+        different epochs cannot be compared."""
         return self._core.epoch
 
     @property
@@ -107,7 +109,7 @@ class Bus:
 
     @property
     def max_message_bytes(self) -> int:
-        """The largest message that can be published."""
+        """The maximum size of a message in bytes."""
         return self._core.max_message_bytes
 
     @property
@@ -116,25 +118,27 @@ class Bus:
         return self._core.closed
 
     def publish(self, topic: str, message: str | Buffer) -> int:
-        """Publishes to everybody on the topic: subscriptions of any process, clients of a server.
+        """Publishes to all subscribers of the topic: subscriptions of any process, and clients of a
+        server.
 
-        Returns its offset, its number in the one order of the bus. ValueError if the topic or the
-        message is not allowed (empty, too long), TypeError if the message is neither str nor bytes,
-        BusError if the bus is closed or was opened before a fork.
+        Returns the offset of the message: its number in the one order of the bus. ValueError if the
+        topic or the message is not allowed (empty, too long), TypeError if the message is neither
+        str nor bytes, BusError if the bus is closed or was opened before a fork.
 
-        Never waits for subscriptions: one that falls behind gets `Lagged`. The workers of a server
-        are waited for while they come on and are an eighth of the ring or of the log behind, so
-        that a burst reaches all clients: for five seconds at most, and for one that stands still
-        (it is stopped) a tenth of a second, once.
+        The call never waits for subscriptions: a slow one gets `Lagged`. It waits for running
+        workers of a server that are an eighth of the ring or of the log behind, so that a burst
+        reaches all clients. It waits for five seconds at most. For a worker that is stopped, it
+        waits a tenth of a second, once.
         """
         return self._core.publish(topic, message)
 
     def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
-        """Keeps at least so many messages of each topic that matches, for those who come later.
+        """Retains at least `history` messages of each topic that matches, for new subscribers.
 
-        As `Fanbus.topic`, for a bus without a server, or on top of what the server keeps. Whoever
-        publishes, in any process, then keeps before it overwrites. `history=0` keeps no more.
-        FanbusError if the pattern or a number cannot be, BusError if there is no memory for it.
+        It works as `Fanbus.topic`, for a bus without a server, or in addition to the rules of a
+        server. Every publisher, in any process, then retains messages before it overwrites them.
+        `history=0` ends the retention. FanbusError if the pattern or a number is invalid, BusError
+        if there is no memory for it.
         """
         rule = RetentionRule.checked(pattern, history, seconds)
         self._core.retain(rule.pattern, rule.history, rule.seconds)
@@ -147,13 +151,13 @@ class Bus:
         since: int | None = None,
         epoch: int | None = None,
     ) -> Subscription:
-        """What is published to the topic from now on, to be iterated over.
+        """An iterator over the messages that are published to the topic from now on.
 
-        `last` or `since` put what was published before in front of it, without a gap between the
-        two: see `history`. `Subscription.complete` tells whether that was all.
+        With `last` or `since` it begins with earlier messages, without a gap between the two: see
+        `history`. `Subscription.complete` is False if some of them are not available any more.
         """
-        core, records, complete = self._core.subscribe(topic, last=last, since=since, epoch=epoch)
-        return Subscription(self, core, topic, records, complete)
+        core, replayed, complete = self._core.subscribe(topic, last=last, since=since, epoch=epoch)
+        return Subscription(self, core, topic, replayed, complete)
 
     def history(
         self,
@@ -163,33 +167,34 @@ class Bus:
         since: int | None = None,
         epoch: int | None = None,
     ) -> History:
-        """What was published to a topic: the `last` so many messages, or all `since` an offset.
+        """The `last` messages of a topic, or all messages `since` an offset.
 
-        `since` is the offset of a message that is known already, or -1 for everything there is;
-        `epoch` says which life of the bus it is from (of another life, it is as -1, and not
-        complete). Without `topic(...)` for it, what the bus still has by chance. At most 64 MiB.
+        `since` is the offset of the last message that the caller has, or -1 for all messages.
+        `epoch` is the epoch of that offset: if the bus has another one, the result is as with -1,
+        and not complete. For a topic without a rule (`topic`), the result has the messages that are
+        still on the bus. At most 64 MiB.
 
-        ValueError if neither or both are given, or a number cannot be.
+        ValueError if neither or both are given, or a number is invalid.
         """
-        found = self._core.history(topic, last=last, since=since, epoch=epoch)
-        return History(*found, epoch=self.epoch)
+        result = self._core.history(topic, last=last, since=since, epoch=epoch)
+        return History(*result, epoch=self.epoch)
 
     def remove(self) -> None:
         """Removes the bus, so that the next process to open it gets a new one.
 
-        Processes that have this one open get BusError when they publish, or wait for a message.
+        Processes that have this bus open get BusError when they publish, or wait for a message.
         """
         self._core.remove()
 
     def close(self) -> None:
-        """Leaves the bus. Its subscriptions end. Twice is allowed."""
+        """Leaves the bus and ends its subscriptions. Further calls do nothing."""
         self._core.close()
         with self._lock:
             alarms = list(self._alarms.items())
             self._alarms.clear()
         for loop, alarm in alarms:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(alarm.retire, loop)
+                loop.call_soon_threadsafe(alarm.close, loop)
 
     def __enter__(self) -> Bus:
         return self
@@ -217,37 +222,39 @@ class Bus:
         return f"<Bus {self.name!r}{' closed' if self.closed else ''}>"
 
     def _alarm(self, loop: AbstractEventLoop) -> _Alarm:
-        """What wakes the coroutines of this event loop."""
+        """The alarm that wakes the coroutines of this event loop."""
         with self._lock:
             alarm = self._alarms.get(loop)
             if alarm is None:
                 alarm = _Alarm(self._core.bell())
-                loop.add_reader(alarm.fileno(), alarm.ring)
+                loop.add_reader(alarm.fileno(), alarm.wake_all)
                 self._alarms[loop] = alarm
             return alarm
 
 
 class Subscription:
-    """What is published to one topic, from the moment of `Bus.subscribe` on, in order.
+    """The messages of one topic in order, from the call of `Bus.subscribe` on.
 
-    Both a plain and an asynchronous iterator of records: `for record in subscription` blocks its
-    thread, `async for` its coroutine only. It ends when it, or its bus, is closed.
+    It is both a synchronous and an asynchronous iterator of records: `for record in subscription`
+    blocks its thread, `async for` blocks its coroutine only. It ends when it, or its bus, is
+    closed.
 
-    Nobody waits for a slow subscription. One that was overtaken gets `Lagged`, which says by how
-    much, instead of the next record; iterating goes on behind the gap.
+    Publishers do not wait for a slow subscription. If messages were overwritten before it read
+    them, it raises `Lagged` with their number instead of the next record. The iteration can be
+    continued after the gap.
     """
 
     def __init__(
-        self, bus: Bus, core: _core.Subscription, topic: str, past: list[Record], complete: bool
+        self, bus: Bus, core: _core.Subscription, topic: str, replayed: list[Record], complete: bool
     ) -> None:
         """Not for users: `Bus.subscribe`."""
         self._bus = bus
         self._core = core
-        self._at_once = 0
-        self._past = deque(past)
+        self._records_in_turn = 0
+        self._replayed = deque(replayed)
         self.topic = topic
         self.complete = complete
-        """Whether nothing is missing of what was asked for with `last` or `since`."""
+        """Whether all messages that `last` or `since` asks for were available."""
 
     def __iter__(self) -> Subscription:
         return self
@@ -263,10 +270,10 @@ class Subscription:
             self._core.sleep()
 
     def receive(self, timeout: float) -> Record | None:
-        """The next record, for a thread that has other things to do as well.
+        """The next record, for a thread that has other work too.
 
-        None if none came within `timeout` seconds (0: it only looks), or once it is closed.
-        Lagged and BusError as when iterating.
+        None if no record came within `timeout` seconds (0: it does not wait), or once the
+        subscription is closed. Raises Lagged and BusError, as the iteration does.
         """
         end = time.monotonic() + timeout
         while True:
@@ -282,12 +289,12 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Record:
-        """Waits for the next record. Nothing is lost if it is cancelled."""
+        """Waits for the next record. A cancellation loses no record."""
         import asyncio
 
-        self._at_once += 1
-        if self._at_once > _AT_ONCE:
-            self._at_once = 0
+        self._records_in_turn += 1
+        if self._records_in_turn > _RECORDS_PER_TURN:
+            self._records_in_turn = 0
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         alarm = None
@@ -298,28 +305,29 @@ class Subscription:
             if self._core.closed:
                 raise StopAsyncIteration
             if alarm is None:
-                # Look once more after the alarm is there: what comes from then on rings it.
+                # Read once more after the alarm is set: only later records set it off.
                 alarm = self._bus._alarm(loop)
                 continue
-            self._at_once = 0
-            await alarm.rung(loop)
+            self._records_in_turn = 0
+            await alarm.wait(loop)
 
     def _next(self) -> Record | None:
-        """What is there already: the past first, each record once, whichever thread takes it."""
-        if self._past and not self._core.closed:
+        """The next record, without waiting: replayed records first. Several threads may call it;
+        each record is returned once."""
+        if self._replayed and not self._core.closed:
             try:
-                return self._past.popleft()
+                return self._replayed.popleft()
             except IndexError:  # another thread took the last one
                 pass
         return self._core.poll()
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended: `close` was called, of it or of its bus."""
+        """Whether `close` was called on it or on its bus."""
         return self._core.closed
 
     def close(self) -> None:
-        """Ends it, also for whoever waits. Twice is allowed."""
+        """Ends it, also for threads and coroutines that wait. Further calls do nothing."""
         self._core.close()
 
     def __enter__(self) -> Subscription:
@@ -334,9 +342,9 @@ class Subscription:
 
 
 class _Alarm:
-    """Wakes the coroutines of one event loop that wait for records.
+    """The alarm that wakes the coroutines of one event loop that wait for records.
 
-    It does not know its loop, which is the key that it is found by.
+    It has no reference to its loop, which is its key in a WeakKeyDictionary.
     """
 
     def __init__(self, bell: _core.Bell) -> None:
@@ -346,15 +354,16 @@ class _Alarm:
     def fileno(self) -> int:
         return self._bell.fileno()
 
-    def ring(self) -> None:
-        """Everybody looks whether it was for them."""
+    def wake_all(self) -> None:
+        """Wakes all coroutines that wait. Each of them then reads its own topic."""
         self._bell.clear()
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def rung(self, loop: AbstractEventLoop) -> None:
+    async def wait(self, loop: AbstractEventLoop) -> None:
+        """Waits until a record was published."""
         future = loop.create_future()
         self._waiting.add(future)
         try:
@@ -362,15 +371,16 @@ class _Alarm:
         finally:
             self._waiting.discard(future)
 
-    def retire(self, loop: AbstractEventLoop) -> None:
-        """The bus is closed: whoever waits shall see it."""
+    def close(self, loop: AbstractEventLoop) -> None:
+        """Removes it from the loop, and wakes all coroutines: they see that the bus is closed."""
         loop.remove_reader(self.fileno())
-        self.ring()
+        self.wake_all()
 
 
 def missing_bus(name: str, advice: str = "") -> str:
-    """The message for a bus that cannot be joined. `advice` comes last, if there is no such bus."""
-    import difflib  # here, so that a program whose bus is there goes without it
+    """The error message for a bus that cannot be joined. `advice` is its last sentence, if there is
+    no such bus."""
+    import difflib  # here, since only this message needs it
 
     names = [bus["name"] for bus in _core.buses()]
     if name in names:
@@ -385,8 +395,8 @@ def missing_bus(name: str, advice: str = "") -> str:
     elif not names:
         others = "This user has no bus at all."
     else:
-        more = len(names) - _MOST_NAMES
-        shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        more = len(names) - _MAX_LISTED_NAMES
+        shown = ", ".join(names[:_MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
         others = f"The buses of this user: {shown}."
     hint = "A server makes its bus when it starts: is it running, under this user?"
     return " ".join(filter(None, [f'There is no bus "{name}".', others, hint, advice]))

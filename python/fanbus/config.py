@@ -1,8 +1,8 @@
-"""How a server runs: one frozen object, checked once, passed down.
+"""The settings that a server runs with: one frozen object, checked once, passed down.
 
 `Settings` is the one table of options. The command line, the environment, `fanbus.toml`, the
 keywords of `app.run`, `fanbus config` and docs/howto/configuration.md are all made from it.
-A value that cannot work is a StartError with exit status 2, in a sentence that names the option.
+An invalid value raises StartError with exit status 2 and a message that names the option.
 """
 
 from __future__ import annotations
@@ -18,59 +18,58 @@ from fanbus.options.option import Option, option, options_of
 
 __all__ = ["MAX_THREADS", "MAX_WORKERS", "OPTIONS", "Settings", "usable_cores"]
 
-# The bus has 64 members: the workers, the supervisor, and some room for programs that publish
-# from outside.
+# The bus has 64 members: the workers, the supervisor, and a few other programs that publish.
 MAX_WORKERS = 56
 
-# More would only wait for each other: they share one lock of Python in each worker.
+# More threads would only wait for each other: the threads of a worker share the GIL.
 MAX_THREADS = 1000
 
 _DAY = 86_400.0
 _MEMORY = Size(range(2**20, 2**50), "a size from 1M on")
 _LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 
-_PLACE = "Where it listens"
+_ADDRESS = "Where it listens"
 _WORK = "Processes and threads"
 _RELOAD = "While developing"
 _LOGS = "Logs"
 _PROXY = "Behind a proxy"
 _LIMITS = "Limits and times"
 _TLS = "TLS"
-_HOUSE = "The process and its surroundings"
+_PROCESS = "The process and its surroundings"
 _BUS = "The bus"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a server was asked for, with every default filled in."""
+    """The options of one server, with all defaults filled in."""
 
     host: str = option(
         "127.0.0.1",
         Text("ADDRESS", 'a host: "127.0.0.1" (this machine only) or "0.0.0.0" (every interface)'),
         "address to listen on; 0.0.0.0 is every interface",
-        group=_PLACE,
+        group=_ADDRESS,
     )
-    port: int = option(5000, Whole(0, 65535), "port; 0 picks a free one", group=_PLACE)
+    port: int = option(5000, Whole(0, 65535), "port; 0 picks a free one", group=_ADDRESS)
     uds: str | None = option(
         None,
         Text("PATH", "the path of a socket, at most 107 bytes", r"[^\0]{1,107}"),
         "listen on this Unix socket instead of a port",
-        group=_PLACE,
+        group=_ADDRESS,
     )
     fd: int | None = option(
         None,
         Whole(0, 2**20),
         "listen on this inherited file descriptor (systemd passes them from 3 on)",
-        group=_PLACE,
+        group=_ADDRESS,
     )
     backlog: int = option(
         2048,
         Whole(1, 65535),
         "length of each worker's accept queue; limited by the kernel's somaxconn",
-        group=_PLACE,
+        group=_ADDRESS,
     )
     reuse_port: bool = option(
-        False, Flag(), "share the port with other servers that set SO_REUSEPORT", group=_PLACE
+        False, Flag(), "share the port with other servers that set SO_REUSEPORT", group=_ADDRESS
     )
 
     workers: int = option(
@@ -299,28 +298,31 @@ class Settings:
     )
 
     app_dir: str = option(
-        ".", Text("DIR"), "directory that the application's module is imported from", group=_HOUSE
+        ".", Text("DIR"), "directory that the application's module is imported from", group=_PROCESS
     )
     factory: bool = option(
-        False, Flag(), "APP is a function that returns the application", group=_HOUSE
+        False, Flag(), "APP is a function that returns the application", group=_PROCESS
     )
     chdir: str | None = option(
         None,
         Text("DIR"),
         "change to this directory before the application is imported",
-        group=_HOUSE,
+        group=_PROCESS,
     )
     env_file: str | None = option(
-        None, Text("FILE"), "load environment variables from this file", group=_HOUSE
+        None, Text("FILE"), "load environment variables from this file", group=_PROCESS
     )
     pid_file: str | None = option(
-        None, Text("FILE"), "write the process ID to this file; it is removed at exit", group=_HOUSE
+        None,
+        Text("FILE"),
+        "write the process ID to this file; it is removed at exit",
+        group=_PROCESS,
     )
     user: str | None = option(
-        None, Text("NAME"), "switch to this user once the sockets are bound", group=_HOUSE
+        None, Text("NAME"), "switch to this user once the sockets are bound", group=_PROCESS
     )
     group: str | None = option(
-        None, Text("NAME"), "switch to this group", group=_HOUSE, unset="the user's own"
+        None, Text("NAME"), "switch to this group", group=_PROCESS, unset="the user's own"
     )
 
     bus_name: str | None = option(
@@ -336,7 +338,7 @@ class Settings:
     )
     bus_size: int | None = option(
         None,
-        # The largest ring is what the log's offsets can still tell apart (docs/bus.md).
+        # A larger ring needs offsets that the log has no bits for (docs/bus.md).
         Size(tuple(2**power for power in range(16, 26)), "a power of two from 64K to 32M"),
         "ring buffer for the messages of each worker, as in 16M; a quarter of it fits one message",
         group=_BUS,
@@ -368,7 +370,8 @@ class Settings:
 
     @classmethod
     def of(cls, values: dict[str, Any], *, single_process: bool) -> Settings:
-        """Fills in what depends on the machine. `values` are checked, and keyed by field."""
+        """Fills in the defaults that depend on the machine. `values` are checked, and keyed by
+        field."""
         workers = values.get("workers") or min(usable_cores(), MAX_WORKERS)
         if single_process or values.get("debug") or values.get("reload"):
             workers = 1
@@ -376,27 +379,27 @@ class Settings:
 
     @property
     def watches_files(self) -> bool:
-        """Whether somebody is at work on the application, and a changed file means new code."""
+        """Whether the server runs for development, where a changed file restarts it."""
         return self.reload or self.debug
 
     def anchored(self) -> Settings:
-        """The same, with files that are looked for again later named from the root: the application
-        may go elsewhere meanwhile.
+        """A copy with absolute paths for files that are opened again later, since the application
+        may change the working directory.
         """
         names = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "pid_file")
-        found = {name: getattr(self, name) for name in names}
-        anchored: dict[str, Any] = {
-            name: str(Path(at).absolute()) for name, at in found.items() if at
+        paths = {name: getattr(self, name) for name in names}
+        absolute: dict[str, Any] = {
+            name: str(Path(path).absolute()) for name, path in paths.items() if path
         }
-        return replace(self, **anchored)
+        return replace(self, **absolute)
 
     def to_json(self) -> dict[str, Any]:
-        """For the supervisor's next life."""
+        """The settings as JSON values, for the re-exec of the supervisor."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Settings:
-        """What `to_json` gave, after it was JSON, which has no tuples."""
+        """The settings that `to_json` has saved. Lists become tuples, which JSON does not have."""
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in saved.items()
@@ -408,7 +411,8 @@ OPTIONS: tuple[Option, ...] = options_of(Settings)
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: fewer than the machine has under taskset or cpusets."""
+    """The number of cores that this process may run on. taskset and cpusets can make it smaller
+    than the number of cores of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

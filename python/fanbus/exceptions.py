@@ -1,4 +1,4 @@
-"""What Fanbus raises. Each message is a sentence: what is wrong, where, and what to do."""
+"""The exceptions that Fanbus raises. Each message names the problem, its place and the remedy."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
 
 
 class FanbusError(Exception):
-    """The base of everything that Fanbus raises by itself."""
+    """The base class of all exceptions of Fanbus."""
 
 
 class BusError(FanbusError, OSError):
-    """A bus cannot be opened or used: it does not exist, is full, closed, removed, damaged, another
-    user's, or was opened before a fork."""
+    """A bus cannot be opened or used: it does not exist, is full, closed, removed or damaged, it
+    belongs to another user, or it was opened before a fork."""
 
 
 class Lagged(FanbusError):  # noqa: N818 - a fact, as is WebSocketClosed
-    """A subscription was overtaken: `missed` messages were overwritten before it read them.
+    """A subscription was too slow: `missed` messages were overwritten before it read them.
 
-    They are counted over all topics of the bus, so it is the most that this topic can have lost.
-    The subscription goes on behind the gap: iterate over it again.
+    The number counts messages of all topics of the bus: this topic has lost at most that many. The
+    subscription continues after the gap: iterate over it again.
     """
 
     def __init__(self, missed: int) -> None:
@@ -48,13 +48,13 @@ class Lagged(FanbusError):  # noqa: N818 - a fact, as is WebSocketClosed
 
 
 class RouteError(FanbusError, ValueError):
-    """A route or its handler cannot work. Raised by the decorator, before anything is served."""
+    """A route or its handler cannot work. The decorator raises it, before the server starts."""
 
 
 class StartError(FanbusError):
-    """A server cannot start, or a command cannot do what it was asked for.
+    """A server cannot start, or a command fails.
 
-    `status` is the exit status that the process should have.
+    `status` is the exit status for the process.
     """
 
     def __init__(self, message: str, *, status: int = 1) -> None:
@@ -63,10 +63,10 @@ class StartError(FanbusError):
 
 
 class HTTPError(FanbusError):
-    """Answers the request with an error status; raise it anywhere in a handler.
+    """An error response with a status. A handler may raise it anywhere.
 
-    In a WebSocket handler that has not accepted yet, and in the function of a turbo route, it
-    refuses the handshake with that status.
+    A WebSocket handler that has not accepted yet, and the function of a turbo route, refuse the
+    handshake with it.
 
     Example: `raise HTTPError(404, "No such user")`.
     """
@@ -78,7 +78,7 @@ class HTTPError(FanbusError):
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`detail` is the body, by default the status's own phrase.
+        """`detail` is the body, by default the phrase of the status.
 
         Raises ValueError if the status is not an error (400 to 599).
         """
@@ -96,7 +96,7 @@ class HTTPError(FanbusError):
 
     @property
     def body(self) -> str:
-        """What the client gets, unless an error handler answers."""
+        """The body of the response, unless an error handler makes another one."""
         return self.detail
 
     def __str__(self) -> str:
@@ -104,9 +104,9 @@ class HTTPError(FanbusError):
 
 
 class MissingError(HTTPError, KeyError):
-    """A name that is not in the query, the headers or the form, where a handler needs it: 400.
+    """A handler reads a name that is not in the query, the headers or the form: 400.
 
-    It is a KeyError too, for who wants to know.
+    It is a KeyError too, so that a handler can catch it as one.
     """
 
     def __init__(self, name: str) -> None:
@@ -114,42 +114,42 @@ class MissingError(HTTPError, KeyError):
 
 
 class Problem(TypedDict):
-    """One value of a request that is not what it should be."""
+    """One invalid value of a request."""
 
     loc: list[str | int]
-    """Where: `["query", "page"]`, `["body", "items", 0, "price"]`. First "path", "query", "header",
-    "cookie" or "body"."""
+    """Its place: `["query", "page"]`, `["body", "items", 0, "price"]`. The first item is "path",
+    "query", "header", "cookie" or "body"."""
     msg: str
-    """What is wrong with it."""
+    """The reason."""
     type: str
-    """"missing", "invalid", or what pydantic calls it."""
+    """"missing", "invalid", or a type of pydantic's errors."""
 
 
 class ValidationError(HTTPError):
-    """A request whose values are not what the annotations of its handler say.
+    """The values of a request do not match the annotations of its handler.
 
-    Unless an error handler takes it, it is answered with 422 and its problems as JSON:
+    Unless an error handler handles it, the response is 422 with the problems as JSON:
     `{"detail": [{"loc": ["query", "page"], "msg": "must be a whole number", "type": "invalid"}]}`.
     """
 
     problems: list[Problem]
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        told = (f"{' '.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
-        super().__init__(422, "; ".join(told), headers={"content-type": "application/json"})
+        lines = (f"{' '.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
+        super().__init__(422, "; ".join(lines), headers={"content-type": "application/json"})
         self.problems = list(problems)
 
     @property
     def body(self) -> str:
-        """The problems as JSON. `detail` is the same as a sentence for people."""
+        """The problems as JSON. `detail` has them as one line of text."""
         return to_json({"detail": self.problems}).decode()
 
 
 class WebSocketClosed(FanbusError):  # noqa: N818 - a fact, not always an error
-    """The WebSocket is closed: nothing can be sent or received on it any more.
+    """The WebSocket is closed: the handler cannot send or receive on it any more.
 
-    `code` and `reason` are those of the close (RFC 6455 section 7.4); 1006 means that the
-    connection broke without one.
+    `code` and `reason` are those of the close (RFC 6455 section 7.4). 1006: the connection broke
+    without a close.
     """
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a form has sent: fields and files by name, in the order in which they came."""
+"""The form that a client sends: fields and files by name, in the order of the request body."""
 
 from __future__ import annotations
 
@@ -16,83 +16,86 @@ __all__ = ["Form", "Upload"]
 
 _T = TypeVar("_T")
 
-_COPIED_AT_A_TIME = 1024 * 1024
+_COPY_CHUNK_BYTES = 1024 * 1024
 
 
 class Upload:
     """A file of a form.
 
-    A small one is in memory, a larger one in a file without a name, which is gone with the request.
-    `read` and `save` give their value in a synchronous handler, and something to await in an
+    A small one is in memory, a larger one in a file without a name, which disappears with the
+    request. `read` and `save` return their result in a synchronous handler, and an awaitable in an
     asynchronous one.
     """
 
     __slots__ = ("_asynchronous", "_part", "_position")
 
     def __init__(self, part: Part, asynchronous: bool) -> None:
-        """Handlers get it from `request.form()`; it is not made by hand."""
+        """Not for users: handlers get it from `request.form()`."""
         self._part = part
         self._asynchronous = asynchronous
         self._position = 0
 
     @property
     def filename(self) -> str:
-        """The name that the client gives it. It may be anything: never use it as a path."""
+        """The name from the client. It may be any string: never use it as a path."""
         return self._part.filename
 
     @property
     def content_type(self) -> str | None:
-        """What the client says it is, as in `image/png`."""
+        """The content type from the client, as in `image/png`."""
         return self._part.content_type
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return self._part.size
 
     def seek(self, position: int) -> None:
-        """Where `read` goes on, in bytes from the beginning. ValueError if it is negative."""
+        """Sets the position of the next `read`, in bytes from the beginning. ValueError if it is
+        negative."""
         if position < 0:
             raise ValueError(f"An upload has no position {position}: it begins with 0.")
         self._position = position
 
     def read(self, size: int = -1) -> Any:
-        """The next `size` bytes; all that are left if it is negative. Empty at the end."""
-        return self._give(lambda: self._read(size))
+        """The next `size` bytes; all remaining bytes if it is negative. Empty at the end."""
+        return self._run(lambda: self._read(size))
 
     def save(self, path: str | PathLike[str]) -> Any:
-        """Writes all of it to a file, which is replaced if it is there."""
-        return self._give(lambda: self._save(Path(path)))
+        """Writes the whole upload to a file. It replaces an existing file."""
+        return self._run(lambda: self._save(Path(path)))
 
     def _read(self, size: int) -> bytes:
-        most = max(self.size - self._position, 0) if size < 0 else size
-        read = self._part.read_at(self._position, most)
-        self._position += len(read)
-        return read
+        limit = max(self.size - self._position, 0) if size < 0 else size
+        data = self._part.read_at(self._position, limit)
+        self._position += len(data)
+        return data
 
     def _save(self, path: Path) -> None:
         with path.open("wb") as file:
-            for position in range(0, self.size, _COPIED_AT_A_TIME):
-                file.write(self._part.read_at(position, _COPIED_AT_A_TIME))
+            for position in range(0, self.size, _COPY_CHUNK_BYTES):
+                file.write(self._part.read_at(position, _COPY_CHUNK_BYTES))
 
-    def _give(self, work: Callable[[], _T]) -> _T | Awaitable[_T]:
-        """What comes from a disk, or goes there, must not hold up the event loop."""
-        return _on_a_thread(work) if self._asynchronous else work()
+    def _run(self, work: Callable[[], _T]) -> _T | Awaitable[_T]:
+        """Runs the work, on a thread for an asynchronous handler: disk access must not block the
+        event loop."""
+        return _run_on_thread(work) if self._asynchronous else work()
 
     def __repr__(self) -> str:
         return f"<Upload {self.filename!r}: {self.size} bytes>"
 
 
-async def _on_a_thread(work: Callable[[], _T]) -> _T:
-    import asyncio  # here, so that `import fanbus` stays quick
+async def _run_on_thread(work: Callable[[], _T]) -> _T:
+    import asyncio  # here, so that `import fanbus` stays fast
 
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 class Pairs(Mapping[str, _T], Generic[_T]):
-    """A read-only mapping of names to their first values; `get_all` gives every one.
+    """A read-only mapping of names to their first values; `get_all` returns all values of a name.
 
-    `[name]` raises MissingError, a KeyError that is answered with 400, if the name has not come.
+    `[name]` raises MissingError for a name that is not in the request: a KeyError, and a response
+    with 400.
     """
 
     __slots__ = ("_pairs", "_values")
@@ -115,11 +118,11 @@ class Pairs(Mapping[str, _T], Generic[_T]):
         return len(self._values)
 
     def get_all(self, name: str) -> list[_T]:
-        """Every value of `name`, in the order in which they came."""
+        """All values of `name`, in the order of the request."""
         return list(self._values.get(name, ()))
 
     def pairs(self) -> list[tuple[str, _T]]:
-        """Every name and value, in the order in which they came."""
+        """All names and values, in the order of the request."""
         return list(self._pairs)
 
     def __repr__(self) -> str:
@@ -127,9 +130,9 @@ class Pairs(Mapping[str, _T], Generic[_T]):
 
 
 class Form(Pairs["str | Upload"]):
-    """What a form has sent: str for each field, `Upload` for each file.
+    """The fields and files of a form: a str for each field, an `Upload` for each file.
 
-    `fields` and `files` are the same, apart.
+    `fields` has the fields only, `files` the files only.
     """
 
     __slots__ = ("fields", "files")
@@ -138,7 +141,7 @@ class Form(Pairs["str | Upload"]):
     files: Pairs[Upload]
 
     def __init__(self, pairs: Iterable[tuple[str, str | Part]], asynchronous: bool) -> None:
-        """Handlers get it from `request.form()`; it is not made by hand."""
+        """Not for users: handlers get it from `request.form()`."""
         super().__init__(
             (name, Upload(value, asynchronous) if isinstance(value, Part) else value)
             for name, value in pairs

@@ -1,4 +1,4 @@
-"""The headers of what is answered: lines of a name and a value, which stay lines."""
+"""The checks of response headers: a value must not break out of its line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORBIDDEN = "\r\n\0"
 
 
 def header_line(name: str, value: object) -> tuple[str, str]:
-    """One header; ValueError if it would break out of its line (RFC 9110 section 5.5)."""
+    """One header. ValueError if it has no name or a line break (RFC 9110 section 5.5)."""
     line = (name, str(value))
     if any(character in part for part in line for character in _FORBIDDEN) or not name:
         raise ValueError(f"The header {name!r}: {value!r} has a line break or no name.")
@@ -20,6 +20,6 @@ def header_line(name: str, value: object) -> tuple[str, str]:
 def header_lines(
     given: Mapping[str, str] | Iterable[tuple[str, str]] | None,
 ) -> list[tuple[str, str]]:
-    """What a user gave as headers, checked."""
+    """The headers of a mapping or of pairs, checked. ValueError as for `header_line`."""
     pairs = given.items() if isinstance(given, Mapping) else given or ()
     return [header_line(name, value) for name, value in pairs]

@@ -1,4 +1,4 @@
-"""Sentences for mistakes that are easy to make: a forgotten `await`, one too many, a name of
+"""The hints that error messages add for common mistakes: a missing or needless `await`, a name of
 another framework, a server that starts while a test is collected."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from fanbus import _core
 
-__all__ = ["about", "add_to_application", "forgotten_await", "started_by_tests"]
+__all__ = ["about", "add_to_application", "forgotten_await", "run_during_test_import"]
 
 _WEBSOCKET = {
     "send_text": "`ws.send(text)` sends a str as text",
@@ -48,14 +48,16 @@ _APP = {
     "broadcast": "`app.publish(topic, message)` sends to all who are subscribed",
     "emit": "`app.publish(topic, message)` sends to all who are subscribed",
 }
-_NOT_AWAITED = re.compile(r"\bawait\s+[\w.\[\]()\"']*?\b(publish|subscribe|unsubscribe|history)\(")
+_NEEDLESS_AWAIT = re.compile(
+    r"\bawait\s+[\w.\[\]()\"']*?\b(publish|subscribe|unsubscribe|history)\("
+)
 
 
-class _Missing:
-    """An attribute that raises AttributeError, with what there is instead.
+class _ForeignName:
+    """An attribute that raises AttributeError, with the name that Fanbus has instead.
 
-    A `__getattr__` of the class would make each of its other attributes slower to look up, since
-    CPython remembers lookups only for classes without one.
+    A `__getattr__` of the class would make the lookup of its other attributes slower, since CPython
+    caches lookups only for classes without one.
     """
 
     def __init__(self, name: str, instead: str) -> None:
@@ -70,16 +72,16 @@ class _Missing:
 
 
 def add_to_application(application: type) -> None:
-    """Has the names of other frameworks answered with what there is instead."""
+    """Adds the names of other frameworks; each raises an error with the name of Fanbus."""
     for name, instead in _APP.items():
-        setattr(application, name, _Missing(name, instead))
+        setattr(application, name, _ForeignName(name, instead))
 
 
 def forgotten_await(value: Any) -> str:
-    """The error for an answer that was not awaited. A coroutine is closed here."""
+    """The error message for a returned value that was not awaited. It closes a coroutine."""
     if isinstance(value, CoroutineType):
         call = f"{value.__qualname__}()"
-        value.close()  # without a warning that says less
+        value.close()  # else Python warns too, with less information
         return f"{call} was returned without being awaited. Write `return await {call}`."
     return (
         f"An awaitable ({type(value).__name__}) was returned without being awaited. Write `await` "
@@ -88,7 +90,8 @@ def forgotten_await(value: Any) -> str:
 
 
 def about(error: BaseException) -> str | None:
-    """A sentence that the log adds to an error whose own text does not name the cure."""
+    """A hint that the log adds to an error whose own message does not name the remedy. None: there
+    is no hint for it."""
     if isinstance(error, AttributeError) and isinstance(error.obj, _core.WebSocket):
         instead = _WEBSOCKET.get(error.name or "")
         return instead and f"in Fanbus {instead}."
@@ -100,17 +103,18 @@ def about(error: BaseException) -> str | None:
     if trace is None:
         return None
     file = trace.tb_frame.f_code.co_filename
-    found = _NOT_AWAITED.search(linecache.getline(file, trace.tb_lineno))
-    if found is None:
+    call = _NEEDLESS_AWAIT.search(linecache.getline(file, trace.tb_lineno))
+    if call is None:
         return None
     return (
-        f"{found[1]}() has done its work when it returns: remove `await` before it, at "
+        f"{call[1]}() has done its work when it returns: remove `await` before it, at "
         f"{file}:{trace.tb_lineno}."
     )
 
 
-def started_by_tests(caller: FrameType) -> str | None:
-    """The error of `app.run()` in a module that a test runner imports. None: it is no such call."""
+def run_during_test_import(caller: FrameType) -> str | None:
+    """The error message for `app.run()` in a module that a test runner imports. None: `run` was not
+    called by such a module."""
     is_import = (
         caller.f_code.co_name == "<module>" and caller.f_globals.get("__name__") != "__main__"
     )

@@ -1,4 +1,4 @@
-"""The history of a topic: the rule that retains it, and the messages that are read from it."""
+"""The history of a topic: the rule that retains it, and the messages that a reader gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fanbus.exceptions import FanbusError
 
 __all__ = ["History", "RetentionRule"]
 
-_MOST = 2**32 - 1
+_MAX_NUMBER = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,32 @@ class RetentionRule:
         for option, value, least in (("history", history, 0), ("seconds", seconds, 1)):
             if option == "seconds" and value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+            is_integer = isinstance(value, int) and not isinstance(value, bool)
+            if not is_integer or not least <= value <= _MAX_NUMBER:
                 raise FanbusError(
                     f"topic({pattern!r}): {option} must be an integer "
-                    f"from {least} to {_MOST}, got {value!r}."
+                    f"from {least} to {_MAX_NUMBER}, got {value!r}."
                 )
         return cls(pattern, history, seconds or 0)
 
 
 class History(Sequence[Record]):
-    """Messages of a topic, oldest first: a sequence of records that knows whether it is complete.
+    """The messages of a topic, oldest first: a sequence of records.
 
-    There is no hole in it: it ends with the newest message there was, and goes back without a gap
-    as far as it could.
+    It has no gaps: it ends with the newest message, and goes back as far as messages were
+    available. `complete` is False if older ones were not.
     """
 
     def __init__(self, records: list[Record], complete: bool, end: int, *, epoch: int) -> None:
         """Not for users: `Bus.history` and `Fanbus.history`."""
         self._records = records
         self.complete = complete
-        """Whether nothing is missing of what was asked for. With `last`: so many messages, or all
-        that there ever were. With `since`: all that came after that offset."""
+        """Whether it has all messages of the request. With `last`: that number of messages, or all
+        that were ever published. With `since`: all messages after that offset."""
         self.end = end
-        """The offset up to which it goes: messages from here on are not in it."""
+        """The offset at which it ends: messages with this offset or a higher one are not in it."""
         self.epoch = epoch
-        """Which life of the bus the offsets belong to."""
+        """The epoch of the bus, which the offsets belong to."""
 
     def __len__(self) -> int:
         return len(self._records)

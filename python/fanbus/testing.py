@@ -1,8 +1,8 @@
-"""Clients for the tests of an application: `TestClient`, in this process, and `TestServer`, with
-real workers.
+"""The clients that test an application: `TestClient`, in this process, and `TestServer`, with real
+workers.
 
-Both serve on a free port of 127.0.0.1, with the sockets, limits and threads that a server has. They
-need httpx and websockets: `pip install 'fanbus[testing]'`.
+Both serve on a free port of 127.0.0.1, with the sockets, limits and threads of a server. They need
+httpx and websockets: `pip install 'fanbus[testing]'`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ except ImportError as error:
 
 __all__ = ["TestClient", "TestServer"]
 
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _HOST = "127.0.0.1"
 _Self = TypeVar("_Self", bound="_Client")
 
@@ -55,18 +55,18 @@ class _Client(httpx.Client):
     def __init__(self, app: Fanbus, **options: Any) -> None:
         if not isinstance(app, Fanbus):
             raise FanbusError(f"{type(self).__name__} expects a Fanbus, got {type(app).__name__}.")
-        options = {"timeout": _PATIENCE_S, "trust_env": False, **options}
+        options = {"timeout": _TIMEOUT_S, "trust_env": False, **options}
         super().__init__(**options)
         self.app = app
         self.port = 0
-        """Where the server listens, while it does."""
+        """The port of the server while it runs, else 0."""
 
     def websocket_connect(
         self, path: str, **options: Any
     ) -> AbstractContextManager[ClientConnection]:
         """Opens a WebSocket, with the client's cookies and headers, for `with`.
 
-        `with client.websocket_connect("/ws") as ws:` gives a connection of the library websockets:
+        `with client.websocket_connect("/ws") as ws:` opens a connection of the library websockets:
         `ws.send`, `ws.recv`, `ws.close`, `for message in ws`. `options` are those of
         `websockets.sync.client.connect`, such as `subprotocols` and `additional_headers`.
         A handshake that is refused raises `websockets.exceptions.InvalidStatus`.
@@ -82,7 +82,7 @@ class _Client(httpx.Client):
         return connection
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """As `httpx.Client.send`. FanbusError outside of `with`."""
+        """Sends a request, as `httpx.Client.send` does. FanbusError outside of `with`."""
         self._check()
         return super().send(request, **options)
 
@@ -118,7 +118,7 @@ class _Client(httpx.Client):
 
 
 class TestClient(_Client):
-    """Serves an application in this process, and asks it.
+    """A client that serves an application in this process.
 
     ```python
     with TestClient(app) as client:
@@ -129,23 +129,24 @@ class TestClient(_Client):
     ```
 
     It is an `httpx.Client`, with all its methods and options. The server is one worker, on threads
-    of its own: tests can look at the application's objects, patch them, and stop in a debugger.
-    `on_startup` and the like run at the beginning and the end of `with`, on the server's thread.
-    There may be several at a time; those of one application share its server, but not the cookies.
+    of its own: tests can inspect and patch the objects of the application, and stop in a debugger.
+    `on_startup`, `on_shutdown` and `lifespan` run at the beginning and the end of `with`, on the
+    server's thread. Several clients may run at a time. Clients of one application share its server,
+    but not their cookies.
 
-    An error in a handler is answered with 500, and logged to `fanbus` (pytest shows it). A start
-    that fails raises StartError.
+    An error in a handler becomes a 500 response, and is logged to `fanbus` (pytest shows it). A
+    failed start raises StartError.
     """
 
-    __test__ = False  # it is no test, whatever its name says
+    __test__ = False  # pytest must not collect it, although its name starts with Test
 
     def __init__(self, app: Fanbus, **options: Any) -> None:
         """`options` are those of `httpx.Client`."""
         super().__init__(app, **options)
-        self._server: _InThread | None = None
+        self._server: _ThreadServer | None = None
 
     def _start(self) -> int:
-        self._server = _InThread.of(self.app)
+        self._server = _ThreadServer.of(self.app)
         return self._server.port
 
     def _stop(self) -> None:
@@ -155,19 +156,19 @@ class TestClient(_Client):
 
 
 class TestServer(_Client):
-    """Serves an application with real workers, in processes of their own, and asks it.
+    """A client that serves an application with real workers, in processes of their own.
 
     ```python
     with TestServer(app, workers=3) as server:
         connect = server.websocket_connect
         with connect("/rooms/a") as one, connect("/rooms/a") as two:
             one.send("hello")
-            assert two.recv() == "hello"  # whichever workers have them
+            assert two.recv() == "hello"  # in the same worker or in two
     ```
 
-    It is an `httpx.Client` that opens a new connection for each request, so that all workers are
-    met. The workers are forked from this process, as `app.run` does it: they have the application
-    as it is now, and what they change in their memory does not come back.
+    It is an `httpx.Client` that opens a new connection for each request, so that requests reach all
+    workers. The workers are forked from this process, as `app.run` does it: each has a copy of the
+    application. Changes in their memory do not appear in this process.
     """
 
     __test__ = False
@@ -178,12 +179,12 @@ class TestServer(_Client):
         super().__init__(app, **{"limits": limits, **options})
         self.workers = workers
         self.pid = 0
-        """The supervisor's, while it runs."""
+        """The process ID of the supervisor while it runs, else 0."""
         self._folder: TemporaryDirectory[str] | None = None
         self._bus_name = ""
 
     def log(self) -> str:
-        """What the server has said so far on stdout and stderr."""
+        """The output of the server so far, on stdout and stderr."""
         if self._folder is None:
             return ""
         return Path(self._folder.name, "log").read_text(errors="replace")
@@ -201,20 +202,20 @@ class TestServer(_Client):
         self._folder = TemporaryDirectory(prefix="fanbus-test-")
         reading, writing = os.pipe()
         with warnings.catch_warnings():
-            # The child begins anew, and takes nothing that another thread of this one may hold.
+            # The child uses no lock that another thread of this process may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
             _become_server(self.app._application, settings, Path(self._folder.name, "log"), writing)
         os.close(writing)
-        with os.fdopen(reading) as told:
-            port = told.readline()  # its end: the process is gone, or says no more
+        with os.fdopen(reading) as report:
+            port = report.readline()  # empty if the process has ended before it was ready
         if not port:
             status = self._wait()
-            text = self.log().strip()
+            log = self.log().strip()
             self._clean()
-            raise StartError(text or f"The server ended with status {status}.", status=status)
+            raise StartError(log or f"The server ended with status {status}.", status=status)
         self._bus_name = f"{self.app.name}-{int(port)}"
         return int(port)
 
@@ -224,13 +225,13 @@ class TestServer(_Client):
             status = self._wait()
             if status:
                 self._remove_bus()
-            text = self.log()
+            log = self.log()
             self._clean()
             if status:
-                raise FanbusError(f"The server ended with status {status}:\n{text}")
+                raise FanbusError(f"The server ended with status {status}:\n{log}")
 
     def _wait(self) -> int:
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + _TIMEOUT_S
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -238,13 +239,14 @@ class TestServer(_Client):
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > end:
                 os.kill(self.pid, signal.SIGKILL)
-                end += _PATIENCE_S
+                end += _TIMEOUT_S
             time.sleep(0.005)
 
     def _remove_bus(self) -> None:
-        """Of a server that was killed. Its workers die with it, and have the bus until then."""
-        end = time.monotonic() + _PATIENCE_S
-        segment = Path(f"/dev/shm/fanbus.{self._bus_name}")  # noqa: S108 - that is where it is
+        """Removes the bus of a server that was killed. Its workers end with it, and have the bus
+        open until then."""
+        end = time.monotonic() + _TIMEOUT_S
+        segment = Path(f"/dev/shm/fanbus.{self._bus_name}")  # noqa: S108 - the place of all buses
         while segment.exists() and time.monotonic() < end:
             with contextlib.suppress(BusError):
                 _core.remove_bus(self._bus_name)
@@ -256,18 +258,18 @@ class TestServer(_Client):
             self._folder = None
 
 
-class _InThread:
+class _ThreadServer:
     """A worker in a thread of this process, shared by the clients of its application."""
 
-    _all: ClassVar[WeakKeyDictionary[Fanbus, _InThread]] = WeakKeyDictionary()
+    _all: ClassVar[WeakKeyDictionary[Fanbus, _ThreadServer]] = WeakKeyDictionary()
     _lock = threading.Lock()
 
     @classmethod
-    def of(cls, app: Fanbus) -> _InThread:
-        """The one that serves `app`, for one client more."""
+    def of(cls, app: Fanbus) -> _ThreadServer:
+        """The server of `app`, with one client more."""
         with cls._lock:
-            found = cls._all.get(app)
-            if found is None:
+            server = cls._all.get(app)
+            if server is None:
                 if app._worker is not None:
                     raise FanbusError("The application runs already, and not in a TestClient.")
                 if any(other._json is not app._json for other in cls._all):
@@ -275,10 +277,10 @@ class _InThread:
                         "A TestClient serves another application in this process, with another "
                         "Fanbus(json=...), of which a process has one: end it before this begins."
                     )
-                found = cls(app)
-                cls._all[app] = found
-            found._clients += 1
-            return found
+                server = cls(app)
+                cls._all[app] = server
+            server._clients += 1
+            return server
 
     def __init__(self, app: Fanbus) -> None:
         self._app = app
@@ -288,17 +290,17 @@ class _InThread:
             single_process=True,
         )
         self.port, (self._listener,) = open_listeners(self._settings)
-        self._begun = threading.Event()
+        self._started = threading.Event()
         self._failure: BaseException | None = None
         self._end: Callable[[], None] = lambda: None
-        # A daemon: a test that fails in the middle must not keep the program from its end.
+        # A daemon thread: a test that fails in the middle must not block the end of the program.
         self._thread = threading.Thread(target=self._run, name="fanbus-test", daemon=True)
         self._thread.start()
-        self._begun.wait()
+        self._started.wait()
         self._raise_failure()
 
     def leave(self) -> None:
-        """One client less; the last one ends it."""
+        """Removes one client. The last one ends the server."""
         with self._lock:
             self._clients -= 1
             if self._clients:
@@ -309,7 +311,7 @@ class _InThread:
         self._raise_failure()
 
     def _raise_failure(self) -> None:
-        """What went wrong in the thread, which has ended by it."""
+        """Raises the exception that has ended the thread, if there is one."""
         if self._failure is not None:
             self._thread.join()
             raise self._failure
@@ -335,10 +337,10 @@ class _InThread:
                 self._app._bus = None
                 bus.remove()
                 bus.close()
-        except BaseException as error:  # noqa: BLE001 - the test gets it
+        except BaseException as error:  # noqa: BLE001 - raised again in the test
             self._failure = error
         finally:
-            self._begun.set()
+            self._started.set()
 
     def _take_end(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
         def begin() -> None:
@@ -347,30 +349,30 @@ class _InThread:
         self._end = begin
 
     def _is_ready(self, _core: _core.Worker, _loop: asyncio.AbstractEventLoop) -> None:
-        self._begun.set()
+        self._started.set()
 
 
 def _become_server(app: Application, settings: Settings, log: Path, report: int) -> None:
-    """The life of the process between the test and the workers. Does not return."""
+    """Runs the supervisor in the process between the test and the workers. Does not return."""
     status = 1
     try:
         from fanbus.runtime import fork_handlers, logs
         from fanbus.server.supervisor import Supervisor
 
         class ForTests(Supervisor):
-            """No server uses the port of a test again: its bus is removed, whatever `app.topic`
-            retains on it."""
+            """A supervisor that removes its bus even with rules of `app.topic`: no later server
+            uses the port of a test again."""
 
             def _retains_history(self) -> bool:
                 return False
 
-        atexit._clear()  # what the test has registered is its own
+        atexit._clear()  # exit handlers of the test are for its own process
         fork_handlers.disown()
         _core.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
         os.setpgid(0, 0)  # Ctrl+C is for the test
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log_file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):
-            os.dup2(written, descriptor)
+            os.dup2(log_file, descriptor)
         sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         logs.to_stderr(settings)
@@ -389,7 +391,7 @@ def _become_server(app: Application, settings: Settings, log: Path, report: int)
     except StartError as error:
         status = error.status
         sys.stderr.write(f"{error}\n")
-    except BaseException:  # noqa: BLE001 - nothing may run on into the test
+    except BaseException:  # noqa: BLE001 - the child must not run the rest of the test
         traceback.print_exc()
     finally:
         os._exit(status)

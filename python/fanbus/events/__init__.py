@@ -1,1 +1,1 @@
-"""Event streams (Server-Sent Events): of a topic, or of what a generator makes."""
+"""Event streams (Server-Sent Events) of a topic, or of a generator."""

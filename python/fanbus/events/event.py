@@ -1,4 +1,4 @@
-"""One event of an event stream (Server-Sent Events), as a handler writes it."""
+"""The event that a handler writes to an event stream (Server-Sent Events)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fanbus._core import answer_json
 
 __all__ = ["Event"]
 
-_MOST_SECONDS = 86_400
+_MAX_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a stream. `data` is a str, or any JSON value; a str is sent as it is.
+    """One event of a stream. `data` is a str, which is sent unchanged, or any JSON value.
 
-    `event`: its type, for `addEventListener`; `message` if there is none. `id`: what a browser that
-    comes back gives in `Last-Event-ID`. `retry`: seconds after which it comes back.
+    `event`: its type for `addEventListener`, by default `message`. `id`: a browser that reconnects
+    sends it in `Last-Event-ID`. `retry`: the seconds after which a browser reconnects.
 
     Raises ValueError for an `event` or `id` of several lines, an `id` with a NUL, and a `retry`
     that is not a number of seconds up to a day.
@@ -36,7 +36,7 @@ class Event:
             check_seconds("Event: retry", self.retry)
 
     def encode(self) -> bytes:
-        """The event as it is sent."""
+        """The event in the format of an event stream."""
         lines = []
         if self.event is not None:
             lines.append(f"event: {self.event}")
@@ -51,7 +51,7 @@ class Event:
 
 
 def check_seconds(name: str, seconds: object) -> None:
-    """Raises ValueError for what is not a number of seconds up to a day."""
+    """Raises ValueError if `seconds` is not a number of seconds up to a day."""
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not is_number or not 0.001 <= seconds <= _MOST_SECONDS:  # type: ignore[operator]
+    if not is_number or not 0.001 <= seconds <= _MAX_SECONDS:  # type: ignore[operator]
         raise ValueError(f"{name} must be a number of seconds up to a day, got {seconds!r}.")

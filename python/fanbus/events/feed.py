@@ -1,4 +1,4 @@
-"""The feed of an event stream: it asks a generator for events, and writes them for the client."""
+"""The feed that takes events from a generator and encodes them for the client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["encoded"]
 
 
 class _Feed:
-    """The generator, run to its end in one task, as timeouts and cancel scopes in it need. It waits
-    until its last event is taken."""
+    """The task that runs a generator to its end. Timeouts and cancel scopes in a generator need one
+    task. It waits until its last event is taken."""
 
     def __init__(self, events: AsyncIterable[Any]) -> None:
         self.waiting: list[Any] = []
@@ -44,26 +44,26 @@ class _Feed:
 async def encoded(
     events: AsyncIterable[Any], retry: float | None, ping_interval: float
 ) -> AsyncIterator[bytes]:
-    """The events as they are sent, with a comment after each such silence, in seconds."""
-    # With the first event: some clients take a block of its own for an event.
-    before = b"" if retry is None else f"retry: {round(retry * 1000)}\n".encode()
+    """The encoded events, and a comment after each `ping_interval` seconds without an event."""
+    # It is sent with the first event: some clients read a separate block as an event.
+    prefix = b"" if retry is None else f"retry: {round(retry * 1000)}\n".encode()
     loop = asyncio.get_running_loop()
     feed = _Feed(events)
     try:
         while True:
-            silence = loop.call_later(ping_interval, feed.changed.set)
+            ping = loop.call_later(ping_interval, feed.changed.set)
             try:
                 await feed.changed.wait()
             finally:
-                silence.cancel()
+                ping.cancel()
             feed.changed.clear()
             if feed.waiting:
                 event = feed.waiting.pop()
-                yield before + (event if isinstance(event, Event) else Event(event)).encode()
-                before = b""
+                yield prefix + (event if isinstance(event, Event) else Event(event)).encode()
+                prefix = b""
                 feed.taken.set()
             elif feed.task.done():
-                feed.task.result()  # raises what the generator has raised
+                feed.task.result()  # raises the exception of the generator
                 return
             else:
                 yield b":\n\n"

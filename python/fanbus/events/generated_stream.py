@@ -1,4 +1,4 @@
-"""Event streams (Server-Sent Events) that an asynchronous generator makes: one for each client."""
+"""The event stream (Server-Sent Events) that sends the events of an asynchronous generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Events"]
 
 
 class Events(Response):
-    """What an asynchronous generator yields, as a stream of events for a browser's `EventSource`.
+    """A stream of the events of an asynchronous generator, for a browser's `EventSource`.
 
     ```python
     @app.get("/count")
@@ -25,12 +25,13 @@ class Events(Response):
         return Events(numbers())
     ```
 
-    A str is the `data` of an event called `message`; an `Event` says more; any other JSON value is
-    sent as JSON. The stream ends where the generator returns. `EventSource` opens an ended stream
-    again, unless the page closes it: let the last event say that it is the last one. When the
-    client leaves, the generator is cancelled where it waits, and its `finally` runs.
+    A str becomes the `data` of an event of the type `message`. An `Event` has its own type and id.
+    Any other JSON value is sent as JSON. The stream ends when the generator returns. `EventSource`
+    opens an ended stream again, unless the page closes it: mark the last event, so that the page
+    can do so. When the client disconnects, the generator is cancelled where it waits, and its
+    `finally` runs.
 
-    Behind it: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    The standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Events(Response):
         status: int = 200,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> None:
-        """`retry`: seconds after which a browser that has lost the stream opens it again; None: the
-        browser decides. `ping_interval`: seconds of silence after which a comment is sent.
+        """`retry`: the seconds after which a browser that has lost the stream opens it again; None:
+        the browser decides. `ping_interval`: after that many seconds without an event, a comment is
+        sent.
 
-        Raises TypeError for what is not an asynchronous iterable, and ValueError for seconds that
-        are not a number up to a day.
+        Raises TypeError if `events` is not an asynchronous iterable, and ValueError for seconds
+        that are not a number up to a day.
         """
         if not isinstance(events, AsyncIterable):
             raise TypeError(
@@ -56,12 +58,12 @@ class Events(Response):
         if retry is not None:
             check_seconds("Events: retry", retry)
         check_seconds("Events: ping_interval", ping_interval)
-        from fanbus.events.feed import encoded  # here, so that `import fanbus` stays quick
+        from fanbus.events.feed import encoded  # here, so that `import fanbus` stays fast
 
-        pieces = encoded(events, retry, float(ping_interval))
-        super().__init__(pieces, status, headers, content_type="text/event-stream")
+        chunks = encoded(events, retry, float(ping_interval))
+        super().__init__(chunks, status, headers, content_type="text/event-stream")
         names = {name.lower() for name, _ in self.headers}
-        # nginx would collect the events before it sends them.
+        # Without the second header, nginx would buffer the events.
         for name, value in (("cache-control", "no-cache"), ("x-accel-buffering", "no")):
             if name not in names:
                 self.headers.append((name, value))

@@ -1,6 +1,7 @@
-"""Event streams (Server-Sent Events): what an HTTP handler returns so that a client gets a topic.
+"""The event stream (Server-Sent Events) that an HTTP handler returns to serve a topic.
 
-It only says what is wanted. What is published goes from the bus to the client in Rust.
+The object only has the options of the stream. Rust delivers the messages from the bus to the
+client.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from fanbus.headers import header_lines
 
 __all__ = ["EventStream"]
 
-_MOST_SECONDS = 86_400
-_LEAST_QUEUE_BYTES = 4096
+_MAX_SECONDS = 86_400
+_MIN_QUEUE_BYTES = 4096
 
 
 class EventStream:
-    """The messages of a topic, from now on, as a stream of events for a browser's `EventSource`.
+    """A stream of the messages of a topic, from now on, for a browser's `EventSource`.
 
     ```python
     @app.get("/news")
@@ -26,13 +27,13 @@ class EventStream:
         return EventStream("news")
     ```
 
-    A message of text is an event's `data`; its lines end with a line feed, whatever they ended
-    with. One of bytes comes in base64, as an event called `binary`. Each has an id: a client that
-    comes back gives the last one in `Last-Event-ID`, as EventSource does, and gets what was
-    published meanwhile, nothing twice. If some of that is not kept any more (see `app.topic`), or
-    takes more than half of `max_queue_bytes`, an event called `gap` comes first.
+    A text message becomes the `data` of an event; its line ends become line feeds. A binary message
+    becomes an event of the type `binary`, in base64. Each event has an id. A client that reconnects
+    sends the last id in `Last-Event-ID`, as EventSource does, and gets the messages in between,
+    none of them twice. If some of them are not retained any more (see `app.topic`), or take more
+    than half of `max_queue_bytes`, an event of the type `gap` comes first.
 
-    Behind it: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    The standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
 
     __slots__ = (
@@ -59,17 +60,18 @@ class EventStream:
         max_connections: int | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> None:
-        """`last`: a client that is new gets so many of the topic's newest messages first.
-        `last_event_id`: what a client has had that cannot send the header, for example from the
-        query; the header goes before it.
+        """`last`: a new client first gets this number of the newest messages of the topic.
+        `last_event_id`: the last event of a client that cannot send the header, for example from
+        the query; the header has precedence.
 
-        `retry`: seconds after which a browser that has lost the stream comes back. `ping_interval`:
-        seconds of silence after which a comment is sent. `max_queue_bytes`: what may wait for a
-        client; one that is slower is cut off, and gets the rest when it comes back.
-        `max_connections`: streams of this route in one worker; 503 above it.
+        `retry`: the seconds after which a browser that has lost the stream reconnects.
+        `ping_interval`: after that many seconds without a message, a comment is sent.
+        `max_queue_bytes`: the maximum size of the client's outbox. A slower client is disconnected,
+        and gets the rest when it reconnects. `max_connections`: the maximum number of streams of
+        this route in one worker; 503 above it.
 
-        Raises ValueError for a number or a header that cannot be. The topic is checked when the
-        handler has returned.
+        Raises ValueError for an invalid number or header. The topic is checked after the handler
+        has returned.
         """
         if last is not None and not _is_whole(last, 0):
             raise ValueError(f"last must be a number of messages, 0 or more, got {last!r}.")
@@ -77,14 +79,14 @@ class EventStream:
             if (
                 isinstance(seconds, bool)
                 or not isinstance(seconds, (int, float))
-                or not 0.001 <= seconds <= _MOST_SECONDS
+                or not 0.001 <= seconds <= _MAX_SECONDS
             ):
                 raise ValueError(
                     f"{name} must be a number of seconds, at most a day, got {seconds!r}."
                 )
-        if not _is_whole(max_queue_bytes, _LEAST_QUEUE_BYTES):
+        if not _is_whole(max_queue_bytes, _MIN_QUEUE_BYTES):
             raise ValueError(
-                f"max_queue_bytes must be a number of bytes, {_LEAST_QUEUE_BYTES} or more, "
+                f"max_queue_bytes must be a number of bytes, {_MIN_QUEUE_BYTES} or more, "
                 f"got {max_queue_bytes!r}."
             )
         if max_connections is not None and not _is_whole(max_connections, 1):
@@ -92,7 +94,7 @@ class EventStream:
                 f"max_connections must be 1 or more, or None, got {max_connections!r}."
             )
         own = {"content-type": "text/event-stream", "cache-control": "no-cache"}
-        # nginx would collect what is to be there at once.
+        # Without this header, nginx would buffer the events.
         own["x-accel-buffering"] = "no"
         given = header_lines(headers)
         names = {name.lower() for name, _ in given}
@@ -107,11 +109,12 @@ class EventStream:
         self.headers = given + [pair for pair in own.items() if pair[0] not in names]
 
     def close(self, last: Event | None = None) -> None:
-        """Ends the stream, from any thread, behind what has been delivered to it and the event
-        `last`. It does nothing for a stream that has ended. A message that is published at the
-        same time may not be delivered.
+        """Ends the stream after the delivered messages and the event `last`.
 
-        An `EventSource` opens a stream that has ended again, unless the page closes it: let it do
+        Any thread may call it. A stream that has ended stays as it is. A message that is published
+        at the same time may not be delivered.
+
+        An `EventSource` opens an ended stream again, unless the page closes it: the page should do
         so at the last event.
         """
         self._end.set(b"" if last is None else last.encode())
