@@ -343,7 +343,7 @@ mod tests {
         assert!(second.has_members().expect("a look"));
         assert!(
             !first.has_members().expect("a look"),
-            "its own token is not somebody else's"
+            "its own token does not count"
         );
         drop(first);
         assert!(!second.has_members().expect("a look"));
