@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
-from fanbus.events.topic_stream import EventStream
 from fanbus.headers import header_line, header_lines
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from fanbus.events import EventStream
+    from fanbus.events.topic_stream import EventStream
 
 __all__ = ["Response"]
 

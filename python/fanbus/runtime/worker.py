@@ -29,8 +29,8 @@ from fanbus.runtime.thread_pool import HOOKS, STREAMS, Pool
 from fanbus.runtime.tls import open_tls
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.runtime.application import Application, HostedApplication
     from fanbus.runtime.json_codec import JSON
     from fanbus.runtime.lifespan import Running
 
@@ -108,7 +108,7 @@ class WorkerResources:
 
 
 def serve(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     bus: _core.Bus,
     listener: int,
@@ -137,16 +137,19 @@ def serve(
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
+    hosted: HostedApplication | None = None
     running: Running | None = None
     ending: _Ending | None = None
     threads = _core.Threads()
     background = Background(loop, Pool(threads.lane("after", settings.threads)))
     try:
-        around = Pool(threads.lane("around", settings.threads))
-        app._seal(around, lambda: Pool(threads.lane("hook", HOOKS)))
-        app._serve_hosts(hosts_of(app, settings))
+        hosted = app.host(
+            middleware=Pool(threads.lane("around", settings.threads)),
+            new_hook_pool=lambda: Pool(threads.lane("hook", HOOKS)),
+            default_hosts=_default_hosts(settings),
+        )
         core = _core.Worker(
-            app._router,
+            hosted.router,
             bus,
             listener,
             settings,
@@ -158,12 +161,12 @@ def serve(
                 after_response=background.start,
                 tls=open_tls(settings),
                 access_log=log.enter_context(access_log.writing(settings)),
-                json=app._json,
+                json=hosted.json,
             ),
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
-        app._worker, app._bus = core, bus
-        running = app._begins()
+        hosted.attach(core, bus)
+        running = hosted.lifespan()
         run = Run(loop)
         ending = _Ending(loop, core, running, settings, run.stop)
         way_out, application = ending, running
@@ -202,28 +205,32 @@ def serve(
     finally:
         # In the order of docs/howto/middleware.md: what is used is closed after what uses it.
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
-        _finish_hooks(loop, app)
+        if hosted is not None:
+            _finish_hooks(loop, hosted)
         cancel_own(loop, _EXTRA_GRACE_S)
         if running is not None and ending is not None:
             running.end(loop, ending.rest_s())
         with signals.quiet_afterwards() if end_on else contextlib.nullcontext():
             cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
         threads.end()
-        app._worker = None
+        if hosted is not None:
+            hosted.detach()
         log.close()
     return ending.rest_s()
 
 
-def hosts_of(app: Fanbus, settings: Settings) -> list[str] | None:
-    """The hosts that requests may name: those of the application, or all. A server that is being
-    worked on serves this machine alone, if its address does."""
+def _default_hosts(settings: Settings) -> list[str] | None:
+    """The hosts that requests may name if the application declares none; None: all.
+
+    A server with `debug` on a loopback address is reached by the names of this machine only.
+    """
     own = {"localhost", "127.0.0.1", "[::1]"}
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     is_loopback = host.lower() in own or host.startswith("127.")
     is_reached_by_address = settings.uds is None and settings.fd is None
-    if app._hosts is None and settings.debug and is_loopback and is_reached_by_address:
+    if settings.debug and is_loopback and is_reached_by_address:
         return [*sorted(own | {host}), "*.localhost"]
-    return app._hosts
+    return None
 
 
 class _Ending:
@@ -332,14 +339,10 @@ class _Ending:
         return [*self._core.under_way(), *streaming.under_way(self._loop)]
 
 
-def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
-    """The sessions of turbo routes are over; their hooks still want to hear of it."""
-
-    async def finish() -> None:
-        await asyncio.gather(*(hooks.finish() for hooks in app._hooks))
-
+def _finish_hooks(loop: asyncio.AbstractEventLoop, hosted: HostedApplication) -> None:
+    """The sessions of turbo routes are closed; this waits for their hooks."""
     try:
-        loop.run_until_complete(asyncio.wait_for(finish(), timeout=_EXTRA_GRACE_S))
+        loop.run_until_complete(asyncio.wait_for(hosted.finish(), timeout=_EXTRA_GRACE_S))
     except (asyncio.TimeoutError, RuntimeError):
         logger.warning("Some hooks did not end in %g s and were left.", _EXTRA_GRACE_S)
 
@@ -349,7 +352,7 @@ def _handlers(count: int) -> str:
 
 
 def main(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     *,
     listener: int,
@@ -390,7 +393,7 @@ def _join(name: str, epoch: int) -> _core.Bus:
 
 
 def _live(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     listener: int,
     bus: tuple[str, int],

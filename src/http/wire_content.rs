@@ -13,13 +13,13 @@ use actix_http::header;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::file::FileBody;
-use super::flow::Flow;
+use super::file_body::FileBody;
 use super::response::{WireBody, WireResponse};
+use super::stream_body::StreamBody;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum WireContent {
     /// The response ends with its head. `Content-Length` is written if it is known: of a response to HEAD
     /// it is that of the body which GET would get.
     Nothing(Option<u64>),
@@ -28,18 +28,18 @@ pub(super) enum Content {
     /// A part of a file.
     File(FileBody),
     /// User code makes it while it is sent. How long it is is not known.
-    Flow(Flow),
+    Stream(StreamBody),
     /// It comes piece by piece; how long it is may be known.
-    Pieces(BoxBody, Option<u64>),
+    Chunks(BoxBody, Option<u64>),
 }
 
-impl Content {
+impl WireContent {
     /// For a connection that cannot send files.
     pub(super) fn without_files(self) -> Self {
         match self {
             Self::File(file) => {
                 let length = file.left();
-                Self::Pieces(BoxBody::new(file), Some(length))
+                Self::Chunks(BoxBody::new(file), Some(length))
             }
             content => content,
         }
@@ -82,14 +82,14 @@ impl Content {
             (WireBody::Bytes(bytes), _) => Self::Whole(bytes),
             (_, Some(0)) => Self::Whole(Bytes::new()),
             (WireBody::File(file), _) => Self::File(file),
-            (WireBody::Flow(flow), None) => Self::Flow(flow),
+            (WireBody::Stream(stream), None) => Self::Stream(stream),
             (body, length) => {
                 let body = body.boxed();
                 match length {
                     Some(left) if size == BodySize::Stream => {
-                        Self::Pieces(BoxBody::new(Measured { body, left }), length)
+                        Self::Chunks(BoxBody::new(CheckedBody { body, left }), length)
                     }
-                    _ => Self::Pieces(body, length),
+                    _ => Self::Chunks(body, length),
                 }
             }
         }
@@ -116,12 +116,12 @@ fn stated_length(response: &WireResponse) -> Option<u64> {
 
 /// A stream of the length that its handler has stated: longer or shorter is an error, which ends the
 /// connection, because the client would take the difference for another response.
-struct Measured {
+struct CheckedBody {
     body: BoxBody,
     left: u64,
 }
 
-impl MessageBody for Measured {
+impl MessageBody for CheckedBody {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -174,8 +174,8 @@ mod tests {
         for (stated, expected) in [(Some("7"), Some(7)), (None, None)] {
             let mut response = response(200, b"", stated);
             response.body = WireBody::Nothing;
-            match Content::of(&Method::HEAD, &mut response) {
-                Content::Nothing(length) => assert_eq!(length, expected),
+            match WireContent::of(&Method::HEAD, &mut response) {
+                WireContent::Nothing(length) => assert_eq!(length, expected),
                 content => panic!("{content:?}"),
             }
         }
@@ -183,15 +183,15 @@ mod tests {
 
     #[test]
     fn only_responses_that_may_have_content_get_it() {
-        let of = |method, status, body, stated| match Content::of(
+        let of = |method, status, body, stated| match WireContent::of(
             &method,
             &mut response(status, body, stated),
         ) {
-            Content::Nothing(length) => (false, length),
-            Content::Whole(bytes) => (true, Some(bytes.len() as u64)),
-            Content::File(file) => (true, Some(file.left())),
-            Content::Flow(_) => (true, None),
-            Content::Pieces(_, length) => (true, length),
+            WireContent::Nothing(length) => (false, length),
+            WireContent::Whole(bytes) => (true, Some(bytes.len() as u64)),
+            WireContent::File(file) => (true, Some(file.left())),
+            WireContent::Stream(_) => (true, None),
+            WireContent::Chunks(_, length) => (true, length),
         };
         for method in [Method::GET, Method::HEAD, Method::POST] {
             for status in [204, 304] {

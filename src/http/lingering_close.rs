@@ -6,11 +6,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// A refused client has this long to read the answer.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGERING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the answer and closes, in a small task of its own. What the client still sends is read: a
 /// socket dropped with unread input is reset, and takes the answer with it.
-pub(super) fn answer_and_close(
+pub(super) fn respond_and_close(
     mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     answer: Vec<u8>,
 ) {
@@ -25,5 +25,5 @@ pub(super) fn answer_and_close(
         let mut ignored = [0; 1024];
         while matches!(stream.read(&mut ignored).await, Ok(1..)) {}
     };
-    tokio::task::spawn_local(timeout(LINGER, answered));
+    tokio::task::spawn_local(timeout(LINGERING_TIMEOUT, answered));
 }

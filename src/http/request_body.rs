@@ -15,9 +15,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::body_error::BodyError;
 use super::budget::{Budget, Hold};
+use super::payload::Payload;
 use super::spool::on_disk;
-use super::{http1, http2};
 
 /// The least of a body that is waited for at a time, when all of it is wanted, and all that is in memory of
 /// one that goes to a file.
@@ -26,80 +27,9 @@ const FIRST_STEP: usize = 16 << 10;
 /// The most by which the memory for a body grows at a time.
 const LARGEST_STEP: usize = 1 << 20;
 
-/// Why a body is not accepted.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
-    /// It is larger than its limit.
-    TooLarge,
-    /// It did not come in time.
-    TooSlow,
-    /// The memory for bodies is used up, and it cannot go to a file.
-    Crowded,
-    /// It was to go to a file, and the disk is full or cannot be written.
-    NoDisk,
-    /// It ended early, or is malformed.
-    Broken,
-}
-
-/// A body ended early, or is malformed: the connection knows no other reason.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) struct Broken;
-
-impl From<Broken> for Refusal {
-    fn from(_: Broken) -> Self {
-        Self::Broken
-    }
-}
-
-/// What comes behind the head of a request.
-#[derive(Debug)]
-pub(super) enum Payload {
-    /// Nothing.
-    Empty,
-    /// A body over HTTP/1.
-    Http1(http1::Stream),
-    /// A body over HTTP/2.
-    Http2(http2::Body),
-}
-
-impl Payload {
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
-        match self {
-            Self::Empty => Poll::Ready(None),
-            Self::Http1(stream) => stream.poll_piece(task).map_err(Refusal::from),
-            Self::Http2(body) => body.poll_piece(task).map_err(Refusal::from),
-        }
-    }
-
-    /// Waits until so much can be taken, or the rest. True: it is the rest.
-    fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
-        match self {
-            Self::Empty => Poll::Ready(Ok(true)),
-            Self::Http1(stream) => stream.poll_fill(room, task).map_err(Refusal::from),
-            Self::Http2(body) => body.poll_fill(room, task).map_err(Refusal::from),
-        }
-    }
-
-    fn waiting(&self) -> usize {
-        match self {
-            Self::Empty => 0,
-            Self::Http1(stream) => stream.waiting(),
-            Self::Http2(body) => body.waiting(),
-        }
-    }
-
-    fn take(&mut self) -> Bytes {
-        match self {
-            Self::Empty => Bytes::new(),
-            Self::Http1(stream) => stream.take(),
-            Self::Http2(body) => body.take(),
-        }
-    }
-}
-
 /// What the time and the size of a body are held to.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Bounds {
+pub(super) struct BodyLimits {
     /// Bytes that it may have.
     pub bytes: usize,
     /// The time that it has in any case.
@@ -109,9 +39,9 @@ pub(super) struct Bounds {
 }
 
 /// See the module's documentation. A stream, for readers that take it apart while it comes.
-pub(super) struct Incoming {
+pub(super) struct RequestBody {
     payload: Payload,
-    bounds: Bounds,
+    limits: BodyLimits,
     received: usize,
     /// The time for which the client was waited for, so far. A reader that takes its time does not count.
     waited: Duration,
@@ -119,39 +49,39 @@ pub(super) struct Incoming {
     since: Option<Instant>,
     /// None as long as there was nothing to wait for.
     waiting: Option<Pin<Box<Sleep>>>,
-    why: Rc<Cell<Option<Refusal>>>,
+    error: Rc<Cell<Option<BodyError>>>,
 }
 
-impl Incoming {
-    pub(super) fn new(payload: Payload, bounds: Bounds) -> Self {
+impl RequestBody {
+    pub(super) fn new(payload: Payload, limits: BodyLimits) -> Self {
         Self {
             payload,
-            bounds,
+            limits,
             received: 0,
             waited: Duration::ZERO,
             since: None,
             waiting: None,
-            why: Rc::default(),
+            error: Rc::default(),
         }
     }
 
     /// Why the stream has ended with an error: a reader may have given it another name.
-    pub(super) fn why(&self) -> Rc<Cell<Option<Refusal>>> {
-        Rc::clone(&self.why)
+    pub(super) fn error(&self) -> Rc<Cell<Option<BodyError>>> {
+        Rc::clone(&self.error)
     }
 
     /// All of it, and what it holds of the budget as long as it is needed.
-    pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), Refusal> {
+    pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), BodyError> {
         let mut hold = Hold::new(budget);
         let (mut size, mut step) = (0, FIRST_STEP);
         loop {
             if !hold.try_grow(step) {
-                return self.through_a_file(hold).await;
+                return self.via_file(hold).await;
             }
             size += step;
             // One byte more than it may have is enough to know.
-            let room = size.min(self.bounds.bytes + 1);
-            if poll_fn(|task| self.poll_fill(room, task)).await? {
+            let capacity = size.min(self.limits.bytes + 1);
+            if poll_fn(|task| self.poll_fill(capacity, task)).await? {
                 let body = self.payload.take();
                 hold.shrink_to(body.len());
                 return Ok((body, hold));
@@ -160,34 +90,38 @@ impl Incoming {
         }
     }
 
-    fn poll_fill(&mut self, room: usize, task: &mut Context<'_>) -> Poll<Result<bool, Refusal>> {
-        match self.payload.poll_fill(room, task) {
+    fn poll_fill(
+        &mut self,
+        capacity: usize,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<bool, BodyError>> {
+        match self.payload.poll_fill(capacity, task) {
             Poll::Ready(Ok(is_rest)) => {
-                self.end_of_wait();
+                self.stop_timer();
                 let received = self.received + self.payload.waiting();
-                Poll::Ready(if received > self.bounds.bytes {
-                    Err(Refusal::TooLarge)
+                Poll::Ready(if received > self.limits.bytes {
+                    Err(BodyError::TooLarge)
                 } else {
                     Ok(is_rest)
                 })
             }
-            Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 let received = self.received + self.payload.waiting();
-                ready!(self.poll_late(received, task));
-                Poll::Ready(Err(Refusal::TooSlow))
+                ready!(self.poll_timeout(received, task));
+                Poll::Ready(Err(BodyError::TooSlow))
             }
         }
     }
 
     /// The memory for bodies is used up: the rest goes to a file, as it comes, and is read back when there is
     /// room for all of it.
-    async fn through_a_file(mut self, mut hold: Hold) -> Result<(Bytes, Hold), Refusal> {
+    async fn via_file(mut self, mut hold: Hold) -> Result<(Bytes, Hold), BodyError> {
         let mut file: Option<File> = None;
         loop {
-            let left = self.bounds.bytes + 1 - self.received.min(self.bounds.bytes);
-            let room = left.min(FIRST_STEP);
-            if poll_fn(|task| self.poll_fill(room, task)).await? {
+            let left = self.limits.bytes + 1 - self.received.min(self.limits.bytes);
+            let capacity = left.min(FIRST_STEP);
+            if poll_fn(|task| self.poll_fill(capacity, task)).await? {
                 break;
             }
             let piece = self.payload.take();
@@ -219,22 +153,22 @@ impl Incoming {
         Ok((on_disk(read).await.map_err(|error| no_disk(&error))?, hold))
     }
 
-    fn refuse(&self, why: Refusal) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        self.why.set(Some(why));
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        self.error.set(Some(error));
         Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
     }
 
     /// The client has sent something.
-    fn end_of_wait(&mut self) {
+    fn stop_timer(&mut self) {
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
         }
     }
 
     /// Waits for the moment at which the body is too late.
-    fn poll_late(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
-        let more = received as f64 / self.bounds.bytes_per_second as f64;
-        let limit = self.bounds.time + Duration::from_secs_f64(more);
+    fn poll_timeout(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
+        let more = received as f64 / self.limits.bytes_per_second as f64;
+        let limit = self.limits.time + Duration::from_secs_f64(more);
         let since = *self.since.get_or_insert_with(Instant::now);
         let deadline = since + limit.saturating_sub(self.waited);
         let waiting = self
@@ -254,42 +188,42 @@ impl Incoming {
     pub(super) fn poll_piece(
         &mut self,
         task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Refusal>>> {
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self.payload.poll_piece(task) {
             Poll::Ready(Some(Ok(piece))) => {
-                self.end_of_wait();
+                self.stop_timer();
                 self.received = self.received.saturating_add(piece.len());
-                if self.received > self.bounds.bytes {
-                    return Poll::Ready(Some(Err(Refusal::TooLarge)));
+                if self.received > self.limits.bytes {
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
             Poll::Pending => {
                 let received = self.received;
-                ready!(self.poll_late(received, task));
-                Poll::Ready(Some(Err(Refusal::TooSlow)))
+                ready!(self.poll_timeout(received, task));
+                Poll::Ready(Some(Err(BodyError::TooSlow)))
             }
             end @ Poll::Ready(_) => end,
         }
     }
 }
 
-fn no_disk(error: &io::Error) -> Refusal {
+fn no_disk(error: &io::Error) -> BodyError {
     let folder = std::env::temp_dir();
     log::error!(
         "cannot keep a request's body in {}: {error}",
         folder.display()
     );
-    Refusal::NoDisk
+    BodyError::NoDisk
 }
 
-impl Stream for Incoming {
+impl Stream for RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match ready!(self.poll_piece(task)) {
             Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
-            Some(Err(why)) => self.refuse(why),
+            Some(Err(error)) => self.fail(error),
             None => Poll::Ready(None),
         }
     }
