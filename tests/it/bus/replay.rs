@@ -1,4 +1,4 @@
-//! What was published, against which a bus's account of a topic's past is held.
+//! The model of published messages, with which a replay of the bus is compared.
 
 use fanbus::ipc::{Bus, Draft, Replay, ReplayRange, ReplayRecord, RetentionRule, topic_hash};
 
@@ -30,7 +30,7 @@ pub(super) fn frames(past: &Replay) -> Vec<(u64, &[u8])> {
     past.records.iter().map(frame).collect()
 }
 
-/// A stream of numbers that is the same in each run.
+/// A sequence of random numbers that is the same in each run.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -42,7 +42,7 @@ impl Dice {
     }
 }
 
-/// All that was published.
+/// All published messages.
 #[derive(Default)]
 pub(super) struct Model(pub(super) Vec<(String, Vec<u8>)>);
 
@@ -60,7 +60,7 @@ impl Model {
             .collect()
     }
 
-    /// Holds what the bus says of a topic's past against what was published. Whether it is complete.
+    /// Compares a replay of the bus with the published messages. Returns whether it is complete.
     pub(super) fn check(&self, bus: &Bus, topic: &str, reach: ReplayRange, limit: usize) -> bool {
         let past = bus.replay(topic, reach, u64::MAX, limit);
         let (all, found) = (self.of(topic), frames(&past));
