@@ -178,7 +178,7 @@ mod tests {
 
     fn open(test: &str) -> Bus {
         let name = format!("directory-{test}-{}", std::process::id());
-        Bus::open(&name, &OPTIONS).expect("room in /dev/shm")
+        Bus::open(&name, &OPTIONS).expect("memory in /dev/shm")
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             reserved: 0,
             history: found.contents.as_ref().and_then(|it| it.history.clone()),
         };
-        let history = contents.history.clone().expect("room for one");
+        let history = contents.history.clone().expect("space for one");
         assert_eq!(
             (history.rules.len(), history.topics, history.used_bytes),
             (0, 0, 0)
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn a_file_that_is_not_a_bus_is_listed_without_contents_and_removed() {
         let name = format!("directory-garbage-{}", std::process::id());
-        let file = SegmentFile::create(&name).expect("room").expect("new");
-        file.set_bytes(2 * PAGE_BYTES).expect("room");
+        let file = SegmentFile::create(&name).expect("memory").expect("new");
+        file.set_bytes(2 * PAGE_BYTES).expect("memory");
         drop(file);
         let found = inspect(&name).expect("it is there");
         assert_eq!((found.members, found.contents), (vec![], None));

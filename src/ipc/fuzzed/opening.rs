@@ -175,8 +175,8 @@ impl TemporaryBus {
             InitialFile::Bytes(bytes) => {
                 let mut options = OpenOptions::new();
                 let file = options.write(true).create_new(true).mode(0o600);
-                let file = file.open(self.path()).expect("room in /dev/shm");
-                file.write_all_at(bytes, 0).expect("room in /dev/shm");
+                let file = file.open(self.path()).expect("memory in /dev/shm");
+                file.write_all_at(bytes, 0).expect("memory in /dev/shm");
                 Vec::new()
             }
             InitialFile::Bus {

@@ -52,13 +52,13 @@ pub struct Replay {
 pub(in crate::ipc) fn replay(
     parts: Parts<'_>,
     topic: &str,
-    reach: ReplayRange,
+    range: ReplayRange,
     until: u64,
     max_bytes: usize,
 ) -> Replay {
     let area = parts.history().filter(Area::is_used);
     let rule = area.and_then(|area| Some((area, area.rule_for(topic)?)));
-    let (from, most) = match reach {
+    let (from, most) = match range {
         ReplayRange::Last(count) => (0, count),
         ReplayRange::From(offset) => (offset, usize::MAX),
     };
@@ -72,7 +72,7 @@ pub(in crate::ipc) fn replay(
         max_bytes,
         born_after: rule.map_or(0, |(_, rule)| born_after(rule)),
         at: until,
-        past: Replay::default(),
+        replay: Replay::default(),
     };
     let reached = match (walk.through_log(rule.map(|(area, _)| area)), rule) {
         (Stop::Below, Some((area, rule))) => walk.through_store(area, rule),
@@ -80,9 +80,9 @@ pub(in crate::ipc) fn replay(
         (Stop::Enough, _) => true,
         (Stop::Hole | Stop::Limit, _) => false,
     };
-    walk.past.complete = reached && from <= until;
-    walk.past.records.reverse();
-    walk.past
+    walk.replay.complete = reached && from <= until;
+    walk.replay.records.reverse();
+    walk.replay
 }
 
 /// The second before which records are too old. 0: none is.
@@ -115,7 +115,7 @@ struct Walk<'a> {
     born_after: u32,
     /// Everything from this offset on has been read.
     at: u64,
-    past: Replay,
+    replay: Replay,
 }
 
 impl Walk<'_> {
@@ -124,23 +124,23 @@ impl Walk<'_> {
         let mut retained = store.map_or(0, |area| area.retained());
         let mut name = String::new();
         while self.at > self.from.max(retained) {
-            if self.past.records.len() == self.most {
+            if self.replay.records.len() == self.most {
                 return Stop::Enough;
             }
             let offset = self.at - 1;
             let copied = match self.parts.log().state_at(offset) {
                 EntryState::Filled(entry) if entry.tag != self.hash as u8 => ReadResult::Unwanted,
                 EntryState::Filled(entry) => {
-                    let start = self.past.frames.len();
+                    let start = self.replay.frames.len();
                     let copied = self.parts.ring(entry.slot).read(
                         entry,
                         offset,
                         |hash| hash == self.hash,
-                        &mut self.past.frames,
+                        &mut self.replay.frames,
                         &mut name,
                     );
                     if matches!(copied, ReadResult::Record(_)) && name != self.topic {
-                        self.past.frames.truncate(start);
+                        self.replay.frames.truncate(start);
                         ReadResult::Unwanted
                     } else {
                         copied
@@ -151,13 +151,13 @@ impl Walk<'_> {
             match copied {
                 ReadResult::Unwanted => {}
                 ReadResult::Record(header) => {
-                    let end = self.past.frames.len();
+                    let end = self.replay.frames.len();
                     let frame = end - header.frame_len as usize..end;
                     if self.is_too_old(header.seconds) || end > self.max_bytes {
-                        self.past.frames.truncate(frame.start);
+                        self.replay.frames.truncate(frame.start);
                         return Stop::Limit;
                     }
-                    self.past.records.push(ReplayRecord {
+                    self.replay.records.push(ReplayRecord {
                         offset,
                         flags: header.flags,
                         frame,
@@ -174,7 +174,7 @@ impl Walk<'_> {
             }
             self.at = offset;
         }
-        if self.past.records.len() == self.most {
+        if self.replay.records.len() == self.most {
             return Stop::Enough;
         }
         Stop::Below
@@ -185,8 +185,8 @@ impl Walk<'_> {
         if self.at <= self.from {
             return true;
         }
-        let missing = self.most - self.past.records.len();
-        let room = self.max_bytes - self.past.frames.len();
+        let missing = self.most - self.replay.records.len();
+        let room = self.max_bytes - self.replay.frames.len();
         // The store may have some of the records that came from the log, and one that is just being written.
         let mut spare = 1;
         loop {
@@ -217,23 +217,23 @@ impl Walk<'_> {
                 if it.offset < lowest {
                     break;
                 }
-                if self.past.records.len() == self.most {
+                if self.replay.records.len() == self.most {
                     return true;
                 }
-                let start = self.past.frames.len();
+                let start = self.replay.frames.len();
                 let end = start + it.frame.len();
                 if self.is_too_old(it.seconds) || end > self.max_bytes {
                     return false;
                 }
-                self.past.frames.extend_from_slice(it.frame);
-                self.past.records.push(ReplayRecord {
+                self.replay.frames.extend_from_slice(it.frame);
+                self.replay.records.push(ReplayRecord {
                     offset: it.offset,
                     flags: it.flags,
                     frame: start..end,
                 });
             }
             let floor = stream.floor.max(gap);
-            return self.past.records.len() == self.most || floor.max(rule.since) <= self.from;
+            return self.replay.records.len() == self.most || floor.max(rule.since) <= self.from;
         }
     }
 

@@ -127,7 +127,7 @@ fn a_history_with_too_many_topics_loses_the_oldest_and_is_not_complete() {
         }
     }
     let history = inspect(&name.0).expect("it is there").contents;
-    let history = history.and_then(|it| it.history).expect("room for one");
+    let history = history.and_then(|it| it.history).expect("space for one");
     assert!(
         history.topics > 10 && history.used_bytes <= history.bytes,
         "{history:?}"
@@ -136,7 +136,7 @@ fn a_history_with_too_many_topics_loses_the_oldest_and_is_not_complete() {
     let complete: Vec<_> = (0..200)
         .map(|number| model.check(&bus, &format!("t{number}"), ReplayRange::Last(3), ALL))
         .collect();
-    assert!(!complete[0], "there is no room for all of them");
+    assert!(!complete[0], "there is no space for all of them");
     assert!(model.check(&bus, "t199", ReplayRange::Last(1), ALL));
     // A record that is larger than the history's share for one.
     model.publish(&bus, "large", vec![1; 1000]);
@@ -256,15 +256,15 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
             let mut looks = 0;
             while !done.load(Relaxed) {
                 for topic in ["room:0", "room:1"] {
-                    let past = bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL);
-                    let numbers: Vec<_> = frames(&past)
+                    let replay = bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL);
+                    let numbers: Vec<_> = frames(&replay)
                         .iter()
                         .map(|(_, frame)| u64::from_le_bytes((*frame).try_into().expect("eight")))
                         .collect();
                     let first = numbers.first().copied().unwrap_or(0);
                     let expected: Vec<_> = (first..first + numbers.len() as u64).collect();
                     assert_eq!(numbers, expected);
-                    if past.complete {
+                    if replay.complete {
                         assert!(numbers.len() == 20 || first == 0);
                     }
                     looks += 1;
@@ -303,7 +303,7 @@ fn invalid_rules_are_refused_with_a_message() {
     );
     for number in 0..64 {
         bus.retain(&rule(&format!("t{number}")))
-            .expect("room for it");
+            .expect("space for it");
     }
     bus.retain(&rule("t7")).expect("it is there already");
     assert!(matches!(

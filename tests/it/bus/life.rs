@@ -93,7 +93,7 @@ fn a_segment_whose_creator_died_half_way_is_created_again() {
             .mode(0o600)
             .open(name.path())
             .expect("a file");
-        file.write_all(bytes).expect("room");
+        file.write_all(bytes).expect("memory");
     };
     make(&whole);
     assert_eq!(open(&name).end(), 1, "an exact copy is as good");

@@ -41,7 +41,11 @@ fn a_full_dev_shm_is_an_error_at_the_start_and_never_a_signal_later() {
     let second = cramped.hear_after("Cannot reserve 20 KiB for the bus");
     assert!(second.contains("0 bytes are free"), "{second}");
     assert_eq!(cramped.hear(), "end 100001");
-    assert_eq!(cramped.hear(), "whole", "it grows when there is room again");
+    assert_eq!(
+        cramped.hear(),
+        "whole",
+        "it grows when there is memory again"
+    );
     assert!(cramped.wait().success());
 }
 

@@ -27,7 +27,7 @@ const SERVER: ServerNeeds = ServerNeeds {
 const RESERVED_PLACES: usize = 1 + 2 + 3;
 
 fn serve(name: &Name) -> Bus {
-    Bus::serve(&name.0, &SERVER).expect("room in /dev/shm")
+    Bus::serve(&name.0, &SERVER).expect("memory in /dev/shm")
 }
 
 fn worker(name: &Name) -> Bus {
@@ -90,7 +90,7 @@ fn a_server_that_is_killed_reserves_nothing() {
     let name = Name::new("killed-server");
     let mut holder = Actor::start("server", &name);
     holder.hear_after("ready");
-    let guest = Bus::attach(&name.0).expect("there is room");
+    let guest = Bus::attach(&name.0).expect("there is a free slot");
     assert_eq!(reserved(&name), 4);
     holder.kill();
     assert_eq!(reserved(&name), 0);
@@ -165,11 +165,15 @@ fn a_supervisor_has_no_ring_and_reserves_those_of_its_workers() {
     );
     let workers = [worker(&name), worker(&name), worker(&name)];
     assert_eq!(blocks(), reserved);
-    supervisor.reserve_places(5).expect("room in /dev/shm");
+    supervisor.reserve_places(5).expect("memory in /dev/shm");
     assert_eq!(blocks(), reserved + FIRST_BYTES);
     workers[0].publish(&draft(b"hello")).expect("sound");
     assert_eq!(supervisor.end(), 1);
-    assert_eq!(blocks(), reserved + FIRST_BYTES, "it has room for that");
+    assert_eq!(
+        blocks(),
+        reserved + FIRST_BYTES,
+        "it has a free slot for that"
+    );
     for _ in 0..3 {
         workers[0].publish(&draft(&[7; 8000])).expect("sound");
     }

@@ -123,7 +123,7 @@ fn reader(name: &str) {
         env!("CARGO_TARGET_TMPDIR"),
         std::process::id()
     );
-    let mut file = BufWriter::new(File::create(&path).expect("room for the result"));
+    let mut file = BufWriter::new(File::create(&path).expect("space for the result"));
     let (mut received, mut lagged) = (0_u64, 0_u64);
     let mut frames = Vec::new();
     loop {
@@ -147,7 +147,7 @@ fn reader(name: &str) {
                 ];
                 for word in line {
                     file.write_all(&word.to_le_bytes())
-                        .expect("room for the result");
+                        .expect("space for the result");
                 }
                 received += 1;
             }
@@ -156,7 +156,7 @@ fn reader(name: &str) {
             Next::Empty => drop(subscriber.wait(PATIENCE)),
         }
     }
-    file.flush().expect("room for the result");
+    file.flush().expect("space for the result");
     let read = subscriber.offset() - 1 - start;
     assert_eq!(
         received + lagged,
@@ -337,7 +337,7 @@ fn server(name: &str) {
         ring_bytes: Some(small().ring_bytes),
         history_bytes: None,
     };
-    let _bus = Bus::serve(name, &server).expect("room in /dev/shm");
+    let _bus = Bus::serve(name, &server).expect("memory in /dev/shm");
     say("ready");
     listen();
 }
@@ -366,7 +366,7 @@ fn cramped(name: &str) {
     assert!(matches!(newest, ReadAt::Record(_)), "{newest:?}");
     let largest = vec![7; bus.max_message_bytes()];
     bus.publish(&draft(&largest)).expect("a sound bus");
-    let second = Bus::open(name, &small()).expect_err("no room for another ring");
+    let second = Bus::open(name, &small()).expect_err("no memory for another ring");
     say(&second.to_string());
     say(&format!("end {}", bus.end()));
     drop(filler);

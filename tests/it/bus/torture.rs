@@ -116,7 +116,7 @@ pub(super) fn reader(name: &str) {
                 hashed += 1;
                 if head.offset % BLOCK == BLOCK - 1 && hashed == BLOCK {
                     let (block, hash) = (head.offset / BLOCK, running.finish());
-                    write!(blocks, " {block}:{hash:x}").expect("a string has room");
+                    write!(blocks, " {block}:{hash:x}").expect("a string grows");
                 }
             }
             Next::Lagged(count) => {
