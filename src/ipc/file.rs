@@ -326,7 +326,7 @@ mod tests {
     fn a_lock_belongs_to_the_description_and_not_to_the_process() {
         let name = format!("test-file-{}", std::process::id());
         let first = SegmentFile::create(&name)
-            .expect("room")
+            .expect("memory")
             .expect("a new name");
         let second = SegmentFile::open(&name)
             .expect("ours")
@@ -343,7 +343,7 @@ mod tests {
         assert!(second.has_members().expect("a look"));
         assert!(
             !first.has_members().expect("a look"),
-            "its own token is not somebody else's"
+            "its own token does not count"
         );
         drop(first);
         assert!(!second.has_members().expect("a look"));

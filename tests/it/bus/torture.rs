@@ -1,8 +1,8 @@
-//! Producers and readers that are killed at random and replaced, for as long as one likes.
+//! The test of producers and readers that are killed at random and replaced, for any time.
 //!
-//! Each record carries who published it, as which number, and a checksum over a random length. Two
-//! seconds here; `make soak` takes `SOAK_SECONDS`, 60 if nothing is said.
-#![allow(clippy::print_stdout)] // the figures, for who runs it for long
+//! Each record carries its producer, its number, and a checksum over a random length. Two seconds here; `make soak`
+//! takes `SOAK_SECONDS`, by default 60.
+#![allow(clippy::print_stdout)] // the figures, for long runs
 
 use std::collections::HashMap;
 use std::env;
@@ -44,7 +44,7 @@ fn word(payload: &[u8], number: usize) -> u64 {
     u64::from_le_bytes(bytes.expect("8 bytes"))
 }
 
-/// Publishes until it is killed; at times so much at once that readers fall behind.
+/// Publishes until it is killed, at times so much at once that readers fall behind.
 pub(super) fn producer(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     let member = bus.member();
@@ -116,7 +116,7 @@ pub(super) fn reader(name: &str) {
                 hashed += 1;
                 if head.offset % BLOCK == BLOCK - 1 && hashed == BLOCK {
                     let (block, hash) = (head.offset / BLOCK, running.finish());
-                    write!(blocks, " {block}:{hash:x}").expect("a string has room");
+                    write!(blocks, " {block}:{hash:x}").expect("a string grows");
                 }
             }
             Next::Lagged(count) => {
