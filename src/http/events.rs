@@ -23,8 +23,9 @@ use super::response::{Body as ResponseBody, Response, WireBody, WireResponse};
 use super::router::EndpointId;
 use super::service::{Worker, too_busy};
 use crate::actors::event::{Beginning, Position};
+use crate::actors::hub::Listen;
 use crate::actors::limits::Limits;
-use crate::actors::listening::{Interest, Listen, Listening};
+use crate::actors::listening::{Interest, Listening};
 use crate::actors::topic::Topic;
 use crate::ipc::Reach;
 
@@ -145,7 +146,7 @@ async fn open(
         }
     };
     let (answer, answered) = oneshot::channel();
-    worker.turn_queue.listen(Listen {
+    worker.requests.listen(Listen {
         topic: interest,
         from,
         beginning,

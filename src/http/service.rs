@@ -31,6 +31,7 @@ use super::routes::Routes;
 use super::sending;
 use super::trailers;
 use super::upload;
+use crate::actors::hub::Requests;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     pub limits: Vec<Rc<Limits>>,
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
+    pub requests: Rc<Requests>,
     pub turn_queue: Rc<TurnQueue>,
     /// This worker's membership.
     pub bus: Bus,

@@ -5,7 +5,7 @@ use super::stream::StreamKey;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::Batch;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 

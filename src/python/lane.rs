@@ -15,7 +15,7 @@ use slab::Slab;
 
 use super::cpu::Watched;
 use super::threads::{Shared, UserCode};
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::actors::sizing::{Seen, Sizing};
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;

@@ -18,7 +18,7 @@ use super::stream::{Maker, Streams};
 use super::tasks::Tasks;
 use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 use crate::http::response::{Body, Response};

@@ -17,7 +17,7 @@ use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::replies::{Answer, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, Past, PublishError};

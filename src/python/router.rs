@@ -14,6 +14,10 @@ use pyo3::types::{PyDict, PyTuple};
 use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
+use crate::actors::protocol::Accept;
+use crate::actors::protocols::echo::Echo;
+use crate::actors::protocols::handler::HandlerProtocol;
+use crate::actors::protocols::relay::RelayRoute;
 use crate::actors::topic::TopicTemplate;
 use crate::http::compressor::Level;
 use crate::http::cors::{Cors, Wishes};
@@ -21,7 +25,7 @@ use crate::http::folder::Folder;
 use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
-use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
+use crate::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 use crate::http::websocket::origin::Origins;
 use crate::http::websocket::subprotocol::Subprotocol;
 
@@ -469,7 +473,7 @@ impl Router {
         endpoint.max_topics = config.getattr("max_topics")?.extract()?;
         self.add_socket(
             path,
-            Behaviour::Handler,
+            Arc::new(HandlerProtocol),
             Some(endpoint),
             None,
             place,
@@ -496,11 +500,12 @@ impl Router {
         hooks: Option<Py<PyAny>>,
         place: String,
     ) -> PyResult<()> {
-        let behaviour = match (response_prefix, broadcast) {
-            (Some(prefix), None) => Behaviour::Echo(prefix),
+        let accept: Arc<dyn Accept> = match (response_prefix, broadcast) {
+            (Some(prefix), None) => Arc::new(Echo::new(&prefix)),
             (None, Some(topic)) => {
                 let names: Vec<String> = names(path)?;
-                Behaviour::Relay(TopicTemplate::parse(topic, &names).map_err(value_error)?)
+                let template = TopicTemplate::parse(topic, &names).map_err(value_error)?;
+                Arc::new(RelayRoute::new(template))
             }
             _ => {
                 return Err(value_error(format!(
@@ -513,7 +518,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        self.add_socket(path, behaviour, endpoint, hooks, place, config)
+        self.add_socket(path, accept, endpoint, hooks, place, config)
     }
 
     /// The parameters of a path, in its order: their names, and those of their converters.
@@ -552,14 +557,14 @@ impl Router {
     fn add_socket(
         &self,
         path: &str,
-        behaviour: Behaviour,
+        accept: Arc<dyn Accept>,
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
         place: String,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let mut settings = settings(config, behaviour, endpoint.is_some())?;
-        settings.watched = hooks.is_some();
+        let mut settings = settings(config, accept, endpoint.is_some())?;
+        settings.has_hooks = hooks.is_some();
         let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
         let inside = &mut *self.inside();
@@ -637,8 +642,8 @@ fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
 /// Reads a `WebSocketConfig`, which has checked its fields.
 fn settings(
     config: &Bound<'_, PyAny>,
-    behaviour: Behaviour,
-    asks: bool,
+    accept: Arc<dyn Accept>,
+    needs_admission: bool,
 ) -> PyResult<WebSocketEndpoint> {
     let seconds = |name: &str| -> PyResult<Option<Duration>> {
         let seconds: Option<f64> = config.getattr(name)?.extract()?;
@@ -658,9 +663,9 @@ fn settings(
     let origins: Option<Vec<String>> = config.getattr("origins")?.extract()?;
     let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
     Ok(WebSocketEndpoint {
-        asks: asks && !matches!(behaviour, Behaviour::Handler),
-        watched: false,
-        behaviour,
+        accept,
+        needs_admission,
+        has_hooks: false,
         limits: Limits {
             max_message_size: config.getattr("max_message_size")?.extract()?,
             rate_limit: config.getattr("rate_limit")?.extract()?,

@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use super::head::Head;
 use super::multidict::MultiDict;
 use super::outcome::Host;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 
 /// Sessions that hooks may have to do with in one worker: all that it can have open, and some that are
