@@ -14,6 +14,7 @@ use super::session_writer::SessionWriter;
 use super::shared::Shared;
 use super::socket_writer::{Acks, SocketWriter};
 use super::topic::Topic;
+use super::turn_queue::SessionRequest;
 use crate::ipc::Bus;
 
 /// That this worker wants to be woken for a topic, until it is dropped.
@@ -83,7 +84,9 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.shared.turn_queue.leave(self.writer.key());
+        let session = self.writer.key();
+        let request = SessionRequest::Leave { session };
+        self.shared.turn_queue.request_for(request);
     }
 }
 

@@ -16,7 +16,7 @@ use super::session_key::SessionKey;
 use super::session_writer::SessionWriter;
 use super::shared::Shared;
 use super::topic::Topic;
-use super::turn_queue::{Backlog, TopicRequest};
+use super::turn_queue::{Backlog, SessionRequest};
 use crate::ipc::PublishError;
 
 /// What a session does with the messages of its client.
@@ -163,22 +163,22 @@ impl SessionContext<'_> {
         let bus = &self.shared.bus;
         // First the interest, then the end of the bus: a later record either lies behind `from`, or wakes the hub.
         bus.add_interest(topic.hash());
-        let request = TopicRequest::Subscribe {
+        let request = SessionRequest::Subscribe {
             session: self.key(),
             from: bus.end(),
             topic,
         };
-        self.shared.turn_queue.request_topic(request);
+        self.shared.turn_queue.request_for(request);
     }
 
     /// Ends the subscription of the client to a topic. It still gets the messages that were published before.
     pub fn unsubscribe(&mut self, topic: Topic) {
-        let request = TopicRequest::Unsubscribe {
+        let request = SessionRequest::Unsubscribe {
             session: self.key(),
             until: self.shared.bus.end(),
             topic,
         };
-        self.shared.turn_queue.request_topic(request);
+        self.shared.turn_queue.request_for(request);
     }
 
     /// Stops reading from this client, until the hub carries out

@@ -25,7 +25,7 @@ use super::protocol::{Protocol, SessionContext};
 use super::session_key::SessionKey;
 use super::session_writer::{Control, SessionWriter};
 use super::shared::{READ_BYTES, Shared};
-use super::turn_queue::Backlog;
+use super::turn_queue::{Backlog, SessionRequest};
 
 /// Reads of one socket before the others get their turn.
 const READS_IN_A_ROW: usize = 8;
@@ -431,7 +431,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D>
         }
         session.give_up_input();
         session.note_end(CloseCause::Lost);
-        session.shared.turn_queue.leave(session.key());
+        let request = SessionRequest::Leave {
+            session: session.key(),
+        };
+        session.shared.turn_queue.request_for(request);
         let cause = session
             .cause
             .take()

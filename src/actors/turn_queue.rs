@@ -29,10 +29,8 @@ pub struct TurnQueue {
     stalled: RefCell<Vec<Waker>>,
     /// Sessions whose client has a close frame to answer.
     closing: RefCell<Vec<SessionKey>>,
-    /// Sessions that are over.
-    left: RefCell<Vec<SessionKey>>,
-    /// Subscriptions that protocols begin and end.
-    topics: RefCell<Vec<TopicRequest>>,
+    /// Requests of sessions, in their order.
+    requests: RefCell<Vec<SessionRequest>>,
     /// Sessions that the hub has.
     sessions: Cell<usize>,
     /// What relays have published and the hub has not read yet.
@@ -55,9 +53,9 @@ pub enum Backlog {
     Hub,
 }
 
-/// A subscription that a protocol begins or ends.
+/// A request of a session to the hub.
 #[derive(Debug)]
-pub enum TopicRequest {
+pub enum SessionRequest {
     /// Deliver the topic from offset `from` on. The interest in the topic has been added, and the hub takes
     /// it over.
     Subscribe {
@@ -76,6 +74,11 @@ pub enum TopicRequest {
         topic: Topic,
         /// The end of the bus when it unsubscribed.
         until: u64,
+    },
+    /// The session is over.
+    Leave {
+        /// The session.
+        session: SessionKey,
     },
 }
 
@@ -139,26 +142,15 @@ impl TurnQueue {
         }
     }
 
-    /// A protocol begins or ends a subscription.
-    pub fn request_topic(&self, request: TopicRequest) {
-        self.topics.borrow_mut().push(request);
+    /// A session has a request for the hub.
+    pub fn request_for(&self, request: SessionRequest) {
+        self.requests.borrow_mut().push(request);
         self.request();
     }
 
-    /// Hub: the subscriptions that protocols begin and end, in their order.
-    pub fn take_topic_requests(&self) -> Vec<TopicRequest> {
-        self.topics.take()
-    }
-
-    /// A session is over.
-    pub fn leave(&self, session: SessionKey) {
-        self.left.borrow_mut().push(session);
-        self.request();
-    }
-
-    /// Hub: the sessions that are over.
-    pub fn take_left(&self) -> Vec<SessionKey> {
-        self.left.take()
+    /// Hub: the requests of sessions, in their order.
+    pub fn take_requests(&self) -> Vec<SessionRequest> {
+        self.requests.take()
     }
 
     /// A relay has published a record of `bytes` at `offset`.

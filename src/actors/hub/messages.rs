@@ -21,7 +21,7 @@ use crate::actors::replays::Piece;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::{Control, SessionWriter};
 use crate::actors::topic::Topic;
-use crate::actors::turn_queue::TopicRequest;
+use crate::actors::turn_queue::SessionRequest;
 
 /// What a handler, on any thread, wants done.
 #[derive(Debug)]
@@ -303,21 +303,21 @@ impl Hub {
         let shared = Rc::clone(&self.shared);
         self.registry.accept(key, &shared, subprotocol);
         // The session does not run before this turn is over: it finds its first subscriptions.
-        self.carry_out_topic_requests();
+        self.carry_out_requests();
         self.look_at(key, Instant::now());
         self.close_if_late(key);
     }
 
-    /// Begins and ends the subscriptions that protocols have asked for.
-    pub(super) fn carry_out_topic_requests(&mut self) {
-        for request in self.turn_queue.take_topic_requests() {
+    /// Carries out the requests of sessions in their order.
+    pub(super) fn carry_out_requests(&mut self) {
+        for request in self.turn_queue.take_requests() {
             match request {
-                TopicRequest::Subscribe {
+                SessionRequest::Subscribe {
                     session,
                     topic,
                     from,
                 } => self.subscribe(session, topic, from),
-                TopicRequest::Unsubscribe {
+                SessionRequest::Unsubscribe {
                     session,
                     topic,
                     until,
@@ -325,17 +325,16 @@ impl Hub {
                     self.deliver_ahead(session, until);
                     self.unsubscribe(session, &topic);
                 }
+                SessionRequest::Leave { session } => self.release(session),
             }
         }
     }
 
-    /// Forgets the sessions that are over.
-    pub(super) fn release_left(&mut self) {
-        for key in self.turn_queue.take_left() {
-            for topic in self.registry.leave(key) {
-                if let Some(hash) = self.topics.leave(topic, key) {
-                    self.bus.remove_interest(hash);
-                }
+    /// Releases a session that is over, with its subscriptions.
+    fn release(&mut self, session: SessionKey) {
+        for topic in self.registry.leave(session) {
+            if let Some(hash) = self.topics.leave(topic, session) {
+                self.bus.remove_interest(hash);
             }
         }
     }

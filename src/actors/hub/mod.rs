@@ -154,8 +154,7 @@ impl Hub {
     /// over what sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.turn_queue.begin(task.waker());
-        self.carry_out_topic_requests();
-        self.release_left();
+        self.carry_out_requests();
         for open in self.requests.take_openings() {
             self.open(open);
         }
