@@ -40,7 +40,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: chat
 chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKERS=one per core, HOST=0.0.0.0)
@@ -49,13 +49,23 @@ chat: $(VENV)/ok-release ## build everything, and run the chat (PORT=5000, WORKE
 			--host $(HOST) --port $(PORT) --workers $(WORKERS),\
 		$(BIN)/python examples/chat/app.py)
 
+.PHONY: check
+check: $(VENV)/ok-debug ## the quick tests: units in Rust and Python, one worker (under two minutes once all is built)
+	cargo test --locked --workspace --lib --quiet
+	$(BIN)/python -m pytest -q tests/unit tests/docs/test_words.py tests/docs/test_dependencies.py \
+		tests/http/test_handlers.py tests/http/test_middleware.py tests/websocket/test_websocket.py
+
 .PHONY: test
 test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd $(VENV)/ok-iproute2 node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
+	cargo test --locked --workspace --no-run
+	@$(MAKE) --no-print-directory $(VENV)/ok-debug
+	tests/side-by-side '$(MAKE) --no-print-directory rust' '$(BIN)/python -m pytest'
+	@$(MAKE) --no-print-directory single
+
+.PHONY: rust
+rust: ## the tests of the core, and a sample of what `make loom` checks
 	cargo test --locked --workspace
 	@LOOM_MAX_PREEMPTIONS=1 $(MAKE) --no-print-directory loom
-	@$(MAKE) --no-print-directory $(VENV)/ok-debug
-	$(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory single
 
 .PHONY: single
 single: $(VENV)/ok-debug ## the core of the Python tests, served by one process with threads
@@ -80,7 +90,7 @@ loom: ## the bus under the model checker: every order of its loads and stores (a
 soak: $(VENV)/ok-debug ## a server under reloads and kills for SOAK_MINUTES=15; the bus under random kills for SOAK_SECONDS=60, then one at every single instruction; bursts; memory over 400,000 requests and messages
 	SOAK_MINUTES=$${SOAK_MINUTES:-15} $(BIN)/python -m pytest -q -s tests/server/test_soak.py
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} cargo test --locked --release --test it -- --nocapture bus::torture
-	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::keeping
+	FANBUS_KILL_EVERY=1 cargo test --locked --release --test it -- --nocapture bus::killpoints bus::archiving
 	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 600 tests/bus/test_bursts_soak.py
 	FANBUS_EVERY_BURST=1 $(BIN)/python -m pytest -q tests/bus/test_bursts.py
 	FANBUS_LEAK_TIMES=40 $(BIN)/python -m pytest -q --timeout 1800 tests/runtime/test_leaks.py

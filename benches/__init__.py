@@ -1,1 +1,1 @@
-"""How Fanbus is measured: docs/benchmarks.md."""
+"""The measurements of Fanbus: docs/benchmarks.md."""

@@ -1,4 +1,4 @@
-"""The application that the figures in docs/benchmarks.md are measured with."""
+"""The application that serves the load of docs/benchmarks.md."""
 
 import os
 import sys

@@ -3,7 +3,7 @@
     .venv/bin/python -m benches.compression [--rounds 5] [--seconds 4] [--subscribers 1000]
 
 Needs `make .venv/ok-release`. All load goes to 127.0.0.1.
-Prints the table of docs/benchmarks.md, whose runs `make figures` keeps.
+Prints the table of docs/benchmarks/compression.md, which `make figures` writes.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python3 -m benches.model
 
-What things cost comes from the sitting that docs/benchmarks.md has its figures of; model.json says
-which figure of it is what. Out come the tables of docs/benchmarks.md ("Past this
-machine", with what is assumed and what is left out): every figure in them is computed, none is
+Its costs come from the published sitting; model.json names the figure of each. It makes the tables
+of docs/benchmarks/model.md, which lists the assumptions: each figure in them is computed, none is
 measured.
 """
 
@@ -21,6 +20,7 @@ from typing import Any
 from benches.compare.comparison import Comparison
 from benches.compare.document import published
 from benches.compare.tables import at, median, short
+from benches.figures.summary import Summary
 
 FIGURES = Path(__file__).resolve().parent / "model.json"
 WORKERS = (8, 32, 64)
@@ -105,28 +105,27 @@ class Busy:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args()
-    print(tables(published()))
+    print(tables(Summary.read(published())))
 
 
-def tables(sitting: Path) -> str:
-    """All that docs/benchmarks.md has of the model's figures, by what that sitting measured."""
+def tables(sitting: Summary) -> str:
+    """All tables of the model, with the costs of that sitting."""
     costs = read(sitting)
     parts = (sources(costs), capacity(costs), million(costs), memory(costs))
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def read(sitting: Path) -> Costs:
+def read(sitting: Summary) -> Costs:
     figures = json.loads(FIGURES.read_text())
     return Costs(**{name: cost(figure, sitting) for name, figure in figures.items()})
 
 
-def cost(figure: Mapping[str, Any], sitting: Path) -> float:
-    """What it is, with what that sitting measured."""
+def cost(figure: Mapping[str, Any], sitting: Summary) -> float:
+    """The cost that a figure of model.json has in that sitting."""
     if "bus" in figure:
         return of_bus(sitting, **figure["bus"])
     if "kernel" in figure:
-        kept = json.loads((sitting / "kernel-memory.json").read_text())["kib"]
-        return float(statistics.median(kept))
+        return float(statistics.median(sitting.record("kernel-memory")["kib"]))
     found = of_comparison(sitting, **figure["compare"])
     return found - of_comparison(sitting, **figure["less"]) if "less" in figure else found
 
@@ -140,18 +139,18 @@ def origin(figure: Mapping[str, Any]) -> str:
     return f"compare: {figure['compare']['row']}: {figure['compare']['entry']}"
 
 
-def of_bus(sitting: Path, case: str, figure: str, per: float = 1.0) -> float:
+def of_bus(sitting: Summary, case: str, figure: str, per: float = 1.0) -> float:
     """The median of a figure of Fanbus's over the rounds."""
-    runs = json.loads((sitting / "bus.json").read_text())["runs"]
+    runs = sitting.record("bus")["runs"]
     rounds = next(
         run["rounds"] for run in runs if (run["contender"], run["case"]) == ("Fanbus", case)
     )
     return statistics.median(float(each[figure]) for each in rounds if each) / per
 
 
-def of_comparison(sitting: Path, row: str, entry: str, figure: str) -> float:
+def of_comparison(sitting: Summary, row: str, entry: str, figure: str) -> float:
     """The median of a figure over the rounds."""
-    results = Comparison.read(sitting / "compare.json").results
+    results = Comparison.of(sitting.record("compare")).results
     found = median(results[row][entry], at(figure))
     if found is None:
         raise ValueError(f"{sitting.name} has no figure for {row}: {entry}.")
@@ -208,7 +207,7 @@ def most_connections(costs: Costs, load: Load, workers: int) -> float:
 
 def sources(costs: Costs) -> Iterator[str]:
     """What is computed with, and where it was measured."""
-    yield "| what costs | | | from |"
+    yield "| cost | | | source |"
     yield "|---|---|---|---|"
     for name, figure in json.loads(FIGURES.read_text()).items():
         unit = {"us": "µs", "kib": "KiB", "mb": "MB"}[name.rpartition("_")[2]]
@@ -234,7 +233,7 @@ def titles() -> list[str]:
 
 
 def million(costs: Costs) -> Iterator[str]:
-    yield f"{CONNECTIONS:,} connections: a worker's time, and what the bus carries:"
+    yield f"{CONNECTIONS:,} connections: the time of a worker, and the traffic of the bus:"
     yield ""
     yield (
         "| load | workers | writing | receiving | Python | bus | waking | busy "

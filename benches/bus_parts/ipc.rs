@@ -18,12 +18,14 @@ mod layout {
     pub(super) const WORD_BYTES: usize = 8;
     pub(super) const LINE_BYTES: usize = 64;
     pub(super) const MAX_OFFSET: u64 = 1 << 62;
+    pub(super) const MAX_TOPIC_BYTES: usize = 255;
+    pub(super) const RING_STEPS: usize = 64;
 }
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-use log::{Entry, Log};
-use record::{Draft, Header, record_bytes, topic_hash};
+use log::{Log, LogEntry};
+use record::{Draft, RecordHeader, record_bytes, topic_hash};
 use ring::Ring;
 use sync::AtomicU64;
 
@@ -48,13 +50,13 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
             topic: TOPIC,
             topic_hash: topic_hash(TOPIC.as_bytes()),
             flags: 0,
-            origin: 0,
+            exclude_session: 0,
             frame: [b"", &payload],
         };
         group.throughput(Throughput::Bytes(*bytes as u64));
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
             bencher.iter(|| {
-                let header = Header {
+                let header = RecordHeader {
                     pos: ring.place(
                         pos,
                         record_bytes(payload.len() + TOPIC.len()),
@@ -62,7 +64,7 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
                     ),
                     floor: 0,
                     topic_hash: draft.topic_hash,
-                    origin: 0,
+                    exclude_session: 0,
                     frame_len: payload.len() as u32,
                     topic_len: TOPIC.len() as u8,
                     flags: 0,
@@ -80,7 +82,7 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
 pub(crate) fn commit(criterion: &mut Criterion) {
     let (memory, tail) = (words(LOG_ENTRIES * layout::WORD_BYTES), AtomicU64::new(0));
     let log = Log::new(&memory, &tail);
-    let entry = Entry {
+    let entry = LogEntry {
         tag: 1,
         slot: 0,
         pos: 64,

@@ -15,7 +15,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanbus::ipc::{Bus, BusOptions, Draft, Next, Reach, Rule, Subscriber, topic_hash};
+use fanbus::ipc::{
+    Bus, BusOptions, Draft, Next, ReplayRange, RetentionRule, Subscriber, topic_hash,
+};
 
 const TOPIC: &str = "room:lobby";
 const SIZES: [usize; 5] = [64, 128, 1 << 10, 64 << 10, 1 << 20];
@@ -42,7 +44,7 @@ fn kept(criterion: &mut Criterion) {
     let bus = Bus::open(&name, &BusOptions::default()).expect("room in /dev/shm");
     let mut group = criterion.benchmark_group("publish beside a rule");
     for (what, pattern) in [("for others", "other:{name}"), ("for it", TOPIC)] {
-        let rule = Rule {
+        let rule = RetentionRule {
             pattern: pattern.into(),
             records: 100,
             seconds: 0,
@@ -75,7 +77,7 @@ fn kept(criterion: &mut Criterion) {
     for (what, topic) in [("of a quiet topic", quiet), ("of a busy topic", TOPIC)] {
         group.bench_function(what, |bencher| {
             bencher.iter(|| {
-                let past = bus.past(topic, Reach::Last(50), u64::MAX, usize::MAX);
+                let past = bus.replay(topic, ReplayRange::Last(50), u64::MAX, usize::MAX);
                 assert_eq!(black_box(past).records.len(), 50);
             });
         });
@@ -138,7 +140,7 @@ fn draft(payload: &[u8]) -> Draft<'_> {
         topic: TOPIC,
         topic_hash: topic_hash(TOPIC.as_bytes()),
         flags: 0,
-        origin: 0,
+        exclude_session: 0,
         frame: [b"", payload],
     }
 }

@@ -3,7 +3,7 @@
     make compare
     .venv/bin/python -m benches.compare --systems fanbus,floor --rows echo
 
-docs/benchmarks.md gets its tables from `make figures`, which runs this among others.
+docs/benchmarks.md and its pages get their tables from `make figures`, which runs this too.
 Peers that are not installed (benches/compare/install) are named in the tables, with the reason.
 """
 

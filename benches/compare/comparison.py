@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,5 +34,9 @@ class Comparison:
 
     @classmethod
     def read(cls, path: Path) -> Comparison:
-        record = json.loads(path.read_text())
-        return cls(record["system"], [Row.kept(row) for row in record["rows"]], record["runs"])
+        return cls.of(json.loads(path.read_text()))
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Comparison:
+        """Of the record that `write` puts into a file."""
+        return cls(record["system"], [Row.of(row) for row in record["rows"]], record["runs"])

@@ -77,13 +77,6 @@ def keep(folder: Path, found: Comparison) -> str:
     return text
 
 
-def section(found: Comparison) -> str:
-    """What the document has of a comparison."""
-    drawn = pictures(found)
-    shown = [f"![{alt}](images/{name})" for name, alt in PICTURE_NAMES.items() if name in drawn]
-    return "\n\n".join([introduction(found.system), markdown(found).strip(), *shown])
-
-
 def introduction(system: dict[str, Any]) -> str:
     load = " ".join(f"{figure:.2f}" for figure in system["load_average"])
     lines = [

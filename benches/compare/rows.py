@@ -67,14 +67,12 @@ class Row:
         return self.mode not in (START, WORKER)
 
     @classmethod
-    def kept(cls, record: Mapping[str, Any]) -> Row:
-        """As `dataclasses.asdict` has left it in a file."""
+    def of(cls, record: Mapping[str, Any]) -> Row:
+        """Of the record that `dataclasses.asdict` makes."""
         entries = [
             Entry(**{**entry, "options": tuple(entry["options"])}) for entry in record["entries"]
         ]
         bars = {name: Bar(**bar) for name, bar in record["bars"].items()}
-        kept = {**record, "entries": tuple(entries), "bars": bars}
         # Files that are older than a field do not have it.
-        return cls(
-            **{**kept, **{name: tuple(record.get(name, ())) for name in ("options", "needs")}}
-        )
+        tuples = {name: tuple(record.get(name, ())) for name in ("options", "needs")}
+        return cls(**{**record, **tuples, "entries": tuple(entries), "bars": bars})

@@ -192,7 +192,7 @@ def against_the_bars(found: Comparison) -> str:
             bar = row.bars.get(entry.name)
             if bar is not None:
                 lines.append(f"| {row.name}{variant(entry)} | {against(found, row, entry, bar)} |")
-    head = ["| work | unit | bar | Fanbus | kept |", "|---|---|---|---|---|"]
+    head = ["| work | unit | bar | Fanbus | met |", "|---|---|---|---|---|"]
     return "\n".join(["**Fanbus against its bars**", "", *head, *lines]) if lines else ""
 
 

@@ -43,7 +43,7 @@ HEAD = """\
 Instructions in user space, counted by callgrind; written by `make cost UPDATE=1`, compared by
 `make cost`. The spread is what the runs of the update differed by, largest less smallest. A path
 may change by {tolerance:.0%}, or by {spreads} times its spread if that is more.
-docs/benchmarks.md says how it is counted.
+docs/benchmarks/instructions.md has the method.
 
 {made}
 

@@ -1,1 +1,1 @@
-"""All figures of docs/benchmarks.md, measured in one sitting: `make figures`."""
+"""The command that measures all figures of docs/benchmarks.md in one sitting: `make figures`."""

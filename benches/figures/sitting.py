@@ -1,4 +1,4 @@
-"""A folder with the record of each part, and what the machine was like before each of them."""
+"""The folder of one sitting: the record of each part, and how busy the machine was before it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from typing import Any
 from benches.compare.keeping import head
 
 from .parts import Effort, Part, PartError
+from .summary import Summary
 
-# How long is looked who else uses the CPUs.
+# How long other programs are watched.
 LOOK_S = 1.0
-# From this on it is told: others at work are in every figure.
+# From this on a line says so: the work of other programs is in every figure.
 BUSY = 0.1
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """What was measured one after the other, on one machine, by one command."""
+    """The measurements that one command makes, one after the other, on one machine."""
 
     folder: Path
 
     @property
     def name(self) -> str:
         return self.folder.name
+
+    def summary(self) -> Summary:
+        """The figures that the pages need."""
+        names = ["sitting", *self.record("sitting")["parts"]]
+        return Summary.of(self.name, {name: self.record(name) for name in names})
 
     def record(self, part: str) -> Any:
         return json.loads(self.file(part).read_text())
@@ -37,10 +43,10 @@ class Sitting:
         return self.folder / f"{part}.json"
 
     def measure(self, parts: Iterable[Part], effort: Effort, say: Callable[[str], None]) -> bool:
-        """All of them in turn. One that fails is told, and the others go on; then it is False."""
+        """Measures all of them in turn. If one fails, a line says so, and the result is False."""
         parts = list(parts)
         self.folder.mkdir(parents=True, exist_ok=True)
-        # The comparison has the versions of all its peers in its own.
+        # The record of the comparison has the versions of all peers.
         system = {**head([], effort.rounds, effort.seconds), "parts": {}}
         left, is_whole = sum(part.minutes for part in parts), True
         for number, part in enumerate(parts, 1):
@@ -65,13 +71,13 @@ class Sitting:
                 "failed": failed,
             }
             left -= part.minutes
-            # At once: what is ended before it is through has measured this.
+            # At once: a sitting that is interrupted has these parts.
             self.file("sitting").write_text(json.dumps(system, indent=1) + "\n")
         return is_whole
 
 
 def busy_part(seconds: float) -> float:
-    """The part of all CPUs' time that somebody used, while this one slept."""
+    """The part of all CPUs' time that other programs used, while this one slept."""
     before, (busy, whole) = cpu_ticks(), (0, 0)
     time.sleep(seconds)
     busy, whole = (now - then for now, then in zip(cpu_ticks(), before, strict=True))

@@ -1,4 +1,4 @@
-"""Where Fanbus stands among its peers: what can be read off the comparison without judging it."""
+"""The position of Fanbus among its peers, read off the comparison without judging it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,34 @@ from benches.compare.tables import FIGURES, at, column, median, ratio, short, va
 MORE_IS_BETTER = ("delivered",)
 
 
+# The columns of the overview: a title, and the row of the comparison.
+OVERVIEW = {
+    "HTTP JSON": "HTTP JSON, 64 connections",
+    "echo, 1 in flight": "WebSocket echo, 64 connections, 1 in flight",
+    "echo, 16 in flight": "WebSocket echo, 64 connections, 16 in flight",
+    "handshake": "WebSocket handshakes",
+    "broadcast, 2 workers": "broadcast, 200 subscribers, 4 publishers, 64 in flight, 2 workers",
+    "idle WebSocket, KiB": "idle WebSockets, 2000",
+}
+
+
+def overview(found: Comparison) -> str:
+    """One row for each system, with its medians in the most important rows of the comparison."""
+    rows = {row.name: row for row in found.rows}
+    columns = [rows[name] for name in OVERVIEW.values()]
+    entries = dict.fromkeys(entry.name for row in columns for entry in row.entries)
+    lines = [f"| system | {' | '.join(OVERVIEW)} |", "|---" * (1 + len(OVERVIEW)) + "|"]
+    for name in sorted(entries, key=lambda name: not name.startswith(FANBUS)):
+        cells = [
+            next((figure(found, row, entry) for entry in row.entries if entry.name == name), "–")
+            for row in columns
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def cheaper(found: Comparison) -> str:
-    """Everything in which a peer needs less than Fanbus does."""
+    """All work for which a peer needs less than Fanbus."""
     lines = [
         "| work | system | | system's | Fanbus's | × Fanbus |",
         "|---|---|---|---|---|---|",
@@ -48,7 +74,7 @@ def figure(found: Comparison, row: Row, entry: Entry) -> str:
 
 
 def delivered(found: Comparison) -> str:
-    """What became of all messages of the broadcasts that should reach everybody."""
+    """The messages of all broadcasts that should reach all subscribers."""
     lines = [
         "| system | delivered | missing | more than once | orders, at most |",
         "|---|---|---|---|---|",
@@ -74,7 +100,7 @@ def delivered(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The two sentences of the README."""
+    """The sentences of the README."""
     broadcast = times(
         found,
         "broadcast, 200 subscribers, 4 publishers, 64 in flight, 2 workers",
@@ -84,9 +110,10 @@ def summary(found: Comparison) -> str:
     request = times(found, "HTTP JSON, 64 connections", "Granian RSGI", "Fanbus, sync handler")
     return (
         "In a side-by-side measurement, a broadcast over two workers needed "
-        f"{broadcast} times the CPU time with\nFastAPI and Redis, and a request to a Python "
-        f"handler needed {request} times the CPU time with Granian.\nThe "
-        "[benchmarks](docs/benchmarks.md#figures) also list the cases in which Fanbus is worse."
+        f"{broadcast} times the CPU time with\nFastAPI and Redis. A request to a Python handler "
+        f"needed {request} times the CPU time with Granian.\nThe "
+        "[benchmarks](docs/benchmarks.md#where-fanbus-is-worse) list the cases in which Fanbus is "
+        "worse."
     )
 
 

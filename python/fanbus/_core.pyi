@@ -6,7 +6,9 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_che
 
 from typing_extensions import Buffer
 
-from fanbus.runtime.json_codec import JSON
+from fanbus.config import Settings
+from fanbus.responses import Response
+from fanbus.runtime.worker import WorkerResources
 
 __all__ = [
     "AccessLog",
@@ -31,6 +33,7 @@ __all__ = [
     "Worker",
     "__version__",
     "answer_json",
+    "as_response",
     "bind_listeners",
     "buses",
     "check_pattern",
@@ -226,6 +229,10 @@ class BusDescription(TypedDict):
     """Those for the processes of a server, including the places that they have."""
     log_entries: int | None
     history: HistoryDescription | None
+
+def as_response(value: Any) -> Response:
+    """Returns the value of a handler as a response, for middleware. TypeError if a handler may not
+    return it."""
 
 def answer_json(value: Any) -> bytes:
     """JSON, as the application that this process serves writes what its handlers answer."""
@@ -459,38 +466,10 @@ class Worker:
         router: Router,
         bus: Bus,
         listener: int,
-        *,
-        tls: Tls | None = None,
-        threads: Threads,
-        handlers: Lane,
-        streams: Lane,
-        debug: bool,
-        on_error: Callable[[str, BaseException], None],
-        after: Callable[[str, list[Any]], None],
-        keep_alive: float = 30.0,
-        head_timeout: float = 10.0,
-        body_timeout: float = 120.0,
-        body_rate: int = 4096,
-        body_memory: int = 268_435_456,
-        queue_memory: int = 268_435_456,
-        message_memory: int = 268_435_456,
-        write_timeout: float = 60.0,
-        tcp_keepalive: int = 60,
-        limit_concurrency: int | None = None,
-        proxies: Sequence[str] | None = None,
-        access_log: AccessLog | None = None,
-        root_path: str = "",
-        json: JSON | None = None,
+        settings: Settings,
+        resources: WorkerResources,
     ) -> Worker:
-        """`after` gets the functions that are to be called after a response, each with its
-        arguments and named arguments. Times are seconds. `body_rate`: bytes of a body for each of
-        which `body_timeout` is a second longer. `body_memory`: bytes of all request bodies that
-        are held in memory; above it they go to files. `queue_memory`: bytes of what waits for all
-        WebSockets and event streams; above it those with the most are closed. `message_memory`:
-        bytes of messages that are not whole; above it reading waits. `proxies`: those whose
-        X-Forwarded headers are believed; None: nobody's. ValueError if one of them is no address
-        or network.
-        `json`: what answers are written and bodies read with, in this process; None: ours."""
+        """ValueError if a trusted proxy is not an address or a network."""
 
     def start(self, loop: AbstractEventLoop) -> None: ...
     def fileno(self) -> int:

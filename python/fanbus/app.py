@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from fanbus import _core
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.hints import add_to_application, started_by_tests
-from fanbus.history import History, Kept
+from fanbus.history import History, RetentionRule
 from fanbus.openapi.settings import OpenAPI
 from fanbus.parameters.signature import Handler, location
+from fanbus.routing.application_options import (
+    bus_name_of,
+    compression_level_of,
+    hosts_of,
+    is_manager_factory,
+    strings_of,
+)
 from fanbus.routing.middleware import Layer, missed, wrap
 from fanbus.routing.router import Decorators, check_body_size
 from fanbus.routing.routes import Kind, Names, Route, Served
+from fanbus.runtime.application import HandlerCounts
 from fanbus.runtime.json_codec import checked
 
 if TYPE_CHECKING:
@@ -32,21 +38,15 @@ if TYPE_CHECKING:
 
     from fanbus.options.keywords import Keywords
     from fanbus.routing.session_hooks import Hooks
+    from fanbus.runtime.application import Application, HostedApplication
     from fanbus.runtime.json_codec import JSON
     from fanbus.runtime.lifespan import Running
     from fanbus.runtime.thread_pool import Pool
-    from fanbus.server.banner import Counts
 
 __all__ = ["Fanbus"]
 
 # The user's function, given back unchanged, so that decorators can be stacked.
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
-
-# A bus's name has 64 bytes at most, and ends with the server's place: `-65535`, `-uds-01234567`.
-_MOST_OF_BUS_NAME = 64 - 13
-_DEFAULT_LEVEL = 4
-_HIGHEST_LEVEL = 9
-_BUS_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class Fanbus(Decorators):
@@ -124,7 +124,7 @@ class Fanbus(Decorators):
                 "`async def lifespan(app): ...; yield; ...`."
             )
         check_body_size(max_body_size, "Fanbus()")
-        self.name = _readable_name(name)
+        self.name = bus_name_of(name)
         self._around = Layer()
         self._served: list[Served] = []
         self._has_cors = False
@@ -135,18 +135,20 @@ class Fanbus(Decorators):
         self._on_shutdown: list[Callable[[], Any]] = []
         self._router = _core.Router(
             redirect_slashes=redirect_slashes,
-            compression=_level(compression, compression_level),
+            compression=compression_level_of(compression, compression_level),
             max_body_size=max_body_size,
         )
         self._worker: _core.Worker | None = None
         self._bus: _core.Bus | None = None
-        self._kept: list[Kept] = []
+        self._retention_rules: list[RetentionRule] = []
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
         self._json = checked(json)
-        self._hosts = None if hosts is None else _hosts(hosts)
-        self._serve_hosts(self._hosts)
+        self._hosts = None if hosts is None else hosts_of(hosts)
+        self._limit_hosts(self._hosts)
+        self._application: Application = _FanbusApplication(self)
+        """What a server gets to see of this object."""
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
             from fanbus.openapi.served import routes  # here, so that `import fanbus` stays quick
@@ -243,11 +245,11 @@ class Fanbus(Decorators):
             )
         try:
             self._router.set_cors(
-                origins=_texts("origins", origins),
+                origins=strings_of("origins", origins),
                 credentials=bool(credentials),
-                methods=_texts("methods", methods),
-                headers=None if headers is None else _texts("headers", headers),
-                expose=_texts("expose", expose),
+                methods=strings_of("methods", methods),
+                headers=None if headers is None else strings_of("headers", headers),
+                expose=strings_of("expose", expose),
                 max_age=max_age,
             )
         except ValueError as error:
@@ -269,10 +271,10 @@ class Fanbus(Decorators):
 
         Raises FanbusError if the pattern or a number cannot be.
         """
-        kept = Kept.checked(pattern, history, seconds)
+        rule = RetentionRule.checked(pattern, history, seconds)
         if self._bus is not None:  # the server runs already
-            self._bus.retain(kept.pattern, kept.history, kept.seconds)
-        self._kept.append(kept)
+            self._bus.retain(rule.pattern, rule.history, rule.seconds)
+        self._retention_rules.append(rule)
 
     def history(
         self,
@@ -345,7 +347,7 @@ class Fanbus(Decorators):
         mistake = started_by_tests(sys._getframe(1))
         if mistake is not None:
             raise FanbusError(mistake)
-        serve.run_with(self, {"host": host, "port": port, **options})
+        serve.run_with(self._application, {"host": host, "port": port, **options})
 
     def _add_callback(self, decorator: str, function: Any, to: list[Callable[[], Any]]) -> None:
         if not callable(function):
@@ -375,52 +377,31 @@ class Fanbus(Decorators):
             )
         return self._around
 
-    def _seal(self, pool: Pool, pool_for_hooks: Callable[[], Pool]) -> None:
-        """Puts around each handler what was declared. In the worker, once it is known."""
+    def _limit_hosts(self, hosts: list[str] | None) -> None:
+        """Sets the hosts that requests may name. FanbusError for an invalid one."""
+        try:
+            self._router.set_hosts(hosts)
+        except ValueError as error:
+            raise FanbusError(f"Fanbus(hosts=...): {error}") from None
+
+    def _layers_of(self, served: Served) -> tuple[Layer, ...]:
+        return tuple(each for each in (self._around, *served.route.arounds) if each)
+
+    def _wrap_handlers(self, pool: Pool, new_hook_pool: Callable[[], Pool]) -> None:
+        """Wraps each handler in its middleware. Called in a worker, where the threads are."""
         for hooks in self._hooks:
-            hooks.run_on(pool_for_hooks())
+            hooks.run_on(new_hook_pool())
         if self._around:
             arguments = (None, "status", "sentence", "allow")
             handler = Handler(missed, asynchronous=False, arguments=arguments)
             call, is_async = wrap(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:
-            arounds = self._arounds_of(served)
-            if arounds:
-                call, is_async = wrap(served.handler, arounds, pool)
-                keeps = not any(around.sees_requests() for around in arounds)
+            layers = self._layers_of(served)
+            if layers:
+                call, is_async = wrap(served.handler, layers, pool)
+                keeps = not any(layer.sees_requests() for layer in layers)
                 self._router.surround(served.endpoint, call, is_async, keeps=keeps)
-
-    def _arounds_of(self, served: Served) -> tuple[Layer, ...]:
-        return tuple(each for each in (self._around, *served.route.arounds) if each)
-
-    def _serve_hosts(self, hosts: list[str] | None) -> None:
-        """The hosts that requests may name. FanbusError for what is not one."""
-        try:
-            self._router.set_hosts(hosts)
-        except ValueError as error:
-            raise FanbusError(f"Fanbus(hosts=...): {error}") from None
-
-    def _not_kept(self) -> list[str]:
-        """Paths of turbo routes whose answers are not kept, because of what is around them."""
-        return [
-            served.route.path
-            for served in self._served
-            if served.route.is_turbo
-            and any(around.sees_requests() for around in self._arounds_of(served))
-        ]
-
-    def _begins(self) -> Running:
-        """What a worker starts before its first request."""
-        from fanbus.runtime.lifespan import Running  # brings asyncio, which only a server needs
-
-        manager = None if self._lifespan is None else self._lifespan(self)
-        return Running(self.state, manager, self._on_startup, self._on_shutdown)
-
-    def _counts(self) -> Counts:
-        from fanbus.server.banner import Counts
-
-        return Counts(**self._declared)
 
     def _declare(self, route: Route) -> None:
         if self._worker is not None:
@@ -441,63 +422,73 @@ class Fanbus(Decorators):
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
 
 
+class _FanbusApplication:
+    """A `Fanbus` object as a server sees it (`fanbus.runtime.application`)."""
+
+    def __init__(self, app: Fanbus) -> None:
+        self._app = app
+
+    @property
+    def name(self) -> str:
+        return self._app.name
+
+    @property
+    def retention_rules(self) -> Sequence[RetentionRule]:
+        return self._app._retention_rules
+
+    def handler_counts(self) -> HandlerCounts:
+        return HandlerCounts(**self._app._declared)
+
+    def check(self) -> Sequence[str]:
+        app = self._app
+        if app._openapi is not None:
+            app.openapi()
+        return [
+            f"The turbo route {served.route.path} has middleware or before_request around it, "
+            "which see each request: its responses are not cached."
+            for served in app._served
+            if served.route.is_turbo
+            and any(layer.sees_requests() for layer in app._layers_of(served))
+        ]
+
+    def host(
+        self,
+        *,
+        middleware: Pool,
+        new_hook_pool: Callable[[], Pool],
+        default_hosts: list[str] | None,
+    ) -> HostedApplication:
+        app = self._app
+        app._wrap_handlers(middleware, new_hook_pool)
+        app._limit_hosts(default_hosts if app._hosts is None else app._hosts)
+        return _HostedFanbus(app)
+
+
+class _HostedFanbus:
+    """A `Fanbus` object in one worker."""
+
+    def __init__(self, app: Fanbus) -> None:
+        self._app = app
+        self.router = app._router
+        self.json = app._json
+
+    def attach(self, worker: _core.Worker, bus: _core.Bus) -> None:
+        self._app._worker, self._app._bus = worker, bus
+
+    def lifespan(self) -> Running:
+        from fanbus.runtime.lifespan import Running  # imports asyncio, which only a server needs
+
+        app = self._app
+        manager = None if app._lifespan is None else app._lifespan(app)
+        return Running(app.state, manager, app._on_startup, app._on_shutdown)
+
+    async def finish(self) -> None:
+        import asyncio  # here, so that `import fanbus` stays quick
+
+        await asyncio.gather(*(hooks.finish() for hooks in self._app._hooks))
+
+    def detach(self) -> None:
+        self._app._worker = None
+
+
 add_to_application(Fanbus)
-
-
-def _texts(option: str, given: str | Iterable[str]) -> list[str]:
-    """A list of texts; one alone is a list of one."""
-    texts = [given] if isinstance(given, str) else list(given)
-    if not all(isinstance(each, str) for each in texts):
-        raise FanbusError(f"cors: {option} must be a list of strings, got {given!r}.")
-    if option in ("origins", "methods") and not texts:
-        raise FanbusError(f"cors: {option} is empty: nothing would be allowed.")
-    return texts
-
-
-def _hosts(given: Iterable[str]) -> list[str]:
-    hosts = [] if isinstance(given, str) else list(given)
-    if not hosts or not all(isinstance(host, str) for host in hosts):
-        raise FanbusError(
-            f"Fanbus(hosts={given!r}): hosts must be a list of names, as in "
-            'hosts=["example.org", "*.example.org"].'
-        )
-    return hosts
-
-
-def is_manager_factory(lifespan: Any) -> bool:
-    """Whether it can be called to give a context manager, as far as it can be seen."""
-    try:
-        inspect.signature(lifespan).bind(None)
-    except (TypeError, ValueError):
-        return False
-    bare = (
-        inspect.isasyncgenfunction,
-        inspect.isgeneratorfunction,
-        inspect.iscoroutinefunction,
-    )
-    return not any(is_bare(lifespan) for is_bare in bare)
-
-
-def _level(compression: bool, level: int | None) -> int | None:
-    """The level for the core. None: responses are sent as they are."""
-    if level is None:
-        return _DEFAULT_LEVEL if compression else None
-    if type(level) is not int or not 1 <= level <= _HIGHEST_LEVEL:
-        raise FanbusError(
-            f"compression_level must be a number from 1 to {_HIGHEST_LEVEL}, got {level!r}. "
-            "Leave it out for the default."
-        )
-    if not compression:
-        raise FanbusError(
-            "compression_level has no effect without compression=True: add that, or leave the "
-            "level out."
-        )
-    return level
-
-
-def _readable_name(name: str) -> str:
-    """A name that can be part of a bus's name; the script's own for `__main__`."""
-    if name == "__main__":
-        main = getattr(sys.modules.get("__main__"), "__file__", None)
-        name = Path(main).stem if main else "app"
-    return _BUS_NAME_FORBIDDEN.sub("-", name).strip("-.")[:_MOST_OF_BUS_NAME] or "app"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import BusError
-from fanbus.history import History, Kept
+from fanbus.history import History, RetentionRule
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -136,8 +136,8 @@ class Bus:
         publishes, in any process, then keeps before it overwrites. `history=0` keeps no more.
         FanbusError if the pattern or a number cannot be, BusError if there is no memory for it.
         """
-        kept = Kept.checked(pattern, history, seconds)
-        self._core.retain(kept.pattern, kept.history, kept.seconds)
+        rule = RetentionRule.checked(pattern, history, seconds)
+        self._core.retain(rule.pattern, rule.history, rule.seconds)
 
     def subscribe(
         self,

@@ -1,4 +1,4 @@
-"""What was published before: the rule that keeps it, and what is found of it."""
+"""The history of a topic: the rule that retains it, and the messages that are read from it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fanbus import _core
 from fanbus._core import Record
 from fanbus.exceptions import FanbusError
 
-__all__ = ["History", "Kept"]
+__all__ = ["History", "RetentionRule"]
 
 _MOST = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of the topics of a pattern."""
+class RetentionRule:
+    """How much history the bus retains of the topics that match a pattern."""
 
     pattern: str
     history: int
     seconds: int
-    """0: however old they are."""
+    """The age limit of messages; 0: none."""
 
     @classmethod
-    def checked(cls, pattern: Any, history: Any, seconds: Any) -> Kept:
-        """FanbusError if one of them cannot be."""
+    def checked(cls, pattern: Any, history: Any, seconds: Any) -> RetentionRule:
+        """FanbusError if a value is invalid."""
         if not isinstance(pattern, str) or not pattern:
             raise FanbusError(
                 f"topic: the pattern must be the name of a topic, got {pattern!r}. Example: "

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
-from fanbus.events.topic_stream import EventStream
 from fanbus.headers import header_line, header_lines
-from fanbus.hints import forgotten_await
 
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["Response", "as_response"]
+    from fanbus.events.topic_stream import EventStream
+
+__all__ = ["Response"]
 
 Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 """Header lines, as they are given."""
@@ -315,49 +315,3 @@ def _check_prefix(name: str, path: str, domain: str | None, *, secure: bool) -> 
 
 def _begins(name: str, prefix: str) -> bool:
     return name.lower().startswith(prefix.lower())
-
-
-def as_response(value: Any) -> Response:
-    """What a handler returned, as the Rust half would understand it. TypeError if it would not."""
-    if isinstance(value, Response):
-        return value
-    if isinstance(value, tuple):
-        if not 2 <= len(value) <= 3:
-            raise TypeError(
-                "A handler may return (body, status) or (body, status, headers); this tuple has "
-                "another length. For a JSON array return a list."
-            )
-        response = as_response(value[0])
-        if not 200 <= value[1] <= 599:
-            raise ValueError(f"The status of a response must be from 200 to 599, got {value[1]}.")
-        response.status = int(value[1])
-        if len(value) == 3:
-            for name, text in header_lines(value[2]):
-                if name.lower() == "content-type":
-                    response.set_header("content-type", text)
-                else:
-                    response.headers.append((name, text))
-        return response
-    if value is None:
-        return Response(None, HTTPStatus.NO_CONTENT)
-    if isinstance(value, EventStream):
-        response = Response(None, headers=value.headers)
-        response.body = value
-        return response
-    if hasattr(value, "__await__"):
-        raise TypeError(forgotten_await(value))
-    if isinstance(value, (str, bytes, dict, list, Iterator, AsyncIterator)):
-        return Response(value)
-    if all(hasattr(value, name) for name in ("body", "status", "headers")):
-        response = Response(None, value.status, value.headers)
-        response.body = value.body
-        response.trailers = getattr(value, "trailers", None)
-        return response
-    from fanbus.parameters.models import is_model  # here, so that `import fanbus` stays quick
-
-    if is_model(value):
-        return Response.json(value)
-    raise TypeError(
-        "A handler must return dict, list, str, bytes, None, a model, Response, EventStream or a "
-        f"generator, not {type(value).__name__}."
-    )

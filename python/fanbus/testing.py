@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -30,6 +31,7 @@ from fanbus.app import Fanbus
 from fanbus.config import Settings
 from fanbus.exceptions import BusError, FanbusError, StartError
 from fanbus.runtime import worker
+from fanbus.runtime.application import Application
 from fanbus.server.sockets import open_listeners
 
 try:
@@ -204,7 +206,7 @@ class TestServer(_Client):
             self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
-            _become_server(self.app, settings, Path(self._folder.name, "log"), writing)
+            _become_server(self.app._application, settings, Path(self._folder.name, "log"), writing)
         os.close(writing)
         with os.fdopen(reading) as told:
             port = told.readline()  # its end: the process is gone, or says no more
@@ -318,10 +320,10 @@ class _InThread:
             place = f"-test-{os.getpid()}-{self.port}"
             bus = _core.Bus.open(f"{self._app.name[: 64 - len(place)]}{place}")
             try:
-                for rule in self._app._kept:
+                for rule in self._app._application.retention_rules:
                     bus.retain(rule.pattern, rule.history, rule.seconds)
                 worker.serve(
-                    self._app,
+                    self._app._application,
                     self._settings,
                     bus,
                     self._listener,
@@ -348,7 +350,7 @@ class _InThread:
         self._begun.set()
 
 
-def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> None:
+def _become_server(app: Application, settings: Settings, log: Path, report: int) -> None:
     """The life of the process between the test and the workers. Does not return."""
     status = 1
     try:
@@ -359,7 +361,7 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
             """No server uses the port of a test again: its bus is removed, whatever `app.topic`
             retains on it."""
 
-            def _keeps_history(self) -> bool:
+            def _retains_history(self) -> bool:
                 return False
 
         atexit._clear()  # what the test has registered is its own
@@ -376,7 +378,13 @@ def _become_server(app: Fanbus, settings: Settings, log: Path, report: int) -> N
         def on_ready(port: int) -> None:
             os.write(report, f"{port}\n".encode())
 
-        ForTests(app, settings, on_ready=on_ready).run()
+        ForTests(
+            settings,
+            application_name=app.name,
+            retention_rules=app.retention_rules,
+            run_worker=partial(worker.main, app, settings),
+            on_ready=on_ready,
+        ).run()
         status = 0
     except StartError as error:
         status = error.status

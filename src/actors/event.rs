@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::frame::{self, Kind};
 use super::replays::{Piece, Pieces, Replays};
-use crate::ipc::Past;
+use crate::ipc::Replay;
 
 /// Where in the one order a client is: it has had everything up to here.
 ///
@@ -122,7 +122,7 @@ impl Beginning {
 
     /// With the newest of `past` that have room in `most` bytes. A client that asked for all of it
     /// (`tells`), and does not get all, is told by an event called `gap`.
-    pub fn with(&self, past: &Past, most: usize, tells: bool, replays: &Replays) -> Vec<Piece> {
+    pub fn with(&self, past: &Replay, most: usize, tells: bool, replays: &Replays) -> Vec<Piece> {
         let mut events = Vec::new();
         let mut bytes = 0;
         for record in past.records.iter().rev() {
@@ -161,7 +161,7 @@ impl Beginning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::PastRecord;
+    use crate::ipc::ReplayRecord;
 
     fn text(bytes: &Bytes) -> &str {
         std::str::from_utf8(bytes).expect("text")
@@ -205,12 +205,12 @@ mod tests {
 
     #[test]
     fn what_is_not_there_any_more_or_has_no_room_is_told() {
-        let record = |offset, at: usize| PastRecord {
+        let record = |offset, at: usize| ReplayRecord {
             offset,
             flags: 0,
             frame: at..at + 3,
         };
-        let mut past = Past {
+        let mut past = Replay {
             frames: b"\x81\x01a\x81\x01b".to_vec(),
             records: vec![record(5, 0), record(8, 3)],
             complete: true,
@@ -222,7 +222,7 @@ mod tests {
         };
         let both = "id: 1-5\ndata: a\n\nid: 1-8\ndata: b\n\nid: 1-9\n\n";
         let replays = Replays::default();
-        let with = |past: &Past, most, tells| {
+        let with = |past: &Replay, most, tells| {
             let pieces = beginning.with(past, most, tells, &replays);
             let bytes: Vec<_> = pieces.iter().map(|piece| &piece.bytes()[..]).collect();
             Bytes::from(bytes.concat())

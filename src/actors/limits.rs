@@ -34,6 +34,16 @@ pub struct Limits {
     pub max_connections: Option<usize>,
 }
 
+impl Limits {
+    /// [`Limits::open_timeout`], which no option changes.
+    pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+    /// [`Limits::close_timeout`], which no option changes.
+    pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+    /// [`Limits::answer_timeout`], which no option changes.
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+}
+
+/// The defaults of `fanbus.WebSocketConfig`, for tests: a test compares them.
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -44,9 +54,9 @@ impl Default for Limits {
             timeout: Some(Duration::from_secs(60)),
             max_queue_bytes: 1 << 20,
             overflow: Overflow::Close,
-            open_timeout: Duration::from_secs(60),
-            close_timeout: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(1),
+            open_timeout: Self::OPEN_TIMEOUT,
+            close_timeout: Self::CLOSE_TIMEOUT,
+            answer_timeout: Self::ANSWER_TIMEOUT,
             max_connections: None,
         }
     }

@@ -3,6 +3,7 @@
 //! Everything here runs on a worker's one I/O thread, except the two ends of a [`mailbox::Mailbox`]
 //! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.
 
+pub mod arena;
 pub mod close;
 pub mod crowd;
 pub mod deflate;

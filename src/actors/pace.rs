@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::ipc::{Bus, Straggler};
+use crate::ipc::{Bus, PacedReader};
 
 /// For how long a hub is waited for that does not move.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,9 +27,9 @@ const RECHECK: Duration = Duration::from_millis(2);
 pub struct Pace {
     bus: Bus,
     /// What was far back at the last look.
-    far_back: u64,
+    slow_below: u64,
     /// Who straggled at the last look, and since when it has stood there.
-    stragglers: Vec<(Straggler, Instant)>,
+    stragglers: Vec<(PacedReader, Instant)>,
     /// Set while somebody is waited for.
     recheck: Option<Pin<Box<Sleep>>>,
 }
@@ -39,7 +39,7 @@ impl Pace {
     pub fn new(bus: Bus) -> Self {
         Self {
             bus,
-            far_back: 0,
+            slow_below: 0,
             stragglers: Vec::new(),
             recheck: None,
         }
@@ -48,11 +48,11 @@ impl Pace {
     /// True: this worker should take in nothing more from its clients for now, and the task is woken to
     /// ask again.
     pub fn poll_must_wait(&mut self, task: &mut task::Context<'_>) -> bool {
-        let far_back = self.bus.far_back();
-        if far_back == self.far_back && self.stragglers.is_empty() {
+        let slow_below = self.bus.slow_below();
+        if slow_below == self.slow_below && self.stragglers.is_empty() {
             return false; // the usual turn: hardly anything was published since the last look
         }
-        self.far_back = far_back;
+        self.slow_below = slow_below;
         let must_wait = self.is_anybody_waited_for(Instant::now());
         if !must_wait {
             self.recheck = None;
@@ -69,8 +69,8 @@ impl Pace {
 
     fn is_anybody_waited_for(&mut self, now: Instant) -> bool {
         let before = std::mem::take(&mut self.stragglers);
-        self.bus.wake_stragglers(self.far_back);
-        for straggler in self.bus.stragglers(self.far_back) {
+        self.bus.wake_slow_readers(self.slow_below);
+        for straggler in self.bus.slow_readers(self.slow_below) {
             let known = before.iter().find(|(other, _)| *other == straggler);
             let since = known.map_or(now, |(_, since)| *since);
             self.stragglers.push((straggler, since));
@@ -81,7 +81,7 @@ impl Pace {
             .iter()
             .partition(|(_, since)| has_patience(*since));
         for (straggler, _) in given_up {
-            self.bus.give_up(straggler);
+            self.bus.abandon(straggler);
         }
         !waited_for.is_empty()
     }

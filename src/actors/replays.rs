@@ -15,7 +15,7 @@ use super::deflate::{self, Window};
 use super::event;
 use super::outbox::FRAME_OVERHEAD;
 use super::queues::Gauge;
-use crate::ipc::Past;
+use crate::ipc::Replay;
 
 /// Messages from this many bytes on are shared.
 const LEAST_SHARED: usize = 4 * FRAME_OVERHEAD;
@@ -110,7 +110,7 @@ impl Replays {
     }
 
     /// The frames of the past, oldest first, shared with the outboxes that hold the same.
-    pub fn share(&self, past: &Past) -> Vec<Piece> {
+    pub fn share(&self, past: &Replay) -> Vec<Piece> {
         let mut pieces = Pieces::default();
         for record in &past.records {
             let frame = &past.frames[record.frame.clone()];
@@ -191,14 +191,14 @@ impl Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::PastRecord;
+    use crate::ipc::ReplayRecord;
 
-    fn past(offsets: &[u64]) -> Past {
-        let mut past = Past::default();
+    fn past(offsets: &[u64]) -> Replay {
+        let mut past = Replay::default();
         for &offset in offsets {
             let start = past.frames.len();
             past.frames.extend(format!("record {offset:>300}").bytes());
-            past.records.push(PastRecord {
+            past.records.push(ReplayRecord {
                 offset,
                 flags: 0,
                 frame: start..past.frames.len(),

@@ -103,7 +103,7 @@ impl Watch {
             }
         }
         if is_woken {
-            self.sleeper.bus.parker().note_cleared();
+            self.sleeper.bus.parker().count_wakeup();
         }
     }
 

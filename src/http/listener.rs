@@ -94,34 +94,34 @@ impl Listener {
     /// The next connection, if one waits already. `WouldBlock` if there is none.
     pub(super) fn take_waiting(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => taken(&SockRef::from(listener)),
-            Self::Unix(listener) => taken(&SockRef::from(listener)),
+            Self::Tcp(listener) => accept_from(&SockRef::from(listener)),
+            Self::Unix(listener) => accept_from(&SockRef::from(listener)),
         }
     }
 
     /// The end of accepting: what is left is a queue to be emptied.
-    pub(super) fn into_queue(self) -> io::Result<Queue> {
+    pub(super) fn into_queue(self) -> io::Result<AcceptQueue> {
         let socket = match self {
             Self::Tcp(listener) => Socket::from(listener.into_std()?),
             Self::Unix(listener) => Socket::from(OwnedFd::from(listener.into_std()?)),
         };
-        Ok(Queue(socket))
+        Ok(AcceptQueue(socket))
     }
 }
 
 /// What waits in the accept queue of a listener that accepts no more.
 #[derive(Debug)]
-pub(super) struct Queue(Socket);
+pub(super) struct AcceptQueue(Socket);
 
-impl Queue {
+impl AcceptQueue {
     /// The next connection, as [`Listener::accept`] gives it. `WouldBlock` if there is none.
     pub(super) fn take(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        taken(&self.0)
+        accept_from(&self.0)
     }
 }
 
 /// The next connection of a queue.
-fn taken(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+fn accept_from(queue: &Socket) -> io::Result<(TcpStream, Option<SocketAddr>)> {
     let (stream, peer) = queue.accept()?;
     stream.set_nonblocking(true)?;
     let stream = std::net::TcpStream::from(OwnedFd::from(stream));

@@ -5,20 +5,18 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
-use super::parameters::{Parameters, extended_text, text};
+use super::parameters::Parameters;
+use super::part_head::{Malformed, PartHead};
 
 /// Bytes that the head of a part may have, and the padding behind a delimiter.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-
-/// Lines that the head of a part may have.
-const MAX_HEAD_LINES: usize = 32;
 
 /// Characters that a boundary may have. RFC 2046 says 70.
 const MAX_BOUNDARY_BYTES: usize = 200;
 
 /// What comes next in a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum MultipartEvent {
     /// A part begins.
     Part(PartHead),
     /// A piece of its content, which is not empty.
@@ -30,17 +28,6 @@ pub(super) enum Event {
     /// It is not there yet.
     More,
 }
-
-/// What the head of a part says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct PartHead {
-    pub name: String,
-    pub filename: Option<String>,
-    pub content_type: Option<String>,
-}
-
-/// Why a body is not a form: a clause for people.
-pub(super) type Malformed = &'static str;
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
@@ -101,14 +88,14 @@ impl Parser {
     }
 
     /// What comes next. Call it until it says `More`, or `End`.
-    pub(super) fn next(&mut self) -> Result<Event, Malformed> {
+    pub(super) fn next(&mut self) -> Result<MultipartEvent, Malformed> {
         loop {
             let found = match self.state {
                 State::Preamble => self.preamble(),
                 State::Delimiter => self.after_delimiter()?,
                 State::Head => self.head()?,
                 State::Content => self.content(),
-                State::Over => Some(Event::End),
+                State::Over => Some(MultipartEvent::End),
             };
             if let Some(event) = found {
                 return Ok(event);
@@ -116,14 +103,14 @@ impl Parser {
         }
     }
 
-    fn preamble(&mut self) -> Option<Event> {
+    fn preamble(&mut self) -> Option<MultipartEvent> {
         if let Some(at) = self.delimiter.find(&self.buffer) {
             self.buffer.advance(at + self.delimiter.needle().len());
             self.state = State::Delimiter;
             return None;
         }
         self.buffer.advance(self.certain());
-        Some(Event::More)
+        Some(MultipartEvent::More)
     }
 
     /// Bytes at the beginning in which no delimiter begins.
@@ -133,7 +120,7 @@ impl Parser {
     }
 
     /// The rest of a delimiter's line: two hyphens behind the last one, and padding (RFC 2046 5.1.1).
-    fn after_delimiter(&mut self) -> Result<Option<Event>, Malformed> {
+    fn after_delimiter(&mut self) -> Result<Option<MultipartEvent>, Malformed> {
         let padding = |bytes: &[u8]| {
             let is_padding = |byte: &&u8| matches!(byte, b' ' | b'\t');
             bytes.iter().take_while(is_padding).count()
@@ -142,7 +129,7 @@ impl Parser {
         if line.starts_with(b"--") {
             self.state = State::Over;
             self.buffer.clear();
-            return Ok(self.is_in_part.then_some(Event::PartEnd));
+            return Ok(self.is_in_part.then_some(MultipartEvent::PartEnd));
         }
         let end = padding(line);
         if end > MAX_HEAD_BYTES {
@@ -153,7 +140,7 @@ impl Parser {
             self.buffer.advance(end);
             self.state = State::Head;
             let was_in_part = std::mem::replace(&mut self.is_in_part, false);
-            return Ok(was_in_part.then_some(Event::PartEnd));
+            return Ok(was_in_part.then_some(MultipartEvent::PartEnd));
         }
         let may_go_on = match &line[end..] {
             [] | [b'\r'] => true,
@@ -161,7 +148,7 @@ impl Parser {
             _ => false,
         };
         if may_go_on {
-            return Ok(Some(Event::More));
+            return Ok(Some(MultipartEvent::More));
         }
         // A line that only begins as a delimiter does.
         if !self.is_in_part {
@@ -169,29 +156,29 @@ impl Parser {
             return Ok(None);
         }
         self.state = State::Content;
-        Ok(Some(Event::Content(Bytes::copy_from_slice(
+        Ok(Some(MultipartEvent::Content(Bytes::copy_from_slice(
             self.delimiter.needle(),
         ))))
     }
 
-    fn head(&mut self) -> Result<Option<Event>, Malformed> {
+    fn head(&mut self) -> Result<Option<MultipartEvent>, Malformed> {
         let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") else {
             if self.buffer.len() > MAX_HEAD_BYTES {
                 return Err("the head of a part is too long");
             }
-            return Ok(Some(Event::More));
+            return Ok(Some(MultipartEvent::More));
         };
         if at > MAX_HEAD_BYTES {
             return Err("the head of a part is too long");
         }
         let head = self.buffer.split_to(at + 4).freeze();
-        let part = part_head(&head[2..])?;
+        let part = PartHead::parse(&head[2..])?;
         self.state = State::Content;
         self.is_in_part = true;
-        Ok(Some(Event::Part(part)))
+        Ok(Some(MultipartEvent::Part(part)))
     }
 
-    fn content(&mut self) -> Option<Event> {
+    fn content(&mut self) -> Option<MultipartEvent> {
         let found = self.delimiter.find(&self.buffer);
         let len = found.unwrap_or_else(|| self.certain());
         let content = self.buffer.split_to(len).freeze();
@@ -200,50 +187,15 @@ impl Parser {
             self.state = State::Delimiter;
         }
         if !content.is_empty() {
-            return Some(Event::Content(content));
+            return Some(MultipartEvent::Content(content));
         }
-        found.is_none().then_some(Event::More)
+        found.is_none().then_some(MultipartEvent::More)
     }
-}
-
-/// `head` ends with an empty line.
-fn part_head(head: &[u8]) -> Result<PartHead, Malformed> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEAD_LINES];
-    let lines = match httparse::parse_headers(head, &mut lines) {
-        Ok(httparse::Status::Complete((_, lines))) => lines,
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err("the head of a part has too many lines");
-        }
-        Ok(httparse::Status::Partial) | Err(_) => {
-            return Err("the head of a part has a line that is not a header");
-        }
-    };
-    let value = |name: &str| {
-        let line = lines
-            .iter()
-            .find(|line| line.name.eq_ignore_ascii_case(name));
-        line.map(|line| line.value)
-    };
-    let disposition = value("content-disposition")
-        .ok_or("a part has no Content-Disposition, which names its field")?;
-    let (mut name, mut filename, mut extended) = (None, None, None);
-    for (key, value) in Parameters::of(disposition) {
-        match key.to_ascii_lowercase().as_slice() {
-            b"name" => name = name.or(Some(text(&value))),
-            b"filename" => filename = filename.or(Some(text(&value))),
-            b"filename*" => extended = extended.or_else(|| extended_text(&value)),
-            _ => {}
-        }
-    }
-    Ok(PartHead {
-        name: name.ok_or("a part has no name in its Content-Disposition")?,
-        filename: extended.or(filename), // RFC 6266, 4.3: it says more
-        content_type: value("content-type").map(text),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::part_head::MAX_HEAD_LINES;
     use super::*;
     use proptest::prelude::*;
 
@@ -258,42 +210,28 @@ mod tests {
         let (mut rest, mut parts, mut is_open) = (body, Vec::<(PartHead, Vec<u8>)>::new(), false);
         loop {
             match parser.next()? {
-                Event::Part(head) => {
+                MultipartEvent::Part(head) => {
                     assert!(!is_open, "one after the other");
                     is_open = true;
                     parts.push((head, Vec::new()));
                 }
-                Event::Content(content) => {
+                MultipartEvent::Content(content) => {
                     assert!(is_open && !content.is_empty());
                     parts.last_mut().expect("it is open").1.extend(content);
                 }
-                Event::PartEnd => assert!(std::mem::take(&mut is_open)),
-                Event::End => return Ok(parts),
-                Event::More if rest.is_empty() => {
+                MultipartEvent::PartEnd => assert!(std::mem::take(&mut is_open)),
+                MultipartEvent::End => return Ok(parts),
+                MultipartEvent::More if rest.is_empty() => {
                     parser.finish()?;
                     return Ok(parts);
                 }
-                Event::More => {
+                MultipartEvent::More => {
                     let len = lengths.next().unwrap_or(1).clamp(1, rest.len());
                     parser.feed(&rest[..len]);
                     rest = &rest[len..];
                 }
             }
         }
-    }
-
-    fn one(head: &str) -> PartHead {
-        let body = format!("--b\r\n{head}\r\n\r\nx\r\n--b--\r\n");
-        let mut parts = parts(body.as_bytes(), &[1000]).expect("a form");
-        assert_eq!(parts[0].1, b"x");
-        parts.remove(0).0
-    }
-
-    fn filename(parameters: &str) -> Option<String> {
-        one(&format!(
-            "Content-Disposition: form-data; name=a; {parameters}"
-        ))
-        .filename
     }
 
     const FIELD: &str = "Content-Disposition: form-data; name=\"a\"\r\n\r\n";
@@ -307,55 +245,6 @@ mod tests {
             let contents: Vec<_> = found.into_iter().map(|(_, content)| content).collect();
             assert_eq!(contents, [b"1", b"2"], "{padding:?}");
         }
-    }
-
-    #[test]
-    fn a_file_may_be_named_in_the_extended_form_alone() {
-        assert_eq!(
-            filename("filename*=UTF-8''na%C3%AFve%20%22a%22.txt").as_deref(),
-            Some("naïve \"a\".txt")
-        );
-        assert_eq!(
-            filename("filename*=iso-8859-1'en'%E4").as_deref(),
-            Some("ä")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=utf-8''b").as_deref(),
-            Some("b")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=koi8-r''b").as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=utf-8''%ff").as_deref(),
-            Some("a")
-        );
-        assert_eq!(filename("x=y"), None);
-    }
-
-    #[test]
-    fn backslashes_and_semicolons_stay_in_names() {
-        assert_eq!(
-            filename(r#"filename="C:\dir\a.txt""#).as_deref(),
-            Some(r"C:\dir\a.txt")
-        );
-        assert_eq!(
-            filename(r#"filename="a\"b; c.txt""#).as_deref(),
-            Some("a\"b; c.txt")
-        );
-        assert_eq!(filename(r#"filename="\\x""#).as_deref(), Some(r"\\x"));
-        assert_eq!(filename("filename= a.txt ; z=1").as_deref(), Some("a.txt"));
-        assert_eq!(filename("FileName=\"\"").as_deref(), Some(""));
-    }
-
-    #[test]
-    fn names_that_are_not_utf_8_are_read_as_latin_1() {
-        let body = b"--b\r\nContent-Disposition: form-data; name=\"\xe4\"; filename=\"\xfc\"\r\n\r\n1\r\n--b--";
-        let found = parts(body, &[7]).expect("a form");
-        assert_eq!(found[0].0.name, "ä");
-        assert_eq!(found[0].0.filename.as_deref(), Some("ü"));
-        assert_eq!(one("Content-Disposition: form-data; name=\"ü\"").name, "ü");
     }
 
     #[test]
@@ -382,13 +271,13 @@ mod tests {
         let mut parser = parser("multipart/form-data; boundary=b").expect("a boundary");
         for _ in 0..1000 {
             parser.feed(&[b'\r'; 4096]);
-            assert_eq!(parser.next(), Ok(Event::More));
+            assert_eq!(parser.next(), Ok(MultipartEvent::More));
             assert!(parser.buffer.len() < 8);
         }
         parser.feed(b"\r\n--bc\r\n--b\r\n");
-        assert_eq!(parser.next(), Ok(Event::More));
+        assert_eq!(parser.next(), Ok(MultipartEvent::More));
         parser.feed(FIELD.as_bytes());
-        assert!(matches!(parser.next(), Ok(Event::Part(_))));
+        assert!(matches!(parser.next(), Ok(MultipartEvent::Part(_))));
     }
 
     #[test]

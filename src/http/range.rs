@@ -2,16 +2,16 @@
 
 /// What a request gets.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) enum Wanted {
+pub(super) enum Selection {
     /// All of it.
     Whole,
     /// From this byte on, so many.
     Part { first: u64, count: u64 },
     /// Nothing: there are no such bytes.
-    Nothing,
+    Unsatisfiable,
 }
 
-impl Wanted {
+impl Selection {
     /// Of a representation of this length. What cannot be read asks for nothing in particular. Nor does a list
     /// of ranges: a server may always send the whole (section 14.2). An empty file is whole in any case.
     pub(super) fn of(range: &[u8], length: u64) -> Self {
@@ -26,7 +26,7 @@ impl Wanted {
             (Some(first), Some(last)) => (first, length.min(last.saturating_add(1))),
         };
         if first >= end {
-            return Self::Nothing;
+            return Self::Unsatisfiable;
         }
         Self::Part {
             first,
@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn ranges_are_what_the_standard_says() {
-        use Wanted::{Nothing, Whole};
-        let part = |first, count| Wanted::Part { first, count };
+        use Selection::{Unsatisfiable, Whole};
+        let part = |first, count| Selection::Part { first, count };
         for (range, length, wanted) in [
             ("bytes=0-0", 10, part(0, 1)),
             ("bytes=2-4", 10, part(2, 3)),
@@ -71,10 +71,10 @@ mod tests {
             ("bytes=-3", 10, part(7, 3)),
             ("bytes=-99", 10, part(0, 10)),
             ("bytes=-99999999999999999999999", 10, part(0, 10)),
-            ("bytes=-0", 10, Nothing),
-            ("bytes=10-", 10, Nothing),
-            ("bytes=99999999999999999999999-", 10, Nothing),
-            ("bytes=4-2", 10, Nothing),
+            ("bytes=-0", 10, Unsatisfiable),
+            ("bytes=10-", 10, Unsatisfiable),
+            ("bytes=99999999999999999999999-", 10, Unsatisfiable),
+            ("bytes=4-2", 10, Unsatisfiable),
             ("bytes=-", 10, Whole),
             ("bytes=+1-2", 10, Whole),
             ("bytes=1-2,4-5", 10, Whole),
@@ -84,7 +84,7 @@ mod tests {
             ("bytes=0-", 0, Whole),
         ] {
             assert_eq!(
-                Wanted::of(range.as_bytes(), length),
+                Selection::of(range.as_bytes(), length),
                 wanted,
                 "{range} of {length}"
             );

@@ -12,26 +12,26 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use super::early_hints::{EarlyHints, GivenHints};
+use super::early_hints::{EarlyHints, HintQueue};
 use super::limits::MAX_EARLY_HINTS;
 use super::response::Response;
 use crate::actors::mailbox::{Mailbox, TaskSignal};
 
 /// Replies on their way from user code.
-pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Answer)>, TaskSignal>>;
+pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Reply)>, TaskSignal>>;
 
 /// What user code has for a client.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Reply {
     /// Headers that the client gets before the response.
-    Early(EarlyHints),
+    Hints(EarlyHints),
     /// The response.
-    Final(Response),
+    Response(Response),
 }
 
-impl From<Response> for Answer {
+impl From<Response> for Reply {
     fn from(response: Response) -> Self {
-        Self::Final(response)
+        Self::Response(response)
     }
 }
 
@@ -88,8 +88,8 @@ impl Replies {
     }
 
     /// Begins to wait. The future resolves with the reply; dropping it forgets the request. Hints that come before
-    /// the reply are put into `given`.
-    pub(super) fn expect<'r>(self: &Rc<Self>, given: &'r GivenHints) -> Reply<'r> {
+    /// the reply are put into `queue`.
+    pub(super) fn expect<'r>(self: &Rc<Self>, queue: &'r HintQueue) -> PendingReply<'r> {
         let waiting = &mut *self.waiting.borrow_mut();
         waiting.generation = waiting.generation.wrapping_add(1);
         let generation = waiting.generation;
@@ -100,10 +100,10 @@ impl Replies {
             hints: Vec::new(),
             response: None,
         }) as u32;
-        Reply {
+        PendingReply {
             replies: Rc::clone(self),
             key: ReplyKey { slot, generation },
-            given,
+            queue,
         }
     }
 
@@ -122,16 +122,16 @@ impl Replies {
         .await;
     }
 
-    fn answer(&self, key: ReplyKey, answer: Answer) {
+    fn answer(&self, key: ReplyKey, answer: Reply) {
         let waiting = &mut *self.waiting.borrow_mut();
         let slot = waiting.slots.get_mut(key.slot as usize);
         if let Some(slot) = slot.filter(|slot| slot.generation == key.generation) {
             match answer {
                 // The first reply counts.
-                Answer::Final(response) => {
+                Reply::Response(response) => {
                     slot.response.get_or_insert(response);
                 }
-                Answer::Early(hints) => slot.add(hints),
+                Reply::Hints(hints) => slot.add(hints),
             }
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
@@ -152,21 +152,21 @@ impl Slot {
 
 /// A reply to come.
 #[derive(Debug)]
-pub(super) struct Reply<'r> {
+pub(super) struct PendingReply<'r> {
     replies: Rc<Replies>,
     /// What user code answers to.
     pub(super) key: ReplyKey,
-    given: &'r GivenHints,
+    queue: &'r HintQueue,
 }
 
-impl Future for Reply<'_> {
+impl Future for PendingReply<'_> {
     type Output = Response;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Response> {
         let waiting = &mut *self.replies.waiting.borrow_mut();
         let slot = &mut waiting.slots[self.key.slot as usize];
         if !slot.hints.is_empty() {
-            self.given.add(std::mem::take(&mut slot.hints));
+            self.queue.add(std::mem::take(&mut slot.hints));
         }
         if let Some(response) = slot.response.take() {
             return Poll::Ready(response);
@@ -176,7 +176,7 @@ impl Future for Reply<'_> {
     }
 }
 
-impl Drop for Reply<'_> {
+impl Drop for PendingReply<'_> {
     fn drop(&mut self) {
         self.replies
             .waiting

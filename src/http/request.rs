@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::form::Part;
 use super::head::Head;
-use super::incoming::Payload;
+use super::payload::Payload;
 use super::upload::Upload;
 
 /// A request whose body has not been read yet.
@@ -29,12 +29,12 @@ pub struct Request {
     /// Path, query, headers, and the address of the client.
     pub head: Arc<Head>,
     /// The whole body.
-    pub body: Body,
+    pub body: RequestContent,
 }
 
 /// A body, as far as it is understood before user code asks.
 #[derive(Debug)]
-pub enum Body {
+pub enum RequestContent {
     /// As it came.
     Bytes(Bytes),
     /// A multipart form, taken apart.
@@ -43,7 +43,7 @@ pub enum Body {
     Stream(Upload),
 }
 
-impl Default for Body {
+impl Default for RequestContent {
     /// An empty one.
     fn default() -> Self {
         Self::Bytes(Bytes::new())
@@ -56,7 +56,7 @@ impl Request {
         Self {
             method,
             head,
-            body: Body::default(),
+            body: RequestContent::default(),
         }
     }
 }

@@ -7,14 +7,14 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::events::EventStream;
-use super::file::FileBody;
-use super::flow::Flow;
+use super::event_stream::EventStream;
+use super::file_body::FileBody;
+use super::stream_body::StreamBody;
 use super::trailers::TrailerSlot;
 
 /// A whole response.
 #[derive(Debug)]
-pub struct Response<B = Body> {
+pub struct Response<B = ResponseBody> {
     /// The status.
     pub status: StatusCode,
     /// `Content-Type`, unless it is among the headers.
@@ -29,11 +29,11 @@ pub struct Response<B = Body> {
 
 /// The body of a response, as user code gives it.
 #[derive(Debug)]
-pub enum Body {
+pub enum ResponseBody {
     /// All of it.
     Bytes(Bytes),
     /// What user code makes while it is sent.
-    Flow(Flow),
+    Stream(StreamBody),
     /// A file, or as much of it as the client asks for.
     File(PathBuf),
     /// What is published to a topic, from now on.
@@ -48,7 +48,7 @@ pub(super) enum WireBody {
     /// All of it.
     Bytes(Bytes),
     /// What user code makes while it is sent.
-    Flow(Flow),
+    Stream(StreamBody),
     /// The content of a file.
     File(FileBody),
     /// Events, or what a compressor gives.
@@ -58,7 +58,7 @@ pub(super) enum WireBody {
 /// A response on its way to the wire.
 pub(super) type WireResponse = Response<WireBody>;
 
-impl From<Bytes> for Body {
+impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
         Self::Bytes(bytes)
     }
@@ -76,7 +76,7 @@ impl WireBody {
         match self {
             Self::Nothing => BodySize::None,
             Self::Bytes(bytes) => BodySize::Sized(bytes.len() as u64),
-            Self::Flow(_) => BodySize::Stream,
+            Self::Stream(_) => BodySize::Stream,
             Self::File(file) => file.size(),
             Self::Boxed(body) => body.size(),
         }
@@ -87,7 +87,7 @@ impl WireBody {
         match self {
             Self::Nothing => BoxBody::new(()),
             Self::Bytes(bytes) => BoxBody::new(bytes),
-            Self::Flow(flow) => BoxBody::new(flow),
+            Self::Stream(stream) => BoxBody::new(stream),
             Self::File(file) => BoxBody::new(file),
             Self::Boxed(body) => body,
         }
@@ -99,19 +99,6 @@ pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-
 
 /// `Content-Type` of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-impl Response {
-    /// For the wire. Files and event streams are not for here: see [`super::sending`] and [`super::events`].
-    pub(super) fn into_wire(self) -> WireResponse {
-        let (body, response) = self.split();
-        let body = match body {
-            Body::Bytes(bytes) => WireBody::Bytes(bytes),
-            Body::Flow(flow) => WireBody::Flow(flow),
-            Body::File(_) | Body::Events(_) => WireBody::Nothing,
-        };
-        response.with_body(body)
-    }
-}
 
 impl Response<()> {
     /// A head without a body.

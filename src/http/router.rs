@@ -47,16 +47,16 @@ pub enum RouteError {
 
 /// What an HTTP request is answered with.
 #[derive(Debug)]
-pub enum Outcome<'r> {
+pub enum RouteLookup<'r> {
     /// This endpoint.
-    Found(Found<'r>),
+    Match(RouteMatch<'r>),
     /// 405: the path exists for other methods, listed for the `Allow` header.
     MethodNotAllowed {
         /// The methods, as in `GET, HEAD`.
         allow: String,
     },
     /// The path exists with a trailing slash, or without the one that it has here.
-    Elsewhere {
+    OtherSlash {
         /// That path, percent-encoded as it came.
         path: String,
     },
@@ -66,7 +66,7 @@ pub enum Outcome<'r> {
 
 /// A route that matches.
 #[derive(Debug)]
-pub struct Found<'r> {
+pub struct RouteMatch<'r> {
     /// Who answers.
     pub endpoint: EndpointId,
     /// The path that matched, with the parameters' names.
@@ -101,17 +101,17 @@ impl Router {
 
     /// Finds who answers a request. `path` is as it came, percent-encoded and without the query.
     /// HEAD is answered by GET's endpoint, unless it has its own.
-    pub fn http(&self, method: &Method, path: &str) -> Outcome<'_> {
+    pub fn http(&self, method: &Method, path: &str) -> RouteLookup<'_> {
         match self.http.find(method, path) {
-            Outcome::NotFound => self.http.find_elsewhere(method, path),
+            RouteLookup::NotFound => self.http.find_other_slash(method, path),
             outcome => outcome,
         }
     }
 
     /// Finds who answers a WebSocket's handshake.
-    pub fn websocket(&self, path: &str) -> Option<Found<'_>> {
+    pub fn websocket(&self, path: &str) -> Option<RouteMatch<'_>> {
         match self.websocket.find(&Method::GET, path) {
-            Outcome::Found(found) => Some(found),
+            RouteLookup::Match(found) => Some(found),
             _ => None,
         }
     }
@@ -234,39 +234,39 @@ impl Table {
         }
     }
 
-    fn find(&self, method: &Method, path: &str) -> Outcome<'_> {
+    fn find(&self, method: &Method, path: &str) -> RouteLookup<'_> {
         let Some(path) = normalize(path) else {
-            return Outcome::NotFound;
+            return RouteLookup::NotFound;
         };
         let mut trees = self.trees.iter();
         let of_method = trees.find(|(other, _)| other == method);
-        let own = of_method.and_then(|(method, tree)| self.answer(method, tree, &path));
+        let own = of_method.and_then(|(method, tree)| self.find_in(method, tree, &path));
         if let Some(found) = own {
-            return Outcome::Found(found);
+            return RouteLookup::Match(found);
         }
-        let answers = |(method, tree): &&_| self.answer(method, tree, &path).is_some();
+        let answers = |(method, tree): &&_| self.find_in(method, tree, &path).is_some();
         let others = self.trees.iter().filter(answers);
         let allow = allow(others.map(|(method, _)| method));
         if allow.is_empty() {
-            return Outcome::NotFound;
+            return RouteLookup::NotFound;
         }
-        Outcome::MethodNotAllowed { allow }
+        RouteLookup::MethodNotAllowed { allow }
     }
 
     /// What the tree of a method knows of a path.
-    fn answer(
+    fn find_in(
         &self,
         method: &Method,
         tree: &matchit::Router<usize>,
         path: &str,
-    ) -> Option<Found<'_>> {
+    ) -> Option<RouteMatch<'_>> {
         let found = tree.at(path).ok()?;
         let routes = &self.resources[*found.value];
         let of = |method: &Method| {
             let mut routes = routes.iter().filter(|route| route.methods.contains(method));
             routes.find_map(|route| {
                 let texts = found.params.iter().map(|(_, text)| text);
-                Some(Found {
+                Some(RouteMatch {
                     endpoint: route.endpoint,
                     path: &route.template,
                     values: route.template.convert(texts)?,
@@ -278,18 +278,18 @@ impl Table {
     }
 
     /// Looks again, with another trailing slash.
-    fn find_elsewhere(&self, method: &Method, path: &str) -> Outcome<'_> {
+    fn find_other_slash(&self, method: &Method, path: &str) -> RouteLookup<'_> {
         // What begins with two slashes would send the client to another host.
         if path.starts_with("//") || !path.starts_with('/') {
-            return Outcome::NotFound;
+            return RouteLookup::NotFound;
         }
         let other = match path.strip_suffix('/') {
             Some(shorter) => shorter.to_owned(),
             None => format!("{path}/"),
         };
         match self.find(method, &other) {
-            Outcome::Found(_) => Outcome::Elsewhere { path: other },
-            _ => Outcome::NotFound,
+            RouteLookup::Match(_) => RouteLookup::OtherSlash { path: other },
+            _ => RouteLookup::NotFound,
         }
     }
 }

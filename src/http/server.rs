@@ -19,17 +19,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::budget::Budget;
 use super::compression::Compression;
-use super::config::{Config, KeepAlive};
-use super::connections::{Accepted, serve_plain, serve_secure};
+use super::config::{Config, TcpKeepAlive};
+use super::connection::{NewConnection, serve_plain, serve_secure};
 use super::handler::Handler;
 use super::limits::RESPONSE_BYTES;
 use super::listener::Listener;
 use super::replies::{Replies, ReplyBox};
 use super::routes::Routes;
-use super::service::Worker;
 use super::shortage::Shortage;
 use super::tls::accept::Acceptor;
 use super::tls::files::Tls;
+use super::worker::HttpWorker;
 use crate::actors::crowd::Crowd;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::heap::{self, IdleWatch, Usage};
@@ -130,7 +130,7 @@ impl Server {
             .iter()
             .map(|endpoint| Rc::new(endpoint.limits.clone()));
         let bodies = Budget::of_requests(config.body_memory_bytes);
-        let worker = Rc::new(Worker {
+        let worker = Rc::new(HttpWorker {
             limits: limits.collect(),
             compression: routes.compression.map(Compression::new),
             routes,
@@ -145,7 +145,7 @@ impl Server {
             shutdown: shutdown.clone(),
             pulse: Arc::clone(&pulse),
             deadlines: Rc::default(),
-            linger: Rc::default(),
+            keepalive_drain: Rc::default(),
             bodies,
             responses: Budget::of_responses(RESPONSE_BYTES),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
@@ -154,7 +154,7 @@ impl Server {
         let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
         let (sessions, deadlines) = (Rc::clone(&requests), Rc::clone(&worker.deadlines));
         spawn_local(async move {
-            let mut memory = FreeMemory::new();
+            let mut memory = MemoryTrim::new();
             loop {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
@@ -164,8 +164,8 @@ impl Server {
                 deadlines.tick(Instant::now());
             }
         });
-        let linger = Rc::clone(&worker.linger);
-        spawn_local(linger.run(shutdown.clone(), Rc::clone(&worker.deadlines)));
+        let drain = Rc::clone(&worker.keepalive_drain);
+        spawn_local(drain.run(shutdown.clone(), Rc::clone(&worker.deadlines)));
         let accepting = listen(listener, worker, tls, Arc::clone(&connections));
         let accepting = spawn_local(accepting);
         // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
@@ -197,13 +197,13 @@ impl Server {
 }
 
 /// Decides in each tick whether free memory is returned to the system.
-struct FreeMemory {
+struct MemoryTrim {
     crowd: Crowd,
     idle: IdleWatch,
     looked: Instant,
 }
 
-impl FreeMemory {
+impl MemoryTrim {
     fn new() -> Self {
         Self {
             crowd: Crowd::default(),
@@ -230,11 +230,11 @@ impl FreeMemory {
 /// in what waited.
 async fn listen(
     listener: TcpListener,
-    worker: Rc<Worker>,
+    worker: Rc<HttpWorker>,
     tls: Option<Tls>,
     permits: Arc<Semaphore>,
 ) -> io::Result<()> {
-    let options = Options::of(&worker.config);
+    let options = SocketOptions::of(&worker.config);
     // What is connected from now on inherits them, without a system call.
     options.set(&listener);
     let listener = Listener::new(listener)?;
@@ -251,12 +251,12 @@ async fn listen(
 
 /// What the system is told of each connection. A Unix socket knows none of it.
 #[derive(Copy, Clone, Debug)]
-struct Options {
+struct SocketOptions {
     write_timeout: Duration,
-    keepalive: Option<KeepAlive>,
+    keepalive: Option<TcpKeepAlive>,
 }
 
-impl Options {
+impl SocketOptions {
     fn of(config: &Config) -> Self {
         Self {
             write_timeout: config.write_timeout,
@@ -285,14 +285,14 @@ impl Options {
 /// Accepts connections and serves each in a task of its own, which holds one of `permits`.
 async fn accept<F: Future<Output = ()> + 'static>(
     listener: Listener,
-    options: Options,
+    options: SocketOptions,
     permits: Arc<Semaphore>,
     mut shutdown: Shutdown,
-    serve: impl Fn(Accepted) -> F,
+    serve: impl Fn(NewConnection) -> F,
 ) -> io::Result<()> {
     let drive = |stream: TcpStream, peer: Option<SocketAddr>, permit| {
         let peer = peer.map(canonical);
-        spawn_local(serve(Accepted {
+        spawn_local(serve(NewConnection {
             stream,
             peer,
             permit,

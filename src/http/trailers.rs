@@ -102,7 +102,7 @@ impl Trailers {
 
 /// Whether the client of this request has said that it takes trailers. No weight belongs to this word (RFC 9110,
 /// section 10.1.4).
-pub(super) fn are_taken(head: &Head) -> bool {
+pub(super) fn are_accepted(head: &Head) -> bool {
     let mut lines = head.values(&header::TE);
     head.version != Version::Http10
         && lines.any(|line| {
@@ -138,7 +138,7 @@ mod tests {
                 is_secure: false,
             };
             let head = writer.finish(version, peer);
-            assert_eq!(are_taken(&head), expected, "{version:?} {line:?}");
+            assert_eq!(are_accepted(&head), expected, "{version:?} {line:?}");
         }
     }
 

@@ -1,6 +1,7 @@
-//! What each member has done so far, in its slot: written by itself, readable by all.
+//! The counters of each member, in its slot: written by the member, readable by all.
 //!
-//! Counted without a lock and for people: figures of one moment need not fit together exactly.
+//! They are updated without a lock, and meant for people: figures that are read at the same time need not fit together
+//! exactly.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,49 +10,49 @@ use super::sync::{AtomicU64, Ordering};
 
 const PUBLISHED: usize = 0;
 const PUBLISHED_BYTES: usize = 1;
-const RINGS_SENT: usize = 2;
-const WOKEN: usize = 3;
+const WAKEUPS_SENT: usize = 2;
+const WAKEUPS_RECEIVED: usize = 3;
 const READ: usize = 4;
 const MISSED: usize = 5;
-/// The offset of its reader that is furthest behind, plus 1; 0: it has none.
-const PLACE: usize = 6;
-/// Where the reader stands that publishers may wait for, plus 1; 0: there is none. See [`super::pace`].
+/// The offset of the member's reader that is furthest behind, plus 1. 0: it has none.
+const READER_OFFSET: usize = 6;
+/// The offset of the reader that publishers may wait for, plus 1. 0: there is none. See [`super::pace`].
 const PACE: usize = 7;
-/// Grows whenever that reader comes on in its work. Only that it changes means something.
+/// Changes whenever that reader makes progress. Its value has no meaning.
 const BEAT: usize = 8;
-/// Thread id of that reader; 0: it has not said.
+/// The thread id of that reader. 0: not known.
 const THREAD: usize = 9;
-/// The beat at which somebody ceased to wait for that reader, because it stood still, plus 1; 0: nobody
-/// has since it last caught up. Written by others.
+/// The beat at which a publisher stopped waiting for that reader, because it made no progress, plus 1. 0: no publisher
+/// has since the reader last caught up. Written by other members.
 const ABANDONED: usize = 10;
-/// How often a publish waited for readers, and microseconds of that.
+/// Publishes that waited for readers, and the microseconds that they waited.
 const WAITS: usize = 11;
 const WAITED: usize = 12;
 /// Messages that overflow policies have dropped for slow clients.
 const DROPPED: usize = 13;
 
-/// What a member has done since it joined.
+/// The counts of a member since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Records published.
     pub published: u64,
     /// Bytes of their frames.
     pub published_bytes: u64,
-    /// How often it woke another member, or one thread of it another.
-    pub rings_sent: u64,
-    /// How often it was woken from its sleep.
-    pub woken: u64,
-    /// Records read, by all its readers; those that were not wanted are not counted.
+    /// Wake-ups sent to other members, or from one of its threads to another.
+    pub wakeups_sent: u64,
+    /// Wake-ups that ended a sleep of this member.
+    pub wakeups_received: u64,
+    /// Records read, by all its readers. Unwanted ones are not counted.
     pub read: u64,
-    /// Records that its readers missed because they were overtaken, but for those that nobody wanted.
+    /// Records that its readers missed because they were overtaken. Unwanted ones are not counted.
     pub missed: u64,
-    /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
-    pub place: Option<u64>,
-    /// How often a publish waited for hubs.
+    /// The next offset of its reader that is furthest behind. `None`: it has no reader.
+    pub reader_offset: Option<u64>,
+    /// Publishes that waited for hubs.
     pub waits: u64,
     /// Microseconds that publishes waited for hubs.
     pub waited_micros: u64,
-    /// Messages that overflow policies have dropped, added up over its clients.
+    /// Messages that overflow policies have dropped, summed over its clients.
     pub dropped: u64,
 }
 
@@ -64,46 +65,46 @@ impl<'a> Counters<'a> {
         Counters(words)
     }
 
-    /// For a new life of the slot.
+    /// Sets all to 0, for a new incarnation of the slot.
     pub(super) fn reset(&self) {
         for word in self.0 {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// One record more. Only under the lock of the ring: there is one writer.
+    /// Counts one record. The caller holds the lock of the ring, so there is one writer.
     #[inline]
-    pub(super) fn has_published(&self, bytes: usize) {
+    pub(super) fn count_published(&self, bytes: usize) {
         for (at, more) in [(PUBLISHED, 1), (PUBLISHED_BYTES, bytes as u64)] {
             let count = self.0[at].load(Ordering::Relaxed);
             self.0[at].store(count.wrapping_add(more), Ordering::Relaxed);
         }
     }
 
-    pub(super) fn has_rung(&self) {
-        self.0[RINGS_SENT].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_wakeup_sent(&self) {
+        self.0[WAKEUPS_SENT].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn was_woken(&self) {
-        self.0[WOKEN].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_wakeup(&self) {
+        self.0[WAKEUPS_RECEIVED].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn has_read(&self, read: u64, missed: u64) {
+    fn count_read(&self, read: u64, missed: u64) {
         self.0[READ].fetch_add(read, Ordering::Relaxed);
         self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
     }
 
-    /// Records that were counted as missed, and that nobody wanted.
-    pub(super) fn has_not_missed(&self, records: u64) {
+    /// Takes records that no client wanted out of the count of missed ones.
+    pub(super) fn uncount_missed(&self, records: u64) {
         self.0[MISSED].fetch_sub(records, Ordering::Relaxed);
     }
 
-    fn stands_at(&self, place: Option<u64>) {
-        self.0[PLACE].store(place.map_or(0, |it| it + 1), Ordering::Relaxed);
+    fn set_reader_offset(&self, reader_offset: Option<u64>) {
+        self.0[READER_OFFSET].store(reader_offset.map_or(0, |it| it + 1), Ordering::Relaxed);
     }
 
     #[inline]
-    pub(super) fn keep_pace(&self, offset: Option<u64>) {
+    pub(super) fn set_pace(&self, offset: Option<u64>) {
         self.0[PACE].store(offset.map_or(0, |it| it.wrapping_add(1)), Ordering::Relaxed);
     }
 
@@ -111,9 +112,9 @@ impl<'a> Counters<'a> {
         self.0[PACE].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// One step more of the reader that keeps pace: there is one writer.
+    /// Notes that the reader with a pace has made progress. There is one writer.
     #[inline]
-    pub(super) fn beats(&self) {
+    pub(super) fn advance_beat(&self) {
         let beat = self.beat();
         self.0[BEAT].store(beat.wrapping_add(1), Ordering::Relaxed);
     }
@@ -122,7 +123,7 @@ impl<'a> Counters<'a> {
         self.0[BEAT].load(Ordering::Relaxed)
     }
 
-    pub(super) fn reads_in_thread(&self, id: u64) {
+    pub(super) fn set_thread(&self, id: u64) {
         self.0[THREAD].store(id, Ordering::Relaxed);
     }
 
@@ -130,13 +131,13 @@ impl<'a> Counters<'a> {
         self.0[THREAD].load(Ordering::Relaxed)
     }
 
-    /// Another process stops waiting for this reader, which has stood at that beat.
+    /// Notes that a process stopped waiting for this reader, which made no progress since that beat.
     pub(super) fn abandon(&self, beat: u64) {
         self.0[ABANDONED].store(beat.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// This reader has caught up with whatever it had stood still for.
-    pub(super) fn is_waited_for(&self) {
+    /// Notes that this reader has caught up, so that publishers wait for it again.
+    pub(super) fn clear_abandoned(&self) {
         self.0[ABANDONED].store(0, Ordering::Relaxed);
     }
 
@@ -145,12 +146,12 @@ impl<'a> Counters<'a> {
         self.0[ABANDONED].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    pub(super) fn has_waited(&self, micros: u64) {
+    pub(super) fn count_wait(&self, micros: u64) {
         self.0[WAITS].fetch_add(1, Ordering::Relaxed);
         self.0[WAITED].fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(super) fn has_dropped(&self, messages: u64) {
+    pub(super) fn count_dropped(&self, messages: u64) {
         self.0[DROPPED].fetch_add(messages, Ordering::Relaxed);
     }
 
@@ -159,11 +160,11 @@ impl<'a> Counters<'a> {
         Counts {
             published: word(PUBLISHED),
             published_bytes: word(PUBLISHED_BYTES),
-            rings_sent: word(RINGS_SENT),
-            woken: word(WOKEN),
+            wakeups_sent: word(WAKEUPS_SENT),
+            wakeups_received: word(WAKEUPS_RECEIVED),
             read: word(READ),
             missed: word(MISSED),
-            place: word(PLACE).checked_sub(1),
+            reader_offset: word(READER_OFFSET).checked_sub(1),
             waits: word(WAITS),
             waited_micros: word(WAITED),
             dropped: word(DROPPED),
@@ -171,71 +172,76 @@ impl<'a> Counters<'a> {
     }
 }
 
-/// Where all readers of this process stand.
+/// The offsets of all readers of this process, each with the number of readers there.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<BTreeMap<u64, usize>>);
+pub(super) struct ReaderOffsets(Mutex<BTreeMap<u64, usize>>);
 
-impl Places {
-    /// A reader moves from one offset to another; from none when it begins, to none when it ends.
-    pub(super) fn moves(&self, from: Option<u64>, to: Option<u64>, counters: Counters<'_>) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl ReaderOffsets {
+    /// Moves a reader from one offset to another: from none when it begins, to none when it ends.
+    pub(super) fn replace(&self, from: Option<u64>, to: Option<u64>, counters: Counters<'_>) {
+        let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(to) = to {
-            *places.entry(to).or_default() += 1;
+            *offsets.entry(to).or_default() += 1;
         }
         if let Some(from) = from
-            && let Some(count) = places.get_mut(&from)
+            && let Some(count) = offsets.get_mut(&from)
         {
             *count -= 1;
             if *count == 0 {
-                places.remove(&from);
+                offsets.remove(&from);
             }
         }
-        counters.stands_at(places.keys().next().copied());
+        counters.set_reader_offset(offsets.keys().next().copied());
     }
 }
 
-/// What one reader has read since it last said so.
+/// The counts of one reader since its last report.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ReaderTally {
     read: u64,
     missed: u64,
-    place: u64,
+    reader_offset: u64,
 }
 
-/// A busy reader tells of itself after so many records.
-const TELL_AFTER: u64 = 256;
+/// A busy reader reports its counts after this many records.
+const REPORT_AFTER: u64 = 256;
 
-impl Tally {
-    pub(super) fn new(place: u64) -> Tally {
-        Tally {
+impl ReaderTally {
+    pub(super) fn new(reader_offset: u64) -> ReaderTally {
+        ReaderTally {
             read: 0,
             missed: 0,
-            place,
+            reader_offset,
         }
     }
 
-    pub(super) fn place(&self) -> u64 {
-        self.place
+    pub(super) fn reader_offset(&self) -> u64 {
+        self.reader_offset
     }
 
-    /// One record more. True: it is time to tell.
+    /// Counts one record. True: it is time for a report.
     #[inline]
-    pub(super) fn reads_one(&mut self) -> bool {
+    pub(super) fn count_read(&mut self) -> bool {
         self.read += 1;
-        self.read >= TELL_AFTER
+        self.read >= REPORT_AFTER
     }
 
-    pub(super) fn misses(&mut self, missed: u64) {
+    pub(super) fn count_missed(&mut self, missed: u64) {
         self.missed += missed;
     }
 
-    /// Puts it into the counters, if there is anything new.
+    /// Adds the counts to the counters of the member, if the reader has moved.
     #[inline]
-    pub(super) fn tell(&mut self, place: u64, places: &Places, counters: Counters<'_>) {
-        if place != self.place {
-            places.moves(Some(self.place), Some(place), counters);
-            counters.has_read(self.read, self.missed);
-            *self = Tally::new(place);
+    pub(super) fn report(
+        &mut self,
+        reader_offset: u64,
+        offsets: &ReaderOffsets,
+        counters: Counters<'_>,
+    ) {
+        if reader_offset != self.reader_offset {
+            offsets.replace(Some(self.reader_offset), Some(reader_offset), counters);
+            counters.count_read(self.read, self.missed);
+            *self = ReaderTally::new(reader_offset);
         }
     }
 }
@@ -246,24 +252,24 @@ mod tests {
     use crate::ipc::layout::COUNTER_WORDS;
 
     #[test]
-    fn the_reader_furthest_behind_counts() {
+    fn the_reported_offset_is_that_of_the_slowest_reader() {
         let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
             .take(COUNTER_WORDS)
             .collect();
         let counters = Counters::new(&words);
-        let places = Places::default();
-        assert_eq!(counters.counts().place, None);
-        places.moves(None, Some(5), counters);
-        places.moves(None, Some(5), counters);
-        places.moves(None, Some(9), counters);
-        assert_eq!(counters.counts().place, Some(5));
-        places.moves(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().place, Some(5));
-        places.moves(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().place, Some(9));
-        places.moves(Some(9), None, counters);
-        places.moves(Some(12), None, counters);
-        places.moves(Some(12), None, counters);
-        assert_eq!(counters.counts().place, None);
+        let offsets = ReaderOffsets::default();
+        assert_eq!(counters.counts().reader_offset, None);
+        offsets.replace(None, Some(5), counters);
+        offsets.replace(None, Some(5), counters);
+        offsets.replace(None, Some(9), counters);
+        assert_eq!(counters.counts().reader_offset, Some(5));
+        offsets.replace(Some(5), Some(12), counters);
+        assert_eq!(counters.counts().reader_offset, Some(5));
+        offsets.replace(Some(5), Some(12), counters);
+        assert_eq!(counters.counts().reader_offset, Some(9));
+        offsets.replace(Some(9), None, counters);
+        offsets.replace(Some(12), None, counters);
+        offsets.replace(Some(12), None, counters);
+        assert_eq!(counters.counts().reader_offset, None);
     }
 }

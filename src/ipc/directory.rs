@@ -10,7 +10,7 @@ use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
 use super::history::contents::HistoryContents;
 use super::layout::{MAX_MEMBERS, PAGE_BYTES, WORD_BYTES};
-use super::open::{Header, PATIENCE, read_header};
+use super::open::{DOOR_TIMEOUT, SegmentHeader, read_header};
 use super::parts::{Fate, Parts};
 use super::segment::Mapping;
 
@@ -22,7 +22,7 @@ pub struct BusInfo {
     /// Memory that is reserved for it in `/dev/shm`.
     pub reserved_bytes: u64,
     /// The living members, by slot. Nobody: it is kept for the next to open it.
-    pub members: Vec<Attendant>,
+    pub members: Vec<MemberInfo>,
     /// What is in it. `None`: it is being made just now, or by another version of Fanbus, or
     /// damaged.
     pub contents: Option<Contents>,
@@ -30,7 +30,7 @@ pub struct BusInfo {
 
 /// A living member of a bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Attendant {
+pub struct MemberInfo {
     /// Which of the 64 places it has.
     pub slot: u8,
     /// Its process, as it wrote it down; 0 if it has not come to that yet.
@@ -74,14 +74,16 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
     let parts = mapping.as_ref().and_then(|mapping| {
         let words = mapping.words();
         match read_header(words) {
-            Header::Sound { layout, epoch } if words.len() * WORD_BYTES >= layout.total_bytes() => {
+            SegmentHeader::Sound { layout, epoch }
+                if words.len() * WORD_BYTES >= layout.total_bytes() =>
+            {
                 Some((Parts::new(words, layout), epoch))
             }
             _ => None,
         }
     });
     let pid_of = |slot| parts.map_or(0, |(parts, _)| parts.table().identity(slot).pid as u32);
-    let attendant = |slot| Attendant {
+    let attendant = |slot| MemberInfo {
         slot,
         pid: pid_of(slot),
         counts: parts.map_or_else(Counts::default, |(parts, _)| parts.counters(slot).counts()),
@@ -113,7 +115,7 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
 /// they keep it, and each other, but who comes later gets another.
 pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
     let file = find(name)?;
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     if !file.is_still_named()? {
         return Err(BusError::NotFound { name: name.into() });
     }
@@ -134,10 +136,10 @@ fn tell_members(name: &str, file: &SegmentFile) -> Result<(), BusError> {
         return Ok(());
     }
     let mapping = Mapping::new(name, file)?;
-    if let Header::Sound { layout, .. } = read_header(mapping.words())
+    if let SegmentHeader::Sound { layout, .. } = read_header(mapping.words())
         && mapping.words().len() * WORD_BYTES >= layout.total_bytes()
     {
-        Parts::new(mapping.words(), layout).meets(Fate::Removed);
+        Parts::new(mapping.words(), layout).set_fate(Fate::Removed);
     }
     Ok(())
 }
@@ -188,7 +190,7 @@ mod tests {
             topic: "t",
             topic_hash: topic_hash(b"t"),
             flags: 0,
-            origin: 0,
+            exclude_session: 0,
             frame: [b"", b"hello"],
         };
         bus.publish(&draft).expect("a sound log");

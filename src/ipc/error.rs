@@ -89,7 +89,7 @@ pub enum BusError {
          or enlarge /dev/shm (Docker: --shm-size).",
         Bytes(*bytes), Bytes(*free)
     )]
-    NoRoom {
+    OutOfMemory {
         /// Of the bus.
         name: String,
         /// How much was to be reserved: the log, or this member's ring.
@@ -266,7 +266,7 @@ pub enum PublishError {
         "The memory of the bus is damaged: something other than Fanbus wrote into it. Stop all its \
          processes; the next one that opens it creates it again."
     )]
-    Corrupt,
+    Damaged,
 }
 
 #[cfg(test)]
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_full_memory_is_a_sentence_with_figures_and_a_way_out() {
-        let error = BusError::NoRoom {
+        let error = BusError::OutOfMemory {
             name: "chat".into(),
             bytes: 96 << 20,
             free: 64_487_424,

@@ -2,9 +2,9 @@
 
 use super::bus::Bus;
 use super::error::BusError;
-use super::open::Entry;
-use super::reservation::{Need, Role};
-use super::sizes::{Demand, Wish};
+use super::open::JoinRequest;
+use super::reservation::{Role, SlotDemand};
+use super::sizes::{MemoryDemand, SizeRequest};
 
 /// Sizes of a bus. They count when it is created; who joins a living bus takes it as it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub struct BusOptions {
     /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
     /// one and a half rings of messages of 128 bytes, and goes with rings of up to 32 MiB.
     pub log_entries: usize,
-    /// Bytes for what is kept by [`Bus::retain`], from 128 KiB to 8 GiB; 0 keeps nothing. Reserved with
+    /// Bytes for what is kept by [`Bus::retain`], from 128 KiB to 8 GiB; 0 retains_history nothing. Reserved with
     /// the first rule. The default is 8 MiB.
     pub history_bytes: usize,
 }
@@ -37,7 +37,7 @@ impl Default for BusOptions {
 
 /// What a server needs of its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Server {
+pub struct ServerNeeds {
     /// Processes that serve.
     pub workers: usize,
     /// Further ones that there may be at a time: new workers that start while old ones finish what they have.
@@ -47,19 +47,19 @@ pub struct Server {
     /// Workers that have joined already, in the caller's life before it executed itself.
     pub joined: usize,
     /// Whether it makes rules of what to retain.
-    pub keeps: bool,
+    pub retains_history: bool,
     /// Bytes of each ring. `None`: as many as fit into /dev/shm, 8 MiB at most and 1 MiB at least.
     pub ring_bytes: Option<usize>,
     /// Bytes of the history. `None`: as for the rings.
     pub history_bytes: Option<usize>,
 }
 
-impl Server {
+impl ServerNeeds {
     /// The places that it needs when it opens its bus: a supervisor's, those of its workers, and those for
     /// workers that replace others while these finish what they have.
-    fn need(&self) -> Need {
+    fn need(&self) -> SlotDemand {
         if !self.is_supervised {
-            return Need {
+            return SlotDemand {
                 least: 1,
                 most: 1,
                 rings: 1,
@@ -68,19 +68,19 @@ impl Server {
         let missing = self.workers.saturating_sub(self.joined);
         // One that goes on has the memory that it has; whether there is more is asked before it is needed.
         let rings = if self.joined == 0 { missing + 1 } else { 0 };
-        Need {
+        SlotDemand {
             least: 1 + rings,
             most: (1 + missing + self.extra_workers).max(1 + rings),
             rings,
         }
     }
 
-    fn demand(&self) -> Demand {
-        Demand {
+    fn demand(&self) -> MemoryDemand {
+        MemoryDemand {
             workers: self.workers,
             least_rings: self.workers + usize::from(self.is_supervised),
             most_rings: self.workers + self.extra_workers,
-            keeps: self.keeps,
+            retains_history: self.retains_history,
         }
     }
 }
@@ -99,13 +99,13 @@ impl Bus {
             log_entries,
             history_bytes,
         } = *options;
-        let wish = Wish::new(
+        let wish = SizeRequest::new(
             Some(ring_bytes),
             log_entries,
             Some(history_bytes),
-            Demand::PROGRAM,
+            MemoryDemand::PROGRAM,
         )?;
-        Bus::join(name, &Entry::guest(Some(wish)))
+        Bus::join(name, &JoinRequest::guest(Some(wish)))
     }
 
     /// As [`Bus::open`], with the largest sizes that fit into /dev/shm for those that are not given: 8 MiB
@@ -116,8 +116,13 @@ impl Bus {
         history_bytes: Option<usize>,
     ) -> Result<Bus, BusError> {
         let log_entries = BusOptions::default().log_entries;
-        let wish = Wish::new(ring_bytes, log_entries, history_bytes, Demand::PROGRAM)?;
-        Bus::join(name, &Entry::guest(Some(wish)))
+        let wish = SizeRequest::new(
+            ring_bytes,
+            log_entries,
+            history_bytes,
+            MemoryDemand::PROGRAM,
+        )?;
+        Bus::join(name, &JoinRequest::guest(Some(wish)))
     }
 
     /// Joins the bus of that name as the first process of a server, creating it if there is none, and
@@ -125,9 +130,9 @@ impl Bus {
     /// memory of their rings.
     ///
     /// A supervisor publishes nothing. It reserves further places by [`Bus::reserve_places`].
-    pub fn serve(name: &str, server: &Server) -> Result<Bus, BusError> {
+    pub fn serve(name: &str, server: &ServerNeeds) -> Result<Bus, BusError> {
         let log_entries = BusOptions::default().log_entries;
-        let wish = Wish::new(
+        let wish = SizeRequest::new(
             server.ring_bytes,
             log_entries,
             server.history_bytes,
@@ -138,7 +143,7 @@ impl Bus {
         } else {
             Role::Worker
         };
-        let entry = Entry {
+        let entry = JoinRequest {
             wish: Some(wish),
             role,
             reserves: Some(server.need()),
@@ -149,12 +154,12 @@ impl Bus {
     /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For those who
     /// come to somebody else's bus, a command line or a task queue.
     pub fn attach(name: &str) -> Result<Bus, BusError> {
-        Bus::join(name, &Entry::guest(None))
+        Bus::join(name, &JoinRequest::guest(None))
     }
 
     /// As [`Bus::attach`], for a worker of the bus's server: it takes one of the reserved places.
     pub fn attach_as_worker(name: &str) -> Result<Bus, BusError> {
-        let entry = Entry {
+        let entry = JoinRequest {
             wish: None,
             role: Role::Worker,
             reserves: None,

@@ -11,9 +11,9 @@ use super::extent::Extent;
 use super::layout::tests::plain_words;
 use super::layout::{Layout, WORD_BYTES};
 use super::parts::Parts;
-use super::producer::{Moment, Producer};
+use super::producer::{Producer, PublishHints};
 use super::record::{Draft, Head, Member, topic_hash};
-use super::reference::{At, Message, Outcome, Reference};
+use super::reference::{ExpectedAt, ExpectedNext, Message, Reference};
 use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
@@ -23,7 +23,7 @@ const FIRST: usize = 1280;
 const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
 
-const NOW: Moment = Moment {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -39,16 +39,24 @@ fn member(slot: u8) -> Member {
     }
 }
 
+/// The producer of a slot, where its last incarnation ended.
+fn resume(parts: Parts<'_>, slot: u8) -> Producer {
+    Producer::resume(parts.log(), parts.ring(slot), member(slot))
+}
+
 fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Option<u64> {
     let (head, payload) = message.frame.split_at(message.frame.len().min(3));
     let draft = Draft {
         topic: message.topic,
         topic_hash: topic_hash(message.topic.as_bytes()),
         flags: message.frame.len() as u8,
-        origin: 5,
+        exclude_session: 5,
         frame: [head, payload],
     };
-    producer.publish(parts, &draft, NOW, |_| ()).ok()
+    let ring = parts.ring(message.producer.slot);
+    producer
+        .publish(parts.log(), ring, &draft, HINTS, |_| ())
+        .ok()
 }
 
 /// A reader of the bus, and of the reference.
@@ -68,7 +76,7 @@ impl Reader {
     }
 
     /// Reads once from both, and returns what they agree on.
-    fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> Outcome {
+    fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> ExpectedNext {
         let hashes: Vec<_> = self
             .wants
             .iter()
@@ -82,10 +90,10 @@ impl Reader {
             Next::Record(head) => {
                 let topic = self.cursor.topic();
                 let offset = head.offset;
-                Outcome::Record(offset, message(&head, &frames, topic))
+                ExpectedNext::Record(offset, message(&head, &frames, topic))
             }
-            Next::Lagged(count) => Outcome::Lagged(count),
-            Next::Empty => Outcome::Empty,
+            Next::Lagged(count) => ExpectedNext::Lagged(count),
+            Next::Empty => ExpectedNext::Empty,
             Next::Skipped => panic!("there are never so many unwanted records here"),
         };
         assert_eq!(outcome, reference.read(&mut self.next, self.wants));
@@ -98,7 +106,10 @@ impl Reader {
 fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
     assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
     assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
-    assert_eq!((head.flags, head.origin), (head.frame.len() as u8, 5));
+    assert_eq!(
+        (head.flags, head.exclude_session),
+        (head.frame.len() as u8, 5)
+    );
     let known = TOPICS.iter().find(|known| **known == topic);
     Message {
         topic: known.expect("a topic of these tests"),
@@ -164,8 +175,8 @@ proptest! {
             let reserve = move |part: Range<usize>| part.end as u64 <= memory.load(Ordering::Relaxed);
             Extent::small(FIRST, PIECE, RING_BYTES, Box::new(reserve))
         };
-        let resume = |slot| Producer::resume(parts, member(slot)).within(extent(slot));
-        let mut producers = [0, 1, 2].map(resume);
+        let resume_within = |slot| resume(parts, slot).within(extent(slot));
+        let mut producers = [0, 1, 2].map(resume_within);
         let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
         let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
@@ -187,9 +198,9 @@ proptest! {
                     let offset = offset.index(reference.end() as usize + 2) as u64;
                     let (mut frames, mut topic) = (b"before".to_vec(), String::new());
                     let at = match read_at(parts, offset, &mut frames, &mut topic) {
-                        ReadAt::Record(head) => At::Record(message(&head, &frames, &topic)),
-                        ReadAt::Overwritten => At::Overwritten,
-                        ReadAt::NotYet => At::NotYet,
+                        ReadAt::Record(head) => ExpectedAt::Record(message(&head, &frames, &topic)),
+                        ReadAt::Overwritten => ExpectedAt::Overwritten,
+                        ReadAt::NotYet => ExpectedAt::NotYet,
                     };
                     prop_assert_eq!(at, reference.read_at(offset));
                 }
@@ -201,14 +212,14 @@ proptest! {
                     // Died after announcing a record, before committing it.
                     let ring = parts.ring(slot);
                     let draft = Draft {
-                        topic: "lost", topic_hash: 1, flags: 0, origin: 0, frame: [b"", &[0; 99]],
+                        topic: "lost", topic_hash: 1, flags: 0, exclude_session: 0, frame: [b"", &[0; 99]],
                     };
-                    let header = super::record::Header {
-                        pos: ring.place(ring.resume(), 192, RING_BYTES as u64), floor: 0, topic_hash: 1, origin: 0,
+                    let header = super::record::RecordHeader {
+                        pos: ring.place(ring.resume(), 192, RING_BYTES as u64), floor: 0, topic_hash: 1, exclude_session: 0,
                         frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
-                    producers[usize::from(slot)] = resume(slot);
+                    producers[usize::from(slot)] = resume_within(slot);
                     reference.replace(slot, 99 + 4);
                 }
                 Step::Memory { slot, bytes } => {
@@ -218,7 +229,7 @@ proptest! {
             }
         }
         for reader in &mut readers {
-            while reader.step(parts, &reference) != Outcome::Empty {}
+            while reader.step(parts, &reference) != ExpectedNext::Empty {}
             prop_assert_eq!(reader.next, reference.end());
         }
     }
@@ -233,7 +244,7 @@ proptest! {
     ) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
-        let mut producer = Producer::resume(parts, member(0));
+        let mut producer = resume(parts, 0);
         for number in 0..published {
             let frame = vec![number as u8; number * 3];
             let message = Message { topic: TOPICS[number % 3], frame, producer: member(0) };
@@ -260,7 +271,7 @@ proptest! {
         let _ = parts.log().is_sound();
         let message = Message { topic: "a", frame: vec![1; 700], producer: member(0) };
         let _ = publish(&mut producer, parts, &message);
-        let mut producer = Producer::resume(parts, member(63));
+        let mut producer = resume(parts, 63);
         let _ = publish(&mut producer, parts, &message);
         super::membership::clean(parts, 5);
     }
@@ -281,7 +292,7 @@ fn scramble(words: &[AtomicU64], seed: u64) {
 fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let message = Message {
         topic: "a",
@@ -310,7 +321,7 @@ fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
 fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_old_one() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: vec![1; 15],
@@ -328,7 +339,7 @@ fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_ol
 fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let tag = topic_hash(b"wanted") as u8;
     assert_ne!(tag, topic_hash(b"other") as u8);
@@ -358,7 +369,7 @@ fn a_reader_of_a_busy_bus_gets_a_pause_from_what_it_does_not_want() {
     let layout = Layout::new(1 << 18, 4096).expect("allowed");
     let words = plain_words(layout);
     let parts = Parts::new(&words, layout);
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: Vec::new(),
@@ -415,7 +426,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
         for slot in 0..PRODUCERS {
             scope.spawn(move || {
-                let mut producer = Producer::resume(parts, member(slot));
+                let mut producer = resume(parts, slot);
                 for number in 0..EACH {
                     let frame = frame_of(slot, number);
                     let message = Message {

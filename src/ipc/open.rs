@@ -24,17 +24,17 @@ use super::membership::claim;
 use super::parts::{Fate, Parts};
 use super::pipe::Pipe;
 use super::record::Member;
-use super::reservation::{self, Need, Role};
+use super::reservation::{self, Role, SlotDemand};
 use super::segment::{Mapping, Segment};
-use super::sizes::Wish;
+use super::sizes::SizeRequest;
 use super::sync::{AtomicU64, Ordering};
 
 /// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A segment that this process is a member of.
 #[derive(Debug)]
-pub(super) struct Attached {
+pub(super) struct Membership {
     pub(super) segment: Segment,
     pub(super) member: Member,
     pub(super) pipe: Pipe,
@@ -43,7 +43,7 @@ pub(super) struct Attached {
 
 /// What the first page says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Header {
+pub(super) enum SegmentHeader {
     Sound { layout: Layout, epoch: u64 },
     OtherVersion(u64),
     Damaged,
@@ -51,19 +51,19 @@ pub(super) enum Header {
 
 /// How a process joins a bus.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct JoinRequest {
     /// With it, the bus is created if there is none, and one without a living member gets these sizes;
     /// without, it must exist, and is taken as it is.
-    pub(super) wish: Option<Wish>,
+    pub(super) wish: Option<SizeRequest>,
     pub(super) role: Role,
     /// What is reserved first.
-    pub(super) reserves: Option<Need>,
+    pub(super) reserves: Option<SlotDemand>,
 }
 
-impl Entry {
+impl JoinRequest {
     /// Of a program that is not of the bus's server.
-    pub(super) fn guest(wish: Option<Wish>) -> Entry {
-        Entry {
+    pub(super) fn guest(wish: Option<SizeRequest>) -> JoinRequest {
+        JoinRequest {
             wish,
             role: Role::Guest,
             reserves: None,
@@ -72,14 +72,14 @@ impl Entry {
 }
 
 /// Joins the bus `name`.
-pub(super) fn open(name: &str, entry: &Entry) -> Result<Attached, BusError> {
+pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusError> {
     let wish = entry.wish.as_ref();
     let pipe = Pipe::new().map_err(|source| BusError::Os {
         doing: "make a pipe to be woken through, for",
         path: name.into(),
         source,
     })?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DOOR_TIMEOUT;
     while Instant::now() < deadline {
         let Some(file) = find(name, wish.is_some())? else {
             continue;
@@ -99,7 +99,7 @@ pub(super) fn open(name: &str, entry: &Entry) -> Result<Attached, BusError> {
         }
         let member = joined?;
         segment.file().unlock_door()?;
-        return Ok(Attached {
+        return Ok(Membership {
             segment,
             member,
             pipe,
@@ -128,7 +128,7 @@ struct Epoch {
 fn settle(
     name: &str,
     file: SegmentFile,
-    wish: Option<&Wish>,
+    wish: Option<&SizeRequest>,
     alive: bool,
 ) -> Result<Option<(Segment, Epoch)>, BusError> {
     if file.bytes()? == 0
@@ -142,11 +142,11 @@ fn settle(
     } else {
         Some(Mapping::new(name, &file)?)
     };
-    let header = found
-        .as_ref()
-        .map_or(Header::Damaged, |mapping| read_header(mapping.words()));
+    let header = found.as_ref().map_or(SegmentHeader::Damaged, |mapping| {
+        read_header(mapping.words())
+    });
     match (header, found) {
-        (Header::Sound { layout, epoch }, Some(mapping))
+        (SegmentHeader::Sound { layout, epoch }, Some(mapping))
             if mapping.words().len() * WORD_BYTES >= layout.total_bytes() =>
         {
             let parts = Parts::new(mapping.words(), layout);
@@ -163,7 +163,7 @@ fn settle(
             }
             let is_sound = || !is_damaged && parts.log().is_sound();
             let room = free_bytes().saturating_add(file.reserved_bytes()?);
-            let will_do = |wish: &Wish| wish.accepts(layout, parts.has_rules(), room);
+            let will_do = |wish: &SizeRequest| wish.accepts(layout, parts.has_rules(), room);
             if alive || (wish.is_none_or(will_do) && is_sound()) {
                 let segment = mapping.into_segment(file, layout);
                 return Ok(segment.map(|segment| {
@@ -177,7 +177,7 @@ fn settle(
                 }));
             }
         }
-        (Header::OtherVersion(found), _) if alive => {
+        (SegmentHeader::OtherVersion(found), _) if alive => {
             return Err(BusError::OtherLayout {
                 name: name.into(),
                 found,
@@ -196,7 +196,7 @@ fn settle(
 }
 
 /// Makes an empty file a segment.
-fn build(name: &str, file: SegmentFile, wish: &Wish) -> Result<(Segment, Epoch), BusError> {
+fn build(name: &str, file: SegmentFile, wish: &SizeRequest) -> Result<(Segment, Epoch), BusError> {
     let layout = match wish.choose(name, free_bytes()) {
         Ok(layout) => layout,
         Err(error) => {
@@ -231,7 +231,12 @@ fn build(name: &str, file: SegmentFile, wish: &Wish) -> Result<(Segment, Epoch),
 }
 
 /// Step 4: takes a slot, and reserves the beginning of its ring.
-fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Member, BusError> {
+fn join(
+    segment: &Segment,
+    name: &str,
+    pipe: &Pipe,
+    entry: &JoinRequest,
+) -> Result<Member, BusError> {
     let (file, parts) = (segment.file(), segment.parts());
     if let Some(need) = entry.reserves {
         reservation::reserve(file, parts, None, need)?;
@@ -256,25 +261,25 @@ fn join(segment: &Segment, name: &str, pipe: &Pipe, entry: &Entry) -> Result<Mem
     Ok(member)
 }
 
-pub(super) fn read_header(words: &[AtomicU64]) -> Header {
+pub(super) fn read_header(words: &[AtomicU64]) -> SegmentHeader {
     let word = |at: usize| words[at].load(Ordering::Relaxed);
     // [C2] Pairs with [C1]: who sees the magic number sees the rest of the header.
     if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
-        return Header::Damaged;
+        return SegmentHeader::Damaged;
     }
     if word(VERSION_AT) != VERSION {
-        return Header::OtherVersion(word(VERSION_AT));
+        return SegmentHeader::OtherVersion(word(VERSION_AT));
     }
     let (ring_bytes, log_entries) = (word(RING_BYTES_AT), word(LOG_ENTRIES_AT));
     let layout = Layout::new(ring_bytes as usize, log_entries as usize);
     let history_bytes = word(HISTORY_BYTES_AT);
     match layout.and_then(|layout| layout.with_history(history_bytes as usize)) {
-        Some(layout) if layout.history_bytes() as u64 != history_bytes => Header::Damaged,
-        Some(layout) if word(CHECK_AT) == check(layout, word(EPOCH_AT)) => Header::Sound {
+        Some(layout) if layout.history_bytes() as u64 != history_bytes => SegmentHeader::Damaged,
+        Some(layout) if word(CHECK_AT) == check(layout, word(EPOCH_AT)) => SegmentHeader::Sound {
             layout,
             epoch: word(EPOCH_AT),
         },
-        _ => Header::Damaged,
+        _ => SegmentHeader::Damaged,
     }
 }
 
@@ -307,7 +312,7 @@ fn check(layout: Layout, epoch: u64) -> u64 {
 
 /// Removes the name of a segment, if it still leads to that segment. Its members learn of it first.
 pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = unlink(file, parts);
     file.unlock_door()?;
     removed
@@ -315,7 +320,7 @@ pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusErro
 
 /// The same, unless somebody else is a member: then false.
 pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<bool, BusError> {
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = match file.has_members() {
         Ok(false) => unlink(file, parts).map(|()| true),
         Ok(true) => Ok(false),
@@ -325,9 +330,9 @@ pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<b
     removed
 }
 
-/// Behind the door.
+/// SlowHub the door.
 fn unlink(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
-    parts.meets(Fate::Removed);
+    parts.set_fate(Fate::Removed);
     if file.is_still_named()? {
         file.unlink()?;
     }

@@ -16,7 +16,7 @@ pub(super) struct Message {
 
 /// What a reader gets.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum ExpectedNext {
     Record(u64, Message),
     Lagged(u64),
     Empty,
@@ -24,7 +24,7 @@ pub(super) enum Outcome {
 
 /// What there is at an offset.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum At {
+pub(super) enum ExpectedAt {
     Record(Message),
     Overwritten,
     NotYet,
@@ -32,8 +32,8 @@ pub(super) enum At {
 
 /// How much a member has written, in bytes since the beginning.
 #[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    /// Behind its last record.
+struct RingUse {
+    /// SlowHub its last record.
     up_to: u64,
     /// What it has announced: whole steps, of which a ring has 64.
     announced: u64,
@@ -44,7 +44,7 @@ struct Written {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct LogItem {
     message: Message,
     /// Where it begins, of what its member has written.
     at: u64,
@@ -59,10 +59,10 @@ pub(super) struct Reference {
     first: u64,
     piece: u64,
     /// The newest records, whether their bytes are still there or not.
-    log: VecDeque<Kept>,
+    log: VecDeque<LogItem>,
     /// The offset that the next record gets.
     end: u64,
-    members: [Written; super::MAX_MEMBERS],
+    members: [RingUse; super::MAX_MEMBERS],
 }
 
 impl Reference {
@@ -72,9 +72,9 @@ impl Reference {
         first: usize,
         piece: usize,
     ) -> Reference {
-        let written = Written {
+        let written = RingUse {
             usable: first as u64,
-            ..Written::default()
+            ..RingUse::default()
         };
         Reference {
             ring_bytes: ring_bytes as u64,
@@ -99,7 +99,7 @@ impl Reference {
     pub(super) fn publish(&mut self, message: Message) -> u64 {
         let body = message.frame.len() + message.topic.len();
         let at = self.write(message.producer.slot, body);
-        self.log.push_back(Kept { message, at });
+        self.log.push_back(LogItem { message, at });
         if self.log.len() as u64 > self.log_entries {
             self.log.pop_front();
         }
@@ -142,13 +142,13 @@ impl Reference {
     }
 
     /// What the log has at an offset below the end; `None` if that was overwritten.
-    fn kept(&self, offset: u64) -> Option<&Kept> {
+    fn kept(&self, offset: u64) -> Option<&LogItem> {
         let oldest = self.end - self.log.len() as u64;
         self.log.get(offset.checked_sub(oldest)? as usize)
     }
 
     /// Whether a record's bytes are all there.
-    fn has_bytes(&self, kept: &Kept) -> bool {
+    fn has_bytes(&self, kept: &LogItem) -> bool {
         let announced = self.members[usize::from(kept.message.producer.slot)].announced;
         announced - kept.at <= self.ring_bytes
     }
@@ -163,7 +163,7 @@ impl Reference {
     }
 
     /// The next of these topics from `next` on, which moves.
-    pub(super) fn read(&self, next: &mut u64, topics: &[&str]) -> Outcome {
+    pub(super) fn read(&self, next: &mut u64, topics: &[&str]) -> ExpectedNext {
         let mut lagged = 0;
         while *next < self.end {
             let before = *next;
@@ -180,22 +180,22 @@ impl Reference {
             if !is_there {
                 lagged += 1;
             } else if topics.contains(&kept.message.topic) {
-                return Outcome::Record(before, kept.message.clone());
+                return ExpectedNext::Record(before, kept.message.clone());
             }
         }
         match lagged {
-            0 => Outcome::Empty,
-            _ => Outcome::Lagged(lagged),
+            0 => ExpectedNext::Empty,
+            _ => ExpectedNext::Lagged(lagged),
         }
     }
 
-    pub(super) fn read_at(&self, offset: u64) -> At {
+    pub(super) fn read_at(&self, offset: u64) -> ExpectedAt {
         if offset >= self.end {
-            return At::NotYet;
+            return ExpectedAt::NotYet;
         }
         match self.kept(offset) {
-            Some(kept) if self.has_bytes(kept) => At::Record(kept.message.clone()),
-            _ => At::Overwritten,
+            Some(kept) if self.has_bytes(kept) => ExpectedAt::Record(kept.message.clone()),
+            _ => ExpectedAt::Overwritten,
         }
     }
 }

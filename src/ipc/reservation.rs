@@ -28,7 +28,7 @@ pub(super) enum Role {
 
 /// How many slots must be free for a server, and how many of these must have a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Need {
+pub(super) struct SlotDemand {
     /// Fewer of them are an error.
     pub(super) least: usize,
     /// More are good for nothing.
@@ -67,7 +67,7 @@ pub(super) fn reserve(
     file: &SegmentFile,
     parts: Parts<'_>,
     own: Option<u8>,
-    need: Need,
+    need: SlotDemand,
 ) -> Result<(), BusError> {
     let living = living(file, own)?;
     let before = parts.reserved();
@@ -102,7 +102,7 @@ pub(super) fn reserve_for(
 ) -> Result<(), BusError> {
     let have = (living(file, Some(own))? & parts.reserved()).count_ones() as usize;
     let missing = members.saturating_sub(have);
-    let need = Need {
+    let need = SlotDemand {
         least: missing,
         most: missing,
         rings: missing,

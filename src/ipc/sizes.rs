@@ -14,7 +14,7 @@ const OTHERS: usize = 2;
 
 /// What a bus must hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Demand {
+pub(super) struct MemoryDemand {
     /// Workers of the server that makes it; 0: it is made by another program.
     pub(super) workers: usize,
     /// Rings without which it is of no use.
@@ -22,37 +22,37 @@ pub(super) struct Demand {
     /// Rings that it may come to, without those of other programs.
     pub(super) most_rings: usize,
     /// Whether its history is going to be used.
-    pub(super) keeps: bool,
+    pub(super) retains_history: bool,
 }
 
-impl Demand {
+impl MemoryDemand {
     /// Of a program that makes a bus for itself and others.
-    pub(super) const PROGRAM: Demand = Demand {
+    pub(super) const PROGRAM: MemoryDemand = MemoryDemand {
         workers: 0,
         least_rings: 1,
         most_rings: 1,
-        keeps: false,
+        retains_history: false,
     };
 }
 
 /// The sizes that were asked for. `None`: the bus chooses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Wish {
+pub(super) struct SizeRequest {
     ring_bytes: Option<usize>,
     log_entries: usize,
     history_bytes: Option<usize>,
-    demand: Demand,
+    demand: MemoryDemand,
 }
 
-impl Wish {
+impl SizeRequest {
     /// An error if a size is outside its limits.
     pub(super) fn new(
         ring_bytes: Option<usize>,
         log_entries: usize,
         history_bytes: Option<usize>,
-        demand: Demand,
-    ) -> Result<Wish, BusError> {
-        let wish = Wish {
+        demand: MemoryDemand,
+    ) -> Result<SizeRequest, BusError> {
+        let wish = SizeRequest {
             ring_bytes,
             log_entries,
             history_bytes,
@@ -79,7 +79,7 @@ impl Wish {
     }
 
     fn needed(&self, layout: Layout, rings: usize) -> u64 {
-        let history = if self.demand.keeps {
+        let history = if self.demand.retains_history {
             layout.history_bytes()
         } else {
             0
@@ -102,7 +102,7 @@ impl Wish {
                     workers: self.demand.workers,
                     rings: self.demand.least_rings,
                     ring_bytes: smallest.ring_bytes(),
-                    history_bytes: if self.demand.keeps {
+                    history_bytes: if self.demand.retains_history {
                         smallest.history_bytes()
                     } else {
                         0
@@ -137,17 +137,17 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const LOG: usize = 1 << 16;
 
-    fn server(workers: usize, keeps: bool) -> Demand {
-        Demand {
+    fn server(workers: usize, retains_history: bool) -> MemoryDemand {
+        MemoryDemand {
             workers,
             least_rings: workers + 1,
             most_rings: workers + 1 + workers.min(4),
-            keeps,
+            retains_history,
         }
     }
 
-    fn chosen(demand: Demand, free: u64) -> Option<(usize, usize)> {
-        let wish = Wish::new(None, LOG, None, demand).expect("within the limits");
+    fn chosen(demand: MemoryDemand, free: u64) -> Option<(usize, usize)> {
+        let wish = SizeRequest::new(None, LOG, None, demand).expect("within the limits");
         let layout = wish.choose("chat", free).ok()?;
         Some((layout.ring_bytes() >> 20, layout.history_bytes() >> 20))
     }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(chosen(server(8, false), 16 * MIB), Some((1, 1)));
         assert_eq!(chosen(server(2, true), 16 * MIB), Some((1, 1)));
         assert_eq!(chosen(server(56, true), 1024 * MIB), Some((8, 8)));
-        assert_eq!(chosen(Demand::PROGRAM, 16 * MIB), Some((4, 4)));
+        assert_eq!(chosen(MemoryDemand::PROGRAM, 16 * MIB), Some((4, 4)));
     }
 
     #[test]
@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_not_changed_and_the_refusal_has_the_figures() {
-        let wish = Wish::new(Some(8 << 20), LOG, None, server(8, true)).expect("within the limits");
+        let wish =
+            SizeRequest::new(Some(8 << 20), LOG, None, server(8, true)).expect("within the limits");
         let refused = wish.choose("chat", 64 * MIB).expect_err("9 x 8 MiB and 1");
         assert_eq!(
             refused.to_string(),
@@ -194,13 +195,13 @@ mod tests {
             (fits.ring_bytes(), fits.history_bytes()),
             (8 << 20, 1 << 20)
         );
-        assert!(Wish::new(Some(5000), LOG, None, Demand::PROGRAM).is_err());
-        assert!(Wish::new(None, LOG, Some(5), Demand::PROGRAM).is_err());
+        assert!(SizeRequest::new(Some(5000), LOG, None, MemoryDemand::PROGRAM).is_err());
+        assert!(SizeRequest::new(None, LOG, Some(5), MemoryDemand::PROGRAM).is_err());
     }
 
     #[test]
     fn a_bus_that_is_there_stays_if_it_keeps_something_or_is_as_large_as_a_new_one() {
-        let wish = Wish::new(None, LOG, None, server(2, true)).expect("within the limits");
+        let wish = SizeRequest::new(None, LOG, None, server(2, true)).expect("within the limits");
         let small = wish.layout(1 << 20);
         let large = wish.layout(8 << 20);
         assert!(!wish.accepts(small, false, 1024 * MIB));
@@ -208,7 +209,7 @@ mod tests {
         assert!(wish.accepts(large, false, 1024 * MIB));
         assert!(wish.accepts(small, false, 16 * MIB));
         assert!(!wish.accepts(large, true, 16 * MIB), "it does not fit");
-        let asked = Wish::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
+        let asked = SizeRequest::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
         assert!(!asked.accepts(large, true, 1024 * MIB));
     }
 }

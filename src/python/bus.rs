@@ -7,12 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::errors::{BusError, value_error};
-use super::history::{self, Wish};
-use super::message::{self, Message};
+use super::history::{self, ReplayRequest};
+use super::publisher::Publisher;
 use super::readers::Readers;
-use super::subscription::{Bell, Record, Subscription};
+use super::record::Record;
+use super::subscription::{Bell, Subscription};
 use crate::actors::topic::Topic;
-use crate::ipc::{self, Fate, PublishError, Rule, Server};
+use crate::ipc::{self, Fate, PublishError, RetentionRule, ServerNeeds};
 
 /// Membership of this process in a named bus. A copy inherited by fork is inert.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -42,11 +43,6 @@ impl Bus {
             .unwrap_or_else(PoisonError::into_inner);
         bus.clone()
             .ok_or_else(|| BusError::new_err("This bus has been closed."))
-    }
-
-    /// Lets the event loops look at their subscriptions.
-    pub(super) fn wake_loops(&self) {
-        self.readers.ring();
     }
 
     /// The bus, to be used by this very process.
@@ -102,12 +98,12 @@ impl Bus {
         history_bytes: Option<usize>,
     ) -> PyResult<Self> {
         check_ring(ring_bytes)?;
-        let server = Server {
+        let server = ServerNeeds {
             workers,
             extra_workers,
             is_supervised: supervised,
             joined,
-            keeps,
+            retains_history: keeps,
             ring_bytes,
             history_bytes,
         };
@@ -163,13 +159,7 @@ impl Bus {
 
     /// Publishes a message; returns its offset. Any thread. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let (py, topic) = (message.py(), Topic::new(topic).map_err(value_error)?);
-        let message = Message::new(message, "publish")?;
-        let published = message::publish(py, &self.get()?, &topic, &message, 0, || {});
-        published.map_err(|error| match error {
-            PublishError::TooLarge { .. } => value_error(error),
-            _ => BusError::new_err(error.to_string()),
-        })
+        self.get()?.publish_message(topic, message, 0)
     }
 
     /// A reader of what is published to the topic from now on; and what was published before, as far
@@ -185,7 +175,7 @@ impl Bus {
         let py = slf.py();
         let name = topic.to_str()?;
         let bus = slf.get().own()?;
-        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let reach = ReplayRequest { last, since, epoch }.reach(&bus)?;
         let cursor = slf
             .get()
             .readers
@@ -196,7 +186,8 @@ impl Bus {
             }
             _ => (Vec::new(), true),
         };
-        let subscription = Subscription::new(py, cursor, slf.clone().unbind())?;
+        let readers = Arc::clone(&slf.get().readers);
+        let subscription = Subscription::new(py, cursor, readers, slf.clone().into_any().unbind())?;
         Ok((subscription, records, complete))
     }
 
@@ -212,7 +203,7 @@ impl Bus {
         let name = topic.to_str()?;
         Topic::new(name).map_err(value_error)?;
         let bus = self.own()?;
-        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let reach = ReplayRequest { last, since, epoch }.reach(&bus)?;
         let reach = reach.ok_or_else(|| {
             PyValueError::new_err("Pass last=100, or since=the offset of a message.")
         })?;
@@ -224,7 +215,7 @@ impl Bus {
     /// From now on so many records of the topics that match are kept. `seconds` 0: for ever.
     fn retain(&self, py: Python<'_>, pattern: String, records: u32, seconds: u32) -> PyResult<()> {
         let bus = self.own()?;
-        let rule = Rule {
+        let rule = RetentionRule {
             pattern,
             records,
             seconds,
@@ -310,7 +301,7 @@ impl Drop for Bus {
 /// `ValueError`, a sentence, if a rule of `retain` cannot have this pattern.
 #[pyfunction]
 pub(super) fn check_pattern(pattern: String) -> PyResult<()> {
-    let rule = Rule {
+    let rule = RetentionRule {
         pattern,
         records: 0,
         seconds: 0,
@@ -359,7 +350,11 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<Bound<'py, PyDict>> {
+fn member<'py>(
+    py: Python<'py>,
+    member: &ipc::MemberInfo,
+    end: u64,
+) -> PyResult<Bound<'py, PyDict>> {
     let (dict, counts) = (PyDict::new(py), member.counts);
     dict.set_item("slot", member.slot)?;
     dict.set_item("pid", member.pid)?;
@@ -368,8 +363,8 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
         ("published_bytes", counts.published_bytes),
         ("read", counts.read),
         ("missed", counts.missed),
-        ("woken", counts.woken),
-        ("woke", counts.rings_sent),
+        ("woken", counts.wakeups_received),
+        ("woke", counts.wakeups_sent),
         ("waits", counts.waits),
         ("waited_micros", counts.waited_micros),
         ("dropped", counts.dropped),
@@ -378,7 +373,7 @@ fn member<'py>(py: Python<'py>, member: &ipc::Attendant, end: u64) -> PyResult<B
     }
     dict.set_item(
         "behind",
-        counts.place.map(|place| end.saturating_sub(place)),
+        counts.reader_offset.map(|place| end.saturating_sub(place)),
     )?;
     Ok(dict)
 }
@@ -394,4 +389,14 @@ fn kept<'py>(py: Python<'py>, history: &ipc::HistoryContents) -> PyResult<Bound<
     dict.set_item("used_bytes", history.used_bytes)?;
     dict.set_item("bytes", history.bytes)?;
     Ok(dict)
+}
+
+impl Publisher for ipc::Bus {
+    fn bus(&self) -> &ipc::Bus {
+        self
+    }
+
+    fn error(error: &PublishError) -> PyErr {
+        BusError::new_err(error.to_string())
+    }
 }

@@ -1,16 +1,16 @@
 //! What happened on the I/O thread, for Python's event loop, in batches.
 
-use super::held::Held;
-use super::stream::StreamKey;
+use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
-use crate::actors::mailbox::Batch;
+use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
 use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 
 use log::Level;
 use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 
 use std::mem;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub(super) enum Event {
         kind: Kind,
         payload: Vec<u8>,
     },
-    /// Nobody uses the bytes of an object any more.
-    Release { held: Held },
+    /// The bytes of an object are no longer used.
+    Release { object: LentObject },
     /// A session is over.
     Closed {
         session: SessionKey,
@@ -61,40 +61,65 @@ pub(super) enum Event {
     Stopped,
 }
 
+/// Names a stream in its worker.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub(super) struct StreamKey(pub u64);
+
+/// An object of Python whose bytes Rust uses.
+pub(super) enum LentObject {
+    Bytes(PyBackedBytes),
+    Text(PyBackedStr),
+}
+
+impl AsRef<[u8]> for LentObject {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => text.as_bytes(),
+        }
+    }
+}
+
 /// Events in their order, with the bytes of small messages in one arena.
 #[derive(Default)]
 pub(super) struct Events {
-    pub list: Vec<Event>,
-    pub bytes: Vec<u8>,
+    pub arena: Arena<Event>,
     /// Bytes of the objects that are to be released.
     pub released: usize,
 }
 
-/// Bytes of messages whose memory a batch keeps.
-const KEPT_BYTES: usize = 1 << 20;
-
 impl Events {
+    pub(super) fn push(&mut self, event: Event) {
+        self.arena.list.push(event);
+    }
+
+    /// Adds a small message, and copies its bytes into the arena.
+    pub(super) fn push_message(&mut self, session: SessionKey, kind: Kind, payload: &[u8]) {
+        self.arena.bytes.extend_from_slice(payload);
+        self.push(Event::Message {
+            session,
+            kind,
+            len: payload.len(),
+        });
+    }
+
     /// Moves everything to the end of `other`.
     pub(super) fn move_to(&mut self, other: &mut Self) {
-        if other.list.is_empty() {
-            mem::swap(self, other);
-        } else {
-            other.list.append(&mut self.list);
-            other.bytes.append(&mut self.bytes);
-            other.released += self.released;
-        }
+        self.arena.move_to(&mut other.arena);
+        other.released += mem::take(&mut self.released);
     }
 }
 
 impl Batch for Events {
     fn len(&self) -> usize {
-        self.list.len()
+        self.arena.len()
     }
 
     fn clear(&mut self) {
-        Batch::clear(&mut self.list);
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
+        self.arena.clear();
         self.released = 0;
     }
 }
+
+/// Events on their way to Python's event loop.
+pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;

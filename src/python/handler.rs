@@ -10,31 +10,29 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 
 use super::crash;
-use super::events::{Event, Events};
-use super::lane::{Job, Lane};
-use super::remote::Remote;
-use super::router::Kinds;
+use super::events::{Event, EventBox, Events};
+use super::lane::Lane;
+use super::lane_context::Job;
+use super::router::EndpointKinds;
 use super::threads::Threads;
+use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::inbox::Inbox;
 use crate::actors::link::Link;
-use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
+use crate::actors::mailbox::Batch;
 use crate::actors::session_key::SessionKey;
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
 use crate::http::router::EndpointId;
 
-/// Events on their way to Python's event loop.
-pub(super) type EventBox = Arc<Mailbox<Events, FdSignal>>;
-
 pub(super) struct PythonHandler {
-    kinds: Arc<Kinds>,
+    kinds: Arc<EndpointKinds>,
     events: EventBox,
     threads: Arc<Threads>,
     /// That of the synchronous handlers.
     lane: Arc<Lane>,
-    remote: Arc<Remote>,
+    worker: Arc<WorkerHandle>,
     turn: RefCell<Turn>,
     /// Tasks look for what the event loop has ordered while it works on, and after the threads. They are started with
     /// the first event.
@@ -50,11 +48,11 @@ struct Turn {
 
 impl PythonHandler {
     pub(super) fn new(
-        kinds: Arc<Kinds>,
+        kinds: Arc<EndpointKinds>,
         events: EventBox,
         threads: Arc<Threads>,
         lane: Arc<Lane>,
-        remote: Arc<Remote>,
+        worker: Arc<WorkerHandle>,
     ) -> Rc<Self> {
         let (turn, looking) = (RefCell::default(), Cell::default());
         Rc::new(Self {
@@ -62,7 +60,7 @@ impl PythonHandler {
             events,
             threads,
             lane,
-            remote,
+            worker,
             turn,
             looking,
         })
@@ -78,7 +76,7 @@ impl PythonHandler {
     }
 
     fn collect(&self, event: Event) {
-        self.turn.borrow_mut().events.list.push(event);
+        self.turn.borrow_mut().events.push(event);
     }
 }
 
@@ -87,18 +85,13 @@ impl Inbox for PythonHandler {
         let events = &mut self.turn.borrow_mut().events;
         if payload.len() >= LARGE_BYTES {
             let payload = payload.into_owned();
-            return events.list.push(Event::LargeMessage {
+            return events.push(Event::LargeMessage {
                 session,
                 kind,
                 payload,
             });
         }
-        events.bytes.extend_from_slice(&payload);
-        events.list.push(Event::Message {
-            session,
-            kind,
-            len: payload.len(),
-        });
+        events.push_message(session, kind, &payload);
     }
 
     fn closed(&self, session: SessionKey, cause: &CloseCause) {
@@ -119,7 +112,7 @@ impl Inbox for PythonHandler {
 
     fn flush(&self, stalled: bool) {
         if stalled {
-            self.remote.stalled.store(true, SeqCst);
+            self.worker.stalled.store(true, SeqCst);
         }
         let Turn { events, jobs } = &mut *self.turn.borrow_mut();
         if jobs.is_empty() && events.is_empty() {
@@ -133,7 +126,7 @@ impl Inbox for PythonHandler {
             events.clear();
         }
         if !self.looking.replace(true) {
-            spawn_local(look_again(Arc::clone(&self.remote)));
+            spawn_local(look_again(Arc::clone(&self.worker)));
             spawn_local(Arc::clone(&self.threads).watch());
         }
     }
@@ -144,15 +137,15 @@ impl Handler for PythonHandler {
         self.collect(Event::Opened { call, session });
     }
 
-    fn has_room_to_watch(&self) -> bool {
-        self.remote.visits.has_room()
+    fn has_capacity_to_watch(&self) -> bool {
+        self.worker.observed.has_capacity()
     }
 
-    fn has_room_for_request(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.request_is_async(endpoint))
     }
 
-    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.connect_is_async(endpoint))
     }
 
@@ -184,9 +177,9 @@ impl Handler for PythonHandler {
 }
 
 /// Takes what the event loop has ordered before its drain is over, if that lasts.
-async fn look_again(remote: Arc<Remote>) {
-    let looked = Arc::clone(&remote.drains)
-        .look(|| remote.take_early())
+async fn look_again(worker: Arc<WorkerHandle>) {
+    let looked = Arc::clone(&worker.drains)
+        .look(|| worker.take_early())
         .await;
     if let Err(error) = looked {
         crash::abort(&error);

@@ -4,9 +4,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::message::to_python;
-use super::subscription::Record;
+use super::record::Record;
 use crate::actors::frame::{Kind, message_of};
-use crate::ipc::{Bus, Past, Reach};
+use crate::ipc::{self, Bus, ReplayRange};
 
 /// Frames that are given to Python at once, in bytes. Who asks for more is told that it is not all.
 const MOST_BYTES: usize = 64 << 20;
@@ -21,7 +21,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(past: &Past, bus: &Bus, end: u64) -> Self {
+    pub(super) fn new(past: &ipc::Replay, bus: &Bus, end: u64) -> Self {
         Self {
             messages: past.records.len(),
             complete: past.complete,
@@ -51,14 +51,14 @@ impl Replay {
 
 /// How far back Python wants to go. `None`: it does not ask.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish {
+pub(super) struct ReplayRequest {
     pub(super) last: Option<i64>,
     pub(super) since: Option<i64>,
     pub(super) epoch: Option<u64>,
 }
 
-impl Wish {
-    pub(super) fn reach(self, bus: &Bus) -> PyResult<Option<Reach>> {
+impl ReplayRequest {
+    pub(super) fn reach(self, bus: &Bus) -> PyResult<Option<ReplayRange>> {
         match self {
             Self {
                 last: None,
@@ -82,7 +82,7 @@ impl Wish {
             Self {
                 last: Some(count), ..
             } => usize::try_from(count)
-                .map(|count| Some(Reach::Last(count)))
+                .map(|count| Some(ReplayRange::Last(count)))
                 .map_err(|_| {
                     PyValueError::new_err(format!("last must be 0 or more, got {count}."))
                 }),
@@ -103,7 +103,7 @@ impl Wish {
                 } else {
                     u64::MAX
                 };
-                Ok(Some(Reach::From(from)))
+                Ok(Some(ReplayRange::From(from)))
             }
         }
     }
@@ -115,10 +115,10 @@ pub(super) fn records<'py>(
     bus: &Bus,
     topic: &Bound<'py, PyAny>,
     name: &str,
-    reach: Reach,
+    reach: ReplayRange,
     until: u64,
 ) -> PyResult<(Vec<Record>, bool)> {
-    let past = py.detach(|| bus.past(name, reach, until, MOST_BYTES));
+    let past = py.detach(|| bus.replay(name, reach, until, MOST_BYTES));
     let records = past.records.iter().map(|it| {
         let frame = &past.frames[it.frame.clone()];
         let (kind, payload) = message_of(frame).unwrap_or((Kind::Binary, frame));

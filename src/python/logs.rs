@@ -5,8 +5,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
-use super::events::Event;
-use super::handler::EventBox;
+use super::events::{Event, EventBox};
 
 /// Where log lines go: the mailbox of the worker that started last. There is one per process.
 static LINES: Lines = Lines(Mutex::new(None));
@@ -81,7 +80,7 @@ impl Log for Lines {
         // A storm of lines must not fill the memory: what does not fit is not told.
         if events.has_room() {
             let (level, line) = (record.level(), record.args().to_string());
-            events.post(|batch| batch.list.push(Event::Log { level, line }));
+            events.post(|batch| batch.push(Event::Log { level, line }));
         }
     }
 

@@ -6,14 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use bytes::Bytes;
-use log::Level;
 
-use super::handler::EventBox;
-use super::{held, logs};
+use super::events::EventBox;
+use super::loan;
 use crate::actors::frame::{Kind, LARGE_BYTES};
-use crate::actors::publish::{publish_in_pace, publish_patiently};
-use crate::actors::topic::Topic;
-use crate::ipc::{Bus, LeftBehind, PublishError};
 
 /// What `send` and `publish` take.
 pub(super) enum Message<'a> {
@@ -58,8 +54,8 @@ impl<'a> Message<'a> {
             return Ok(Err(self));
         }
         Ok(Ok(match self {
-            Self::Text(_) => held::text_of(object.cast()?, events)?,
-            Self::Binary(_) => held::bytes_of(object.cast()?, events),
+            Self::Text(_) => loan::text_of(object.cast()?, events)?,
+            Self::Binary(_) => loan::bytes_of(object.cast()?, events),
             Self::Copied(bytes) => bytes.into(),
         }))
     }
@@ -70,47 +66,6 @@ impl<'a> Message<'a> {
             Self::Binary(bytes) => bytes,
             Self::Copied(bytes) => bytes,
         }
-    }
-}
-
-/// Publishes to everybody on the topic, in every process; `left_out` is a session of this worker,
-/// or 0. Returns the offset. Waits for hubs that are far behind, without Python's lock, after
-/// `before_waiting`.
-pub(super) fn publish(
-    py: Python<'_>,
-    bus: &Bus,
-    topic: &Topic,
-    message: &Message<'_>,
-    left_out: u64,
-    before_waiting: impl FnOnce(),
-) -> Result<u64, PublishError> {
-    // What the slice is of cannot change, and is held by the caller.
-    let (kind, bytes) = (message.kind(), message.bytes());
-    if let Some(offset) = publish_in_pace(bus, topic, kind, bytes, left_out)? {
-        return Ok(offset);
-    }
-    before_waiting();
-    let published = py.detach(|| publish_patiently(bus, topic, kind, bytes, left_out))?;
-    for left_behind in published.left_behind {
-        warn(py, bus.name(), left_behind);
-    }
-    Ok(published.offset)
-}
-
-#[cold]
-fn warn(py: Python<'_>, bus: &str, LeftBehind { pid, stood_still }: LeftBehind) {
-    let what = if stood_still {
-        "stands still"
-    } else {
-        "is far too slow"
-    };
-    let line = format!(
-        "Publishing to the bus {bus:?} does not wait for the worker with PID {pid} any more: it {what}. \
-         If it is overtaken, its clients that may have missed something are closed with 1013."
-    );
-    // A broken handler of logging must not lose the offset.
-    if let Err(error) = logs::tell(py, Level::Warn, &line) {
-        error.write_unraisable(py, None);
     }
 }
 

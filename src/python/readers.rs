@@ -72,7 +72,7 @@ impl Readers {
             }
         }
         let thread = lock(&self.bells).thread.take();
-        bus.rouse();
+        bus.wake_threads();
         self.ring();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -229,7 +229,7 @@ impl Cursor {
     pub(super) fn close(&self) {
         let reading = lock(&self.reading).take();
         if let Some(reading) = reading {
-            reading.bus.rouse();
+            reading.bus.wake_threads();
         }
     }
 

@@ -1,43 +1,43 @@
 //! What a handler returned, as an HTTP response.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyMapping};
 
 use super::errors::value_error;
-use super::handler::EventBox;
-use super::{held, json};
-use crate::actors::limits::Limits;
+use super::events::EventBox;
+use super::options::EventStreamOptions;
+use super::return_value::{ReturnValue, TupleValue, is_event_stream, is_iterator, status};
+use super::{json, loan};
 use crate::actors::topic::Topic;
 use crate::http::early_hints::EarlyHints;
-use crate::http::events::{self, EventStream};
-use crate::http::response::{Body, JSON, Response, TEXT};
+use crate::http::event_stream::{self, EventStream};
+use crate::http::response::{JSON, Response, ResponseBody, TEXT};
 use crate::http::trailers;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A response, and what its body is yet to be made of.
-pub(super) struct Made {
+pub(super) struct PreparedResponse {
     pub response: Response,
     /// What it is made of, if it is streamed.
-    pub streamed: Option<Streamed>,
+    pub streamed: Option<StreamedBody>,
 }
 
 /// What a streamed body is made of.
-pub(super) struct Streamed {
+pub(super) struct StreamedBody {
     /// Gives the pieces.
     pub iterator: Py<PyAny>,
     /// Gives the trailers at the end, if there may be any.
     pub trailers: Option<Py<PyAny>>,
 }
 
-impl From<Response> for Made {
+impl From<Response> for PreparedResponse {
     fn from(response: Response) -> Self {
         Self {
             response,
@@ -46,143 +46,81 @@ impl From<Response> for Made {
     }
 }
 
-/// Understands dict and list (JSON), str (text), bytes, None (204), `Response`, and Flask's tuples
-/// `(body, status)` and `(body, status, headers)`. A generator is streamed as text. Large bytes and strings are sent
-/// from where they are, and then go to `events`.
-pub(super) fn from_python(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
-    if let Ok(tuple) = value.cast::<PyTuple>() {
-        return from_tuple(tuple, events);
-    }
-    if let Some((content_type, body)) = plain_body(value, events)? {
-        return Ok(response(StatusCode::OK, Some(content_type), body).into());
-    }
-    if value.is_none() {
-        return Ok(response(StatusCode::NO_CONTENT, None, Bytes::new()).into());
-    }
-    from_object(value, events)
-}
-
-/// The body and its natural type, if the value is one that speaks for itself.
-fn plain_body(
+/// Makes the response of the value that a handler returned: see [`ReturnValue`]. Large bytes and strings are sent from
+/// where they are, and go to `events` when they were sent.
+pub(super) fn from_python(
     value: &Bound<'_, PyAny>,
     events: &EventBox,
-) -> PyResult<Option<(HeaderValue, Bytes)>> {
-    if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
-        return Ok(Some((JSON, json::answer(value)?.into())));
-    }
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Some((TEXT, held::text_of(text, events)?)));
-    }
-    if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(Some((BINARY, held::bytes_of(bytes, events))));
-    }
-    Ok(None)
+) -> PyResult<PreparedResponse> {
+    let (content_type, body) = match ReturnValue::of(value)? {
+        ReturnValue::Json(value) => (JSON, json::answer(value)?.into()),
+        ReturnValue::Text(text) => (TEXT, loan::text_of(&text, events)?),
+        ReturnValue::Bytes(bytes) => (BINARY, loan::bytes_of(&bytes, events)),
+        ReturnValue::Nothing => {
+            return Ok(response(StatusCode::NO_CONTENT, None, Bytes::new()).into());
+        }
+        ReturnValue::Tuple(tuple) => return from_tuple(&tuple, events),
+        ReturnValue::Response(value) => return from_response(value, events),
+        ReturnValue::Chunks(iterator) => {
+            return Ok(PreparedResponse {
+                response: response(StatusCode::OK, Some(TEXT), Bytes::new()),
+                streamed: Some(StreamedBody {
+                    iterator: iterator.clone().unbind(),
+                    trailers: None,
+                }),
+            });
+        }
+        ReturnValue::Events(stream) => {
+            let mut response = response(StatusCode::OK, None, Bytes::new());
+            response.body = stream_of(stream)?;
+            add_headers(&mut response, &stream.getattr("headers")?)?;
+            return Ok(response.into());
+        }
+    };
+    Ok(response(StatusCode::OK, Some(content_type), body).into())
 }
 
-fn from_tuple(tuple: &Bound<'_, PyTuple>, events: &EventBox) -> PyResult<Made> {
-    if !(2..=3).contains(&tuple.len()) {
-        return Err(PyTypeError::new_err(
-            "A handler may return (body, status) or (body, status, headers); this tuple has \
-             another length. For a JSON array return a list.",
-        ));
-    }
-    let mut made = from_python(&tuple.get_item(0)?, events)?;
+fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedResponse> {
+    let mut made = from_python(&tuple.value, events)?;
     let response = &mut made.response;
-    response.status = status(&tuple.get_item(1)?)?;
-    if tuple.len() == 3 {
-        let headers = tuple.get_item(2)?;
-        let pairs = match headers.cast::<PyDict>() {
-            Ok(dict) => dict.items().into_any(),
-            Err(_) => headers,
-        };
-        add_headers(response, &pairs)?;
+    response.status = tuple.status()?;
+    if let Some(headers) = &tuple.headers {
+        match headers.cast::<PyDict>() {
+            Ok(dict) => add_headers(response, dict.items().as_any())?,
+            Err(_) => add_headers(response, headers)?,
+        }
     }
     Ok(made)
 }
 
-/// A `fanbus.Response`, anything with `body`, `status` and `headers`, an iterator, or a model. A body is bytes, an
-/// iterator, an event stream, or the path of a file.
-fn from_object(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
-    if !is_response(value)? {
-        if value.hasattr("__await__")? {
-            return Err(forgotten(value));
-        }
-        if is_iterator(value)? {
-            let response = response(StatusCode::OK, Some(TEXT), Bytes::new());
-            let streamed = Some(Streamed {
-                iterator: value.clone().unbind(),
-                trailers: None,
-            });
-            return Ok(Made { response, streamed });
-        }
-        if is_event_stream(value)? {
-            let mut made = Made::from(response(StatusCode::OK, None, Bytes::new()));
-            made.response.body = stream_of(value)?;
-            add_headers(&mut made.response, &value.getattr("headers")?)?;
-            return Ok(made);
-        }
-        return model(value);
-    }
+/// The body of a `fanbus.Response` is bytes, an iterator, an event stream, or the path of a file.
+fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<PreparedResponse> {
     let body = value.getattr("body")?;
-    let mut made = Made::from(response(
+    let mut made = PreparedResponse::from(response(
         status(&value.getattr("status")?)?,
         None,
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = Body::Bytes(held::bytes_of(bytes, events));
+        made.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
-        made.streamed = Some(Streamed {
+        made.streamed = Some(StreamedBody {
             trailers: trailers_of(value, &mut made.response)?,
             iterator: body.unbind(),
         });
     } else if is_event_stream(&body)? {
         made.response.body = stream_of(&body)?;
     } else {
-        made.response.body = Body::File(body.extract()?);
+        made.response.body = ResponseBody::File(body.extract()?);
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
 }
 
-/// A handler has returned what it should have awaited: `request.json()`, or a coroutine.
-fn forgotten(value: &Bound<'_, PyAny>) -> PyErr {
-    let models = value.py().import("fanbus.hints");
-    let sentence = models.and_then(|hints| hints.getattr("forgotten_await")?.call1((value,)));
-    match sentence.and_then(|sentence| sentence.extract::<String>()) {
-        Ok(sentence) => PyTypeError::new_err(sentence),
-        Err(error) => error,
-    }
-}
-
-/// A model may have a field called `body`.
-fn is_response(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(value.hasattr("body")? && value.hasattr("status")? && value.hasattr("headers")?)
-}
-
-/// A struct of msgspec, a model of pydantic or a dataclass.
-fn model(value: &Bound<'_, PyAny>) -> PyResult<Made> {
-    let models = value.py().import("fanbus.parameters.models")?;
-    let is_model: bool = models.getattr("is_model")?.call1((value,))?.extract()?;
-    if !is_model {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "A handler must return dict, list, str, bytes, None, a model, Response, EventStream or a \
-             generator, not {kind}."
-        )));
-    }
-    Ok(response(StatusCode::OK, Some(JSON), json::answer(value)?.into()).into())
-}
-
-fn is_event_stream(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let module = value.py().import("fanbus.events.topic_stream")?;
-    value.is_instance(&module.getattr("EventStream")?)
-}
-
 /// Ends an event stream. Any thread.
 #[pyclass(module = "fanbus._core", frozen)]
 #[derive(Default)]
-pub(super) struct StreamEnd(Arc<events::StreamEnd>);
+pub(super) struct StreamEnd(Arc<event_stream::StreamEnd>);
 
 #[pymethods]
 impl StreamEnd {
@@ -197,45 +135,20 @@ impl StreamEnd {
     }
 }
 
-/// A `fanbus.EventStream`, which has checked its fields but for the topic.
-fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
+/// The body of a `fanbus.EventStream`, which has checked its fields but for the topic.
+fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<ResponseBody> {
     let topic: String = value.getattr("topic")?.extract()?;
-    let seconds = |name: &str| -> PyResult<Duration> {
-        let seconds: f64 = value.getattr(name)?.extract()?;
-        Duration::try_from_secs_f64(seconds).map_err(value_error)
-    };
+    let topic = Topic::new(&topic).map_err(value_error)?;
+    let options: EventStreamOptions = value.extract()?;
     let stream = EventStream {
-        topic: Topic::new(&topic).map_err(value_error)?,
-        last: value.getattr("last")?.extract()?,
-        last_event_id: value.getattr("last_event_id")?.extract()?,
-        retry_ms: seconds("retry")?.as_millis() as u64,
-        limits: Limits {
-            heartbeat_interval: Some(seconds("ping_interval")?),
-            // Its connection has one, as for any response: it knows what the client has taken.
-            timeout: None,
-            max_queue_bytes: value.getattr("max_queue_bytes")?.extract()?,
-            max_connections: value.getattr("max_connections")?.extract()?,
-            ..Limits::default()
-        },
+        topic,
+        retry_ms: options.retry_ms(),
+        limits: options.limits(),
+        last: options.last,
+        last_event_id: options.last_event_id,
         end: Arc::clone(&value.getattr("_end")?.cast::<StreamEnd>()?.get().0),
     };
-    Ok(Body::Events(Box::new(stream)))
-}
-
-fn is_iterator(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(value.hasattr("__next__")? || value.hasattr("__anext__")?)
-}
-
-fn status(value: &Bound<'_, PyAny>) -> PyResult<StatusCode> {
-    let number: u16 = value.extract()?;
-    StatusCode::from_u16(number)
-        .ok()
-        .filter(|status| (200..600).contains(&status.as_u16()))
-        .ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "The status of a response must be from 200 to 599, got {number}."
-            ))
-        })
+    Ok(ResponseBody::Events(Box::new(stream)))
 }
 
 fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -316,7 +229,7 @@ fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) 
         status,
         content_type,
         headers: Vec::new(),
-        body: Body::Bytes(body),
+        body: ResponseBody::Bytes(body),
         trailers: None,
     }
 }

@@ -12,22 +12,19 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::value_error;
-use crate::actors::limits::Limits;
-use crate::actors::outbox::Overflow;
+use super::options::WebSocketConfig;
 use crate::actors::protocol::Accept;
 use crate::actors::protocols::echo::Echo;
 use crate::actors::protocols::handler::HandlerProtocol;
 use crate::actors::protocols::relay::RelayRoute;
 use crate::actors::topic::TopicTemplate;
 use crate::http::compressor::Level;
-use crate::http::cors::{Cors, Wishes};
+use crate::http::cors::{Cors, CorsOptions};
 use crate::http::folder::Folder;
 use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
-use crate::http::websocket::origin::Origins;
-use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A Python function behind a route.
 pub(super) struct Endpoint {
@@ -160,12 +157,12 @@ pub(super) struct Hooks {
 }
 
 /// Which endpoints run on the event loop: all that the I/O thread needs to know.
-pub(super) struct Kinds {
+pub(super) struct EndpointKinds {
     requests: Vec<bool>,
     connects: Vec<bool>,
 }
 
-impl Kinds {
+impl EndpointKinds {
     pub(super) fn request_is_async(&self, endpoint: EndpointId) -> bool {
         self.requests[endpoint.0 as usize]
     }
@@ -178,10 +175,10 @@ impl Kinds {
 /// The routes of one application: pure data, made before the fork.
 #[pyclass(frozen, module = "fanbus._core")]
 #[derive(Default)]
-pub(super) struct Router(Mutex<Inside>);
+pub(super) struct Router(Mutex<State>);
 
 #[derive(Default)]
-struct Inside {
+struct State {
     routes: Routes,
     endpoints: Endpoints,
     /// Where what is registered was written, for errors; one per endpoint of each kind.
@@ -190,16 +187,19 @@ struct Inside {
 }
 
 impl Router {
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a worker is made with.
-    pub(super) fn parts(&self, py: Python<'_>) -> (Arc<Routes>, Arc<Endpoints>, Arc<Kinds>) {
-        let inside = self.inside();
-        let http = &inside.endpoints.http;
-        let websockets = &inside.endpoints.websockets;
-        let kinds = Kinds {
+    pub(super) fn parts(
+        &self,
+        py: Python<'_>,
+    ) -> (Arc<Routes>, Arc<Endpoints>, Arc<EndpointKinds>) {
+        let state = self.state();
+        let http = &state.endpoints.http;
+        let websockets = &state.endpoints.websockets;
+        let kinds = EndpointKinds {
             requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
             connects: websockets
                 .iter()
@@ -216,7 +216,7 @@ impl Router {
                 .iter()
                 .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
                 .collect(),
-            hooks: inside
+            hooks: state
                 .endpoints
                 .hooks
                 .iter()
@@ -229,7 +229,7 @@ impl Router {
                 .collect(),
         };
         (
-            Arc::new(inside.routes.clone()),
+            Arc::new(state.routes.clone()),
             Arc::new(endpoints),
             Arc::new(kinds),
         )
@@ -259,9 +259,9 @@ impl Router {
             max_body_bytes: max_body_size,
             ..Routes::default()
         };
-        Ok(Self(Mutex::new(Inside {
+        Ok(Self(Mutex::new(State {
             routes,
-            ..Inside::default()
+            ..State::default()
         })))
     }
 
@@ -285,21 +285,21 @@ impl Router {
             cache_control,
             precompressed,
         });
-        let inside = &mut *self.inside();
+        let state = &mut *self.state();
         for path in paths {
             let template = PathTemplate::parse(&path).map_err(value_error)?;
             let names = template.names().map(str::to_owned).collect();
-            let id = EndpointId(inside.endpoints.http.len() as u32);
-            let added = inside.routes.router.add_http(&[Method::GET], &path, id);
-            added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
-            inside.routes.http.push(HttpEndpoint {
+            let id = EndpointId(state.endpoints.http.len() as u32);
+            let added = state.routes.router.add_http(&[Method::GET], &path, id);
+            added.map_err(|error| conflict(&error, &place, &state.http_places))?;
+            state.routes.http.push(HttpEndpoint {
                 wants_request: false,
                 max_body_bytes: None,
                 streams_body: false,
                 folder: Some(Arc::clone(&folder)),
                 turbo: None,
             });
-            inside.endpoints.http.push(Endpoint {
+            state.endpoints.http.push(Endpoint {
                 callable: py.None(), // never called
                 asynchronous: false,
                 runs_sessions: false,
@@ -309,7 +309,7 @@ impl Router {
                 route: path.into(),
                 methods: None,
             });
-            inside.http_places.push(place.clone());
+            state.http_places.push(place.clone());
         }
         Ok(())
     }
@@ -345,19 +345,19 @@ impl Router {
             .iter()
             .map(|name| method(name))
             .collect::<PyResult<Vec<_>>>()?;
-        let inside = &mut *self.inside();
-        let id = EndpointId(inside.endpoints.http.len() as u32);
-        let added = inside.routes.router.add_http(&methods, path, id);
-        added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
-        inside.routes.http.push(HttpEndpoint {
+        let state = &mut *self.state();
+        let id = EndpointId(state.endpoints.http.len() as u32);
+        let added = state.routes.router.add_http(&methods, path, id);
+        added.map_err(|error| conflict(&error, &place, &state.http_places))?;
+        state.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
             streams_body: stream_body,
             folder: None,
             turbo: turbo.then_some(Turbo { ttl }),
         });
-        inside.endpoints.http.push(endpoint);
-        inside.http_places.push(place);
+        state.endpoints.http.push(endpoint);
+        state.http_places.push(place);
         Ok(id.0)
     }
 
@@ -372,11 +372,11 @@ impl Router {
         asynchronous: bool,
         keeps: bool,
     ) -> PyResult<()> {
-        let inside = &mut *self.inside();
+        let state = &mut *self.state();
         let at = endpoint as usize;
         let (Some(known), Some(old)) = (
-            inside.routes.http.get_mut(at),
-            inside.endpoints.http.get_mut(at),
+            state.routes.http.get_mut(at),
+            state.endpoints.http.get_mut(at),
         ) else {
             return Err(value_error(format!("Unknown endpoint {endpoint}.")));
         };
@@ -393,22 +393,22 @@ impl Router {
     /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
     /// path has, instead of answering so.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
-        let inside = &mut *self.inside();
-        if let Some(EndpointId(at)) = inside.routes.fallback {
-            let old = &mut inside.endpoints.http[at as usize];
+        let state = &mut *self.state();
+        if let Some(EndpointId(at)) = state.routes.fallback {
+            let old = &mut state.endpoints.http[at as usize];
             old.callable = handler.unbind();
             old.asynchronous = asynchronous;
             return;
         }
-        let id = EndpointId(inside.endpoints.http.len() as u32);
-        inside.routes.http.push(HttpEndpoint {
+        let id = EndpointId(state.endpoints.http.len() as u32);
+        state.routes.http.push(HttpEndpoint {
             wants_request: true,
             max_body_bytes: None,
             streams_body: false,
             folder: None,
             turbo: None,
         });
-        inside.endpoints.http.push(Endpoint {
+        state.endpoints.http.push(Endpoint {
             callable: handler.unbind(),
             asynchronous,
             runs_sessions: false,
@@ -423,8 +423,8 @@ impl Router {
             route: "(no route)".into(),
             methods: None,
         });
-        inside.http_places.push("the fallback".to_owned());
-        inside.routes.fallback = Some(id);
+        state.http_places.push("the fallback".to_owned());
+        state.routes.fallback = Some(id);
     }
 
     /// What pages of other origins may do.
@@ -438,7 +438,7 @@ impl Router {
         expose: Vec<String>,
         max_age: u32,
     ) -> PyResult<()> {
-        let cors = Cors::new(Wishes {
+        let cors = Cors::new(CorsOptions {
             origins,
             credentials,
             methods,
@@ -446,7 +446,7 @@ impl Router {
             expose,
             max_age,
         });
-        self.inside().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
+        self.state().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
         Ok(())
     }
 
@@ -454,7 +454,7 @@ impl Router {
     #[pyo3(signature = (hosts, /))]
     fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
         let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
-        self.inside().routes.hosts = hosts.map(Arc::new);
+        self.state().routes.hosts = hosts.map(Arc::new);
         Ok(())
     }
 
@@ -465,19 +465,19 @@ impl Router {
         path: &str,
         handler: Bound<'_, PyAny>,
         arguments: Vec<Option<String>>,
-        config: &Bound<'_, PyAny>,
+        config: WebSocketConfig,
         place: String,
     ) -> PyResult<()> {
         let mut endpoint = endpoint(path, &handler, true, &arguments)?;
         endpoint.runs_sessions = true;
-        endpoint.max_topics = config.getattr("max_topics")?.extract()?;
+        endpoint.max_topics = config.max_topics;
         self.add_socket(
             path,
             Arc::new(HandlerProtocol),
             Some(endpoint),
             None,
             place,
-            config,
+            &config,
         )
     }
 
@@ -493,7 +493,7 @@ impl Router {
         path: &str,
         response_prefix: Option<String>,
         broadcast: Option<&str>,
-        config: &Bound<'_, PyAny>,
+        config: WebSocketConfig,
         admit: Option<Bound<'_, PyAny>>,
         asynchronous: bool,
         arguments: Vec<Option<String>>,
@@ -518,7 +518,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        self.add_socket(path, accept, endpoint, hooks, place, config)
+        self.add_socket(path, accept, endpoint, hooks, place, &config)
     }
 
     /// The parameters of a path, in its order: their names, and those of their converters.
@@ -548,8 +548,8 @@ impl Router {
     }
 
     fn __len__(&self) -> usize {
-        let inside = self.inside();
-        inside.routes.http.len() + inside.routes.websockets.len()
+        let state = self.state();
+        state.routes.http.len() + state.routes.websockets.len()
     }
 }
 
@@ -561,20 +561,27 @@ impl Router {
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
         place: String,
-        config: &Bound<'_, PyAny>,
+        config: &WebSocketConfig,
     ) -> PyResult<()> {
-        let mut settings = settings(config, accept, endpoint.is_some())?;
-        settings.has_hooks = hooks.is_some();
+        let settings = WebSocketEndpoint {
+            accept,
+            needs_admission: endpoint.is_some(),
+            has_hooks: hooks.is_some(),
+            limits: config.limits(),
+            origins: config.origins()?,
+            subprotocols: config.subprotocols()?,
+            compression: config.compression,
+        };
         let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
-        let inside = &mut *self.inside();
-        let id = EndpointId(inside.endpoints.websockets.len() as u32);
-        let added = inside.routes.router.add_websocket(path, id);
-        added.map_err(|error| conflict(&error, &place, &inside.websocket_places))?;
-        inside.routes.websockets.push(settings);
-        inside.endpoints.websockets.push(endpoint);
-        inside.endpoints.hooks.push(hooks);
-        inside.websocket_places.push(place);
+        let state = &mut *self.state();
+        let id = EndpointId(state.endpoints.websockets.len() as u32);
+        let added = state.routes.router.add_websocket(path, id);
+        added.map_err(|error| conflict(&error, &place, &state.websocket_places))?;
+        state.routes.websockets.push(settings);
+        state.endpoints.websockets.push(endpoint);
+        state.endpoints.hooks.push(hooks);
+        state.websocket_places.push(place);
         Ok(())
     }
 }
@@ -637,52 +644,4 @@ fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     value_error(format!(
         "{error} The first is for {other}, the second for {place}."
     ))
-}
-
-/// Reads a `WebSocketConfig`, which has checked its fields.
-fn settings(
-    config: &Bound<'_, PyAny>,
-    accept: Arc<dyn Accept>,
-    needs_admission: bool,
-) -> PyResult<WebSocketEndpoint> {
-    let seconds = |name: &str| -> PyResult<Option<Duration>> {
-        let seconds: Option<f64> = config.getattr(name)?.extract()?;
-        seconds
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(value_error)
-    };
-    let overflow: String = config.getattr("overflow")?.extract()?;
-    let overflow = match overflow.as_str() {
-        "close" => Overflow::Close,
-        "drop_oldest" => Overflow::DropOldest,
-        "drop_newest" => Overflow::DropNewest,
-        "latest" => Overflow::Latest,
-        other => return Err(value_error(format!("overflow={other:?} is not a policy."))),
-    };
-    let origins: Option<Vec<String>> = config.getattr("origins")?.extract()?;
-    let subprotocols: Vec<String> = config.getattr("subprotocols")?.extract()?;
-    Ok(WebSocketEndpoint {
-        accept,
-        needs_admission,
-        has_hooks: false,
-        limits: Limits {
-            max_message_size: config.getattr("max_message_size")?.extract()?,
-            rate_limit: config.getattr("rate_limit")?.extract()?,
-            heartbeat_interval: seconds("heartbeat_interval")?,
-            tick: seconds("tick")?,
-            timeout: seconds("timeout")?,
-            max_queue_bytes: config.getattr("max_queue_bytes")?.extract()?,
-            overflow,
-            max_connections: config.getattr("max_connections")?.extract()?,
-            ..Limits::default()
-        },
-        origins: Origins::new(origins).map_err(value_error)?,
-        subprotocols: subprotocols
-            .into_iter()
-            .map(Subprotocol::new)
-            .collect::<Result<_, _>>()
-            .map_err(value_error)?,
-        compression: config.getattr("compression")?.extract()?,
-    })
 }

@@ -8,20 +8,15 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::events::Event;
-use super::handler::EventBox;
-use super::held;
-use super::lane::Calls;
-use super::response::{self, Streamed};
-use crate::http::flow::{Flow, Source, Watcher, flow};
+use super::events::{Event, EventBox, StreamKey};
+use super::lane::PyLane;
+use super::loan;
+use super::response::{self, StreamedBody};
+use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
-/// Names a stream in its worker.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
-pub(super) struct StreamKey(u64);
-
 /// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
-pub(super) struct Maker<'m, 'py> {
+pub(super) struct ProducerContext<'m, 'py> {
     pub event_loop: &'m Py<PyAny>,
     pub on_error: &'m Py<PyAny>,
     pub label: &'m str,
@@ -29,8 +24,8 @@ pub(super) struct Maker<'m, 'py> {
 }
 
 /// A stream that has begun.
-pub(super) struct Started<'py> {
-    pub flow: Flow,
+pub(super) struct StreamStart<'py> {
+    pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
     /// The handler's task has to run it.
     pub coroutine: Option<Bound<'py, PyAny>>,
@@ -40,13 +35,13 @@ pub(super) struct Started<'py> {
 pub(super) struct Streams {
     pub events: EventBox,
     /// The threads that synchronous producers run on.
-    lane: Py<Calls>,
+    lane: Py<PyLane>,
     next: AtomicU64,
     producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
 }
 
 impl Streams {
-    pub(super) fn new(events: EventBox, lane: Py<Calls>) -> Self {
+    pub(super) fn new(events: EventBox, lane: Py<PyLane>) -> Self {
         Self {
             events,
             lane,
@@ -67,22 +62,22 @@ impl Streams {
     pub(super) fn start<'py>(
         &self,
         py: Python<'py>,
-        streamed: &Streamed,
-        maker: Maker<'_, 'py>,
-    ) -> PyResult<Started<'py>> {
-        let Maker {
+        streamed: &StreamedBody,
+        context: ProducerContext<'_, 'py>,
+    ) -> PyResult<StreamStart<'py>> {
+        let ProducerContext {
             event_loop,
             on_error,
             label,
             context,
-        } = maker;
+        } = context;
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
-        let told = Told {
+        let watcher = StreamWatcher {
             key,
             events: EventBox::clone(&events),
         };
-        let (source, flow) = flow(Box::new(told));
+        let (source, body) = stream_body(Box::new(watcher));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
@@ -105,8 +100,8 @@ impl Streams {
             .call1(arguments)?
             .extract()?;
         self.producers().insert(key, producer);
-        Ok(Started {
-            flow,
+        Ok(StreamStart {
+            body,
             trailers,
             coroutine,
         })
@@ -126,27 +121,27 @@ impl Streams {
 }
 
 /// Posts what happens to a stream to the event loop.
-struct Told {
+struct StreamWatcher {
     key: StreamKey,
     events: EventBox,
 }
 
-impl Watcher for Told {
-    fn room(&self) {
+impl BodyWatcher for StreamWatcher {
+    fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 
-    fn over(&self) {
+    fn closed(&self) {
         let event = Event::StreamOver { stream: self.key };
-        self.events.post(|events| events.list.push(event));
+        self.events.post(|events| events.push(event));
     }
 }
 
 /// Where the pieces of a response go. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
-    source: Source,
+    source: StreamSender,
     trailers: Option<TrailerSlot>,
     events: EventBox,
 }
@@ -156,11 +151,11 @@ impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(if let Ok(bytes) = piece.cast::<PyBytes>() {
-            let hold = || held::bytes_of(bytes, &self.events);
+            let hold = || loan::bytes_of(bytes, &self.events);
             self.source.write(bytes.as_bytes(), hold)
         } else if let Ok(text) = piece.cast::<PyString>() {
             let utf8 = text.to_str()?;
-            let hold = || held::text_of(text, &self.events).expect("its UTF-8 was made just now");
+            let hold = || loan::text_of(text, &self.events).expect("its UTF-8 was made just now");
             self.source.write(utf8.as_bytes(), hold)
         } else {
             let kind = piece.get_type().name()?;
@@ -177,7 +172,7 @@ impl Sink {
 
     /// Nobody takes anything any more.
     fn is_over(&self) -> bool {
-        self.source.is_over()
+        self.source.is_closed()
     }
 
     /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field

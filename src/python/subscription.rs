@@ -6,70 +6,37 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::bus::Bus;
 use super::errors::{BusError, Lagged};
 use super::message::to_python;
-use super::readers::{Cursor, Step};
+use super::readers::{Cursor, Readers, Step};
+use super::record::Record;
 use crate::actors::frame::Kind;
 use crate::actors::mailbox::FdSignal;
 use crate::ipc::{self, Fate, PublishError};
-
-/// A message as it was published.
-#[pyclass(frozen, module = "fanbus")]
-pub(super) struct Record {
-    topic: Py<PyAny>,
-    message: Py<PyAny>,
-    #[pyo3(get)]
-    offset: u64,
-}
-
-impl Record {
-    pub(super) fn new(topic: Py<PyAny>, message: Py<PyAny>, offset: u64) -> Self {
-        Self {
-            topic,
-            message,
-            offset,
-        }
-    }
-}
-
-#[pymethods]
-impl Record {
-    #[getter]
-    fn topic(&self, py: Python<'_>) -> Py<PyAny> {
-        self.topic.clone_ref(py)
-    }
-
-    #[getter]
-    fn message(&self, py: Python<'_>) -> Py<PyAny> {
-        self.message.clone_ref(py)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!(
-            "<Record {} {}: {}>",
-            self.offset,
-            self.topic.bind(py).repr()?,
-            self.message.bind(py).repr()?
-        ))
-    }
-}
 
 /// One reader of one topic. Keeps the bus open.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Subscription {
     cursor: Arc<Cursor>,
     topic: Py<PyAny>,
-    bus: Py<Bus>,
+    readers: Arc<Readers>,
+    /// The bus stays open as long as this object exists.
+    _bus: Py<PyAny>,
 }
 
 impl Subscription {
-    pub(super) fn new(py: Python<'_>, cursor: Arc<Cursor>, bus: Py<Bus>) -> PyResult<Self> {
+    pub(super) fn new(
+        py: Python<'_>,
+        cursor: Arc<Cursor>,
+        readers: Arc<Readers>,
+        bus: Py<PyAny>,
+    ) -> PyResult<Self> {
         let topic = cursor.topic.as_str().into_pyobject(py)?;
         Ok(Self {
             topic: topic.into_any().unbind(),
             cursor,
-            bus,
+            readers,
+            _bus: bus,
         })
     }
 }
@@ -88,11 +55,7 @@ impl Subscription {
                 let payload = &frame[header_len..];
                 let message = to_python(py, kind, payload)
                     .or_else(|_| to_python(py, Kind::Binary, payload))?;
-                Ok(Some(Record {
-                    topic: self.topic.clone_ref(py),
-                    message,
-                    offset,
-                }))
+                Ok(Some(Record::new(self.topic.clone_ref(py), message, offset)))
             }
             Step::Missed(missed) => Err(Lagged::new_err(missed)),
             Step::Nothing => Ok(None),
@@ -100,7 +63,7 @@ impl Subscription {
                 Err(BusError::new_err(PublishError::Removed.to_string()))
             }
             Step::CutOff(Fate::Damaged) => {
-                Err(BusError::new_err(PublishError::Corrupt.to_string()))
+                Err(BusError::new_err(PublishError::Damaged.to_string()))
             }
             Step::Forked => Err(BusError::new_err(ipc::BusError::Forked.to_string())),
         }
@@ -122,7 +85,7 @@ impl Subscription {
     /// Ends it. Twice is allowed.
     fn close(&self) {
         self.cursor.close();
-        self.bus.get().wake_loops();
+        self.readers.ring();
     }
 
     #[getter]

@@ -6,70 +6,27 @@
 //! nobody looks any more, and each lane has as many threads as it may.
 
 use std::mem;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::cpu::Watched;
-use super::lane::{Calls, Job, Lane};
+use super::cpu::ThreadClock;
+use super::lane::{Lane, PyLane};
+use super::lane_context::{LaneContext, UserCode};
 use super::lock as python_lock;
 
 /// Between two looks at what the threads do, while jobs wait.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What threads have to do with.
-pub(super) struct UserCode {
-    /// Does a job, attached to Python.
-    pub run: Box<dyn Fn(Python<'_>, Job) + Send + Sync>,
-    /// Does the event loop want to run?
-    pub loop_wants_lock: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
 /// See the module's documentation.
 pub(super) struct Threads {
     lanes: Mutex<Vec<Arc<Lane>>>,
-    shared: Arc<Shared>,
-    event_loop: Mutex<Option<Watched>>,
+    context: Arc<LaneContext>,
+    event_loop: Mutex<Option<ThreadClock>>,
     last_look: Mutex<Instant>,
-}
-
-/// What lanes have in common.
-pub(super) struct Shared {
-    /// Threads that can run Python at the same time.
-    pub side_by_side: usize,
-    user_code: Mutex<Option<Arc<UserCode>>>,
-    /// Jobs wait, and the I/O thread is to look.
-    wanted: Notify,
-    /// It does, or will in a moment.
-    looks: AtomicBool,
-    /// It has ended.
-    nobody_looks: AtomicBool,
-}
-
-impl Shared {
-    /// Has the I/O thread look, if it does not.
-    pub(super) fn want_looks(&self) {
-        if !self.looks.swap(true, SeqCst) {
-            self.wanted.notify_one();
-        }
-    }
-
-    /// What jobs are done with. None before the start, and at the end.
-    pub(super) fn user_code(&self) -> Option<Arc<UserCode>> {
-        lock(&self.user_code).clone()
-    }
-
-    pub(super) fn has_limits(&self) -> bool {
-        !self.nobody_looks.load(Relaxed)
-    }
 }
 
 impl Threads {
@@ -77,13 +34,7 @@ impl Threads {
     pub(super) fn new(side_by_side: usize) -> Arc<Self> {
         Arc::new(Self {
             lanes: Mutex::default(),
-            shared: Arc::new(Shared {
-                side_by_side,
-                user_code: Mutex::default(),
-                wanted: Notify::new(),
-                looks: AtomicBool::new(false),
-                nobody_looks: AtomicBool::new(false),
-            }),
+            context: Arc::new(LaneContext::new(side_by_side)),
             event_loop: Mutex::default(),
             last_look: Mutex::new(Instant::now()),
         })
@@ -91,33 +42,33 @@ impl Threads {
 
     /// One more, of at most so many threads, which have this name.
     pub(super) fn lane(&self, name: &str, most: usize) -> Arc<Lane> {
-        let lane = Lane::new(name, most, Arc::clone(&self.shared));
+        let lane = Lane::new(name, most, Arc::clone(&self.context));
         lock(&self.lanes).push(Arc::clone(&lane));
         lane
     }
 
     /// Event loop: what jobs are done with. The loop runs on this thread.
     pub(super) fn run_with(&self, user_code: UserCode) {
-        *lock(&self.event_loop) = Some(Watched::always_at_work());
-        *lock(&self.shared.user_code) = Some(Arc::new(user_code));
+        *lock(&self.event_loop) = Some(ThreadClock::always_at_work());
+        let _before = self.context.set_user_code(Some(user_code));
     }
 
     /// I/O thread: looks after the threads as long as jobs wait, and until what those needed is not there any more.
     pub(super) async fn watch(self: Arc<Self>) {
         loop {
-            self.shared.wanted.notified().await;
+            self.context.looks_requested().await;
             self.begin_to_look();
             loop {
                 sleep(LOOK).await;
                 if self.look() {
                     continue;
                 }
-                self.shared.looks.store(false, SeqCst);
+                self.context.set_watched(false);
                 // A job may have come since, whose poster took this for a look that goes on.
                 if !self.lanes().iter().any(|lane| lane.has_waiting()) {
                     break;
                 }
-                self.shared.looks.store(true, SeqCst);
+                self.context.set_watched(true);
             }
         }
     }
@@ -146,17 +97,17 @@ impl Threads {
     fn loop_cpu(&self) -> Duration {
         lock(&self.event_loop)
             .as_mut()
-            .map_or(Duration::ZERO, Watched::spent)
+            .map_or(Duration::ZERO, ThreadClock::spent)
     }
 
     /// Are jobs being done by threads that share one lock with the event loop?
     pub(super) fn contend_for_lock(&self) -> bool {
-        self.shared.side_by_side == 1 && self.lanes().iter().any(|lane| lane.is_at_work())
+        self.context.side_by_side == 1 && self.lanes().iter().any(|lane| lane.is_at_work())
     }
 
     /// The I/O thread has ended: from now on, each lane has as many threads as it may.
     pub(super) fn nobody_looks(&self) {
-        self.shared.nobody_looks.store(true, Relaxed);
+        self.context.lift_limits();
         for lane in &*self.lanes() {
             lane.lift_limits();
         }
@@ -165,7 +116,7 @@ impl Threads {
     /// Ends the threads that have nothing to do; the others end with their job. Jobs that wait are dropped.
     pub(super) fn end(&self, _py: Python<'_>) {
         // Dropped where Python's lock is held, and none of ours.
-        let _user_code = lock(&self.shared.user_code).take();
+        let _user_code = self.context.set_user_code(None);
         let lanes = mem::take(&mut *self.lanes());
         for lane in lanes {
             drop(lane.end());
@@ -179,10 +130,10 @@ impl Threads {
 
 /// The threads of a worker, for Python.
 #[pyclass(frozen, name = "Threads", module = "fanbus._core")]
-pub(super) struct WorkerThreads(pub(super) Arc<Threads>);
+pub(super) struct PyThreads(pub(super) Arc<Threads>);
 
 #[pymethods]
-impl WorkerThreads {
+impl PyThreads {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
         let side_by_side = if python_lock::is_held_by_one(py)? {
@@ -194,8 +145,8 @@ impl WorkerThreads {
     }
 
     /// One more, of at most so many threads, which are named after it.
-    fn lane(&self, name: &str, most: usize) -> Calls {
-        Calls(self.0.lane(name, most))
+    fn lane(&self, name: &str, most: usize) -> PyLane {
+        PyLane(self.0.lane(name, most))
     }
 
     /// Ends the threads that have nothing to do; the others end with what they do. Functions that wait

@@ -5,9 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::errors::HTTPError;
-use super::events::Event;
-use super::handler::EventBox;
-use crate::http::upload::{Taken, Upload as Http, UploadError};
+use super::events::{Event, EventBox};
+use crate::http::upload::{Upload as Http, UploadChunk, UploadError};
 
 /// Pieces of the body of a request. `fanbus.uploads` makes an iterator of it.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -38,20 +37,20 @@ impl Upload {
     /// Has the event loop give the future a result when there is something to take.
     fn ring(&self, future: Py<PyAny>) {
         let events = EventBox::clone(&self.events);
-        self.http.ring(Box::new(move || {
-            events.post(|events| events.list.push(Event::Wake { future }));
+        self.http.notify(Box::new(move || {
+            events.post(|events| events.push(Event::Wake { future }));
         }));
     }
 }
 
 fn given(
     py: Python<'_>,
-    taken: Result<Taken, UploadError>,
+    taken: Result<UploadChunk, UploadError>,
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {
     match taken {
-        Ok(Taken::Piece(piece)) => Ok(Some(PyBytes::new(py, &piece))),
-        Ok(Taken::End) => Ok(Some(PyBytes::new(py, b""))),
-        Ok(Taken::Nothing) => Ok(None),
+        Ok(UploadChunk::Chunk(piece)) => Ok(Some(PyBytes::new(py, &piece))),
+        Ok(UploadChunk::End) => Ok(Some(PyBytes::new(py, b""))),
+        Ok(UploadChunk::Pending) => Ok(None),
         Err(UploadError::TooLarge) => Err(HTTPError::new_err((
             413,
             "The request's body is larger than this route allows.",

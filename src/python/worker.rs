@@ -13,31 +13,30 @@ use pyo3::prelude::*;
 use super::access::AccessLog;
 use super::bus::Bus;
 use super::crash;
-use super::errors::value_error;
+use super::dispatch::{Callbacks, HandlerRuntime};
 use super::event_loop::EventLoop;
-use super::events::Event;
-use super::handler::{EventBox, PythonHandler};
+use super::events::{Event, EventBox};
+use super::handler::PythonHandler;
 use super::json;
-use super::lane::{Calls, Lane};
+use super::lane::{Lane, PyLane};
+use super::lane_context::UserCode;
 use super::logs;
-use super::message::Message;
-use super::outcome::{self, Host};
-use super::remote::Remote;
+use super::options::Settings;
+use super::publisher::Publisher;
 use super::request;
-use super::router::{Endpoints, Kinds, Router};
+use super::router::{EndpointKinds, Endpoints, Router};
 use super::stream::Streams;
-use super::threads::{Threads, UserCode, WorkerThreads};
+use super::threads::{PyThreads, Threads};
 use super::tls::Tls;
+use super::worker_handle::WorkerHandle;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
 use crate::actors::shutdown::{self, Ending, Trigger};
-use crate::actors::topic::Topic;
-use crate::http::config::{Config, KeepAlive};
+use crate::http::config::Config;
 use crate::http::handler::Handler;
 use crate::http::listener;
-use crate::http::proxies::Proxies;
 use crate::http::server::Server;
 
 /// Events that may wait for Python before sessions stop reading and requests get 503.
@@ -88,89 +87,63 @@ fn os_error(error: std::io::Error) -> PyErr {
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Worker {
     events: EventBox,
-    remote: Arc<Remote>,
+    worker: Arc<WorkerHandle>,
     endpoints: Arc<Endpoints>,
     threads: Arc<Threads>,
     /// That of the synchronous handlers.
     handlers: Arc<Lane>,
     /// That of what makes the pieces of responses.
-    streams: Py<Calls>,
+    streams: Py<PyLane>,
     trigger: Trigger,
     pulse: Arc<Pulse>,
     debug: bool,
     on_error: Py<PyAny>,
-    after: Py<PyAny>,
+    after_response: Py<PyAny>,
     state: Mutex<State>,
     /// From before the application's start, which may fork.
     _served: Served,
 }
 
+/// `fanbus.runtime.worker.WorkerResources`: the Python objects that the Rust half uses.
+#[derive(FromPyObject)]
+struct Resources<'py> {
+    threads: Bound<'py, PyThreads>,
+    /// The threads of synchronous handlers.
+    handlers: Bound<'py, PyLane>,
+    /// The threads of synchronous generators of streamed responses.
+    streams: Py<PyLane>,
+    on_error: Py<PyAny>,
+    after_response: Py<PyAny>,
+    tls: Option<Bound<'py, Tls>>,
+    access_log: Option<Bound<'py, AccessLog>>,
+    json: Option<Bound<'py, PyAny>>,
+}
+
 #[derive(Default)]
 struct State {
     /// What the I/O thread is started with; None once it is.
-    io: Option<(Server, Arc<Kinds>)>,
+    io: Option<(Server, Arc<EndpointKinds>)>,
     event_loop: Option<Arc<EventLoop>>,
 }
 
 #[pymethods]
 impl Worker {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
-    #[pyo3(signature = (
-        router, bus, listener, *, tls = None, threads, handlers, streams, debug, on_error, after, keep_alive = 30.0,
-        head_timeout = 10.0, body_timeout = 120.0, body_rate = 4096, body_memory = 268_435_456,
-        queue_memory = 268_435_456, message_memory = 268_435_456, write_timeout = 60.0, tcp_keepalive = 60, limit_concurrency = None, proxies = None, access_log = None,
-        root_path = "", json = None,
-    ))]
     fn new(
         py: Python<'_>,
         router: &Router,
         bus: &Bus,
         listener: RawFd,
-        tls: Option<Bound<'_, Tls>>,
-        threads: &WorkerThreads,
-        handlers: &Calls,
-        streams: Py<Calls>,
-        debug: bool,
-        on_error: Py<PyAny>,
-        after: Py<PyAny>,
-        keep_alive: f64,
-        head_timeout: f64,
-        body_timeout: f64,
-        body_rate: usize,
-        body_memory: usize,
-        queue_memory: usize,
-        message_memory: usize,
-        write_timeout: f64,
-        tcp_keepalive: u32,
-        limit_concurrency: Option<usize>,
-        proxies: Option<Vec<String>>,
-        access_log: Option<PyRef<'_, AccessLog>>,
-        root_path: &str,
-        json: Option<Bound<'_, PyAny>>,
+        settings: Settings,
+        resources: Resources<'_>,
     ) -> PyResult<Self> {
-        let proxies = proxies.map(|texts| Proxies::parse(&texts)).transpose();
-        let proxies = proxies.map_err(|text| {
-            PyValueError::new_err(format!("{text} is not an address or network."))
-        })?;
         let config = Config {
-            keep_alive: seconds("keep_alive", keep_alive)?,
-            head_timeout: seconds("head_timeout", head_timeout)?,
-            body_timeout: seconds("body_timeout", body_timeout)?,
-            body_bytes_per_second: body_rate.max(1),
-            body_memory_bytes: body_memory,
-            queue_memory_bytes: queue_memory,
-            message_memory_bytes: message_memory,
-            write_timeout: seconds("write_timeout", write_timeout)?,
-            keepalive: KeepAlive::after(tcp_keepalive),
-            max_requests: limit_concurrency.unwrap_or(usize::MAX),
-            proxies,
-            root_path: root_path.to_owned(),
-            access: access_log.map(|log| log.put.clone()),
-            ..Config::default()
+            access: resources.access_log.map(|log| log.get().put.clone()),
+            ..settings.config()?
         };
-        request::set_root_path(root_path.to_owned());
-        json::choose(json.as_ref())?;
+        let json = resources.json.as_ref();
+        request::set_root_path(settings.root_path);
+        json::set_codec(json)?;
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
@@ -185,7 +158,7 @@ impl Worker {
             bus: bus.clone(),
             routes: http_routes,
             config,
-            tls: tls.map(|tls| tls.get().0.clone()),
+            tls: resources.tls.map(|tls| tls.get().0.clone()),
             orders: Arc::clone(&orders),
             replies: Arc::clone(&replies),
             shutdown,
@@ -198,17 +171,17 @@ impl Worker {
             event_loop: None,
         };
         Ok(Self {
-            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events))?,
+            worker: WorkerHandle::new(bus, orders, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
-            threads: Arc::clone(&threads.0),
-            handlers: Arc::clone(&handlers.0),
-            streams,
+            threads: Arc::clone(&resources.threads.get().0),
+            handlers: Arc::clone(&resources.handlers.get().0),
+            streams: resources.streams,
             trigger,
             pulse,
-            debug,
-            on_error,
-            after,
+            debug: settings.debug,
+            on_error: resources.on_error,
+            after_response: resources.after_response,
             state: Mutex::new(state),
             _served: address,
         })
@@ -221,31 +194,33 @@ impl Worker {
                 "This worker has been started already.",
             ));
         };
-        let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
+        let (worker, endpoints) = (Arc::clone(&self.worker), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let events = Arc::clone(&self.events);
-        let told = outcome::Told {
+        let callbacks = Callbacks {
             on_error,
-            after: self.after.clone_ref(py),
+            after_response: self.after_response.clone_ref(py),
         };
         let streams = Streams::new(events, self.streams.clone_ref(py));
-        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, streams)?;
-        let (runs, waits) = (Arc::clone(&host), Arc::clone(&self.events));
+        let runtime = HandlerRuntime::new(
+            py, worker, endpoints, r#loop, callbacks, self.debug, streams,
+        )?;
+        let (runs, waits) = (Arc::clone(&runtime), Arc::clone(&self.events));
         self.threads.run_with(UserCode {
             run: Box::new(move |py, job| runs.run(py, job)),
             loop_wants_lock: Box::new(move || waits.signal().is_raised()),
         });
         let events = Arc::clone(&self.events);
-        let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
+        let event_loop = Arc::new(EventLoop::new(runtime, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);
         let (threads, lane) = (Arc::clone(&self.threads), Arc::clone(&self.handlers));
-        let remote = Arc::clone(&self.remote);
+        let worker = Arc::clone(&self.worker);
         let io = move || {
             // However it ends, Python hears of it.
-            let _told = Told(Arc::clone(&events), Arc::clone(&threads));
+            let _notify = NotifyOnDrop(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
-                PythonHandler::new(kinds, events, threads, lane, remote) as std::rc::Rc<dyn Handler>
+                PythonHandler::new(kinds, events, threads, lane, worker) as std::rc::Rc<dyn Handler>
             };
             if let Err(error) = server.run(make) {
                 crash::abort(&error);
@@ -274,7 +249,7 @@ impl Worker {
             let linger = this.getattr(intern!(this.py(), "linger"))?;
             let call_soon = intern!(this.py(), "call_soon");
             event_loop
-                .host
+                .runtime
                 .event_loop
                 .call_method1(this.py(), call_soon, (linger,))?;
         }
@@ -294,9 +269,7 @@ impl Worker {
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
     /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let topic = Topic::new(topic).map_err(value_error)?;
-        let (py, message) = (message.py(), Message::new(message, "publish")?);
-        self.remote.publish(py, &topic, &message, 0)
+        self.worker.publish_message(topic, message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
@@ -314,7 +287,7 @@ impl Worker {
     /// How many handlers run, at least, or wait for a thread; whether or not their client is still there.
     fn busy(&self) -> usize {
         let event_loop = self.state().event_loop.clone();
-        let running = event_loop.map_or(0, |it| it.host.under_way.count());
+        let running = event_loop.map_or(0, |it| it.runtime.handlers.count());
         running.max(usize::from(self.handlers.is_busy()))
     }
 
@@ -323,7 +296,7 @@ impl Worker {
         let Some(event_loop) = self.state().event_loop.clone() else {
             return Vec::new();
         };
-        let all = event_loop.host.under_way.by_route().into_iter();
+        let all = event_loop.runtime.handlers.by_route().into_iter();
         all.map(|it| (it.route.to_string(), it.count, it.oldest.as_secs_f64()))
             .collect()
     }
@@ -356,12 +329,12 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.
-struct Told(EventBox, Arc<Threads>);
+struct NotifyOnDrop(EventBox, Arc<Threads>);
 
-impl Drop for Told {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.1.nobody_looks();
-        self.0.post(|batch| batch.list.push(Event::Stopped));
+        self.0.post(|batch| batch.push(Event::Stopped));
     }
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from benches import model
 from benches.compare.document import published
+from benches.figures.summary import Summary
 
-COSTS = model.read(published())
+SITTING = Summary.read(published())
+COSTS = model.read(SITTING)
 
 
 def test_nobody_is_busy_for_longer_than_all_the_time_unless_it_is_too_much() -> None:
@@ -30,7 +32,7 @@ def test_one_worker_wakes_nobody() -> None:
 
 
 def test_the_models_tables_have_a_row_for_each_load_and_each_cost() -> None:
-    text = model.tables(published())
+    text = model.tables(SITTING)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     tables = len(model.LOADS), 3 * len(model.LOADS), 3, len(vars(COSTS))
     assert len(rows) == len(tables) + sum(tables)
@@ -39,4 +41,4 @@ def test_the_models_tables_have_a_row_for_each_load_and_each_cost() -> None:
 def test_a_cost_that_was_not_measured_is_no_guess() -> None:
     missing = {"row": "idle WebSockets, 2000", "entry": "Fanbus, turbo", "figure": "worker_mb"}
     with pytest.raises(ValueError, match="has no figure for idle WebSockets, 2000: Fanbus, turbo"):
-        model.cost({"compare": missing}, published())
+        model.cost({"compare": missing}, SITTING)

@@ -1,4 +1,4 @@
-"""`make figures`: docs/benchmarks.md comes out of one sitting, and stands there as it came."""
+"""`make figures`: all tables of docs/benchmarks.md and its pages are made of one sitting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benches.compare.document import DOCUMENT, PICTURES, README, SITTING, Section, names, published
+from benches.compare.document import (
+    DOCUMENT,
+    PICTURES,
+    README,
+    SITTING,
+    Section,
+    homes,
+    names,
+    pages,
+    published,
+)
 from benches.figures import __main__ as figures
 from benches.figures import page
 from benches.figures.parts import (
@@ -27,6 +37,7 @@ from benches.figures.parts import (
 )
 from benches.figures.sitting import Sitting
 from benches.figures.standing import summary
+from benches.figures.summary import OF_A_RUN, Summary
 from benches.independent import OURS, is_quick_enough
 
 from support.bench_programs import assert_takes_all_along
@@ -35,7 +46,7 @@ from support.servers import DEADLINE_S, children
 
 ONCE = ("--rounds", "1", "--seconds", "0.1")
 
-# What is measured with, and no measured figure: it may stand in the text.
+# Settings of the measurements, which are not measured figures and may stand in the text.
 SETTINGS = (
     "128 bytes",
     "used CPU for 0.3 s",
@@ -57,9 +68,8 @@ SETTINGS = (
     "hold 8 MiB for each worker",
     "is 8 MiB behind",
     "a third core",
-    "left for the third",
     "a minute and a half of CPU",
-    "each twice, of which",
+    "each twice. The smaller",
     "sleep for 100 ms",
     "50 ms of computing in every tenth request",
 )
@@ -83,36 +93,65 @@ def command(*arguments: str | Path, peers: Path) -> subprocess.CompletedProcess[
     )
 
 
-def test_every_table_and_picture_of_the_page_is_made_of_the_sitting_that_it_names() -> None:
-    """After a change of the tables: python -m benches.figures --document benches/raw/FOLDER."""
-    sitting = Sitting(published())
+def test_tables_and_pictures_of_the_pages_are_made_of_the_published_sitting() -> None:
+    """After a change of the tables: python -m benches.figures --document benches/sittings/FILE."""
+    sitting = Summary.read(published())
     made = page.made(sitting)
-    assert sorted(names(DOCUMENT)) == sorted(made)
+    assert sorted(homes()) == sorted(made)
     for name, text in made.items():
-        assert Section(name).read(DOCUMENT)[1] == text, name
+        assert Section(name).read(homes()[name])[1] == text, name
     compared = page.comparison(sitting)
     assert page.SUMMARY.read(README)[1] == summary(compared)
     for name, picture in page.drawings(sitting).items():
         assert (PICTURES / name).read_text() == picture, name
 
 
-def test_all_parts_of_the_page_were_measured_in_one_sitting() -> None:
-    parts = Sitting(published()).record("sitting")["parts"].values()
+def test_each_section_is_on_one_page() -> None:
+    sections = [name for page in pages() for name in names(page)]
+    assert sorted(sections) == sorted(set(sections))
+
+
+def test_main_page_is_short() -> None:
+    assert len(DOCUMENT.read_text().splitlines()) < 200
+
+
+def test_all_parts_of_the_pages_were_measured_in_one_sitting() -> None:
+    parts = Summary.read(published()).record("sitting")["parts"].values()
     begun = [datetime.strptime(part["begun"], "%Y-%m-%dT%H:%M:%S%z") for part in parts]
     assert begun == sorted(begun)
     assert begun[-1] - begun[0] < timedelta(hours=2)
     assert not any(part["failed"] for part in parts)
 
 
-def test_the_records_of_the_page_are_of_all_parts() -> None:
-    sitting = Sitting(published())
+def test_the_published_summary_has_all_parts_and_is_small() -> None:
+    sitting = Summary.read(published())
     parts = sitting.record("sitting")["parts"]
     assert list(parts) == [part.name for part in PARTS]
-    assert sorted(path.stem for path in sitting.folder.iterdir()) == sorted([*parts, "sitting"])
+    assert sorted(sitting.records) == sorted([*parts, "sitting"])
+    assert published().stat().st_size < 200_000
+
+
+def test_summary_retains_the_figures_of_runs_that_tables_read(tmp_path: Path) -> None:
+    run = {"per_second": 2.0, "orders": None, "server": {"cpu_us_per_unit": 1.5, "processes": 3}}
+    failed = {"failed": "hung", "hung": True}
+    runs = {"echo": {"Fanbus": [run, failed], "floor": [failed, run]}}
+    file = tmp_path / "sitting.json"
+    Summary.of("sitting", {"compare": {"rows": [], "runs": runs}}).write(file)
+    short = {"per_second": 2.0, "server": {"cpu_us_per_unit": 1.5}}
+    expected = {"Fanbus": [short, {"failed": "hung"}], "floor": [{"failed": "hung"}, short]}
+    assert Summary.read(file).record("compare") == {"rows": [], "runs": {"echo": expected}}
+
+
+def test_summary_has_each_figure_that_a_table_reads() -> None:
+    """A table that reads another figure of a run finds nothing in a summary."""
+    code = [path.read_text() for path in (ROOT / "benches").rglob("*.py")]
+    read = {found for text in code for found in re.findall(r'\bat\("([^"]+)"\)', text)}
+    assert read <= set(OF_A_RUN)
+    assert len(read) > 5
 
 
 def prose(document: Path) -> str:
-    """What stands outside of what is made, of code, and of the bars, which nobody measured."""
+    """The text outside of tables, of generated sections and of code."""
     text = document.read_text()
     for name in names(document):
         begin = text.index(f"<!-- {name}")
@@ -129,10 +168,10 @@ def figures_in(text: str) -> list[str]:
     return [text[max(0, it.start() - 40) : it.end() + 20] for it in FIGURE.finditer(text)]
 
 
-def test_the_text_of_the_page_quotes_no_figure_that_the_tables_could_contradict() -> None:
-    text = prose(DOCUMENT)
-    assert figures_in(text) == []
-    unused = [setting for setting in SETTINGS if setting not in text]
+def test_the_text_of_the_pages_quotes_no_figure_that_the_tables_could_contradict() -> None:
+    texts = [prose(page) for page in pages()]
+    assert [figure for text in texts for figure in figures_in(text)] == []
+    unused = [setting for setting in SETTINGS if not any(setting in text for text in texts)]
     assert unused == []
 
 
@@ -153,12 +192,12 @@ def test_a_figure_in_the_text_would_be_found(claim: str) -> None:
 
 
 def test_at_the_chat_example_the_load_client_could_have_done_three_times_as_much() -> None:
-    rounds = Sitting(published()).record("independent")["rounds"][OURS]
+    rounds = Summary.read(published()).record("independent")["rounds"][OURS]
     assert rounds
     assert all(is_quick_enough(each) for each in rounds)
     row = next(
         line
-        for line in Section("figures.ceiling").read(DOCUMENT)[1].splitlines()
+        for line in Section("figures.ceiling").read(homes()["figures.ceiling"])[1].splitlines()
         if line.startswith("| chat example, 2 workers")
     )
     in_this_run, in_the_self_test = re.findall(rf"([\d.,]+) {TIMES}", row)
@@ -172,6 +211,7 @@ def test_parts_are_measured_one_after_the_other_into_files(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     sitting = Sitting(tmp_path)
     assert list(sitting.record("sitting")["parts"]) == list(parts)
+    assert sorted(sitting.summary().records) == sorted([*parts, "sitting"])
     assert len(sitting.record("kernel-memory")["kib"]) > 1
     (tests,) = sitting.record("self-test")["rounds"]
     assert tests["fan-out to 204"]["driver"]["ceiling_per_second"] > 0
@@ -192,8 +232,8 @@ def test_a_part_that_cannot_be_measured_is_told_before_any_begins(tmp_path: Path
 def test_what_nothing_is_called_and_half_a_sitting_are_refused(tmp_path: Path) -> None:
     for arguments, said in (
         (("nothing",), "no part is called 'nothing': there are kernel-memory,"),
-        (("self-test", "--publish"), "--publish wants all parts"),
-        (("--document", "/nowhere"), "/nowhere is no folder in benches/raw."),
+        (("self-test", "--publish"), "--publish needs all parts"),
+        (("--document", "/nowhere"), "/nowhere is not a file in benches/sittings."),
         (("--seconds", "0"), "invalid number above 0"),
     ):
         done = command(*arguments, peers=tmp_path)
@@ -230,15 +270,13 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert kept["sound"]["failed"] is None
 
 
-def test_a_sitting_that_lacks_a_part_changes_nothing_on_the_page(tmp_path: Path) -> None:
-    before = DOCUMENT.read_text()
-    source = published()
-    for path in source.iterdir():
-        if path.stem != "cost":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(FileNotFoundError):
-        page.write(Sitting(tmp_path))
-    assert DOCUMENT.read_text() == before
+def test_a_sitting_that_lacks_a_part_changes_nothing_on_the_pages() -> None:
+    before = [page.read_text() for page in pages()]
+    records = dict(Summary.read(published()).records)
+    del records["cost"]
+    with pytest.raises(KeyError):
+        page.write(Summary("lacking", records))
+    assert [page.read_text() for page in pages()] == before
 
 
 def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -288,7 +326,7 @@ def test_a_part_of_a_page_is_found_by_its_whole_name(tmp_path: Path) -> None:
     assert Section("figures.bus-parts").read(document) == ("", "parts")
     assert document.read_text().startswith("a\n")
     assert document.read_text().endswith("\nc\n")
-    with pytest.raises(ValueError, match=r"has no part that figures\.log writes"):
+    with pytest.raises(ValueError, match=r"has no section figures\.log"):
         Section("figures.log").read(document)
 
 

@@ -30,7 +30,7 @@ import support.migration_proofs  # noqa: F401 - the proofs of its document
 from conftest import StartServer
 from fanbus import Bus, _core
 from support.bus_programs import Celery, Gunicorn, Program, Uvicorn, command, new_name
-from support.code_blocks import BLOCKS, DOCUMENTS, PROOFS, Block, Start, blocks, proves
+from support.code_blocks import BLOCKS, PROOFS, Block, Start, blocks, proves
 from support.paths import ROOT, TESTS
 from support.raw_websocket import RawSocket
 from support.servers import Server, stop, wait_for
@@ -44,7 +44,9 @@ def start(server: StartServer, tmp_path: Path) -> Start:
             return server(program, environment=environment)
         printed = tmp_path / "printed.py"
         printed.write_text(program)
-        return server(TESTS / "serve_on.py", arguments=(str(printed),), environment=environment)
+        return server(
+            TESTS / "support/serve_on.py", arguments=(str(printed),), environment=environment
+        )
 
     return start
 
@@ -57,15 +59,6 @@ def test_every_block_does_what_the_text_says(block: Block, start: Start) -> None
 
 def test_every_proof_has_its_block() -> None:
     assert set(PROOFS) == {block.name for block in BLOCKS}
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_the_documents_name_is_there(path: Path) -> None:
-    text = path.read_text()
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
-    for test in re.findall(r"`(tests/[\w./-]+)`", text):
-        assert (ROOT / test).exists(), f"{path.name} names {test}"
 
 
 # README.md
@@ -587,14 +580,14 @@ def the_command_shows_what_is_kept(block: Block, start: Start) -> None:
             assert program.said().splitlines() == [f"order {number}" for number in range(2, 12)]
 
 
-# docs/howto/around.md
+# docs/howto/middleware.md
 
 
-@proves("docs/howto/around.md: @asynccontextmanager")
-def what_is_around_handlers_does_what_it_says(block: Block, start: Start) -> None:
+@proves("docs/howto/middleware.md: @asynccontextmanager")
+def middleware_and_hooks_do_as_the_page_says(block: Block, start: Start) -> None:
     server = start(block.text)
     page = {"origin": "https://example.com"}
-    with server.http() as http, Bus.open(f"around-{server.port}") as bus:
+    with server.http() as http, Bus.open(f"middleware-{server.port}") as bus:
         mail = bus.subscribe("mail")
         answer = http.get("/divide/1/2", headers=page)
         assert answer.json() == {"result": 0.5}

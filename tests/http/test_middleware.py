@@ -251,6 +251,6 @@ def test_a_route_without_any_of_it_is_called_as_it_is(tmp_path: Path) -> None:
             called.append(str(endpoint))
 
     app._router = Spy()  # type: ignore[assignment]
-    app._seal(None, lambda: None)  # type: ignore[arg-type, return-value]
+    app._wrap_handlers(None, lambda: None)  # type: ignore[arg-type, return-value]
     app._router = real
     assert called == ["1"]

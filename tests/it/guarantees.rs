@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fanbus::actors::partials;
 use fanbus::http::config::Config;
-use fanbus::http::{flow, form, limits};
+use fanbus::http::{form, limits, stream_body};
 
 const GUARANTEES: &str = include_str!("../../docs/guarantees.md");
 const LIMITS: &str = include_str!("../../src/http/limits.rs");
@@ -44,12 +44,12 @@ fn of_http2() -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "CONNECTION_WINDOW_BYTES",
-            "bytes of all bodies that an HTTP/2 client may send before they are read, beside those that the memory for request bodies has room for",
+            "bytes of all bodies that an HTTP/2 client may send before they are read, in addition to the memory for request bodies",
             bytes(limits::CONNECTION_WINDOW_BYTES as usize),
         ),
         (
             "MAX_SMALL_FRAMES",
-            "frames with a byte of a body that an HTTP/2 client sends at a time, before the worker looks at them; larger ones count for less",
+            "frames with one byte of a body that an HTTP/2 client sends before the worker looks at them; larger ones count less",
             "50,000".to_owned(),
         ),
         (
@@ -105,8 +105,8 @@ fn every_limit_of_http_that_no_option_changes_is_in_the_table() {
         ),
         (
             "BODY_AHEAD_BYTES",
-            "bytes of a body that wait for a handler that reads it piece by piece",
-            format!("{} and one piece", bytes(limits::BODY_AHEAD_BYTES)),
+            "bytes of a body that wait for a handler that reads it in chunks",
+            format!("{} and one chunk", bytes(limits::BODY_AHEAD_BYTES)),
         ),
         (
             "MAX_LINGER_BYTES",
@@ -179,7 +179,7 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
             partials::MOST_TURNS.to_string(),
         ),
         (
-            "what a client must send in 5 s of its turn, while others wait, unless that ends its message",
+            "bytes that a client must send in 5 s of its turn, while others wait, unless that ends its message",
             bytes(partials::TURN_BYTES),
         ),
         (
@@ -208,7 +208,7 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
         ),
         (
             "bytes of a streamed response that wait for its client",
-            format!("{} and one piece", bytes(flow::FULL_BYTES)),
+            format!("{} and one chunk", bytes(stream_body::MAX_QUEUED_BYTES)),
         ),
     ] {
         assert_eq!(row(limit)[1], value, "{limit}");

@@ -3,6 +3,7 @@
 mod bus;
 mod codec;
 mod codec_model;
+mod defaults;
 mod extension;
 mod framing;
 mod guarantees;

@@ -2,7 +2,7 @@
 
 use actix_http::Method;
 use fanbus::http::path::{PathTemplate, Value};
-use fanbus::http::router::{EndpointId, Outcome, RouteError, Router};
+use fanbus::http::router::{EndpointId, RouteError, RouteLookup, Router};
 use proptest::prelude::{prop_assert, prop_assert_eq, prop_assume, proptest};
 
 fn get(paths: &[&str]) -> Router {
@@ -18,10 +18,10 @@ fn get(paths: &[&str]) -> Router {
 /// The endpoint's number and its values, in words; or the status.
 fn ask(router: &Router, method: &Method, path: &str) -> Result<(u32, Vec<Value>), String> {
     match router.http(method, path) {
-        Outcome::Found(found) => Ok((found.endpoint.0, found.values.into_vec())),
-        Outcome::MethodNotAllowed { allow } => Err(format!("405 {allow}")),
-        Outcome::Elsewhere { path } => Err(format!("307 {path}")),
-        Outcome::NotFound => Err("404".to_owned()),
+        RouteLookup::Match(found) => Ok((found.endpoint.0, found.values.into_vec())),
+        RouteLookup::MethodNotAllowed { allow } => Err(format!("405 {allow}")),
+        RouteLookup::OtherSlash { path } => Err(format!("307 {path}")),
+        RouteLookup::NotFound => Err("404".to_owned()),
     }
 }
 
@@ -313,7 +313,7 @@ fn methods_of_one_path_may_name_and_type_their_parameters_differently() {
         ask(Method::GET, "/users/x"),
         Err("405 OPTIONS, PUT".to_owned())
     );
-    let Outcome::Found(found) = router.http(&Method::PUT, "/users/5") else {
+    let RouteLookup::Match(found) = router.http(&Method::PUT, "/users/5") else {
         panic!("found")
     };
     assert_eq!(found.path.names().collect::<Vec<_>>(), ["name"]);

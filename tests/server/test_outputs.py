@@ -160,7 +160,8 @@ def test_a_terminal_gets_the_banner() -> None:
     ours, theirs = pty.openpty()
     program = (
         "from fanbus.server import banner; from fanbus.config import Settings;"
-        "banner.show(Settings(), 5000, banner.Counts(1, 2, 3), 4711)"
+        "from fanbus.runtime.application import HandlerCounts;"
+        "banner.show(Settings(), 5000, HandlerCounts(1, 2, 3), 4711)"
     )
     subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)
     os.close(theirs)

@@ -230,7 +230,7 @@ def both(
             stack.enter_context(serve(folder)),
             stack.enter_context(
                 Server(
-                    TESTS / "serve_on.py",
+                    TESTS / "support/serve_on.py",
                     workers=4,
                     environment={},
                     arguments=(str(printed),),

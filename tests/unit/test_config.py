@@ -15,7 +15,8 @@ from fanbus.config import MAX_WORKERS, OPTIONS, Settings, usable_cores
 from fanbus.exceptions import StartError
 from fanbus.options.files import read
 from fanbus.options.sources import resolve
-from fanbus.server.banner import Counts, render, url
+from fanbus.runtime.application import HandlerCounts
+from fanbus.server.banner import render, url
 from fanbus.server.slot import Slot
 
 
@@ -224,7 +225,7 @@ def test_a_worker_that_was_well_ends_a_crash_loop() -> None:
 
 
 def test_the_banner_says_where_and_what() -> None:
-    text = render(settings(workers=4), 5000, Counts(http=3, websocket=2, turbo=1), 4711)
+    text = render(settings(workers=4), 5000, HandlerCounts(http=3, websocket=2, turbo=1), 4711)
     for part in (
         "Fanbus v",
         "http://127.0.0.1:5000 ",
@@ -241,7 +242,7 @@ def test_the_banner_says_where_and_what() -> None:
 
 
 def test_the_banner_shows_an_address_that_can_be_opened() -> None:
-    text = render(settings(host="0.0.0.0"), 5000, Counts(1, 0, 0), 1, network="192.0.2.7")
+    text = render(settings(host="0.0.0.0"), 5000, HandlerCounts(1, 0, 0), 1, network="192.0.2.7")
     assert "http://127.0.0.1:5000 " in text
     assert "http://192.0.2.7:5000 " in text
     assert "0.0.0.0 port 5000" in text
@@ -249,7 +250,7 @@ def test_the_banner_shows_an_address_that_can_be_opened() -> None:
 
 @pytest.mark.parametrize("host", ["::", "[::]"])
 def test_the_banner_names_both_families_of_every_interface(host: str) -> None:
-    text = render(settings(host=host), 5000, Counts(1, 0, 0), 1)
+    text = render(settings(host=host), 5000, HandlerCounts(1, 0, 0), 1)
     assert "http://127.0.0.1:5000 " in text
     assert "http://[::1]:5000 " in text
     assert "every interface, :: port 5000" in text
@@ -257,12 +258,12 @@ def test_the_banner_names_both_families_of_every_interface(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_the_banner_has_one_pair_of_brackets(host: str) -> None:
-    assert " http://[::1]:5000 " in render(settings(host=host), 5000, Counts(1, 0, 0), 1)
+    assert " http://[::1]:5000 " in render(settings(host=host), 5000, HandlerCounts(1, 0, 0), 1)
 
 
 def test_the_banner_says_that_there_is_tls() -> None:
     secure = settings(host="0.0.0.0", ssl_certfile="a.pem")
-    text = render(secure, 5000, Counts(1, 0, 0), 1, network="192.0.2.7")
+    text = render(secure, 5000, HandlerCounts(1, 0, 0), 1, network="192.0.2.7")
     assert "https://127.0.0.1:5000 " in text
     assert "https://192.0.2.7:5000 " in text
     assert "https and wss" in text

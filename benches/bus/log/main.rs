@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use log::{Entry, Log};
+use log::{Log, LogEntry};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -146,7 +146,7 @@ fn produce(log: &Log<'_>, slot: u8, writes: bool, is_over: &AtomicBool) -> Done 
             let at = pos as usize % RING_BYTES;
             ring[at..at + RECORD_BYTES].copy_from_slice(black_box(&record));
         }
-        let entry = Entry {
+        let entry = LogEntry {
             tag: slot,
             slot,
             pos,

@@ -18,7 +18,7 @@ Measures the bus alone, beside iceoryx2, a Unix socket, a pipe, Redis and NATS.
   --only TEXT      rows whose name contains this, as \"1 to 1, 128 B\" or \"asleep\"
   --contenders A,B only these: fanbus, iceoryx2, unix socket, pipe, redis, nats
   --json FILE      all figures of all rounds
-  --markdown FILE  the tables of docs/benchmarks.md";
+  --markdown FILE  the tables of docs/benchmarks/bus.md";
 
 pub(crate) enum Command {
     Help,

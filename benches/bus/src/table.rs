@@ -1,4 +1,4 @@
-//! The figures, for people: the tables of docs/benchmarks.md; and for programs.
+//! The figures, for people: the tables of docs/benchmarks/bus.md; and for programs.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -181,7 +181,7 @@ fn producers(text: &mut String, figures: &Figures) {
     }
 }
 
-/// Figures against the bars of docs/benchmarks.md.
+/// Figures against the bars of docs/benchmarks/comparison.md.
 fn bars(text: &mut String, figures: &Figures) {
     let busy = Case {
         work: Work::Busy,
@@ -223,10 +223,10 @@ fn bars(text: &mut String, figures: &Figures) {
     if rows.is_empty() {
         return;
     }
-    *text += "\n**Fanbus against its bars**\n\n| | Fanbus | bar | kept |\n|---|---|---|---|\n";
-    for (name, figure, bar, is_kept) in rows {
-        let kept = if is_kept { "yes" } else { "no" };
-        let _ = writeln!(text, "| {name} | {figure} | {bar} | {kept} |");
+    *text += "\n**Fanbus against its bars**\n\n| | Fanbus | bar | met |\n|---|---|---|---|\n";
+    for (name, figure, bar, is_met) in rows {
+        let met = if is_met { "yes" } else { "no" };
+        let _ = writeln!(text, "| {name} | {figure} | {bar} | {met} |");
     }
 }
 

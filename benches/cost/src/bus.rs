@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use fanbus::ipc::{Bus, BusOptions, Draft, Next, Rule, topic_hash};
+use fanbus::ipc::{Bus, BusOptions, Draft, Next, RetentionRule, topic_hash};
 
 use crate::walk::Walk;
 
@@ -38,7 +38,7 @@ fn draft(payload: &[u8]) -> Draft<'_> {
         topic: TOPIC,
         topic_hash: topic_hash(TOPIC.as_bytes()),
         flags: 0,
-        origin: 0,
+        exclude_session: 0,
         frame: [b"", payload],
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn paths(walk: &mut Walk<'_>) {
     }
     for (what, pattern) in [("of others", "other:{name}"), ("of its own", TOPIC)] {
         let bus = Own::open("kept");
-        let rule = Rule {
+        let rule = RetentionRule {
             pattern: pattern.into(),
             records: 100,
             seconds: 0,

@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     process_setup.change_directory_and_load_env(settings)
     signals.quieten()
     app = load(options.app, settings.app_dir, factory=settings.factory)
-    serve.serve(app, settings, values)
+    serve.serve(app._application, settings, values)
     return 0
 
 

@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fanbus._core import as_response
 from fanbus.exceptions import FanbusError, HTTPError
 from fanbus.parameters.signature import Handler, is_async_itself, location
 from fanbus.requests import Request
-from fanbus.responses import Response, as_response
+from fanbus.responses import Response
 
 if TYPE_CHECKING:
     from fanbus.runtime.thread_pool import Pool

@@ -13,7 +13,8 @@ import random
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
 from fanbus.exceptions import BusError, StartError
@@ -28,8 +29,9 @@ from fanbus.runtime.thread_pool import HOOKS, STREAMS, Pool
 from fanbus.runtime.tls import open_tls
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.runtime.application import Application, HostedApplication
+    from fanbus.runtime.json_codec import JSON
     from fanbus.runtime.lifespan import Running
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "READY",
     "STARTING_FAILED",
     "STOPPED_LISTENING",
+    "WorkerResources",
     "die_with",
     "main",
     "most_requests",
@@ -85,8 +88,27 @@ LEAVE = signal.SIGQUIT
 _USUAL = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerResources:
+    """The Python objects that the Rust half of a worker uses. Rust reads them by name."""
+
+    threads: _core.Threads
+    handlers: _core.Lane
+    """The threads of synchronous handlers."""
+    streams: _core.Lane
+    """The threads of synchronous generators of streamed responses."""
+    on_error: Callable[[str, BaseException], None]
+    """Logs an error that nothing caught, with the place where it happened."""
+    after_response: Callable[[str, list[Any]], None]
+    """Calls functions after a response: each comes with its arguments and named arguments."""
+    tls: _core.Tls | None
+    access_log: _core.AccessLog | None
+    json: JSON | None
+    """The JSON codec of the application, in this process. None: the codec of Fanbus."""
+
+
 def serve(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     bus: _core.Bus,
     listener: int,
@@ -115,43 +137,36 @@ def serve(
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
     log = contextlib.ExitStack()  # after the fork: it has a thread
+    hosted: HostedApplication | None = None
     running: Running | None = None
     ending: _Ending | None = None
     threads = _core.Threads()
     background = Background(loop, Pool(threads.lane("after", settings.threads)))
     try:
-        around = Pool(threads.lane("around", settings.threads))
-        app._seal(around, lambda: Pool(threads.lane("hook", HOOKS)))
-        app._serve_hosts(hosts_of(app, settings))
+        hosted = app.host(
+            middleware=Pool(threads.lane("around", settings.threads)),
+            new_hook_pool=lambda: Pool(threads.lane("hook", HOOKS)),
+            default_hosts=_default_hosts(settings),
+        )
         core = _core.Worker(
-            app._router,
+            hosted.router,
             bus,
             listener,
-            tls=open_tls(settings),
-            threads=threads,
-            handlers=threads.lane("handler", settings.threads),
-            streams=threads.lane("stream", STREAMS),
-            debug=settings.debug,
-            on_error=log_error,
-            after=background.start,
-            keep_alive=settings.timeout_keep_alive,
-            head_timeout=settings.timeout_head,
-            body_timeout=settings.timeout_body,
-            body_rate=settings.min_body_rate,
-            body_memory=settings.max_body_memory,
-            queue_memory=settings.max_queue_memory,
-            message_memory=settings.max_message_memory,
-            write_timeout=settings.timeout_write,
-            tcp_keepalive=settings.tcp_keepalive,
-            limit_concurrency=settings.limit_concurrency,
-            proxies=settings.forwarded_allow_ips if settings.proxy_headers else None,
-            access_log=log.enter_context(access_log.writing(settings)),
-            root_path=settings.root_path,
-            json=app._json,
+            settings,
+            WorkerResources(
+                threads=threads,
+                handlers=threads.lane("handler", settings.threads),
+                streams=threads.lane("stream", STREAMS),
+                on_error=log_error,
+                after_response=background.start,
+                tls=open_tls(settings),
+                access_log=log.enter_context(access_log.writing(settings)),
+                json=hosted.json,
+            ),
         )
         os.close(listener)  # the core has its own copy: when it stops, nobody listens
-        app._worker, app._bus = core, bus
-        running = app._begins()
+        hosted.attach(core, bus)
+        running = hosted.lifespan()
         run = Run(loop)
         ending = _Ending(loop, core, running, settings, run.stop)
         way_out, application = ending, running
@@ -188,30 +203,34 @@ def serve(
         ending.has_stopped()
         loop.remove_reader(core.fileno())
     finally:
-        # In the order of docs/howto/around.md: what is used is closed after what uses it.
+        # In the order of docs/howto/middleware.md: what is used is closed after what uses it.
         background.finish(_EXTRA_GRACE_S if ending is None else ending.rest_s())
-        _finish_hooks(loop, app)
+        if hosted is not None:
+            _finish_hooks(loop, hosted)
         cancel_own(loop, _EXTRA_GRACE_S)
         if running is not None and ending is not None:
             running.end(loop, ending.rest_s())
         with signals.quiet_afterwards() if end_on else contextlib.nullcontext():
             cancel_all(loop, _EXTRA_GRACE_S)  # what it does at last may still publish
         threads.end()
-        app._worker = None
+        if hosted is not None:
+            hosted.detach()
         log.close()
     return ending.rest_s()
 
 
-def hosts_of(app: Fanbus, settings: Settings) -> list[str] | None:
-    """The hosts that requests may name: those of the application, or all. A server that is being
-    worked on serves this machine alone, if its address does."""
+def _default_hosts(settings: Settings) -> list[str] | None:
+    """The hosts that requests may name if the application declares none; None: all.
+
+    A server with `debug` on a loopback address is reached by the names of this machine only.
+    """
     own = {"localhost", "127.0.0.1", "[::1]"}
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     is_loopback = host.lower() in own or host.startswith("127.")
     is_reached_by_address = settings.uds is None and settings.fd is None
-    if app._hosts is None and settings.debug and is_loopback and is_reached_by_address:
+    if settings.debug and is_loopback and is_reached_by_address:
         return [*sorted(own | {host}), "*.localhost"]
-    return app._hosts
+    return None
 
 
 class _Ending:
@@ -320,14 +339,10 @@ class _Ending:
         return [*self._core.under_way(), *streaming.under_way(self._loop)]
 
 
-def _finish_hooks(loop: asyncio.AbstractEventLoop, app: Fanbus) -> None:
-    """The sessions of turbo routes are over; their hooks still want to hear of it."""
-
-    async def finish() -> None:
-        await asyncio.gather(*(hooks.finish() for hooks in app._hooks))
-
+def _finish_hooks(loop: asyncio.AbstractEventLoop, hosted: HostedApplication) -> None:
+    """The sessions of turbo routes are closed; this waits for their hooks."""
     try:
-        loop.run_until_complete(asyncio.wait_for(finish(), timeout=_EXTRA_GRACE_S))
+        loop.run_until_complete(asyncio.wait_for(hosted.finish(), timeout=_EXTRA_GRACE_S))
     except (asyncio.TimeoutError, RuntimeError):
         logger.warning("Some hooks did not end in %g s and were left.", _EXTRA_GRACE_S)
 
@@ -337,7 +352,7 @@ def _handlers(count: int) -> str:
 
 
 def main(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     *,
     listener: int,
@@ -378,7 +393,7 @@ def _join(name: str, epoch: int) -> _core.Bus:
 
 
 def _live(
-    app: Fanbus,
+    app: Application,
     settings: Settings,
     listener: int,
     bus: tuple[str, int],

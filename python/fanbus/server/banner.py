@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import socket
 import sys
-from dataclasses import dataclass
 from typing import TextIO
 
 from fanbus import _core
 from fanbus.config import Settings
 from fanbus.runtime import stdio
+from fanbus.runtime.application import HandlerCounts
 from fanbus.runtime.logs import logger
 from fanbus.server import file_limit
 
-__all__ = ["Counts", "line", "render", "show", "url"]
+__all__ = ["line", "render", "show", "url"]
 
 # Of each address that stands for every interface, those of this machine that can be opened.
 _EVERY_INTERFACE = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - compared
 _MIN_WIDTH = 54
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many handlers of each kind the application has."""
-
-    http: int
-    websocket: int
-    turbo: int
-
-
-def show(settings: Settings, port: int, counts: Counts, pid: int) -> None:
+def show(settings: Settings, port: int, counts: HandlerCounts, pid: int) -> None:
     """Writes the banner to stderr, if that is a terminal and its log is for people; plain ASCII
     where the terminal knows no more. Otherwise the log gets one line."""
     stream: TextIO = sys.stderr
@@ -57,7 +48,7 @@ def line(settings: Settings, port: int, pid: int, *, network: str | None = None)
 
 
 def render(
-    settings: Settings, port: int, counts: Counts, pid: int, *, network: str | None = None
+    settings: Settings, port: int, counts: HandlerCounts, pid: int, *, network: str | None = None
 ) -> str:
     """The banner as text. `network` is this machine's address for others, if it is wanted."""
     local = _EVERY_INTERFACE.get(_plain(settings.host), ())

@@ -14,10 +14,12 @@ from fanbus.server.reload import reexec
 from fanbus.server.rolling_restart import MOST_LEAVING
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
-    from fanbus.config import Settings
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["join_bus", "keeps_history", "leave_bus", "mebibytes", "open_bus", "own_pid_file"]
+    from fanbus.config import Settings
+    from fanbus.history import RetentionRule
+
+__all__ = ["join_bus", "leave_bus", "mebibytes", "open_bus", "own_pid_file", "retains_history"]
 
 # What the rings and the history of a bus have if nothing else is asked for and /dev/shm has room.
 _USUAL_BYTES = 8 * 2**20
@@ -32,18 +34,25 @@ def own_pid_file(settings: Settings) -> str | None:
     return name
 
 
-def open_bus(app: Fanbus, settings: Settings, port: int, *, joined: int = 0) -> _core.Bus:
-    """The server's bus, with the application's rules, and places for the server's processes.
+def open_bus(
+    application_name: str,
+    rules: Sequence[RetentionRule],
+    settings: Settings,
+    port: int,
+    *,
+    joined: int = 0,
+) -> _core.Bus:
+    """Opens the bus of the server, with retention rules and places for the server's processes.
 
-    It is named after the application and its place, unless the settings have a name. The process
-    becomes `user` first, to whom the bus then belongs. `joined` workers of a life of this process
+    Its name is that of the application and the place of the server, unless the settings have a
+    name. The process becomes `user` first, and the bus belongs to that user. `joined` workers from
     before a reload have the bus open.
     """
     process_setup.drop_privileges(settings)
-    name = settings.bus_name or f"{app.name}-{_place(settings, port)}"
+    name = settings.bus_name or f"{application_name}-{_place(settings, port)}"
     try:
-        bus = join_bus(name, settings, keeps=keeps_history(app), joined=joined)
-        for rule in app._kept:
+        bus = join_bus(name, settings, keeps=retains_history(rules), joined=joined)
+        for rule in rules:
             bus.retain(rule.pattern, rule.history, rule.seconds)
         return bus
     except (OSError, ValueError) as error:  # its text is a sentence that names the remedy
@@ -102,9 +111,9 @@ def _place(settings: Settings, port: int) -> str:
     return f"uds-{zlib.crc32(os.fsencode(path)):08x}"
 
 
-def keeps_history(app: Fanbus) -> bool:
-    """Whether the bus of `app` outlives the server."""
-    return any(rule.history for rule in app._kept)
+def retains_history(rules: Iterable[RetentionRule]) -> bool:
+    """Whether the bus stays when the server has ended."""
+    return any(rule.history for rule in rules)
 
 
 def leave_bus(bus: _core.Bus, *, keeps: bool) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,16 @@ from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import FanbusError, StartError
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
-from fanbus.runtime import logs, signals, stdio
+from fanbus.runtime import logs, signals, stdio, worker
 from fanbus.runtime.access_log import compile_format
 from fanbus.runtime.tls import check_tls
-from fanbus.server import file_limit, process_setup
+from fanbus.server import banner, file_limit, process_setup
 from fanbus.server.reload import check, start_command
 from fanbus.server.resources import own_pid_file
 from fanbus.server.sockets import remove_socket
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
+    from fanbus.runtime.application import Application
 
 __all__ = ["importing", "is_importing", "run_with", "serve", "settle"]
 
@@ -64,7 +65,7 @@ def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str
     return settings, values
 
 
-def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
+def run_with(app: Application, given: Mapping[str, Any]) -> None:
     """`app.run`: what hinders the start ends the process, with a sentence."""
     stdio.open_missing()
     try:
@@ -82,7 +83,7 @@ def run_with(app: Fanbus, given: Mapping[str, Any]) -> None:
         raise SystemExit(error.status) from None
 
 
-def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
+def serve(app: Application, settings: Settings, values: Mapping[str, Value]) -> None:
     """Serves `app` until it is told to end. StartError for what hinders the start."""
     settings = settings.anchored()
     logs.configure(settings)
@@ -93,7 +94,7 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
             "Start Fanbus from the main thread."
         )
     check_tls(settings)
-    _check_document(app)
+    warnings = _check(app)
     check.answer()
     signals.quieten()
     file_limit.raise_limit()
@@ -102,12 +103,8 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
     asked = values["workers"].value
     if settings.debug and asked > 1:
         logs.logger.info("debug=True: one worker instead of %d.", asked)
-    for path in app._not_kept():
-        logs.logger.warning(
-            "The turbo route %s has middleware or before_request around it, which see each "
-            "request: its responses are not cached.",
-            path,
-        )
+    for warning in warnings:
+        logs.logger.warning("%s", warning)
     with process_setup.pid_file(own_pid_file(settings)):
         try:
             if settings.single_process:
@@ -116,19 +113,30 @@ def serve(app: Fanbus, settings: Settings, values: Mapping[str, Value]) -> None:
                 _announce_single_process()
                 single.serve(app, settings)
             else:
-                from fanbus.server.supervisor import Supervisor
-
-                Supervisor(app, settings).run()
+                _supervise(app, settings)
         finally:
             remove_socket(settings)
 
 
-def _check_document(app: Fanbus) -> None:
-    """StartError for an OpenAPI document that is to be served, and cannot be made."""
-    if app._openapi is None:
-        return
+def _supervise(app: Application, settings: Settings) -> None:
+    from fanbus.server.supervisor import Supervisor
+
+    def announce(port: int) -> None:
+        banner.show(settings, port, app.handler_counts(), os.getpid())
+
+    Supervisor(
+        settings,
+        application_name=app.name,
+        retention_rules=app.retention_rules,
+        run_worker=partial(worker.main, app, settings),
+        on_ready=announce,
+    ).run()
+
+
+def _check(app: Application) -> Sequence[str]:
+    """Warnings for the log. StartError if the application cannot be served."""
     try:
-        app.openapi()
+        return app.check()
     except FanbusError as error:
         raise StartError(str(error), status=2) from None
 

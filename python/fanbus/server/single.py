@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fanbus.runtime import worker
 from fanbus.runtime.logs import logger
 from fanbus.server import banner
-from fanbus.server.resources import keeps_history, leave_bus, open_bus
+from fanbus.server.resources import leave_bus, open_bus, retains_history
 from fanbus.server.sockets import open_listeners
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fanbus import _core
-    from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.runtime.application import Application
 
 __all__ = ["serve"]
 
@@ -34,7 +34,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _LOOK_S = 1.0
 
 
-def serve(app: Fanbus, settings: Settings) -> None:
+def serve(app: Application, settings: Settings) -> None:
     """Serves in this process until SIGINT, SIGTERM or SIGQUIT."""
     if settings.reload:
         logger.warning("A single process does not reload: start it again when a file changes.")
@@ -48,7 +48,7 @@ def serve(app: Fanbus, settings: Settings) -> None:
 class _Single:
     """An application that is served on one bus after the other."""
 
-    def __init__(self, app: Fanbus, settings: Settings, port: int, listener: int) -> None:
+    def __init__(self, app: Application, settings: Settings, port: int, listener: int) -> None:
         self._app = app
         self._settings = settings
         self._port = port
@@ -59,7 +59,8 @@ class _Single:
     def serve(self) -> None:
         """Until a signal comes."""
         while True:
-            bus = open_bus(self._app, self._settings, self._port)
+            rules = self._app.retention_rules
+            bus = open_bus(self._app.name, rules, self._settings, self._port)
             watch = _BusWatch(bus)
             try:
                 worker.serve(
@@ -78,7 +79,7 @@ class _Single:
                 if watch.has_lost_bus:
                     bus.close()
                 else:
-                    leave_bus(bus, keeps=keeps_history(self._app))
+                    leave_bus(bus, keeps=retains_history(rules))
             if self._is_told_to_end or not watch.has_lost_bus:
                 return
 
@@ -102,7 +103,7 @@ class _Single:
         if self._has_served:
             logger.info("The server is ready again, on another bus.")
         else:
-            banner.show(self._settings, self._port, self._app._counts(), os.getpid())
+            banner.show(self._settings, self._port, self._app.handler_counts(), os.getpid())
         self._has_served = True
 
 

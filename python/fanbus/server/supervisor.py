@@ -19,9 +19,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from fanbus import _core
 from fanbus.exceptions import BusError, StartError
@@ -29,26 +29,40 @@ from fanbus.runtime import fork_handlers, logs, signals, worker
 from fanbus.runtime.event_loop import loop_factory
 from fanbus.runtime.exit import flush_files
 from fanbus.runtime.logs import logger
-from fanbus.server import banner
 from fanbus.server.fork import manner, warn_of_threads
 from fanbus.server.health import CHECK_INTERVAL_S, HealthMonitor
 from fanbus.server.reaper import Reaper
 from fanbus.server.reload import reexec, start_command
 from fanbus.server.reload.check import ReloadCheck
 from fanbus.server.reload.start_command import Invocation
-from fanbus.server.resources import keeps_history, leave_bus, open_bus
+from fanbus.server.resources import leave_bus, open_bus, retains_history
 from fanbus.server.rolling_restart import RollingRestart
 from fanbus.server.sockets import open_listeners
 from fanbus.server.systemd import Notifier
 from fanbus.server.workers import KILL_AFTER_GRACE_S, Death, Workers
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.history import RetentionRule
     from fanbus.server.reload.on_change import ReloadOnChange
     from fanbus.server.slot import Process, Slot
 
-__all__ = ["Supervisor"]
+__all__ = ["RunWorker", "Supervisor"]
+
+
+class RunWorker(Protocol):
+    """`fanbus.runtime.worker.main` with its application and its settings."""
+
+    def __call__(
+        self,
+        *,
+        listener: int,
+        bus: tuple[str, int],
+        report: int,
+        trace: int,
+        supervisor_pid: int,
+    ) -> NoReturn:
+        """Runs a worker in a process that was forked for it."""
 
 
 # A faulty bus is given so long to be replaced, workers and all, before that is tried once more.
@@ -67,16 +81,20 @@ class Supervisor:
 
     def __init__(
         self,
-        app: Fanbus | None,
         settings: Settings,
         *,
-        on_ready: Callable[[int], None] | None = None,
+        application_name: str,
+        retention_rules: Sequence[RetentionRule],
+        run_worker: RunWorker,
+        on_ready: Callable[[int], None],
     ) -> None:
-        """`app` is None for a caretaker, which starts no workers. `on_ready` gets the port, instead
-        of the banner that says it.
+        """`application_name` and `retention_rules` are for the bus. `run_worker` is called in each
+        forked worker process. `on_ready` is called once with the port, when all workers serve.
         """
-        self._app = app
         self._settings = settings
+        self._application_name = application_name
+        self._retention_rules = retention_rules
+        self._run_worker = run_worker
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
         self._signals = signals.Signals()
@@ -153,16 +171,18 @@ class Supervisor:
             self._selector,
             self._workers,
             self._rolling,
-            command=Invocation.parse(start_command.command(), start_command.ARGUMENTS)
-            if self._app
-            else None,
+            command=self._invocation(),
             bus=(self._bus.name, self._bus.epoch),
-            compatibility_key=standby.compatibility_key(self._app, self._settings)
-            if self._app
-            else None,
+            compatibility_key=standby.compatibility_key(
+                self._application_name, self._retention_rules, self._settings
+            ),
             on_begin=self._notifier.reloading,
             reload=self._reload_check.begin,
         )
+
+    def _invocation(self) -> Invocation | None:
+        """The command for a standby process; None if there can be none."""
+        return Invocation.parse(start_command.command(), start_command.ARGUMENTS)
 
     def _begin(self, state: dict[str, Any] | None) -> None:
         if state is not None:
@@ -183,13 +203,16 @@ class Supervisor:
             raise
 
     def _open_bus(self) -> _core.Bus:
-        assert self._app is not None
-        joined = len(self._workers.pids())
-        return open_bus(self._app, self._settings, self._port, joined=joined)
+        return open_bus(
+            self._application_name,
+            self._retention_rules,
+            self._settings,
+            self._port,
+            joined=len(self._workers.pids()),
+        )
 
-    def _keeps_history(self) -> bool:
-        assert self._app is not None
-        return keeps_history(self._app)
+    def _retains_history(self) -> bool:
+        return retains_history(self._retention_rules)
 
     # The loop: it sleeps until a signal, a report, or the next thing that is due.
 
@@ -315,16 +338,13 @@ class Supervisor:
 
     def _become_worker(self, slot: Slot, report: int, trace: int) -> NoReturn:
         assert self._bus is not None
-        assert self._app is not None
         if self._reload_on_change is not None:
             self._reload_on_change.close()
         self._selector.close()
         self._signals.let_go()
         fork_handlers.disown()
         logs.set_role(f"worker {slot.index}")
-        worker.main(
-            self._app,
-            self._settings,
+        self._run_worker(
             listener=slot.listener,
             bus=(self._bus.name, self._bus.epoch),
             report=report,
@@ -333,14 +353,11 @@ class Supervisor:
         )
 
     def _worker_is_ready(self, _slot: Slot, _process: Process) -> None:
-        if self._app is None or self._up:
+        if self._up:
             return
         if all(one.current and one.current.is_ready for one in self._workers.slots):
             self._up = True
-            if self._on_ready is not None:
-                self._on_ready(self._port)
-            else:
-                banner.show(self._settings, self._port, self._app._counts(), self._pid)
+            self._on_ready(self._port)
             self._notifier.ready(self._status())
 
     def _status(self) -> str:
@@ -445,7 +462,7 @@ class Supervisor:
             "bus": self._bus.name if self._bus is not None else None,
             # For the caretaker, if this has to be the last life with this code.
             "settings": self._settings.to_json(),
-            "keeps_history": self._keeps_history(),
+            "retains_history": self._retains_history(),
             "directories": self._reload_on_change.directories() if self._reload_on_change else [],
             "limit_s": self._settings.timeout_worker_boot,
             "signals": sorted(signals.HANDLED),
@@ -521,7 +538,7 @@ class Supervisor:
         self._selector.close()
         gc.unfreeze()
         if self._bus is not None:
-            leave_bus(self._bus, keeps=self._keeps_history())
+            leave_bus(self._bus, keeps=self._retains_history())
 
     # What signals ask for.
 

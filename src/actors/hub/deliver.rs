@@ -26,7 +26,7 @@ impl Hub {
     /// Delivers what the bus has before the offset `until`. True when there may be more of it.
     pub(super) fn deliver(&mut self, until: u64) -> bool {
         if self.subscriber.offset() >= until {
-            self.bus.has_caught_up(); // all else was said when it got there
+            self.bus.report_caught_up(); // all else was said when it got there
             return false;
         }
         for _ in 0..ARENAS_IN_A_ROW {
@@ -45,7 +45,7 @@ impl Hub {
             self.bus.keep_pace(self.subscriber.offset());
             match gathered {
                 Gathered::All => {
-                    self.bus.has_caught_up();
+                    self.bus.report_caught_up();
                     return false;
                 }
                 Gathered::Full => {}
@@ -64,7 +64,7 @@ impl Hub {
         let mut skips = 0;
         while !self.turn.is_full() {
             if self.subscriber.offset() >= until {
-                self.subscriber.rests();
+                self.subscriber.report_offset();
                 return Gathered::All;
             }
             let topics = &self.topics;
@@ -88,7 +88,7 @@ impl Hub {
                         continue;
                     };
                     let ours = head.producer == self.bus.member();
-                    let left_out = if ours { head.origin } else { 0 };
+                    let left_out = if ours { head.exclude_session } else { 0 };
                     let hash = head.topic_hash;
                     let index = self.turn.push(head.frame, hash, head.offset, left_out);
                     let records = &mut self.topics.get(id).records;
@@ -238,7 +238,7 @@ impl Hub {
                 continue; // overwritten: the hub finds that too, and says so
             };
             let ours = head.producer == self.bus.member();
-            let left_out = if ours { head.origin } else { 0 };
+            let left_out = if ours { head.exclude_session } else { 0 };
             let start = head.frame.start;
             let index = self
                 .turn
@@ -297,7 +297,8 @@ impl Hub {
                 .read_at_with_topic(offset, &mut self.turn.arena, &mut name)
             {
                 ReadAt::Record(head) if head.topic_hash == topic.hash() => {
-                    let own = head.producer == self.bus.member() && head.origin == session.as_u64();
+                    let own = head.producer == self.bus.member()
+                        && head.exclude_session == session.as_u64();
                     if own || name != topic.as_str() {
                         continue;
                     }
@@ -351,12 +352,12 @@ impl Hub {
     /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
     /// being closed. How many of the records were of its topics is not known any more.
     fn close_lagged(&mut self, missed: u64) {
-        let stood_still = self.bus.has_stood_still();
+        let stood_still = self.bus.was_abandoned();
         let tags = self.subscriber.missed_tags();
         let until = self.subscriber.offset();
         let concerned: Vec<_> = self.topics.subscribers(&tags, until).collect();
         if concerned.is_empty() {
-            self.subscriber.excuse(missed);
+            self.subscriber.uncount_missed(missed);
         }
         for session in concerned {
             let cause = CloseCause::WorkerLagged {

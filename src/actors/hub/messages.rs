@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Hub;
 use super::registry::Endpoint;
 use super::requests::{Listen, Open};
+use crate::actors::arena::Arena;
 use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
@@ -109,8 +110,7 @@ pub enum Command {
 /// Commands in their order, with the bytes of the sends in one arena.
 #[derive(Debug, Default)]
 pub struct Commands {
-    list: Vec<Command>,
-    bytes: Vec<u8>,
+    arena: Arena<Command>,
     /// The last [`Command::After`] that was ever among them.
     after: u64,
 }
@@ -118,13 +118,10 @@ pub struct Commands {
 /// What clients are told that user code has no time for.
 const BUSY: &str = "The server is busy. Try again in a moment.";
 
-/// Bytes of sends whose memory a batch keeps.
-const KEPT_BYTES: usize = 1 << 20;
-
 impl Commands {
     /// Adds a command other than a send.
     pub fn push(&mut self, command: Command) {
-        self.list.push(command);
+        self.arena.list.push(command);
     }
 
     /// What is added from here on comes behind everything on the bus before that offset.
@@ -140,11 +137,11 @@ impl Commands {
     pub fn push_send(&mut self, session: SessionKey, parts: &[&[u8]]) {
         let added: usize = parts.iter().map(|part| part.len()).sum();
         for part in parts {
-            self.bytes.extend_from_slice(part);
+            self.arena.bytes.extend_from_slice(part);
         }
-        match self.list.last_mut() {
+        match self.arena.list.last_mut() {
             Some(Command::Send { session: last, len }) if *last == session => *len += added,
-            _ => self.list.push(Command::Send {
+            _ => self.arena.list.push(Command::Send {
                 session,
                 len: added,
             }),
@@ -154,22 +151,21 @@ impl Commands {
 
 impl Batch for Commands {
     fn len(&self) -> usize {
-        self.list.len()
+        self.arena.len()
     }
 
     fn clear(&mut self) {
-        Batch::clear(&mut self.list);
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
+        self.arena.clear();
     }
 }
 
 impl Hub {
     /// Carries out a batch in its order.
     pub(super) fn carry_out(&mut self, commands: &mut Commands) {
-        let mut bytes = commands.bytes.as_slice();
+        let Arena { list, bytes } = &mut commands.arena;
+        let mut bytes = bytes.as_slice();
         let mut after = 0;
-        for command in commands.list.drain(..) {
+        for command in list.drain(..) {
             match command {
                 Command::After { offset } => after = offset,
                 Command::Send { session, len } => {

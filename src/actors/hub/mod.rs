@@ -167,7 +167,7 @@ impl Hub {
         self.registry.shed(&self.turn_queue.queues);
         let dropped = self.turn_queue.queues.take_dropped();
         if dropped > 0 {
-            self.bus.has_dropped(dropped);
+            self.bus.count_dropped(dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();

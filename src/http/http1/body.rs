@@ -1,63 +1,33 @@
 //! The body of a request over HTTP/1: read when it is asked for, and no further than there is room.
 //!
 //! It has two ends. The connection holds the [`Feed`] and reads from the socket; whoever wants the body holds
-//! the [`Stream`], which outlives the request without harm. Nothing is read before the stream is asked.
+//! the [`Http1Body`], which outlives the request without harm. Nothing is read before the stream is asked.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::chunked::Decoder;
-use super::parse::Framing;
-use crate::http::incoming::Broken;
+use super::body_buffer::{BodyBuffer, Remaining};
+use super::fields::Framing;
+use crate::http::body_error::BrokenBody;
 use crate::http::limits::BODY_AHEAD_BYTES;
 
 /// The least that is asked of the kernel at a time.
 const READ: usize = 16 << 10;
 
-#[derive(Debug)]
-struct State {
-    left: Left,
-    /// Decoded, and not taken yet.
-    buffer: BytesMut,
-    /// Reading pauses when so much waits in `buffer`.
-    room: usize,
-    /// Somebody wants the body.
-    is_asked: bool,
-    /// Nobody has the stream any more.
-    is_dropped: bool,
-    is_broken: bool,
-    waker: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum Left {
-    Length(u64),
-    Chunks(Box<Decoder>),
-}
-
-impl Left {
-    fn is_nothing(&self) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunks(decoder) => decoder.is_done(),
-        }
-    }
-}
-
 /// The end of the handler.
 #[derive(Debug)]
-pub(in crate::http) struct Stream(Rc<RefCell<State>>);
+pub(in crate::http) struct Http1Body(Rc<RefCell<BodyBuffer>>);
 
 /// The end of the connection.
 #[derive(Debug)]
-pub(super) struct Feed(Rc<RefCell<State>>);
+pub(super) struct Feed(Rc<RefCell<BodyBuffer>>);
 
 /// What reading from the socket came to.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -69,32 +39,19 @@ pub(super) enum ReadOutcome {
 }
 
 /// Makes both ends. None for a request without a body.
-pub(super) fn pair(framing: Framing) -> Option<(Feed, Stream)> {
-    let left = match framing {
-        Framing::Empty => return None,
-        Framing::Length(length) => Left::Length(length),
-        Framing::Chunked => Left::Chunks(Box::default()),
-    };
-    let state = Rc::new(RefCell::new(State {
-        left,
-        buffer: BytesMut::new(),
-        room: BODY_AHEAD_BYTES,
-        is_asked: false,
-        is_dropped: false,
-        is_broken: false,
-        waker: None,
-    }));
-    Some((Feed(Rc::clone(&state)), Stream(state)))
+pub(super) fn pair(framing: Framing) -> Option<(Feed, Http1Body)> {
+    let state = Rc::new(RefCell::new(BodyBuffer::new(framing)?));
+    Some((Feed(Rc::clone(&state)), Http1Body(state)))
 }
 
-impl Stream {
+impl Http1Body {
     /// The next piece. None at the end.
     pub(in crate::http) fn poll_piece(
         &mut self,
         task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         let state = &mut *self.0.borrow_mut();
-        state.room = BODY_AHEAD_BYTES;
+        state.capacity = BODY_AHEAD_BYTES;
         if !state.buffer.is_empty() {
             let piece = std::mem::take(&mut state.buffer);
             return Poll::Ready(Some(Ok(piece.freeze())));
@@ -108,12 +65,12 @@ impl Stream {
     /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
     pub(in crate::http) fn poll_fill(
         &mut self,
-        room: usize,
+        capacity: usize,
         task: &mut Context<'_>,
-    ) -> Poll<Result<bool, Broken>> {
+    ) -> Poll<Result<bool, BrokenBody>> {
         let state = &mut *self.0.borrow_mut();
-        state.room = room;
-        if state.buffer.len() >= room && !state.left.is_nothing() {
+        state.capacity = capacity;
+        if state.buffer.len() >= capacity && !state.remaining.is_nothing() {
             return Poll::Ready(Ok(false));
         }
         state.poll_end(task).map_ok(|()| true)
@@ -130,7 +87,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for Http1Body {
     fn drop(&mut self) {
         let state = &mut *self.0.borrow_mut();
         state.is_dropped = true;
@@ -138,66 +95,10 @@ impl Drop for Stream {
     }
 }
 
-impl State {
-    /// Waits for the end.
-    fn poll_end(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.is_asked = true;
-        if self.is_broken {
-            return Poll::Ready(Err(Broken));
-        }
-        if self.left.is_nothing() {
-            return Poll::Ready(Ok(()));
-        }
-        self.waker = Some(task.waker().clone());
-        Poll::Pending
-    }
-
-    fn fail(&mut self) {
-        self.is_broken = true;
-        self.wake();
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Bytes that may still go into the buffer.
-    fn free(&self) -> usize {
-        self.room.saturating_sub(self.buffer.len())
-    }
-
-    /// Uses bytes that were read already.
-    fn feed(&mut self, input: &[u8]) -> usize {
-        let free = self.free();
-        let used = match &mut self.left {
-            Left::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX);
-                let used = input.len().min(free).min(most);
-                self.buffer.extend_from_slice(&input[..used]);
-                *left -= used as u64;
-                used
-            }
-            Left::Chunks(decoder) => {
-                let used = decoder.decode(input, &mut self.buffer, free);
-                used.unwrap_or_else(|_| {
-                    self.fail();
-                    0
-                })
-            }
-        };
-        if used > 0 {
-            self.wake();
-        }
-        used
-    }
-}
-
 impl Feed {
     /// All of the body has come; what follows on the connection is not part of it.
     pub(super) fn is_over(&self) -> bool {
-        self.0.borrow().left.is_nothing()
+        self.0.borrow().remaining.is_nothing()
     }
 
     /// The rest of it cannot be understood, nor what follows.
@@ -207,9 +108,9 @@ impl Feed {
 
     /// Bytes that are still to come, if that is known.
     pub(super) fn left(&self) -> Option<u64> {
-        match self.0.borrow().left {
-            Left::Length(left) => Some(left),
-            Left::Chunks(_) => None,
+        match self.0.borrow().remaining {
+            Remaining::Length(left) => Some(left),
+            Remaining::Chunks(_) => None,
         }
     }
 
@@ -221,10 +122,10 @@ impl Feed {
     /// The stream waits for more, and there is room for it.
     pub(super) fn wants_more(&self) -> bool {
         let state = self.0.borrow();
-        state.is_asked
+        state.is_requested
             && !state.is_dropped
             && !state.is_broken
-            && !state.left.is_nothing()
+            && !state.remaining.is_nothing()
             && state.free() > 0
     }
 
@@ -252,8 +153,8 @@ impl Feed {
     ) -> Poll<io::Result<ReadOutcome>> {
         let state = &mut *self.0.borrow_mut();
         let free = state.free();
-        let count = match &mut state.left {
-            Left::Length(left) => {
+        let count = match &mut state.remaining {
+            Remaining::Length(left) => {
                 let most = free.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 // Doubled, so that a length that was only announced takes no memory.
                 if state.buffer.capacity() == state.buffer.len() {
@@ -265,7 +166,7 @@ impl Feed {
                 *left -= count as u64;
                 count
             }
-            Left::Chunks(_) => {
+            Remaining::Chunks(_) => {
                 let count = ready!(poll_read(stream, scratch, task))?;
                 let used = state.feed(&scratch[..count]);
                 if !state.is_broken {
@@ -289,7 +190,7 @@ impl Feed {
         // A buffer's worth at a time, so that nothing gathers.
         loop {
             state.buffer.clear();
-            state.room = BODY_AHEAD_BYTES;
+            state.capacity = BODY_AHEAD_BYTES;
             let used = state.feed(&bytes[skipped..]);
             skipped += used;
             if used == 0 || state.is_broken || skipped == bytes.len() {
@@ -303,7 +204,7 @@ impl Drop for Feed {
     /// The connection is gone, or on its way to the next request.
     fn drop(&mut self) {
         let state = &mut *self.0.borrow_mut();
-        if !state.left.is_nothing() {
+        if !state.remaining.is_nothing() {
             state.fail();
         }
     }
@@ -330,14 +231,14 @@ pub(in crate::http) struct TestFeed {
 
 #[cfg(test)]
 impl TestFeed {
-    pub(in crate::http) fn new(len: u64, came: usize) -> (Self, Stream) {
+    pub(in crate::http) fn new(len: u64, came: usize) -> (Self, Http1Body) {
         let (feed, stream) = pair(Framing::Length(len)).expect("there is a body");
         let came = RefCell::new(vec![b'x'; came].as_slice().into());
         (Self { feed, came }, stream)
     }
 
-    pub(in crate::http) fn is_asked(&self) -> bool {
-        self.feed.0.borrow().is_asked
+    pub(in crate::http) fn is_requested(&self) -> bool {
+        self.feed.0.borrow().is_requested
     }
 
     /// False: nothing more has come, or is wanted.
@@ -348,9 +249,11 @@ impl TestFeed {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
-    fn next(stream: &mut Stream) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn next(stream: &mut Http1Body) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         stream.poll_piece(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -361,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_before_the_body_is_asked_for() {
+    fn nothing_is_read_before_the_body_is_requested_for() {
         let (feed, mut stream) = pair(Framing::Length(5)).expect("there is a body");
         assert!(!feed.wants_more());
         assert!(next(&mut stream).is_pending());
@@ -424,17 +327,17 @@ mod tests {
         assert!(next(&mut stream).is_pending());
         let end = read(&feed, b"", &mut BytesMut::new());
         assert!(matches!(end, Poll::Ready(Ok(ReadOutcome::Closed))));
-        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
 
         let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
         assert!(next(&mut stream).is_pending());
         assert!(feed.use_input(&mut BytesMut::from(&b"nonsense"[..])));
         assert!(feed.is_broken() && !feed.wants_more());
-        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
 
         let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
         drop(feed);
-        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(Broken))));
+        assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
     }
 
     #[test]

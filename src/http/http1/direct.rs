@@ -12,12 +12,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use nix::sys::socket::{MsgFlags, sendmsg};
 
-use super::encode;
 use super::output::Output;
 
 /// See the module's documentation.
 pub(in crate::http) struct DirectWriter {
-    /// It is open as long as it is lent: see [`Flow`](crate::http::flow::Flow).
+    /// It is open as long as it is lent: see [`StreamBody`](crate::http::stream_body::StreamBody).
     socket: RawFd,
     in_chunks: bool,
     output: Output,
@@ -59,20 +58,9 @@ impl DirectWriter {
         if count == framed + piece.len() + behind.len() {
             return true;
         }
-        push_piece(&mut self.output, hold(), self.in_chunks);
+        self.output.push_piece(hold(), self.in_chunks);
         self.output.advance(count);
         false
-    }
-}
-
-/// Appends a piece of a body.
-pub(super) fn push_piece(output: &mut Output, piece: Bytes, in_chunks: bool) {
-    if in_chunks {
-        encode::write_chunk_size(output.tail(), piece.len());
-    }
-    output.push(piece);
-    if in_chunks {
-        output.tail().extend_from_slice(b"\r\n");
     }
 }
 
@@ -101,7 +89,7 @@ mod tests {
                 (1..).map(|number: usize| Bytes::from(vec![number as u8; 16384 + number * 77]));
             loop {
                 let piece = pieces.next().expect("there is no end of them");
-                push_piece(&mut expected, piece.clone(), in_chunks);
+                expected.push_piece(piece.clone(), in_chunks);
                 if !writer.write(&piece, || piece.clone()) {
                     break;
                 }

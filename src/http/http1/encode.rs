@@ -1,7 +1,5 @@
 //! The encoder of response heads.
 
-use std::io::Write;
-
 use actix_http::StatusCode;
 use actix_http::header;
 
@@ -25,13 +23,13 @@ pub(super) enum Delimiter {
 
 /// What the head says of the connection.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) enum Connection {
+pub(super) enum ConnectionHeader {
     /// Nothing: HTTP/1.1 keeps it.
-    Kept,
+    Absent,
     /// It is kept, and the client speaks HTTP/1.0.
-    KeptAlive,
+    KeepAlive,
     /// This is the last response.
-    Closes,
+    Close,
 }
 
 /// Appends the head of a response.
@@ -39,7 +37,7 @@ pub(super) fn write_head<B>(
     out: &mut Vec<u8>,
     response: &Response<B>,
     delimiter: Delimiter,
-    connection: Connection,
+    connection: ConnectionHeader,
 ) {
     write_status(out, response.status);
     let (mut has_date, mut names_protocol) = (false, false);
@@ -66,12 +64,12 @@ pub(super) fn write_head<B>(
     }
     // Who names other protocols says that this is for the next hop only (RFC 9110, section 7.8).
     out.extend_from_slice(match (connection, names_protocol) {
-        (Connection::Kept, false) => b"",
-        (Connection::Kept, true) => b"connection: upgrade\r\n",
-        (Connection::KeptAlive, false) => b"connection: keep-alive\r\n",
-        (Connection::KeptAlive, true) => b"connection: keep-alive, upgrade\r\n",
-        (Connection::Closes, false) => b"connection: close\r\n",
-        (Connection::Closes, true) => b"connection: close, upgrade\r\n",
+        (ConnectionHeader::Absent, false) => b"",
+        (ConnectionHeader::Absent, true) => b"connection: upgrade\r\n",
+        (ConnectionHeader::KeepAlive, false) => b"connection: keep-alive\r\n",
+        (ConnectionHeader::KeepAlive, true) => b"connection: keep-alive, upgrade\r\n",
+        (ConnectionHeader::Close, false) => b"connection: close\r\n",
+        (ConnectionHeader::Close, true) => b"connection: close, upgrade\r\n",
     });
     if !has_date {
         out.extend_from_slice(&date::line());
@@ -106,11 +104,6 @@ pub(super) fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&Trailers>) {
         write_line(out, name.as_str().as_bytes(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends the size line of a chunk.
-pub(super) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
-    write!(out, "{size:X}\r\n").expect("writing to a Vec cannot fail");
 }
 
 fn write_status(out: &mut Vec<u8>, status: StatusCode) {
@@ -158,7 +151,7 @@ mod tests {
             &mut out,
             &response,
             Delimiter::Length(4),
-            Connection::Closes,
+            ConnectionHeader::Close,
         );
         let expected = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
                         date: today\r\nx: y\r\ncontent-length: 4\r\nconnection: close\r\n\r\n";

@@ -4,7 +4,7 @@
 //! block is never copied: it is written from where it is, with what is before and behind it.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -61,6 +61,17 @@ impl Output {
             let behind = Vec::new();
             let large = self.large.get_or_insert_default();
             large.push_back(Large { block, behind });
+        }
+    }
+
+    /// Appends a chunk of a body, with its size line if the body is sent in chunks.
+    pub(super) fn push_piece(&mut self, piece: Bytes, in_chunks: bool) {
+        if in_chunks {
+            write!(self.tail(), "{:X}\r\n", piece.len()).expect("writing to a Vec cannot fail");
+        }
+        self.push(piece);
+        if in_chunks {
+            self.tail().extend_from_slice(b"\r\n");
         }
     }
 

@@ -3,14 +3,14 @@
 //! Framing decides what the next request on the connection is, so nothing is guessed here: a head that two
 //! readers could understand differently is refused, and the connection closed.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use actix_http::{Method, StatusCode};
 use httparse::{Error, Header, Status};
 
-use super::fields::note;
+use super::fields::{Framing, FramingFields};
+use super::head_error::{HeadError, bad};
 use super::target::Target;
 use super::version::{as_http11, bad_version, version_digit};
 use crate::http::head::{Head, HeadWriter, Version};
@@ -31,80 +31,50 @@ pub struct RequestStart {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// The client asks for a WebSocket.
+    /// The client requests a WebSocket.
     pub wants_websocket: bool,
     /// Bytes of the head.
     pub len: usize,
 }
 
-/// How a request's body is delimited.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Framing {
-    /// There is none.
-    Empty,
-    /// So many bytes, at least one.
-    Length(u64),
-    /// Chunks (RFC 9112, section 7.1).
-    Chunked,
-}
-
-/// A head that is not served. The connection ends with the answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeadError {
-    /// The status of the answer.
-    pub status: StatusCode,
-    /// The rule that was broken.
-    pub reason: Cow<'static, str>,
-}
-
-pub(super) fn error<T>(
-    status: StatusCode,
-    reason: impl Into<Cow<'static, str>>,
-) -> Result<T, HeadError> {
-    let reason = reason.into();
-    Err(HeadError { status, reason })
-}
-
-pub(super) fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
-    error(StatusCode::BAD_REQUEST, reason)
-}
-
 /// The first head in these bytes; None if more of it must come. `direct` is the other end of the connection.
 pub fn parse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, HeadError> {
     match with_httparse(bytes, direct) {
-        Err(Failure::Version) if version_digit(bytes).is_none() => partial(bytes).map(|()| None),
-        Err(Failure::Version) => match as_http11(bytes) {
+        Err(ParseFailure::Version) if version_digit(bytes).is_none() => {
+            partial(bytes).map(|()| None)
+        }
+        Err(ParseFailure::Version) => match as_http11(bytes) {
             Some(patched) => match with_httparse(&patched, direct) {
-                Err(Failure::HeadError(error)) => Err(error),
-                Err(Failure::Version) => bad_version(bytes),
+                Err(ParseFailure::HeadError(error)) => Err(error),
+                Err(ParseFailure::Version) => bad_version(bytes),
                 Ok(parsed) => Ok(parsed),
             },
             None => bad_version(bytes),
         },
-        Err(Failure::HeadError(error)) => Err(error),
+        Err(ParseFailure::HeadError(error)) => Err(error),
         Ok(parsed) => Ok(parsed),
     }
 }
 
-enum Failure {
+enum ParseFailure {
     /// The version is not one that `httparse` knows.
     Version,
     HeadError(HeadError),
 }
 
-impl From<HeadError> for Failure {
+impl From<HeadError> for ParseFailure {
     fn from(error: HeadError) -> Self {
         Self::HeadError(error)
     }
 }
 
-fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Failure> {
+fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, ParseFailure> {
     let mut table = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let len = match request.parse_with_uninit_headers(bytes, &mut table) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(partial(bytes).map(|()| None)?),
-        Err(Error::Version) => return Err(Failure::Version),
+        Err(Error::Version) => return Err(ParseFailure::Version),
         Err(error) => return Err(malformed(error).into()),
     };
     if len > MAX_HEAD_BYTES {
@@ -119,7 +89,7 @@ fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Fai
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    Ok(Some(understood(
+    Ok(Some(request_start(
         method,
         target,
         version,
@@ -180,7 +150,7 @@ fn malformed(error: Error) -> HeadError {
     }
 }
 
-fn understood(
+fn request_start(
     method: &str,
     target: &str,
     version: Version,
@@ -191,14 +161,14 @@ fn understood(
     let method = Method::from_bytes(method.as_bytes())
         .or_else(|_| bad("The method has an invalid character."))?;
     let target = Target::of(&method, target)?;
-    let noted = note(headers)?;
-    if noted.host.is_none() && version == Version::Http11 {
+    let fields = FramingFields::read(headers)?;
+    if fields.host.is_none() && version == Version::Http11 {
         return bad("The request has no Host header.");
     }
-    if !noted.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
+    if !fields.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
         return bad("The Host header is not a valid host.");
     }
-    let framing = noted.framing(version)?;
+    let framing = fields.framing(version)?;
     let bytes = headers.iter().map(|it| it.name.len() + it.value.len());
     let mut head = HeadWriter::new(target.path, target.query, bytes.sum(), headers.len());
     for header in headers {
@@ -212,12 +182,12 @@ fn understood(
             return Err(head_too_large());
         }
     }
-    if let (Some(host), None) = (target.host, noted.host) {
+    if let (Some(host), None) = (target.host, fields.host) {
         head.add(b"host", host.as_bytes());
     }
     let keep_alive = match version {
-        Version::Http10 => noted.keeps_alive && !noted.closes,
-        _ => !noted.closes,
+        Version::Http10 => fields.keeps_alive && !fields.closes,
+        _ => !fields.closes,
     };
     Ok(RequestStart {
         method,
@@ -225,8 +195,8 @@ fn understood(
         framing,
         keep_alive,
         // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
-        expects_continue: noted.expects_continue && version != Version::Http10,
-        wants_websocket: noted.wants_websocket,
+        expects_continue: fields.expects_continue && version != Version::Http10,
+        wants_websocket: fields.wants_websocket,
         len,
     })
 }

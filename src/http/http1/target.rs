@@ -3,7 +3,7 @@
 use actix_http::{Method, StatusCode};
 use memchr::{memchr, memchr2};
 
-use super::parse::{HeadError, bad, error};
+use super::head_error::{HeadError, bad, error};
 
 /// The four forms of a target (RFC 9112, section 3.2), as one.
 #[derive(Debug, Eq, PartialEq)]

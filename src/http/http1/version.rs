@@ -2,7 +2,7 @@
 
 use actix_http::StatusCode;
 
-use super::parse::{HeadError, bad, error};
+use super::head_error::{HeadError, bad, error};
 
 /// The head with HTTP/1.1 in its first line, if it says HTTP/1.2 to HTTP/1.9: a server answers a higher
 /// minor version as the highest that it knows (RFC 9112, section 2.3).

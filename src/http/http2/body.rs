@@ -1,7 +1,7 @@
 //! The body of a request over HTTP/2.
 //!
 //! It has two ends, as over HTTP/1. The connection holds the [`Feed`] and takes what has come out of `h2`, where each
-//! frame costs memory that nobody counts; whoever wants the body holds the [`Body`]. The client's window opens again
+//! frame costs memory that nobody counts; whoever wants the body holds the [`Http2Body`]. The client's window opens again
 //! only as far as the body is taken.
 
 use std::cell::RefCell;
@@ -14,15 +14,15 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream};
 use tokio::time::timeout;
 
-use crate::http::farewell::LINGER;
-use crate::http::incoming::Broken;
+use crate::http::body_error::BrokenBody;
+use crate::http::lingering_close::LINGERING_TIMEOUT;
 
 /// Smaller pieces are copied: each would hold on to the block that it was read in.
 const SMALL: usize = 4 << 10;
 
 /// The end of the handler.
 #[derive(Debug)]
-pub(in crate::http) struct Body {
+pub(in crate::http) struct Http2Body {
     state: Rc<RefCell<State>>,
     /// Taken, for a reader that wants all of it. The reader counts it.
     buffer: BytesMut,
@@ -42,9 +42,9 @@ struct State {
     /// What has come and was not taken.
     pieces: Pieces,
     /// How it has ended, behind the pieces.
-    end: Option<Result<(), Broken>>,
+    end: Option<Result<(), BrokenBody>>,
     /// Somebody wants the body.
-    is_asked: bool,
+    is_requested: bool,
     /// Nobody wants it any more.
     is_dropped: bool,
     waker: Option<Waker>,
@@ -81,28 +81,28 @@ impl Pieces {
 }
 
 /// Makes both ends of the body that comes in this stream.
-pub(super) fn pair(stream: RecvStream) -> (Feed, Body) {
+pub(super) fn pair(stream: RecvStream) -> (Feed, Http2Body) {
     let state = Rc::new(RefCell::new(State {
         stream,
         pieces: Pieces::default(),
         end: None,
-        is_asked: false,
+        is_requested: false,
         is_dropped: false,
         waker: None,
     }));
-    let body = Body {
+    let body = Http2Body {
         state: Rc::clone(&state),
         buffer: BytesMut::new(),
     };
     (Feed(state), body)
 }
 
-impl Body {
+impl Http2Body {
     /// The next piece. None at the end.
     pub(in crate::http) fn poll_piece(
         &mut self,
         task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         if !self.buffer.is_empty() {
             return Poll::Ready(Some(Ok(self.take())));
         }
@@ -112,11 +112,11 @@ impl Body {
     /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
     pub(in crate::http) fn poll_fill(
         &mut self,
-        room: usize,
+        capacity: usize,
         task: &mut Context<'_>,
-    ) -> Poll<Result<bool, Broken>> {
+    ) -> Poll<Result<bool, BrokenBody>> {
         let state = &mut *self.state.borrow_mut();
-        while self.buffer.len() < room {
+        while self.buffer.len() < capacity {
             match ready!(state.poll_piece(task)) {
                 Some(Ok(piece)) if self.buffer.is_empty() => self.buffer = BytesMut::from(piece),
                 Some(Ok(piece)) => self.buffer.extend_from_slice(&piece),
@@ -139,7 +139,7 @@ impl Body {
     }
 }
 
-impl Drop for Body {
+impl Drop for Http2Body {
     fn drop(&mut self) {
         let state = &mut *self.state.borrow_mut();
         state.is_dropped = true;
@@ -149,8 +149,8 @@ impl Drop for Body {
 }
 
 impl State {
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.is_asked = true;
+    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
+        self.is_requested = true;
         if let Some(piece) = self.pieces.pop() {
             self.release(piece.len());
             return Poll::Ready(Some(Ok(piece)));
@@ -188,7 +188,7 @@ impl State {
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                     self.end = Some(Ok(()));
                 }
-                Some(Err(_)) => self.end = Some(Err(Broken)),
+                Some(Err(_)) => self.end = Some(Err(BrokenBody)),
                 None => self.end = Some(Ok(())),
             }
         }
@@ -200,8 +200,8 @@ impl State {
 
 impl Feed {
     /// Somebody wants the body.
-    pub(super) fn is_asked(&self) -> bool {
-        self.0.borrow().is_asked
+    pub(super) fn is_requested(&self) -> bool {
+        self.0.borrow().is_requested
     }
 
     /// For the connection, which must not keep the stream alive.
@@ -222,7 +222,7 @@ impl Feed {
             Poll::Pending
         });
         // A client that is not done then has had the time to read.
-        let _ = timeout(LINGER, read).await;
+        let _ = timeout(LINGERING_TIMEOUT, read).await;
     }
 }
 

@@ -20,25 +20,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::{Body, Feed, pair};
+use super::body::{Feed, Http2Body, pair};
 use super::head::head_of;
-use super::respond::{Sending, interim};
+use super::respond::{ResponseSender, interim};
 use super::window::Window;
 use crate::http::budget::{Budget, Hold};
-use crate::http::early_hints::{EarlyHints, GivenHints};
-use crate::http::farewell::LINGER;
-use crate::http::incoming::Payload;
+use crate::http::early_hints::{EarlyHints, HintQueue};
 use crate::http::limits;
+use crate::http::lingering_close::LINGERING_TIMEOUT;
+use crate::http::payload::Payload;
 use crate::http::peer::Peer;
 use crate::http::request::WireRequest;
 use crate::http::response::{Response, WireResponse};
-use crate::http::service::{Given, Worker, answer};
+use crate::http::service::{RequestContext, respond};
+use crate::http::worker::HttpWorker;
 
 /// `h2` counts what is missing of so many bytes in each frame of a body.
 const FULL_FRAME: usize = 256;
 
 /// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
-pub(in crate::http) async fn serve<T>(worker: Rc<Worker>, stream: T, peer: Option<SocketAddr>)
+pub(in crate::http) async fn serve<T>(worker: Rc<HttpWorker>, stream: T, peer: Option<SocketAddr>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -79,12 +80,12 @@ where
             _ = shutdown.wait(), if !ending => {
                 connection.graceful_shutdown();
                 ending = true;
-                idle.as_mut().reset(Instant::now() + LINGER);
+                idle.as_mut().reset(Instant::now() + LINGERING_TIMEOUT);
             }
             Some(_) = in_work.join_next() => {
                 if in_work.is_empty() {
                     flushed = false;
-                    let patience = if ending { LINGER } else { config.keep_alive };
+                    let patience = if ending { LINGERING_TIMEOUT } else { config.keep_alive };
                     idle.as_mut().reset(Instant::now() + patience);
                 }
             }
@@ -110,7 +111,7 @@ where
                 }
                 connection.graceful_shutdown();
                 ending = true;
-                idle.as_mut().reset(Instant::now() + LINGER);
+                idle.as_mut().reset(Instant::now() + LINGERING_TIMEOUT);
             }
         }
     }
@@ -119,7 +120,7 @@ where
 /// What all requests of a connection share.
 #[derive(Clone)]
 struct Client {
-    worker: Rc<Worker>,
+    worker: Rc<HttpWorker>,
     peer: Peer,
     bodies: Rc<Budget>,
     responses: Rc<Budget>,
@@ -130,10 +131,10 @@ impl Client {
     async fn exchange(
         self,
         parts: Parts,
-        body: Option<(Feed, Body)>,
+        body: Option<(Feed, Http2Body)>,
         mut responder: SendResponse<Bytes>,
     ) {
-        let sending = Sending {
+        let sender = ResponseSender {
             patience: self.worker.config.write_timeout,
             responses: self.responses,
         };
@@ -147,26 +148,26 @@ impl Client {
                 log::debug!("a request of {:?} is refused: {reason}", self.peer.address);
                 let refusal = Response::sentence(StatusCode::BAD_REQUEST, reason);
                 drop(payload);
-                sending.respond(&Method::GET, refusal, responder).await;
+                sender.respond(&Method::GET, refusal, responder).await;
                 return read_rest(feed).await;
             }
         };
         let expects = parts.headers.get(http::header::EXPECT);
         let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let mut head = Arc::new(head);
-        self.worker.config.place(&mut head);
+        self.worker.config.resolve_peer(&mut head);
         let mut request = WireRequest {
             method: method.clone(),
             head,
             payload,
         };
         let response = {
-            let hints = GivenHints::default();
-            let given = Given {
+            let hints = HintQueue::default();
+            let context = RequestContext {
                 bodies: &self.bodies,
                 hints: &hints,
             };
-            let answer = pin!(answer(&self.worker, &mut request, &given));
+            let answer = pin!(respond(&self.worker, &mut request, &context));
             let waiting = Waiting {
                 body: feed.as_ref().filter(|_| expects),
                 hints: &hints,
@@ -175,7 +176,7 @@ impl Client {
         };
         // With the body, if nobody has taken it.
         drop(request);
-        sending.respond(&method, response, responder).await;
+        sender.respond(&method, response, responder).await;
         read_rest(feed).await;
     }
 }
@@ -185,7 +186,7 @@ struct Waiting<'w> {
     /// Its body, as long as the client waits for `100 Continue`.
     body: Option<&'w Feed>,
     /// What user code wants the client to have before the response.
-    hints: &'w GivenHints,
+    hints: &'w HintQueue,
 }
 
 impl Waiting<'_> {
@@ -201,7 +202,7 @@ impl Waiting<'_> {
             for hints in self.hints.take() {
                 send_interim(responder, http::StatusCode::EARLY_HINTS, &hints);
             }
-            if polled.is_pending() && self.body.take_if(|body| body.is_asked()).is_some() {
+            if polled.is_pending() && self.body.take_if(|body| body.is_requested()).is_some() {
                 let nothing = EarlyHints::default();
                 send_interim(responder, http::StatusCode::CONTINUE, &nothing);
             }

@@ -17,13 +17,13 @@ use h2::{Reason, SendStream};
 use tokio::time::timeout;
 
 use crate::http::budget::{Budget, Hold};
-use crate::http::content::Content;
 use crate::http::date;
 use crate::http::early_hints::EarlyHints;
 use crate::http::limits::STREAM_SEND_BYTES;
 use crate::http::response::WireResponse;
 use crate::http::spool::Spool;
 use crate::http::trailers::Trailers;
+use crate::http::wire_content::WireContent;
 
 /// Bytes of a body that the client is asked for at a time: the most that a frame has by default.
 const CHUNK: usize = 16 * 1024;
@@ -38,14 +38,14 @@ const OF_HTTP1: [&str; 5] = [
 ];
 
 /// How the responses of a connection are sent.
-pub(super) struct Sending {
+pub(super) struct ResponseSender {
     /// A client that takes nothing of a response for so long gets no more of it.
     pub patience: Duration,
     /// The memory for whole responses that wait for the client.
     pub responses: Rc<Budget>,
 }
 
-impl Sending {
+impl ResponseSender {
     /// Sends a whole response to a request of this method.
     pub(super) async fn respond(
         &self,
@@ -53,19 +53,19 @@ impl Sending {
         mut response: WireResponse,
         mut responder: SendResponse<Bytes>,
     ) {
-        let content = Content::of(method, &mut response);
+        let content = WireContent::of(method, &mut response);
         let length = match &content {
-            Content::Nothing(length) | Content::Pieces(_, length) => *length,
-            Content::Flow(_) => None,
-            Content::Whole(bytes) => Some(bytes.len() as u64),
-            Content::File(file) => Some(file.left()),
+            WireContent::Nothing(length) | WireContent::Chunks(_, length) => *length,
+            WireContent::Stream(_) => None,
+            WireContent::Whole(bytes) => Some(bytes.len() as u64),
+            WireContent::File(file) => Some(file.left()),
         };
         let is_empty = match &content {
-            Content::Nothing(_) => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::File(_) | Content::Flow(_) | Content::Pieces(..) => false,
+            WireContent::Nothing(_) => true,
+            WireContent::Whole(bytes) => bytes.is_empty(),
+            WireContent::File(_) | WireContent::Stream(_) | WireContent::Chunks(..) => false,
         };
-        if !matches!(content, Content::Flow(_) | Content::Pieces(..)) {
+        if !matches!(content, WireContent::Stream(_) | WireContent::Chunks(..)) {
             response.drop_trailers();
         }
         let Some(head) = head_of(&response, length) else {
@@ -77,11 +77,11 @@ impl Sending {
             return;
         };
         let sent = match content {
-            Content::File(file) => self.send_pieces(&mut stream, BoxBody::new(file)).await,
-            Content::Flow(flow) => self.send_pieces(&mut stream, BoxBody::new(flow)).await,
-            Content::Pieces(body, _) => self.send_pieces(&mut stream, body).await,
-            Content::Whole(bytes) if !is_empty => self.send_whole(&mut stream, bytes).await,
-            Content::Whole(_) | Content::Nothing(_) => return,
+            WireContent::File(file) => self.send_chunks(&mut stream, BoxBody::new(file)).await,
+            WireContent::Stream(body) => self.send_chunks(&mut stream, BoxBody::new(body)).await,
+            WireContent::Chunks(body, _) => self.send_chunks(&mut stream, body).await,
+            WireContent::Whole(bytes) if !is_empty => self.send_whole(&mut stream, bytes).await,
+            WireContent::Whole(_) | WireContent::Nothing(_) => return,
         };
         if let Err(reason) = sent {
             return stream.send_reset(reason);
@@ -136,7 +136,7 @@ impl Sending {
     }
 
     /// Sends a body as it is made.
-    async fn send_pieces(
+    async fn send_chunks(
         &self,
         stream: &mut SendStream<Bytes>,
         body: BoxBody,

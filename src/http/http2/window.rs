@@ -79,7 +79,7 @@ impl Window {
             self.set(connection);
         }
         if self.hold.bytes() < self.wanted() {
-            self.hold.wake_when_there_is_room(task.waker());
+            self.hold.wake_at_capacity(task.waker());
         }
     }
 

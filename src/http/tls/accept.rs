@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::files::Tls;
-use crate::http::farewell;
+use crate::http::lingering_close;
 use crate::http::websocket::handshake::Refusal;
 
 /// What ALPN calls HTTP/2.
@@ -35,7 +35,7 @@ impl Acceptor {
     pub(in crate::http) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let shaken = async {
             if speaks_plain(&stream).await? {
-                farewell::answer_and_close(stream, plain_refusal());
+                lingering_close::respond_and_close(stream, plain_refusal());
                 return Ok(None);
             }
             self.tls.accept(stream).await.map(Some)

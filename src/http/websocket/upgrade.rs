@@ -20,18 +20,18 @@ use crate::actors::protocol::{self, Protocol};
 use crate::actors::rejection::Rejection;
 use crate::actors::session::Session;
 use crate::actors::session_writer::SessionWriter;
-use crate::http::access::Begun;
-use crate::http::farewell;
+use crate::http::access::PendingRecord;
 use crate::http::handler::Call;
 use crate::http::head::Head;
 use crate::http::host::NOT_SERVED;
+use crate::http::lingering_close;
 use crate::http::path::Values;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
 use crate::http::routes::WebSocketEndpoint;
-use crate::http::service::Worker;
 use crate::http::tcp;
 use crate::http::transport::{Transport, limit_writes};
+use crate::http::worker::HttpWorker;
 
 /// A connection whose request asks for a WebSocket.
 pub(in crate::http) struct Connection<T> {
@@ -44,7 +44,7 @@ pub(in crate::http) struct Connection<T> {
 
 /// Checks the request and sends it to the hub, or refuses it. Never waits.
 pub(in crate::http) fn upgrade<T: Transport>(
-    worker: &Worker,
+    worker: &HttpWorker,
     method: &Method,
     head: &Arc<Head>,
     connection: Connection<T>,
@@ -57,7 +57,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
         unsent,
     } = connection;
     let client = Client {
-        begun: access.map(|access| Box::new(access.begin(method, head))),
+        record: access.map(|access| Box::new(access.begin(method, head))),
         stream,
         early,
         unsent,
@@ -74,7 +74,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
 /// A client on its socket, not answered yet.
 struct Client<T> {
     /// For the access log, if there is one.
-    begun: Option<Box<Begun>>,
+    record: Option<Box<PendingRecord>>,
     stream: T,
     /// Frames that came together with the handshake.
     early: Vec<u8>,
@@ -94,7 +94,7 @@ struct Checked<'w> {
     protocol: Box<dyn Protocol>,
 }
 
-fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
+fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
     let hosts = worker.routes.hosts.as_ref();
     if hosts.is_some_and(|hosts| !hosts.serve(head)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_SERVED));
@@ -106,8 +106,9 @@ fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked
     };
     let settings = &worker.routes.websockets[found.endpoint.0 as usize];
     let upgrade = Upgrade::check(method, head.version, head, &settings.origins)?;
-    let is_full = settings.needs_admission && !worker.handler.has_room_to_connect(found.endpoint);
-    if is_full || settings.has_hooks && !worker.handler.has_room_to_watch() {
+    let is_full =
+        settings.needs_admission && !worker.handler.has_capacity_to_connect(found.endpoint);
+    if is_full || settings.has_hooks && !worker.handler.has_capacity_to_watch() {
         let sentence = "The server is busy. Try again in a moment.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
@@ -147,7 +148,7 @@ fn start_protocol(
 }
 
 impl Checked<'_> {
-    fn open<T: Transport>(self, worker: &Worker, head: &Arc<Head>, client: Client<T>) -> Open {
+    fn open<T: Transport>(self, worker: &HttpWorker, head: &Arc<Head>, client: Client<T>) -> Open {
         let Self {
             endpoint,
             settings,
@@ -193,12 +194,12 @@ impl Checked<'_> {
 impl<T: Transport> Client<T> {
     /// Answers with a plain response and closes.
     fn refuse(self, refusal: &Refusal) {
-        if let Some(begun) = self.begun {
-            begun.answered(refusal.status.as_u16(), BodySize::Stream);
+        if let Some(record) = self.record {
+            record.finish(refusal.status.as_u16(), BodySize::Stream);
         }
         let mut answer = self.unsent;
         refusal.write(&mut answer);
-        farewell::answer_and_close(self.stream, answer);
+        lingering_close::respond_and_close(self.stream, answer);
     }
 }
 
@@ -217,7 +218,7 @@ impl<T: Transport> Opening for Handshake<T> {
         let Self {
             client:
                 Client {
-                    begun,
+                    record,
                     stream,
                     early,
                     unsent,
@@ -270,10 +271,10 @@ impl<T: Transport> Opening for Handshake<T> {
             session = session.observed();
         }
         session.open(response);
-        if let Some(begun) = begun {
-            let open = begun.opened();
+        if let Some(record) = record {
+            let open = record.open();
             tokio::task::spawn_local(async move {
-                open.closed(&session.await);
+                open.close(&session.await);
             });
         } else {
             tokio::task::spawn_local(session);

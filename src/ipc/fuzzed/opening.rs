@@ -18,7 +18,7 @@ use crate::ipc::parts::Parts;
 use crate::ipc::segment::Mapping;
 use crate::ipc::sync::Ordering;
 use crate::ipc::{
-    Bus, BusError, BusOptions, Draft, Next, Reach, Rule, inspect, remove, topic_hash,
+    Bus, BusError, BusOptions, Draft, Next, ReplayRange, RetentionRule, inspect, remove, topic_hash,
 };
 
 /// What lies under the name.
@@ -62,7 +62,7 @@ enum Call {
         records: u8,
         seconds: u8,
     },
-    Past {
+    Replay {
         topic: u8,
         reach: u16,
         bytes: u16,
@@ -136,7 +136,7 @@ fn publish(bus: &Bus, topic: u8, bytes: usize) -> Option<u64> {
         topic,
         topic_hash: topic_hash(topic.as_bytes()),
         flags: 0,
-        origin: 0,
+        exclude_session: 0,
         frame: [b"head:", &frame],
     };
     bus.publish(&draft).ok()
@@ -273,7 +273,7 @@ impl Place {
                 records,
                 seconds,
             } => {
-                let rule = Rule {
+                let rule = RetentionRule {
                     pattern: TOPICS[usize::from(topic) % TOPICS.len()].into(),
                     records: records.into(),
                     seconds: seconds.into(),
@@ -281,28 +281,30 @@ impl Place {
                 // Whoever damaged it may have left no room for one more.
                 let _ = bus.retain(&rule);
             }
-            Call::Past {
+            Call::Replay {
                 topic,
                 reach,
                 bytes,
-            } => past(bus, topic, Reach::Last(reach.into()), bytes.into()),
-            Call::PastFrom { topic, offset } => past(bus, topic, Reach::From(offset), usize::MAX),
+            } => past(bus, topic, ReplayRange::Last(reach.into()), bytes.into()),
+            Call::PastFrom { topic, offset } => {
+                past(bus, topic, ReplayRange::From(offset), usize::MAX)
+            }
             Call::Reap => drop(bus.reap_members()),
             _ => {}
         }
     }
 }
 
-fn past(bus: &Bus, topic: u8, reach: Reach, most: usize) {
+fn past(bus: &Bus, topic: u8, reach: ReplayRange, most: usize) {
     let topic = TOPICS[usize::from(topic) % TOPICS.len()];
-    let past = bus.past(topic, reach, u64::MAX, most);
+    let past = bus.replay(topic, reach, u64::MAX, most);
     assert!(past.frames.len() <= most);
     assert!(
         past.records
             .iter()
             .all(|it| it.frame.end <= past.frames.len())
     );
-    if let Reach::Last(count) = reach {
+    if let ReplayRange::Last(count) = reach {
         assert!(past.records.len() <= count);
     }
 }

@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 
 use super::memory::Guarded;
-use super::sound::{Published, TOPICS};
+use super::sound::{Publication, TOPICS};
 use super::write::Write;
 use crate::ipc::cursor::{Cursor, Next, ReadAt, read_at};
 use crate::ipc::layout::MAX_TOPIC_BYTES;
@@ -119,13 +119,13 @@ impl Script {
         let layout = self.sizes.layout();
         let memory = Guarded::new(layout);
         let parts = memory.parts();
-        let producer = |slot| Producer::resume(parts, member(slot));
+        let producer = |slot| resume(parts, slot);
         let mut play = Play {
             words: memory.words(),
             parts,
             producers: (0..MAX_MEMBERS as u8).map(producer).collect(),
             readers: std::array::from_fn(|_| Cursor::new(0)),
-            published: Published::default(),
+            published: Publication::default(),
             is_sound: true,
         };
         for step in self.steps {
@@ -141,6 +141,11 @@ fn member(slot: u8) -> Member {
     }
 }
 
+/// The producer of a slot, where its last incarnation ended.
+fn resume(parts: Parts<'_>, slot: u8) -> Producer {
+    Producer::resume(parts.log(), parts.ring(slot), member(slot))
+}
+
 fn slot(any: u8) -> u8 {
     any % MAX_MEMBERS as u8
 }
@@ -150,7 +155,7 @@ struct Play<'a> {
     parts: Parts<'a>,
     producers: Vec<Producer>,
     readers: [Cursor; READERS],
-    published: Published,
+    published: Publication,
     /// Nobody has damaged anything yet.
     is_sound: bool,
 }
@@ -200,7 +205,7 @@ impl Play<'_> {
             }
             Step::Replace(of) => {
                 membership::clean(parts, slot(of));
-                self.producers[usize::from(slot(of))] = Producer::resume(parts, member(slot(of)));
+                self.producers[usize::from(slot(of))] = resume(parts, slot(of));
             }
             Step::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),
             Step::Unpark(of) => sleepers.unpark(slot(of)),

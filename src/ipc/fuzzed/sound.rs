@@ -1,14 +1,14 @@
 //! What a segment must answer as long as nobody has damaged it: the plain list of what was published.
 
 use crate::ipc::cursor::Next;
-use crate::ipc::log::Corrupt;
+use crate::ipc::log::LogDamage;
 use crate::ipc::parts::Parts;
-use crate::ipc::producer::{Moment, Producer};
+use crate::ipc::producer::{Producer, PublishHints};
 use crate::ipc::record::{Draft, Head, topic_hash};
 
 pub(super) const TOPICS: [&str; 4] = ["a", "room:lobby", "größe", "x:0123456789:0123456789"];
 
-const NOW: Moment = Moment {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -22,9 +22,9 @@ struct Message {
 
 /// All that was published, by offset.
 #[derive(Debug, Default)]
-pub(super) struct Published(Vec<Message>);
+pub(super) struct Publication(Vec<Message>);
 
-impl Published {
+impl Publication {
     /// The frame follows from its number, its length and its topic.
     pub(super) fn publish(
         &mut self,
@@ -32,7 +32,7 @@ impl Published {
         parts: Parts<'_>,
         topic: u8,
         bytes: usize,
-    ) -> Result<u64, Corrupt> {
+    ) -> Result<u64, LogDamage> {
         let topic = TOPICS[usize::from(topic) % TOPICS.len()];
         let number = self.0.len();
         let frame: Vec<u8> = (0..bytes).map(|at| (at ^ number) as u8).collect();
@@ -41,10 +41,11 @@ impl Published {
             topic,
             topic_hash: topic_hash(topic.as_bytes()),
             flags: number as u8,
-            origin: bytes as u64,
+            exclude_session: bytes as u64,
             frame: [head, payload],
         };
-        let offset = producer.publish(parts, &draft, NOW, |_| ())?;
+        let (log, ring) = (parts.log(), parts.ring(producer.slot()));
+        let offset = producer.publish(log, ring, &draft, HINTS, |_| ())?;
         self.0.push(Message { topic, frame });
         Ok(offset)
     }
@@ -59,7 +60,7 @@ impl Published {
         assert_eq!((frame, topic), (&message.frame[..], message.topic));
         assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
         assert_eq!(head.flags, head.offset as u8);
-        assert_eq!(head.origin, frame.len() as u64);
+        assert_eq!(head.exclude_session, frame.len() as u64);
     }
 
     /// A reader that came from `before` to `after` is where it says it is.

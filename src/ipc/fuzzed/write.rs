@@ -6,7 +6,7 @@ use crate::ipc::layout::{
     HISTORY_AT, INTEREST_AT, INTEREST_BUCKETS, LOG_AT, MAX_MEMBERS, MEMBER_WORDS, MEMBERS_AT,
     PARKED_AT, TAIL_AT, WORD_BYTES,
 };
-use crate::ipc::log::Look;
+use crate::ipc::log::EntryState;
 use crate::ipc::parts::Parts;
 use crate::ipc::sync::{AtomicU64, Ordering};
 
@@ -48,7 +48,7 @@ impl Place {
             }
             Place::Entry(back) => LOG_AT + (before_end(back) & (log.capacity() - 1)) as usize,
             Place::Record(back, word) => {
-                let Look::Entry(entry) = log.look(before_end(back)) else {
+                let EntryState::Filled(entry) = log.state_at(before_end(back)) else {
                     return LOG_AT;
                 };
                 let ring = parts.layout().ring_range(entry.slot);

@@ -10,12 +10,12 @@ pub(super) const NAME_WORDS: usize = (MAX_TOPIC_BYTES + 1) / WORD_BYTES;
 pub(super) const RULE_WORDS: usize = 3 + NAME_WORDS;
 /// Words of a topic: [`topic`], then its name.
 pub(super) const TOPIC_WORDS: usize = topic::NAME + NAME_WORDS;
-/// Words of a block: [`block`], then [`ROOM`] words of records.
+/// Words of a block: [`block`], then [`BLOCK_CAPACITY`] words of records.
 pub(super) const BLOCK_WORDS: usize = 128;
 /// Words of records in a block.
-pub(super) const ROOM: usize = BLOCK_WORDS - block::RECORDS;
+pub(super) const BLOCK_CAPACITY: usize = BLOCK_WORDS - block::RECORDS;
 /// Words before the frame of a record: its offset, its length and flags, its time.
-pub(super) const KEPT_HEADER: usize = 3;
+pub(super) const RECORD_HEADER_WORDS: usize = 3;
 
 /// Topics are fewer than blocks by this factor.
 const BLOCKS_PER_TOPIC: usize = 4;
@@ -25,7 +25,7 @@ const WORDS_PER_BLOCK: usize = BLOCK_WORDS + (TOPIC_WORDS + 1).div_ceil(BLOCKS_P
 /// Words of the history in the segment's first page: [`HISTORY_HEAD_WORDS`](crate::ipc::layout::HISTORY_HEAD_WORDS).
 pub(super) mod head {
     /// All records below this offset have been looked at, and kept if a rule says so.
-    pub(in super::super) const KEPT: usize = 0;
+    pub(in super::super) const RETAINED: usize = 0;
     /// Below this offset records of any topic may be missing: they were overwritten too soon.
     pub(in super::super) const GAP: usize = 1;
     /// Below this offset topics that have no place may have had records: for those there was no room.
@@ -52,7 +52,7 @@ pub(super) mod topic {
     pub(in super::super) const FLOOR: usize = 2;
     /// Offset of the newest record kept, plus 1.
     pub(in super::super) const NEWEST: usize = 3;
-    // For the keeper only.
+    // For the archiver only.
     pub(in super::super) const RECORDS: usize = 4;
     pub(in super::super) const OLDEST: usize = 5;
     pub(in super::super) const NAME_BYTES: usize = 6;
@@ -65,11 +65,11 @@ pub(super) mod block {
     pub(in super::super) const GENERATION: usize = 0;
     /// A [`Link`](super::Link) to the topic's block before.
     pub(in super::super) const BEFORE: usize = 1;
-    /// Where among its words the first record begins; [`ROOM`](super::ROOM): none does.
+    /// Where among its words the first record begins; [`BLOCK_CAPACITY`](super::BLOCK_CAPACITY): none does.
     pub(in super::super) const FIRST: usize = 2;
     /// Offset of the newest record that begins here, plus 1; 0: none does.
     pub(in super::super) const NEWEST: usize = 3;
-    // For the keeper only. Numbers of blocks are plus 1, so that 0 is none.
+    // For the archiver only. Numbers of blocks are plus 1, so that 0 is none.
     pub(in super::super) const BEHIND: usize = 4;
     /// Topic, and how many records begin here in the upper half.
     pub(in super::super) const OWNER: usize = 5;
@@ -98,7 +98,7 @@ impl Link {
         let block = (word & 0xff_ffff) as usize;
         Some(Link {
             block: block.checked_sub(1)?,
-            used: ((word >> 24) as usize & 0xff).min(ROOM),
+            used: ((word >> 24) as usize & 0xff).min(BLOCK_CAPACITY),
             generation: (word >> 32) as u32,
         })
     }
@@ -146,9 +146,9 @@ impl<'a> Area<'a> {
 
     /// All records below this offset have been looked at.
     #[inline]
-    pub(in crate::ipc) fn kept(&self) -> u64 {
+    pub(in crate::ipc) fn retained(&self) -> u64 {
         // [H8] Pairs with [H7]: what was kept of those before is seen.
-        self.head[head::KEPT].load(Ordering::Acquire)
+        self.head[head::RETAINED].load(Ordering::Acquire)
     }
 
     pub(super) fn get_head(&self, at: usize) -> u64 {
@@ -201,7 +201,7 @@ mod tests {
         for block in [0, 1, (1 << 24) - 2] {
             let link = Link {
                 block,
-                used: ROOM,
+                used: BLOCK_CAPACITY,
                 generation: u32::MAX,
             };
             assert_eq!(Link::from_word(link.to_word()), Some(link));

@@ -1,15 +1,15 @@
 //! The contents of a history, as counts: for people that look at a bus.
 
 use super::area::{Area, BLOCK_WORDS, head};
-use super::rules::Rule;
+use super::rules::RetentionRule;
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::Ordering;
 
-/// What a bus keeps for [`crate::ipc::Bus::past`] besides what rings and log still have.
+/// What a bus keeps for [`crate::ipc::Bus::replay`] besides what rings and log still have.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HistoryContents {
     /// What is to be kept.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RetentionRule>,
     /// Topics that something is kept of.
     pub topics: usize,
     /// Bytes that it takes.

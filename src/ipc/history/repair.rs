@@ -1,7 +1,7 @@
-//! After a keeper died in a batch: the lists of blocks, and what a topic knows of its blocks, made anew
+//! After a archiver died in a batch: the lists of blocks, and what a topic knows of its blocks, made anew
 //! from the streams, which are whole after every single store.
 
-use super::area::{Area, KEPT_HEADER, Link, ROOM, block, head, topic};
+use super::area::{Area, BLOCK_CAPACITY, Link, RECORD_HEADER_WORDS, block, head, topic};
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
 
@@ -12,7 +12,7 @@ struct Used {
 }
 
 impl Area<'_> {
-    /// The caller holds the keeper's lock.
+    /// The caller holds the archiver's lock.
     pub(super) fn repair(&self) {
         let mut is_used = vec![false; self.blocks()];
         let mut all = Vec::new();
@@ -114,12 +114,12 @@ impl Area<'_> {
             records += 1;
             newest = offset.wrapping_add(1);
             let frame = (header[1] as u32 as usize).div_ceil(WORD_BYTES);
-            place = forward(chain, (at, first), KEPT_HEADER + frame);
+            place = forward(chain, (at, first), RECORD_HEADER_WORDS + frame);
         }
         for at in 0..chain.len() {
             let none_begins = words(at).get(block::NEWEST) == 0;
             if none_begins {
-                words(at).set(block::FIRST, ROOM as u64);
+                words(at).set(block::FIRST, BLOCK_CAPACITY as u64);
             }
             if at > 0 {
                 all[here + at].newest = all[here + at].newest.max(all[here + at - 1].newest);
@@ -135,8 +135,8 @@ impl Area<'_> {
         &self,
         chain: &[(usize, usize)],
         place: (usize, usize),
-    ) -> Option<[u64; KEPT_HEADER]> {
-        let mut header = [0; KEPT_HEADER];
+    ) -> Option<[u64; RECORD_HEADER_WORDS]> {
+        let mut header = [0; RECORD_HEADER_WORDS];
         for (index, word) in header.iter_mut().enumerate() {
             let (at, within) = forward(chain, place, index)?;
             *word = self.block(chain[at].0)?.get(block::RECORDS + within);

@@ -2,23 +2,23 @@
 
 use std::ops::Range;
 
-use super::area::{Area, KEPT_HEADER, head};
-use super::rules::Setting;
+use super::area::{Area, RECORD_HEADER_WORDS, head};
+use super::rules::TopicRetention;
 use crate::ipc::clock;
 use crate::ipc::layout::WORD_BYTES;
-use crate::ipc::log::Look;
+use crate::ipc::log::EntryState;
 use crate::ipc::parts::Parts;
 use crate::ipc::record::topic_hash;
-use crate::ipc::ring::Copied;
+use crate::ipc::ring::ReadResult;
 
 /// Bytes that a kept record takes besides its frame, at most.
-const MOST_OVERHEAD: usize = (KEPT_HEADER + 1) * WORD_BYTES;
+const MOST_OVERHEAD: usize = (RECORD_HEADER_WORDS + 1) * WORD_BYTES;
 /// More records than this are never in the log and the store both.
 const MOST_SPARE: u64 = 1 << 40;
 
 /// How far back to go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
+pub enum ReplayRange {
     /// So many of the newest records.
     Last(usize),
     /// All records from this offset on.
@@ -27,40 +27,40 @@ pub enum Reach {
 
 /// A record of the past.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PastRecord {
+pub struct ReplayRecord {
     /// The record's number in the one order.
     pub offset: u64,
     /// As the publisher gave them.
     pub flags: u8,
-    /// Where its frame lies in [`Past::frames`].
+    /// Where its frame lies in [`Replay::frames`].
     pub frame: Range<usize>,
 }
 
 /// A topic's past: records without a hole up to a certain offset, as far back as could be.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Past {
+pub struct Replay {
     /// Their frames, in no certain order.
     pub frames: Vec<u8>,
     /// Oldest first.
-    pub records: Vec<PastRecord>,
-    /// Whether it is all that was asked for: with [`Reach::Last`] that many records, or every one
-    /// that there ever was; with [`Reach::From`] every record from that offset on.
+    pub records: Vec<ReplayRecord>,
+    /// Whether it is all that was asked for: with [`ReplayRange::Last`] that many records, or every one
+    /// that there ever was; with [`ReplayRange::From`] every record from that offset on.
     pub complete: bool,
 }
 
 /// Reads the records of `topic` below `until`, no more than `max_bytes` of frames.
-pub(in crate::ipc) fn past(
+pub(in crate::ipc) fn replay(
     parts: Parts<'_>,
     topic: &str,
-    reach: Reach,
+    reach: ReplayRange,
     until: u64,
     max_bytes: usize,
-) -> Past {
+) -> Replay {
     let area = parts.history().filter(Area::is_used);
     let rule = area.and_then(|area| Some((area, area.rule_for(topic)?)));
     let (from, most) = match reach {
-        Reach::Last(count) => (0, count),
-        Reach::From(offset) => (offset, usize::MAX),
+        ReplayRange::Last(count) => (0, count),
+        ReplayRange::From(offset) => (offset, usize::MAX),
     };
     let mut walk = Walk {
         parts,
@@ -72,7 +72,7 @@ pub(in crate::ipc) fn past(
         max_bytes,
         born_after: rule.map_or(0, |(_, rule)| born_after(rule)),
         at: until,
-        past: Past::default(),
+        past: Replay::default(),
     };
     let reached = match (walk.through_log(rule.map(|(area, _)| area)), rule) {
         (Stop::Below, Some((area, rule))) => walk.through_store(area, rule),
@@ -86,7 +86,7 @@ pub(in crate::ipc) fn past(
 }
 
 /// Records published before this second are too old; 0: none is.
-fn born_after(rule: Setting) -> u32 {
+fn born_after(rule: TopicRetention) -> u32 {
     match rule.seconds {
         0 => 0,
         seconds => clock::seconds().saturating_sub(seconds),
@@ -115,22 +115,22 @@ struct Walk<'a> {
     born_after: u32,
     /// Everything from here on has been read.
     at: u64,
-    past: Past,
+    past: Replay,
 }
 
 impl Walk<'_> {
     /// Down the log, to where the store begins if the topic is kept.
     fn through_log(&mut self, kept_in: Option<Area<'_>>) -> Stop {
-        let mut kept = kept_in.map_or(0, |area| area.kept());
+        let mut kept = kept_in.map_or(0, |area| area.retained());
         let mut name = String::new();
         while self.at > self.from.max(kept) {
             if self.past.records.len() == self.most {
                 return Stop::Enough;
             }
             let offset = self.at - 1;
-            let copied = match self.parts.log().look(offset) {
-                Look::Entry(entry) if entry.tag != self.hash as u8 => Copied::Unwanted,
-                Look::Entry(entry) => {
+            let copied = match self.parts.log().state_at(offset) {
+                EntryState::Filled(entry) if entry.tag != self.hash as u8 => ReadResult::Unwanted,
+                EntryState::Filled(entry) => {
                     let start = self.past.frames.len();
                     let copied = self.parts.ring(entry.slot).read(
                         entry,
@@ -139,33 +139,33 @@ impl Walk<'_> {
                         &mut self.past.frames,
                         &mut name,
                     );
-                    if matches!(copied, Copied::Record(_)) && name != self.topic {
+                    if matches!(copied, ReadResult::Record(_)) && name != self.topic {
                         self.past.frames.truncate(start);
-                        Copied::Unwanted
+                        ReadResult::Unwanted
                     } else {
                         copied
                     }
                 }
-                Look::Empty | Look::Lapped { .. } => Copied::Overwritten,
+                EntryState::Empty | EntryState::Lapped { .. } => ReadResult::Overwritten,
             };
             match copied {
-                Copied::Unwanted => {}
-                Copied::Record(header) => {
+                ReadResult::Unwanted => {}
+                ReadResult::Record(header) => {
                     let end = self.past.frames.len();
                     let frame = end - header.frame_len as usize..end;
                     if self.is_too_old(header.seconds) || end > self.max_bytes {
                         self.past.frames.truncate(frame.start);
                         return Stop::Limit;
                     }
-                    self.past.records.push(PastRecord {
+                    self.past.records.push(ReplayRecord {
                         offset,
                         flags: header.flags,
                         frame,
                     });
                 }
-                Copied::Overwritten => {
+                ReadResult::Overwritten => {
                     // It was kept before it was overwritten, if all is as it should be.
-                    kept = kept_in.map_or(0, |area| area.kept());
+                    kept = kept_in.map_or(0, |area| area.retained());
                     if kept < self.at {
                         return Stop::Hole;
                     }
@@ -181,7 +181,7 @@ impl Walk<'_> {
     }
 
     /// Through what was kept, below where the log ended. Whether all that was asked for is there.
-    fn through_store(&mut self, area: Area<'_>, rule: Setting) -> bool {
+    fn through_store(&mut self, area: Area<'_>, rule: TopicRetention) -> bool {
         if self.at <= self.from {
             return true;
         }
@@ -226,7 +226,7 @@ impl Walk<'_> {
                     return false;
                 }
                 self.past.frames.extend_from_slice(it.frame);
-                self.past.records.push(PastRecord {
+                self.past.records.push(ReplayRecord {
                     offset: it.offset,
                     flags: it.flags,
                     frame: start..end,

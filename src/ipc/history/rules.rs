@@ -16,7 +16,7 @@ const PATTERN: usize = 3;
 
 /// What is kept of the topics that match a pattern.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rule {
+pub struct RetentionRule {
     /// A topic's name; `{anything in braces}` stands for one or more characters, as in
     /// `room:{room}`.
     pub pattern: String,
@@ -28,14 +28,14 @@ pub struct Rule {
 
 /// A rule as it holds for a topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::ipc) struct Setting {
+pub(in crate::ipc) struct TopicRetention {
     pub(in crate::ipc) records: u32,
     pub(in crate::ipc) seconds: u32,
     /// The end of the bus when the rule was made: what came before may have been lost.
     pub(in crate::ipc) since: u64,
 }
 
-impl Rule {
+impl RetentionRule {
     /// Whether its pattern is one; else the sentence that says what is wrong.
     pub fn check(&self) -> Result<(), BusError> {
         if is_pattern(&self.pattern) {
@@ -71,7 +71,7 @@ impl<'a> Area<'a> {
 
     /// Makes a rule, or changes the one of that pattern. The caller holds the door; `end` is the end
     /// of the bus. False: there are too many.
-    pub(in crate::ipc) fn make_rule(&self, rule: &Rule, end: u64) -> bool {
+    pub(in crate::ipc) fn make_rule(&self, rule: &RetentionRule, end: u64) -> bool {
         let setting = u64::from(rule.records) | u64::from(rule.seconds) << 32;
         let count = self.number_of_rules();
         for number in 0..count {
@@ -102,13 +102,13 @@ impl<'a> Area<'a> {
         true
     }
 
-    fn read_rule(&self, number: usize) -> Rule {
+    fn read_rule(&self, number: usize) -> RetentionRule {
         let words = self.rule(number);
         let setting = words.get(SETTING);
         let mut bytes = Vec::with_capacity(MAX_TOPIC_BYTES + WORD_BYTES);
         let count = (words.get(PATTERN_BYTES) as usize).min(MAX_TOPIC_BYTES);
         append(&words.0[PATTERN..], count, &mut bytes);
-        Rule {
+        RetentionRule {
             pattern: String::from_utf8(bytes).unwrap_or_default(),
             records: setting as u32,
             seconds: (setting >> 32) as u32,
@@ -116,19 +116,19 @@ impl<'a> Area<'a> {
     }
 
     /// All rules, in the order of their making.
-    pub(in crate::ipc) fn rules(&self) -> Vec<Rule> {
+    pub(in crate::ipc) fn rules(&self) -> Vec<RetentionRule> {
         (0..self.number_of_rules())
             .map(|number| self.read_rule(number))
             .collect()
     }
 
     /// The rule for a topic: of those that match, the one that keeps most.
-    pub(in crate::ipc) fn rule_for(&self, topic: &str) -> Option<Setting> {
+    pub(in crate::ipc) fn rule_for(&self, topic: &str) -> Option<TopicRetention> {
         let rules = (0..self.number_of_rules()).map(|number| (number, self.read_rule(number)));
         rules
             .filter(|(_, rule)| rule.records > 0 && matches(&rule.pattern, topic))
             .max_by_key(|(_, rule)| rule.records)
-            .map(|(number, rule)| Setting {
+            .map(|(number, rule)| TopicRetention {
                 records: rule.records,
                 seconds: rule.seconds,
                 since: self.rule(number).get(SINCE),

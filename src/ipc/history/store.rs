@@ -4,11 +4,13 @@
 //! of the topic's `END`, makes a record part of it. A block goes back when the topic has enough
 //! records without it, or, if there is no free one, when it is the oldest of all.
 //!
-//! Whoever calls this holds the keeper's lock and has set `BUSY`, so it may die anywhere in here:
+//! Whoever calls this holds the archiver's lock and has set `BUSY`, so it may die anywhere in here:
 //! `repair` needs nothing but the streams themselves.
 
-use super::area::{Area, BLOCK_WORDS, KEPT_HEADER, Link, ROOM, Words, block, head, topic};
-use super::rules::Setting;
+use super::area::{
+    Area, BLOCK_CAPACITY, BLOCK_WORDS, Link, RECORD_HEADER_WORDS, Words, block, head, topic,
+};
+use super::rules::TopicRetention;
 use crate::ipc::copy::Packer;
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
@@ -18,7 +20,7 @@ const LARGEST_SHARE: usize = 4;
 
 /// A record to be kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keep<'a> {
+pub(super) struct NewRecord<'a> {
     pub(super) offset: u64,
     pub(super) seconds: u32,
     pub(super) flags: u8,
@@ -29,7 +31,7 @@ pub(super) struct Keep<'a> {
 
 /// What should not be there: the memory was written by something else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Damaged;
+pub(super) struct HistoryDamage;
 
 /// Where the next word goes.
 struct Pen<'a> {
@@ -52,9 +54,14 @@ impl<'a> Area<'a> {
 
     /// Appends a record to its topic, and gives back what the topic no longer needs. `now` in the
     /// seconds of [`crate::ipc::clock`].
-    pub(super) fn append(&self, keep: &Keep<'_>, rule: Setting, now: u32) -> Result<(), Damaged> {
-        let words = KEPT_HEADER + keep.frame.len().div_ceil(WORD_BYTES);
-        let needed = words.div_ceil(ROOM) + 1;
+    pub(super) fn append(
+        &self,
+        keep: &NewRecord<'_>,
+        rule: TopicRetention,
+        now: u32,
+    ) -> Result<(), HistoryDamage> {
+        let words = RECORD_HEADER_WORDS + keep.frame.len().div_ceil(WORD_BYTES);
+        let needed = words.div_ceil(BLOCK_CAPACITY) + 1;
         if needed > self.blocks() / LARGEST_SHARE {
             // Too large to be kept: it and all before it are gone for whoever asks for this topic.
             if let Some(number) = self.find(keep.topic_hash, keep.topic) {
@@ -70,7 +77,7 @@ impl<'a> Area<'a> {
             Some(number) => number,
             None => self.enter(keep.topic_hash, keep.topic)?,
         };
-        let it = self.topic(number).ok_or(Damaged)?;
+        let it = self.topic(number).ok_or(HistoryDamage)?;
         if it.get(topic::NEWEST) > keep.offset {
             return Ok(()); // it was kept already, by one who died before it could say so
         }
@@ -81,18 +88,23 @@ impl<'a> Area<'a> {
         Ok(())
     }
 
-    fn write(&self, number: usize, it: Words<'a>, keep: &Keep<'_>) -> Result<(), Damaged> {
+    fn write(
+        &self,
+        number: usize,
+        it: Words<'a>,
+        keep: &NewRecord<'_>,
+    ) -> Result<(), HistoryDamage> {
         let end = Link::from_word(it.get(topic::END));
         let mut pen = match end {
-            Some(link) if link.used < ROOM => Pen {
+            Some(link) if link.used < BLOCK_CAPACITY => Pen {
                 number: link.block,
-                block: self.block(link.block).ok_or(Damaged)?,
+                block: self.block(link.block).ok_or(HistoryDamage)?,
                 used: link.used,
             },
             before => self.next_block(number, it, before.map(|link| link.block))?,
         };
         let begins_in = pen.block;
-        if begins_in.get(block::FIRST) >= ROOM as u64 {
+        if begins_in.get(block::FIRST) >= BLOCK_CAPACITY as u64 {
             begins_in.set(block::FIRST, pen.used as u64);
         }
         begins_in.set(block::NEWEST, keep.offset + 1);
@@ -102,7 +114,7 @@ impl<'a> Area<'a> {
 
         let sizes = keep.frame.len() as u64 | u64::from(keep.flags) << 32;
         for word in [keep.offset, sizes, u64::from(keep.seconds)] {
-            if pen.used == ROOM {
+            if pen.used == BLOCK_CAPACITY {
                 pen = self.next_block(number, it, Some(pen.number))?;
             }
             pen.block.set(block::RECORDS + pen.used, word);
@@ -110,10 +122,11 @@ impl<'a> Area<'a> {
         }
         let mut frame = keep.frame;
         while !frame.is_empty() {
-            if pen.used == ROOM {
+            if pen.used == BLOCK_CAPACITY {
                 pen = self.next_block(number, it, Some(pen.number))?;
             }
-            let (now, later) = frame.split_at(frame.len().min((ROOM - pen.used) * WORD_BYTES));
+            let (now, later) =
+                frame.split_at(frame.len().min((BLOCK_CAPACITY - pen.used) * WORD_BYTES));
             let mut packer = Packer::new(&pen.block.0[block::RECORDS + pen.used..]);
             packer.write(now);
             packer.finish();
@@ -138,7 +151,7 @@ impl<'a> Area<'a> {
         owner: usize,
         it: Words<'a>,
         before: Option<usize>,
-    ) -> Result<Pen<'a>, Damaged> {
+    ) -> Result<Pen<'a>, HistoryDamage> {
         let (number, block) = self.take()?;
         let link = match before {
             None => {
@@ -146,12 +159,12 @@ impl<'a> Area<'a> {
                 0
             }
             Some(before) => {
-                let words = self.block(before).ok_or(Damaged)?;
+                let words = self.block(before).ok_or(HistoryDamage)?;
                 words.set(block::BEHIND, number as u64 + 1);
                 let generation = words.get(block::GENERATION) as u32;
                 let link = Link {
                     block: before,
-                    used: ROOM,
+                    used: BLOCK_CAPACITY,
                     generation,
                 };
                 link.to_word()
@@ -159,7 +172,7 @@ impl<'a> Area<'a> {
         };
         block.set(block::BEFORE, link);
         block.set(block::BEHIND, 0);
-        block.set(block::FIRST, ROOM as u64);
+        block.set(block::FIRST, BLOCK_CAPACITY as u64);
         block.set(block::NEWEST, 0);
         block.set(block::SECONDS, 0);
         block.set(block::OWNER, owner as u64);
@@ -172,17 +185,17 @@ impl<'a> Area<'a> {
     }
 
     /// A block that nobody uses. There is one: `append` has seen to it.
-    fn take(&self) -> Result<(usize, Words<'a>), Damaged> {
+    fn take(&self) -> Result<(usize, Words<'a>), HistoryDamage> {
         let free = self.get_head(head::FREE);
         if let Some(number) = free.checked_sub(1) {
-            let block = self.block(number as usize).ok_or(Damaged)?;
+            let block = self.block(number as usize).ok_or(HistoryDamage)?;
             self.set_head(head::FREE, block.get(block::BEHIND));
             let left = self.get_head(head::FREE_BLOCKS).saturating_sub(1);
             self.set_head(head::FREE_BLOCKS, left);
             return Ok((number as usize, block));
         }
         let number = self.get_head(head::USED) as usize;
-        let block = self.block(number).ok_or(Damaged)?;
+        let block = self.block(number).ok_or(HistoryDamage)?;
         self.set_head(head::USED, number as u64 + 1);
         Ok((number, block))
     }
@@ -195,11 +208,11 @@ impl<'a> Area<'a> {
     }
 
     /// At the new end of the list of all blocks.
-    fn line_up(&self, number: usize, block: Words<'_>) -> Result<(), Damaged> {
+    fn line_up(&self, number: usize, block: Words<'_>) -> Result<(), HistoryDamage> {
         let last = self.get_head(head::NEWEST);
         block.set(block::NEIGHBOURS, last);
         if let Some(before) = last.checked_sub(1) {
-            let before = self.block(before as usize).ok_or(Damaged)?;
+            let before = self.block(before as usize).ok_or(HistoryDamage)?;
             let older = before.get(block::NEIGHBOURS) & 0xffff_ffff;
             before.set(block::NEIGHBOURS, older | (number as u64 + 1) << 32);
         } else {
@@ -210,13 +223,13 @@ impl<'a> Area<'a> {
     }
 
     /// Out of the list of all blocks.
-    fn step_out(&self, block: Words<'_>) -> Result<(), Damaged> {
+    fn step_out(&self, block: Words<'_>) -> Result<(), HistoryDamage> {
         let both = block.get(block::NEIGHBOURS);
         let (older, newer) = (both & 0xffff_ffff, both >> 32);
         match older.checked_sub(1) {
             None => self.set_head(head::OLDEST, newer),
             Some(older) => {
-                let older = self.block(older as usize).ok_or(Damaged)?;
+                let older = self.block(older as usize).ok_or(HistoryDamage)?;
                 let its = older.get(block::NEIGHBOURS) & 0xffff_ffff;
                 older.set(block::NEIGHBOURS, its | newer << 32);
             }
@@ -224,7 +237,7 @@ impl<'a> Area<'a> {
         match newer.checked_sub(1) {
             None => self.set_head(head::NEWEST, older),
             Some(newer) => {
-                let newer = self.block(newer as usize).ok_or(Damaged)?;
+                let newer = self.block(newer as usize).ok_or(HistoryDamage)?;
                 let its = newer.get(block::NEIGHBOURS) >> 32;
                 newer.set(block::NEIGHBOURS, older | its << 32);
             }
@@ -233,14 +246,14 @@ impl<'a> Area<'a> {
     }
 
     /// Gives the oldest block of all back, and with its last block a topic.
-    fn evict(&self) -> Result<(), Damaged> {
+    fn evict(&self) -> Result<(), HistoryDamage> {
         let oldest = self.get_head(head::OLDEST);
-        let number = oldest.checked_sub(1).ok_or(Damaged)?;
-        let block = self.block(number as usize).ok_or(Damaged)?;
+        let number = oldest.checked_sub(1).ok_or(HistoryDamage)?;
+        let block = self.block(number as usize).ok_or(HistoryDamage)?;
         let owner = (block.get(block::OWNER) & 0xffff_ffff) as usize;
-        let it = self.topic(owner).ok_or(Damaged)?;
+        let it = self.topic(owner).ok_or(HistoryDamage)?;
         if self.hashes[owner].load(Ordering::Relaxed) == 0 || it.get(topic::OLDEST) != oldest {
-            return Err(Damaged);
+            return Err(HistoryDamage);
         }
         if Link::from_word(it.get(topic::END)).is_some_and(|end| end.block as u64 == number) {
             self.remove_topic(owner)
@@ -250,21 +263,26 @@ impl<'a> Area<'a> {
     }
 
     /// Whether a topic has enough without its oldest block, or all of that is too old.
-    fn has_too_much(&self, it: Words<'_>, rule: Setting, now: u32) -> Result<bool, Damaged> {
+    fn has_too_much(
+        &self,
+        it: Words<'_>,
+        rule: TopicRetention,
+        now: u32,
+    ) -> Result<bool, HistoryDamage> {
         let oldest = it.get(topic::OLDEST) - 1;
         if Link::from_word(it.get(topic::END)).is_none_or(|end| end.block as u64 == oldest) {
             return Ok(false);
         }
-        let oldest = self.block(oldest as usize).ok_or(Damaged)?;
+        let oldest = self.block(oldest as usize).ok_or(HistoryDamage)?;
         let begin = oldest.get(block::OWNER) >> 32;
         let enough = it.get(topic::RECORDS) >= begin + u64::from(rule.records);
         let age = now.saturating_sub(oldest.get(block::SECONDS) as u32);
         Ok(enough || rule.seconds > 0 && begin > 0 && age > rule.seconds)
     }
 
-    fn drop_oldest(&self, it: Words<'_>) -> Result<(), Damaged> {
-        let number = it.get(topic::OLDEST).checked_sub(1).ok_or(Damaged)? as usize;
-        let block = self.block(number).ok_or(Damaged)?;
+    fn drop_oldest(&self, it: Words<'_>) -> Result<(), HistoryDamage> {
+        let number = it.get(topic::OLDEST).checked_sub(1).ok_or(HistoryDamage)? as usize;
+        let block = self.block(number).ok_or(HistoryDamage)?;
         let floor = it.get(topic::FLOOR).max(block.get(block::NEWEST));
         it.set(topic::FLOOR, floor);
         it.set(topic::OLDEST, block.get(block::BEHIND));
@@ -276,8 +294,8 @@ impl<'a> Area<'a> {
     }
 
     /// Forgets a topic, and gives all its blocks back.
-    pub(super) fn remove_topic(&self, number: usize) -> Result<(), Damaged> {
-        let it = self.topic(number).ok_or(Damaged)?;
+    pub(super) fn remove_topic(&self, number: usize) -> Result<(), HistoryDamage> {
+        let it = self.topic(number).ok_or(HistoryDamage)?;
         self.lose(it.get(topic::NEWEST));
         self.hashes[number].store(0, Ordering::Relaxed);
         for _ in 0..self.blocks() {
@@ -286,7 +304,7 @@ impl<'a> Area<'a> {
             }
             self.drop_oldest(it)?;
         }
-        Err(Damaged)
+        Err(HistoryDamage)
     }
 
     /// From here on who still reads the block notices.
@@ -303,7 +321,7 @@ impl<'a> Area<'a> {
     }
 
     /// A place for a topic that has none.
-    fn enter(&self, hash: u64, name: &str) -> Result<usize, Damaged> {
+    fn enter(&self, hash: u64, name: &str) -> Result<usize, HistoryDamage> {
         let free = || {
             let mut hashes = self.hashes.iter();
             hashes.position(|it| it.load(Ordering::Relaxed) == 0)
@@ -314,7 +332,7 @@ impl<'a> Area<'a> {
             number = free();
         }
         let number = number.expect("looked for until there was one");
-        let it = self.topic(number).ok_or(Damaged)?;
+        let it = self.topic(number).ok_or(HistoryDamage)?;
         let version = it.get(topic::VERSION) | 1;
         it.set(topic::VERSION, version);
         // [H5] Odd, then the words, then even. Pairs with [H6].
@@ -334,9 +352,9 @@ impl<'a> Area<'a> {
         Ok(number)
     }
 
-    /// Forgets everything: what is there was not written by a keeper.
-    pub(super) fn forget(&self) {
-        self.skip(self.get_head(head::KEPT));
+    /// Forgets everything: what is there was not written by a archiver.
+    pub(super) fn clear(&self) {
+        self.skip(self.get_head(head::RETAINED));
         for hash in self.hashes {
             hash.store(0, Ordering::Relaxed);
         }
@@ -359,4 +377,4 @@ impl<'a> Area<'a> {
     }
 }
 
-const _: () = assert!(BLOCK_WORDS > 2 * KEPT_HEADER);
+const _: () = assert!(BLOCK_WORDS > 2 * RECORD_HEADER_WORDS);

@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::super::log::{Entry, Log, Look};
+use super::super::log::{EntryState, Log, LogEntry};
 use super::super::sync::AtomicU64;
 use super::{Seen, words};
 
@@ -12,8 +12,8 @@ const ENTRIES: usize = 2;
 /// Offsets that are committed before a model begins, so that the next but one moves the tail.
 const BEFORE: u64 = 6;
 
-pub(super) fn entry(publisher: u64, number: u64) -> Entry {
-    Entry {
+pub(super) fn entry(publisher: u64, number: u64) -> LogEntry {
+    LogEntry {
         tag: number as u8,
         slot: publisher as u8,
         pos: number * 64,
@@ -68,9 +68,9 @@ impl LogMemory {
         assert!(log.is_sound());
         for (publisher, own) in offsets.iter().enumerate() {
             for (number, offset) in own.iter().enumerate() {
-                let mine = Look::Entry(entry(publisher as u64, number as u64));
+                let mine = EntryState::Filled(entry(publisher as u64, number as u64));
                 let oldest = end - ENTRIES as u64;
-                assert_eq!(log.look(*offset) == mine, *offset >= oldest);
+                assert_eq!(log.state_at(*offset) == mine, *offset >= oldest);
             }
         }
     }
@@ -116,16 +116,19 @@ fn who_sees_an_entry_sees_all_before_it() {
         let looker = thread::spawn(move || {
             let log = other.log();
             // Backwards: an order in which a hole would show.
-            let second = log.look(BEFORE + 1);
-            let first = log.look(BEFORE);
-            if let Look::Entry(_) = first {
+            let second = log.state_at(BEFORE + 1);
+            let first = log.state_at(BEFORE);
+            if let EntryState::Filled(_) = first {
                 one.note();
-                assert_eq!(log.look(BEFORE), first, "an entry that was seen stays");
+                assert_eq!(log.state_at(BEFORE), first, "an entry that was seen stays");
             }
-            if let Look::Entry(second) = second {
+            if let EntryState::Filled(second) = second {
                 both.note();
-                assert!(matches!(first, Look::Entry(_)), "a hole before {second:?}");
-                assert_ne!(first, Look::Entry(second), "one entry twice");
+                assert!(
+                    matches!(first, EntryState::Filled(_)),
+                    "a hole before {second:?}"
+                );
+                assert_ne!(first, EntryState::Filled(second), "one entry twice");
             }
         });
         let offsets = memory.publish(0, 1);
@@ -147,7 +150,10 @@ fn who_sees_the_tail_sees_the_entries_before_it() {
             if tail > BEFORE {
                 moved.note();
                 for at in BEFORE..tail {
-                    assert!(matches!(log.look(at), Look::Entry(_)), "nothing at {at}");
+                    assert!(
+                        matches!(log.state_at(at), EntryState::Filled(_)),
+                        "nothing at {at}"
+                    );
                 }
             }
         });

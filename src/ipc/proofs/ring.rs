@@ -3,10 +3,10 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::super::log::Look;
-use super::super::producer::{Moment, Producer};
+use super::super::log::EntryState;
+use super::super::producer::{Producer, PublishHints};
 use super::super::record::{Draft, Member};
-use super::super::ring::{Copied, Ring};
+use super::super::ring::{ReadResult, Ring};
 use super::super::sync::AtomicU64;
 use super::log::LogMemory;
 use super::{Seen, words};
@@ -14,7 +14,7 @@ use super::{Seen, words};
 /// Short enough for a record of one line.
 const TOPIC: &str = "t";
 
-const NOW: Moment = Moment {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -44,7 +44,7 @@ impl RingMemory {
             slot: 0,
             incarnation: 1,
         };
-        Producer::resume_in(self.log.log(), self.ring(), member)
+        Producer::resume(self.log.log(), self.ring(), member)
     }
 
     /// A record of one line in which every word follows from its number.
@@ -54,16 +54,16 @@ impl RingMemory {
             topic: TOPIC,
             topic_hash: number << 8,
             flags: number as u8,
-            origin: number,
+            exclude_session: number,
             frame: [&frame, &[]],
         };
-        let offset = producer.publish_in(self.log.log(), self.ring(), &draft, NOW, |_| ());
+        let offset = producer.publish(self.log.log(), self.ring(), &draft, HINTS, |_| ());
         assert_eq!(offset, Ok(number));
     }
 
     /// Reads what the log has at an offset. It is whole, or said to be gone.
     fn read(&self, offset: u64, wants: bool) -> Option<bool> {
-        let Look::Entry(entry) = self.log.log().look(offset) else {
+        let EntryState::Filled(entry) = self.log.log().state_at(offset) else {
             return None;
         };
         let (mut frames, mut topic) = (Vec::new(), String::new());
@@ -76,17 +76,20 @@ impl RingMemory {
             .ring()
             .read(entry, offset, wants, &mut frames, &mut topic)
         {
-            Copied::Record(header) => {
+            ReadResult::Record(header) => {
                 assert_eq!((frames, topic.as_str()), (vec![offset as u8; 8], TOPIC));
-                assert_eq!((header.topic_hash, header.origin), (offset << 8, offset));
+                assert_eq!(
+                    (header.topic_hash, header.exclude_session),
+                    (offset << 8, offset)
+                );
                 assert_eq!((header.flags, header.pos), (offset as u8, offset * 64));
                 Some(true)
             }
-            Copied::Unwanted => {
+            ReadResult::Unwanted => {
                 assert_eq!(asked, Some(offset << 8), "passed by for another's topic");
                 Some(true)
             }
-            Copied::Overwritten => Some(false),
+            ReadResult::Overwritten => Some(false),
         }
     }
 }

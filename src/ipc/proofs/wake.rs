@@ -3,7 +3,7 @@
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use super::super::log::Look;
+use super::super::log::EntryState;
 use super::super::sync::AtomicU64;
 use super::super::wake::Sleepers;
 use super::log::{LogMemory, entry};
@@ -41,11 +41,11 @@ impl Bed {
         let log = self.log.log();
         log.commit(0, entry(publisher, 0)).expect("a sound log");
         if self.sleepers().interested(0) & 1 != 0 {
-            self.sleepers().wake(0, || lives && self.ring());
+            self.sleepers().wake(0, || lives && self.send_wakeup());
         }
     }
 
-    fn ring(&self) -> bool {
+    fn send_wakeup(&self) -> bool {
         *self.pipe.lock().expect("no panic") += 1;
         self.readable.notify_one();
         true
@@ -56,7 +56,7 @@ impl Bed {
     fn read(&self, start: u64, until: u64, awaited: Option<u64>) {
         let (log, mut next) = (self.log.log(), start);
         for sleep in 1.. {
-            while let Look::Entry(found) = log.look(next) {
+            while let EntryState::Filled(found) = log.state_at(next) {
                 next += 1;
                 if awaited == Some(u64::from(found.slot)) {
                     return;

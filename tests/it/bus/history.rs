@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use fanbus::ipc::{Bus, BusError, BusOptions, Reach, Rule, inspect};
+use fanbus::ipc::{Bus, BusError, BusOptions, ReplayRange, RetentionRule, inspect};
 
-use super::past::{ALL, Dice, Model, frames, publish, retain};
 use super::process::{Name, until};
+use super::replay::{ALL, Dice, Model, frames, publish, retain};
 
 /// Rolls over after a few records.
 const TINY: BusOptions = BusOptions {
@@ -43,19 +43,24 @@ fn what_a_rule_promises_is_there_whatever_else_goes_over_the_bus() {
             let topic = format!("room:{}", dice.below(5));
             let bus = if dice.below(2) == 0 { &second } else { &first };
             let wanted = dice.below(6) as usize;
-            assert!(model.check(bus, &topic, Reach::Last(wanted), ALL));
+            assert!(model.check(bus, &topic, ReplayRange::Last(wanted), ALL));
             let news = dice.below(41) as usize;
-            assert!(model.check(bus, "news", Reach::Last(news), ALL));
+            assert!(model.check(bus, "news", ReplayRange::Last(news), ALL));
             let far = dice.below(60) as usize;
-            model.check(bus, &topic, Reach::Last(far), ALL);
-            model.check(bus, "noise", Reach::Last(far), ALL);
-            model.check(bus, &topic, Reach::Last(far), dice.below(300) as usize);
+            model.check(bus, &topic, ReplayRange::Last(far), ALL);
+            model.check(bus, "noise", ReplayRange::Last(far), ALL);
+            model.check(
+                bus,
+                &topic,
+                ReplayRange::Last(far),
+                dice.below(300) as usize,
+            );
             let from = dice.below(model.0.len() as u64 + 1);
             for topic in [topic.as_str(), "noise", "never"] {
-                model.check(bus, topic, Reach::From(from), ALL);
+                model.check(bus, topic, ReplayRange::From(from), ALL);
             }
             let recent = model.of(&topic).iter().rev().nth(4).map_or(0, |it| it.0);
-            assert!(model.check(bus, &topic, Reach::From(recent), ALL));
+            assert!(model.check(bus, &topic, ReplayRange::From(recent), ALL));
         }
     }
 }
@@ -78,10 +83,10 @@ fn records_of_any_size_come_back_as_they_were() {
     for _ in 0..200 {
         model.publish(&bus, "noise", vec![1; 2000]);
     }
-    assert!(model.check(&bus, "kept", Reach::Last(500), ALL));
-    assert!(model.check(&bus, "kept", Reach::From(0), ALL));
+    assert!(model.check(&bus, "kept", ReplayRange::Last(500), ALL));
+    assert!(model.check(&bus, "kept", ReplayRange::From(0), ALL));
     assert_eq!(
-        bus.past("kept", Reach::From(0), u64::MAX, ALL)
+        bus.replay("kept", ReplayRange::From(0), u64::MAX, ALL)
             .records
             .len(),
         109
@@ -104,10 +109,10 @@ fn history_outlives_all_processes() {
     let bus = Bus::open(&name.0, &TINY).expect("it is taken over");
     assert_eq!(bus.epoch(), epoch);
     assert_eq!(bus.rules().len(), 1, "rules stay too");
-    assert!(model.check(&bus, "room:a", Reach::Last(10), ALL));
-    assert!(model.check(&bus, "room:a", Reach::From(0), ALL));
+    assert!(model.check(&bus, "room:a", ReplayRange::Last(10), ALL));
+    assert!(model.check(&bus, "room:a", ReplayRange::From(0), ALL));
     model.publish(&bus, "room:a", b"after".to_vec());
-    assert!(model.check(&bus, "room:a", Reach::Last(11), ALL));
+    assert!(model.check(&bus, "room:a", ReplayRange::Last(11), ALL));
 }
 
 #[test]
@@ -129,10 +134,10 @@ fn too_many_topics_lose_the_oldest_and_say_so() {
     );
     assert!(history.bytes <= TINY.history_bytes);
     let complete: Vec<_> = (0..200)
-        .map(|number| model.check(&bus, &format!("t{number}"), Reach::Last(3), ALL))
+        .map(|number| model.check(&bus, &format!("t{number}"), ReplayRange::Last(3), ALL))
         .collect();
     assert!(!complete[0], "there is no room for all of them");
-    assert!(model.check(&bus, "t199", Reach::Last(1), ALL));
+    assert!(model.check(&bus, "t199", ReplayRange::Last(1), ALL));
     // One that is larger than the history's share for a record.
     model.publish(&bus, "large", vec![1; 1000]);
 }
@@ -152,8 +157,8 @@ fn a_topic_of_large_records_takes_no_more_than_there_is() {
         let size = if number % 10 == 0 { 200_000 } else { 20_000 };
         model.publish(&bus, "large", vec![number as u8; size]);
         model.publish(&bus, "small", vec![number as u8; 10]);
-        model.check(&bus, "large", Reach::Last(5), ALL);
-        model.check(&bus, "small", Reach::Last(5), ALL);
+        model.check(&bus, "large", ReplayRange::Last(5), ALL);
+        model.check(&bus, "small", ReplayRange::Last(5), ALL);
     }
 }
 
@@ -165,22 +170,22 @@ fn without_a_rule_there_is_what_the_rings_still_have() {
     for number in 0..5 {
         model.publish(&bus, "t", vec![number; 20]);
     }
-    assert!(model.check(&bus, "t", Reach::Last(5), ALL));
+    assert!(model.check(&bus, "t", ReplayRange::Last(5), ALL));
     assert!(
-        model.check(&bus, "t", Reach::Last(99), ALL),
+        model.check(&bus, "t", ReplayRange::Last(99), ALL),
         "there never were more"
     );
-    assert!(model.check(&bus, "t", Reach::From(3), ALL));
+    assert!(model.check(&bus, "t", ReplayRange::From(3), ALL));
     for _ in 0..100 {
         model.publish(&bus, "noise", vec![0; 20]);
     }
-    assert!(!model.check(&bus, "t", Reach::Last(1), ALL));
+    assert!(!model.check(&bus, "t", ReplayRange::Last(1), ALL));
     assert!(
-        bus.past("t", Reach::Last(1), u64::MAX, ALL)
+        bus.replay("t", ReplayRange::Last(1), u64::MAX, ALL)
             .records
             .is_empty()
     );
-    let other_life = bus.past("noise", Reach::From(9999), u64::MAX, ALL);
+    let other_life = bus.replay("noise", ReplayRange::From(9999), u64::MAX, ALL);
     assert!(!other_life.complete && !other_life.records.is_empty());
 }
 
@@ -192,24 +197,30 @@ fn records_grow_too_old() {
     retain(&bus, "long", 10, 3600);
     for topic in ["brief", "long"] {
         publish(&bus, topic, b"x");
-        assert!(bus.past(topic, Reach::Last(10), u64::MAX, ALL).complete);
+        assert!(
+            bus.replay(topic, ReplayRange::Last(10), u64::MAX, ALL)
+                .complete
+        );
     }
     until("it is too old", || {
-        bus.past("brief", Reach::Last(10), u64::MAX, ALL)
+        bus.replay("brief", ReplayRange::Last(10), u64::MAX, ALL)
             .records
             .is_empty()
     });
-    assert!(!bus.past("brief", Reach::Last(10), u64::MAX, ALL).complete);
+    assert!(
+        !bus.replay("brief", ReplayRange::Last(10), u64::MAX, ALL)
+            .complete
+    );
     for _ in 0..200 {
         publish(&bus, "noise", b"x");
     }
     assert!(
-        bus.past("brief", Reach::Last(10), u64::MAX, ALL)
+        bus.replay("brief", ReplayRange::Last(10), u64::MAX, ALL)
             .records
             .is_empty()
     );
     assert_eq!(
-        bus.past("long", Reach::Last(10), u64::MAX, ALL)
+        bus.replay("long", ReplayRange::Last(10), u64::MAX, ALL)
             .records
             .len(),
         1
@@ -245,7 +256,7 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
             let mut looks = 0;
             while !done.load(Relaxed) {
                 for topic in ["room:0", "room:1"] {
-                    let past = bus.past(topic, Reach::Last(20), u64::MAX, ALL);
+                    let past = bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL);
                     let numbers: Vec<_> = frames(&past)
                         .iter()
                         .map(|(_, frame)| u64::from_le_bytes((*frame).try_into().expect("eight")))
@@ -268,7 +279,10 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
         assert!(reader.join().expect("no hole") > 0);
     });
     for topic in ["room:0", "room:1"] {
-        assert!(bus.past(topic, Reach::Last(20), u64::MAX, ALL).complete);
+        assert!(
+            bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL)
+                .complete
+        );
     }
 }
 
@@ -276,7 +290,7 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
 fn rules_that_cannot_be_are_refused_in_a_sentence() {
     let name = Name::new("history-rules");
     let bus = Bus::open(&name.0, &TINY).expect("it opens");
-    let rule = |pattern: &str| Rule {
+    let rule = |pattern: &str| RetentionRule {
         pattern: pattern.into(),
         records: 1,
         seconds: 0,

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use fanbus::ipc::{Attendant, Member, inspect};
+use fanbus::ipc::{Member, MemberInfo, inspect};
 
 use super::process::{Actor, Name};
 use super::roles::{draft, open};
@@ -70,7 +70,7 @@ fn a_living_member_whose_process_id_leads_nowhere_is_alive() {
     assert_eq!(bus.reap_members(), []);
     bus.publish(&draft(b"hello")).expect("a sound bus");
     let living = inspect(&name.0).expect("it is there").members;
-    let Attendant { slot, pid, .. } = living[1];
+    let MemberInfo { slot, pid, .. } = living[1];
     assert_eq!((slot, pid), (member.slot, dead.pid()));
     let next = open(&name);
     assert_ne!(next.member().slot, member.slot, "its place was given away");

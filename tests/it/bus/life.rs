@@ -196,9 +196,9 @@ fn whoever_finds_the_log_damaged_tells_all_and_the_next_life_of_the_bus_is_in_or
     let segment = File::options().write(true).open(name.path());
     let segment = segment.expect("it is ours");
     segment.write_all_at(&garbage, 299_008).expect("ours");
-    assert_eq!(one.publish(&draft(b"lost")), Err(PublishError::Corrupt));
+    assert_eq!(one.publish(&draft(b"lost")), Err(PublishError::Damaged));
     assert_eq!(two.fate(), Some(Fate::Damaged));
-    assert_eq!(two.publish(&draft(b"lost")), Err(PublishError::Corrupt));
+    assert_eq!(two.publish(&draft(b"lost")), Err(PublishError::Damaged));
     assert!(matches!(
         Bus::attach(&name.0),
         Err(BusError::Damaged { .. })

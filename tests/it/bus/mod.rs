@@ -1,22 +1,22 @@
 //! The conformance suite of the bus, with real processes.
 
+#[cfg(target_arch = "x86_64")]
+mod archiving;
+mod backpressure;
 mod crowd;
 mod history;
 mod identity;
-#[cfg(target_arch = "x86_64")]
-mod keeping;
 #[cfg(target_arch = "x86_64")] // stepping through an LL/SC loop never leaves it
 mod killpoints;
 mod life;
+mod memory;
 mod pace;
-mod past;
-mod patience;
 mod process;
 mod quiet;
 mod refusals;
+mod replay;
 mod reservation;
 mod roles;
-mod room;
 mod scene;
 mod stepped;
 mod torture;

@@ -1,9 +1,9 @@
 //! Who is far behind, so that waiting for it would help.
 
-use fanbus::ipc::{Bus, BusOptions, Next, Straggler};
+use fanbus::ipc::{Bus, BusOptions, Next, PacedReader};
 
-use super::past::publish;
 use super::process::Name;
+use super::replay::publish;
 
 const OPTIONS: BusOptions = BusOptions {
     ring_bytes: 1 << 20,
@@ -11,8 +11,8 @@ const OPTIONS: BusOptions = BusOptions {
     history_bytes: 0,
 };
 
-fn stragglers(bus: &Bus) -> Vec<Straggler> {
-    bus.stragglers(bus.far_back()).collect()
+fn slow_readers(bus: &Bus) -> Vec<PacedReader> {
+    bus.slow_readers(bus.slow_below()).collect()
 }
 
 #[test]
@@ -27,18 +27,18 @@ fn a_reader_is_far_behind_well_before_it_is_overtaken() {
         for lap in 0..4 {
             let from = subscriber.offset();
             reader.keep_pace(from);
-            assert_eq!(stragglers(&publisher), [], "lap {lap}, {bytes} bytes");
+            assert_eq!(slow_readers(&publisher), [], "lap {lap}, {bytes} bytes");
             let mut most = 0;
-            while stragglers(&publisher).is_empty() {
+            while slow_readers(&publisher).is_empty() {
                 publish(&publisher, "room:lobby", &message);
                 most += 1;
                 assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never told");
             }
-            let told = Straggler {
+            let told = PacedReader {
                 slot: reader.member().slot,
                 offset: from,
             };
-            assert_eq!(stragglers(&publisher), [told]);
+            assert_eq!(slow_readers(&publisher), [told]);
             let mut frames = Vec::new();
             for number in 0..most {
                 frames.clear();
@@ -70,11 +70,11 @@ fn who_sleeps_has_left_or_never_asked_is_not_waited_for() {
     far(OPTIONS.log_entries / 4 - 1);
     reader.parker().unpark();
     far(OPTIONS.log_entries / 4);
-    assert_eq!(stragglers(&publisher).len(), 1);
+    assert_eq!(slow_readers(&publisher).len(), 1);
     assert!(reader.parker().park(publisher.end()));
-    assert_eq!(stragglers(&publisher), [], "it sleeps");
+    assert_eq!(slow_readers(&publisher), [], "it sleeps");
     far(OPTIONS.log_entries / 4);
-    assert_eq!(stragglers(&publisher).len(), 1, "it was woken");
+    assert_eq!(slow_readers(&publisher).len(), 1, "it was woken");
     drop(reader);
-    assert_eq!(stragglers(&publisher), [], "it has left");
+    assert_eq!(slow_readers(&publisher), [], "it has left");
 }

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use fanbus::ipc::{Bus, BusError, MAX_MEMBERS, PublishError, Server, inspect};
+use fanbus::ipc::{Bus, BusError, MAX_MEMBERS, PublishError, ServerNeeds, inspect};
 
 use super::process::{Actor, Name};
 use super::roles::{draft, open};
@@ -14,12 +14,12 @@ const FIRST_BYTES: u64 = 20 << 10;
 // The layout, as docs/bus.md has it.
 const RESERVED: u64 = 520;
 
-const SERVER: Server = Server {
+const SERVER: ServerNeeds = ServerNeeds {
     workers: 2,
     extra_workers: 3,
     is_supervised: true,
     joined: 0,
-    keeps: false,
+    retains_history: false,
     ring_bytes: Some(RING_BYTES),
     history_bytes: Some(128 << 10),
 };
@@ -114,7 +114,7 @@ fn a_supervisor_that_executes_itself_finds_its_places_again() {
     // While there is no supervisor, its workers are enough to hold all places.
     let (guests, _) = crowd(&name);
     assert_eq!(guests.len(), MAX_MEMBERS - RESERVED_PLACES);
-    let again = Server {
+    let again = ServerNeeds {
         joined: 2,
         ..SERVER
     };

@@ -7,13 +7,13 @@ use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanbus::ipc::{
-    Bus, BusError, BusOptions, Draft, Next, PublishError, ReadAt, Server, topic_hash,
+    Bus, BusError, BusOptions, Draft, Next, PublishError, ReadAt, ServerNeeds, topic_hash,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{Name, PATIENCE, listen, say};
-use super::{patience, quiet, stepped, torture};
+use super::{backpressure, quiet, stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
 /// What a publisher sends when it is to be told from the others by number.
@@ -28,7 +28,7 @@ pub(super) fn draft(payload: &[u8]) -> Draft<'_> {
         topic: TOPIC,
         topic_hash: hash(),
         flags: 1,
-        origin: 0,
+        exclude_session: 0,
         frame: [b"head:", payload],
     }
 }
@@ -73,8 +73,8 @@ pub(super) fn play(role: &str, bus: &str) {
         "quiet publisher" | "quiet reader" | "quiet ringer" | "quiet sleeper" => {
             quiet::play(role, bus);
         }
-        "hub" => patience::play(bus),
-        "patient publisher" => patience::play_publisher(bus),
+        "hub" => backpressure::play(bus),
+        "patient publisher" => backpressure::play_publisher(bus),
         _ => panic!("no such role: {role}"),
     }
 }
@@ -328,12 +328,12 @@ fn parent(name: &str) {
 
 /// A server of one process that looks after no other yet.
 fn server(name: &str) {
-    let server = Server {
+    let server = ServerNeeds {
         workers: 1,
         extra_workers: 2,
         is_supervised: true,
         joined: 0,
-        keeps: false,
+        retains_history: false,
         ring_bytes: Some(small().ring_bytes),
         history_bytes: None,
     };

@@ -2,7 +2,7 @@
 
 use fanbus::http::early_hints::EarlyHints;
 use fanbus::http::limits::MAX_EARLY_HINTS;
-use fanbus::http::replies::{Answer, ReplyKey};
+use fanbus::http::replies::{Reply, ReplyKey};
 use fanbus::http::response::Response;
 
 use super::setup;
@@ -11,17 +11,17 @@ use crate::support::worker::{Seen, TestBus, Worker};
 
 const GET: &str = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-fn hints(lines: &[&str]) -> Answer {
+fn hints(lines: &[&str]) -> Reply {
     let mut hints = EarlyHints::default();
     for line in lines {
         let value = (*line).try_into().expect("a value");
         let name = "link".parse().expect("a name");
         hints.add(name, value).expect("it may be a hint");
     }
-    Answer::Early(hints)
+    Reply::Hints(hints)
 }
 
-fn response(text: &str) -> Answer {
+fn response(text: &str) -> Reply {
     Response::sentence(200.try_into().expect("a status"), text).into()
 }
 

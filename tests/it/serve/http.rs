@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use fanbus::http::config::Config;
-use fanbus::http::replies::{Answer, ReplyKey};
+use fanbus::http::replies::{Reply, ReplyKey};
 use fanbus::http::response::Response;
 
 use super::setup;
@@ -151,7 +151,7 @@ fn held(seen: &Seen) -> Option<ReplyKey> {
     }
 }
 
-fn reply(text: &str) -> Answer {
+fn reply(text: &str) -> Reply {
     Response::sentence(200.try_into().expect("a status"), text).into()
 }
 

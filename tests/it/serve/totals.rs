@@ -9,7 +9,7 @@ use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::{FRAME_OVERHEAD, Overflow};
 use fanbus::actors::partials::MOST_TURNS;
 use fanbus::http::config::Config;
-use fanbus::ipc::{BusOptions, Reach};
+use fanbus::ipc::{BusOptions, ReplayRange};
 
 use super::setup;
 use crate::support::client::{Client, Frame, frame, header, opcode};
@@ -330,7 +330,9 @@ fn resume(bus: &TestBus, worker: &Worker, mut client: Client) -> Client {
         _ => None,
     });
     let from = bus.bus.end();
-    let past = bus.bus.past("feed", Reach::Last(PAST), from, 1 << 20);
+    let past = bus
+        .bus
+        .replay("feed", ReplayRange::Last(PAST), from, 1 << 20);
     let pieces = worker.replays.share(&past);
     link.sent(past.frames.len());
     worker.order(Command::SendPast { session, pieces });
@@ -401,7 +403,7 @@ fn small_messages_of_the_past_wait_together() {
     }
     let past = bus
         .bus
-        .past("feed", Reach::Last(COUNT), bus.bus.end(), 1 << 20);
+        .replay("feed", ReplayRange::Last(COUNT), bus.bus.end(), 1 << 20);
     let pieces = worker.replays.share(&past);
     let bytes: usize = pieces.iter().map(|piece| piece.bytes().len()).sum();
     assert_eq!((bytes, worker.replays.gauge().held()), (COUNT * 52, 0));

@@ -19,11 +19,11 @@ use fanbus::actors::link::Link;
 use fanbus::actors::rejection::Rejection;
 use fanbus::actors::session_key::SessionKey;
 use fanbus::actors::topic::Topic;
-use fanbus::http::events::EventStream;
+use fanbus::http::event_stream::EventStream;
 use fanbus::http::handler::{Call, Handler};
 use fanbus::http::replies::{ReplyBox, ReplyKey};
-use fanbus::http::request::Body;
-use fanbus::http::response::{Body as ResponseBody, Response};
+use fanbus::http::request::RequestContent;
+use fanbus::http::response::{Response, ResponseBody};
 use fanbus::http::router::EndpointId;
 use fanbus::ipc::{Bus, Draft};
 
@@ -200,7 +200,7 @@ pub fn publish(bus: &Bus, topic: &str, payload: &[u8], left_out: u64) -> u64 {
         topic: topic.as_str(),
         topic_hash: topic.hash(),
         flags: 0,
-        origin: left_out,
+        exclude_session: left_out,
         frame: [&header, payload],
     };
     bus.publish(&draft).expect("the bus takes it")
@@ -240,7 +240,7 @@ impl Inbox for Scripted {
 impl Handler for Scripted {
     fn request(&self, call: Call, reply: ReplyKey) {
         let body = match call.request.map(|request| request.body) {
-            Some(Body::Bytes(body)) => body,
+            Some(RequestContent::Bytes(body)) => body,
             _ => Bytes::new(),
         };
         let response = match call.endpoint {
@@ -255,11 +255,11 @@ impl Handler for Scripted {
             .post(|replies| replies.push((reply, response.into())));
     }
 
-    fn has_room_for_request(&self, _endpoint: EndpointId) -> bool {
+    fn has_capacity_for_request(&self, _endpoint: EndpointId) -> bool {
         self.has_room()
     }
 
-    fn has_room_to_connect(&self, _endpoint: EndpointId) -> bool {
+    fn has_capacity_to_connect(&self, _endpoint: EndpointId) -> bool {
         self.has_room()
     }
 
@@ -267,7 +267,7 @@ impl Handler for Scripted {
         self.tell(Seen::Opened(session));
     }
 
-    fn has_room_to_watch(&self) -> bool {
+    fn has_capacity_to_watch(&self) -> bool {
         self.watches.load(SeqCst)
     }
 

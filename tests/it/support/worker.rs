@@ -19,7 +19,7 @@ use fanbus::actors::shutdown::{self, Ending, Trigger};
 use fanbus::actors::topic::TopicTemplate;
 use fanbus::http::config::Config;
 use fanbus::http::listener;
-use fanbus::http::replies::{Answer, ReplyBox, ReplyKey};
+use fanbus::http::replies::{Reply, ReplyBox, ReplyKey};
 use fanbus::http::router::{EndpointId, Router};
 use fanbus::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 use fanbus::http::server::Server;
@@ -189,7 +189,7 @@ impl Worker {
     }
 
     /// Answers a request that is held, with all of this at once.
-    pub fn answer(&self, key: ReplyKey, answers: impl IntoIterator<Item = Answer>) {
+    pub fn answer(&self, key: ReplyKey, answers: impl IntoIterator<Item = Reply>) {
         let answers = answers.into_iter().map(|answer| (key, answer));
         self.replies.post(|replies| replies.extend(answers));
     }

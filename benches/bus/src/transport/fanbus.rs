@@ -38,7 +38,7 @@ impl Publish for Publisher {
             topic: TOPIC,
             topic_hash: self.topic_hash,
             flags: 0,
-            origin: 0,
+            exclude_session: 0,
             frame: [b"", message],
         })?;
         Ok(())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
 from fanbus.config import Settings
@@ -37,7 +37,13 @@ class FallbackSupervisor(Supervisor):
     """Looks after the workers of the supervisor whose place it has taken."""
 
     def __init__(self, settings: Settings, state: dict[str, Any]) -> None:
-        super().__init__(None, settings)
+        super().__init__(
+            settings,
+            application_name="",  # the name and the rules of the bus are in the state
+            retention_rules=(),
+            run_worker=_has_no_code,
+            on_ready=lambda _: None,
+        )
         self._state_before = state
 
     def _begin(self, state: dict[str, Any] | None) -> None:
@@ -55,10 +61,10 @@ class FallbackSupervisor(Supervisor):
     def _open_bus(self) -> _core.Bus:
         name: str = self._state_before["bus"]
         joined = len(self._workers.pids())
-        return join_bus(name, self._settings, keeps=self._keeps_history(), joined=joined)
+        return join_bus(name, self._settings, keeps=self._retains_history(), joined=joined)
 
-    def _keeps_history(self) -> bool:
-        return bool(self._state_before["keeps_history"])
+    def _retains_history(self) -> bool:
+        return bool(self._state_before["retains_history"])
 
     def _start_due_workers(self, now: float) -> None:
         """A slot without a worker is a reason to try the new code again."""
@@ -73,12 +79,19 @@ class FallbackSupervisor(Supervisor):
                 slot.died(now)
             self._reload_check.begin()
 
+    def _invocation(self) -> None:
+        return None
+
     def _what_follows(self, _slot: Slot, _pause: float) -> str:
         return "no code is left to replace it with, so the new code is tried again"
 
     def _add_worker(self) -> bool:
         logger.warning("No worker can be added until the new code starts.")
         return False
+
+
+def _has_no_code(**_: Any) -> NoReturn:
+    raise AssertionError("a fallback supervisor starts no workers")
 
 
 def main() -> None:

@@ -28,19 +28,24 @@ from fanbus.server.reload import start_command
 from fanbus.server.reload.start_command import Invocation
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
+    from collections.abc import Iterable
+
     from fanbus.config import Settings
+    from fanbus.history import RetentionRule
+    from fanbus.runtime.application import Application
 
 __all__ = ["Standby", "compatibility_key", "main"]
 
 _MOST_OF_A_TRACEBACK = 32_000
 
 
-def compatibility_key(app: Fanbus, settings: Settings) -> Any:
-    """What the supervisor itself goes by: if new code changes any of it, a worker is not enough."""
-    kept = [[rule.pattern, rule.history, rule.seconds] for rule in app._kept]
-    told = {"name": app.name, "kept": kept, "settings": settings.to_json()}
-    return json.loads(json.dumps(told))  # as the other process reads it
+def compatibility_key(
+    application_name: str, rules: Iterable[RetentionRule], settings: Settings
+) -> Any:
+    """The values that the supervisor itself uses: if new code changes one, it must reload too."""
+    retained = [[rule.pattern, rule.history, rule.seconds] for rule in rules]
+    key = {"name": application_name, "rules": retained, "settings": settings.to_json()}
+    return json.loads(json.dumps(key))  # as the other process reads it
 
 
 class Standby:
@@ -198,13 +203,14 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     os._exit(worker.STARTING_FAILED)
 
 
-def _serve(app: Fanbus, settings: Settings) -> None:
+def _serve(app: Application, settings: Settings) -> None:
     """The application has been imported and its options are well: serves, and never returns."""
     assert _part is not None
     from fanbus.runtime import logs, worker
     from fanbus.server.reload import watch
 
-    is_enough = compatibility_key(app, settings) == _part.call["compatibility_key"]
+    key = compatibility_key(app.name, app.retention_rules, settings)
+    is_enough = key == _part.call["compatibility_key"]
     directories = sorted(map(str, watch.directories_of_modules()))
     answer = json.dumps({"is_enough": is_enough, "directories": directories})
     with socket.socket(fileno=_part.line) as line, contextlib.suppress(OSError):

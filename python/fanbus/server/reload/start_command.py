@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from fanbus import _core
 
 if TYPE_CHECKING:
-    from fanbus.app import Fanbus
     from fanbus.config import Settings
+    from fanbus.runtime.application import Application
 
 __all__ = [
     "ARGUMENTS",
@@ -69,7 +69,7 @@ WORKING_DIRECTORY = _working_directory()
 if PROBE is not None:
     _core.die_with_parent(signal.SIGKILL)
 
-serve_instead: Callable[[Fanbus, Settings], None] | None = None
+serve_instead: Callable[[Application, Settings], None] | None = None
 """What a spare process does at `app.run()`. None: this process is the server."""
 
 

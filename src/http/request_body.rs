@@ -1,0 +1,230 @@
+//! A request's body as it comes: within its limit, in time, and within the memory for all bodies.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_http::error::PayloadError;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body_error::BodyError;
+use super::budget::{Budget, Hold};
+use super::payload::Payload;
+use super::spool::on_disk;
+
+/// The least of a body that is waited for at a time, when all of it is wanted, and all that is in memory of
+/// one that goes to a file.
+const FIRST_STEP: usize = 16 << 10;
+
+/// The most by which the memory for a body grows at a time.
+const LARGEST_STEP: usize = 1 << 20;
+
+/// What the time and the size of a body are held to.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct BodyLimits {
+    /// Bytes that it may have.
+    pub bytes: usize,
+    /// The time that it has in any case.
+    pub time: Duration,
+    /// Bytes for each of which it has a second more: a body that comes steadily is not too slow.
+    pub bytes_per_second: usize,
+}
+
+/// See the module's documentation. A stream, for readers that take it apart while it comes.
+pub(super) struct RequestBody {
+    payload: Payload,
+    limits: BodyLimits,
+    received: usize,
+    /// The time for which the client was waited for, so far. A reader that takes its time does not count.
+    waited: Duration,
+    /// Since when it is waited for, at the moment.
+    since: Option<Instant>,
+    /// None as long as there was nothing to wait for.
+    waiting: Option<Pin<Box<Sleep>>>,
+    error: Rc<Cell<Option<BodyError>>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(payload: Payload, limits: BodyLimits) -> Self {
+        Self {
+            payload,
+            limits,
+            received: 0,
+            waited: Duration::ZERO,
+            since: None,
+            waiting: None,
+            error: Rc::default(),
+        }
+    }
+
+    /// Why the stream has ended with an error: a reader may have given it another name.
+    pub(super) fn error(&self) -> Rc<Cell<Option<BodyError>>> {
+        Rc::clone(&self.error)
+    }
+
+    /// All of it, and what it holds of the budget as long as it is needed.
+    pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), BodyError> {
+        let mut hold = Hold::new(budget);
+        let (mut size, mut step) = (0, FIRST_STEP);
+        loop {
+            if !hold.try_grow(step) {
+                return self.via_file(hold).await;
+            }
+            size += step;
+            // One byte more than it may have is enough to know.
+            let capacity = size.min(self.limits.bytes + 1);
+            if poll_fn(|task| self.poll_fill(capacity, task)).await? {
+                let body = self.payload.take();
+                hold.shrink_to(body.len());
+                return Ok((body, hold));
+            }
+            step = size.min(LARGEST_STEP);
+        }
+    }
+
+    fn poll_fill(
+        &mut self,
+        capacity: usize,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<bool, BodyError>> {
+        match self.payload.poll_fill(capacity, task) {
+            Poll::Ready(Ok(is_rest)) => {
+                self.stop_timer();
+                let received = self.received + self.payload.waiting();
+                Poll::Ready(if received > self.limits.bytes {
+                    Err(BodyError::TooLarge)
+                } else {
+                    Ok(is_rest)
+                })
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let received = self.received + self.payload.waiting();
+                ready!(self.poll_timeout(received, task));
+                Poll::Ready(Err(BodyError::TooSlow))
+            }
+        }
+    }
+
+    /// The memory for bodies is used up: the rest goes to a file, as it comes, and is read back when there is
+    /// room for all of it.
+    async fn via_file(mut self, mut hold: Hold) -> Result<(Bytes, Hold), BodyError> {
+        let mut file: Option<File> = None;
+        loop {
+            let left = self.limits.bytes + 1 - self.received.min(self.limits.bytes);
+            let capacity = left.min(FIRST_STEP);
+            if poll_fn(|task| self.poll_fill(capacity, task)).await? {
+                break;
+            }
+            let piece = self.payload.take();
+            self.received += piece.len();
+            let offset = (self.received - piece.len()) as u64;
+            let write = move || {
+                let file = file.map_or_else(tempfile::tempfile, Ok)?;
+                file.write_all_at(&piece, offset)?;
+                Ok(file)
+            };
+            file = Some(on_disk(write).await.map_err(|error| no_disk(&error))?);
+            // Not before it is written: on a slow disk many pieces would wait that nobody counts.
+            hold.shrink_to(0);
+        }
+        let rest = self.payload.take();
+        let (in_file, len) = (self.received, self.received + rest.len());
+        hold.shrink_to(0);
+        hold.whole(len).await;
+        // Made here: memory that many threads allocate stays with each of them.
+        let mut body = vec![0; len];
+        let read = move || {
+            let (front, back) = body.split_at_mut(in_file);
+            if let Some(file) = file {
+                file.read_exact_at(front, 0)?;
+            }
+            back.copy_from_slice(&rest);
+            Ok(Bytes::from(body))
+        };
+        Ok((on_disk(read).await.map_err(|error| no_disk(&error))?, hold))
+    }
+
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        self.error.set(Some(error));
+        Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
+    }
+
+    /// The client has sent something.
+    fn stop_timer(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// Waits for the moment at which the body is too late.
+    fn poll_timeout(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
+        let more = received as f64 / self.limits.bytes_per_second as f64;
+        let limit = self.limits.time + Duration::from_secs_f64(more);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let deadline = since + limit.saturating_sub(self.waited);
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        loop {
+            ready!(waiting.as_mut().poll(task));
+            // What came since has moved it.
+            if waiting.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            waiting.as_mut().reset(deadline);
+        }
+    }
+
+    /// The next piece, or why there is none.
+    pub(super) fn poll_piece(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.payload.poll_piece(task) {
+            Poll::Ready(Some(Ok(piece))) => {
+                self.stop_timer();
+                self.received = self.received.saturating_add(piece.len());
+                if self.received > self.limits.bytes {
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Pending => {
+                let received = self.received;
+                ready!(self.poll_timeout(received, task));
+                Poll::Ready(Some(Err(BodyError::TooSlow)))
+            }
+            end @ Poll::Ready(_) => end,
+        }
+    }
+}
+
+fn no_disk(error: &io::Error) -> BodyError {
+    let folder = std::env::temp_dir();
+    log::error!(
+        "cannot keep a request's body in {}: {error}",
+        folder.display()
+    );
+    BodyError::NoDisk
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match ready!(self.poll_piece(task)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+            Some(Err(error)) => self.fail(error),
+            None => Poll::Ready(None),
+        }
+    }
+}

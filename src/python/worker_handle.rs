@@ -1,0 +1,198 @@
+//! The way from Python, on any thread, to the worker's I/O thread.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::events::EventBox;
+use super::message::Message;
+use super::publisher::Publisher;
+use super::session_count::SessionCount;
+use crate::actors::frame;
+use crate::actors::hub::{Command, Commands, Orders};
+use crate::actors::link::Link;
+use crate::actors::replays::Replays;
+use crate::actors::second_look::Drains;
+use crate::actors::session_key::SessionKey;
+use crate::http::replies::{Reply, ReplyBox, ReplyKey};
+use crate::ipc::{Bus, PublishError, Replay};
+
+/// Shared by everything in Python that acts on the worker.
+pub(super) struct WorkerHandle {
+    pub bus: Bus,
+    orders: Orders,
+    replies: ReplyBox,
+    /// Where large objects go when they were sent.
+    events: EventBox,
+    /// An offset above those of all that this worker's Python has published.
+    published: AtomicU64,
+    pub drains: Arc<Drains>,
+    /// Sessions wait until the mailbox has room, and want to hear of it.
+    pub stalled: AtomicBool,
+    /// Sessions of turbo routes that hooks observe.
+    pub observed: Arc<SessionCount>,
+    /// What is sent of the past.
+    replays: Arc<Replays>,
+}
+
+/// Bytes of a replay up to which each client gets its own copy: hardly any of it will wait.
+const MOST_COPIED: usize = 16 << 10;
+
+thread_local! {
+    /// This thread drains the mailbox: what it orders is handed over at the end of the drain.
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Restores the mark when it is dropped, also by a panic: an order that is never handed over would
+/// be worse.
+struct DrainGuard(bool);
+
+impl Drop for DrainGuard {
+    fn drop(&mut self) {
+        DRAINING.set(self.0);
+    }
+}
+
+impl WorkerHandle {
+    pub(super) fn new(
+        bus: Bus,
+        orders: Orders,
+        replies: ReplyBox,
+        replays: Arc<Replays>,
+        events: EventBox,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            bus,
+            orders,
+            replies,
+            events,
+            published: AtomicU64::new(0),
+            drains: Arc::new(Drains::new()?),
+            stalled: AtomicBool::new(false),
+            observed: Arc::default(),
+            replays,
+        }))
+    }
+
+    /// Runs `drain`, which begins now, and wakes the I/O thread once for all that it ordered and answered.
+    pub(super) fn in_one_go(&self, now: Instant, drain: impl FnOnce()) {
+        let draining = DrainGuard(DRAINING.replace(true));
+        self.drains.begin(now);
+        drain();
+        self.drains.end();
+        drop(draining);
+        self.hand_over();
+    }
+
+    /// Wakes the I/O thread for what was ordered and answered quietly.
+    fn hand_over(&self) {
+        if self.stalled.swap(false, SeqCst) {
+            self.orders
+                .post(|commands| commands.push(Command::MailboxHasRoom));
+        }
+        self.orders.wake();
+        self.replies.wake();
+    }
+
+    /// I/O thread: takes what a drain that is still under way has ordered and answered so far.
+    pub(super) fn take_early(&self) {
+        self.orders.wake();
+        self.replies.wake();
+    }
+
+    /// Gives the hub a command.
+    pub(super) fn command(&self, command: Command) {
+        self.command_with(|commands| commands.push(command));
+    }
+
+    /// Sends a message, which is `object`, to one session; it is counted by `link` first.
+    pub(super) fn send(
+        &self,
+        session: SessionKey,
+        link: &Link,
+        message: Message<'_>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let kind = message.kind();
+        let header = frame::message_header(kind, message.bytes().len());
+        let len = header.len() + message.bytes().len();
+        match message.into_large(object, &self.events)? {
+            Ok(payload) => {
+                link.sent(len);
+                self.command(Command::SendLarge {
+                    session,
+                    kind,
+                    payload,
+                });
+            }
+            Err(message) => {
+                link.sent(len);
+                let parts = [&*header, message.bytes()];
+                self.command_with(|commands| commands.push_send(session, &parts));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
+    pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Replay) {
+        link.sent(past.frames.len());
+        if past.frames.len() > MOST_COPIED {
+            let pieces = self.replays.share(past);
+            return self.command(Command::SendPast { session, pieces });
+        }
+        self.command_with(|commands| {
+            for record in &past.records {
+                commands.push_send(session, &[&past.frames[record.frame.clone()]]);
+            }
+        });
+    }
+
+    /// Answers an HTTP request.
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Reply>) {
+        let answer = answer.into();
+        let put = |batch: &mut Vec<(ReplyKey, Reply)>| batch.push((key, answer));
+        if DRAINING.get() {
+            self.replies.post_quietly(put);
+        } else {
+            self.replies.post(put);
+        }
+    }
+
+    fn command_with(&self, put: impl FnOnce(&mut Commands)) {
+        let put = |commands: &mut Commands| {
+            commands.follow(self.published.load(SeqCst));
+            put(commands);
+        };
+        if DRAINING.get() {
+            self.orders.post_quietly(put);
+        } else {
+            self.orders.post(put);
+        }
+    }
+}
+
+impl Publisher for WorkerHandle {
+    fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    fn error(error: &PublishError) -> PyErr {
+        PyRuntimeError::new_err(error.to_string())
+    }
+
+    /// The hub of this worker may be the slow one: it first gets the commands of this thread, perhaps a subscription
+    /// to this topic.
+    fn before_waiting(&self) {
+        self.hand_over();
+    }
+
+    fn has_published(&self, offset: u64) {
+        self.published.fetch_max(offset + 1, SeqCst);
+    }
+}
