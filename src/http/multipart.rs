@@ -72,9 +72,9 @@ impl Parser {
     }
 
     /// Adds a chunk of the body.
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
         if self.state != State::Over {
-            self.buffer.extend_from_slice(piece);
+            self.buffer.extend_from_slice(chunk);
         }
     }
 

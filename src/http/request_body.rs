@@ -123,12 +123,12 @@ impl RequestBody {
             if poll_fn(|task| self.poll_fill(capacity, task)).await? {
                 break;
             }
-            let piece = self.payload.take();
-            self.received += piece.len();
-            let offset = (self.received - piece.len()) as u64;
+            let chunk = self.payload.take();
+            self.received += chunk.len();
+            let offset = (self.received - chunk.len()) as u64;
             let write = move || {
                 let file = file.map_or_else(tempfile::tempfile, Ok)?;
-                file.write_all_at(&piece, offset)?;
+                file.write_all_at(&chunk, offset)?;
                 Ok(file)
             };
             file = Some(on_disk(write).await.map_err(|error| no_disk(&error))?);
@@ -184,18 +184,18 @@ impl RequestBody {
     }
 
     /// The next chunk, or the reason why there is none.
-    pub(super) fn poll_piece(
+    pub(super) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match self.payload.poll_piece(task) {
-            Poll::Ready(Some(Ok(piece))) => {
+        match self.payload.poll_chunk(task) {
+            Poll::Ready(Some(Ok(chunk))) => {
                 self.stop_timer();
-                self.received = self.received.saturating_add(piece.len());
+                self.received = self.received.saturating_add(chunk.len());
                 if self.received > self.limits.bytes {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
-                Poll::Ready(Some(Ok(piece)))
+                Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Pending => {
                 let received = self.received;
@@ -220,8 +220,8 @@ impl Stream for RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match ready!(self.poll_piece(task)) {
-            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+        match ready!(self.poll_chunk(task)) {
+            Some(Ok(chunk)) => Poll::Ready(Some(Ok(chunk))),
             Some(Err(error)) => self.fail(error),
             None => Poll::Ready(None),
         }

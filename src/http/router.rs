@@ -244,8 +244,8 @@ impl Table {
         if let Some(found) = own {
             return RouteLookup::Match(found);
         }
-        let answers = |(method, tree): &&_| self.find_in(method, tree, &path).is_some();
-        let others = self.trees.iter().filter(answers);
+        let has_route = |(method, tree): &&_| self.find_in(method, tree, &path).is_some();
+        let others = self.trees.iter().filter(has_route);
         let allow = allow(others.map(|(method, _)| method));
         if allow.is_empty() {
             return RouteLookup::NotFound;

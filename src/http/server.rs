@@ -113,7 +113,7 @@ impl Server {
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
-        let (lives, hub_is_gone) = oneshot::channel();
+        let (lives, hub_has_ended) = oneshot::channel();
         Hub::new(
             bus.clone(),
             inbox,
@@ -169,7 +169,7 @@ impl Server {
         // A worker without hub or listener serves no client, so it ends, and the supervisor replaces it.
         tokio::select! {
             biased;
-            _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
+            _ = hub_has_ended => return Err(io::Error::other("the hub has ended")),
             ended = accepting => ended.map_err(io::Error::other)??,
         }
         pulse.stop_listening();

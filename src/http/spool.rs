@@ -42,15 +42,15 @@ impl Spool {
             return Ok(None);
         };
         let at = self.at as u64;
-        let (file, piece) = on_disk(move || {
-            let mut piece = vec![0; size];
-            file.read_exact_at(&mut piece, at)?;
-            Ok((file, Bytes::from(piece)))
+        let (file, chunk) = on_disk(move || {
+            let mut chunk = vec![0; size];
+            file.read_exact_at(&mut chunk, at)?;
+            Ok((file, Bytes::from(chunk)))
         })
         .await?;
         self.file = Some(file);
         self.at += size;
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 }
 
@@ -72,8 +72,8 @@ mod tests {
             let body: Vec<u8> = (0..len).map(|at| at as u8).collect();
             let mut spool = Spool::write(body.clone().into()).await.expect("a disk");
             let mut read = Vec::new();
-            while let Some(piece) = spool.next().await.expect("a disk") {
-                read.extend_from_slice(&piece);
+            while let Some(chunk) = spool.next().await.expect("a disk") {
+                read.extend_from_slice(&chunk);
             }
             assert_eq!(read, body);
         }

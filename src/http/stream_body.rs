@@ -38,7 +38,7 @@ pub trait BodyWatcher: Send + Sync {
 
 #[derive(Default)]
 struct Queue {
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     /// Bytes of the chunks in the queue, and of those that the connection has taken and not sent yet.
     bytes: usize,
     /// Bytes of the latter alone.
@@ -89,25 +89,25 @@ pub fn stream_body(watcher: Box<dyn BodyWatcher>) -> (StreamSender, StreamBody) 
 impl StreamSender {
     /// Adds a chunk; `hold` makes an owned copy of it. False: the producer must stop, because it must wait for
     /// [`BodyWatcher::send_ready`], has used up its turn, or the body is closed.
-    pub fn write(&self, piece: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
+    pub fn write(&self, chunk: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
         let mut guard = lock(&self.0);
         let queue = &mut *guard;
         if queue.end != End::Open {
             return false;
         }
-        if piece.is_empty() {
+        if chunk.is_empty() {
             return !queue.producer_waits;
         }
-        let is_next = queue.pieces.is_empty() && !queue.producer_waits;
-        let is_direct = is_next && piece.len() >= LARGE_BYTES;
+        let is_next = queue.chunks.is_empty() && !queue.producer_waits;
+        let is_direct = is_next && chunk.len() >= LARGE_BYTES;
         if let Some(writer) = queue.writer.as_mut().filter(|_| is_direct) {
-            if writer.write(piece, hold) {
+            if writer.write(chunk, hold) {
                 return queue.has_turn();
             }
             queue.producer_waits = true;
         } else {
-            queue.bytes += piece.len();
-            queue.pieces.push_back(hold());
+            queue.bytes += chunk.len();
+            queue.chunks.push_back(hold());
             queue.producer_waits |= queue.bytes >= MAX_QUEUED_BYTES;
         }
         let goes_on = !queue.producer_waits;
@@ -167,11 +167,11 @@ impl Queue {
 
 impl StreamBody {
     /// The next chunk. It counts as queued until [`StreamBody::mark_sent`] is called.
-    pub(super) fn poll_piece(&self, task: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(super) fn poll_chunk(&self, task: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let queue = &mut *lock(&self.queue);
-        if let Some(piece) = queue.pieces.pop_front() {
-            queue.taken += piece.len();
-            return Poll::Ready(Some(Ok(piece)));
+        if let Some(chunk) = queue.chunks.pop_front() {
+            queue.taken += chunk.len();
+            return Poll::Ready(Some(Ok(chunk)));
         }
         match queue.end {
             End::Open => {
@@ -192,7 +192,7 @@ impl StreamBody {
             let queue = &mut *lock(&self.queue);
             queue.bytes -= mem::take(&mut queue.taken);
             // Other chunks have arrived meanwhile, and have woken the connection.
-            if !queue.pieces.is_empty() {
+            if !queue.chunks.is_empty() {
                 return;
             }
             queue.writer = writer;
@@ -223,7 +223,7 @@ impl MessageBody for StreamBody {
         self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let next = self.poll_piece(task);
+        let next = self.poll_chunk(task);
         if next.is_pending() {
             // A producer that is woken makes several chunks.
             self.mark_sent(None);
@@ -234,14 +234,14 @@ impl MessageBody for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let pieces = {
+        let chunks = {
             let queue = &mut *lock(&self.queue);
             queue.end = End::Closed;
             queue.bytes = 0;
             queue.writer = None;
-            mem::take(&mut queue.pieces)
+            mem::take(&mut queue.chunks)
         };
-        drop(pieces);
+        drop(chunks);
         self.watcher.closed();
     }
 }
@@ -295,8 +295,8 @@ mod tests {
         (sender, body, calls)
     }
 
-    fn write(sender: &StreamSender, piece: &Bytes) -> bool {
-        sender.write(piece, || piece.clone())
+    fn write(sender: &StreamSender, chunk: &Bytes) -> bool {
+        sender.write(chunk, || chunk.clone())
     }
 
     fn next(body: &mut StreamBody) -> Poll<Option<Result<Bytes, std::io::Error>>> {
@@ -305,12 +305,12 @@ mod tests {
 
     #[test]
     fn a_producer_that_filled_the_queue_is_notified_once_when_the_queue_is_empty() {
-        const PIECE: Bytes = Bytes::from_static(&[0; MAX_QUEUED_BYTES / 4]);
+        const CHUNK: Bytes = Bytes::from_static(&[0; MAX_QUEUED_BYTES / 4]);
         let (sender, mut body, calls) = pair_with_calls();
         for _ in 0..3 {
-            assert!(write(&sender, &PIECE));
+            assert!(write(&sender, &CHUNK));
         }
-        assert!(!write(&sender, &PIECE));
+        assert!(!write(&sender, &CHUNK));
         assert!(sender.is_full());
         for _ in 0..4 {
             assert!(matches!(next(&mut body), Poll::Ready(Some(Ok(_)))));
@@ -326,7 +326,7 @@ mod tests {
     /// Finds the body empty, and lends the producer a writer to that socket.
     fn lend(body: &StreamBody, socket: &TcpStream) {
         let task = Context::from_waker(Waker::noop());
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(body.poll_chunk(&task).is_pending());
         body.mark_sent(Some(DirectWriter::new(socket, false, Output::default())));
     }
 
@@ -349,17 +349,17 @@ mod tests {
         );
         let task = Context::from_waker(Waker::noop());
         for expected in [Bytes::from_static(b"small"), LARGE] {
-            match body.poll_piece(&task) {
-                Poll::Ready(Some(Ok(piece))) => assert_eq!(piece, expected),
+            match body.poll_chunk(&task) {
+                Poll::Ready(Some(Ok(chunk))) => assert_eq!(chunk, expected),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(body.poll_chunk(&task).is_pending());
         assert!(
             write(&sender, &LARGE),
             "without a writer the chunk waits for the connection"
         );
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         let rest = writer.into_output().take();
         assert!(
             (1..=LARGE_BYTES).contains(&rest.len()),
-            "of one piece, a part"
+            "of one chunk, a part"
         );
         assert!(sender.is_full());
         assert_eq!(calls.send_ready.load(SeqCst), 0);
@@ -410,10 +410,10 @@ mod tests {
         let (sender, body, calls) = pair_with_calls();
         let task = Context::from_waker(Waker::noop());
         assert!(write(&sender, &HALF));
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
         assert!(!write(&sender, &HALF));
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(body.poll_chunk(&task).is_pending());
         assert!(sender.is_full());
         body.mark_sent(None);
         assert!(!sender.is_full());

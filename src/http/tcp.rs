@@ -26,14 +26,14 @@ pub(super) fn keep_little_unsent(socket: &TcpStream) {
 /// Whether the system has sent nearly all bytes that it accepted. If not, the socket counts as not writable until
 /// it has. A write would not tell: the system fills up a segment of up to 64 KiB whatever the limit is.
 pub(super) fn is_drained(socket: &TcpStream) -> bool {
-    let asked = socket.try_io(Interest::WRITABLE, || {
-        let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut asked, PollTimeout::ZERO) {
+    let polled = socket.try_io(Interest::WRITABLE, || {
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut polled, PollTimeout::ZERO) {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
             _ => Ok(()), // writable, or broken, which the write reports
         }
     });
-    asked.is_ok()
+    polled.is_ok()
 }
 
 /// `TCP_CLOSE` of `include/net/tcp_states.h`: an error or a reset has ended the connection.
@@ -98,7 +98,7 @@ pub(super) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("it is bound"));
         let (served, _) = listener.accept().expect("it has come");
-        (served, client.expect("somebody listens"))
+        (served, client.expect("a listener"))
     }
 
     fn eventually(socket: &TcpStream, what: &str, is_so: impl Fn(Acks) -> bool) -> Acks {
@@ -117,7 +117,7 @@ pub(super) mod tests {
     fn bytes_that_a_peer_reads_are_acknowledged_and_others_are_outstanding() {
         let (mut served, mut client) = pair();
         let before = acks(&served).expect("it is TCP").acknowledged;
-        served.write_all(&[0; 100]).expect("room");
+        served.write_all(&[0; 100]).expect("buffer space");
         let acked = eventually(&served, "all of it", |acks| acks.outstanding == 0);
         assert_eq!(acked.acknowledged, before + 100);
 

@@ -56,7 +56,7 @@ pub enum UploadChunk {
 
 #[derive(Default)]
 struct State {
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     bytes: usize,
     /// The end of the body, once it is known. It follows the chunks.
     end: Option<Result<(), UploadError>>,
@@ -134,7 +134,7 @@ impl Upload {
     /// Calls `notifier` once a chunk can be taken: at once, if there is one.
     pub fn notify(&self, notifier: Notifier) {
         let state = &mut *self.0.lock();
-        if state.pieces.is_empty() && state.end.is_none() {
+        if state.chunks.is_empty() && state.end.is_none() {
             state.notifier = Some(notifier);
         } else {
             notifier();
@@ -144,10 +144,10 @@ impl Upload {
 
 fn take(state: &mut State) -> Result<UploadChunk, UploadError> {
     state.is_requested = true;
-    let taken = match (state.pieces.pop_front(), state.end) {
-        (Some(piece), _) => {
-            state.bytes -= piece.len();
-            UploadChunk::Chunk(piece)
+    let taken = match (state.chunks.pop_front(), state.end) {
+        (Some(chunk), _) => {
+            state.bytes -= chunk.len();
+            UploadChunk::Chunk(chunk)
         }
         (None, None) => UploadChunk::Pending,
         (None, Some(Ok(()))) => UploadChunk::End,
@@ -166,7 +166,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let state = &mut *self.0.lock();
         state.is_dropped = true;
-        state.pieces.clear();
+        state.chunks.clear();
         if let Some(sender) = state.sender.take() {
             sender.wake();
         }
@@ -207,10 +207,10 @@ impl Future for UploadSender {
                     return Poll::Pending;
                 }
             }
-            match ready!(body.poll_piece(task)) {
-                Some(Ok(piece)) => this.shared.change(|state| {
-                    state.bytes += piece.len();
-                    state.pieces.push_back(piece);
+            match ready!(body.poll_chunk(task)) {
+                Some(Ok(chunk)) => this.shared.change(|state| {
+                    state.bytes += chunk.len();
+                    state.chunks.push_back(chunk);
                 }),
                 Some(Err(why)) => {
                     this.shared
@@ -318,7 +318,7 @@ mod tests {
             }
             assert!(upload.0.lock().bytes <= 2 * BODY_AHEAD_BYTES);
             match upload.take() {
-                Ok(UploadChunk::Chunk(piece)) => read += piece.len(),
+                Ok(UploadChunk::Chunk(chunk)) => read += chunk.len(),
                 Ok(UploadChunk::End) => break,
                 other => panic!("{other:?}"),
             }
@@ -342,7 +342,7 @@ mod tests {
         let _ = poll(&mut sender);
         assert_eq!(*count.lock().expect("one thread"), 1);
         notify(&upload);
-        assert_eq!(*count.lock().expect("one thread"), 2, "a piece waits");
+        assert_eq!(*count.lock().expect("one thread"), 2, "a chunk waits");
         assert_eq!(upload.take(), Ok(UploadChunk::Chunk("x".into())));
         drop(sender);
         assert_eq!(upload.take(), Err(UploadError::Broken));

@@ -134,8 +134,8 @@ impl MessageBody for CheckedBody {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let next = Pin::new(&mut self.body).poll_next(task);
         let wrong = match &next {
-            Poll::Ready(Some(Ok(piece))) => {
-                let left = self.left.checked_sub(piece.len() as u64);
+            Poll::Ready(Some(Ok(chunk))) => {
+                let left = self.left.checked_sub(chunk.len() as u64);
                 self.left = left.unwrap_or(0);
                 left.is_none()
             }

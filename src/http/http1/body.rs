@@ -46,15 +46,15 @@ pub(super) fn pair(framing: Framing) -> Option<(Feed, Http1Body)> {
 
 impl Http1Body {
     /// The next chunk. None at the end.
-    pub(in crate::http) fn poll_piece(
+    pub(in crate::http) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         let state = &mut *self.0.borrow_mut();
         state.capacity = BODY_AHEAD_BYTES;
         if !state.buffer.is_empty() {
-            let piece = std::mem::take(&mut state.buffer);
-            return Poll::Ready(Some(Ok(piece.freeze())));
+            let chunk = std::mem::take(&mut state.buffer);
+            return Poll::Ready(Some(Ok(chunk.freeze())));
         }
         match ready!(state.poll_end(task)) {
             Ok(()) => Poll::Ready(None),
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn next(stream: &mut Http1Body) -> Poll<Option<Result<Bytes, BrokenBody>>> {
-        stream.poll_piece(&mut Context::from_waker(Waker::noop()))
+        stream.poll_chunk(&mut Context::from_waker(Waker::noop()))
     }
 
     fn read(feed: &Feed, mut socket: &[u8], input: &mut BytesMut) -> Poll<io::Result<ReadOutcome>> {

@@ -71,12 +71,12 @@ impl Decoder {
                 if capacity == 0 {
                     break;
                 }
-                let piece = &input[used..];
-                let len = piece
+                let data = &input[used..];
+                let len = data
                     .len()
                     .min(capacity)
                     .min(usize::try_from(left).unwrap_or(usize::MAX));
-                out.put_slice(&piece[..len]);
+                out.put_slice(&data[..len]);
                 (used, capacity) = (used + len, capacity - len);
                 let left = left - len as u64;
                 self.state = match left {

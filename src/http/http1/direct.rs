@@ -43,7 +43,7 @@ impl DirectWriter {
 
     /// Writes a chunk. False: the kernel has not accepted all of it, and no further write is allowed. `hold` makes
     /// an owned copy of the chunk.
-    pub(in crate::http) fn write(&mut self, piece: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
+    pub(in crate::http) fn write(&mut self, chunk: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
         debug_assert!(
             self.output.is_empty(),
             "the output must be empty, for the order of the bytes"
@@ -51,20 +51,20 @@ impl DirectWriter {
         let mut size = [0; 2 * size_of::<usize>() + 2];
         let mut framed = 0;
         if self.in_chunks {
-            let room = size.len();
+            let capacity = size.len();
             let mut rest = &mut size[..];
-            write!(rest, "{:X}\r\n", piece.len()).expect("it has room for any number");
-            framed = room - rest.len();
+            write!(rest, "{:X}\r\n", chunk.len()).expect("the buffer fits any number");
+            framed = capacity - rest.len();
         }
         let behind: &[u8] = if self.in_chunks { b"\r\n" } else { b"" };
-        let slices = [&size[..framed], piece, behind].map(IoSlice::new);
+        let slices = [&size[..framed], chunk, behind].map(IoSlice::new);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // The connection will get the same error, and handle it.
         let count = sendmsg::<()>(self.socket, &slices, &[], flags, None).unwrap_or(0);
-        if count == framed + piece.len() + behind.len() {
+        if count == framed + chunk.len() + behind.len() {
             return true;
         }
-        self.output.push_piece(hold(), self.in_chunks);
+        self.output.push_chunk(hold(), self.in_chunks);
         self.output.advance(count);
         false
     }
@@ -91,16 +91,16 @@ mod tests {
             let (served, mut client) = pair();
             let mut writer = DirectWriter::new(&served, in_chunks, Output::default());
             let mut expected = Output::default();
-            let mut pieces =
+            let mut chunks =
                 (1..).map(|number: usize| Bytes::from(vec![number as u8; 16384 + number * 77]));
             loop {
-                let piece = pieces.next().expect("there is no end of them");
-                expected.push_piece(piece.clone(), in_chunks);
-                if !writer.write(&piece, || piece.clone()) {
+                let chunk = chunks.next().expect("there is no end of them");
+                expected.push_chunk(chunk.clone(), in_chunks);
+                if !writer.write(&chunk, || chunk.clone()) {
                     break;
                 }
             }
-            drop(pieces);
+            drop(chunks);
             let rest = writer.into_output().take();
             assert!(!rest.is_empty());
             drop(served);
@@ -117,10 +117,10 @@ mod tests {
     fn an_error_is_left_to_the_connection() {
         let (served, client) = pair();
         drop(client);
-        let piece = Bytes::from_static(&[0; 16384]);
+        let chunk = Bytes::from_static(&[0; 16384]);
         let mut writer = DirectWriter::new(&served, true, Output::default());
-        while writer.write(&piece, || piece.clone()) {}
+        while writer.write(&chunk, || chunk.clone()) {}
         let rest = writer.into_output().take();
-        assert_eq!(rest.len(), "4000\r\n".len() + piece.len() + "\r\n".len());
+        assert_eq!(rest.len(), "4000\r\n".len() + chunk.len() + "\r\n".len());
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn write_head<B>(
 }
 
 /// Whether the handler wants the connection to close.
-pub(super) fn asks_to_close<B>(response: &Response<B>) -> bool {
+pub(super) fn requests_close<B>(response: &Response<B>) -> bool {
     let value = response.get(&header::CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
@@ -145,7 +145,7 @@ mod tests {
             let name = HeaderName::from_static(name);
             response.append(name, HeaderValue::from_static(value));
         }
-        assert!(asks_to_close(&response));
+        assert!(requests_close(&response));
         let mut out = Vec::new();
         write_head(
             &mut out,

@@ -45,7 +45,7 @@ struct PendingExchange<'w> {
     /// Early hints of user code.
     hints: &'w HintQueue,
     /// HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
-    takes_interim: bool,
+    supports_interim: bool,
 }
 
 impl<T: Transport> Connection<T> {
@@ -90,19 +90,19 @@ impl<T: Transport> Connection<T> {
                     feed: feed.as_ref(),
                     expects_continue,
                     hints: &hints,
-                    takes_interim: version != Version::Http10,
+                    supports_interim: version != Version::Http10,
                 };
-                let answered = {
+                let responded = {
                     let context = RequestContext {
                         bodies: &worker.bodies,
                         hints: &hints,
                     };
-                    let mut answer = pin!(respond(&worker, &mut request, &context));
-                    poll_fn(|task| self.poll_answer(answer.as_mut(), &mut pending, task)).await
+                    let mut response = pin!(respond(&worker, &mut request, &context));
+                    poll_fn(|task| self.poll_response(response.as_mut(), &mut pending, task)).await
                 };
-                // The body is dropped, too, if nobody has taken it.
+                // The body is dropped, too, if no reader has taken it.
                 drop(request);
-                let Ok(response) = answered else {
+                let Ok(response) = responded else {
                     return AfterResponse::Abort;
                 };
                 // A client that still waits for 100 may send the body or not, so later input is ambiguous. If the
@@ -113,7 +113,7 @@ impl<T: Transport> Connection<T> {
                 let closes = !keep_alive
                     || unread == UnreadBody::Close
                     || self.worker.shutdown.is_triggered()
-                    || encode::asks_to_close(&response);
+                    || encode::requests_close(&response);
                 let context = ResponseContext {
                     method: &method,
                     version,
@@ -151,16 +151,16 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Polls the response, and reads the body if the response needs it.
-    fn poll_answer(
+    fn poll_response(
         &mut self,
-        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        mut response: Pin<&mut impl Future<Output = WireResponse>>,
         pending: &mut PendingExchange<'_>,
         task: &mut Context<'_>,
     ) -> Poll<Result<WireResponse, ClientGone>> {
         loop {
-            let polled = answer.as_mut().poll(task);
+            let polled = response.as_mut().poll(task);
             for hints in pending.hints.take() {
-                if pending.takes_interim {
+                if pending.supports_interim {
                     encode::write_early_hints(self.output.tail(), &hints);
                 }
             }
@@ -186,7 +186,7 @@ impl<T: Transport> Connection<T> {
             }
         }
         match self.poll_output(task) {
-            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Pending,
         }
     }
@@ -227,8 +227,8 @@ impl<T: Transport> Connection<T> {
     pub(super) fn poll_ahead(&mut self, task: &mut Context<'_>) -> Result<(), ClientGone> {
         while !self.is_half_closed && self.input.len() < READ_AHEAD_BYTES {
             let scratch = &mut *self.worker.scratch.borrow_mut();
-            let room = READ_AHEAD_BYTES - self.input.len();
-            match body::poll_read(&mut self.stream, &mut scratch[..room], task) {
+            let capacity = READ_AHEAD_BYTES - self.input.len();
+            match body::poll_read(&mut self.stream, &mut scratch[..capacity], task) {
                 Poll::Ready(Ok(0)) => self.is_half_closed = true,
                 Poll::Ready(Ok(count)) => self.input.extend_from_slice(&scratch[..count]),
                 Poll::Ready(Err(_)) => return Err(ClientGone),

@@ -65,11 +65,11 @@ impl Output {
     }
 
     /// Appends a chunk of a body, with its size line if the body is sent in chunks.
-    pub(super) fn push_piece(&mut self, piece: Bytes, in_chunks: bool) {
+    pub(super) fn push_chunk(&mut self, chunk: Bytes, in_chunks: bool) {
         if in_chunks {
-            write!(self.tail(), "{:X}\r\n", piece.len()).expect("writing to a Vec cannot fail");
+            write!(self.tail(), "{:X}\r\n", chunk.len()).expect("writing to a Vec cannot fail");
         }
-        self.push(piece);
+        self.push(chunk);
         if in_chunks {
             self.tail().extend_from_slice(b"\r\n");
         }

@@ -185,10 +185,10 @@ impl<T: Transport> Connection<T> {
             if self.output.is_full() {
                 ready!(self.poll_output(task))?;
             }
-            match outgoing.body.poll_piece(task) {
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Ok(piece))) => {
-                    self.output.push_piece(piece, outgoing.in_chunks);
+            match outgoing.body.poll_chunk(task) {
+                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.output.push_chunk(chunk, outgoing.in_chunks);
                 }
                 // Without its end the client notices that the body is incomplete.
                 Poll::Ready(Some(Err(()))) => {
@@ -203,8 +203,8 @@ impl<T: Transport> Connection<T> {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => {
-                    if let Poll::Ready(Err(gone)) = self.poll_output(task) {
-                        return Poll::Ready(Err(gone));
+                    if let Poll::Ready(Err(error)) = self.poll_output(task) {
+                        return Poll::Ready(Err(error));
                     }
                     let was_open = !self.is_half_closed;
                     match outgoing.feed {
@@ -255,9 +255,9 @@ impl BodySource {
         }
     }
 
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
         match self {
-            Self::Stream(stream) => stream.poll_piece(task).map_err(drop),
+            Self::Stream(stream) => stream.poll_chunk(task).map_err(drop),
             Self::Other(body) => Pin::new(body).poll_next(task).map_err(drop),
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct WeakFeed(Weak<RefCell<State>>);
 struct State {
     stream: RecvStream,
     /// Chunks that the reader has not taken.
-    pieces: ChunkQueue,
+    chunks: ChunkQueue,
     /// The end of the body, which follows the chunks.
     end: Option<Result<(), BrokenBody>>,
     /// The reader has requested the body.
@@ -60,23 +60,23 @@ struct ChunkQueue {
 }
 
 impl ChunkQueue {
-    fn push(&mut self, piece: Bytes) {
-        self.bytes += piece.len();
-        if piece.len() < SMALL {
-            return self.small.extend_from_slice(&piece);
+    fn push(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        if chunk.len() < SMALL {
+            return self.small.extend_from_slice(&chunk);
         }
         if !self.small.is_empty() {
             let small = std::mem::take(&mut self.small);
             self.large.push_back(small.freeze());
         }
-        self.large.push_back(piece);
+        self.large.push_back(chunk);
     }
 
     fn pop(&mut self) -> Option<Bytes> {
         let small = || std::mem::take(&mut self.small).freeze();
-        let piece = self.large.pop_front().unwrap_or_else(small);
-        self.bytes -= piece.len();
-        (!piece.is_empty()).then_some(piece)
+        let chunk = self.large.pop_front().unwrap_or_else(small);
+        self.bytes -= chunk.len();
+        (!chunk.is_empty()).then_some(chunk)
     }
 }
 
@@ -84,7 +84,7 @@ impl ChunkQueue {
 pub(super) fn pair(stream: RecvStream) -> (Feed, Http2Body) {
     let state = Rc::new(RefCell::new(State {
         stream,
-        pieces: ChunkQueue::default(),
+        chunks: ChunkQueue::default(),
         end: None,
         is_requested: false,
         is_dropped: false,
@@ -99,14 +99,14 @@ pub(super) fn pair(stream: RecvStream) -> (Feed, Http2Body) {
 
 impl Http2Body {
     /// The next chunk. None at the end.
-    pub(in crate::http) fn poll_piece(
+    pub(in crate::http) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         if !self.buffer.is_empty() {
             return Poll::Ready(Some(Ok(self.take())));
         }
-        self.state.borrow_mut().poll_piece(task)
+        self.state.borrow_mut().poll_chunk(task)
     }
 
     /// Waits until `capacity` bytes of the body can be taken, or all the rest of it. True: it is the rest.
@@ -117,14 +117,14 @@ impl Http2Body {
     ) -> Poll<Result<bool, BrokenBody>> {
         let state = &mut *self.state.borrow_mut();
         while self.buffer.len() < capacity {
-            match ready!(state.poll_piece(task)) {
-                Some(Ok(piece)) if self.buffer.is_empty() => self.buffer = BytesMut::from(piece),
-                Some(Ok(piece)) => self.buffer.extend_from_slice(&piece),
+            match ready!(state.poll_chunk(task)) {
+                Some(Ok(chunk)) if self.buffer.is_empty() => self.buffer = BytesMut::from(chunk),
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
                 Some(Err(broken)) => return Poll::Ready(Err(broken)),
                 None => return Poll::Ready(Ok(true)),
             }
         }
-        let is_rest = state.end == Some(Ok(())) && state.pieces.bytes == 0;
+        let is_rest = state.end == Some(Ok(())) && state.chunks.bytes == 0;
         Poll::Ready(Ok(is_rest))
     }
 
@@ -143,17 +143,17 @@ impl Drop for Http2Body {
     fn drop(&mut self) {
         let state = &mut *self.state.borrow_mut();
         state.is_dropped = true;
-        let left = std::mem::take(&mut state.pieces).bytes;
+        let left = std::mem::take(&mut state.chunks).bytes;
         state.release(left);
     }
 }
 
 impl State {
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         self.is_requested = true;
-        if let Some(piece) = self.pieces.pop() {
-            self.release(piece.len());
-            return Poll::Ready(Some(Ok(piece)));
+        if let Some(chunk) = self.chunks.pop() {
+            self.release(chunk.len());
+            return Poll::Ready(Some(Ok(chunk)));
         }
         match self.end {
             Some(Ok(())) => Poll::Ready(None),
@@ -182,8 +182,8 @@ impl State {
             };
             has_news = true;
             match next {
-                Some(Ok(piece)) if self.is_dropped => self.release(piece.len()),
-                Some(Ok(piece)) => self.pieces.push(piece),
+                Some(Ok(chunk)) if self.is_dropped => self.release(chunk.len()),
+                Some(Ok(chunk)) => self.chunks.push(chunk),
                 // The client needs no further data, and does not send the rest (RFC 9113, section 8.1).
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                     self.end = Some(Ok(()));
@@ -238,8 +238,8 @@ impl WeakFeed {
     pub(super) fn waiting(&self) -> Option<usize> {
         let state = self.0.upgrade()?;
         let state = state.borrow();
-        let is_over = state.end.is_some() && state.pieces.bytes == 0;
-        (!is_over).then_some(state.pieces.bytes)
+        let is_over = state.end.is_some() && state.chunks.bytes == 0;
+        (!is_over).then_some(state.chunks.bytes)
     }
 }
 
@@ -249,25 +249,25 @@ mod tests {
 
     #[test]
     fn a_chunk_queue_keeps_the_order_and_copies_small_chunks() {
-        let mut pieces = ChunkQueue::default();
+        let mut chunks = ChunkQueue::default();
         let block = Bytes::from(vec![b'x'; 2 * SMALL]);
         let mut expected = Vec::new();
         for len in [1, 2, SMALL, 3, SMALL + 1, SMALL, 5, 6] {
-            pieces.push(block.slice(..len));
+            chunks.push(block.slice(..len));
             expected.extend_from_slice(&block[..len]);
-            assert_eq!(pieces.bytes, expected.len());
+            assert_eq!(chunks.bytes, expected.len());
         }
         let mut lens = Vec::new();
         let mut all = Vec::new();
-        while let Some(piece) = pieces.pop() {
-            lens.push(piece.len());
-            all.extend_from_slice(&piece);
+        while let Some(chunk) = chunks.pop() {
+            lens.push(chunk.len());
+            all.extend_from_slice(&chunk);
         }
         assert_eq!(lens, [3, SMALL, 3, SMALL + 1, SMALL, 11]);
         assert_eq!(all, expected);
-        assert_eq!(pieces.bytes, 0);
-        pieces.push(block.slice(..1));
-        drop(pieces);
-        assert!(block.try_into_mut().is_ok(), "a small piece is a copy");
+        assert_eq!(chunks.bytes, 0);
+        chunks.push(block.slice(..1));
+        drop(chunks);
+        assert!(block.try_into_mut().is_ok(), "a small chunk is a copy");
     }
 }

@@ -173,7 +173,7 @@ impl ConnectionState {
             };
             pending.wait(response, &mut responder).await
         };
-        // The body is dropped, too, if nobody has taken it.
+        // The body is dropped, too, if no reader has taken it.
         drop(request);
         sender.respond(&method, response, responder).await;
         read_rest(feed).await;

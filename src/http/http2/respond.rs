@@ -127,8 +127,8 @@ impl ResponseSender {
         bytes: Bytes,
     ) -> io::Result<Result<(), Reason>> {
         let mut spool = Spool::write(bytes).await?;
-        while let Some(piece) = spool.next().await? {
-            if let Err(reason) = self.send(stream, piece).await {
+        while let Some(chunk) = spool.next().await? {
+            if let Err(reason) = self.send(stream, chunk).await {
                 return Ok(Err(reason));
             }
         }
@@ -150,7 +150,7 @@ impl ResponseSender {
             });
             match next.await? {
                 // A compressor may return all of a large body as one chunk.
-                Some(Ok(piece)) => self.send_whole(stream, piece).await?,
+                Some(Ok(chunk)) => self.send_whole(stream, chunk).await?,
                 Some(Err(_)) => return Err(Reason::INTERNAL_ERROR),
                 None => return Ok(()),
             }
@@ -165,8 +165,8 @@ impl ResponseSender {
             let Ok(Some(Ok(capacity))) = capacity.await else {
                 return Err(Reason::CANCEL);
             };
-            let piece = part.split_to(capacity.min(part.len()));
-            stream.send_data(piece, false).map_err(|_| Reason::CANCEL)?;
+            let chunk = part.split_to(capacity.min(part.len()));
+            stream.send_data(chunk, false).map_err(|_| Reason::CANCEL)?;
         }
         Ok(())
     }

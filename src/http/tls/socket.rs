@@ -347,7 +347,10 @@ mod tests {
                 let owes = writer.0.state.borrow().tls.wants_write();
                 match taken {
                     Ok(count) => {
-                        assert!(!owes || count < rest.len(), "nobody would come back for it");
+                        assert!(
+                            !owes || count < rest.len(),
+                            "no caller would come back for it"
+                        );
                         sent += count;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
