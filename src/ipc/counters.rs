@@ -1,6 +1,7 @@
-//! What each member has done so far, in its slot: written by itself, readable by all.
+//! The counters of each member, in its slot: written by the member, readable by all.
 //!
-//! Counted without a lock and for people: figures of one moment need not fit together exactly.
+//! They are updated without a lock, and meant for people: figures that are read at the same time need not fit together
+//! exactly.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,45 +14,45 @@ const WAKEUPS_SENT: usize = 2;
 const WAKEUPS_RECEIVED: usize = 3;
 const READ: usize = 4;
 const MISSED: usize = 5;
-/// The offset of its reader that is furthest behind, plus 1; 0: it has none.
+/// The offset of the member's reader that is furthest behind, plus 1. 0: it has none.
 const READER_OFFSET: usize = 6;
-/// Where the reader stands that publishers may wait for, plus 1; 0: there is none. See [`super::pace`].
+/// The offset of the reader that publishers may wait for, plus 1. 0: there is none. See [`super::pace`].
 const PACE: usize = 7;
-/// Grows whenever that reader comes on in its work. Only that it changes means something.
+/// Changes whenever that reader makes progress. Its value has no meaning.
 const BEAT: usize = 8;
-/// Thread id of that reader; 0: it has not said.
+/// The thread id of that reader. 0: not known.
 const THREAD: usize = 9;
-/// The beat at which somebody ceased to wait for that reader, because it stood still, plus 1; 0: nobody
-/// has since it last caught up. Written by others.
+/// The beat at which a publisher stopped waiting for that reader, because it made no progress, plus 1. 0: no publisher
+/// has since the reader last caught up. Written by other members.
 const ABANDONED: usize = 10;
-/// How often a publish waited for readers, and microseconds of that.
+/// Publishes that waited for readers, and the microseconds that they waited.
 const WAITS: usize = 11;
 const WAITED: usize = 12;
 /// Messages that overflow policies have dropped for slow clients.
 const DROPPED: usize = 13;
 
-/// What a member has done since it joined.
+/// The counts of a member since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Records published.
     pub published: u64,
     /// Bytes of their frames.
     pub published_bytes: u64,
-    /// How often it woke another member, or one thread of it another.
+    /// Wake-ups sent to other members, or from one of its threads to another.
     pub wakeups_sent: u64,
-    /// How often it was woken from its sleep.
+    /// Wake-ups that ended a sleep of this member.
     pub wakeups_received: u64,
-    /// Records read, by all its readers; those that were not wanted are not counted.
+    /// Records read, by all its readers. Unwanted ones are not counted.
     pub read: u64,
-    /// Records that its readers missed because they were overtaken, but for those that nobody wanted.
+    /// Records that its readers missed because they were overtaken. Unwanted ones are not counted.
     pub missed: u64,
-    /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
+    /// The next offset of its reader that is furthest behind. `None`: it has no reader.
     pub reader_offset: Option<u64>,
-    /// How often a publish waited for hubs.
+    /// Publishes that waited for hubs.
     pub waits: u64,
     /// Microseconds that publishes waited for hubs.
     pub waited_micros: u64,
-    /// Messages that overflow policies have dropped, added up over its clients.
+    /// Messages that overflow policies have dropped, summed over its clients.
     pub dropped: u64,
 }
 
@@ -64,14 +65,14 @@ impl<'a> Counters<'a> {
         Counters(words)
     }
 
-    /// For a new life of the slot.
+    /// Sets all to 0, for a new incarnation of the slot.
     pub(super) fn reset(&self) {
         for word in self.0 {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// One record more. Only under the lock of the ring: there is one writer.
+    /// Counts one record. The caller holds the lock of the ring, so there is one writer.
     #[inline]
     pub(super) fn count_published(&self, bytes: usize) {
         for (at, more) in [(PUBLISHED, 1), (PUBLISHED_BYTES, bytes as u64)] {
@@ -93,7 +94,7 @@ impl<'a> Counters<'a> {
         self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
     }
 
-    /// Records that were counted as missed, and that nobody wanted.
+    /// Takes records that no client wanted out of the count of missed ones.
     pub(super) fn uncount_missed(&self, records: u64) {
         self.0[MISSED].fetch_sub(records, Ordering::Relaxed);
     }
@@ -111,7 +112,7 @@ impl<'a> Counters<'a> {
         self.0[PACE].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// One step more of the reader that keeps pace: there is one writer.
+    /// Notes that the reader with a pace has made progress. There is one writer.
     #[inline]
     pub(super) fn advance_beat(&self) {
         let beat = self.beat();
@@ -130,12 +131,12 @@ impl<'a> Counters<'a> {
         self.0[THREAD].load(Ordering::Relaxed)
     }
 
-    /// Another process stops waiting for this reader, which has stood at that beat.
+    /// Notes that a process stopped waiting for this reader, which made no progress since that beat.
     pub(super) fn abandon(&self, beat: u64) {
         self.0[ABANDONED].store(beat.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// This reader has caught up with whatever it had stood still for.
+    /// Notes that this reader has caught up, so that publishers wait for it again.
     pub(super) fn clear_abandoned(&self) {
         self.0[ABANDONED].store(0, Ordering::Relaxed);
     }
@@ -171,12 +172,12 @@ impl<'a> Counters<'a> {
     }
 }
 
-/// Where all readers of this process stand.
+/// The offsets of all readers of this process, each with the number of readers there.
 #[derive(Debug, Default)]
 pub(super) struct ReaderOffsets(Mutex<BTreeMap<u64, usize>>);
 
 impl ReaderOffsets {
-    /// A reader moves from one offset to another; from none when it begins, to none when it ends.
+    /// Moves a reader from one offset to another: from none when it begins, to none when it ends.
     pub(super) fn replace(&self, from: Option<u64>, to: Option<u64>, counters: Counters<'_>) {
         let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(to) = to {
@@ -194,7 +195,7 @@ impl ReaderOffsets {
     }
 }
 
-/// What one reader has read since it last said so.
+/// The counts of one reader since its last report.
 #[derive(Debug)]
 pub(super) struct ReaderTally {
     read: u64,
@@ -202,7 +203,7 @@ pub(super) struct ReaderTally {
     reader_offset: u64,
 }
 
-/// A busy reader tells of itself after so many records.
+/// A busy reader reports its counts after this many records.
 const REPORT_AFTER: u64 = 256;
 
 impl ReaderTally {
@@ -218,18 +219,18 @@ impl ReaderTally {
         self.reader_offset
     }
 
-    /// One record more. True: it is time to tell.
+    /// Counts one record. True: it is time for a report.
     #[inline]
-    pub(super) fn reads_one(&mut self) -> bool {
+    pub(super) fn count_read(&mut self) -> bool {
         self.read += 1;
         self.read >= REPORT_AFTER
     }
 
-    pub(super) fn misses(&mut self, missed: u64) {
+    pub(super) fn count_missed(&mut self, missed: u64) {
         self.missed += missed;
     }
 
-    /// Puts it into the counters, if there is anything new.
+    /// Adds the counts to the counters of the member, if the reader has moved.
     #[inline]
     pub(super) fn report(
         &mut self,
@@ -251,7 +252,7 @@ mod tests {
     use crate::ipc::layout::COUNTER_WORDS;
 
     #[test]
-    fn the_reader_furthest_behind_counts() {
+    fn the_reported_offset_is_that_of_the_slowest_reader() {
         let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
             .take(COUNTER_WORDS)
             .collect();

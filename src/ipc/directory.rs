@@ -10,7 +10,7 @@ use super::error::BusError;
 use super::file::{SegmentFile, is_name, names};
 use super::history::contents::HistoryContents;
 use super::layout::{MAX_MEMBERS, PAGE_BYTES, WORD_BYTES};
-use super::open::{PATIENCE, SegmentHeader, read_header};
+use super::open::{DOOR_TIMEOUT, SegmentHeader, read_header};
 use super::parts::{Fate, Parts};
 use super::segment::Mapping;
 
@@ -115,7 +115,7 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
 /// they keep it, and each other, but who comes later gets another.
 pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
     let file = find(name)?;
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     if !file.is_still_named()? {
         return Err(BusError::NotFound { name: name.into() });
     }

@@ -23,7 +23,7 @@ const FIRST: usize = 1280;
 const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
 
-const NOW: PublishHints = PublishHints {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -39,6 +39,11 @@ fn member(slot: u8) -> Member {
     }
 }
 
+/// The producer of a slot, where its last incarnation ended.
+fn resume(parts: Parts<'_>, slot: u8) -> Producer {
+    Producer::resume(parts.log(), parts.ring(slot), member(slot))
+}
+
 fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Option<u64> {
     let (head, payload) = message.frame.split_at(message.frame.len().min(3));
     let draft = Draft {
@@ -48,7 +53,10 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
         exclude_session: 5,
         frame: [head, payload],
     };
-    producer.publish(parts, &draft, NOW, |_| ()).ok()
+    let ring = parts.ring(message.producer.slot);
+    producer
+        .publish(parts.log(), ring, &draft, HINTS, |_| ())
+        .ok()
 }
 
 /// A reader of the bus, and of the reference.
@@ -167,8 +175,8 @@ proptest! {
             let reserve = move |part: Range<usize>| part.end as u64 <= memory.load(Ordering::Relaxed);
             Extent::small(FIRST, PIECE, RING_BYTES, Box::new(reserve))
         };
-        let resume = |slot| Producer::resume(parts, member(slot)).within(extent(slot));
-        let mut producers = [0, 1, 2].map(resume);
+        let resume_within = |slot| resume(parts, slot).within(extent(slot));
+        let mut producers = [0, 1, 2].map(resume_within);
         let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
         let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
@@ -211,7 +219,7 @@ proptest! {
                         frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
-                    producers[usize::from(slot)] = resume(slot);
+                    producers[usize::from(slot)] = resume_within(slot);
                     reference.replace(slot, 99 + 4);
                 }
                 Step::Memory { slot, bytes } => {
@@ -236,7 +244,7 @@ proptest! {
     ) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
-        let mut producer = Producer::resume(parts, member(0));
+        let mut producer = resume(parts, 0);
         for number in 0..published {
             let frame = vec![number as u8; number * 3];
             let message = Message { topic: TOPICS[number % 3], frame, producer: member(0) };
@@ -263,7 +271,7 @@ proptest! {
         let _ = parts.log().is_sound();
         let message = Message { topic: "a", frame: vec![1; 700], producer: member(0) };
         let _ = publish(&mut producer, parts, &message);
-        let mut producer = Producer::resume(parts, member(63));
+        let mut producer = resume(parts, 63);
         let _ = publish(&mut producer, parts, &message);
         super::membership::clean(parts, 5);
     }
@@ -284,7 +292,7 @@ fn scramble(words: &[AtomicU64], seed: u64) {
 fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let message = Message {
         topic: "a",
@@ -313,7 +321,7 @@ fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
 fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_old_one() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: vec![1; 15],
@@ -331,7 +339,7 @@ fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_ol
 fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let tag = topic_hash(b"wanted") as u8;
     assert_ne!(tag, topic_hash(b"other") as u8);
@@ -361,7 +369,7 @@ fn a_reader_of_a_busy_bus_gets_a_pause_from_what_it_does_not_want() {
     let layout = Layout::new(1 << 18, 4096).expect("allowed");
     let words = plain_words(layout);
     let parts = Parts::new(&words, layout);
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: Vec::new(),
@@ -418,7 +426,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
         for slot in 0..PRODUCERS {
             scope.spawn(move || {
-                let mut producer = Producer::resume(parts, member(slot));
+                let mut producer = resume(parts, slot);
                 for number in 0..EACH {
                     let frame = frame_of(slot, number);
                     let message = Message {

@@ -30,7 +30,7 @@ use super::sizes::SizeRequest;
 use super::sync::{AtomicU64, Ordering};
 
 /// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A segment that this process is a member of.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusErr
         path: name.into(),
         source,
     })?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DOOR_TIMEOUT;
     while Instant::now() < deadline {
         let Some(file) = find(name, wish.is_some())? else {
             continue;
@@ -312,7 +312,7 @@ fn check(layout: Layout, epoch: u64) -> u64 {
 
 /// Removes the name of a segment, if it still leads to that segment. Its members learn of it first.
 pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = unlink(file, parts);
     file.unlock_door()?;
     removed
@@ -320,7 +320,7 @@ pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusErro
 
 /// The same, unless somebody else is a member: then false.
 pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<bool, BusError> {
-    file.lock_door(Instant::now() + PATIENCE)?;
+    file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = match file.has_members() {
         Ok(false) => unlink(file, parts).map(|()| true),
         Ok(true) => Ok(false),

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::errors::{BusError, value_error};
-use super::history::{self, Wish};
+use super::history::{self, ReplayRequest};
 use super::publisher::Publisher;
 use super::readers::Readers;
 use super::record::Record;
@@ -175,7 +175,7 @@ impl Bus {
         let py = slf.py();
         let name = topic.to_str()?;
         let bus = slf.get().own()?;
-        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let reach = ReplayRequest { last, since, epoch }.reach(&bus)?;
         let cursor = slf
             .get()
             .readers
@@ -203,7 +203,7 @@ impl Bus {
         let name = topic.to_str()?;
         Topic::new(name).map_err(value_error)?;
         let bus = self.own()?;
-        let reach = Wish { last, since, epoch }.reach(&bus)?;
+        let reach = ReplayRequest { last, since, epoch }.reach(&bus)?;
         let reach = reach.ok_or_else(|| {
             PyValueError::new_err("Pass last=100, or since=the offset of a message.")
         })?;

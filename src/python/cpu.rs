@@ -26,7 +26,7 @@ impl CpuClock {
 }
 
 /// A thread whose CPU time counts while it is at work.
-pub(super) struct Watched {
+pub(super) struct ThreadClock {
     clock: CpuClock,
     /// At the last look at which it had worked.
     cpu: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Watched {
     is_at_work: bool,
 }
 
-impl Watched {
+impl ThreadClock {
     /// This thread, which is not at work.
     pub(super) fn this_thread() -> Self {
         let clock = CpuClock::of_this_thread();

@@ -20,13 +20,13 @@ pub(super) fn value_error(error: impl std::fmt::Display) -> PyErr {
 }
 
 /// What an `HTTPError` says.
-pub(super) struct Refused {
+pub(super) struct HttpRefusal {
     status: u16,
     body: String,
     headers: Vec<(String, String)>,
 }
 
-impl Refused {
+impl HttpRefusal {
     /// Reads the exception if it is an `HTTPError`.
     pub(super) fn from_error(py: Python<'_>, error: &PyErr) -> Option<Self> {
         if !error.is_instance_of::<HTTPError>(py) {

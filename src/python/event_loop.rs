@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use super::dispatch::{HandlerRuntime, ResultTarget, RunningSession};
 use super::events::{Event, EventBox, Events};
 use super::head::Head;
 use super::logs;
-use super::outcome::{Ending, Host, Running};
+use super::observed_session::ObservedSessions;
 use super::upload;
-use super::visit::Visits;
 use super::websocket::WebSocket;
 use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
@@ -34,7 +34,7 @@ const IGNORES_THE_END_S: f64 = 10.0;
 
 /// What a drain works on; kept between drains for its memory.
 #[derive(Default)]
-struct InHand {
+struct DrainState {
     batch: Events,
     /// Bytes of the batch that have been taken in.
     read: usize,
@@ -45,22 +45,22 @@ struct InHand {
 
 /// Owned by Python's main thread, like the loop itself.
 pub(super) struct EventLoop {
-    pub host: Arc<Host>,
+    pub runtime: Arc<HandlerRuntime>,
     events: EventBox,
-    in_hand: Mutex<InHand>,
-    visits: Visits,
+    state: Mutex<DrainState>,
+    observed: ObservedSessions,
     lingering: Mutex<Lingering>,
     /// Called when the I/O thread has ended.
     on_stopped: Mutex<Option<Py<PyAny>>>,
 }
 
 impl EventLoop {
-    pub(super) fn new(host: Arc<Host>, events: EventBox) -> Self {
+    pub(super) fn new(runtime: Arc<HandlerRuntime>, events: EventBox) -> Self {
         Self {
-            host,
+            runtime,
             events,
-            in_hand: Mutex::default(),
-            visits: Visits::default(),
+            state: Mutex::default(),
+            observed: ObservedSessions::default(),
             lingering: Mutex::default(),
             on_stopped: Mutex::default(),
         }
@@ -79,25 +79,25 @@ impl EventLoop {
     /// threads want Python's lock, too? True: the loop is to linger when it has done what follows from it.
     pub(super) fn drain(&self, py: Python<'_>, is_contended: impl FnOnce() -> bool) -> bool {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
-        let mut in_hand = match self.in_hand.try_lock() {
-            Ok(in_hand) => in_hand,
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
             // A drain that panicked has lost its batch, but not the mailbox.
-            Err(TryLockError::Poisoned(in_hand)) => in_hand.into_inner(),
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
         let raised = self.events.signal().clear();
         let begun = Instant::now();
         let lingers = self.lingering().begin(raised, begun, is_contended);
-        in_hand.starts.turn(begun);
-        self.host.remote.in_one_go(begun, || {
+        state.starts.turn(begun);
+        self.runtime.worker.in_one_go(begun, || {
             for _ in 0..BATCHES_IN_A_ROW {
-                if in_hand.batch.is_empty() {
-                    if !self.events.take(&mut in_hand.batch) {
+                if state.batch.is_empty() {
+                    if !self.events.take(&mut state.batch) {
                         return;
                     }
-                    in_hand.read = 0;
+                    state.read = 0;
                 }
-                if !self.dispatch(py, &mut in_hand) {
+                if !self.dispatch(py, &mut state) {
                     break;
                 }
                 // Where nothing has come, there is no need to ask the clock.
@@ -127,17 +127,17 @@ impl EventLoop {
     }
 
     /// False: the rest is for the next turn of the loop, and left in hand.
-    fn dispatch(&self, py: Python<'_>, in_hand: &mut InHand) -> bool {
-        let InHand {
+    fn dispatch(&self, py: Python<'_>, state: &mut DrainState) -> bool {
+        let DrainState {
             batch,
             read,
             woken,
             starts,
-        } = in_hand;
+        } = state;
         let Arena { list, bytes: all } = &mut batch.arena;
         let mut bytes = &all[*read..];
         let mut rest = Vec::new();
-        let host = &self.host;
+        let runtime = &self.runtime;
         let mut events = list.drain(..);
         while let Some(event) = events.next() {
             let begins = matches!(event, Event::Request { .. } | Event::Connect { .. });
@@ -163,7 +163,7 @@ impl EventLoop {
                 }
                 Event::Request { call, reply } => {
                     self.wake_all(py, woken);
-                    self.host.start_request(py, call, reply)
+                    self.runtime.start_request(py, call, reply)
                 }
                 Event::Connect {
                     call,
@@ -171,24 +171,24 @@ impl EventLoop {
                     link,
                 } => {
                     self.wake_all(py, woken);
-                    if self.host.endpoints.runs_sessions(call.endpoint) {
+                    if self.runtime.endpoints.runs_sessions(call.endpoint) {
                         self.connect(py, call, session, link)
                     } else {
-                        self.host.start_admission(py, call, session)
+                        self.runtime.start_admission(py, call, session)
                     }
                 }
                 Event::Closed {
                     session,
                     code,
                     reason,
-                } => match self.visits.take(session) {
-                    Some(visit) => visit.closed(py, code, reason),
+                } => match self.observed.take(session) {
+                    Some(observed) => observed.closed(py, code, reason),
                     None => self.closed(py, session, code, reason),
                 },
-                Event::Opened { call, session } => self.visits.opened(py, host, call, session),
+                Event::Opened { call, session } => self.observed.opened(py, runtime, call, session),
                 Event::Room { session } => self.room(py, session),
-                Event::StreamRoom { stream } => host.streams.room(py, stream),
-                Event::StreamOver { stream } => host.streams.over(py, stream),
+                Event::StreamRoom { stream } => runtime.streams.room(py, stream),
+                Event::StreamOver { stream } => runtime.streams.over(py, stream),
                 Event::Wake { future } => upload::wake(py, &future),
                 Event::Log { level, line } => logs::tell(py, level, &line),
                 Event::Stopped => self.stopped(py),
@@ -212,7 +212,7 @@ impl EventLoop {
 
     fn tell_if_failed(&self, py: Python<'_>, done: PyResult<()>) {
         if let Err(error) = done {
-            self.host.report(py, "the event loop of a worker", error);
+            self.runtime.report(py, "the event loop of a worker", error);
         }
     }
 
@@ -242,7 +242,7 @@ impl EventLoop {
 
     /// The lock is not held while Python runs: a handler may end, and be removed, in there.
     fn websocket(&self, py: Python<'_>, session: SessionKey) -> Option<Py<WebSocket>> {
-        let running = self.host.running();
+        let running = self.runtime.sessions();
         Some(running.get(&session)?.ws.clone_ref(py))
     }
 
@@ -253,8 +253,8 @@ impl EventLoop {
         session: SessionKey,
         link: Arc<Link>,
     ) -> PyResult<()> {
-        let host = &self.host;
-        let Some(endpoint) = host.endpoints.websocket(call.endpoint) else {
+        let runtime = &self.runtime;
+        let Some(endpoint) = runtime.endpoints.websocket(call.endpoint) else {
             return Ok(());
         };
         let request = call.request.expect("a handshake carries its request");
@@ -264,25 +264,25 @@ impl EventLoop {
             py,
             session,
             link,
-            Arc::clone(&host.remote),
+            Arc::clone(&runtime.worker),
             head,
             endpoint.max_topics,
-            &host.event_loop,
+            &runtime.event_loop,
         )?;
         let ws = Py::new(py, ws)?;
-        let handling = host.under_way.begin(endpoint);
+        let guard = runtime.handlers.begin(endpoint);
         let subject = endpoint
             .wants_subject()
             .then(|| ws.bind(py).as_any().clone());
         let made = endpoint.call(py, ws.get().values(), subject, None);
-        let running = Running {
+        let running = RunningSession {
             ws: ws.clone_ref(py),
             task: None,
         };
         // Before the task is made, whose first step may be its last.
-        host.running().insert(session, running);
-        if let Some(task) = host.run_as_task(py, made, Ending::Session { ws, handling })?
-            && let Some(running) = host.running().get_mut(&session)
+        runtime.sessions().insert(session, running);
+        if let Some(task) = runtime.run_as_task(py, made, ResultTarget::Session { ws, guard })?
+            && let Some(running) = runtime.sessions().get_mut(&session)
         {
             running.task = Some(task.unbind());
         }
@@ -296,8 +296,8 @@ impl EventLoop {
         code: u16,
         reason: String,
     ) -> PyResult<()> {
-        let running = self.host.take_running(session);
-        let Some(Running { ws, task }) = running else {
+        let running = self.runtime.take_session(session);
+        let Some(RunningSession { ws, task }) = running else {
             return Ok(());
         };
         // A handler that waited for a message has run on by now, usually to its end.
@@ -306,7 +306,7 @@ impl EventLoop {
             && !task.call_method0(py, "done")?.is_truthy(py)?
         {
             let cancel = task.getattr(py, "cancel")?;
-            self.host
+            self.runtime
                 .event_loop
                 .call_method1(py, "call_later", (IGNORES_THE_END_S, cancel))?;
         }
@@ -322,7 +322,7 @@ impl EventLoop {
         match callback {
             Some(callback) => callback.call0(py).map(drop),
             // Nobody asked for it: a worker without its I/O thread serves nobody, and is replaced.
-            None => self.host.event_loop.call_method0(py, "stop").map(drop),
+            None => self.runtime.event_loop.call_method0(py, "stop").map(drop),
         }
     }
 }

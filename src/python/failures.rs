@@ -4,23 +4,23 @@ use actix_web::http::StatusCode;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 
-use super::errors::Refused;
-use super::outcome::Host;
+use super::dispatch::HandlerRuntime;
+use super::errors::HttpRefusal;
 use crate::actors::hub::Rejection;
 use crate::http::response::Response;
 
-impl Host {
+impl HandlerRuntime {
     /// Tells the application's log of an error that nobody caught.
     pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
         let value = error.into_value(py);
-        if let Err(error) = self.told.on_error.call1(py, (place, value)) {
+        if let Err(error) = self.callbacks.on_error.call1(py, (place, value)) {
             // The log itself failed: Python's last resort still prints it.
             error.write_unraisable(py, None);
         }
     }
 
     pub(super) fn error_response(&self, py: Python<'_>, label: &str, error: PyErr) -> Response {
-        if let Some(refused) = Refused::from_error(py, &error) {
+        if let Some(refused) = HttpRefusal::from_error(py, &error) {
             return refused.into_response();
         }
         if error.is_instance_of::<CancelledError>(py) {
@@ -35,7 +35,7 @@ impl Host {
 
     /// What a client is told whose handshake ended in an error.
     pub(super) fn rejection(&self, py: Python<'_>, label: &str, error: PyErr) -> Rejection {
-        if let Some(refused) = Refused::from_error(py, &error) {
+        if let Some(refused) = HttpRefusal::from_error(py, &error) {
             return refused.into_rejection();
         }
         self.report(py, label, error);

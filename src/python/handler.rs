@@ -13,9 +13,9 @@ use super::crash;
 use super::events::{Event, EventBox, Events};
 use super::lane::Lane;
 use super::lane_context::Job;
-use super::remote::Remote;
-use super::router::Kinds;
+use super::router::EndpointKinds;
 use super::threads::Threads;
+use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 use crate::actors::link::Link;
@@ -27,12 +27,12 @@ use crate::http::replies::ReplyKey;
 use crate::http::router::EndpointId;
 
 pub(super) struct PythonHandler {
-    kinds: Arc<Kinds>,
+    kinds: Arc<EndpointKinds>,
     events: EventBox,
     threads: Arc<Threads>,
     /// That of the synchronous handlers.
     lane: Arc<Lane>,
-    remote: Arc<Remote>,
+    worker: Arc<WorkerHandle>,
     turn: RefCell<Turn>,
     /// Tasks look for what the event loop has ordered while it works on, and after the threads. They are started with
     /// the first event.
@@ -48,11 +48,11 @@ struct Turn {
 
 impl PythonHandler {
     pub(super) fn new(
-        kinds: Arc<Kinds>,
+        kinds: Arc<EndpointKinds>,
         events: EventBox,
         threads: Arc<Threads>,
         lane: Arc<Lane>,
-        remote: Arc<Remote>,
+        worker: Arc<WorkerHandle>,
     ) -> Rc<Self> {
         let (turn, looking) = (RefCell::default(), Cell::default());
         Rc::new(Self {
@@ -60,7 +60,7 @@ impl PythonHandler {
             events,
             threads,
             lane,
-            remote,
+            worker,
             turn,
             looking,
         })
@@ -112,7 +112,7 @@ impl Inbox for PythonHandler {
 
     fn flush(&self, stalled: bool) {
         if stalled {
-            self.remote.stalled.store(true, SeqCst);
+            self.worker.stalled.store(true, SeqCst);
         }
         let Turn { events, jobs } = &mut *self.turn.borrow_mut();
         if jobs.is_empty() && events.is_empty() {
@@ -126,7 +126,7 @@ impl Inbox for PythonHandler {
             events.clear();
         }
         if !self.looking.replace(true) {
-            spawn_local(look_again(Arc::clone(&self.remote)));
+            spawn_local(look_again(Arc::clone(&self.worker)));
             spawn_local(Arc::clone(&self.threads).watch());
         }
     }
@@ -138,7 +138,7 @@ impl Handler for PythonHandler {
     }
 
     fn has_capacity_to_watch(&self) -> bool {
-        self.remote.observed.has_capacity()
+        self.worker.observed.has_capacity()
     }
 
     fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
@@ -177,9 +177,9 @@ impl Handler for PythonHandler {
 }
 
 /// Takes what the event loop has ordered before its drain is over, if that lasts.
-async fn look_again(remote: Arc<Remote>) {
-    let looked = Arc::clone(&remote.drains)
-        .look(|| remote.take_early())
+async fn look_again(worker: Arc<WorkerHandle>) {
+    let looked = Arc::clone(&worker.drains)
+        .look(|| worker.take_early())
         .await;
     if let Err(error) = looked {
         crash::abort(&error);

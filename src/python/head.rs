@@ -24,11 +24,11 @@ pub(super) struct Head {
     names: Arc<[String]>,
     pub values: Box<[Value]>,
     /// Most handlers ask for nothing.
-    made: PyOnceLock<Box<Made>>,
+    views: PyOnceLock<Box<PythonViews>>,
 }
 
 /// What Python has asked for.
-struct Made {
+struct PythonViews {
     path_params: PyOnceLock<Py<PyDict>>,
     query: PyOnceLock<Py<MultiDict>>,
     headers: PyOnceLock<Py<MultiDict>>,
@@ -42,18 +42,18 @@ impl Head {
             http,
             names: Arc::clone(names),
             values,
-            made: PyOnceLock::new(),
+            views: PyOnceLock::new(),
         }
     }
 
-    fn made(&self, py: Python<'_>) -> &Made {
-        let nothing = || Made {
+    fn views(&self, py: Python<'_>) -> &PythonViews {
+        let nothing = || PythonViews {
             path_params: PyOnceLock::new(),
             query: PyOnceLock::new(),
             headers: PyOnceLock::new(),
             cookies: PyOnceLock::new(),
         };
-        self.made.get_or_init(py, || Box::new(nothing()))
+        self.views.get_or_init(py, || Box::new(nothing()))
     }
 
     /// As a log names the client: address and port.
@@ -76,7 +76,7 @@ impl Head {
     }
 
     pub(super) fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let params = self.made(py).path_params.get_or_try_init(py, || {
+        let params = self.views(py).path_params.get_or_try_init(py, || {
             let params = PyDict::new(py);
             for (name, value) in self.names.iter().zip(&*self.values) {
                 params.set_item(name, to_python(py, value)?)?;
@@ -88,7 +88,7 @@ impl Head {
 
     pub(super) fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
         let make = || Py::new(py, MultiDict::form(self.http.query()));
-        let query = self.made(py).query.get_or_try_init(py, make)?;
+        let query = self.views(py).query.get_or_try_init(py, make)?;
         Ok(query.bind(py).clone())
     }
 
@@ -103,13 +103,13 @@ impl Head {
             let pairs = pairs.map(|(name, value)| (text(name), text(value)));
             Py::new(py, MultiDict::headers(pairs.collect()))
         };
-        let headers = self.made(py).headers.get_or_try_init(py, make)?;
+        let headers = self.views(py).headers.get_or_try_init(py, make)?;
         Ok(headers.bind(py).clone())
     }
 
     /// Cookies by name (RFC 6265, section 4.2); of two with one name the first counts.
     pub(super) fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let cookies = self.made(py).cookies.get_or_try_init(py, || {
+        let cookies = self.views(py).cookies.get_or_try_init(py, || {
             let cookies = PyDict::new(py);
             for line in self.http.values(&COOKIE) {
                 let line = String::from_utf8_lossy(line);

@@ -51,13 +51,13 @@ impl Replay {
 
 /// How far back Python wants to go. `None`: it does not ask.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish {
+pub(super) struct ReplayRequest {
     pub(super) last: Option<i64>,
     pub(super) since: Option<i64>,
     pub(super) epoch: Option<u64>,
 }
 
-impl Wish {
+impl ReplayRequest {
     pub(super) fn reach(self, bus: &Bus) -> PyResult<Option<ReplayRange>> {
         match self {
             Self {

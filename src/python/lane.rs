@@ -13,7 +13,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use slab::Slab;
 
-use super::cpu::Watched;
+use super::cpu::ThreadClock;
 use super::lane_context::{Job, LaneContext, UserCode};
 use crate::actors::sizing::{Seen, Sizing};
 
@@ -29,13 +29,13 @@ const GIVE_WAY: Duration = Duration::from_micros(20);
 /// See the module's documentation.
 pub(super) struct Lane {
     name: String,
-    inside: Mutex<Inside>,
+    state: Mutex<State>,
     work: Condvar,
     most: usize,
     context: Arc<LaneContext>,
 }
 
-struct Inside {
+struct State {
     queue: VecDeque<Job>,
     sizing: Sizing,
     /// Threads there are.
@@ -49,7 +49,7 @@ struct Inside {
     /// The queue was empty at some moment since the last look.
     ran_dry: bool,
     /// The threads there are.
-    clocks: Slab<Watched>,
+    clocks: Slab<ThreadClock>,
     /// Their CPU time between the last two looks.
     spent: Duration,
     stopping: bool,
@@ -63,12 +63,12 @@ struct Member<'a> {
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        let mut inside = self.lane.lock();
-        inside.clocks.remove(self.key);
+        let mut state = self.lane.lock();
+        state.clocks.remove(self.key);
         if thread::panicking() {
             // Not counted any more, so that another takes its place.
-            inside.threads -= 1;
-            inside.at_work -= 1;
+            state.threads -= 1;
+            state.at_work -= 1;
         }
     }
 }
@@ -77,7 +77,7 @@ impl Lane {
     /// At most so many threads.
     pub(super) fn new(name: &str, most: usize, context: Arc<LaneContext>) -> Arc<Self> {
         let most = most.max(1);
-        let inside = Inside {
+        let state = State {
             queue: VecDeque::new(),
             sizing: Sizing::new(context.side_by_side, most),
             threads: 0,
@@ -91,7 +91,7 @@ impl Lane {
         };
         Arc::new(Self {
             name: name.to_owned(),
-            inside: Mutex::new(inside),
+            state: Mutex::new(state),
             work: Condvar::new(),
             most,
             context,
@@ -105,14 +105,14 @@ impl Lane {
 
     /// Any thread: queues jobs, and wakes or starts the threads that may do them. False: none are done any more.
     pub(super) fn post(self: &Arc<Self>, jobs: impl IntoIterator<Item = Job>) -> bool {
-        let mut inside = self.lock();
-        if inside.stopping {
+        let mut state = self.lock();
+        if state.stopping {
             return false;
         }
-        inside.queue.extend(jobs);
-        self.call_to_work(&mut inside);
-        let waits = inside.has_waiting();
-        drop(inside);
+        state.queue.extend(jobs);
+        self.call_to_work(&mut state);
+        let waits = state.has_waiting();
+        drop(state);
         if waits {
             self.context.request_looks();
         }
@@ -126,9 +126,9 @@ impl Lane {
 
     /// I/O thread: looks begin.
     pub(super) fn begin_to_look(&self) {
-        let mut inside = self.lock();
-        inside.sizing.rested();
-        inside.spend();
+        let mut state = self.lock();
+        state.sizing.rested();
+        state.spend();
     }
 
     /// I/O thread: CPU time of the threads since the last look.
@@ -139,19 +139,19 @@ impl Lane {
     /// I/O thread, after [`Self::spend`]: allows more threads or fewer. `cpu` is what all threads and the event loop
     /// have had since the last look. False: there is no need to look again.
     pub(super) fn look(self: &Arc<Self>, elapsed: Duration, cpu: Duration) -> bool {
-        let mut inside = self.lock();
-        let inside = &mut *inside;
+        let mut state = self.lock();
+        let state = &mut *state;
         let seen = Seen {
             elapsed,
-            own_cpu: inside.spent,
-            others_cpu: cpu.saturating_sub(inside.spent),
-            ran_dry: inside.ran_dry,
-            all_at_work: inside.coming == 0 && inside.at_work >= inside.sizing.allowed(),
+            own_cpu: state.spent,
+            others_cpu: cpu.saturating_sub(state.spent),
+            ran_dry: state.ran_dry,
+            all_at_work: state.coming == 0 && state.at_work >= state.sizing.allowed(),
         };
-        inside.ran_dry = inside.queue.is_empty();
-        let allowed = inside.sizing.look(seen);
-        self.call_to_work(inside);
-        !inside.queue.is_empty() || allowed > self.context.side_by_side
+        state.ran_dry = state.queue.is_empty();
+        let allowed = state.sizing.look(seen);
+        self.call_to_work(state);
+        !state.queue.is_empty() || allowed > self.context.side_by_side
     }
 
     /// Is a thread at work?
@@ -161,8 +161,8 @@ impl Lane {
 
     /// Does a job wait, or is one being done?
     pub(super) fn is_busy(&self) -> bool {
-        let inside = self.lock();
-        !inside.queue.is_empty() || inside.at_work > 0
+        let state = self.lock();
+        !state.queue.is_empty() || state.at_work > 0
     }
 
     /// Nobody looks any more: there may be as many threads as there is work for.
@@ -172,44 +172,44 @@ impl Lane {
 
     /// Ends the threads that have nothing to do; the others end with their job. Returns the jobs that wait.
     pub(super) fn end(&self) -> VecDeque<Job> {
-        let mut inside = self.lock();
-        inside.stopping = true;
+        let mut state = self.lock();
+        state.stopping = true;
         self.work.notify_all();
-        mem::take(&mut inside.queue)
+        mem::take(&mut state.queue)
     }
 
-    fn allowed(&self, inside: &Inside) -> usize {
+    fn allowed(&self, state: &State) -> usize {
         if self.context.has_limits() {
-            inside.sizing.allowed()
+            state.sizing.allowed()
         } else {
             self.most
         }
     }
 
     /// Has as many threads come to work as are allowed and have something to do.
-    fn call_to_work(self: &Arc<Self>, inside: &mut Inside) {
+    fn call_to_work(self: &Arc<Self>, state: &mut State) {
         // Those who come take a job each, if they come first.
-        let wanted = inside.queue.len().saturating_sub(inside.coming);
-        let allowed = self.allowed(inside).saturating_sub(inside.at_work);
+        let wanted = state.queue.len().saturating_sub(state.coming);
+        let allowed = self.allowed(state).saturating_sub(state.at_work);
         for _ in 0..wanted.min(allowed) {
-            let resting = inside.threads - inside.at_work;
+            let resting = state.threads - state.at_work;
             if resting > 0 {
-                inside.called += 1;
+                state.called += 1;
                 self.work.notify_one();
-            } else if inside.threads >= self.most || !self.start_thread(inside) {
+            } else if state.threads >= self.most || !self.start_thread(state) {
                 return;
             }
-            inside.at_work += 1;
-            inside.coming += 1;
+            state.at_work += 1;
+            state.coming += 1;
         }
     }
 
-    fn start_thread(self: &Arc<Self>, inside: &mut Inside) -> bool {
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> bool {
         let Some(user_code) = self.context.user_code() else {
             return false;
         };
         let lane = Arc::clone(self);
-        let name = format!("fanbus-{}-{}", self.name, inside.threads + 1);
+        let name = format!("fanbus-{}-{}", self.name, state.threads + 1);
         let started = thread::Builder::new()
             .name(name)
             .spawn(move || lane.live(&user_code));
@@ -217,7 +217,7 @@ impl Lane {
             log::error!("cannot start a thread for a {}: {error}", self.name);
             return false;
         }
-        inside.threads += 1;
+        state.threads += 1;
         true
     }
 
@@ -243,7 +243,7 @@ impl Lane {
     }
 
     fn enter(&self) -> Member<'_> {
-        let watched = Watched::this_thread();
+        let watched = ThreadClock::this_thread();
         let key = self.lock().clocks.insert(watched);
         Member { lane: self, key }
     }
@@ -251,41 +251,41 @@ impl Lane {
     /// The next job of a thread that is at work. None: it is not any more, and has to rest. `comes`: it has
     /// just come, and has the lock.
     fn take(&self, member: &Member<'_>, comes: bool) -> Option<Job> {
-        let mut inside = self.lock();
-        let inside = &mut *inside;
+        let mut state = self.lock();
+        let state = &mut *state;
         if comes {
-            inside.coming -= 1;
+            state.coming -= 1;
         }
-        let job = if inside.at_work <= self.allowed(inside) {
-            inside.queue.pop_front()
+        let job = if state.at_work <= self.allowed(state) {
+            state.queue.pop_front()
         } else {
             None
         };
-        inside.ran_dry |= inside.queue.is_empty();
-        inside.clocks[member.key].works(job.is_some());
+        state.ran_dry |= state.queue.is_empty();
+        state.clocks[member.key].works(job.is_some());
         if job.is_none() {
-            inside.at_work -= 1;
+            state.at_work -= 1;
         }
         job
     }
 
     /// Rests until there is work. False: this thread is to end.
     fn rest(&self) -> bool {
-        let mut inside = self.lock();
+        let mut state = self.lock();
         loop {
-            if inside.called > 0 {
-                inside.called -= 1;
+            if state.called > 0 {
+                state.called -= 1;
                 return true;
             }
-            if inside.stopping {
-                inside.threads -= 1;
+            if state.stopping {
+                state.threads -= 1;
                 return false;
             }
-            let waited = self.work.wait_timeout(inside, IDLE);
+            let waited = self.work.wait_timeout(state, IDLE);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            inside = guard;
-            if timeout.timed_out() && inside.called == 0 && inside.threads > 1 {
-                inside.threads -= 1;
+            state = guard;
+            if timeout.timed_out() && state.called == 0 && state.threads > 1 {
+                state.threads -= 1;
                 return false;
             }
         }
@@ -299,12 +299,12 @@ impl Lane {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inside {
+impl State {
     fn has_waiting(&self) -> bool {
         self.queue.len() > self.coming
     }
@@ -317,10 +317,10 @@ impl Inside {
 
 /// A lane for Python's functions.
 #[pyclass(frozen, name = "Lane", module = "fanbus._core")]
-pub(super) struct Calls(pub(super) Arc<Lane>);
+pub(super) struct PyLane(pub(super) Arc<Lane>);
 
 #[pymethods]
-impl Calls {
+impl PyLane {
     /// Has `call` called on a thread, without arguments; what it raises is reported. False: no more
     /// jobs are done. Any thread.
     fn post(&self, call: Py<PyAny>) -> bool {

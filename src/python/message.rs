@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyString};
 use bytes::Bytes;
 
 use super::events::EventBox;
-use super::held;
+use super::loan;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 
 /// What `send` and `publish` take.
@@ -54,8 +54,8 @@ impl<'a> Message<'a> {
             return Ok(Err(self));
         }
         Ok(Ok(match self {
-            Self::Text(_) => held::text_of(object.cast()?, events)?,
-            Self::Binary(_) => held::bytes_of(object.cast()?, events),
+            Self::Text(_) => loan::text_of(object.cast()?, events)?,
+            Self::Binary(_) => loan::bytes_of(object.cast()?, events),
             Self::Copied(bytes) => bytes.into(),
         }))
     }

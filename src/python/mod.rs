@@ -11,11 +11,12 @@
 )]
 
 mod access;
-mod answering;
+mod admission;
 mod awaitables;
 mod bus;
 mod cpu;
 mod crash;
+mod dispatch;
 mod errors;
 mod event_loop;
 mod events;
@@ -23,40 +24,39 @@ mod failures;
 mod forks;
 mod form;
 mod handler;
-mod handshakes;
+mod handler_coroutine;
 mod head;
 mod heap;
-mod held;
 mod history;
 mod json;
 mod lane;
 mod lane_context;
+mod loan;
 mod lock;
 mod logs;
 mod message;
 mod multidict;
+mod observed_session;
 mod options;
-mod outcome;
 mod publisher;
 mod readers;
 mod record;
-mod remote;
 mod request;
 mod response;
 mod return_value;
 mod router;
+mod running_handlers;
 mod session_count;
 mod stream;
 mod subscription;
 mod tasks;
 mod threads;
 mod tls;
-mod under_way;
 mod upload;
-mod visit;
-mod waits;
 mod websocket;
+mod websocket_awaitables;
 mod worker;
+mod worker_handle;
 
 use pyo3::prelude::*;
 
@@ -80,9 +80,11 @@ mod _core {
     #[pymodule_export]
     use super::json::{answer_json, to_json};
     #[pymodule_export]
-    use super::lane::Calls;
+    use super::lane::PyLane;
     #[pymodule_export]
     use super::multidict::MultiDict;
+    #[pymodule_export]
+    use super::observed_session::Session;
     #[pymodule_export]
     use super::record::Record;
     #[pymodule_export]
@@ -98,13 +100,11 @@ mod _core {
     #[pymodule_export]
     use super::subscription::{Bell, Subscription};
     #[pymodule_export]
-    use super::threads::WorkerThreads;
+    use super::threads::PyThreads;
     #[pymodule_export]
     use super::tls::Tls;
     #[pymodule_export]
     use super::upload::Upload;
-    #[pymodule_export]
-    use super::visit::Session;
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]

@@ -20,10 +20,10 @@ use super::form;
 use super::head::Head;
 use super::json;
 use super::multidict::MultiDict;
-use super::remote::Remote;
 use super::response;
 use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
+use super::worker_handle::WorkerHandle;
 use crate::http::form::{MAX_PARTS, Part};
 use crate::http::headers::Headers;
 use crate::http::limits::MAX_EARLY_HINTS;
@@ -55,7 +55,7 @@ pub(super) fn root_path() -> String {
 pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyBytes>> {
     let asked = request.get();
     let kind = asked.head.http.values(&CONTENT_TYPE).next();
-    let is_empty = matches!(&asked.body, Whole::Bytes(bytes) if bytes.is_empty());
+    let is_empty = matches!(&asked.body, RequestBody::Bytes(bytes) if bytes.is_empty());
     if !is_empty && !kind.is_some_and(is_json) {
         return Err(HTTPError::new_err((
             415,
@@ -73,7 +73,7 @@ pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'p
 pub(super) struct Request {
     method: Method,
     head: Head,
-    body: Whole,
+    body: RequestBody,
     /// The thread whose callers await what they ask for: that of the event loop. None: nobody does.
     /// A synchronous function that an asynchronous one has called on another thread gets the values.
     loop_thread: Option<ThreadId>,
@@ -81,12 +81,12 @@ pub(super) struct Request {
     /// As a synchronous function reads it, and as an asynchronous one does.
     forms: [PyOnceLock<Py<PyAny>>; 2],
     /// The way to its client. None for the handshake of a WebSocket.
-    client: Option<(Arc<Remote>, ReplyKey)>,
-    answer: Mutex<Answering>,
+    client: Option<(Arc<WorkerHandle>, ReplyKey)>,
+    answer: Mutex<ResponseState>,
 }
 
 /// How far the answer is.
-enum Answering {
+enum ResponseState {
     /// The response has not been given yet.
     Open {
         /// What is to be done after it.
@@ -95,22 +95,22 @@ enum Answering {
         hints: usize,
     },
     /// The response has been given.
-    Over,
+    Sent,
 }
 
 /// Where the body of a request is read from, and where its answer goes.
-pub(super) struct Ways<'w> {
+pub(super) struct RequestLinks<'w> {
     /// To the event loop.
     pub events: &'w EventBox,
     /// To the client. None for the handshake of a WebSocket.
-    pub client: Option<(&'w Arc<Remote>, ReplyKey)>,
+    pub client: Option<(&'w Arc<WorkerHandle>, ReplyKey)>,
 }
 
 /// A function with what it is called with.
 pub(super) type Task = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
 /// The body, as far as it is understood before Python asks.
-enum Whole {
+enum RequestBody {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
@@ -125,17 +125,17 @@ impl Request {
         request: http::Request,
         endpoint: &Endpoint,
         values: &[Value],
-        ways: Ways<'_>,
+        links: RequestLinks<'_>,
     ) -> PyResult<Self> {
         let http::Request { method, head, body } = request;
         let body = match body {
-            http::RequestContent::Bytes(bytes) => Whole::Bytes(bytes),
+            http::RequestContent::Bytes(bytes) => RequestBody::Bytes(bytes),
             http::RequestContent::Form(parts) => {
-                Whole::Form(parts.into_iter().map(Arc::new).collect())
+                RequestBody::Form(parts.into_iter().map(Arc::new).collect())
             }
             http::RequestContent::Stream(upload) => {
-                let upload = Upload::new(upload, EventBox::clone(ways.events));
-                Whole::Stream(Py::new(py, upload)?)
+                let upload = Upload::new(upload, EventBox::clone(links.events));
+                RequestBody::Stream(Py::new(py, upload)?)
             }
         };
         Ok(Self {
@@ -146,8 +146,8 @@ impl Request {
             loop_thread: endpoint.asynchronous.then(|| thread::current().id()),
             state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
-            client: ways.client.map(|(remote, key)| (Arc::clone(remote), key)),
-            answer: Mutex::new(Answering::Open {
+            client: links.client.map(|(worker, key)| (Arc::clone(worker), key)),
+            answer: Mutex::new(ResponseState::Open {
                 after: Vec::new(),
                 hints: 0,
             }),
@@ -162,13 +162,13 @@ impl Request {
 
     /// The response is given: what is to be done after it. Later ones are refused.
     pub(super) fn take_after(&self) -> Vec<Task> {
-        match std::mem::replace(&mut *self.answer(), Answering::Over) {
-            Answering::Open { after, .. } => after,
-            Answering::Over => Vec::new(),
+        match std::mem::replace(&mut *self.answer(), ResponseState::Sent) {
+            ResponseState::Open { after, .. } => after,
+            ResponseState::Sent => Vec::new(),
         }
     }
 
-    fn answer(&self) -> MutexGuard<'_, Answering> {
+    fn answer(&self) -> MutexGuard<'_, ResponseState> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -183,13 +183,13 @@ impl Request {
 
     fn body(&self) -> PyResult<&Bytes> {
         match &self.body {
-            Whole::Bytes(bytes) => Ok(bytes),
-            Whole::Form(_) => Err(HTTPError::new_err((
+            RequestBody::Bytes(bytes) => Ok(bytes),
+            RequestBody::Form(_) => Err(HTTPError::new_err((
                 415,
                 "The body is a multipart form, which is parsed while it arrives. Read it with \
                  request.form().",
             ))),
-            Whole::Stream(_) => Err(is_streamed()),
+            RequestBody::Stream(_) => Err(is_streamed()),
         }
     }
 
@@ -197,12 +197,12 @@ impl Request {
     fn form_pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let pairs = PyList::empty(py);
         match &self.body {
-            Whole::Form(parts) => {
+            RequestBody::Form(parts) => {
                 for part in parts {
                     pairs.append(form::pair(py, part)?)?;
                 }
             }
-            Whole::Bytes(bytes) => {
+            RequestBody::Bytes(bytes) => {
                 let kind = self.head.http.values(&CONTENT_TYPE).next();
                 if !bytes.is_empty() && !kind.is_some_and(is_urlencoded) {
                     return Err(HTTPError::new_err((
@@ -221,7 +221,7 @@ impl Request {
                     pairs.append((name, value))?;
                 }
             }
-            Whole::Stream(_) => return Err(is_streamed()),
+            RequestBody::Stream(_) => return Err(is_streamed()),
         }
         Ok(pairs)
     }
@@ -328,7 +328,7 @@ impl Request {
             ));
         }
         let mut answer = self.answer();
-        let Answering::Open { after: tasks, .. } = &mut *answer else {
+        let ResponseState::Open { after: tasks, .. } = &mut *answer else {
             return Err(PyRuntimeError::new_err(
                 "The response has been handed over already: call after_response before the handler \
                  returns.",
@@ -350,13 +350,13 @@ impl Request {
     /// Sends these headers ahead of the response (103), so that the client can begin to load what they name.
     fn send_early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<Py<Ready>> {
         let hints = response::early_hints(headers)?;
-        let Some((remote, key)) = &self.client else {
+        let Some((worker, key)) = &self.client else {
             return Err(PyRuntimeError::new_err(
                 "Early hints go before the response to an HTTP request, and this is the handshake of a WebSocket.",
             ));
         };
         let mut answer = self.answer();
-        let Answering::Open { hints: count, .. } = &mut *answer else {
+        let ResponseState::Open { hints: count, .. } = &mut *answer else {
             return Err(PyRuntimeError::new_err(
                 "The response has been handed over already: call send_early_hints before the handler returns.",
             ));
@@ -367,7 +367,7 @@ impl Request {
             )));
         }
         *count += 1;
-        remote.reply(*key, Reply::Hints(hints));
+        worker.reply(*key, Reply::Hints(hints));
         Ready::nothing(headers.py())
     }
 
@@ -394,8 +394,8 @@ impl Request {
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let uploads = py.import("fanbus.runtime.request_stream")?;
         match &self.body {
-            Whole::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
-            Whole::Bytes(_) | Whole::Form(_) => {
+            RequestBody::Stream(upload) => uploads.getattr("BodyStream")?.call1((upload,)),
+            RequestBody::Bytes(_) | RequestBody::Form(_) => {
                 let body = PyBytes::new(py, self.body()?);
                 uploads.getattr("WholeBody")?.call1((body,))
             }

@@ -13,7 +13,7 @@ use super::errors::value_error;
 use super::events::EventBox;
 use super::options::EventStreamOptions;
 use super::return_value::{ReturnValue, TupleValue, is_event_stream, is_iterator, status};
-use super::{held, json};
+use super::{json, loan};
 use crate::actors::topic::Topic;
 use crate::http::early_hints::EarlyHints;
 use crate::http::event_stream::{self, EventStream};
@@ -23,21 +23,21 @@ use crate::http::trailers;
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A response, and what its body is yet to be made of.
-pub(super) struct Made {
+pub(super) struct PreparedResponse {
     pub response: Response,
     /// What it is made of, if it is streamed.
-    pub streamed: Option<Streamed>,
+    pub streamed: Option<StreamedBody>,
 }
 
 /// What a streamed body is made of.
-pub(super) struct Streamed {
+pub(super) struct StreamedBody {
     /// Gives the pieces.
     pub iterator: Py<PyAny>,
     /// Gives the trailers at the end, if there may be any.
     pub trailers: Option<Py<PyAny>>,
 }
 
-impl From<Response> for Made {
+impl From<Response> for PreparedResponse {
     fn from(response: Response) -> Self {
         Self {
             response,
@@ -48,20 +48,23 @@ impl From<Response> for Made {
 
 /// Makes the response of the value that a handler returned: see [`ReturnValue`]. Large bytes and strings are sent from
 /// where they are, and go to `events` when they were sent.
-pub(super) fn from_python(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
+pub(super) fn from_python(
+    value: &Bound<'_, PyAny>,
+    events: &EventBox,
+) -> PyResult<PreparedResponse> {
     let (content_type, body) = match ReturnValue::of(value)? {
         ReturnValue::Json(value) => (JSON, json::answer(value)?.into()),
-        ReturnValue::Text(text) => (TEXT, held::text_of(&text, events)?),
-        ReturnValue::Bytes(bytes) => (BINARY, held::bytes_of(&bytes, events)),
+        ReturnValue::Text(text) => (TEXT, loan::text_of(&text, events)?),
+        ReturnValue::Bytes(bytes) => (BINARY, loan::bytes_of(&bytes, events)),
         ReturnValue::Nothing => {
             return Ok(response(StatusCode::NO_CONTENT, None, Bytes::new()).into());
         }
         ReturnValue::Tuple(tuple) => return from_tuple(&tuple, events),
         ReturnValue::Response(value) => return from_response(value, events),
         ReturnValue::Chunks(iterator) => {
-            return Ok(Made {
+            return Ok(PreparedResponse {
                 response: response(StatusCode::OK, Some(TEXT), Bytes::new()),
-                streamed: Some(Streamed {
+                streamed: Some(StreamedBody {
                     iterator: iterator.clone().unbind(),
                     trailers: None,
                 }),
@@ -77,7 +80,7 @@ pub(super) fn from_python(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResu
     Ok(response(StatusCode::OK, Some(content_type), body).into())
 }
 
-fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<Made> {
+fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedResponse> {
     let mut made = from_python(&tuple.value, events)?;
     let response = &mut made.response;
     response.status = tuple.status()?;
@@ -91,17 +94,17 @@ fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<Made> {
 }
 
 /// The body of a `fanbus.Response` is bytes, an iterator, an event stream, or the path of a file.
-fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Made> {
+fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<PreparedResponse> {
     let body = value.getattr("body")?;
-    let mut made = Made::from(response(
+    let mut made = PreparedResponse::from(response(
         status(&value.getattr("status")?)?,
         None,
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = ResponseBody::Bytes(held::bytes_of(bytes, events));
+        made.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
-        made.streamed = Some(Streamed {
+        made.streamed = Some(StreamedBody {
             trailers: trailers_of(value, &mut made.response)?,
             iterator: body.unbind(),
         });

@@ -153,12 +153,12 @@ pub(super) struct Hooks {
 }
 
 /// Which endpoints run on the event loop: all that the I/O thread needs to know.
-pub(super) struct Kinds {
+pub(super) struct EndpointKinds {
     requests: Vec<bool>,
     connects: Vec<bool>,
 }
 
-impl Kinds {
+impl EndpointKinds {
     pub(super) fn request_is_async(&self, endpoint: EndpointId) -> bool {
         self.requests[endpoint.0 as usize]
     }
@@ -171,10 +171,10 @@ impl Kinds {
 /// The routes of one application: pure data, made before the fork.
 #[pyclass(frozen, module = "fanbus._core")]
 #[derive(Default)]
-pub(super) struct Router(Mutex<Inside>);
+pub(super) struct Router(Mutex<State>);
 
 #[derive(Default)]
-struct Inside {
+struct State {
     routes: Routes,
     endpoints: Endpoints,
     /// Where what is registered was written, for errors; one per endpoint of each kind.
@@ -183,16 +183,19 @@ struct Inside {
 }
 
 impl Router {
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a worker is made with.
-    pub(super) fn parts(&self, py: Python<'_>) -> (Arc<Routes>, Arc<Endpoints>, Arc<Kinds>) {
-        let inside = self.inside();
-        let http = &inside.endpoints.http;
-        let websockets = &inside.endpoints.websockets;
-        let kinds = Kinds {
+    pub(super) fn parts(
+        &self,
+        py: Python<'_>,
+    ) -> (Arc<Routes>, Arc<Endpoints>, Arc<EndpointKinds>) {
+        let state = self.state();
+        let http = &state.endpoints.http;
+        let websockets = &state.endpoints.websockets;
+        let kinds = EndpointKinds {
             requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
             connects: websockets
                 .iter()
@@ -209,7 +212,7 @@ impl Router {
                 .iter()
                 .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
                 .collect(),
-            hooks: inside
+            hooks: state
                 .endpoints
                 .hooks
                 .iter()
@@ -222,7 +225,7 @@ impl Router {
                 .collect(),
         };
         (
-            Arc::new(inside.routes.clone()),
+            Arc::new(state.routes.clone()),
             Arc::new(endpoints),
             Arc::new(kinds),
         )
@@ -252,9 +255,9 @@ impl Router {
             max_body_bytes: max_body_size,
             ..Routes::default()
         };
-        Ok(Self(Mutex::new(Inside {
+        Ok(Self(Mutex::new(State {
             routes,
-            ..Inside::default()
+            ..State::default()
         })))
     }
 
@@ -278,21 +281,21 @@ impl Router {
             cache_control,
             precompressed,
         });
-        let inside = &mut *self.inside();
+        let state = &mut *self.state();
         for path in paths {
             let template = PathTemplate::parse(&path).map_err(value_error)?;
             let names = template.names().map(str::to_owned).collect();
-            let id = EndpointId(inside.endpoints.http.len() as u32);
-            let added = inside.routes.router.add_http(&[Method::GET], &path, id);
-            added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
-            inside.routes.http.push(HttpEndpoint {
+            let id = EndpointId(state.endpoints.http.len() as u32);
+            let added = state.routes.router.add_http(&[Method::GET], &path, id);
+            added.map_err(|error| conflict(&error, &place, &state.http_places))?;
+            state.routes.http.push(HttpEndpoint {
                 wants_request: false,
                 max_body_bytes: None,
                 streams_body: false,
                 folder: Some(Arc::clone(&folder)),
                 turbo: None,
             });
-            inside.endpoints.http.push(Endpoint {
+            state.endpoints.http.push(Endpoint {
                 callable: py.None(), // never called
                 asynchronous: false,
                 runs_sessions: false,
@@ -302,7 +305,7 @@ impl Router {
                 route: path.into(),
                 methods: None,
             });
-            inside.http_places.push(place.clone());
+            state.http_places.push(place.clone());
         }
         Ok(())
     }
@@ -338,19 +341,19 @@ impl Router {
             .iter()
             .map(|name| method(name))
             .collect::<PyResult<Vec<_>>>()?;
-        let inside = &mut *self.inside();
-        let id = EndpointId(inside.endpoints.http.len() as u32);
-        let added = inside.routes.router.add_http(&methods, path, id);
-        added.map_err(|error| conflict(&error, &place, &inside.http_places))?;
-        inside.routes.http.push(HttpEndpoint {
+        let state = &mut *self.state();
+        let id = EndpointId(state.endpoints.http.len() as u32);
+        let added = state.routes.router.add_http(&methods, path, id);
+        added.map_err(|error| conflict(&error, &place, &state.http_places))?;
+        state.routes.http.push(HttpEndpoint {
             wants_request: endpoint.wants_subject(),
             max_body_bytes: max_body_size,
             streams_body: stream_body,
             folder: None,
             turbo: turbo.then_some(Turbo { ttl }),
         });
-        inside.endpoints.http.push(endpoint);
-        inside.http_places.push(place);
+        state.endpoints.http.push(endpoint);
+        state.http_places.push(place);
         Ok(id.0)
     }
 
@@ -365,11 +368,11 @@ impl Router {
         asynchronous: bool,
         keeps: bool,
     ) -> PyResult<()> {
-        let inside = &mut *self.inside();
+        let state = &mut *self.state();
         let at = endpoint as usize;
         let (Some(known), Some(old)) = (
-            inside.routes.http.get_mut(at),
-            inside.endpoints.http.get_mut(at),
+            state.routes.http.get_mut(at),
+            state.endpoints.http.get_mut(at),
         ) else {
             return Err(value_error(format!("Unknown endpoint {endpoint}.")));
         };
@@ -386,22 +389,22 @@ impl Router {
     /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
     /// path has, instead of answering so.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
-        let inside = &mut *self.inside();
-        if let Some(EndpointId(at)) = inside.routes.fallback {
-            let old = &mut inside.endpoints.http[at as usize];
+        let state = &mut *self.state();
+        if let Some(EndpointId(at)) = state.routes.fallback {
+            let old = &mut state.endpoints.http[at as usize];
             old.callable = handler.unbind();
             old.asynchronous = asynchronous;
             return;
         }
-        let id = EndpointId(inside.endpoints.http.len() as u32);
-        inside.routes.http.push(HttpEndpoint {
+        let id = EndpointId(state.endpoints.http.len() as u32);
+        state.routes.http.push(HttpEndpoint {
             wants_request: true,
             max_body_bytes: None,
             streams_body: false,
             folder: None,
             turbo: None,
         });
-        inside.endpoints.http.push(Endpoint {
+        state.endpoints.http.push(Endpoint {
             callable: handler.unbind(),
             asynchronous,
             runs_sessions: false,
@@ -416,8 +419,8 @@ impl Router {
             route: "(no route)".into(),
             methods: None,
         });
-        inside.http_places.push("the fallback".to_owned());
-        inside.routes.fallback = Some(id);
+        state.http_places.push("the fallback".to_owned());
+        state.routes.fallback = Some(id);
     }
 
     /// What pages of other origins may do.
@@ -439,7 +442,7 @@ impl Router {
             expose,
             max_age,
         });
-        self.inside().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
+        self.state().routes.cors = Some(Arc::new(cors.map_err(value_error)?));
         Ok(())
     }
 
@@ -447,7 +450,7 @@ impl Router {
     #[pyo3(signature = (hosts, /))]
     fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
         let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
-        self.inside().routes.hosts = hosts.map(Arc::new);
+        self.state().routes.hosts = hosts.map(Arc::new);
         Ok(())
     }
 
@@ -540,8 +543,8 @@ impl Router {
     }
 
     fn __len__(&self) -> usize {
-        let inside = self.inside();
-        inside.routes.http.len() + inside.routes.websockets.len()
+        let state = self.state();
+        state.routes.http.len() + state.routes.websockets.len()
     }
 }
 
@@ -566,14 +569,14 @@ impl Router {
         };
         let names: Arc<[String]> = names(path)?.into();
         let hooks = hooks.map(|object| Hooks { object, names });
-        let inside = &mut *self.inside();
-        let id = EndpointId(inside.endpoints.websockets.len() as u32);
-        let added = inside.routes.router.add_websocket(path, id);
-        added.map_err(|error| conflict(&error, &place, &inside.websocket_places))?;
-        inside.routes.websockets.push(settings);
-        inside.endpoints.websockets.push(endpoint);
-        inside.endpoints.hooks.push(hooks);
-        inside.websocket_places.push(place);
+        let state = &mut *self.state();
+        let id = EndpointId(state.endpoints.websockets.len() as u32);
+        let added = state.routes.router.add_websocket(path, id);
+        added.map_err(|error| conflict(&error, &place, &state.websocket_places))?;
+        state.routes.websockets.push(settings);
+        state.endpoints.websockets.push(endpoint);
+        state.endpoints.hooks.push(hooks);
+        state.websocket_places.push(place);
         Ok(())
     }
 }

@@ -9,14 +9,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::events::{Event, EventBox, StreamKey};
-use super::held;
-use super::lane::Calls;
-use super::response::{self, Streamed};
+use super::lane::PyLane;
+use super::loan;
+use super::response::{self, StreamedBody};
 use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
 /// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
-pub(super) struct Maker<'m, 'py> {
+pub(super) struct ProducerContext<'m, 'py> {
     pub event_loop: &'m Py<PyAny>,
     pub on_error: &'m Py<PyAny>,
     pub label: &'m str,
@@ -24,7 +24,7 @@ pub(super) struct Maker<'m, 'py> {
 }
 
 /// A stream that has begun.
-pub(super) struct Started<'py> {
+pub(super) struct StreamStart<'py> {
     pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
     /// The handler's task has to run it.
@@ -35,13 +35,13 @@ pub(super) struct Started<'py> {
 pub(super) struct Streams {
     pub events: EventBox,
     /// The threads that synchronous producers run on.
-    lane: Py<Calls>,
+    lane: Py<PyLane>,
     next: AtomicU64,
     producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
 }
 
 impl Streams {
-    pub(super) fn new(events: EventBox, lane: Py<Calls>) -> Self {
+    pub(super) fn new(events: EventBox, lane: Py<PyLane>) -> Self {
         Self {
             events,
             lane,
@@ -62,22 +62,22 @@ impl Streams {
     pub(super) fn start<'py>(
         &self,
         py: Python<'py>,
-        streamed: &Streamed,
-        maker: Maker<'_, 'py>,
-    ) -> PyResult<Started<'py>> {
-        let Maker {
+        streamed: &StreamedBody,
+        context: ProducerContext<'_, 'py>,
+    ) -> PyResult<StreamStart<'py>> {
+        let ProducerContext {
             event_loop,
             on_error,
             label,
             context,
-        } = maker;
+        } = context;
         let key = StreamKey(self.next.fetch_add(1, Relaxed));
         let events = EventBox::clone(&self.events);
-        let told = Told {
+        let watcher = StreamWatcher {
             key,
             events: EventBox::clone(&events),
         };
-        let (source, body) = stream_body(Box::new(told));
+        let (source, body) = stream_body(Box::new(watcher));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
@@ -100,7 +100,7 @@ impl Streams {
             .call1(arguments)?
             .extract()?;
         self.producers().insert(key, producer);
-        Ok(Started {
+        Ok(StreamStart {
             body,
             trailers,
             coroutine,
@@ -121,12 +121,12 @@ impl Streams {
 }
 
 /// Posts what happens to a stream to the event loop.
-struct Told {
+struct StreamWatcher {
     key: StreamKey,
     events: EventBox,
 }
 
-impl BodyWatcher for Told {
+impl BodyWatcher for StreamWatcher {
     fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
         self.events.post(|events| events.push(event));
@@ -151,11 +151,11 @@ impl Sink {
     /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(if let Ok(bytes) = piece.cast::<PyBytes>() {
-            let hold = || held::bytes_of(bytes, &self.events);
+            let hold = || loan::bytes_of(bytes, &self.events);
             self.source.write(bytes.as_bytes(), hold)
         } else if let Ok(text) = piece.cast::<PyString>() {
             let utf8 = text.to_str()?;
-            let hold = || held::text_of(text, &self.events).expect("its UTF-8 was made just now");
+            let hold = || loan::text_of(text, &self.events).expect("its UTF-8 was made just now");
             self.source.write(utf8.as_bytes(), hold)
         } else {
             let kind = piece.get_type().name()?;

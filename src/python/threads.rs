@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use tokio::time::sleep;
 
-use super::cpu::Watched;
-use super::lane::{Calls, Lane};
+use super::cpu::ThreadClock;
+use super::lane::{Lane, PyLane};
 use super::lane_context::{LaneContext, UserCode};
 use super::lock as python_lock;
 
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Threads {
     lanes: Mutex<Vec<Arc<Lane>>>,
     context: Arc<LaneContext>,
-    event_loop: Mutex<Option<Watched>>,
+    event_loop: Mutex<Option<ThreadClock>>,
     last_look: Mutex<Instant>,
 }
 
@@ -49,7 +49,7 @@ impl Threads {
 
     /// Event loop: what jobs are done with. The loop runs on this thread.
     pub(super) fn run_with(&self, user_code: UserCode) {
-        *lock(&self.event_loop) = Some(Watched::always_at_work());
+        *lock(&self.event_loop) = Some(ThreadClock::always_at_work());
         let _before = self.context.set_user_code(Some(user_code));
     }
 
@@ -97,7 +97,7 @@ impl Threads {
     fn loop_cpu(&self) -> Duration {
         lock(&self.event_loop)
             .as_mut()
-            .map_or(Duration::ZERO, Watched::spent)
+            .map_or(Duration::ZERO, ThreadClock::spent)
     }
 
     /// Are jobs being done by threads that share one lock with the event loop?
@@ -130,10 +130,10 @@ impl Threads {
 
 /// The threads of a worker, for Python.
 #[pyclass(frozen, name = "Threads", module = "fanbus._core")]
-pub(super) struct WorkerThreads(pub(super) Arc<Threads>);
+pub(super) struct PyThreads(pub(super) Arc<Threads>);
 
 #[pymethods]
-impl WorkerThreads {
+impl PyThreads {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
         let side_by_side = if python_lock::is_held_by_one(py)? {
@@ -145,8 +145,8 @@ impl WorkerThreads {
     }
 
     /// One more, of at most so many threads, which are named after it.
-    fn lane(&self, name: &str, most: usize) -> Calls {
-        Calls(self.0.lane(name, most))
+    fn lane(&self, name: &str, most: usize) -> PyLane {
+        PyLane(self.0.lane(name, most))
     }
 
     /// Ends the threads that have nothing to do; the others end with what they do. Functions that wait

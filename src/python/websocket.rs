@@ -14,12 +14,12 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitables::{Ready, Waiter};
 use super::errors::{WebSocketClosed, value_error};
 use super::head::Head;
-use super::history::{Replay, Wish};
+use super::history::{Replay, ReplayRequest};
 use super::message::{self, Message};
 use super::multidict::MultiDict;
 use super::publisher::Publisher;
-use super::remote::Remote;
-use super::waits::{Receive, Room};
+use super::websocket_awaitables::{Receive, Room};
+use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::{Command, Rejection};
@@ -44,7 +44,7 @@ const REPLAY_SHARE: usize = 2;
 pub(super) struct WebSocket {
     key: SessionKey,
     link: Arc<Link>,
-    remote: Arc<Remote>,
+    worker: Arc<WorkerHandle>,
     head: Head,
     max_topics: usize,
     /// Made when the handler first asks for it.
@@ -52,10 +52,10 @@ pub(super) struct WebSocket {
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
     receiver: Mutex<Py<Waiter>>,
-    inside: Mutex<Inside>,
+    inside: Mutex<State>,
 }
 
-struct Inside {
+struct State {
     phase: Phase,
     /// Messages that were not received yet, with what the link counts for them.
     inbox: VecDeque<(Py<PyAny>, usize)>,
@@ -91,12 +91,12 @@ impl WebSocket {
         py: Python<'_>,
         key: SessionKey,
         link: Arc<Link>,
-        remote: Arc<Remote>,
+        worker: Arc<WorkerHandle>,
         head: Head,
         max_topics: usize,
         event_loop: &Py<PyAny>,
     ) -> PyResult<Self> {
-        let inside = Inside {
+        let inside = State {
             phase: Phase::Opening,
             inbox: VecDeque::new(),
             senders: Vec::new(),
@@ -106,7 +106,7 @@ impl WebSocket {
         Ok(Self {
             key,
             link,
-            remote,
+            worker,
             head,
             max_topics,
             state: OnceLock::new(),
@@ -234,7 +234,7 @@ impl WebSocket {
     }
 
     /// Not held while Python runs.
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn inside(&self) -> MutexGuard<'_, State> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -269,9 +269,9 @@ impl WebSocket {
         }
     }
 
-    fn let_in(&self, inside: &mut Inside, subprotocol: Option<String>) {
+    fn let_in(&self, inside: &mut State, subprotocol: Option<String>) {
         inside.phase = Phase::Open;
-        self.remote.order(Command::Accept {
+        self.worker.command(Command::Accept {
             session: self.key,
             subprotocol,
         });
@@ -292,19 +292,19 @@ impl WebSocket {
         Ok(())
     }
 
-    fn refuse(&self, inside: &mut Inside, rejection: Rejection) {
+    fn refuse(&self, inside: &mut State, rejection: Rejection) {
         let status = rejection.status;
         inside.phase = Phase::closed(&CloseCause::Rejected { status });
-        self.remote.order(Command::Reject {
+        self.worker.command(Command::Reject {
             session: self.key,
             rejection: Box::new(rejection),
         });
     }
 
-    fn close_for(&self, inside: &mut Inside, cause: CloseCause) {
+    fn close_for(&self, inside: &mut State, cause: CloseCause) {
         inside.phase = Phase::closed(&cause);
         let session = self.key;
-        self.remote.order(Command::Close { session, cause });
+        self.worker.command(Command::Close { session, cause });
     }
 
     /// The next message if one waits, or why none will come.
@@ -313,7 +313,7 @@ impl WebSocket {
         if let Some((message, len)) = inside.inbox.pop_front() {
             drop(inside);
             if self.link.received(len) {
-                self.remote.order(Command::Resume { session: self.key });
+                self.worker.command(Command::Resume { session: self.key });
             }
             return Ok(Some(message));
         }
@@ -321,7 +321,7 @@ impl WebSocket {
             Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
             Phase::Opening | Phase::Open => {
                 if self.link.waits_for_message() {
-                    self.remote.order(Command::Resume { session: self.key });
+                    self.worker.command(Command::Resume { session: self.key });
                 }
                 Ok(None)
             }
@@ -484,7 +484,7 @@ impl WebSocket {
             ws.close_for(&mut inside, cause);
             return Err(error);
         }
-        ws.remote.send(ws.key, &ws.link, message, object)?;
+        ws.worker.send(ws.key, &ws.link, message, object)?;
         if ws.link.must_wait() {
             return Ok(Bound::new(py, Room::new(this.clone().unbind()))?.into_any());
         }
@@ -538,8 +538,8 @@ impl WebSocket {
         epoch: Option<u64>,
     ) -> PyResult<Replay> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        let bus = &self.remote.bus;
-        let reach = Wish { last, since, epoch }.reach(bus)?;
+        let bus = &self.worker.bus;
+        let reach = ReplayRequest { last, since, epoch }.reach(bus)?;
         // First the interest, then the end of the bus: whatever is published from here on either
         // lies behind `from` or wakes us. Both before the client is let in: once it is, it is
         // subscribed.
@@ -555,13 +555,13 @@ impl WebSocket {
             Some(reach) => {
                 let most = self.link.budget() / REPLAY_SHARE;
                 let past = py.detach(|| bus.replay(topic.as_str(), reach, from, most));
-                self.remote.send_frames(self.key, &self.link, &past);
+                self.worker.send_frames(self.key, &self.link, &past);
                 Replay::new(&past, bus, from)
             }
         };
         let inside = self.inside();
         if inside.topics.contains(&topic) {
-            self.remote.order(Command::Subscribe {
+            self.worker.command(Command::Subscribe {
                 session: self.key,
                 topic,
                 from,
@@ -578,7 +578,7 @@ impl WebSocket {
         let topic = Topic::new(topic).map_err(value_error)?;
         let mut inside = self.inside();
         inside.topics.remove(&topic);
-        self.remote.order(Command::Unsubscribe {
+        self.worker.command(Command::Unsubscribe {
             session: self.key,
             topic,
         });
@@ -588,7 +588,7 @@ impl WebSocket {
     /// To everybody on the topic except this client. Returns the offset on the bus. May wait for hubs,
     /// without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.remote
+        self.worker
             .publish_message(topic, message, self.key.as_u64())
     }
 

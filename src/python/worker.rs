@@ -13,22 +13,22 @@ use pyo3::prelude::*;
 use super::access::AccessLog;
 use super::bus::Bus;
 use super::crash;
+use super::dispatch::{Callbacks, HandlerRuntime};
 use super::event_loop::EventLoop;
 use super::events::{Event, EventBox};
 use super::handler::PythonHandler;
 use super::json;
-use super::lane::{Calls, Lane};
+use super::lane::{Lane, PyLane};
 use super::lane_context::UserCode;
 use super::logs;
 use super::options::Settings;
-use super::outcome::{self, Host};
 use super::publisher::Publisher;
-use super::remote::Remote;
 use super::request;
-use super::router::{Endpoints, Kinds, Router};
+use super::router::{EndpointKinds, Endpoints, Router};
 use super::stream::Streams;
-use super::threads::{Threads, WorkerThreads};
+use super::threads::{PyThreads, Threads};
 use super::tls::Tls;
+use super::worker_handle::WorkerHandle;
 use crate::actors::forks::Served;
 use crate::actors::mailbox::{FdSignal, Mailbox, TaskSignal};
 use crate::actors::pulse::Pulse;
@@ -87,13 +87,13 @@ fn os_error(error: std::io::Error) -> PyErr {
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Worker {
     events: EventBox,
-    remote: Arc<Remote>,
+    worker: Arc<WorkerHandle>,
     endpoints: Arc<Endpoints>,
     threads: Arc<Threads>,
     /// That of the synchronous handlers.
     handlers: Arc<Lane>,
     /// That of what makes the pieces of responses.
-    streams: Py<Calls>,
+    streams: Py<PyLane>,
     trigger: Trigger,
     pulse: Arc<Pulse>,
     debug: bool,
@@ -107,11 +107,11 @@ pub(super) struct Worker {
 /// `fanbus.runtime.worker.WorkerResources`: the Python objects that the Rust half uses.
 #[derive(FromPyObject)]
 struct Resources<'py> {
-    threads: Bound<'py, WorkerThreads>,
+    threads: Bound<'py, PyThreads>,
     /// The threads of synchronous handlers.
-    handlers: Bound<'py, Calls>,
+    handlers: Bound<'py, PyLane>,
     /// The threads of synchronous generators of streamed responses.
-    streams: Py<Calls>,
+    streams: Py<PyLane>,
     on_error: Py<PyAny>,
     after_response: Py<PyAny>,
     tls: Option<Bound<'py, Tls>>,
@@ -122,7 +122,7 @@ struct Resources<'py> {
 #[derive(Default)]
 struct State {
     /// What the I/O thread is started with; None once it is.
-    io: Option<(Server, Arc<Kinds>)>,
+    io: Option<(Server, Arc<EndpointKinds>)>,
     event_loop: Option<Arc<EventLoop>>,
 }
 
@@ -143,7 +143,7 @@ impl Worker {
         };
         let json = resources.json.as_ref();
         request::set_root_path(settings.root_path);
-        json::choose(json)?;
+        json::set_codec(json)?;
         let bus = bus.get()?;
         let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
@@ -171,7 +171,7 @@ impl Worker {
             event_loop: None,
         };
         Ok(Self {
-            remote: Remote::new(bus, orders, replies, replays, Arc::clone(&events))?,
+            worker: WorkerHandle::new(bus, orders, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
             threads: Arc::clone(&resources.threads.get().0),
@@ -194,31 +194,33 @@ impl Worker {
                 "This worker has been started already.",
             ));
         };
-        let (remote, endpoints) = (Arc::clone(&self.remote), Arc::clone(&self.endpoints));
+        let (worker, endpoints) = (Arc::clone(&self.worker), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let events = Arc::clone(&self.events);
-        let told = outcome::Told {
+        let callbacks = Callbacks {
             on_error,
             after_response: self.after_response.clone_ref(py),
         };
         let streams = Streams::new(events, self.streams.clone_ref(py));
-        let host = Host::new(py, remote, endpoints, r#loop, told, self.debug, streams)?;
-        let (runs, waits) = (Arc::clone(&host), Arc::clone(&self.events));
+        let runtime = HandlerRuntime::new(
+            py, worker, endpoints, r#loop, callbacks, self.debug, streams,
+        )?;
+        let (runs, waits) = (Arc::clone(&runtime), Arc::clone(&self.events));
         self.threads.run_with(UserCode {
             run: Box::new(move |py, job| runs.run(py, job)),
             loop_wants_lock: Box::new(move || waits.signal().is_raised()),
         });
         let events = Arc::clone(&self.events);
-        let event_loop = Arc::new(EventLoop::new(host, Arc::clone(&events)));
+        let event_loop = Arc::new(EventLoop::new(runtime, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);
         let (threads, lane) = (Arc::clone(&self.threads), Arc::clone(&self.handlers));
-        let remote = Arc::clone(&self.remote);
+        let worker = Arc::clone(&self.worker);
         let io = move || {
             // However it ends, Python hears of it.
-            let _told = Told(Arc::clone(&events), Arc::clone(&threads));
+            let _notify = NotifyOnDrop(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
-                PythonHandler::new(kinds, events, threads, lane, remote) as std::rc::Rc<dyn Handler>
+                PythonHandler::new(kinds, events, threads, lane, worker) as std::rc::Rc<dyn Handler>
             };
             if let Err(error) = server.run(make) {
                 crash::abort(&error);
@@ -247,7 +249,7 @@ impl Worker {
             let linger = this.getattr(intern!(this.py(), "linger"))?;
             let call_soon = intern!(this.py(), "call_soon");
             event_loop
-                .host
+                .runtime
                 .event_loop
                 .call_method1(this.py(), call_soon, (linger,))?;
         }
@@ -267,7 +269,7 @@ impl Worker {
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
     /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.remote.publish_message(topic, message, 0)
+        self.worker.publish_message(topic, message, 0)
     }
 
     /// How often the I/O thread has come round, ten times a second if it is well; and how many
@@ -285,7 +287,7 @@ impl Worker {
     /// How many handlers run, at least, or wait for a thread; whether or not their client is still there.
     fn busy(&self) -> usize {
         let event_loop = self.state().event_loop.clone();
-        let running = event_loop.map_or(0, |it| it.host.under_way.count());
+        let running = event_loop.map_or(0, |it| it.runtime.handlers.count());
         running.max(usize::from(self.handlers.is_busy()))
     }
 
@@ -294,7 +296,7 @@ impl Worker {
         let Some(event_loop) = self.state().event_loop.clone() else {
             return Vec::new();
         };
-        let all = event_loop.host.under_way.by_route().into_iter();
+        let all = event_loop.runtime.handlers.by_route().into_iter();
         all.map(|it| (it.route.to_string(), it.count, it.oldest.as_secs_f64()))
             .collect()
     }
@@ -327,9 +329,9 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 }
 
 /// Tells Python, when it is dropped, that the I/O thread has ended.
-struct Told(EventBox, Arc<Threads>);
+struct NotifyOnDrop(EventBox, Arc<Threads>);
 
-impl Drop for Told {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.1.nobody_looks();
         self.0.post(|batch| batch.push(Event::Stopped));

@@ -119,7 +119,7 @@ impl Script {
         let layout = self.sizes.layout();
         let memory = Guarded::new(layout);
         let parts = memory.parts();
-        let producer = |slot| Producer::resume(parts, member(slot));
+        let producer = |slot| resume(parts, slot);
         let mut play = Play {
             words: memory.words(),
             parts,
@@ -139,6 +139,11 @@ fn member(slot: u8) -> Member {
         slot,
         incarnation: 1,
     }
+}
+
+/// The producer of a slot, where its last incarnation ended.
+fn resume(parts: Parts<'_>, slot: u8) -> Producer {
+    Producer::resume(parts.log(), parts.ring(slot), member(slot))
 }
 
 fn slot(any: u8) -> u8 {
@@ -200,7 +205,7 @@ impl Play<'_> {
             }
             Step::Replace(of) => {
                 membership::clean(parts, slot(of));
-                self.producers[usize::from(slot(of))] = Producer::resume(parts, member(slot(of)));
+                self.producers[usize::from(slot(of))] = resume(parts, slot(of));
             }
             Step::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),
             Step::Unpark(of) => sleepers.unpark(slot(of)),

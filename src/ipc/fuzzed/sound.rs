@@ -8,7 +8,7 @@ use crate::ipc::record::{Draft, Head, topic_hash};
 
 pub(super) const TOPICS: [&str; 4] = ["a", "room:lobby", "größe", "x:0123456789:0123456789"];
 
-const NOW: PublishHints = PublishHints {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -44,7 +44,8 @@ impl Publication {
             exclude_session: bytes as u64,
             frame: [head, payload],
         };
-        let offset = producer.publish(parts, &draft, NOW, |_| ())?;
+        let (log, ring) = (parts.log(), parts.ring(producer.slot()));
+        let offset = producer.publish(log, ring, &draft, HINTS, |_| ())?;
         self.0.push(Message { topic, frame });
         Ok(offset)
     }

@@ -40,7 +40,7 @@ pub(in crate::ipc) struct Archiver {
 
 impl Archiver {
     /// Sees to it that all records below `up_to` have been looked at, if nobody is in the way.
-    pub(in crate::ipc) fn keep(&mut self, file: &SegmentFile, parts: Parts<'_>, up_to: u64) {
+    pub(in crate::ipc) fn archive(&mut self, file: &SegmentFile, parts: Parts<'_>, up_to: u64) {
         let Some(area) = parts.history() else {
             return;
         };
@@ -105,7 +105,7 @@ impl Archiver {
                     offset = resume;
                 }
                 EntryState::Filled(entry) => {
-                    if !self.keep_one(area, parts.ring(entry.slot), entry, offset, now)? {
+                    if !self.archive_one(area, parts.ring(entry.slot), entry, offset, now)? {
                         area.skip(offset + 1);
                     }
                     offset += 1;
@@ -121,7 +121,7 @@ impl Archiver {
     }
 
     /// Keeps a record if a rule says so. False: it is gone already.
-    fn keep_one(
+    fn archive_one(
         &mut self,
         area: Area<'_>,
         ring: Ring<'_>,

@@ -49,7 +49,7 @@ pub struct Replay {
 }
 
 /// Reads the records of `topic` below `until`, no more than `max_bytes` of frames.
-pub(in crate::ipc) fn past(
+pub(in crate::ipc) fn replay(
     parts: Parts<'_>,
     topic: &str,
     reach: ReplayRange,

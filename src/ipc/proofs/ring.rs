@@ -14,7 +14,7 @@ use super::{Seen, words};
 /// Short enough for a record of one line.
 const TOPIC: &str = "t";
 
-const NOW: PublishHints = PublishHints {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -44,7 +44,7 @@ impl RingMemory {
             slot: 0,
             incarnation: 1,
         };
-        Producer::resume_in(self.log.log(), self.ring(), member)
+        Producer::resume(self.log.log(), self.ring(), member)
     }
 
     /// A record of one line in which every word follows from its number.
@@ -57,7 +57,7 @@ impl RingMemory {
             exclude_session: number,
             frame: [&frame, &[]],
         };
-        let offset = producer.publish_in(self.log.log(), self.ring(), &draft, NOW, |_| ());
+        let offset = producer.publish(self.log.log(), self.ring(), &draft, HINTS, |_| ());
         assert_eq!(offset, Ok(number));
     }
 

@@ -24,39 +24,39 @@ use super::errors::HTTPError;
 
 /// What the application writes and reads JSON with, if it has said so: one for the process, which serves
 /// one application.
-static CHOSEN: RwLock<Option<Chosen>> = RwLock::new(None);
+static CODEC: RwLock<Option<JsonCodec>> = RwLock::new(None);
 
-struct Chosen {
+struct JsonCodec {
     dumps: Py<PyAny>,
     loads: Py<PyAny>,
 }
 
 /// From now on `json.dumps` writes what handlers answer, and `json.loads` reads what they get. None: what
 /// is here does.
-pub(super) fn choose(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    let chosen = json.map(|json| -> PyResult<_> {
+pub(super) fn set_codec(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let codec = json.map(|json| -> PyResult<_> {
         let [dumps, loads] = [json.getattr("dumps")?, json.getattr("loads")?].map(Bound::unbind);
-        Ok(Chosen { dumps, loads })
+        Ok(JsonCodec { dumps, loads })
     });
-    let chosen = chosen.transpose()?;
-    let mut place = CHOSEN.write().unwrap_or_else(PoisonError::into_inner);
-    let before = mem::replace(&mut *place, chosen);
+    let codec = codec.transpose()?;
+    let mut place = CODEC.write().unwrap_or_else(PoisonError::into_inner);
+    let before = mem::replace(&mut *place, codec);
     drop(place);
     drop(before); // which may run Python
     Ok(())
 }
 
 /// One of the two. The lock is not held while Python runs.
-fn chosen(py: Python<'_>, which: fn(&Chosen) -> &Py<PyAny>) -> Option<Bound<'_, PyAny>> {
-    let chosen = CHOSEN.read().unwrap_or_else(PoisonError::into_inner);
-    chosen.as_ref().map(|chosen| which(chosen).bind(py).clone())
+fn codec(py: Python<'_>, which: fn(&JsonCodec) -> &Py<PyAny>) -> Option<Bound<'_, PyAny>> {
+    let codec = CODEC.read().unwrap_or_else(PoisonError::into_inner);
+    codec.as_ref().map(|codec| which(codec).bind(py).clone())
 }
 
 /// What a handler answers, as the application writes it.
 pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
-    let Some(dumps) = chosen(py, |chosen| &chosen.dumps) else {
+    let Some(dumps) = codec(py, |codec| &codec.dumps) else {
         return encoder::encode(value);
     };
     let named = PyDict::new(py);
@@ -83,7 +83,7 @@ pub(super) fn answer_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
 
 /// What a client has sent, as the application reads it. `HTTPError` 400 if it is not JSON.
 pub(super) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    let loads = match chosen(py, |chosen| &chosen.loads) {
+    let loads = match codec(py, |codec| &codec.loads) {
         Some(loads) => loads,
         None => py.import("json")?.getattr("loads")?,
     };
@@ -98,7 +98,7 @@ pub(super) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAn
     })
 }
 
-/// `_core.to_json`: what Fanbus's own encoder writes, whatever the application has chosen.
+/// `_core.to_json`: what Fanbus's own encoder writes, whatever codec the application has.
 #[pyfunction]
 pub(super) fn to_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(value.py(), &encoder::encode(value)?))

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 
+use super::dispatch::{HandlerRuntime, ResultTarget};
 use super::errors::WebSocketClosed;
-use super::outcome::{Ending, Host};
-use super::request::{Request, Ways};
+use super::request::{Request, RequestLinks};
 use super::router::{Endpoint, Endpoints};
 use super::websocket::WebSocket;
 use crate::actors::close::CloseCause;
@@ -17,7 +17,7 @@ use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::router::EndpointId;
 
-impl Host {
+impl HandlerRuntime {
     /// Event loop: asks an asynchronous function whether a client may come in.
     pub(super) fn start_admission(
         self: &Arc<Self>,
@@ -25,21 +25,21 @@ impl Host {
         call: Call,
         session: SessionKey,
     ) -> PyResult<()> {
-        let handling = self.endpoints.websocket(call.endpoint);
-        let handling = handling.map(|endpoint| self.under_way.begin(endpoint));
+        let guard = self.endpoints.websocket(call.endpoint);
+        let guard = guard.map(|endpoint| self.handlers.begin(endpoint));
         let (made, label) = self.call_admission(py, call, None);
-        let ending = Ending::Admission {
+        let target = ResultTarget::Admission {
             session,
             label,
-            handling,
+            guard,
         };
-        self.run_as_task(py, made, ending).map(drop)
+        self.run_as_task(py, made, target).map(drop)
     }
 
     /// Handler thread: asks a synchronous function whether a client may come in.
     pub(super) fn run_admission(&self, py: Python<'_>, call: Call, session: SessionKey) {
         let endpoint = self.endpoints.websocket(call.endpoint);
-        let _handling = endpoint.map(|endpoint| self.under_way.begin(endpoint));
+        let _handling = endpoint.map(|endpoint| self.handlers.begin(endpoint));
         match self.copy_context(py) {
             Ok(context) => {
                 let (result, label) = self.call_admission(py, call, Some(&context));
@@ -65,11 +65,11 @@ impl Host {
         let request = request.expect("a handshake carries its request");
         let path = request.head.path().to_owned();
         let label = format!("the handshake of {path}");
-        let ways = Ways {
+        let links = RequestLinks {
             events: &self.events,
             client: None,
         };
-        let subject = Request::new(py, request, endpoint, &values, ways)
+        let subject = Request::new(py, request, endpoint, &values, links)
             .and_then(|request| Bound::new(py, request));
         let result = subject
             .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
@@ -91,7 +91,7 @@ impl Host {
             Ok(_) => None,
             Err(error) => Some(self.rejection(py, label, error)),
         };
-        self.remote.order(match rejection {
+        self.worker.command(match rejection {
             None => Command::Accept {
                 session,
                 subprotocol: None,
@@ -109,7 +109,7 @@ impl Host {
         ws: &WebSocket,
         result: PyResult<Bound<'_, PyAny>>,
     ) {
-        let _running = self.take_running(ws.key());
+        let _running = self.take_session(ws.key());
         let Err(error) = result else {
             return ws.finish(CloseCause::HandlerReturned, None);
         };

@@ -9,41 +9,41 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::events::EventBox;
 use super::lane_context::Job;
-use super::remote::Remote;
-use super::request::{Request, Ways};
-use super::response::{self, Made};
+use super::request::{Request, RequestLinks};
+use super::response::{self, PreparedResponse};
 use super::router::{Endpoint, Endpoints};
-use super::stream::{Maker, Streams};
+use super::running_handlers::{HandlerGuard, RunningHandlers};
+use super::stream::{ProducerContext, Streams};
 use super::tasks::Tasks;
-use super::under_way::{Handling, UnderWay};
 use super::websocket::WebSocket;
+use super::worker_handle::WorkerHandle;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 use crate::http::response::{Response, ResponseBody};
 
 /// What handlers run in: the application's functions, the loop, and the way back to the worker.
-pub(super) struct Host {
-    pub remote: Arc<Remote>,
+pub(super) struct HandlerRuntime {
+    pub worker: Arc<WorkerHandle>,
     pub endpoints: Arc<Endpoints>,
     pub event_loop: Py<PyAny>,
     pub tasks: Tasks,
-    /// `types.CoroutineType`: what can be run inside of an [`Answering`].
+    /// `types.CoroutineType`: what can be run inside of an [`HandlerCoroutine`].
     pub coroutine: Py<PyAny>,
     /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
     /// as asynchronous ones find them.
     context: Py<PyAny>,
-    pub told: Told,
+    pub callbacks: Callbacks,
     /// Clients see tracebacks.
     pub debug: bool,
     pub streams: Streams,
     pub events: EventBox,
-    pub under_way: Arc<UnderWay>,
-    running: Mutex<Sessions>,
+    pub handlers: Arc<RunningHandlers>,
+    sessions: Mutex<Sessions>,
 }
 
 /// Python's functions that hear of what handlers do.
-pub(super) struct Told {
+pub(super) struct Callbacks {
     /// Gets what nobody caught.
     pub on_error: Py<PyAny>,
     /// Gets what is to be done after a response.
@@ -54,43 +54,43 @@ pub(super) struct Told {
 const MOST_KEPT: usize = 1024;
 
 /// The WebSockets whose handlers run.
-pub(super) type Sessions = HashMap<SessionKey, Running, foldhash::fast::RandomState>;
+pub(super) type Sessions = HashMap<SessionKey, RunningSession, foldhash::fast::RandomState>;
 
 /// A WebSocket whose handler runs.
-pub(super) struct Running {
+pub(super) struct RunningSession {
     pub ws: Py<WebSocket>,
     /// None while its first step is taken where the task is made.
     pub task: Option<Py<PyAny>>,
 }
 
 /// What becomes of what a handler returns or raises.
-pub(super) enum Ending {
+pub(super) enum ResultTarget {
     /// It answers a request.
     Answer {
         reply: ReplyKey,
         label: String,
         request: Option<Py<Request>>,
-        handling: Handling,
+        guard: HandlerGuard,
     },
     /// It says whether a client may come in.
     Admission {
         session: SessionKey,
         label: String,
-        handling: Option<Handling>,
+        guard: Option<HandlerGuard>,
     },
     /// The session is over.
     Session {
         ws: Py<WebSocket>,
-        handling: Handling,
+        guard: HandlerGuard,
     },
 }
 
-impl Ending {
+impl ResultTarget {
     /// What counts the handler as one that runs.
-    pub(super) fn handling(&self) -> Option<&Handling> {
+    pub(super) fn guard(&self) -> Option<&HandlerGuard> {
         match self {
-            Self::Answer { handling, .. } | Self::Session { handling, .. } => Some(handling),
-            Self::Admission { handling, .. } => handling.as_ref(),
+            Self::Answer { guard, .. } | Self::Session { guard, .. } => Some(guard),
+            Self::Admission { guard, .. } => guard.as_ref(),
         }
     }
 
@@ -104,13 +104,13 @@ impl Ending {
     }
 }
 
-impl Host {
+impl HandlerRuntime {
     pub(super) fn new(
         py: Python<'_>,
-        remote: Arc<Remote>,
+        worker: Arc<WorkerHandle>,
         endpoints: Arc<Endpoints>,
         event_loop: Py<PyAny>,
-        told: Told,
+        callbacks: Callbacks,
         debug: bool,
         streams: Streams,
     ) -> PyResult<Arc<Self>> {
@@ -120,31 +120,31 @@ impl Host {
             .import("contextvars")?
             .call_method0("copy_context")?
             .unbind();
-        let running = Mutex::default();
+        let sessions = Mutex::default();
         Ok(Arc::new(Self {
-            remote,
+            worker,
             endpoints,
             event_loop,
             tasks,
             coroutine,
             context,
-            told,
+            callbacks,
             debug,
             events: EventBox::clone(&streams.events),
             streams,
-            under_way: Arc::default(),
-            running,
+            handlers: Arc::default(),
+            sessions,
         }))
     }
 
     /// The sessions whose handlers run. The lock is not held while Python runs.
-    pub(super) fn running(&self) -> MutexGuard<'_, Sessions> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out a session whose handler has ended, or whose client has left.
-    pub(super) fn take_running(&self, key: SessionKey) -> Option<Running> {
-        let mut running = self.running();
+    pub(super) fn take_session(&self, key: SessionKey) -> Option<RunningSession> {
+        let mut running = self.sessions();
         let taken = running.remove(&key);
         if running.is_empty() && running.capacity() > MOST_KEPT {
             running.shrink_to(MOST_KEPT);
@@ -165,15 +165,15 @@ impl Host {
         reply: ReplyKey,
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
-        let handling = self.under_way.begin(endpoint);
+        let guard = self.handlers.begin(endpoint);
         let (made, request) = self.call_http(py, call, reply, None);
-        let ending = Ending::Answer {
+        let target = ResultTarget::Answer {
             reply,
             label,
             request,
-            handling,
+            guard,
         };
-        self.run_as_task(py, made, ending).map(drop)
+        self.run_as_task(py, made, target).map(drop)
     }
 
     /// Event loop: a handler has come to its end. A coroutine is returned if more is to be run: it makes the
@@ -181,31 +181,31 @@ impl Host {
     pub(super) fn end<'py>(
         &self,
         py: Python<'py>,
-        ending: Ending,
+        target: ResultTarget,
         result: PyResult<Bound<'py, PyAny>>,
     ) -> Option<Bound<'py, PyAny>> {
-        match ending {
-            Ending::Answer {
+        match target {
+            ResultTarget::Answer {
                 reply,
                 label,
                 request,
-                handling: _handling,
+                guard: _handling,
             } => {
                 let next = self.answer(py, reply, &label, result, None);
                 self.go_on(py, &label, request.as_ref(), None);
                 next
             }
-            Ending::Admission {
+            ResultTarget::Admission {
                 session,
                 label,
-                handling: _handling,
+                guard: _handling,
             } => {
                 self.admit(py, session, &label, result);
                 None
             }
-            Ending::Session {
+            ResultTarget::Session {
                 ws,
-                handling: _handling,
+                guard: _handling,
             } => {
                 self.end_session(py, ws.get(), result);
                 None
@@ -218,7 +218,7 @@ impl Host {
         match job {
             Job::Request { call, reply } => {
                 let (endpoint, label) = self.http(py, &call);
-                let _handling = self.under_way.begin(endpoint);
+                let _handling = self.handlers.begin(endpoint);
                 let context = match self.copy_context(py) {
                     Ok(context) => context,
                     Err(error) => {
@@ -270,7 +270,7 @@ impl Host {
             .and_then(|value| response::from_python(&value, &self.events))
             .and_then(|made| self.complete(py, made, label, context))
             .unwrap_or_else(|error| (self.error_response(py, label, error), None));
-        self.remote.reply(reply, response);
+        self.worker.reply(reply, response);
         next
     }
 
@@ -290,7 +290,11 @@ impl Host {
         if tasks.is_empty() {
             return;
         }
-        if let Err(error) = self.told.after_response.call1(py, (label, tasks, context)) {
+        if let Err(error) = self
+            .callbacks
+            .after_response
+            .call1(py, (label, tasks, context))
+        {
             self.report(py, label, error);
         }
     }
@@ -299,20 +303,20 @@ impl Host {
     fn complete<'py>(
         &self,
         py: Python<'py>,
-        made: Made,
+        made: PreparedResponse,
         label: &str,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Response, Option<Bound<'py, PyAny>>)> {
-        let Made {
+        let PreparedResponse {
             mut response,
             streamed,
         } = made;
         let Some(streamed) = streamed else {
             return Ok((response, None));
         };
-        let maker = Maker {
+        let maker = ProducerContext {
             event_loop: &self.event_loop,
-            on_error: &self.told.on_error,
+            on_error: &self.callbacks.on_error,
             label,
             context,
         };
@@ -339,11 +343,11 @@ impl Host {
         let Some(request) = request else {
             return (endpoint.call(py, &values, None, context), None);
         };
-        let ways = Ways {
+        let links = RequestLinks {
             events: &self.events,
-            client: Some((&self.remote, reply)),
+            client: Some((&self.worker, reply)),
         };
-        let subject = Request::new(py, request, endpoint, &values, ways)
+        let subject = Request::new(py, request, endpoint, &values, links)
             .and_then(|request| Bound::new(py, request));
         match subject {
             Ok(subject) => {

@@ -11,16 +11,16 @@ use super::router::Endpoint;
 
 /// All of one worker.
 #[derive(Default)]
-pub(super) struct UnderWay(Mutex<Places>);
+pub(super) struct RunningHandlers(Mutex<State>);
 
 /// A place for each, used again when it is free: nothing is allocated for a handler.
 #[derive(Default)]
-struct Places {
-    all: Vec<Option<Begun>>,
+struct State {
+    all: Vec<Option<RunningHandler>>,
     free: Vec<usize>,
 }
 
-struct Begun {
+struct RunningHandler {
     route: Arc<str>,
     at: Instant,
     /// asyncio holds tasks weakly: one that waits for something that nobody else holds would be collected.
@@ -28,27 +28,27 @@ struct Begun {
 }
 
 /// A handler that runs until this is dropped.
-pub(super) struct Handling {
-    all: Arc<UnderWay>,
+pub(super) struct HandlerGuard {
+    all: Arc<RunningHandlers>,
     place: usize,
 }
 
 /// The handlers of one route.
-pub(super) struct OfRoute {
+pub(super) struct RouteHandlers {
     pub route: Arc<str>,
     pub count: usize,
     /// How long the oldest one runs.
     pub oldest: Duration,
 }
 
-impl UnderWay {
-    fn places(&self) -> MutexGuard<'_, Places> {
+impl RunningHandlers {
+    fn places(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A handler begins.
-    pub(super) fn begin(self: &Arc<Self>, endpoint: &Endpoint) -> Handling {
-        let begun = Begun {
+    pub(super) fn begin(self: &Arc<Self>, endpoint: &Endpoint) -> HandlerGuard {
+        let handler = RunningHandler {
             route: Arc::clone(&endpoint.route),
             at: Instant::now(),
             task: None,
@@ -56,12 +56,12 @@ impl UnderWay {
         let mut places = self.places();
         let place = places.free.pop().unwrap_or(places.all.len());
         if place == places.all.len() {
-            places.all.push(Some(begun));
+            places.all.push(Some(handler));
         } else {
-            places.all[place] = Some(begun);
+            places.all[place] = Some(handler);
         }
         drop(places);
-        Handling {
+        HandlerGuard {
             all: Arc::clone(self),
             place,
         }
@@ -74,37 +74,37 @@ impl UnderWay {
     }
 
     /// Those that run, by route.
-    pub(super) fn by_route(&self) -> Vec<OfRoute> {
+    pub(super) fn by_route(&self) -> Vec<RouteHandlers> {
         let mut found: HashMap<Arc<str>, (usize, Instant)> = HashMap::new();
-        for begun in self.places().all.iter().flatten() {
+        for handler in self.places().all.iter().flatten() {
             let entry = found
-                .entry(Arc::clone(&begun.route))
-                .or_insert((0, begun.at));
-            *entry = (entry.0 + 1, entry.1.min(begun.at));
+                .entry(Arc::clone(&handler.route))
+                .or_insert((0, handler.at));
+            *entry = (entry.0 + 1, entry.1.min(handler.at));
         }
-        let of_route = |(route, (count, at)): (Arc<str>, (usize, Instant))| OfRoute {
+        let route_handlers = |(route, (count, at)): (Arc<str>, (usize, Instant))| RouteHandlers {
             route,
             count,
             oldest: at.elapsed(),
         };
-        found.into_iter().map(of_route).collect()
+        found.into_iter().map(route_handlers).collect()
     }
 }
 
-impl Handling {
+impl HandlerGuard {
     /// The task lives as long as the handler runs.
     pub(super) fn hold(&self, task: Py<PyAny>) {
         let mut places = self.all.places();
-        let begun = places.all[self.place].as_mut();
-        let _before = begun.and_then(|begun| begun.task.replace(task));
+        let handler = places.all[self.place].as_mut();
+        let _before = handler.and_then(|handler| handler.task.replace(task));
         drop(places);
     }
 }
 
-impl Drop for Handling {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         let mut places = self.all.places();
-        let begun = places.all[self.place].take();
+        let handler = places.all[self.place].take();
         places.free.push(self.place);
         // A crowd that has left leaves no memory behind.
         if places.free.len() == places.all.len() {
@@ -116,9 +116,9 @@ impl Drop for Handling {
             }
         }
         drop(places);
-        drop(begun);
+        drop(handler);
     }
 }
 
-/// Places whose memory is retained while no handler runs.
+/// State whose memory is retained while no handler runs.
 const MOST_KEPT: usize = 1024;

@@ -19,13 +19,13 @@ use pyo3::types::{PyIterator, PyNone, PySendResult, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::awaitables::yielded;
-use super::outcome::{Ending, Host};
+use super::dispatch::{HandlerRuntime, ResultTarget};
 
 /// See the module's documentation. To asyncio, and to whoever looks at the task, it is the handler's coroutine.
 #[pyclass(frozen, weakref, module = "fanbus._core")]
-pub(super) struct Answering {
+pub(super) struct HandlerCoroutine {
     coroutine: Py<PyAny>,
-    host: Arc<Host>,
+    runtime: Arc<HandlerRuntime>,
     state: Mutex<State>,
 }
 
@@ -33,37 +33,37 @@ struct State {
     /// What is run: the coroutine, then what makes the pieces of its response, if that is streamed.
     steps: Py<PyIterator>,
     /// What becomes of the coroutine's result. None: it has.
-    ending: Option<Ending>,
+    target: Option<ResultTarget>,
 }
 
-impl Answering {
+impl HandlerCoroutine {
     /// Around a coroutine of Python's own, which has not begun.
     pub(super) fn new(
         coroutine: &Bound<'_, PyAny>,
-        host: Arc<Host>,
-        ending: Ending,
+        runtime: Arc<HandlerRuntime>,
+        target: ResultTarget,
     ) -> PyResult<Self> {
         let state = State {
             steps: steps_of(coroutine)?,
-            ending: Some(ending),
+            target: Some(target),
         };
         Ok(Self {
             coroutine: coroutine.clone().unbind(),
-            host,
+            runtime,
             state: Mutex::new(state),
         })
     }
 
     /// What has not become of the coroutine yet, if so.
-    pub(super) fn take_ending(&self) -> Option<Ending> {
-        self.with_state(|state| state.ending.take())
+    pub(super) fn take_target(&self) -> Option<ResultTarget> {
+        self.with_state(|state| state.target.take())
     }
 
     /// The task that runs it lives as long as the coroutine has not come to its end.
     pub(super) fn hold(&self, task: &Bound<'_, PyAny>) {
         self.with_state(|state| {
-            if let Some(handling) = state.ending.as_ref().and_then(Ending::handling) {
-                handling.hold(task.clone().unbind());
+            if let Some(guard) = state.target.as_ref().and_then(ResultTarget::guard) {
+                guard.hold(task.clone().unbind());
             }
         });
     }
@@ -99,10 +99,10 @@ impl Answering {
 
     /// The coroutine has come to its end. True: something is to be run in its place.
     fn end(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<bool> {
-        let Some(ending) = self.take_ending() else {
+        let Some(target) = self.take_target() else {
             return Ok(false);
         };
-        let Some(next) = self.host.end(py, ending, result) else {
+        let Some(next) = self.runtime.end(py, target, result) else {
             return Ok(false);
         };
         let steps = steps_of(&next)?;
@@ -131,39 +131,39 @@ fn steps_of(coroutine: &Bound<'_, PyAny>) -> PyResult<Py<PyIterator>> {
     Ok(steps.cast_into::<PyIterator>()?.unbind())
 }
 
-impl Host {
+impl HandlerRuntime {
     /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
     /// end has come already.
     pub(super) fn run_as_task<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
         made: PyResult<Bound<'py, PyAny>>,
-        ending: Ending,
+        target: ResultTarget,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let made = match made {
             Ok(made) => made,
-            Err(error) => return self.end_without_task(py, ending, error),
+            Err(error) => return self.end_without_task(py, target, error),
         };
         if !made.get_type().is(&self.coroutine) {
             let task = match self.tasks.start(&made) {
                 Ok(task) => task,
-                Err(error) => return self.end_without_task(py, ending, error),
+                Err(error) => return self.end_without_task(py, target, error),
             };
-            if let Some(handling) = ending.handling() {
-                handling.hold(task.clone().unbind());
+            if let Some(guard) = target.guard() {
+                guard.hold(task.clone().unbind());
             }
-            let at_end = AtEnd::new(Arc::clone(self), ending);
-            task.call_method1(intern!(py, "add_done_callback"), (at_end,))?;
+            let on_done = OnTaskDone::new(Arc::clone(self), target);
+            task.call_method1(intern!(py, "add_done_callback"), (on_done,))?;
             return Ok(Some(task));
         }
-        let answering = Bound::new(py, Answering::new(&made, Arc::clone(self), ending)?)?;
-        match self.tasks.start(&answering) {
+        let running = Bound::new(py, HandlerCoroutine::new(&made, Arc::clone(self), target)?)?;
+        match self.tasks.start(&running) {
             Ok(task) => {
-                answering.get().hold(&task);
+                running.get().hold(&task);
                 Ok(Some(task))
             }
-            Err(error) => match answering.get().take_ending() {
-                Some(ending) => self.end_without_task(py, ending, error),
+            Err(error) => match running.get().take_target() {
+                Some(target) => self.end_without_task(py, target, error),
                 // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
                 None if is_passed_on(py, &error) => Ok(None),
                 None => Err(error),
@@ -174,10 +174,10 @@ impl Host {
     fn end_without_task<T>(
         &self,
         py: Python<'_>,
-        ending: Ending,
+        target: ResultTarget,
         error: PyErr,
     ) -> PyResult<Option<T>> {
-        match self.end(py, ending, Err(error)) {
+        match self.end(py, target, Err(error)) {
             Some(next) => self.start_task(&next).map(|()| None),
             None => Ok(None),
         }
@@ -185,7 +185,7 @@ impl Host {
 }
 
 #[pymethods]
-impl Answering {
+impl HandlerCoroutine {
     fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
         this
     }
@@ -248,8 +248,8 @@ impl Answering {
             return Ok(());
         };
         visit.call(&state.steps)?;
-        match &state.ending {
-            Some(ending) => ending.traverse(&visit),
+        match &state.target {
+            Some(target) => target.traverse(&visit),
             None => Ok(()),
         }
     }
@@ -257,33 +257,33 @@ impl Answering {
 
 /// The end of a task whose handler has returned something else than a coroutine.
 #[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct AtEnd {
-    host: Arc<Host>,
-    ending: Mutex<Option<Ending>>,
+pub(super) struct OnTaskDone {
+    runtime: Arc<HandlerRuntime>,
+    target: Mutex<Option<ResultTarget>>,
 }
 
-impl AtEnd {
-    pub(super) fn new(host: Arc<Host>, ending: Ending) -> Self {
-        let ending = Mutex::new(Some(ending));
-        Self { host, ending }
+impl OnTaskDone {
+    pub(super) fn new(runtime: Arc<HandlerRuntime>, target: ResultTarget) -> Self {
+        let target = Mutex::new(Some(target));
+        Self { runtime, target }
     }
 }
 
 #[pymethods]
-impl AtEnd {
+impl OnTaskDone {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ending = self
-            .ending
+        let target = self
+            .target
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(ending) = ending else {
+        let Some(target) = target else {
             return Ok(());
         };
         let py = task.py();
         let result = task.call_method0(intern!(py, "result"));
-        match self.host.end(py, ending, result) {
-            Some(next) => self.host.start_task(&next),
+        match self.runtime.end(py, target, result) {
+            Some(next) => self.runtime.start_task(&next),
             None => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 
 /// Shared by everything in Python that acts on the worker.
-pub(super) struct Remote {
+pub(super) struct WorkerHandle {
     pub bus: Bus,
     orders: Orders,
     replies: ReplyBox,
@@ -50,15 +50,15 @@ thread_local! {
 
 /// Restores the mark when it is dropped, also by a panic: an order that is never handed over would
 /// be worse.
-struct Draining(bool);
+struct DrainGuard(bool);
 
-impl Drop for Draining {
+impl Drop for DrainGuard {
     fn drop(&mut self) {
         DRAINING.set(self.0);
     }
 }
 
-impl Remote {
+impl WorkerHandle {
     pub(super) fn new(
         bus: Bus,
         orders: Orders,
@@ -81,7 +81,7 @@ impl Remote {
 
     /// Runs `drain`, which begins now, and wakes the I/O thread once for all that it ordered and answered.
     pub(super) fn in_one_go(&self, now: Instant, drain: impl FnOnce()) {
-        let draining = Draining(DRAINING.replace(true));
+        let draining = DrainGuard(DRAINING.replace(true));
         self.drains.begin(now);
         drain();
         self.drains.end();
@@ -106,8 +106,8 @@ impl Remote {
     }
 
     /// Gives the hub a command.
-    pub(super) fn order(&self, command: Command) {
-        self.order_with(|commands| commands.push(command));
+    pub(super) fn command(&self, command: Command) {
+        self.command_with(|commands| commands.push(command));
     }
 
     /// Sends a message, which is `object`, to one session; it is counted by `link` first.
@@ -124,7 +124,7 @@ impl Remote {
         match message.into_large(object, &self.events)? {
             Ok(payload) => {
                 link.sent(len);
-                self.order(Command::SendLarge {
+                self.command(Command::SendLarge {
                     session,
                     kind,
                     payload,
@@ -133,7 +133,7 @@ impl Remote {
             Err(message) => {
                 link.sent(len);
                 let parts = [&*header, message.bytes()];
-                self.order_with(|commands| commands.push_send(session, &parts));
+                self.command_with(|commands| commands.push_send(session, &parts));
             }
         }
         Ok(())
@@ -144,9 +144,9 @@ impl Remote {
         link.sent(past.frames.len());
         if past.frames.len() > MOST_COPIED {
             let pieces = self.replays.share(past);
-            return self.order(Command::SendPast { session, pieces });
+            return self.command(Command::SendPast { session, pieces });
         }
-        self.order_with(|commands| {
+        self.command_with(|commands| {
             for record in &past.records {
                 commands.push_send(session, &[&past.frames[record.frame.clone()]]);
             }
@@ -164,7 +164,7 @@ impl Remote {
         }
     }
 
-    fn order_with(&self, put: impl FnOnce(&mut Commands)) {
+    fn command_with(&self, put: impl FnOnce(&mut Commands)) {
         let put = |commands: &mut Commands| {
             commands.follow(self.published.load(SeqCst));
             put(commands);
@@ -177,7 +177,7 @@ impl Remote {
     }
 }
 
-impl Publisher for Remote {
+impl Publisher for WorkerHandle {
     fn bus(&self) -> &Bus {
         &self.bus
     }

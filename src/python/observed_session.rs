@@ -8,25 +8,29 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::dispatch::HandlerRuntime;
 use super::head::Head;
 use super::multidict::MultiDict;
-use super::outcome::Host;
 use super::session_count::SessionCountGuard;
 use crate::actors::session::SessionKey;
 use crate::http::handler::Call;
 
 /// The sessions that are open and have hooks.
 #[derive(Default)]
-pub(super) struct Visits(Mutex<HashMap<SessionKey, Visit, foldhash::fast::RandomState>>);
+pub(super) struct ObservedSessions(
+    Mutex<HashMap<SessionKey, ObservedSession, foldhash::fast::RandomState>>,
+);
 
 /// An open session, and who wants to know of its end.
-pub(super) struct Visit {
+pub(super) struct ObservedSession {
     session: Py<Session>,
     hooks: Py<PyAny>,
 }
 
-impl Visits {
-    fn open(&self) -> MutexGuard<'_, HashMap<SessionKey, Visit, foldhash::fast::RandomState>> {
+impl ObservedSessions {
+    fn open(
+        &self,
+    ) -> MutexGuard<'_, HashMap<SessionKey, ObservedSession, foldhash::fast::RandomState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -34,11 +38,11 @@ impl Visits {
     pub(super) fn opened(
         &self,
         py: Python<'_>,
-        host: &Host,
+        runtime: &HandlerRuntime,
         call: Call,
         key: SessionKey,
     ) -> PyResult<()> {
-        let Some(hooks) = &host.endpoints.hooks[call.endpoint.0 as usize] else {
+        let Some(hooks) = &runtime.endpoints.hooks[call.endpoint.0 as usize] else {
             return Ok(());
         };
         let request = call.request.expect("a handshake carries its request");
@@ -46,14 +50,14 @@ impl Visits {
             key,
             head: Head::new(request.head, &hooks.names, call.values.into_boxed_slice()),
             end: OnceLock::new(),
-            _counted: host.remote.observed.add(),
+            _counted: runtime.worker.observed.add(),
         };
-        let visit = Visit {
+        let observed = ObservedSession {
             session: Py::new(py, session)?,
             hooks: hooks.object.clone_ref(py),
         };
-        let session = visit.session.clone_ref(py);
-        self.open().insert(key, visit);
+        let session = observed.session.clone_ref(py);
+        self.open().insert(key, observed);
         hooks
             .object
             .call_method1(py, "opened", (session,))
@@ -61,12 +65,12 @@ impl Visits {
     }
 
     /// Takes out a session that is over. None: it has no hooks.
-    pub(super) fn take(&self, key: SessionKey) -> Option<Visit> {
+    pub(super) fn take(&self, key: SessionKey) -> Option<ObservedSession> {
         self.open().remove(&key)
     }
 }
 
-impl Visit {
+impl ObservedSession {
     /// Event loop: the session is over.
     pub(super) fn closed(self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let _first = self.session.get().end.set((code, reason));
