@@ -166,6 +166,7 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::counters::Counter;
     use crate::ipc::layout::Layout;
     use crate::ipc::layout::first_bytes;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
@@ -200,7 +201,13 @@ mod tests {
         let places: Vec<_> = found.members.iter().map(|it| (it.slot, it.pid)).collect();
         assert_eq!(places, [(0, pid), (1, pid)]);
         let counts = found.members[0].counts;
-        assert_eq!((counts.published, counts.published_bytes), (1, 5));
+        assert_eq!(
+            (
+                counts.get(Counter::Published),
+                counts.get(Counter::PublishedBytes)
+            ),
+            (1, 5)
+        );
         assert_eq!(found.members[1].counts, Counts::default());
         let contents = Contents {
             epoch: bus.epoch(),
