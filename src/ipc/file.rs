@@ -1,9 +1,9 @@
 //! The file of a segment: its name, owner, memory and locks. It knows nothing of the file's content.
 //!
-//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: a process holds it while it creates,
-//! takes over, joins or removes a segment. Bytes 1 to 64 are the **tokens** of the members. A process holds byte 65 while
-//! it copies records into the history.
-//! These bytes mean the same in every layout version, and have nothing to do with the file's content.
+//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: a process holds it while it
+//! creates, takes over, joins or removes a segment. Bytes 1 to 64 are the **tokens** of the members. A process holds
+//! byte 65 while it copies records into the history. These bytes mean the same in every layout version, and have
+//! nothing to do with the file's content.
 
 use std::fs::metadata;
 use std::io;
@@ -178,8 +178,8 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Whether the name still leads to this file. Stays true while the door is held, because a process that unlinks holds
-    /// it too.
+    /// Whether the name still leads to this file. Stays true while the door is held, because a process that unlinks
+    /// holds it too.
     pub(super) fn is_still_named(&self) -> Result<bool, BusError> {
         let mine = self.stat()?;
         match metadata(path(&self.name)) {

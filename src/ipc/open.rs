@@ -4,8 +4,8 @@
 //!
 //! 1. Open the file, or create it empty, and lock its door.
 //! 2. If the name no longer leads to this file, another process removed it meanwhile: start again.
-//! 3. Judge the file. Sound: use it. Empty: build it. Anything else, without a living member: unlink it and start again.
-//!    A file is never rebuilt in place, because a child forked from a dead member may still have it mapped.
+//! 3. Judge the file. Sound: use it. Empty: build it. Anything else, without a living member: unlink it and start
+//!    again. A file is never rebuilt in place, because a child forked from a dead member may still have it mapped.
 //! 4. Take a slot, and unlock the door. A server reserves slots for its processes first.
 //!
 //! The magic number is written last, so a file whose creator died is not sound, and is created again.

@@ -2,8 +2,8 @@
 //!
 //! Rules say which topics are retained, and how many records of each ([`rules`]). A publisher archives before it
 //! overwrites a part of its ring, and after each quarter of the log: it copies the records that a rule covers into the
-//! blocks of their topic ([`archiver`], [`store`]). So no record is copied before that is needed, no thread or process has
-//! this as its task, and a slow one loses nothing. A replay walks the log backwards and then the topic's blocks
+//! blocks of their topic ([`archiver`], [`store`]). So no record is copied before that is needed, no thread or process
+//! has this as its task, and a slow one loses nothing. A replay walks the log backwards and then the topic's blocks
 //! ([`replay`], [`reader`]).
 //!
 //! One process archives at a time: it holds a lock of the file for one batch. If it dies in a batch, a mark stays, and

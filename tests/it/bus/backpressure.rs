@@ -174,7 +174,7 @@ fn a_publisher_does_not_wait_without_a_hub_or_after_the_hub_has_ended() {
     let message = vec![7; 100_000];
     for _ in 0..100 {
         let offset = bus.try_publish(&draft(&message)).expect("a sound bus");
-        assert!(offset.is_some(), "nobody is to be waited for");
+        assert!(offset.is_some(), "there is no hub to wait for");
     }
 }
 
@@ -203,7 +203,7 @@ fn a_hub_without_progress_is_abandoned_by_all_publishers_until_it_makes_some() {
         let published = first.try_publish(&draft(&message));
         published.expect("a sound bus").is_none()
     });
-    assert!(filled.is_some(), "nobody waits for it");
+    assert!(filled.is_some(), "no publisher waits for it");
     catch_up(&mut reader, &hub);
     hub.report_caught_up();
     assert!(!hub.was_abandoned());

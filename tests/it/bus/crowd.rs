@@ -59,7 +59,7 @@ fn fifty_processes_that_open_at_once_find_one_bus_though_the_first_is_killed() {
         openers.iter_mut().for_each(Actor::kill);
         let bus = open(&name);
         assert_eq!((bus.epoch(), bus.end()), (found[0][0], 49));
-        assert_eq!(bus.reap(), 0, "who opens cleans up");
+        assert_eq!(bus.reap(), 0, "opening the bus cleans up");
         bus.remove().expect("it is ours");
         assert_eq!(name.files(), [""; 0]);
     }
@@ -84,7 +84,7 @@ fn a_process_that_waited_for_the_door_of_a_removed_segment_opens_its_successor()
         l_len: 1,
         l_pid: 0,
     };
-    fcntl(&maker, FcntlArg::F_OFD_SETLK(&door)).expect("nobody else is there");
+    fcntl(&maker, FcntlArg::F_OFD_SETLK(&door)).expect("no other process has it");
     let mut opener = Actor::start("opener", &name);
     opener.hear_after("ready");
     opener.say("0");

@@ -25,7 +25,7 @@ fn a_full_dev_shm_is_an_error_at_the_start_and_never_a_signal_later() {
         // Past the harness, which hides the output of a test that passes.
         let skipped =
             "skipped: a full /dev/shm needs a mount namespace, and `unshare` may not make one";
-        writeln!(std::io::stderr(), "{skipped}").expect("somebody reads");
+        writeln!(std::io::stderr(), "{skipped}").expect("standard error is open");
         return;
     }
     let mut command = Command::new("unshare");

@@ -205,16 +205,16 @@ impl Traced {
         let mut open: Option<(&str, Vec<String>)> = None;
         for line in text.lines() {
             // "1234 write(1, ...": a process or thread, and its call.
-            let (who, call) = line.split_once(' ').expect("a process and a call");
+            let (process, call) = line.split_once(' ').expect("a process and a call");
             let call = call.trim_start();
             let says = |word: &str| call.starts_with("write(1, ") && call.contains(word);
             match &mut open {
-                None if says("@say begin") => open = Some((who, Vec::new())),
-                Some((it, _)) if *it == who && says("@say end") => {
+                None if says("@say begin") => open = Some((process, Vec::new())),
+                Some((it, _)) if *it == process && says("@say end") => {
                     acts.extend(open.take().map(|(_, calls)| calls));
                 }
                 // Standard output goes to the test: "end" begins a line.
-                Some((it, calls)) if *it == who && !call.starts_with("write(1, ") => {
+                Some((it, calls)) if *it == process && !call.starts_with("write(1, ") => {
                     calls.push(call.to_owned());
                 }
                 _ => {}
@@ -237,16 +237,16 @@ fn a_busy_publisher_and_reader_make_no_system_calls() {
         traced.actor.say("go");
         traced.actor.hear_after("begin");
     }
-    for (who, mut traced) in [("publisher", publisher), ("reader", reader)] {
+    for (process, mut traced) in [("publisher", publisher), ("reader", reader)] {
         traced.actor.hear_after("end");
         let acts = traced.acts();
         let [calls] = &acts[..] else {
-            panic!("{who}: {acts:?}")
+            panic!("{process}: {acts:?}")
         };
         // A few calls are allowed that no message causes: an allocation, a restarted call.
         assert!(
             calls.len() < 50,
-            "{who}: {} system calls for {MANY} messages:\n{}",
+            "{process}: {} system calls for {MANY} messages:\n{}",
             calls.len(),
             calls.join("\n")
         );

@@ -233,7 +233,7 @@ fn sleeper(name: &str) {
                 if parker.park(subscriber.offset()) {
                     let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
                     let ready = poll(&mut fds, PollTimeout::from(30_000_u16));
-                    assert_eq!(ready, Ok(1), "nobody woke it");
+                    assert_eq!(ready, Ok(1), "no wake-up came");
                     parker.unpark();
                     parker.clear();
                 }

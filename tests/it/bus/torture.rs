@@ -97,11 +97,14 @@ pub(super) fn reader(name: &str) {
                 }
                 let (body, check) = payload.split_at(payload.len() - 8);
                 assert_eq!(topic_hash(body), word(check, 0), "torn at {}", head.offset);
-                let who = (word(body, 0), word(body, 1));
+                let producer_id = (word(body, 0), word(body, 1));
                 let producer = head.producer;
-                assert_eq!(who, (producer.slot.into(), producer.incarnation.into()));
+                assert_eq!(
+                    producer_id,
+                    (producer.slot.into(), producer.incarnation.into())
+                );
                 let number = word(body, 2);
-                if let Some((last, gaps)) = numbers.insert(who, (number, missed)) {
+                if let Some((last, gaps)) = numbers.insert(producer_id, (number, missed)) {
                     assert!(number > last, "out of order at {}", head.offset);
                     assert!(
                         number - last - 1 <= missed - gaps,
@@ -158,7 +161,7 @@ fn readers_agree_and_gaps_are_exact_while_members_are_killed_at_random() {
         };
         let one = steady + noise.below((others.len() - steady) as u64) as usize;
         let moment = bus.end() + noise.below(200);
-        super::process::until("somebody publishes", || bus.end() >= moment);
+        super::process::until("a producer publishes", || bus.end() >= moment);
         others[one].kill();
         kills[kind] += 1;
         if noise.below(2) == 0 {

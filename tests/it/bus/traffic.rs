@@ -197,7 +197,7 @@ fn a_sleeping_reader_in_another_process_is_woken_every_time() {
                 Next::Record(_) => break,
                 Next::Empty => assert!(subscriber.wait(PATIENCE), "no answer to {round}"),
                 Next::Skipped => {}
-                Next::Lagged(_) => panic!("nobody was that fast"),
+                Next::Lagged(_) => panic!("no publisher was that fast"),
             }
         }
     }
