@@ -27,7 +27,7 @@ from fanbus.routing.application_options import (
     is_manager_factory,
     strings_of,
 )
-from fanbus.routing.middleware import Layer, missed, wrap
+from fanbus.routing.middleware import Layer, no_route, wrap
 from fanbus.routing.router import Decorators, check_body_size
 from fanbus.routing.routes import Kind, Names, Route, Served
 from fanbus.runtime.application import HandlerCounts
@@ -400,7 +400,7 @@ class Fanbus(Decorators):
             hooks.run_on(new_hook_pool())
         if self._around:
             arguments = (None, "status", "sentence", "allow")
-            handler = Handler(missed, asynchronous=False, arguments=arguments)
+            handler = Handler(no_route, asynchronous=False, arguments=arguments)
             call, is_async = wrap(handler, (self._around,), pool)
             self._router.set_fallback(call, is_async)
         for served in self._served:

@@ -1,5 +1,5 @@
-"""OpenAPI 3.1: what clients and people are told of an application's HTTP routes.
+"""OpenAPI 3.1: the document that describes the HTTP routes of an application.
 
-`settings` is what the application says of the whole, `description` what decorators say of a route;
-`document` puts both together with the signatures, and `served` answers with it, and with a page.
+`settings` has the options of the document, `description` the options of one route. `document` makes
+the document of both and the signatures; `served` serves it, and a page that shows it.
 """

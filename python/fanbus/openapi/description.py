@@ -1,4 +1,4 @@
-"""What a decorator says of a route for the OpenAPI document, besides its signature."""
+"""The description that a decorator adds to a route for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["Described", "Description"]
 
 
 class Described(TypedDict, total=False):
-    """As it is written: `@app.get("/", tags=["shop"])`."""
+    """The options as a user writes them: `@app.get("/", tags=["shop"])`."""
 
     include_in_schema: bool
     """False: the document does not have the route."""
     tags: Iterable[str]
-    """What it is listed under; by default the name of the router around it."""
+    """The tags that group it; by default the name of the router around it."""
     responses: Mapping[int, Any]
-    """Answers that the return annotation does not say, by status: a text, or a type."""
+    """Responses by status that the return annotation does not have: a text, or a type."""
     deprecated: bool
-    """Clients should not use it any more."""
+    """True: clients should not use it any more."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """The same, checked."""
+    """The checked options."""
 
     is_included: bool = True
     tags: tuple[str, ...] = ()
@@ -35,13 +35,13 @@ class Description:
 
     @classmethod
     def checked(cls, given: Mapping[str, Any], path: str) -> Description:
-        """RouteError for what cannot be."""
+        """RouteError for an unknown option or an invalid value."""
         unknown = given.keys() - Described.__annotations__.keys()
         if unknown:
-            known = ", ".join(Described.__annotations__)
+            options = ", ".join(Described.__annotations__)
             raise RouteError(
                 f'The route "{path}": unknown option {min(unknown)}. The options for the OpenAPI '
-                f"document are {known}."
+                f"document are {options}."
             )
         tags = given.get("tags", ())
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):

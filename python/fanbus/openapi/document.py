@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the routes as they are served.
+"""The OpenAPI document that describes the routes of an application.
 
 https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -66,7 +66,7 @@ _PROBLEMS = {
 
 @dataclass
 class _Models:
-    """Types whose schemas the libraries make, all at once; each place is filled in then."""
+    """The types whose schemas the libraries make, all at once. Each schema is filled in then."""
 
     types: dict[str, list[Any]] = field(default_factory=lambda: {"received": [], "sent": []})
     places: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -79,13 +79,13 @@ class _Models:
         return place
 
     def fill(self) -> dict[str, Any]:
-        """The models that are referred to, by name."""
+        """Fills in the schemas. Returns the models that they refer to, by name."""
         try:
-            made, components = schemas(self.types["received"], self.types["sent"], _REFERENCE)
+            by_key, components = schemas(self.types["received"], self.types["sent"], _REFERENCE)
         except Exception as error:
             raise FanbusError(f"The OpenAPI document cannot be made: {error}") from error
         for key, place in self.places.items():
-            place.update(made[key])
+            place.update(by_key[key])
         return components
 
 
@@ -99,7 +99,8 @@ def document(
 ) -> dict[str, Any]:
     """The document of an application. FanbusError if a type has no schema.
 
-    `parameters` are those of a path, with their converters; `template` is a path as OpenAPI has it.
+    `parameters` returns the parameters of a path with their converters; `template` returns the path
+    in the form of OpenAPI.
     """
     models = _Models()
     paths: dict[str, dict[str, Any]] = {}
@@ -118,23 +119,23 @@ def document(
     components = models.fill()
     if any(each.handler.inputs for each in included):
         components[_REFUSAL] = _PROBLEMS
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": settings.title or name, "version": settings.version},
         "paths": paths,
     }
     if settings.description:
-        made["info"]["description"] = settings.description
+        result["info"]["description"] = settings.description
     if components:
-        made["components"] = {"schemas": dict(sorted(components.items()))}
+        result["components"] = {"schemas": dict(sorted(components.items()))}
     if tags:
-        made["tags"] = [{"name": tag} for tag in tags]
-    return deepcopy(made)  # parts of it are everybody's
+        result["tags"] = [{"name": tag} for tag in tags]
+    return deepcopy(result)  # the caller may change it, and parts of it are shared
 
 
 def _operation(served: Served, converters: Mapping[str, str], models: _Models) -> dict[str, Any]:
     route, inputs = served.route, served.handler.inputs
-    operation = _told(route.function, route.name)
+    operation = _texts(route.function, route.name)
     tags = route.described.tags or ((route.group,) if route.group else ())
     if tags:
         operation["tags"] = list(tags)
@@ -158,38 +159,38 @@ def _operation(served: Served, converters: Mapping[str, str], models: _Models) -
             "required": body.is_required,
             "content": {"application/json": {"schema": models.add("received", body.annotation)}},
         }
-    for status, said in route.described.responses.items():
-        responses[str(status)] = _said(status, said, models)
+    for status, described in route.described.responses.items():
+        responses[str(status)] = _described_response(status, described, models)
     operation["responses"] = dict(sorted({**refusals, **responses}.items()))
     return operation
 
 
-def _told(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    """What the docstring says: its first paragraph, and the rest."""
+def _texts(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """The summary, which is the first paragraph of the docstring, and the rest as description."""
     text = inspect.getdoc(function) if hasattr(function, "__name__") else None
     first, _, rest = (text or "").partition("\n\n")
     plain = name.rpartition(".")[2].replace("_", " ").strip()
-    told: dict[str, Any] = {"summary": " ".join(first.split()) or plain.capitalize()}
+    texts: dict[str, Any] = {"summary": " ".join(first.split()) or plain.capitalize()}
     if rest.strip():
-        told["description"] = rest.strip()
-    return told
+        texts["description"] = rest.strip()
+    return texts
 
 
-def _parameter(given: BoundParameter) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": given.name, "in": given.place, "required": given.is_required}
-    if given.description:
-        said["description"] = given.description
-    if given.deprecated:
-        said["deprecated"] = True
-    said["schema"] = dict(given.schema)
-    if not given.is_required and given.default is not None:
-        with suppress(TypeError, ValueError):  # what JSON cannot say, only the handler knows
-            said["schema"]["default"] = json.loads(to_json(given.default))
-    return said
+def _parameter(bound: BoundParameter) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": bound.name, "in": bound.place, "required": bound.is_required}
+    if bound.description:
+        entry["description"] = bound.description
+    if bound.deprecated:
+        entry["deprecated"] = True
+    entry["schema"] = dict(bound.schema)
+    if not bound.is_required and bound.default is not None:
+        with suppress(TypeError, ValueError):  # a default without a JSON form is left out
+            entry["schema"]["default"] = json.loads(to_json(bound.default))
+    return entry
 
 
 def _refusals(inputs: Sequence[BoundParameter], converters: Mapping[str, str]) -> dict[str, Any]:
-    """What Fanbus answers before the handler is called."""
+    """The responses that Fanbus sends without a call of the handler."""
     texts = {}
     if {"int", "float", "uuid"} & set(converters.values()):
         texts[404] = "The path has something else where a parameter is"
@@ -211,37 +212,38 @@ def _refusals(inputs: Sequence[BoundParameter], converters: Mapping[str, str]) -
 
 
 def _responses(function: Callable[..., Any], models: _Models) -> dict[str, Any]:
-    """What the return annotation says."""
+    """The responses that the return annotation describes."""
     try:
-        found = signature(inspect.unwrap(function)).return_annotation
-        annotation = Any if found is inspect.Signature.empty else _resolved_return(function, found)
-    except (RouteError, TypeError, ValueError):  # it is for people only: the handler works without
+        written = signature(inspect.unwrap(function)).return_annotation
+        is_empty = written is inspect.Signature.empty
+        annotation = Any if is_empty else _resolved_return(function, written)
+    except (RouteError, TypeError, ValueError):  # only the document uses it: the handler works
         annotation = Any
     responses: dict[str, Any] = {}
-    for status, kind in _answers(annotation):
+    for status, kind in _typed_responses(annotation):
         response = responses.setdefault(status, {"description": _phrase(status)})
         for content_type, schema in _content(kind, models):
             content = response.setdefault("content", {})
-            known = content.setdefault(content_type, {"schema": schema})["schema"]
-            if known is not schema:
-                several = known["anyOf"] if known.keys() == {"anyOf"} else [known]
+            first = content.setdefault(content_type, {"schema": schema})["schema"]
+            if first is not schema:
+                several = first["anyOf"] if first.keys() == {"anyOf"} else [first]
                 content[content_type]["schema"] = {"anyOf": [*several, schema]}
     return responses
 
 
 def _resolved_return(function: Callable[..., Any], annotation: Any) -> Any:
     # A hint of None means the type of None.
-    found = resolved(annotation, function, "return", location(function))
-    return None if found is type(None) else found
+    kind = resolved(annotation, function, "return", location(function))
+    return None if kind is type(None) else kind
 
 
-def _answers(annotation: Any) -> Iterator[tuple[str, Any]]:
-    """Statuses, and what comes with each."""
+def _typed_responses(annotation: Any) -> Iterator[tuple[str, Any]]:
+    """The statuses of an annotation, each with the type of its body."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
         for each in get_args(annotation):
-            yield from _answers(each)
+            yield from _typed_responses(each)
         return
     if annotation is None or annotation is type(None):
         yield "204", Any
@@ -259,7 +261,7 @@ def _answers(annotation: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _content(kind: Any, models: _Models) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The media type of an answer and its schema; nothing if only the handler knows."""
+    """The media type of a response and its schema; nothing if the type does not determine them."""
     origin = get_origin(kind) or kind
     if isinstance(origin, type) and issubclass(origin, str):
         yield "text/plain", {"type": "string"}
@@ -274,11 +276,11 @@ def _content(kind: Any, models: _Models) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def _sent(kind: Any, models: _Models) -> dict[str, Any]:
-    """The schema of JSON that is made of a type."""
+    """The schema of the JSON that a value of the type becomes."""
     if has_model(kind):
         try:
             decoder(kind)
-        except TypeError:  # a dataclass, and no library that knows its schema
+        except TypeError:  # a dataclass, and no library that can make its schema
             return {}
         return models.add("sent", kind)
     arguments = get_args(kind)
@@ -294,16 +296,16 @@ def _sent(kind: Any, models: _Models) -> dict[str, Any]:
     if origin is dict:
         values = _sent(arguments[1], models) if arguments else {}
         return {"type": "object", **({"additionalProperties": values} if values else {})}
-    known = scalar(kind)
-    return dict(known.schema) if known else {}
+    value = scalar(kind)
+    return dict(value.schema) if value else {}
 
 
-def _said(status: int, said: Any, models: _Models) -> dict[str, Any]:
-    """An answer that a decorator tells of."""
-    if isinstance(said, str):
-        return {"description": said}
+def _described_response(status: int, described: Any, models: _Models) -> dict[str, Any]:
+    """A response that a decorator describes, by a text or by a type."""
+    if isinstance(described, str):
+        return {"description": described}
     response: dict[str, Any] = {"description": _phrase(str(status))}
-    for content_type, schema in () if said is None else _content(said, models):
+    for content_type, schema in () if described is None else _content(described, models):
         response["content"] = {content_type: {"schema": schema}}
     return response
 
@@ -316,7 +318,7 @@ def _phrase(status: str) -> str:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it if there is one of that name."""
+    """The name, with a number after it if the name is in use."""
     number, candidate = 1, name
     while candidate in taken:
         number += 1

@@ -1,6 +1,7 @@
-"""The routes that answer with the OpenAPI document, and with the page that shows it.
+"""The routes that serve the OpenAPI document, and the page that shows it.
 
-The page is one file without anything from elsewhere, and may load and run nothing but itself.
+The page is one file without external resources. Its Content-Security-Policy allows only its own
+style and script.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ _HIDDEN = Description(is_included=False)
 
 
 class _OwnRoute(HttpRoute):
-    """A route that nobody has written."""
+    """A route of Fanbus itself, without a handler of the user."""
 
     @property
     def place(self) -> str:
         return f"Fanbus(openapi=...), which serves {self.path}"
 
 
-def routes(settings: OpenAPI, made: Callable[[], dict[str, Any]]) -> list[HttpRoute]:
-    """`made` gives the document; it is asked once in each process."""
+def routes(settings: OpenAPI, make_document: Callable[[], dict[str, Any]]) -> list[HttpRoute]:
+    """The routes of the document and its page. `make_document` is called once per root path and
+    process."""
 
     @cache
-    def written(root_path: str) -> Response:
-        document = made()
+    def cached(root_path: str) -> Response:
+        document = make_document()
         if root_path:
             document = {**document, "servers": [{"url": root_path}]}
         response = Response(document)
@@ -47,16 +49,16 @@ def routes(settings: OpenAPI, made: Callable[[], dict[str, Any]]) -> list[HttpRo
         return response
 
     def openapi(request: Request) -> Response:
-        known = written(request.root_path)
-        assert isinstance(known.body, bytes)
-        return Response(known.body, headers=known.headers)
+        response = cached(request.root_path)
+        assert isinstance(response.body, bytes)
+        return Response(response.body, headers=response.headers)
 
     def docs(request: Request) -> Response:
         return page(request.root_path + settings.path)
 
-    found = [(settings.path, openapi)]
+    functions = [(settings.path, openapi)]
     if settings.docs is not None:
-        found.append((settings.docs, docs))
+        functions.append((settings.docs, docs))
     return [
         _OwnRoute(
             path,
@@ -67,12 +69,12 @@ def routes(settings: OpenAPI, made: Callable[[], dict[str, Any]]) -> list[HttpRo
             max_body_size=None,
             described=_HIDDEN,
         )
-        for path, function in found
+        for path, function in functions
     ]
 
 
 def page(document_url: str) -> Response:
-    """The page, which loads the document from there."""
+    """The page that loads the document from this URL."""
     text, policy = _template()
     response = Response.html(text.replace("{document}", html.escape(document_url, quote=True)))
     response.headers += [
@@ -85,13 +87,14 @@ def page(document_url: str) -> Response:
 
 @cache
 def _template() -> tuple[str, str]:
-    """The page, and what a browser lets it do: its own style and script, and requests to us."""
+    """The page and its Content-Security-Policy: its own style and script, and requests to this
+    server."""
     text = _PAGE.read_text(encoding="utf-8")
     hashes = {}
     for element in ("style", "script"):
-        found = re.search(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
-        assert found is not None, f"the page has a {element}"
-        digest = hashlib.sha256(found[1].encode()).digest()
+        match = re.search(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        assert match is not None, f"the page has a {element}"
+        digest = hashlib.sha256(match[1].encode()).digest()
         hashes[element] = f"'sha256-{base64.b64encode(digest).decode()}'"
     policy = (
         f"default-src 'none'; style-src {hashes['style']}; script-src {hashes['script']}; "

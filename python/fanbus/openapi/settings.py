@@ -1,4 +1,4 @@
-"""What an application says of its OpenAPI document."""
+"""The settings that an application passes for its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OpenAPI"]
 
 @dataclass(frozen=True)
 class OpenAPI:
-    """The document of an application, and where it is served.
+    """The texts of the document of an application, and the paths that serve it.
 
     ```python
     app = Fanbus("shop", openapi=OpenAPI(title="Shop", version="2.1"))
@@ -20,18 +20,18 @@ class OpenAPI:
     """
 
     title: str | None = None
-    """What it is called; None: the application's name."""
+    """The title; None: the name of the application."""
     version: str = "0.1.0"
-    """That of the interface, as clients should know it."""
+    """The version of the interface."""
     description: str | None = None
-    """More about it, in CommonMark."""
+    """A longer text in CommonMark."""
     path: str = "/openapi.json"
-    """Where the document is."""
+    """The path of the document."""
     docs: str | None = "/docs"
-    """Where the page for people is; None: nowhere."""
+    """The path of the page that shows it; None: there is no page."""
 
     def __post_init__(self) -> None:
-        """Raises FanbusError for what cannot be."""
+        """Raises FanbusError for an invalid value."""
         for name in ("title", "version", "description"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "version"):
@@ -48,7 +48,8 @@ class OpenAPI:
 
     @classmethod
     def checked(cls, given: Any) -> OpenAPI | None:
-        """What `Fanbus(openapi=)` means. FanbusError if it means nothing."""
+        """The settings for `Fanbus(openapi=)`; None: the document is not served. FanbusError for an
+        invalid value."""
         if given is None or given is False:
             return None
         if given is True:

@@ -1,1 +1,1 @@
-"""Parameters of handlers: what their signatures ask for, and how values are read."""
+"""Parameters of handlers: their signatures and annotations, and the readers of their values."""

@@ -1,8 +1,8 @@
-"""What a handler's annotated parameters are read from, worked out once, when it is decorated.
+"""The binding that connects a handler's annotated parameters with the parts of a request.
 
-Each becomes a `BoundParameter`: a function that reads its value from a request, or from the
-handshake of a WebSocket, and what a document says about it. One ValidationError lists all wrong
-values.
+It is made once, when the handler is decorated. Each parameter becomes a `BoundParameter`: a
+function that reads its value from a request or from the handshake of a WebSocket, and its
+description for the OpenAPI document. One ValidationError lists all wrong values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from fanbus._core import json_body
 from fanbus.exceptions import Problem, RouteError, ValidationError
-from fanbus.parameters.annotations import Asked, shown, taken_apart
+from fanbus.parameters.annotations import Annotation, parsed, shown
 from fanbus.parameters.markers import Body, Cookie, Header, Parameter, Path, Query
 from fanbus.parameters.models import decoder, has_model
 from fanbus.parameters.scalars import limited, scalar
@@ -27,22 +27,23 @@ __all__ = [
     "CONVERTED",
     "BoundParameter",
     "Reader",
-    "as_it_comes",
     "bind_parameter",
+    "path_value",
     "reading",
     "the_subject",
 ]
 
 Subject = Request | WebSocket
-"""What has a query, headers and cookies."""
+"""An object with a query, headers and cookies."""
 
 Reader = Callable[[Any, Sequence[Any]], Any]
-"""Makes a value of a subject and the values of its path. ValidationError if it cannot be made."""
+"""A function that reads a value from a subject and the values of its path. It raises
+ValidationError for a wrong value."""
 
 Place = Literal["path", "query", "header", "cookie", "body"]
 
 CONVERTED: dict[str, type] = {"str": str, "path": str, "int": int, "float": float, "uuid": UUID}
-"""What the converters of a path make."""
+"""The types of the values of path converters."""
 
 _PLACES: dict[type, Place] = {Query: "query", Path: "path", Header: "header", Cookie: "cookie"}
 _SCALARS_ALONE = (
@@ -58,14 +59,15 @@ class BoundParameter:
 
     place: Place
     name: str
-    """In the request."""
+    """Its name in the request."""
     annotation: Any
-    """Its type, without what `Annotated` says besides."""
+    """Its type, without the markers of `Annotated`."""
     schema: dict[str, Any]
-    """JSON Schema of its values; a body's is made when a document asks for it."""
+    """JSON Schema of its values. The schema of a body is made for the document, when that is
+    made."""
     read: Reader
     default: Any
-    """What the handler gets if the request does not have it; `inspect.Parameter.empty`: it must."""
+    """The value if the request does not have it; `inspect.Parameter.empty`: it is required."""
     description: str | None = None
     deprecated: bool = False
 
@@ -78,11 +80,12 @@ class BoundParameter:
 def reading(
     call: Callable[..., Any], reads: Sequence[Reader], *, late: bool = False
 ) -> Callable[..., Any]:
-    """The function, to be called with its subject and the values of its path.
+    """A function of the subject and its path values, which reads the arguments of `call` from
+    them.
 
-    `late`: `call` gives a coroutine, and its arguments are read when that runs. Handlers are
-    started many at a time, and a body that became a model at once would wait in memory for all the
-    others: models of 64 bodies of 50 KB took 50 MB, and twice the time.
+    `late`: `call` returns a coroutine, and its arguments are read when that runs. Many handlers are
+    started at a time. Models that were made at once would wait in memory for all other handlers:
+    models of 64 bodies of 50 KB took 50 MB, and twice the time.
     """
     reads = tuple(reads)
 
@@ -118,14 +121,14 @@ def bind_parameter(
     where: str,
     has_body: bool = True,
 ) -> BoundParameter:
-    """How a parameter is read. RouteError, with the handler's place, if it cannot be.
+    """Binds a parameter. RouteError, with the place of the handler, if its annotation cannot work.
 
-    `converter` is that of the path's parameter of this name, which has the number `at`; None if the
-    path has none. `has_body`: what it is read from is not a handshake.
+    `converter` is the converter of the path parameter of this name, and `at` its index; None if the
+    path has no such parameter. `has_body`: the handler serves requests, not handshakes.
     """
-    told = f"Handler {where} annotates {parameter.name!r} as {shown(annotation)}"
-    asked = taken_apart(annotation, told)
-    _check_marker(parameter, asked, converter, where)
+    context = f"Handler {where} annotates {parameter.name!r} as {shown(annotation)}"
+    parts = parsed(annotation, context)
+    _check_marker(parameter, parts, converter, where)
     if isinstance(parameter.default, (Parameter, Body)):
         marker = parameter.default
         raise RouteError(
@@ -133,48 +136,48 @@ def bind_parameter(
             f"Write it into the annotation: {parameter.name}: Annotated[..., {marker!r}]."
         )
     if converter is not None:
-        return _from_path(parameter.name, asked, converter, at, told)
-    kind, many = _items(asked.kind)
-    item = taken_apart(kind, told)
-    found = None if isinstance(asked.marker, Body) else scalar(item.kind)
-    if found is None:
-        if isinstance(asked.marker, Parameter) or not (
-            isinstance(asked.marker, Body) or _is_body(asked.kind)
+        return _from_path(parameter.name, parts, converter, at, context)
+    kind, many = _items(parts.kind)
+    item = parsed(kind, context)
+    value = None if isinstance(parts.marker, Body) else scalar(item.kind)
+    if value is None:
+        if isinstance(parts.marker, Parameter) or not (
+            isinstance(parts.marker, Body) or _is_body(parts.kind)
         ):
             usable = _SCALARS if has_body else _SCALARS_ALONE
-            raise RouteError(f"{told}, which no text of a request can be. Use {usable}.")
+            raise RouteError(f"{context}, which no text of a request can be. Use {usable}.")
         if not has_body:
             raise RouteError(
-                f"{told}, which only a JSON body can be, but the handshake of a WebSocket has "
+                f"{context}, which only a JSON body can be, but the handshake of a WebSocket has "
                 f"none. Use {_SCALARS_ALONE}, or read it from the first message."
             )
-        return _from_body(parameter, annotation, asked, told)
-    read, schema = _limited(found.read, found.schema, item, told)
+        return _from_body(parameter, annotation, parts, context)
+    read, schema = _limited(value.read, value.schema, item, context)
     if many:
         read, schema = _each(read), {"type": "array", "items": schema}
-    read, schema = _limited(read, schema, asked, told)
-    if many and isinstance(asked.marker, Cookie):
-        raise RouteError(f"{told}, but a cookie has one value. Take it as str.")
-    place = _PLACES[type(asked.marker)] if isinstance(asked.marker, Parameter) else "query"
-    name = _name(parameter, asked)
-    default = _default(parameter, asked)
+    read, schema = _limited(read, schema, parts, context)
+    if many and isinstance(parts.marker, Cookie):
+        raise RouteError(f"{context}, but a cookie has one value. Take it as str.")
+    place = _PLACES[type(parts.marker)] if isinstance(parts.marker, Parameter) else "query"
+    name = _name(parameter, parts)
+    default = _default(parameter, parts)
     absent = _absent([place, name], default)
     return BoundParameter(
         place,
         name,
-        asked.kind,
+        parts.kind,
         schema,
         _reader(place, name, read, many=many, absent=absent),
         default,
-        asked.description,
-        isinstance(asked.marker, Parameter) and asked.marker.deprecated,
+        parts.description,
+        isinstance(parts.marker, Parameter) and parts.marker.deprecated,
     )
 
 
 def _check_marker(
-    parameter: inspect.Parameter, asked: Asked, converter: str | None, where: str
+    parameter: inspect.Parameter, parts: Annotation, converter: str | None, where: str
 ) -> None:
-    marker = asked.marker
+    marker = parts.marker
     if converter is None and isinstance(marker, Path):
         raise RouteError(
             f"Handler {where} takes {parameter.name!r} from the path, which has no such parameter. "
@@ -187,14 +190,16 @@ def _check_marker(
         )
 
 
-def _from_path(name: str, asked: Asked, converter: str, at: int, told: str) -> BoundParameter:
-    made = CONVERTED[converter]
-    known = scalar(made if made is not str else asked.kind)
-    if known is None or asked.may_be_none or (made is not str and asked.kind is not made):
-        instead = _SCALARS.partition(", one of")[0] if made is str else made.__name__
-        raise RouteError(f"{told}, but the path has it as {converter!r}. Use {instead}.")
-    whole: Callable[[Any], Any] = known.read if made is str else _as_it_is
-    read, schema = _limited(whole, known.schema, asked, told)
+def _from_path(
+    name: str, parts: Annotation, converter: str, at: int, context: str
+) -> BoundParameter:
+    kind = CONVERTED[converter]
+    value = scalar(kind if kind is not str else parts.kind)
+    if value is None or parts.may_be_none or (kind is not str and parts.kind is not kind):
+        instead = _SCALARS.partition(", one of")[0] if kind is str else kind.__name__
+        raise RouteError(f"{context}, but the path has it as {converter!r}. Use {instead}.")
+    convert: Callable[[Any], Any] = value.read if kind is str else _unchanged
+    read, schema = _limited(convert, value.schema, parts, context)
 
     def from_path(_subject: Subject, values: Sequence[Any]) -> Any:
         try:
@@ -202,44 +207,44 @@ def _from_path(name: str, asked: Asked, converter: str, at: int, told: str) -> B
         except ValueError as error:
             raise _wrong(["path", name], error) from None
 
-    deprecated = isinstance(asked.marker, Parameter) and asked.marker.deprecated
+    deprecated = isinstance(parts.marker, Parameter) and parts.marker.deprecated
     return BoundParameter(
         "path",
         name,
-        asked.kind,
+        parts.kind,
         schema,
         from_path,
         inspect.Parameter.empty,
-        asked.description,
+        parts.description,
         deprecated,
     )
 
 
 def _from_body(
-    parameter: inspect.Parameter, annotation: Any, asked: Asked, told: str
+    parameter: inspect.Parameter, annotation: Any, parts: Annotation, context: str
 ) -> BoundParameter:
-    # The marker is nothing that the libraries know; what else `Annotated` says is theirs.
+    # The libraries ignore the marker, and use the rest of `Annotated`.
     try:
         decode = decoder(annotation).decode
     except TypeError as error:
-        raise RouteError(f"{told}: {error}") from None
-    default = _default(parameter, asked)
+        raise RouteError(f"{context}: {error}") from None
+    default = _default(parameter, parts)
     absent = _absent(["body"], default)
 
     def from_body(request: Request, _values: Sequence[Any]) -> Any:
         body = json_body(request)
         return decode(body) if body else absent()
 
-    return BoundParameter("body", "body", annotation, {}, from_body, default, asked.description)
+    return BoundParameter("body", "body", annotation, {}, from_body, default, parts.description)
 
 
 def _is_body(kind: Any) -> bool:
-    """Whether it can only be the JSON body."""
+    """Whether a value of this type can only be the JSON body."""
     return kind is dict or get_origin(kind) is dict or has_model(kind)
 
 
 def _items(kind: Any) -> tuple[Any, bool]:
-    """The type of one text, and whether there may be several."""
+    """The type of one item, and whether there may be several items."""
     if kind is list:
         return str, True
     return (get_args(kind)[0], True) if get_origin(kind) is list else (kind, False)
@@ -260,7 +265,8 @@ def _reader(
     many: bool,
     absent: Callable[[], Any],
 ) -> Reader:
-    """Written out for each place: these run for every request."""
+    """The reader of one place. Each place has a function of its own, since it runs for every
+    request."""
     loc: list[str | int] = [place, name]
     if place == "query" and many:
 
@@ -284,8 +290,8 @@ def _reader(
         return from_query
 
     def from_elsewhere(subject: Subject, _values: Sequence[Any]) -> Any:
-        found = subject.cookies if place == "cookie" else subject.headers
-        text = found.get(name)
+        values = subject.cookies if place == "cookie" else subject.headers
+        text = values.get(name)
         try:
             return absent() if text is None else read(text)
         except ValueError as error:
@@ -293,7 +299,7 @@ def _reader(
 
     def from_headers(subject: Subject, _values: Sequence[Any]) -> Any:
         lines = subject.headers.get_all(name)
-        # A list, over one line or several; what is empty does not count (RFC 9110, 5.6.1).
+        # A list, in one line or several; empty items are ignored (RFC 9110, 5.6.1).
         texts = [text.strip() for text in ",".join(lines).split(",") if text.strip()]
         try:
             return read(texts) if texts else absent()
@@ -303,14 +309,14 @@ def _reader(
     return from_headers if many else from_elsewhere
 
 
-def _default(parameter: inspect.Parameter, asked: Asked) -> Any:
-    """None can only mean that it is not there, so `int | None` need not be told twice."""
-    is_absent = parameter.default is parameter.empty and asked.may_be_none
+def _default(parameter: inspect.Parameter, parts: Annotation) -> Any:
+    """The default. A parameter with `| None` has the default None, without writing it."""
+    is_absent = parameter.default is parameter.empty and parts.may_be_none
     return None if is_absent else parameter.default
 
 
 def _absent(loc: list[str | int], default: Any) -> Callable[[], Any]:
-    """What is done if the request does not have it."""
+    """The function that is called if the request does not have the parameter."""
     if default is inspect.Parameter.empty:
 
         def missing() -> Any:
@@ -327,22 +333,22 @@ def _wrong(loc: list[str | int], error: ValueError) -> ValidationError:
 
 
 def _limited(
-    read: Callable[[Any], Any], schema: Any, asked: Asked, told: str
+    read: Callable[[Any], Any], schema: Any, parts: Annotation, context: str
 ) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     try:
-        return limited(read, schema, asked.limits)
+        return limited(read, schema, parts.limits)
     except ValueError as error:
-        raise RouteError(f"{told}: {error}.") from None
+        raise RouteError(f"{context}: {error}.") from None
 
 
-def _name(parameter: inspect.Parameter, asked: Asked) -> str:
-    marker = asked.marker
+def _name(parameter: inspect.Parameter, parts: Annotation) -> str:
+    marker = parts.marker
     if isinstance(marker, Parameter) and marker.alias is not None:
         return marker.alias
     return parameter.name.replace("_", "-") if isinstance(marker, Header) else parameter.name
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -351,6 +357,6 @@ def the_subject(subject: Subject, _values: Sequence[Any]) -> Subject:
     return subject
 
 
-def as_it_comes(at: int) -> Reader:
-    """The reader of a path's parameter that its converter has made already."""
+def path_value(at: int) -> Reader:
+    """The reader of a path parameter that its converter has already converted."""
     return lambda _subject, values: values[at]

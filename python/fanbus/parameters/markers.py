@@ -1,4 +1,4 @@
-"""Markers for `Annotated`: where a handler's parameter comes from, and what it must be."""
+"""The markers that `Annotated` may have: the place of a handler's parameter, and its limits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 __all__ = ["LIMITS", "Body", "Cookie", "Header", "Parameter", "Path", "Query"]
 
 LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-"""What a value may be limited by; msgspec, pydantic and annotated-types have the same names."""
+"""The names of limits. msgspec, pydantic and annotated-types use the same names."""
 
 
 class Parameter:
-    """What all markers have."""
+    """The base class of the markers."""
 
     __slots__ = ("alias", "deprecated", "description", *LIMITS)
 
@@ -30,10 +30,11 @@ class Parameter:
         max_length: int | None = None,
         pattern: str | None = None,
     ) -> None:
-        """`alias`: its name in the request, if it is another one. `description`, `deprecated`: for
-        the document. `gt`, `ge`, `lt`, `le`: greater or less than, or equal; `multiple_of`: a
-        number. `min_length`, `max_length`: characters, or items of a list. `pattern`: a regular
-        expression that is found in it (`^...$` for all of it).
+        """`alias`: the name in the request, if it differs from the name of the parameter.
+        `description`, `deprecated`: texts for the OpenAPI document. `gt`, `ge`, `lt`, `le`: greater
+        or less than, or equal; `multiple_of`: a number. `min_length`, `max_length`: characters, or
+        items of a list. `pattern`: a regular expression that must match a part of the value
+        (`^...$` for all of it).
         """
         self.alias = alias
         self.description = description
@@ -52,7 +53,7 @@ class Parameter:
 class Query(Parameter):
     """A parameter from the query: `page: Annotated[int, Query(ge=1)] = 1`.
 
-    It says where the parameter comes from without it, too; it is for limits and for `alias`.
+    The query is the default place: this marker is for limits and for `alias`.
     """
 
     __slots__ = ()
@@ -65,9 +66,9 @@ class Path(Parameter):
 
 
 class Header(Parameter):
-    """A parameter from a header: `user_agent: Annotated[str, Header()]` is that of User-Agent.
+    """A parameter from a header: `user_agent: Annotated[str, Header()]` reads User-Agent.
 
-    Underscores of its name are hyphens in the header's.
+    Underscores of the parameter's name are hyphens in the name of the header.
     """
 
     __slots__ = ()
@@ -80,12 +81,13 @@ class Cookie(Parameter):
 
 
 class Body:
-    """The JSON body, for types that would come from the query: `Annotated[list[int], Body()]`."""
+    """A parameter from the JSON body, for types that else come from the query:
+    `Annotated[list[int], Body()]`."""
 
     __slots__ = ("description",)
 
     def __init__(self, *, description: str | None = None) -> None:
-        """`description`: for the document."""
+        """`description`: a text for the OpenAPI document."""
         self.description = description
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""Models: JSON bodies as Python's objects, and back.
+"""The models that JSON bodies are decoded into and encoded from.
 
-msgspec and pydantic do the work, if they are installed; each gets its own models, and neither is
-needed until there is one. Without them, dataclasses, dates, UUIDs and the like can be sent.
+msgspec and pydantic do the work for their own models, if they are installed. Neither is imported
+before a model needs it. Without them, dataclasses, dates, UUIDs and the like can be sent.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoder", "decoder", "has_model", "is_model", "plain", "schemas", "way"]
 
-_MOST_PROBLEMS = 1000
-"""A body has room for millions, and the answer would be many times as large as it."""
+_MAX_PROBLEMS = 1000
+"""A body may have millions of wrong values; the response would be many times as large as the
+body."""
 
 
-# What is sent
+# Sending
 
 
 def is_model(value: Any) -> bool:
-    """Whether a handler may return it as it is."""
+    """Whether a handler may return the value as a JSON response."""
     kind = type(value)
     return _is_model_class(kind) or way(kind) in ("mapping", "row")
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON cannot hold as a simpler one, for an encoder that is not ours. TypeError if
-    there is none.
+    """Converts a value without a JSON form to a simpler one, for an encoder of the user. TypeError
+    if there is none.
 
-    Values inside of it may need the same: the encoder asks again.
+    Values inside of it may need the same: the encoder calls this again for them.
     """
     if hasattr(type(value), "__struct_fields__"):
         return importlib.import_module("msgspec").to_builtins(value, enc_hook=_plain)
@@ -48,10 +49,10 @@ def plain(value: Any) -> Any:
 
 
 def way(kind: type) -> str:
-    """How the values of a type that JSON cannot hold are written. "other": by `plain` alone, if at
-    all.
+    """The way to encode the values of a type without a JSON form. "other": only `plain` may have
+    one.
 
-    It is the one place that decides it. Our encoder asks once for each type.
+    This function alone decides it. The encoder of Fanbus calls it once for each type.
     """
     if _is_pydantic_class(kind):
         return "pydantic"
@@ -63,7 +64,7 @@ def way(kind: type) -> str:
 
 
 def _way_of_standard(kind: type) -> str | None:
-    from datetime import date, datetime, time, timedelta  # only who sends one pays for these
+    from datetime import date, datetime, time, timedelta  # here, for applications that send one
     from decimal import Decimal
     from enum import Enum
     from uuid import UUID
@@ -71,7 +72,7 @@ def _way_of_standard(kind: type) -> str | None:
     if kind in (date, datetime, time):
         return kind.__name__
     if issubclass(kind, (date, time)):
-        return "isoformat"  # which may be its own
+        return "isoformat"  # a subclass may have its own
     if issubclass(kind, timedelta):
         return "timedelta"
     if kind is UUID:
@@ -79,7 +80,7 @@ def _way_of_standard(kind: type) -> str | None:
     if issubclass(kind, (UUID, Decimal)):
         return "str"
     if issubclass(kind, Enum):
-        # A class may say itself what its members' values are; it takes the longer way.
+        # A class may define `value` itself; then `plain` reads it.
         inherited = inspect.getattr_static(kind, "value", None) is Enum.__dict__["value"]
         return "enum" if inherited else "other"
     if issubclass(kind, (set, frozenset)):
@@ -88,29 +89,29 @@ def _way_of_standard(kind: type) -> str | None:
 
 
 def _way_of_packages(kind: type) -> str | None:
-    """For types of packages: if there is a value of one, its package is loaded."""
+    """The way of a type of a package. If a value of it exists, its package is loaded."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, numpy.generic):
         ways = {numpy.bool_: "bool", numpy.integer: "int", numpy.floating: "float"}
-        # A length of time is an integer to numpy.
-        found = [ways[each] for each in ways if issubclass(kind, each)]
-        return found[0] if found and not issubclass(kind, numpy.timedelta64) else None
+        # numpy.timedelta64 is a subclass of numpy.integer.
+        matches = [ways[each] for each in ways if issubclass(kind, each)]
+        return matches[0] if matches and not issubclass(kind, numpy.timedelta64) else None
     rows = sys.modules.get("sqlalchemy.engine")
     if rows is not None and issubclass(kind, rows.Row):
         return "row"
-    # What dict() reads as a mapping: those of Python itself, and rows of asyncpg and sqlite3.
+    # dict() reads these as mappings: those of Python itself, and rows of asyncpg and sqlite3.
     if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
         return "mapping"
     return None
 
 
 def field_names(kind: Any) -> list[str]:
-    """Those of a dataclass, in their order."""
+    """The names of the fields of a dataclass, in their order."""
     return [field.name for field in dataclasses.fields(kind)]
 
 
 def msgspec_encode() -> Callable[[Any], bytes]:
-    """The function that writes a struct of msgspec, or a list of some."""
+    """The function that encodes a struct of msgspec, or a list of structs."""
     encode: Callable[[Any], bytes] = (
         importlib.import_module("msgspec").json.Encoder(enc_hook=_plain).encode
     )
@@ -118,27 +119,27 @@ def msgspec_encode() -> Callable[[Any], bytes]:
 
 
 def pydantic_lists(kind: Any) -> Callable[..., bytes] | None:
-    """The function that writes lists of a pydantic model, each element as `to_json` of its own
-    serializer writes it. None if pydantic makes none."""
+    """The function that encodes lists of a pydantic model. Each element is encoded as by `to_json`
+    of its own serializer. None if pydantic cannot make one."""
     config = getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None)
     try:
         adapter = importlib.import_module("pydantic").TypeAdapter(list[kind], config=config)
         to_json: Callable[..., bytes] = adapter.serializer.to_json
-    except Exception:  # noqa: BLE001 - then each is written by itself, which says what is wrong
+    except Exception:  # noqa: BLE001 - then each is encoded alone, which raises the error
         return None
     return to_json
 
 
 def _plain(value: Any) -> Any:
-    """Something simpler that says the same."""
+    """A simpler value with the same content."""
     kind = type(value)
-    found = way(kind)
-    if found == "pydantic":
+    kind_way = way(kind)
+    if kind_way == "pydantic":
         return kind.__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
-    if found == "dataclass":
+    if kind_way == "dataclass":
         return {name: getattr(value, name) for name in field_names(kind)}
-    if found in _SIMPLER:
-        return _SIMPLER[found](value)
+    if kind_way in _SIMPLER:
+        return _SIMPLER[kind_way](value)
     return _rare(value)
 
 
@@ -149,7 +150,7 @@ def _rare(value: Any) -> Any:
         return value.value
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.datetime64, numpy.timedelta64)):
-        # Python's own have microseconds.
+        # The types of Python have microseconds.
         micros = value.astype(value.dtype.kind + "8[us]").item()
         if not isinstance(micros, int) and micros is not None:
             return micros
@@ -196,24 +197,25 @@ _SIMPLER: dict[str, Callable[[Any], Any]] = {
 """The functions of `plain`, by the way of a type."""
 
 
-# What is received
+# Receiving
 
 
 class Decoder(ABC):
-    """Reads a JSON body as one type."""
+    """The decoder that reads a JSON body as one type."""
 
     @abstractmethod
     def decode(self, body: bytes) -> Any:
-        """ValidationError for a value that does not fit, HTTPError 400 for what is no JSON."""
+        """The value of the body. ValidationError for a wrong value, HTTPError 400 for a body that
+        is not JSON."""
 
 
 def has_model(annotation: Any) -> bool:
-    """Whether it is a model, or is made of some."""
+    """Whether the annotation is a model, or contains one."""
     return _is_model_class(annotation) or any(map(has_model, get_args(annotation)))
 
 
 def decoder(annotation: Any) -> Decoder:
-    """What reads bodies of this type. TypeError, a sentence, if nothing installed can."""
+    """The decoder of bodies of this type. TypeError if no installed library can read them."""
     libraries: dict[str, type[_Msgspec | _Pydantic]] = {"pydantic": _Pydantic}
     if not _is_pydantic(annotation):
         libraries = {"msgspec": _Msgspec, **libraries}
@@ -223,7 +225,7 @@ def decoder(annotation: Any) -> Decoder:
             return kind(annotation)
         except ImportError:
             reasons.append(f"{library} is not installed (pip install {library})")
-        except Exception as error:  # noqa: BLE001 - each library has its own way to refuse
+        except Exception as error:  # noqa: BLE001 - each library raises its own exceptions
             reasons.append(f"{library} says: {error}")
     raise TypeError(f"JSON bodies are read by {' or '.join(libraries)}; {'; '.join(reasons)}")
 
@@ -241,25 +243,26 @@ class _Msgspec(Decoder):
             try:
                 return self._decode(body)
             except self._msgspec.ValidationError as error:
-                # It has stopped there: what comes behind it may be no JSON.
+                # msgspec stops at the first error: the rest may not be JSON.
                 self._msgspec.json.decode(body)
                 raise ValidationError([self._problem(str(error))]) from None
         except (self._msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _no_json(error) from None
+            raise _invalid_json(error) from None
         except RecursionError:
-            raise _no_json("it is nested too deeply") from None
+            raise _invalid_json("it is nested too deeply") from None
 
     def _problem(self, text: str) -> Problem:
-        """msgspec says the place at the end: "Expected `int`, got `str` - at `$.items[0].n`"."""
-        found = self._PLACE.search(text)
+        """The message of msgspec ends with the place: "Expected `int`, got `str` - at
+        `$.items[0].n`"."""
+        match = self._PLACE.search(text)
         place: list[str | int] = ["body"]
-        if found:
-            for step in self._STEP.finditer(found["path"]):
+        if match:
+            for step in self._STEP.finditer(match["path"]):
                 if step["name"] is not None:
                     place.append(step["name"])
                 elif step["index"] is not None:
                     place.append(int(step["index"]))
-            text = text[: found.start()]
+            text = text[: match.start()]
         missing = re.fullmatch(r"Object missing required field `(.*)`", text)
         if missing:
             return {"loc": [*place, missing[1]], "msg": "is missing", "type": "missing"}
@@ -277,60 +280,60 @@ class _Pydantic(Decoder):
             return self._validate(body)
         except self._error as error:
             count = error.error_count()
-            if count > _MOST_PROBLEMS:
+            if count > _MAX_PROBLEMS:
                 several = f"{count} values are wrong; the library names none of them"
                 raise ValidationError(
                     [{"loc": ["body"], "msg": several, "type": "invalid"}]
                 ) from None
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        if found[0]["type"] == "json_invalid":
-            raise _no_json(found[0]["msg"])
+            errors = error.errors(include_url=False, include_context=False, include_input=False)
+        if errors[0]["type"] == "json_invalid":
+            raise _invalid_json(errors[0]["msg"])
         raise ValidationError(
             [
                 {"loc": ["body", *each["loc"]], "msg": each["msg"], "type": each["type"]}
-                for each in found
+                for each in errors
             ]
         )
 
 
-def _no_json(error: object) -> HTTPError:
+def _invalid_json(error: object) -> HTTPError:
     return HTTPError(400, f"The body is not valid JSON: {error}")
 
 
-# What a document says of them
+# Schemas
 
 
 def schemas(
     received: Iterable[Any], sent: Iterable[Any], reference: str
 ) -> tuple[dict[tuple[str, int], Any], dict[str, Any]]:
-    """JSON Schemas of types that have models in them, by ("received", number) and ("sent", number),
-    and those of the models that they refer to, by name.
+    """JSON Schemas of types with models, by ("received", number) and ("sent", number), and schemas
+    of the models that they refer to, by name.
 
-    `reference` has `{name}` in it. TypeError, a sentence, for a type that has none.
+    `reference` is a reference with the placeholder `{name}`. TypeError for a type without a schema.
     """
-    found: dict[tuple[str, int], Any] = {}
+    by_key: dict[tuple[str, int], Any] = {}
     components: dict[str, Any] = {}
     for_pydantic: dict[tuple[str, int], Any] = {}
     for_msgspec: dict[tuple[str, int], Any] = {}
-    for side, all_of_it in (("received", received), ("sent", sent)):
-        for number, annotation in enumerate(all_of_it):
+    for side, types in (("received", received), ("sent", sent)):
+        for number, annotation in enumerate(types):
             chosen = for_pydantic if _reads_pydantic(annotation) else for_msgspec
             chosen[side, number] = annotation
     if for_msgspec:
         msgspec = importlib.import_module("msgspec")
-        made, components = msgspec.json.schema_components(
+        of_msgspec, components = msgspec.json.schema_components(
             list(for_msgspec.values()), ref_template=reference
         )
-        found.update(zip(for_msgspec, made, strict=True))
+        by_key.update(zip(for_msgspec, of_msgspec, strict=True))
     if for_pydantic:
-        made_too, definitions = _pydantic_schemas(for_pydantic, reference)
+        of_pydantic, definitions = _pydantic_schemas(for_pydantic, reference)
         if definitions.keys() & components.keys():  # two models of one name: these get a longer one
             longer = reference.replace("{name}", "pydantic.{name}")
-            made_too, definitions = _pydantic_schemas(for_pydantic, longer)
+            of_pydantic, definitions = _pydantic_schemas(for_pydantic, longer)
             definitions = {f"pydantic.{name}": schema for name, schema in definitions.items()}
-        found.update(made_too)
+        by_key.update(of_pydantic)
         components.update(definitions)
-    return found, components
+    return by_key, components
 
 
 def _pydantic_schemas(
@@ -339,13 +342,15 @@ def _pydantic_schemas(
     adapter = importlib.import_module("pydantic").TypeAdapter
     modes = {"received": "validation", "sent": "serialization"}
     inputs = [(key, modes[key[0]], adapter(annotation)) for key, annotation in types.items()]
-    made, rest = adapter.json_schemas(inputs, ref_template=reference.replace("{name}", "{model}"))
-    by_key = {key: schema for (key, _), schema in made.items()}
+    by_mode, rest = adapter.json_schemas(
+        inputs, ref_template=reference.replace("{name}", "{model}")
+    )
+    by_key = {key: schema for (key, _), schema in by_mode.items()}
     return by_key, rest.get("$defs", {})
 
 
 def _reads_pydantic(annotation: Any) -> bool:
-    """Which of the two has read, or would read, bodies of this type."""
+    """Whether pydantic, and not msgspec, decodes bodies of this type."""
     if _is_pydantic(annotation):
         return True
     return isinstance(decoder(annotation), _Pydantic)
@@ -361,7 +366,7 @@ def _is_model_class(annotation: Any) -> bool:
 
 
 def _is_pydantic(annotation: Any) -> bool:
-    """Whether there is a model of pydantic in it."""
+    """Whether the annotation contains a model of pydantic."""
     return _is_pydantic_class(annotation) or any(map(_is_pydantic, get_args(annotation)))
 
 

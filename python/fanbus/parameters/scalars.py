@@ -1,7 +1,8 @@
-"""Texts of a request as values: what a type reads, what it refuses, and how a schema says it.
+"""The scalars that strings of a request are converted to: for each type a reader and a schema.
 
-Both stand side by side here, so that the document promises what the server does. What a type
-refuses is a ValueError, whose text goes on after the parameter's name: "must be a whole number".
+Both are side by side here, so that the OpenAPI document describes the behaviour of the server. A
+reader raises ValueError for a wrong string; its message follows the name of the parameter: "must be
+a whole number".
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ __all__ = ["Scalar", "limited", "scalar"]
 
 Read = Callable[[str], Any]
 
-# Above it, int() refuses by itself in most versions, for the time that it would take.
-_MOST_DIGITS = 4300
+# Most versions of int() refuse more digits, since the conversion would take too long.
+_MAX_DIGITS = 4300
 
-# Python's own readers take more: underscores, other scripts' digits, spaces, "nan".
+# int(), float() and so on accept more: underscores, digits of other scripts, spaces, "nan".
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -38,7 +39,7 @@ _BOOLEANS = {
 
 @dataclass(frozen=True)
 class Scalar:
-    """A type that one text can say."""
+    """A type whose values are read from one string."""
 
     read: Read
     schema: Mapping[str, Any]
@@ -46,7 +47,7 @@ class Scalar:
 
 def _integer(text: str) -> int:
     digits = text[1:] if text[:1] == "-" else text  # a regular expression would take twice as long
-    if digits.isdecimal() and digits.isascii() and len(digits) <= _MOST_DIGITS:
+    if digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS:
         return int(text)
     raise ValueError("must be a whole number")
 
@@ -59,10 +60,10 @@ def _number(text: str) -> float:
 
 
 def _boolean(text: str) -> bool:
-    found = _BOOLEANS.get(text.lower())
-    if found is None:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
         raise ValueError("must be true or false")
-    return found
+    return value
 
 
 def _uuid(text: str) -> UUID:
@@ -81,10 +82,10 @@ def _date(text: str) -> date:
 
 
 def _datetime(text: str) -> datetime:
-    found = _DATETIME.fullmatch(text)
+    match = _DATETIME.fullmatch(text)
     try:
-        if found:
-            day, time, fraction, zone = found.groups("")
+        if match:
+            day, time, fraction, zone = match.groups("")
             fraction = f".{fraction:0<6.6}" if fraction else ""
             time = time if time.count(":") == 2 else f"{time}:00"
             zone = "+00:00" if zone in ("Z", "z") else zone
@@ -107,7 +108,7 @@ _TYPES: dict[Any, Scalar] = {
 
 
 def scalar(annotation: Any) -> Scalar | None:
-    """How a type is read from one text; None if it cannot be."""
+    """The reader and schema of a type; None if it cannot be read from one string."""
     if get_origin(annotation) is Literal:
         return _chosen({value: value for value in get_args(annotation)})
     if isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -119,7 +120,7 @@ def scalar(annotation: Any) -> Scalar | None:
 
 
 def _chosen(values: Mapping[Any, Any]) -> Scalar | None:
-    """One of some values, by what JSON has for them."""
+    """A choice of values, by their forms in JSON."""
     if not values or any(type(value) not in (str, int) for value in values):
         return None
     by_text = {str(value): meant for value, meant in values.items()}
@@ -141,32 +142,32 @@ def _chosen(values: Mapping[Any, Any]) -> Scalar | None:
 def limited(
     read: Callable[[Any], Any], schema: Mapping[str, Any], limits: Mapping[str, Any]
 ) -> tuple[Callable[[Any], Any], dict[str, Any]]:
-    """The same with limits: what it reads is checked, and the schema says so.
+    """A reader that also checks limits, and a schema with these limits.
 
-    Raises ValueError for a limit that the type cannot have.
+    Raises ValueError for a limit that does not apply to the type.
     """
     if not limits:
         return read, dict(schema)
     kind = None if {"format", "enum"} & schema.keys() else schema.get("type")
     checks: list[tuple[Callable[[Any], bool], str]] = []
-    said: dict[str, Any] = dict(schema)
+    limited_schema: dict[str, Any] = dict(schema)
     for name, limit in limits.items():
-        keyword, check, text = _limit(name, limit, kind)
-        said[keyword] = limit
-        checks.append((check, text))
+        keyword, check, message = _limit(name, limit, kind)
+        limited_schema[keyword] = limit
+        checks.append((check, message))
 
     def checked(given: Any) -> Any:
         value = read(given)
-        for is_kept, text in checks:
-            if not is_kept(value):
-                raise ValueError(text)
+        for is_valid, message in checks:
+            if not is_valid(value):
+                raise ValueError(message)
         return value
 
-    return checked, said
+    return checked, limited_schema
 
 
 def _limit(name: str, limit: Any, kind: str | None) -> tuple[str, Callable[[Any], bool], str]:
-    """A limit's keyword in a schema, its check, and what is told of a value that breaks it."""
+    """The keyword of a limit in a schema, its check, and the error message."""
     if kind in ("integer", "number"):
         if name == "gt":
             return "exclusiveMinimum", lambda value: value > limit, f"must be more than {limit}"
@@ -195,8 +196,8 @@ def _limit(name: str, limit: Any, kind: str | None) -> tuple[str, Callable[[Any]
             )
     if name == "pattern" and kind == "string":
         try:
-            found = re.compile(limit).search
+            search = re.compile(limit).search
         except re.error as error:
             raise ValueError(f"pattern={limit!r} is not a regular expression: {error}") from None
-        return "pattern", lambda value: found(value) is not None, f"must match {limit}"
+        return "pattern", lambda value: search(value) is not None, f"must match {limit}"
     raise ValueError(f"{name}={limit!r} does not apply to {kind or 'this type'}")

@@ -1,9 +1,9 @@
-"""What a handler's signature asks for, found out once, when it is decorated.
+"""The signature that determines the arguments of a handler, examined once, when it is decorated.
 
 A parameter gets the request or the WebSocket (by its annotation, else by its name), a path
-parameter (by its name), what its annotation says of the request (`fanbus.inputs`), or its own
-default. Everything else is a mistake, and is told at once with the handler, its file and line, and
-the remedy.
+parameter (by its name), a value of the request that its annotation describes
+(`fanbus.parameters.binding`), or its own default. Any other parameter raises an error at once, with
+the handler, its file and line, and the remedy.
 """
 
 from __future__ import annotations
@@ -27,36 +27,37 @@ __all__ = ["Handler", "Subject", "bind_signature", "is_async_itself", "location"
 
 Subject = Literal["request", "websocket"]
 Source = Union[str, "BoundParameter", None]
-"""A path parameter's name, None for the subject, or what is read out of the request."""
+"""The name of a path parameter, None for the subject, or a parameter that is read from the
+request."""
 
 _CLASSES: dict[Subject, type] = {"request": Request, "websocket": WebSocket}
 _NAMES: dict[Subject, tuple[str, ...]] = {
     "request": ("request", "req"),
     "websocket": ("ws", "websocket"),
 }
-_AS_THEY_ARE = frozenset(
+_UNCONVERTED = frozenset(
     {("str", "str"), ("path", "str"), ("int", "int"), ("float", "float"), ("uuid", "UUID")}
 )
-"""Converters, and the types that they make."""
+"""Converters with the types of their values."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
 class Handler:
-    """A user's function, ready to be called with positional arguments only."""
+    """The function of a user, in a form that takes positional arguments only."""
 
     call: Callable[..., Any]
     asynchronous: bool
     arguments: tuple[str | None, ...]
-    """Path parameters by name; None is the request or the WebSocket."""
+    """The names of path parameters; None is the request or the WebSocket."""
     inputs: tuple[BoundParameter, ...] = ()
-    """What `call` reads out of the request or the WebSocket, which it takes for that."""
+    """The parameters that `call` reads from the request or the WebSocket."""
     takes_subject: bool = False
     """The user's function has a parameter for the request or the WebSocket itself."""
 
 
 def location(function: Callable[..., Any]) -> str:
-    """`chat (app.py:12)`: how messages name a handler."""
+    """The name of a handler in messages: `chat (app.py:12)`."""
     plain = inspect.unwrap(function)
     plain = getattr(plain, "func", plain)  # functools.partial
     name = getattr(plain, "__qualname__", None) or type(plain).__qualname__
@@ -72,10 +73,10 @@ def bind_signature(
     path_parameters: Mapping[str, str],
     has_body: bool = True,
 ) -> Handler:
-    """Matches a signature with a path. Raises RouteError for what can never be called.
+    """Matches a signature with a path. Raises RouteError for a function that can never be called.
 
-    `path_parameters` are names with their converters. `has_body`: it is called for requests, and
-    not for handshakes, which have everything else.
+    `path_parameters` are names with their converters. `has_body`: the function serves requests. A
+    handshake has all parts of a request except the body.
     """
     where = location(function)
     if not callable(function):
@@ -88,38 +89,38 @@ def bind_signature(
         raise RouteError(f"The signature of handler {where} cannot be read: {error}.") from None
 
     sources: dict[str, Source] = {}
-    in_order: list[str] = []  # called by position; the rest by keyword
-    gap = False  # a parameter that keeps its default: what follows goes by keyword
-    extra = False
+    in_order: list[str] = []  # passed by position; the others by keyword
+    has_gap = False  # after a parameter with its default, the others are passed by keyword
+    takes_others = False
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
             continue
         if parameter.kind is parameter.VAR_KEYWORD:
-            extra = True
+            takes_others = True
             continue
-        source: Source | _Keeps
-        if _is_read(parameter, path_parameters):
+        source: Source | _Unset
+        if _is_annotated(parameter, path_parameters):
             source = _input(parameter, function, path_parameters, where, has_body=has_body)
         else:
             source = _source(parameter, subject, path, path_parameters, where)
-        if isinstance(source, _Keeps):
-            gap = True
+        if isinstance(source, _Unset):
+            has_gap = True
             continue
         if source is None and None in sources.values():
             raise RouteError(f"Handler {where} takes the {subject} twice; once is enough.")
         sources[parameter.name] = source
-        if parameter.kind in _POSITIONAL and not gap:
+        if parameter.kind in _POSITIONAL and not has_gap:
             in_order.append(parameter.name)
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             raise RouteError(
                 f"Handler {where} takes {parameter.name!r} by position only, after a parameter "
                 "that keeps its default. Change their order."
             )
-    if extra:
+    if takes_others:
         sources.update({name: name for name in path_parameters if name not in sources})
 
     by_keyword = [name for name in sources if name not in in_order]
-    # What an asynchronous generator makes is streamed; it awaits what it asks of the request.
+    # An asynchronous generator is streamed; it awaits the body itself.
     streams = subject == "request" and inspect.isasyncgenfunction(inspect.unwrap(function))
     asynchronous = streams or _is_async(function)
     call = function
@@ -136,7 +137,8 @@ def bind_signature(
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """As `inspect.signature`; Python 3.14 keeps annotations that it cannot find out as texts."""
+    """The result of `inspect.signature`. In Python 3.14, annotations that cannot be resolved are
+    ForwardRefs."""
     if sys.version_info >= (3, 14):
         from annotationlib import Format
 
@@ -153,8 +155,8 @@ def _reading(
     *,
     late: bool,
 ) -> Handler:
-    """A handler that reads its arguments out of its subject and the path's values."""
-    from fanbus.parameters.binding import BoundParameter, Reader, as_it_comes, reading, the_subject
+    """A handler that reads its arguments from its subject and the values of the path."""
+    from fanbus.parameters.binding import BoundParameter, Reader, path_value, reading, the_subject
 
     inputs = tuple(each for each in arguments if isinstance(each, BoundParameter))
     bodies = [each.annotation for each in inputs if each.place == "body"]
@@ -167,7 +169,7 @@ def _reading(
     readers: list[Reader] = [
         the_subject
         if each is None
-        else as_it_comes(names.index(each))
+        else path_value(names.index(each))
         if isinstance(each, str)
         else each.read
         for each in arguments
@@ -181,16 +183,16 @@ def _reading(
     )
 
 
-def _is_read(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> bool:
-    """Whether its annotation says more of it than that it comes as it is."""
+def _is_annotated(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> bool:
+    """Whether the annotation of a parameter requires a conversion or a check."""
     annotation = parameter.annotation
-    if annotation in (parameter.empty, Any, "Any") or _asked_for(parameter, path_parameters):
+    if annotation in (parameter.empty, Any, "Any") or _subject_of(parameter, path_parameters):
         return False
     converter = path_parameters.get(parameter.name)
     if converter is None:
         return True
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return (converter, text.strip("'\"").split(".")[-1]) not in _AS_THEY_ARE
+    return (converter, text.strip("'\"").split(".")[-1]) not in _UNCONVERTED
 
 
 def _input(
@@ -201,7 +203,7 @@ def _input(
     *,
     has_body: bool,
 ) -> BoundParameter:
-    # Here, for who has no such handler.
+    # Here, since many applications do not have such a handler.
     from fanbus.parameters.annotations import resolved
     from fanbus.parameters.binding import bind_parameter
 
@@ -214,8 +216,8 @@ def _input(
     )
 
 
-class _Keeps(Enum):
-    DEFAULT = "the parameter keeps its default"
+class _Unset(Enum):
+    DEFAULT = "the parameter has its default"
 
 
 def _source(
@@ -224,18 +226,18 @@ def _source(
     path: str,
     path_parameters: Mapping[str, str],
     where: str,
-) -> str | _Keeps | None:
-    """A path parameter's name, None for the subject, or `_Keeps.DEFAULT`."""
+) -> str | _Unset | None:
+    """The name of a path parameter, None for the subject, or `_Unset.DEFAULT`."""
     name = parameter.name
-    asked = _asked_for(parameter, path_parameters)
-    if asked == subject:
+    wanted = _subject_of(parameter, path_parameters)
+    if wanted == subject:
         return None
-    if asked == "websocket":
+    if wanted == "websocket":
         raise RouteError(
             f"Handler {where} takes a WebSocket as {name!r}, but serves HTTP requests. "
             "Decorate it with @app.websocket, or take a Request."
         )
-    if asked == "request" and parameter.default is parameter.empty:
+    if wanted == "request" and parameter.default is parameter.empty:
         raise RouteError(
             f"Handler {where} takes a Request as {name!r}, but serves a WebSocket, which has "
             "the headers, query and cookies of its handshake itself. Leave the parameter out."
@@ -243,19 +245,19 @@ def _source(
     if name in path_parameters:
         return name
     if parameter.default is not parameter.empty:
-        return _Keeps.DEFAULT
-    known = ", ".join(repr(known) for known in path_parameters) or "none"
-    wanted = _CLASSES[subject].__name__
+        return _Unset.DEFAULT
+    names = ", ".join(map(repr, path_parameters)) or "none"
     raise RouteError(
         f"Handler {where} takes {name!r}, which is not in the path {path!r} (its parameters: "
-        f"{known}). Put {{{name}}} into the path, annotate it as {wanted} or, for the query, as "
-        "str or the like, or give it a default."
+        f"{names}). Put {{{name}}} into the path, annotate it as {_CLASSES[subject].__name__} or, "
+        "for the query, as str or the like, or give it a default."
     )
 
 
-def _asked_for(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> Subject | None:
-    """By annotation first; then by name, unless the path has a parameter of that name."""
-    # A ForwardRef of Python 3.14 is its text.
+def _subject_of(parameter: inspect.Parameter, path_parameters: Mapping[str, str]) -> Subject | None:
+    """The subject that a parameter takes: by its annotation, else by its name, unless the path has
+    a parameter of that name."""
+    # Python 3.14 has a ForwardRef for an annotation that cannot be resolved.
     annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
     for subject, wanted in _CLASSES.items():
         if annotation is wanted:
@@ -273,19 +275,20 @@ def _asked_for(parameter: inspect.Parameter, path_parameters: Mapping[str, str])
 
 
 def is_async_itself(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine, as far as it can be seen of the function itself."""
+    """Whether a call returns a coroutine, according to the function itself."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    """Also of a plain decorator around an `async def`, which hands its coroutine on."""
+    """Whether it, or the `async def` in a plain decorator, is asynchronous: such a decorator
+    returns the coroutine."""
     return is_async_itself(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """For a plain wrapper that may or may not hand a coroutine on."""
+    """An asynchronous function around a plain wrapper, which may or may not return a coroutine."""
 
     @functools.wraps(function)
     async def call(*arguments: Any, **named: Any) -> Any:
@@ -298,7 +301,7 @@ def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
 def _by_keyword(
     function: Callable[..., Any], positional: int, names: tuple[str, ...]
 ) -> Callable[..., Any]:
-    """Rust calls by position; this hands the last arguments on by name."""
+    """A function that passes its last arguments by name. Rust passes all of them by position."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What an application declares: routes, middleware, hooks of sessions."""
+"""The declarations of an application: routes, middleware, hooks of sessions."""

@@ -1,11 +1,11 @@
-"""What is around HTTP handlers: middleware, functions before and after, and handlers of errors.
+"""The middleware that wraps HTTP handlers: also functions before and after, and error handlers.
 
-An application and each router have their own `Layer`. When the server starts, those of each route
-are put together to one function, which Rust calls instead of the handler. A route that has none is
-called as it is, and pays nothing.
+An application and each router have their own `Layer`. When a worker starts, the layers of each
+route become one function, which Rust calls instead of the handler. A handler without layers is
+called directly, at no cost.
 
-From the outside in: the application's middleware, its routers' middleware, then what `Stack` does:
-functions before, handler, handlers of errors, functions after.
+From the outside in: the application's middleware, its routers' middleware, then the `Stack`:
+functions before, handler, error handlers, functions after.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fanbus.responses import Response
 if TYPE_CHECKING:
     from fanbus.runtime.thread_pool import Pool
 
-__all__ = ["CallNext", "Layer", "missed", "wrap"]
+__all__ = ["CallNext", "Layer", "no_route", "wrap"]
 
 CallNext = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, CallNext], Awaitable[Any]]
@@ -32,20 +32,20 @@ Middleware = Callable[[Request, CallNext], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class ErrorHandler:
-    """A function for a status or a class of exceptions."""
+    """The function that handles errors of a status or of a class of exceptions."""
 
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-    """`request` and `error`, in its order."""
+    """`request` and `error`, in the order of the function."""
 
     def values(self, request: Request, error: BaseException) -> list[Any]:
-        """What it is called with."""
+        """The arguments of the function."""
         return [request if each == "request" else error for each in self.arguments]
 
 
 @dataclass
 class Layer:
-    """What one application or one router has around its handlers."""
+    """The functions that one application or one router has around its handlers."""
 
     middleware: list[Middleware] = field(default_factory=list)
     before: list[Callable[[Request], Any]] = field(default_factory=list)
@@ -57,16 +57,16 @@ class Layer:
         return bool(self.middleware or self.before or self.after or self.by_status or self.by_class)
 
     def sees_requests(self) -> bool:
-        """Whether something of it wants to see each request before it is answered."""
+        """Whether a function of it must see each request before the response."""
         return bool(self.middleware or self.before)
 
     def functions(self) -> list[Callable[..., Any]]:
-        """All but the middleware."""
+        """All functions except the middleware."""
         handlers = [*self.by_status.values(), *self.by_class.values()]
         return [*self.before, *self.after, *(each.function for each in handlers)]
 
     def add_middleware(self, function: Middleware) -> None:
-        """FanbusError if it is not an asynchronous function of two parameters."""
+        """Adds middleware. FanbusError if it is not an asynchronous function of two parameters."""
         if not (callable(function) and is_async_itself(function)):
             raise FanbusError(
                 f"The middleware {_name(function)} must be async: write "
@@ -76,43 +76,44 @@ class Layer:
         self.middleware.append(function)
 
     def add_before(self, function: Callable[[Request], Any]) -> None:
-        """FanbusError if it cannot be called with a request."""
+        """Adds a function. FanbusError if it cannot be called with a request."""
         _check_parameters(function, "before_request", ("request",))
         self.before.append(function)
 
     def add_after(self, function: Callable[[Request, Response], Any]) -> None:
-        """FanbusError if it cannot be called with a request and a response."""
+        """Adds a function. FanbusError if it cannot be called with a request and a response."""
         _check_parameters(function, "after_request", ("request", "response"))
         self.after.append(function)
 
     def add_error_handler(self, of: Any, function: Callable[..., Any]) -> None:
-        """FanbusError if there is one already, or if it cannot be called."""
-        known: dict[Any, ErrorHandler]
+        """Adds an error handler. FanbusError if there is one already, or if it cannot be called."""
+        handlers: dict[Any, ErrorHandler]
         if isinstance(of, int) and not isinstance(of, bool) and 400 <= of <= 599:
-            known = self.by_status
+            handlers = self.by_status
         elif isinstance(of, type) and issubclass(of, Exception):
-            known = self.by_class
+            handlers = self.by_class
         else:
             raise FanbusError(
                 f"errorhandler must be given a status from 400 to 599 or an exception class, as in "
                 f"@app.errorhandler(404) or @app.errorhandler(ValueError), got {of!r}."
             )
-        if of in known:
+        if of in handlers:
             raise FanbusError(
-                f"errorhandler({_name(of)}) is there twice: {location(known[of].function)} and "
+                f"errorhandler({_name(of)}) is there twice: {location(handlers[of].function)} and "
                 f"{_name(function)}. Remove one of them."
             )
-        known[of] = ErrorHandler(function, _error_arguments(function))
+        handlers[of] = ErrorHandler(function, _error_arguments(function))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """All that is around one route, the application's first and the innermost router's last."""
+    """The layers around one route, the application's first and the innermost router's last."""
 
     arounds: tuple[Layer, ...]
 
     def is_asynchronous(self, handler: Handler) -> bool:
-        """Whether any of it is. Otherwise all of it runs on one thread."""
+        """Whether the handler or a function around it is. Otherwise all of them run on one
+        thread."""
         functions = [each for around in self.arounds for each in around.functions()]
         has_middleware = any(around.middleware for around in self.arounds)
         return (
@@ -120,22 +121,23 @@ class Stack:
         )
 
     def befores(self) -> list[Callable[[Request], Any]]:
-        """In the order in which they are called."""
+        """The functions before the handler, in the order of their calls."""
         return [function for around in self.arounds for function in around.before]
 
     def afters(self) -> list[Callable[[Request, Response], Any]]:
-        """In the order in which they are called: the reverse one."""
+        """The functions after the handler, in the order of their calls: the reverse order of their
+        declaration."""
         return [each for around in reversed(self.arounds) for each in reversed(around.after)]
 
     def middleware(self) -> list[Middleware]:
-        """The outermost first."""
+        """The middleware, the outermost first."""
         return [each for around in self.arounds for each in around.middleware]
 
     def handler_of(self, error: Exception) -> ErrorHandler | None:
-        """Who answers an error: in the innermost place that knows, the most exact one.
+        """The handler of an error: the most exact one of the innermost layer that has one.
 
-        An HTTPError goes by its status, and then by its class, but not to who takes every
-        Exception; everything else by its class, and then to the status 500.
+        An HTTPError is matched by its status, and then by its class, but not by a handler of
+        Exception. Any other error is matched by its class, and then by the status 500.
         """
         is_http = isinstance(error, HTTPError)
         for around in reversed(self.arounds):
@@ -150,11 +152,11 @@ class Stack:
                 return around.by_status[500]
         return None
 
-    def is_told(self, found: ErrorHandler, error: Exception) -> bool:
-        """Whether the log is told of an error that has its handler: one that is for the client's
-        sake only, and not for this class of errors."""
-        exact = [each for around in self.arounds for each in around.by_class.values()]
-        return not isinstance(error, HTTPError) and not any(found is each for each in exact)
+    def is_logged(self, handler: ErrorHandler, error: Exception) -> bool:
+        """Whether an error is logged although it has a handler: the handler is for a status, and
+        makes only the response of the client."""
+        of_classes = [each for around in self.arounds for each in around.by_class.values()]
+        return not isinstance(error, HTTPError) and not any(handler is each for each in of_classes)
 
 
 def wrap(
@@ -168,7 +170,7 @@ def wrap(
 
 
 def synchronous_call(handler: Handler, stack: Stack) -> Callable[..., Any]:
-    """The handler with what is around it, to be called with the request and the path's values."""
+    """The handler with its layers: a function of the request and the values of the path."""
     befores, afters = stack.befores(), stack.afters()
     call, order = handler.call, _order(handler)
 
@@ -179,13 +181,14 @@ def synchronous_call(handler: Handler, stack: Stack) -> Callable[..., Any]:
                 if early is not None:
                     return as_response(early)
             return as_response(call(*order(request, values)))
-        except Exception as error:  # noqa: BLE001 - it goes to its handler
-            found = stack.handler_of(error)
-            if found is None:
+        except Exception as error:  # noqa: BLE001 - its error handler is called
+            error_handler = stack.handler_of(error)
+            if error_handler is None:
                 return _refusal(error)
-            if stack.is_told(found, error):
-                _tell(request, error)
-            return _answered(found.function(*found.values(request, error)), error)
+            if stack.is_logged(error_handler, error):
+                _log(request, error)
+            result = error_handler.function(*error_handler.values(request, error))
+            return _error_response(result, error)
 
     def around(request: Request, *values: Any) -> Response:
         response = answer(request, values)
@@ -199,7 +202,8 @@ def synchronous_call(handler: Handler, stack: Stack) -> Callable[..., Any]:
 
 
 def asynchronous_call(handler: Handler, stack: Stack, pool: Pool) -> Callable[..., Any]:
-    """The same on the event loop. What is synchronous runs on threads of the pool."""
+    """As `synchronous_call`, on the event loop. Synchronous functions run on threads of the
+    pool."""
     befores, afters = stack.befores(), stack.afters()
     call, order = handler.call, _order(handler)
     handler_is_async = handler.asynchronous
@@ -219,16 +223,17 @@ def asynchronous_call(handler: Handler, stack: Stack, pool: Pool) -> Callable[..
             if handler_is_async:
                 return as_response(await call(*order(request, values)))
             return as_response(await pool.run(call, *order(request, values)))
-        except Exception as error:  # noqa: BLE001 - it goes to its handler
+        except Exception as error:  # noqa: BLE001 - its error handler is called
             return await refuse(request, error)
 
     async def refuse(request: Request, error: Exception) -> Response:
-        found = stack.handler_of(error)
-        if found is None:
+        error_handler = stack.handler_of(error)
+        if error_handler is None:
             return _refusal(error)
-        if stack.is_told(found, error):
-            _tell(request, error)
-        return _answered(await do(found.function, *found.values(request, error)), error)
+        if stack.is_logged(error_handler, error):
+            _log(request, error)
+        result = await do(error_handler.function, *error_handler.values(request, error))
+        return _error_response(result, error)
 
     async def dispatch(request: Request, values: Sequence[Any]) -> Response:
         response = await answer(request, values)
@@ -258,35 +263,37 @@ def asynchronous_call(handler: Handler, stack: Stack, pool: Pool) -> Callable[..
 
         try:
             return await after_this(0)(request)
-        except Exception as error:  # noqa: BLE001 - it goes to its handler
+        except Exception as error:  # noqa: BLE001 - its error handler is called
             return await refuse(request, error)
 
     return around
 
 
-def _tell(request: Request, error: Exception) -> None:
-    from fanbus.runtime.logs import log_error  # here, so that `import fanbus` stays quick
+def _log(request: Request, error: Exception) -> None:
+    from fanbus.runtime.logs import log_error  # here, so that `import fanbus` stays fast
 
     log_error(f"{request.method} {request.path}", error)
 
 
-def missed(_request: Request, status: int, sentence: str, allow: str) -> None:
-    """The handler of requests that no route answers."""
+def no_route(_request: Request, status: int, sentence: str, allow: str) -> None:
+    """The handler of requests without a route: 404, or 405 with the allowed methods."""
     raise HTTPError(status, sentence, headers={"allow": allow} if allow else None)
 
 
 def _refusal(error: Exception) -> Response:
-    """An HTTPError is an answer; anything else goes on, to Rust, which answers 500 and logs it."""
+    """The response of an HTTPError. Any other error is raised again: Rust logs it and answers with
+    500."""
     if isinstance(error, HTTPError):
         return Response(f"{error.body}\n", error.status, error.headers)
     raise error
 
 
-def _answered(value: Any, error: Exception) -> Response:
-    """A handler of errors that names no status answers with that of the error."""
-    names_one = isinstance(value, (Response, tuple)) or hasattr(value, "status")
+def _error_response(value: Any, error: Exception) -> Response:
+    """The response of an error handler. It has the status of the error, unless the handler returns
+    one."""
+    has_status = isinstance(value, (Response, tuple)) or hasattr(value, "status")
     response = as_response(value)
-    if not names_one:
+    if not has_status:
         response.status = error.status if isinstance(error, HTTPError) else 500
     return response
 
@@ -322,7 +329,7 @@ def _check_parameters(function: Any, what: str, names: tuple[str, ...]) -> None:
             f"{_name(function)} is called by {what} with {' and '.join(names)}: write "
             f"`def {getattr(function, '__name__', what)}({', '.join(names)})`."
         ) from None
-    except ValueError:  # no signature to be seen
+    except ValueError:  # the function has no signature
         return
 
 

@@ -1,7 +1,7 @@
-"""Routes as they are declared: what is served where, by which function, under which name.
+"""The routes that an application declares: each has a path, a function and a name.
 
-A route is data until it is registered with an application's router. Then its function's signature
-is matched with its whole path, and what cannot work is told with the function's file and line.
+A route is data until it is registered with the router of an application. Then the signature of its
+function is matched with its whole path. An error names the file and line of the function.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ _Self = TypeVar("_Self", bound="Route")
 
 @dataclass(frozen=True)
 class Route:
-    """What all routes have."""
+    """The base class of all routes."""
 
     path: str
     function: Callable[..., Any]
     name: str
-    """For `url_for`."""
+    """The name for `url_for`."""
     is_named: bool
-    """The name was given; otherwise it is the function's, which several may have."""
+    """Whether the user gave the name. Otherwise it is the name of the function, which several
+    routes may have."""
     arounds: tuple[Layer, ...] = field(default=(), kw_only=True)
-    """What the routers around it have around their handlers, the outermost first."""
+    """The layers of the routers around it, the outermost first."""
     group: str | None = field(default=None, kw_only=True)
-    """The name of the router that it is declared on, else of the next one around that."""
+    """The name of its router, or of the next router around that which has one."""
 
     kind: ClassVar[Kind]
 
@@ -63,16 +64,17 @@ class Route:
         return replace(self, path=prefix + self.path, name=full, group=self.group or name)
 
     def within(self: _Self, around: Layer) -> _Self:
-        """The same route with something more around it."""
+        """The same route with one more layer around it."""
         return replace(self, arounds=(around, *self.arounds))
 
     @property
     def place(self) -> str:
-        """How errors name it."""
+        """The name of the route in error messages."""
         return location(self.function)
 
     def register(self, router: _core.Router) -> Hooks | Served | None:
-        """Hands it over to Rust. RouteError, with the place of the function, if it cannot work."""
+        """Adds it to the router in Rust. RouteError, with the place of the function, if it cannot
+        work."""
         where = self.place
         with _named(where):
             return self._register(router, where)
@@ -83,7 +85,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Served:
-    """An HTTP handler as Rust calls it, and what is around it."""
+    """A registered HTTP route: the number of its endpoint, its handler and the route."""
 
     endpoint: int
     handler: Handler
@@ -92,18 +94,18 @@ class Served:
 
 @dataclass(frozen=True)
 class HttpRoute(Route):
-    """Requests with one of some methods."""
+    """A route for requests with one of its methods."""
 
     methods: tuple[str, ...]
     max_body_size: int | None
     is_turbo: bool = False
-    """Its answers are kept."""
+    """Whether its responses are cached."""
     cache_ttl: float | None = None
-    """For so many seconds; None: as long as the worker lives."""
+    """The seconds for which they are cached; None: until the worker ends."""
     described: Description = field(default_factory=Description)
-    """What the OpenAPI document says of it besides."""
+    """Its description for the OpenAPI document."""
     stream_body: bool = False
-    """The handler reads the body itself, piece by piece."""
+    """Whether the handler reads the body itself, chunk by chunk."""
     kind = "http"
 
     def _register(self, router: _core.Router, where: str) -> Served:
@@ -129,7 +131,7 @@ class HttpRoute(Route):
         return Served(endpoint, handler, self)
 
     def _check(self, handler: Handler, where: str) -> None:
-        """RouteError for what a request with these methods does not have."""
+        """RouteError for parameters that requests with these methods do not have."""
         places = {each.place for each in handler.inputs}
         bodyless = [method for method in self.methods if method in _BODYLESS]
         if "body" in places and bodyless:
@@ -151,7 +153,7 @@ class HttpRoute(Route):
 
 @dataclass(frozen=True)
 class FolderRoute(Route):
-    """Static files, served in Rust. Its function is never called."""
+    """A route for static files, which Rust serves. Its function is never called."""
 
     root: str
     cache_control: str | None
@@ -177,7 +179,7 @@ class FolderRoute(Route):
 
 @dataclass(frozen=True)
 class WebSocketRoute(Route):
-    """WebSockets with a handler in Python."""
+    """A route for WebSockets with a handler in Python."""
 
     config: WebSocketConfig
     kind = "websocket"
@@ -212,7 +214,7 @@ class WebSocketRoute(Route):
 
 @dataclass(frozen=True)
 class TurboRoute(Route):
-    """WebSockets that are served in Rust."""
+    """A route for WebSockets that Rust serves."""
 
     response_prefix: str | None
     broadcast: str | None
@@ -245,15 +247,15 @@ class TurboRoute(Route):
 
 
 class Names:
-    """The routes of an application by name, for `url_for`."""
+    """The table of an application's routes by name, for `url_for`."""
 
     def __init__(self, parameters: Callable[[str], Mapping[str, str]]) -> None:
-        """`parameters` are the names of a path's parameters."""
+        """`parameters` returns the parameters of a path, by name."""
         self._parameters = parameters
         self._routes: dict[str, list[Route]] = {}
 
     def check(self, route: Route) -> None:
-        """RouteError if a name that was given is another function's."""
+        """RouteError if the name is explicit and another function has it."""
         for other in self._routes.get(route.name, ()):
             if other.function is not route.function and (route.is_named or other.is_named):
                 raise RouteError(
@@ -263,16 +265,18 @@ class Names:
                 )
 
     def add(self, route: Route) -> None:
-        """One more, which has been checked."""
+        """Adds a route that has been checked."""
         self._routes.setdefault(route.name, []).append(route)
 
     def find(self, name: str, values: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
-        """The path that is called so, and the names of its parameters. Of several paths of one
-        function it is the one with the most parameters that these values fill."""
+        """The path of the route with this name, and the names of its parameters. If one function
+        has several paths, it is the path with the most parameters that these values fill.
+
+        RouteError if no route has the name, or routes of several functions."""
         routes = self._routes.get(name)
         if not routes:
-            known = ", ".join(sorted(self._routes)) or "none yet"
-            raise RouteError(f"url_for({name!r}): no route has this name. There are: {known}.")
+            names = ", ".join(sorted(self._routes)) or "none yet"
+            raise RouteError(f"url_for({name!r}): no route has this name. There are: {names}.")
         places = {route.place for route in routes}
         if len(places) > 1:
             raise RouteError(
@@ -287,14 +291,14 @@ class Names:
 def _hooks(on_open: Hook | None, on_close: Hook | None) -> Hooks | None:
     if on_open is None and on_close is None:
         return None
-    from fanbus.routing.session_hooks import Hooks  # brings asyncio, which only a server needs
+    from fanbus.routing.session_hooks import Hooks  # imports asyncio, which only a server needs
 
     return Hooks(on_open, on_close)
 
 
 @contextmanager
 def _named(where: str) -> Iterator[None]:
-    """What the router refuses becomes an error that names the handler."""
+    """Adds the name of the handler to an error of the router."""
     try:
         yield
     except RouteError:

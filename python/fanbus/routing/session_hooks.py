@@ -1,7 +1,7 @@
-"""What a turbo route tells Python of: that a session is open, and that it is over.
+"""The hooks that a turbo route calls in Python when a session opens and closes.
 
-For each session `on_open` has come to its end before `on_close` begins, and each is called once.
-Nothing waits for them but the server's end, and that not for long.
+For each session, each hook is called once, and `on_close` begins after `on_open` has ended. Only
+the shutdown of the server waits for them, for a limited time.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ Hook = Callable[[Session], Any]
 
 
 class Hooks:
-    """The hooks of one route. Called on the event loop."""
+    """The hooks of one route. Its methods are called on the event loop."""
 
     def __init__(self, on_open: Hook | None, on_close: Hook | None) -> None:
         self._on_open = on_open
         self._on_close = on_close
         self._opening: dict[str, asyncio.Task[None]] = {}
-        """The tasks of `on_open` that run, by session."""
+        """The running tasks of `on_open`, by session."""
         self._closing: set[asyncio.Task[None]] = set()
         self._pool: Pool | None = None
 
     def run_on(self, pool: Pool) -> None:
-        """Where synchronous ones run. In the worker: threads do not survive a fork."""
+        """Sets the threads of synchronous hooks. A worker calls it: threads do not survive a
+        fork."""
         self._pool = pool
 
     def opened(self, session: Session) -> None:
-        """A session is open."""
+        """Calls `on_open` for a session."""
         if self._on_open is None:
             return
         task = asyncio.get_running_loop().create_task(self._call("on_open", self._on_open, session))
@@ -46,7 +47,7 @@ class Hooks:
         task.add_done_callback(lambda _: self._opening.pop(session.id, None))
 
     def closed(self, session: Session) -> None:
-        """It is over."""
+        """Calls `on_close` for a session, after its `on_open`."""
         if self._on_close is None:
             return
         opening = self._opening.get(session.id)
@@ -55,7 +56,7 @@ class Hooks:
         task.add_done_callback(self._closing.discard)
 
     async def finish(self) -> None:
-        """Waits until all that was begun is done."""
+        """Waits until all running hooks have ended."""
         while running := [*self._opening.values(), *self._closing]:
             await asyncio.wait(running)
 
@@ -73,7 +74,7 @@ class Hooks:
             else:
                 assert self._pool is not None
                 await self._pool.run(hook, session)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except Exception as error:  # noqa: BLE001 - logged
             client = session.client
             of = "an unknown client" if client is None else f"{client[0]}:{client[1]}"
             log_error(f"{name} of WebSocket {session.path} of {of}", error)
