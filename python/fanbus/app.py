@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -27,10 +27,11 @@ from fanbus.routing.application_options import (
     is_manager_factory,
     strings_of,
 )
+from fanbus.routing.decorators import check_body_size
 from fanbus.routing.middleware import Layer, no_route, wrap
-from fanbus.routing.router import Decorators, check_body_size
+from fanbus.routing.router import Decorators
 from fanbus.routing.routes import Kind, Names, Route, Served
-from fanbus.runtime.application import HandlerCounts
+from fanbus.runtime.fanbus_application import FanbusApplication
 from fanbus.runtime.json_codec import checked
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 
     from fanbus.options.keywords import Keywords
     from fanbus.routing.session_hooks import Hooks
-    from fanbus.runtime.application import Application, HostedApplication
+    from fanbus.runtime.application import Application
     from fanbus.runtime.json_codec import JSON
-    from fanbus.runtime.lifespan import Running
     from fanbus.runtime.thread_pool import Pool
 
 __all__ = ["Fanbus"]
@@ -148,7 +148,7 @@ class Fanbus(Decorators):
         self._json = checked(json)
         self._hosts = None if hosts is None else hosts_of(hosts)
         self._limit_hosts(self._hosts)
-        self._application: Application = _FanbusApplication(self)
+        self._application: Application = FanbusApplication(self)
         """The view of this object that a server uses."""
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
@@ -427,75 +427,6 @@ class Fanbus(Decorators):
 
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
-
-
-class _FanbusApplication:
-    """A `Fanbus` object as a server sees it (`fanbus.runtime.application`)."""
-
-    def __init__(self, app: Fanbus) -> None:
-        self._app = app
-
-    @property
-    def name(self) -> str:
-        return self._app.name
-
-    @property
-    def retention_rules(self) -> Sequence[RetentionRule]:
-        return self._app._retention_rules
-
-    def handler_counts(self) -> HandlerCounts:
-        return HandlerCounts(**self._app._declared)
-
-    def check(self) -> Sequence[str]:
-        app = self._app
-        if app._openapi is not None:
-            app.openapi()
-        return [
-            f"The turbo route {served.route.path} has middleware or before_request around it, "
-            "which see each request: its responses are not cached."
-            for served in app._served
-            if served.route.is_turbo
-            and any(layer.sees_requests() for layer in app._layers_of(served))
-        ]
-
-    def host(
-        self,
-        *,
-        middleware: Pool,
-        new_hook_pool: Callable[[], Pool],
-        default_hosts: list[str] | None,
-    ) -> HostedApplication:
-        app = self._app
-        app._wrap_handlers(middleware, new_hook_pool)
-        app._limit_hosts(default_hosts if app._hosts is None else app._hosts)
-        return _HostedFanbus(app)
-
-
-class _HostedFanbus:
-    """A `Fanbus` object in one worker."""
-
-    def __init__(self, app: Fanbus) -> None:
-        self._app = app
-        self.router = app._router
-        self.json = app._json
-
-    def attach(self, worker: _core.Worker, bus: _core.Bus) -> None:
-        self._app._worker, self._app._bus = worker, bus
-
-    def lifespan(self) -> Running:
-        from fanbus.runtime.lifespan import Running  # imports asyncio, which only a server needs
-
-        app = self._app
-        manager = None if app._lifespan is None else app._lifespan(app)
-        return Running(app.state, manager, app._on_startup, app._on_shutdown)
-
-    async def finish(self) -> None:
-        import asyncio  # here, so that `import fanbus` stays fast
-
-        await asyncio.gather(*(hooks.finish() for hooks in self._app._hooks))
-
-    def detach(self) -> None:
-        self._app._worker = None
 
 
 add_to_application(Fanbus)
