@@ -90,8 +90,7 @@ def forgotten_await(value: Any) -> str:
 
 
 def about(error: BaseException) -> str | None:
-    """A hint that the log adds to an error whose own message does not name the remedy. None: there
-    is no hint for it."""
+    """A hint that the log adds to an error whose own message does not name the remedy, or None."""
     if isinstance(error, AttributeError) and isinstance(error.obj, _core.WebSocket):
         instead = _WEBSOCKET.get(error.name or "")
         return instead and f"in Fanbus {instead}."

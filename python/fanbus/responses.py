@@ -1,6 +1,6 @@
-"""What an HTTP handler may return when a plain value does not say enough.
+"""The response that an HTTP handler returns to set the status, headers or trailers.
 
-The Rust half reads `body`, `status` and `headers`, and nothing else.
+The Rust half reads `body`, `status`, `headers` and `trailers`, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Response"]
 
 Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
-"""Header lines, as they are given."""
+"""Header lines as users pass them."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""What the name of a cookie is made of (RFC 9110, 5.6.2)."""
+"""The name of a cookie is a token (RFC 9110, 5.6.2)."""
 
 
 class Response:
-    """A complete answer: body, status and headers.
+    """A complete response: body, status and headers.
 
     ```python
     @app.get("/")
@@ -41,18 +41,18 @@ class Response:
     ```
 
     The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), None, or an
-    iterator of str or bytes, asynchronous or not, which is sent piece by piece: it is asked for
-    more as the client takes what is there, and closed when the client goes.
+    iterator of str or bytes, asynchronous or not, which is sent chunk by chunk. The next chunk is
+    requested as the client reads, and the iterator is closed when the client disconnects.
 
-    `trailers` are header lines behind such a body, for clients that say `TE: trailers`: a mapping,
-    which is read when the iterator has come to its end, or a function that returns one then. The
-    names that a mapping has from the beginning are announced in the `Trailer` header.
+    `trailers` are header lines after such a body, for clients that send `TE: trailers`. They are a
+    mapping, which is read when the iterator has ended, or a function that returns one then. The
+    names that a mapping has at the beginning are announced in the `Trailer` header.
     """
 
     __slots__ = ("body", "headers", "status", "trailers")
 
     body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath | EventStream
-    """A path is that of a file: see `file`."""
+    """The encoded body. A path is the path of a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
     trailers: Mapping[str, str] | Callable[[], Lines] | None
@@ -74,8 +74,8 @@ class Response:
         trailers: Mapping[str, str] | Callable[[], Lines] | None = None,
     ) -> None:
         """Raises TypeError for a body of another type, and for trailers that are neither a mapping
-        nor a function; ValueError for a bad status or header, and for trailers behind a body that
-        is not an iterator."""
+        nor a function; ValueError for a bad status or header, and for trailers after a body that is
+        not an iterator."""
         if not 200 <= status <= 599:
             raise ValueError(f"The status of a response must be from 200 to 599, got {status!r}.")
         encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
@@ -109,17 +109,18 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
-        """Any JSON value, also a str, a number or None."""
+        """A response with any JSON value, also a str, a number or None."""
         return cls(answer_json(value), status, content_type="application/json")
 
     @classmethod
     def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:
-        """A page."""
+        """A response with an HTML page."""
         return cls(text, status, content_type="text/html; charset=utf-8")
 
     @classmethod
     def redirect(cls, location: str, status: int = HTTPStatus.FOUND) -> Response:
-        """Sends the client elsewhere; non-ASCII characters of the location are percent-encoded."""
+        """A redirect to `location`, whose non-ASCII characters are percent-encoded. ValueError for
+        a status that is not a redirect."""
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(
                 f"The status of a redirect must be 301, 302, 303, 307 or 308, got {status}."
@@ -135,11 +136,12 @@ class Response:
         content_type: str | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Response:
-        """A file, read and sent in Rust, with ETag, Last-Modified, ranges and 304.
+        """A response with a file, which Rust reads and sends, with ETag, Last-Modified, ranges and
+        304.
 
-        `download` is the name under which a browser saves it, instead of showing it. `content_type`
-        is by default that of the file's ending. The path is yours: one that comes from a client
-        must not get here unchecked, for which there is `app.static`.
+        `download` is the name under which a browser saves it, instead of showing it. The default of
+        `content_type` depends on the file's extension. The path is not checked: use `app.static`
+        for paths that come from clients.
 
         Raises FileNotFoundError if there is no such file.
         """
@@ -155,11 +157,11 @@ class Response:
         return response
 
     def set_etag(self, tag: str | None = None, *, weak: bool = False) -> None:
-        """Names this version of the body, so that a client that has it is answered with 304.
+        """Sets the ETag of this version of the body: a client that has this version gets 304.
 
-        `tag` is by default made of the body. `weak`: another version with this tag may differ in
-        details. Raises ValueError for a tag with quotes or other than visible ASCII characters, and
-        if there is none for a body that is not known yet.
+        `tag` is by default computed from the body. `weak`: other versions with this tag may differ
+        in details. Raises ValueError for a tag with quotes or other than visible ASCII characters,
+        and for a missing tag if the body is not bytes.
         """
         if tag is None:
             if not isinstance(self.body, bytes):
@@ -179,9 +181,9 @@ class Response:
         return next((value for name, value in self.headers if name.lower() == "content-type"), None)
 
     def set_header(self, name: str, value: str) -> None:
-        """Gives a header this value, and no other. `headers.append((name, value))` adds one.
+        """Sets a header, and removes its other values. `headers.append((name, value))` adds one.
 
-        Raises ValueError if it would break out of its line.
+        Raises ValueError if the value has a line break.
         """
         line = header_line(name, value)
         self.headers = [pair for pair in self.headers if pair[0].lower() != name.lower()]
@@ -202,12 +204,12 @@ class Response:
     ) -> None:
         """Adds a Set-Cookie header (RFC 6265). `max_age` is in seconds.
 
-        `samesite="none"` makes it `Secure` too, without which browsers refuse it. A cookie whose
-        name begins with `__Secure-` needs `secure=True`, one with `__Host-` also the path "/" and
-        no domain.
+        `samesite="none"` makes it `Secure` too, since browsers refuse it otherwise. A cookie whose
+        name begins with `__Secure-` needs `secure=True`; one with `__Host-` also needs the path "/"
+        and no domain.
 
-        Raises ValueError for characters that would end the cookie early, and for what browsers
-        refuse.
+        Raises ValueError for characters that would end the cookie early, and for cookies that
+        browsers refuse.
         """
         if not _TOKEN.fullmatch(name):
             raise ValueError(
@@ -255,11 +257,10 @@ class Response:
         httponly: bool = False,
         samesite: Literal["lax", "strict", "none"] | None = "lax",
     ) -> None:
-        """Makes the client delete a cookie. Path and domain must be those it was set with.
+        """Makes the client delete a cookie. Path and domain must be the same as when it was set.
 
-        Give it `samesite="none"` if the cookie was set with that: in a page of another site a
-        browser ignores the deletion otherwise. `__Host-` and `__Secure-` cookies are `Secure` here
-        without saying so.
+        Use `samesite="none"` if the cookie was set with it: otherwise browsers ignore the deletion
+        in a page of another site. `__Host-` and `__Secure-` cookies are always `Secure` here.
         """
         self.set_cookie(
             name,
@@ -289,17 +290,18 @@ def _check_trailers(trailers: object, body: object) -> None:
 
 
 def _same_site(cookie: str, given: str) -> Literal["lax", "strict", "none"]:
-    for known in get_args(Literal["lax", "strict", "none"]):
-        if isinstance(given, str) and given.lower() == known:
-            found: Literal["lax", "strict", "none"] = known
-            return found
+    for choice in get_args(Literal["lax", "strict", "none"]):
+        if isinstance(given, str) and given.lower() == choice:
+            same_site: Literal["lax", "strict", "none"] = choice
+            return same_site
     raise ValueError(
         f"samesite of cookie {cookie!r} must be 'lax', 'strict', 'none' or None, got {given!r}."
     )
 
 
 def _check_prefix(name: str, path: str, domain: str | None, *, secure: bool) -> None:
-    """Browsers refuse cookies whose names promise what they do not have (RFC 6265bis, 4.1.3)."""
+    """ValueError for a cookie without the attributes that the prefix of its name requires (RFC
+    6265bis, 4.1.3). Browsers refuse such cookies."""
     prefix = next((each for each in ("__Host-", "__Secure-") if _begins(name, each)), None)
     if prefix is not None and not secure:
         raise ValueError(

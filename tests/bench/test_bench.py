@@ -97,7 +97,7 @@ def test_http_idle_and_handshakes(fanbus: Server) -> None:
     assert found["wrong"] == found["delivered"] > 0
 
 
-def test_a_rate_is_kept_over_http(floor: str) -> None:
+def test_driver_holds_a_rate_over_http(floor: str) -> None:
     found = figures("http", f"{floor}/", "-c", "4", "--rate", "200", *QUICK)
     assert found["sent"] == found["delivered"] == 100
     assert found["statuses"] == {"200": 100}
@@ -317,7 +317,7 @@ def test_tls_is_checked_and_used(tmp_path: Path) -> None:
         assert found["orders"] == 1
 
 
-def test_a_setting_that_is_none_is_told() -> None:
+def test_invalid_setting_is_reported() -> None:
     def silent(*_: object) -> None: ...
 
     with pytest.raises(ValueError, match=r"There is no setting \"conections\"\."):

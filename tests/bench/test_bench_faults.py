@@ -67,7 +67,7 @@ def test_echoes_are_accounted_for_alike(unreliable: Unreliable) -> None:
     assert (double["missing"], double["duplicates"]) == (0, 1)
 
 
-def test_who_asks_at_a_rate_sees_how_long_a_stall_made_everybody_wait(
+def test_driver_at_a_rate_measures_how_long_requests_waited_during_a_stall(
     unreliable: Unreliable,
 ) -> None:
     """The server answers nothing from message 20 on until message 50 has come, which is not due

@@ -32,7 +32,7 @@ def saying(answer: bytes) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_nobody_listens() -> None:
+def test_driver_reports_an_address_without_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     for mode, scheme in (("http", "http"), ("echo", "ws"), ("handshake", "ws"), ("idle", "ws")):

@@ -126,7 +126,7 @@ def peer(monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> Entry:
     return Entry(name, "/")
 
 
-def test_a_peer_that_fails_is_told_and_the_others_go_on(
+def test_failed_peer_is_reported_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ending = peer(monkeypatch, "ending", "raise SystemExit('no, thanks')")
@@ -181,7 +181,7 @@ def test_slow_downloads_count_what_a_server_holds_for_each(in_chunks: bool) -> N
     assert 0.5 < found["idle"]["pss_per_connection_kib"] * 1024 / SLOW_BYTES < 3
 
 
-def test_bars_are_kept_or_not() -> None:
+def test_comparison_passes_or_fails_its_bars() -> None:
     ours, floor = Entry(FANBUS, "/a", "relay"), Entry(FLOOR, "/a")
     bars = {ours.name: Bar(1.1, FLOOR)}
     row = Row("work", "echo", (ours, floor), bars=bars)

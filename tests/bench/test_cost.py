@@ -44,7 +44,7 @@ def test_the_committed_figures_are_of_every_path() -> None:
         (970.0, 1, "less"),
     ],
 )
-def test_a_change_beyond_the_tolerance_is_told(
+def test_change_beyond_the_tolerance_is_reported(
     capsys: pytest.CaptureFixture[str], now: float, status: int, said: str
 ) -> None:
     before = {"path": count.Figure(1000.0, 0.001)}
@@ -59,7 +59,7 @@ def test_a_noisy_path_may_change_by_more() -> None:
     assert count.show(before, after, is_whole=True, counts=True) == 0
 
 
-def test_paths_that_are_new_or_gone_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_and_removed_paths_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     old, new = {"old": count.Figure(1.0, 0.0)}, {"new": count.Figure(1.0, 0.0)}
     assert count.show(old, new, is_whole=True, counts=True) == 1
     said = capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_paths_that_are_new_or_gone_are_told(capsys: pytest.CaptureFixture[str])
     assert count.show(old, {}, is_whole=False, counts=True) == 0, "the others were not asked for"
 
 
-def test_callgrinds_dumps_are_told_apart(tmp_path: Path) -> None:
+def test_dumps_of_callgrind_are_distinguished(tmp_path: Path) -> None:
     for name, part, thread, total in [("1-01", 1, 1, 5), ("2-01", 2, 1, 7), ("2-02", 2, 2, 9)]:
         text = f"part: {part}\nthread: {thread}\nfn=(1)\n1 2\ntotals: {total}\n"
         (tmp_path / f"out.{name}").write_text(text)
@@ -98,7 +98,7 @@ def test_the_paths_through_python_are_walked() -> None:
                 step()
 
 
-def test_a_publisher_publishes_as_often_as_it_is_told_and_takes_its_bus_along() -> None:
+def test_publisher_publishes_the_given_number_of_times_and_removes_its_bus() -> None:
     with subprocess.Popen(
         [sys.executable, APP, "publish"],
         stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ from benches.independent import (
 )
 
 
-def test_both_clients_are_told_everything_in_one_order_and_count_it_alike() -> None:
+def test_both_clients_receive_all_messages_in_one_order_and_count_the_same() -> None:
     clients = {"fanbus bench": of_fanbus, "websockets": of_websockets}
     found: dict[str, list[Figures]] = {}
     with chat() as (pid, port):

@@ -11,7 +11,7 @@ SITTING = Summary.read(published())
 COSTS = model.read(SITTING)
 
 
-def test_nobody_is_busy_for_longer_than_all_the_time_unless_it_is_too_much() -> None:
+def test_worker_is_busy_for_less_than_the_whole_time_unless_it_is_overloaded() -> None:
     for load in model.LOADS:
         for workers in (1, 8, 64):
             for connections in (1_000, 1_000_000, 50_000_000):
@@ -27,7 +27,7 @@ def test_as_many_clients_as_the_model_allows_are_that_much_work() -> None:
         assert work == pytest.approx(model.MOST_WORK, rel=0.01)
 
 
-def test_one_worker_wakes_nobody() -> None:
+def test_one_worker_wakes_no_other() -> None:
     assert all(model.busy(COSTS, load, 1, 10_000).waking == 0 for load in model.LOADS)
 
 

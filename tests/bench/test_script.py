@@ -58,13 +58,13 @@ def test_a_script_is_read_line_by_line() -> None:
         ("connect /\nexpect a\nrepeat\nsend b", "x: after repeat there must be an expect"),
     ],
 )
-def test_what_is_no_script_is_told_with_its_line(text: str, said: str) -> None:
+def test_error_in_a_script_is_reported_with_its_line(text: str, said: str) -> None:
     with pytest.raises(ValueError, match="x") as refused:
         parse(text, "x")
     assert str(refused.value).startswith(said)
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_script_is_reported(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"connect /\xff")
     for path, said in (
@@ -91,7 +91,7 @@ def test_each_connection_says_and_hears_what_the_script_says(
     assert found["latency_us"]["p50"] > 0
 
 
-def test_what_is_expected_in_vain_is_told(floor: str, script: Path) -> None:
+def test_missing_expected_message_is_reported(floor: str, script: Path) -> None:
     script.write_text("connect /echo\nrepeat\nsend ping\nexpect pong\n")
     url = floor.replace("http", "ws")
     arguments = ("--script", str(script), "-c", "3", "--patience", "0.2", *QUICK)

@@ -57,7 +57,7 @@ def tune(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_best_is_the_smallest_that_no_round_has_told_apart() -> None:
+def test_best_setting_is_the_smallest_that_no_round_distinguishes() -> None:
     rounds = {
         Setting(1, 1): [50.0, 55.0, 52.0],
         Setting(2, 1): [90.0, 101.0, 95.0],
@@ -113,7 +113,7 @@ def test_an_application_is_measured_with_each_setting_in_each_round(folder: Path
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
-def test_each_of_several_requests_is_asked_equally_often(folder: Path) -> None:
+def test_several_requests_are_sent_equally_often(folder: Path) -> None:
     """100 and 300 per second: a pair takes 10 and 3.3 ms, so there are 150 requests per second."""
     one = {"complete": True, "per_second": 100.0, "faults": []}
     other = {**one, "per_second": 300.0}
@@ -135,7 +135,7 @@ def test_what_fails_does_not_count(folder: Path) -> None:
     assert "Best" not in done.stdout
 
 
-def test_websockets_that_want_to_be_asked(folder: Path) -> None:
+def test_websockets_that_need_a_first_message(folder: Path) -> None:
     grid = ("--workers", "1", "--threads", "2", "--rounds", "1", "--seconds", "0.2")
     echo = ("--mode", "echo", "--path", "/echo", "--hello", "let", "--hello", "me in", "-c", "2")
     done = tune("tuned:app", "--app-dir", str(folder), *echo, *grid)

@@ -163,7 +163,7 @@ def test_bursts_of_small_messages_lose_nothing(rooms: Server, way: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "task", "thread"])
-def test_publishers_in_every_kind_of_handler_reach_everybody(rooms: Server, kind: str) -> None:
+def test_publishers_in_every_kind_of_handler_reach_all_clients(rooms: Server, kind: str) -> None:
     """Twelve requests at a time, so that several workers publish at once."""
 
     def post(number: int) -> list[int]:
@@ -225,7 +225,7 @@ def test_the_sender_may_leave_itself_out(rooms: Server) -> None:
     run(scenario())
 
 
-def test_topics_are_kept_apart_and_end_with_unsubscribe(rooms: Server) -> None:
+def test_topics_are_separate_and_end_with_unsubscribe(rooms: Server) -> None:
     async def scenario() -> None:
         clients = await open_crowd(rooms.port, [("/switch", True)] * 8)
         for number, client in enumerate(clients):

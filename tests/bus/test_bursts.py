@@ -199,7 +199,7 @@ def run(scenario: Any) -> None:
     combined(WORKERS, WAYS, HISTORIES, [TO_EACH, *(burst for _, burst in TO_MANY if EVERY)]),
     ids=str,
 )
-def test_a_burst_to_many_reaches_all_and_closes_nobody(
+def test_burst_to_many_clients_reaches_all_and_closes_none(
     server: StartServer, workers: int, way: str, history: str, burst: Burst
 ) -> None:
     environment = {"HISTORY": history}
@@ -242,7 +242,7 @@ def test_each_of_many_topics_gets_all_of_it(bursts: Server, way: str, burst: Bur
     else [(2, *case) for case in TO_NOBODY],
     ids=str,
 )
-def test_a_burst_to_nobody_closes_nobody(
+def test_burst_without_subscribers_closes_no_client(
     server: StartServer, workers: int, way: str, burst: Burst
 ) -> None:
     one = server("bursts", workers=workers)
@@ -260,7 +260,7 @@ def test_a_burst_to_nobody_closes_nobody(
 
 
 @pytest.mark.parametrize("burst", [Burst(100, 20, 2000), Burst(100, 100, 20)], ids=str)
-def test_eight_scripts_at_once_overtake_nobody(bursts: Server, burst: Burst) -> None:
+def test_eight_scripts_at_once_make_no_client_lag(bursts: Server, burst: Burst) -> None:
     async def scenario() -> None:
         name = next(NAMES)
         clients = await listeners(bursts, name, burst.topics)
@@ -283,7 +283,7 @@ def test_both_workers_publish_to_each_other_in_many_requests_at_once(bursts: Ser
     run(scenario())
 
 
-def test_who_subscribes_and_then_publishes_a_burst_gets_all_of_it(bursts: Server) -> None:
+def test_publisher_of_a_burst_that_subscribed_before_gets_all_of_it(bursts: Server) -> None:
     """The subscription is the hub's before anybody waits for the hub."""
 
     async def scenario() -> None:

@@ -190,7 +190,7 @@ class Soak:
         return what
 
 
-def test_nobody_sees_a_gap_whatever_happens_to_the_processes(server: StartServer) -> None:
+def test_clients_see_no_gap_whatever_happens_to_the_processes(server: StartServer) -> None:
     one = server("bursts", workers=3)
 
     async def scenario() -> None:

@@ -44,7 +44,7 @@ def take(subscription: Subscription, count: int) -> list[Record]:
     return list(islice(subscription, count))
 
 
-def test_a_bus_that_does_not_exist_is_not_created_unless_that_is_asked_for(name: str) -> None:
+def test_missing_bus_is_created_only_with_create(name: str) -> None:
     with pytest.raises(BusError, match=f'There is no bus "{name}"') as told:
         Bus.open(name)
     assert "is it running, under this user?" in str(told.value)
@@ -164,7 +164,7 @@ def test_every_subscription_of_every_process_gets_everything_in_one_order(bus: B
             assert program.said() == f"listening\n{expected}"
 
 
-def test_a_reader_that_was_overtaken_is_told_by_exactly_how_much(bus: Bus) -> None:
+def test_lagged_reader_gets_the_exact_number_of_missed_messages(bus: Bus) -> None:
     subscription = bus.subscribe("news")
     for number in range(1000):
         bus.publish("news", f"{number:<1000}")
@@ -178,7 +178,7 @@ def test_a_reader_that_was_overtaken_is_told_by_exactly_how_much(bus: Bus) -> No
     assert next(subscription).message == "and on"
 
 
-def test_who_waits_for_a_rare_topic_is_not_overtaken_by_others(name: str) -> None:
+def test_subscription_to_a_rare_topic_does_not_lag_behind_other_topics(name: str) -> None:
     """The records of other topics pass by while it sleeps, more than the log has room for."""
 
     async def listen(bus: Bus, other: Bus) -> str | bytes:
@@ -294,7 +294,7 @@ def test_a_full_subscription_leaves_the_event_loop_its_turns(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("what", ["bus", "subscription"])
-def test_closing_ends_who_waits_in_a_thread(bus: Bus, what: str) -> None:
+def test_close_ends_a_waiting_thread(bus: Bus, what: str) -> None:
     subscription = bus.subscribe("news")
     ended: list[list[Record]] = []
     thread = threading.Thread(target=lambda: ended.append(list(subscription)))
@@ -305,7 +305,7 @@ def test_closing_ends_who_waits_in_a_thread(bus: Bus, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["bus", "subscription"])
-def test_closing_ends_who_waits_in_a_coroutine(bus: Bus, what: str) -> None:
+def test_close_ends_a_waiting_coroutine(bus: Bus, what: str) -> None:
     async def main() -> list[Record]:
         subscription = bus.subscribe("news")
         closing = bus if what == "bus" else subscription
@@ -371,7 +371,7 @@ def test_a_closed_bus_says_so_and_has_left(name: str) -> None:
     bus.close()
 
 
-def test_a_bus_that_nobody_refers_to_has_left(name: str) -> None:
+def test_unreferenced_bus_leaves(name: str) -> None:
     subscription: Subscription | None = Bus.open(name, create=True, size=SMALL).subscribe("news")
     gc.collect()
     assert members(name) == 1, "the subscription keeps it"
@@ -381,7 +381,7 @@ def test_a_bus_that_nobody_refers_to_has_left(name: str) -> None:
     assert members(name) == 0
 
 
-def test_a_forked_child_is_told_to_open_the_bus_itself(bus: Bus) -> None:
+def test_forked_child_gets_an_error_that_advises_to_open_the_bus_itself(bus: Bus) -> None:
     subscription = bus.subscribe("news")
     reader, writer = os.pipe()
     child = os.fork()

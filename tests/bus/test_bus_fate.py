@@ -64,7 +64,7 @@ def all_hear_each_other(one: Server) -> None:
 
 
 @pytest.mark.parametrize("breaks", BREAKS)
-def test_a_bus_that_breaks_closes_who_listens_and_is_made_once_more(
+def test_broken_bus_closes_its_listeners_and_is_created_again(
     one: Server, breaks: Callable[[Server], None]
 ) -> None:
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def test_a_single_process_makes_its_bus_once_more(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_single_process_that_repairs_its_bus_ends_when_it_is_told_to(
+def test_single_process_that_repairs_its_bus_ends_at_a_signal(
     server: StartServer, loop: str
 ) -> None:
     environment = {"FANBUS_SINGLE_PROCESS": "1", "FANBUS_LOOP": loop}
@@ -141,7 +141,7 @@ def holder(one: Server) -> Iterator[Bus]:
         yield bus
 
 
-def test_who_holds_a_bus_that_is_removed_gets_an_error(one: Server, holder: Bus) -> None:
+def test_member_of_a_removed_bus_gets_an_error(one: Server, holder: Bus) -> None:
     subscription = holder.subscribe("news")
     remove_by_force(one)
     with pytest.raises(BusError, match="was removed"):
@@ -150,7 +150,7 @@ def test_who_holds_a_bus_that_is_removed_gets_an_error(one: Server, holder: Bus)
         subscription.receive(timeout=30)
 
 
-def test_a_server_that_ends_leaves_the_bus_to_who_holds_it(
+def test_bus_of_an_ended_server_stays_for_its_other_members(
     server: StartServer, one: Server, holder: Bus
 ) -> None:
     one.send_signal(signal.SIGTERM)

@@ -107,7 +107,7 @@ def test_subscribe_prints_messages_as_they_come(bus: Bus) -> None:
     assert members(bus.name) == 1
 
 
-def test_subscribe_ends_after_as_many_messages_as_asked_for(bus: Bus) -> None:
+def test_subscribe_ends_after_the_given_number_of_messages(bus: Bus) -> None:
     with listen("news", "--json", "--count", "2", bus=bus) as program:
         bus.publish("news", "text \N{BUS}")
         bus.publish("news", b"\x00\xff")
@@ -139,7 +139,7 @@ def test_subscribe_ends_quietly_when_its_reader_has_gone(bus: Bus) -> None:
         assert "Error" not in program.said(2)
 
 
-def test_what_nobody_reads_to_the_end_is_no_error(bus: Bus) -> None:
+def test_output_that_is_not_read_to_the_end_is_not_an_error(bus: Bus) -> None:
     with Program("-m", "fanbus", "bus", "list") as program:
         assert program.process.stdout is not None
         program.process.stdout.close()
@@ -225,7 +225,7 @@ def test_a_bus_that_does_not_exist_is_refused_and_others_are_suggested(
     assert f'Did you mean "{bus.name}"?' in done.stderr.decode()
 
 
-def test_a_message_that_nobody_receives_is_published_with_a_warning() -> None:
+def test_message_without_receivers_is_published_with_a_warning() -> None:
     with new_name() as name:
         Bus.open(name, create=True, size=SMALL).close()
         done = fanbus("publish", "--bus", name, "news", "x")
@@ -243,7 +243,7 @@ def test_a_message_that_nobody_receives_is_published_with_a_warning() -> None:
         (["subscribe", "news", "--count", "0"], b"--count must be 1 or more, got 0"),
     ],
 )
-def test_what_the_bus_refuses_is_told_in_one_sentence(
+def test_refusal_of_the_bus_is_reported_in_one_sentence(
     bus: Bus, arguments: list[str], said: bytes
 ) -> None:
     done = fanbus(*arguments, bus=bus.name)
@@ -264,7 +264,7 @@ def test_list_shows_every_bus_of_this_user(bus: Bus) -> None:
     assert lines[idle][1:3] == ["0", "0"]
 
 
-def test_show_tells_who_uses_it_and_what_it_carries(bus: Bus) -> None:
+def test_show_lists_the_members_and_the_traffic(bus: Bus) -> None:
     bus.publish("news", "x")
     with listen("news", bus=bus) as program:
         told = fanbus("bus", "show", bus.name).stdout.decode()
@@ -299,7 +299,7 @@ def test_show_counts_what_each_process_has_done(bus: Bus) -> None:
     assert (mine["WAITS"], mine["WAITED"], mine["DROPPED"]) == ("0", "0.0s", "0")
 
 
-def test_show_says_who_is_the_supervisor_and_who_is_which_worker(server: StartServer) -> None:
+def test_show_names_the_supervisor_and_each_worker(server: StartServer) -> None:
     one = server("rooms", workers=2)
 
     def shown() -> dict[str, list[str]]:
@@ -349,7 +349,7 @@ def test_a_process_without_subscribers_misses_nothing(server: StartServer) -> No
         assert wait_for(missed, "the worker at the end") == 1
 
 
-def test_show_tells_what_is_kept(bus: Bus) -> None:
+def test_show_describes_the_retained_history(bus: Bus) -> None:
     bus.topic("room:{room}", history=100, seconds=60)
     bus.topic("news", history=10)
     bus.topic("nothing", history=0)
@@ -359,7 +359,7 @@ def test_show_tells_what_is_kept(bus: Bus) -> None:
     assert "nothing" not in shown
 
 
-def test_subscribing_begins_with_what_was_said_before(bus: Bus) -> None:
+def test_subscribe_begins_with_earlier_messages(bus: Bus) -> None:
     for number in range(10):
         bus.publish("news", f"number {number}")
     for option, first in (("--last=3", 7), ("--since=5", 6), ("--since=-1", 0)):

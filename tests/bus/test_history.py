@@ -62,7 +62,7 @@ def enter(server: Server, path: str) -> tuple[list[str | bytes], list[str]]:
         return heard, str(message).split()[1:]
 
 
-def test_who_comes_gets_the_last_messages_though_the_rings_have_rolled_over(kept: Server) -> None:
+def test_new_subscriber_gets_the_last_messages_after_the_rings_have_wrapped(kept: Server) -> None:
     publish(kept, "room:a", *texts(range(120)))
     assert enter(kept, "/rooms/a?last=30") == (texts(range(90, 120)), ["30", "True", *place(kept)])
     roll_over(bus_of(kept))
@@ -80,7 +80,7 @@ def place(server: Server) -> list[str]:
         return [str(bus.end), str(bus.epoch)]
 
 
-def test_who_knows_an_offset_gets_what_came_after_it(kept: Server) -> None:
+def test_subscriber_with_an_offset_gets_the_messages_after_it(kept: Server) -> None:
     offsets = publish(kept, "room:a", *texts(range(60)))
     publish(kept, "room:b", "another room")
     for roll in (False, True):
@@ -130,7 +130,7 @@ def test_replay_and_live_messages_meet_without_a_gap(server: StartServer) -> Non
                 assert numbers == list(range(numbers[0], numbers[0] + 120))
 
 
-def test_relays_and_other_processes_are_kept_too(server: StartServer) -> None:
+def test_messages_of_relays_and_other_processes_are_retained_too(server: StartServer) -> None:
     kept = server("history", workers=2)
     with join(kept, "/relay/a") as ws:
         ws.send("from a relay")
@@ -257,7 +257,9 @@ def test_a_bus_without_a_server_keeps_too(bus: Bus) -> None:
         ({"last": 1, "epoch": 5}, "together with since"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(bus: Bus, wish: dict[str, int], reason: str) -> None:
+def test_invalid_request_for_history_is_refused(
+    bus: Bus, wish: dict[str, int], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         bus.history("t", **wish)
     if wish:
@@ -265,7 +267,7 @@ def test_what_cannot_be_asked_is_refused(bus: Bus, wish: dict[str, int], reason:
             bus.subscribe("t", **wish)
 
 
-def test_what_cannot_be_kept_is_refused(bus: Bus) -> None:
+def test_invalid_retention_rule_is_refused(bus: Bus) -> None:
     app = Fanbus("x")
     for pattern, history, seconds in [("", 1, None), (5, 1, None), ("t", -1, None), ("t", 1, 0)]:
         with pytest.raises(FanbusError, match=r"must be an integer|the name of a topic"):

@@ -120,7 +120,7 @@ def test_the_history_is_smaller_too(server: StartServer, tmp_path: Path) -> None
     assert "a quarter of that for one message, and 1 MiB of history (history_size)." in one.log()
 
 
-def test_a_size_that_was_asked_for_and_does_not_fit_is_refused_with_figures(run: Run) -> None:
+def test_explicit_size_that_does_not_fit_is_refused_with_figures(run: Run) -> None:
     words = ("-w", "8", "--bus-size", "8M", "--bus-name", "asked")
     one = run(*words, wait=False, prefix=with_shm("64m"))
     refused(

@@ -126,7 +126,7 @@ def test_people_on_two_workers_talk(chat: Server, first: str, second: str) -> No
             assert [next(messages)["id"] for _ in expected] == expected
 
 
-def test_the_room_hears_who_comes_and_who_goes(chat: Server) -> None:
+def test_room_is_notified_of_arrivals_and_departures(chat: Server) -> None:
     with ExitStack() as stack:
         ana, _ = enter(stack, chat, "/rooms/hall", "Ana")
         ben, worker = enter(stack, chat, "/rooms/hall", "Ben")
@@ -153,7 +153,7 @@ def before_joining(ws: ClientConnection, tab: str) -> list[dict[str, Any]]:
     return heard
 
 
-def test_who_comes_late_hears_what_was_said_with_its_time(chat: Server) -> None:
+def test_late_client_gets_earlier_messages_with_their_times(chat: Server) -> None:
     with ExitStack() as stack:
         started_ms = int(time.time() * 1000)
         ana, ben, _, worker = two_on_two_workers(stack, chat, "/rooms/late", "/relay/late")
@@ -236,7 +236,7 @@ def test_rooms_do_not_hear_each_other(chat: Server) -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_not_a_message_is_told_only_to_its_sender(chat: Server, bad: str | bytes) -> None:
+def test_invalid_message_is_reported_only_to_its_sender(chat: Server, bad: str | bytes) -> None:
     with ExitStack() as stack:
         ana, _ = enter(stack, chat, "/rooms/strict", "Ana")
         ben, _ = enter(stack, chat, "/rooms/strict", "Ben")
@@ -249,7 +249,7 @@ def test_what_is_not_a_message_is_told_only_to_its_sender(chat: Server, bad: str
 
 
 @pytest.mark.parametrize("path", ["/rooms/limits", "/relay/limits"])
-def test_the_chat_closes_who_sends_too_much(chat: Server, path: str) -> None:
+def test_chat_closes_a_client_that_sends_too_much(chat: Server, path: str) -> None:
     with join(chat, path) as ws:
         ws.send("x" * (16 * 1024 + 1))
         assert closed_with(ws) == 1009

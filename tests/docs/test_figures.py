@@ -220,7 +220,7 @@ def test_parts_are_measured_one_after_the_other_into_files(tmp_path: Path) -> No
     assert re.search(r"self-test took \d+ s", done.stderr)
 
 
-def test_a_part_that_cannot_be_measured_is_told_before_any_begins(tmp_path: Path) -> None:
+def test_part_that_cannot_be_measured_is_reported_before_any_begins(tmp_path: Path) -> None:
     done = command("kernel-memory", "compare", *ONCE, "--out", tmp_path / "out", peers=tmp_path)
     assert done.returncode == 2
     assert "some parts cannot be measured here.\n  compare: uvloop is not installed: run" in (
@@ -253,7 +253,7 @@ def test_a_debug_build_is_not_published(
     assert "this is a debug build" in capsys.readouterr().err
 
 
-def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_failed_part_is_reported_and_the_others_continue(tmp_path: Path) -> None:
     def fail(_: Effort, __: Path) -> None:
         run(sys.executable, "-c", "raise SystemExit(7)")
 

@@ -51,7 +51,7 @@ def test_every_message_comes_as_it_was_published(server: StartServer, workers: i
         assert stream.retry == "100"
 
 
-def test_who_comes_back_misses_nothing_and_gets_nothing_twice(server: StartServer) -> None:
+def test_reconnected_client_misses_nothing_and_gets_nothing_twice(server: StartServer) -> None:
     one = server("events", workers=2)
     count = 600
 
@@ -78,7 +78,7 @@ def test_who_comes_back_misses_nothing_and_gets_nothing_twice(server: StartServe
     assert got == list(range(count))
 
 
-def test_a_client_is_told_of_what_is_not_there_any_more(server: StartServer) -> None:
+def test_client_gets_a_gap_event_for_removed_messages(server: StartServer) -> None:
     with server("events").http() as http:
         first = publish(http, "kept:b", "first")
         publish(http, "kept:b", "second")
@@ -122,7 +122,7 @@ def test_a_stream_on_which_nothing_happens_says_that_it_is_there_and_where(
         assert "ping" in stream.comments
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_delays_nobody(server: StartServer) -> None:
+def test_client_that_does_not_read_is_disconnected_and_delays_no_other(server: StartServer) -> None:
     one = server("events")
     with one.http() as http, RawSocket(one.port, receive_buffer=4096) as lazy:
         lazy.write(b"GET /events/t?queue=65536 HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -197,7 +197,7 @@ def test_an_event_stream_is_a_response_like_any_other(
 
 
 @in_all_ways(around=[(), ALL])
-def test_what_refuses_an_event_stream_is_heard(way: Way, around: tuple[str, ...]) -> None:
+def test_refusal_of_an_event_stream_reaches_the_client(way: Way, around: tuple[str, ...]) -> None:
     with way.client(way.application(*around)) as client:
         news = f"{way.prefix}/in/a/news"
         refused = client.get(news, headers={"x-refused": "1"})
@@ -266,7 +266,7 @@ def test_a_test_server_ends_with_streams_open() -> None:
 
 
 @in_all_ways()
-def test_what_comes_after_a_turbo_route_is_kept_with_its_answer(way: Way) -> None:
+def test_result_of_after_request_is_cached_with_a_turbo_response(way: Way) -> None:
     made = way.application("after", "errors")
     path = f"{way.prefix}/in/a/turbo"
     with way.client(made) as client:
@@ -300,14 +300,14 @@ def test_what_sees_requests_sees_each_one_for_a_turbo_route_too(way: Way, around
             assert answer.json()["asked"] == number
 
 
-def test_a_turbo_route_that_is_not_kept_is_told_of_at_the_start(server: StartServer) -> None:
+def test_uncached_turbo_route_is_logged_at_the_start(server: StartServer) -> None:
     log = server("guarded_turbo").log()
     assert "The turbo route /in/turbo has middleware or before_request around it" in log
     assert log.count("its responses are not cached") == 1
 
 
 @in_all_ways()
-def test_a_kept_answer_is_compressed_beside_all_that(way: Way) -> None:
+def test_cached_response_is_compressed_in_combination(way: Way) -> None:
     with way.client(way.application("after")) as client:
         url = f"{way.prefix}/in/a/turbo"
         with client.stream("GET", url, headers={"accept-encoding": "gzip"}) as answer:
@@ -328,7 +328,7 @@ def test_both_have_names_in_their_router(way: Way) -> None:
 
 
 @in_all_ways(around=[(), ("after",), ("middleware",), ALL])
-def test_what_is_not_served_is_told_in_the_same_words_whoever_tells(
+def test_unserved_request_gets_the_same_text_from_rust_and_python(
     way: Way, around: tuple[str, ...]
 ) -> None:
     with way.client(way.application(*around)) as client:

@@ -60,7 +60,7 @@ def test_another_origin_may_not(server: StartServer, origin: str) -> None:
         assert not [name for name in refused.headers if name.startswith("access-control")]
 
 
-def test_who_names_no_origin_gets_the_answer_of_nobody(server: StartServer) -> None:
+def test_request_without_origin_gets_a_response_for_no_origin(server: StartServer) -> None:
     with crossing(server, origins=[PAGE]) as http:
         answer = http.get("/")
         assert f"{ALLOW}origin" not in answer.headers
@@ -69,7 +69,7 @@ def test_who_names_no_origin_gets_the_answer_of_nobody(server: StartServer) -> N
         assert f"{ALLOW}origin" not in two.headers
 
 
-def test_everybody_is_one_answer_for_all(server: StartServer) -> None:
+def test_star_gives_one_response_for_all_origins(server: StartServer) -> None:
     with crossing(server, origins="*", expose=["X-Thing"]) as http:
         for headers in ({}, {"origin": PAGE}):
             answer = http.get("/", headers=headers)
@@ -78,7 +78,7 @@ def test_everybody_is_one_answer_for_all(server: StartServer) -> None:
             assert "vary" not in answer.headers
 
 
-def test_a_preflight_is_told_what_may_be_asked(server: StartServer) -> None:
+def test_preflight_lists_the_allowed_methods_and_headers(server: StartServer) -> None:
     with crossing(server, origins=[PAGE], credentials=True, max_age=7) as http:
         wanted = {"access-control-request-headers": "content-type,x-thing"}
         answer = preflight(http, **wanted)
@@ -95,7 +95,7 @@ def test_a_preflight_is_told_what_may_be_asked(server: StartServer) -> None:
         assert plain.headers["allow"] == "GET, HEAD, OPTIONS, POST", "no preflight"
 
 
-def test_a_preflight_is_told_of_listed_methods_and_headers(server: StartServer) -> None:
+def test_preflight_has_the_listed_methods_and_headers(server: StartServer) -> None:
     wishes = {"methods": ["GET"], "headers": ["X-One", "X-Two"]}
     with crossing(server, origins="*", **wishes) as http:
         answer = preflight(http, **{"access-control-request-headers": "x-other"})
@@ -121,7 +121,7 @@ def test_it_is_the_same_over_http2(server: StartServer, tmp_path: Path) -> None:
         assert preflight(http).headers[f"{ALLOW}origin"] == PAGE
 
 
-def test_python_is_not_asked_for_a_preflight(server: StartServer) -> None:
+def test_preflight_does_not_call_python(server: StartServer) -> None:
     """A handler that holds the loop would be noticed: the path has none at all."""
     with crossing(server, origins=[PAGE]) as http:
         assert preflight(http, "/nowhere").status_code == 204
@@ -145,7 +145,7 @@ def test_python_is_not_asked_for_a_preflight(server: StartServer) -> None:
         ({"origins": "*", "max_age": -1}, "number of seconds"),
     ],
 )
-def test_what_browsers_would_refuse_is_told_at_once(wishes: dict[str, Any], why: str) -> None:
+def test_option_that_browsers_would_refuse_raises_at_once(wishes: dict[str, Any], why: str) -> None:
     with pytest.raises(FanbusError, match=why):
         Fanbus().cors(**wishes)
 

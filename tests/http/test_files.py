@@ -73,7 +73,7 @@ def test_a_copy_of_a_file_has_the_same_etag(http: httpx.Client, folder: Path) ->
 
 
 @pytest.mark.parametrize("asked", ["bytes=-1", "bytes=0-", "bytes=0-0"])
-def test_an_empty_file_is_whole_whatever_range_is_asked_for(http: httpx.Client, asked: str) -> None:
+def test_empty_file_is_sent_whole_for_any_range(http: httpx.Client, asked: str) -> None:
     answer = http.get("/plain/none.txt", headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, b"")
     assert "content-range" not in answer.headers

@@ -230,7 +230,7 @@ def test_a_multipart_form_is_only_read_as_a_form(http: httpx.Client, how: str) -
     assert "request.form()" in answer.text
 
 
-def test_a_form_that_nobody_looks_at_does_no_harm(http: httpx.Client) -> None:
+def test_form_that_the_handler_does_not_read_does_no_harm(http: httpx.Client) -> None:
     assert http.post("/nobody-looks", files={"file": noise(2 * MEMORY)}).text == "done"
 
 

@@ -160,7 +160,7 @@ def test_a_path_without_a_route_is_404(http: httpx.Client, path: str) -> None:
     assert http.get(path).status_code == 404
 
 
-def test_another_method_is_405_and_told_which_are_allowed(http: httpx.Client) -> None:
+def test_other_method_gets_405_and_the_allowed_methods(http: httpx.Client) -> None:
     answer = http.post("/text")
     assert answer.status_code == 405
     assert "GET" in answer.headers["allow"]

@@ -92,7 +92,7 @@ def test_with_debug_another_address_serves_every_host(server: StartServer, progr
     assert status(one.port, "evil.example") == 200
 
 
-def test_a_refusal_says_what_to_do_and_calls_nobody() -> None:
+def test_refusal_has_advice_and_calls_no_handler() -> None:
     app = Fanbus("refusing", hosts=["example.org"])
     called = []
 

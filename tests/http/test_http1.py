@@ -95,7 +95,7 @@ def test_a_stream_to_an_old_client_ends_with_its_connection(served: Server) -> N
         assert b"connection: close" in fields
 
 
-def test_a_client_that_is_told_of_the_end_may_still_be_sending(served: Server) -> None:
+def test_client_may_still_send_after_the_notice_of_the_end(served: Server) -> None:
     """A reset would take the response with it on its way to some clients."""
     with RawSocket(served.port) as raw:
         raw.write(b"GET /closes HTTP/1.1\r\n" + HOST + b"\r\n")

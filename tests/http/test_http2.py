@@ -165,7 +165,7 @@ def test_streams_that_are_reset_at_once_end_the_connection(
     is_served(secure, certificates)
 
 
-def test_a_client_that_opens_no_window_delays_nobody(
+def test_client_that_opens_no_window_delays_no_other(
     secure: Server, certificates: Certificates
 ) -> None:
     with Connection(secure, certificates) as stingy:

@@ -87,7 +87,9 @@ def expecting(
 
 
 @pytest.mark.parametrize(("path", "method"), [("/length", "POST"), ("/pieces", "PUT")])
-def test_100_is_sent_when_the_body_is_asked_for(client: Connection, path: str, method: str) -> None:
+def test_100_is_sent_when_the_handler_reads_the_body(
+    client: Connection, path: str, method: str
+) -> None:
     stream = expecting(client, path, method=method)
     interim = client.until(h2.events.InformationalResponseReceived, stream)
     assert isinstance(interim, h2.events.InformationalResponseReceived)

@@ -142,7 +142,7 @@ def send_until_held_back(client: Connection, streams: list[Stream]) -> int:
         sent += progress
 
 
-def test_bodies_that_nobody_reads_count_and_a_client_waits_for_room(
+def test_unread_bodies_count_and_a_client_waits_for_capacity(
     server: StartServer, certificates: Certificates
 ) -> None:
     environment = {**GIVES_BACK, "FANBUS_MAX_BODY_MEMORY": "8M"}

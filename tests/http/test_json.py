@@ -225,7 +225,7 @@ def test_an_application_may_choose_orjson() -> None:
         assert (problem.status_code, problem.json()["detail"][0]["loc"]) == (422, ["query", "page"])
 
 
-def test_models_are_written_alike_by_whoever_writes() -> None:
+def test_models_have_the_same_json_from_every_encoder() -> None:
     written = []
     for codec in (None, orjson, json):
         with TestClient(serving(codec)) as client:
@@ -233,7 +233,7 @@ def test_models_are_written_alike_by_whoever_writes() -> None:
     assert written[0] == written[1] == written[2]
 
 
-def test_what_the_application_chooses_is_asked_with_its_own_options() -> None:
+def test_json_library_of_the_application_is_called_with_its_own_options() -> None:
     asked = []
 
     def dumps(value: Any, /, *, default: Callable[[Any], Any]) -> str:
@@ -253,7 +253,7 @@ def test_what_the_application_chooses_is_asked_with_its_own_options() -> None:
     assert asked[0] == {"text": "Grüße", "number": 1.5}
 
 
-def test_what_cannot_be_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_json_option_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(FanbusError, match=r"has no dumps and no loads.*json=orjson"):
         Fanbus(json=orjson.dumps)  # type: ignore[arg-type]
 

@@ -282,7 +282,7 @@ def test_an_enum_whose_class_says_what_its_values_are_is_written_so() -> None:
 
 
 @pytest.mark.parametrize("value", [b"x", object(), Plain, 1j, iter([1]), bytearray(b"x")])
-def test_what_nobody_can_write_is_an_error_that_says_what_to_do(value: Any) -> None:
+def test_value_that_cannot_be_encoded_raises_an_error_with_advice(value: Any) -> None:
     for way in (to_json, slow):
         with pytest.raises(
             TypeError, match=r"Object of type .* is not JSON serializable\. Turn it"
@@ -490,7 +490,7 @@ def test_values_that_go_away_while_they_are_written_are_no_crash() -> None:
         assert written["b"] is None
 
 
-def test_a_type_is_forgotten_when_it_is_gone() -> None:
+def test_cached_type_is_dropped_when_it_is_deleted() -> None:
     def made() -> weakref.ref[type]:
         kind = type("Short", (Plain,), {})
         assert json.loads(to_json([kind(1)])) == [{"number": 1, "_inside": None}]
@@ -513,7 +513,7 @@ def test_more_types_than_are_remembered_are_written_all_the_same_way() -> None:
     assert to_json(Plain(1, Decimal(1))) == b'{"number":1,"_inside":"1"}'
 
 
-def test_models_and_rows_are_written_alike_by_whoever_writes() -> None:
+def test_models_and_rows_have_the_same_json_from_every_encoder() -> None:
     rows = {
         "plain": [Looped([timedelta(seconds=5)])] * 3,
         "models": [Model(first_name="a")] * 3,

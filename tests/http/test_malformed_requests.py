@@ -194,7 +194,7 @@ def test_what_is_odd_is_taken_as_it_stands(
     assert json.loads(body).items() >= told.items()
 
 
-def test_curl_is_answered_whatever_it_is_told_to_send(served: Server) -> None:
+def test_curl_gets_a_response_for_any_request(served: Server) -> None:
     """What people try first, with the program that they try it with."""
     site = f"http://127.0.0.1:{served.port}"
     for arguments, status in (

@@ -112,7 +112,7 @@ def test_what_middleware_raises_has_its_handler(with_middleware: httpx.Client) -
     assert (answer.status_code, answer.text) == (418, "Special at /bare")
 
 
-def test_errors_go_to_who_handles_them(http: httpx.Client, around: Server) -> None:
+def test_errors_go_to_their_handlers(http: httpx.Client, around: Server) -> None:
     answer = http.get("/raise/special")
     assert (answer.status_code, answer.text) == (418, "Special at /raise/special")
     answer = http.get("/raise/404")

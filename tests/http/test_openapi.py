@@ -82,7 +82,7 @@ def test_the_document_says_what_the_application_is() -> None:
     assert Fanbus("plain").openapi()["info"] == {"title": "plain", "version": "0.1.0"}
 
 
-def test_a_handler_is_told_by_its_docstring(app: Fanbus) -> None:
+def test_handler_is_described_by_its_docstring(app: Fanbus) -> None:
     @app.get("/")
     def find_all() -> None:
         """Finds
@@ -103,7 +103,7 @@ def test_a_handler_is_told_by_its_docstring(app: Fanbus) -> None:
     assert operation(app, method="post")["operationId"] == "add_one"
 
 
-def test_parameters_are_told_with_their_schemas(app: Fanbus) -> None:
+def test_parameters_are_listed_with_their_schemas(app: Fanbus) -> None:
     @app.get("/{number:int}/<uuid:key>/{text}/{rest:path}")
     def handler(
         number: int,
@@ -208,7 +208,7 @@ def test_models_of_all_kinds_are_in_one_document(app: Fanbus) -> None:
         assert reference.rpartition("/")[2] in components
 
 
-def test_models_of_one_name_are_told_apart(app: Fanbus) -> None:
+def test_models_of_one_name_are_distinguished(app: Fanbus) -> None:
     struct = msgspec.defstruct("Same", [("a", int)])
     model = pydantic.create_model("Same", b=(int, ...))
 
@@ -226,7 +226,7 @@ def test_models_of_one_name_are_told_apart(app: Fanbus) -> None:
     assert body["schema"] == {"$ref": "#/components/schemas/pydantic.Same"}
 
 
-def test_the_refusals_of_typed_handlers_are_told(app: Fanbus) -> None:
+def test_refusals_of_typed_handlers_are_listed(app: Fanbus) -> None:
     @app.get("/plain")
     def plain() -> str:
         return ""
@@ -404,7 +404,7 @@ def test_routers_are_tags_and_operations_have_names_of_their_own(app: Fanbus) ->
     }
 
 
-def test_a_type_without_a_schema_is_told(app: Fanbus) -> None:
+def test_type_without_a_schema_is_reported(app: Fanbus) -> None:
     class Odd:
         pass
 
@@ -444,7 +444,7 @@ def test_a_document_that_cannot_be_made_hinders_the_start(tmp_path: Path) -> Non
 # Served
 
 
-def test_nothing_is_served_that_was_not_asked_for(app: Fanbus) -> None:
+def test_document_is_not_served_by_default(app: Fanbus) -> None:
     @app.get("/hidden", include_in_schema=False)
     def hidden(n: int) -> None: ...
 
@@ -503,7 +503,7 @@ def test_the_page_may_do_nothing_but_what_it_is_for() -> None:
         assert f"{element}-src 'sha256-{digest}'" in policy
 
 
-def test_the_paths_are_those_that_were_asked_for() -> None:
+def test_document_and_page_have_the_given_paths() -> None:
     app = Fanbus("test", openapi=OpenAPI(path="/api.json", docs=None))
     with TestClient(app) as client:
         assert client.get("/api.json").status_code == 200
@@ -513,7 +513,7 @@ def test_the_paths_are_those_that_were_asked_for() -> None:
             OpenAPI(path=wrong)  # type: ignore[arg-type]
 
 
-def test_a_route_of_the_same_path_is_a_conflict_that_is_told() -> None:
+def test_route_with_the_path_of_the_document_is_a_reported_conflict() -> None:
     app = Fanbus("test", openapi=True)
     with pytest.raises(FanbusError) as caught:
 

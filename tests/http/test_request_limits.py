@@ -105,7 +105,7 @@ def test_a_limit_that_cannot_be_is_refused(size: object) -> None:
         Fanbus("limited", max_body_size=size)  # type: ignore[arg-type]
 
 
-def test_a_head_that_does_not_come_is_408_and_holds_up_nobody(server: StartServer) -> None:
+def test_missing_head_gets_408_and_delays_no_other(server: StartServer) -> None:
     one = server("web")
     with RawSocket(one.port) as slow, one.http() as http:
         slow.write(b"GET /length HT")

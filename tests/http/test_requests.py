@@ -155,7 +155,7 @@ def test_cookies_are_read_as_they_were_set(
     assert answer.json()["cookies"] == cookies
 
 
-def test_cookies_are_set_kept_and_deleted(client: TestClient) -> None:
+def test_cookies_are_set_returned_and_deleted(client: TestClient) -> None:
     assert client.get("/told").json()["cookies"] == {}
     client.get("/cookies/set")
     assert client.get("/told").json()["cookies"] == {"one": "1"}, "the other is for its path"
@@ -165,7 +165,7 @@ def test_cookies_are_set_kept_and_deleted(client: TestClient) -> None:
 
 
 @BOTH
-def test_who_asks_is_known(client: TestClient, path: str) -> None:
+def test_client_address_is_known(client: TestClient, path: str) -> None:
     with RawSocket(client.base_url.port or 0) as raw:
         raw.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         answer = json.loads(raw.answer().body)
@@ -174,7 +174,7 @@ def test_who_asks_is_known(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["", "/async"])
-def test_a_body_is_read_as_it_is_asked_for_and_more_than_once(client: TestClient, how: str) -> None:
+def test_body_can_be_read_in_each_form_and_more_than_once(client: TestClient, how: str) -> None:
     body = '{"ü": [1, null]}'
     assert client.post(f"/body/text{how}", content=body).json() == {"got": body}
     assert client.post(f"/body/bytes{how}", content=body).json() == {"got": str(body.encode())}

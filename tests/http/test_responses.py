@@ -89,7 +89,7 @@ def test_a_redirect_has_a_status_of_one() -> None:
         Response.redirect("/", 200)
 
 
-def test_cookies_are_written_as_asked() -> None:
+def test_cookies_are_written_with_their_options() -> None:
     response = Response("")
     response.set_cookie(
         "session",
@@ -181,7 +181,7 @@ def test_a_float_is_written_as_python_writes_it(number: float) -> None:
     assert Response.json([number]).body == json.dumps([number]).encode()
 
 
-def test_what_json_has_no_word_for_is_told() -> None:
+def test_value_without_a_json_form_is_reported() -> None:
     with pytest.raises(TypeError, match=r"object is not JSON serializable. Turn it into dict"):
         Response.json({"at": object()})
     with pytest.raises(ValueError, match="JSON has no NaN"):
@@ -220,7 +220,7 @@ def test_what_contains_itself_is_an_error() -> None:
         Response.json(nested)
 
 
-def test_a_generator_or_a_path_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_generator_or_path_stays_the_body(tmp_path: Path) -> None:
     pieces = iter(["a"])
     assert Response(pieces).body is pieces
     (tmp_path / "a.css").write_text("")

@@ -216,13 +216,13 @@ def test_of_several_paths_of_one_function_the_one_is_taken_that_the_values_fill(
         (lambda app: app.url_for("of_a", a=".."), "cannot be"),
     ],
 )
-def test_a_url_that_cannot_be_is_told(app: Fanbus, ask: Callable[[Fanbus], str], said: str) -> None:
+def test_impossible_url_is_reported(app: Fanbus, ask: Callable[[Fanbus], str], said: str) -> None:
     app.get("/{a}")(of_a)
     with pytest.raises(FanbusError, match=said):
         ask(app)
 
 
-def test_a_name_that_several_functions_have_is_told_with_their_places(app: Fanbus) -> None:
+def test_ambiguous_name_is_reported_with_the_places_of_the_functions(app: Fanbus) -> None:
     def same() -> str:
         return ""
 

@@ -116,7 +116,7 @@ def test_an_old_version_of_tls_is_refused(secure: Server, certificates: Certific
         shaken(secure.port, context)
 
 
-def test_plain_http_on_the_port_is_told_so_and_nothing_is_logged(secure: Server) -> None:
+def test_plain_http_on_a_tls_port_gets_an_explanation_and_is_not_logged(secure: Server) -> None:
     with RawSocket(secure.port) as client:
         client.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = client.answer()
@@ -165,7 +165,9 @@ def serial_number(port: int, certificates: Certificates) -> str:
 
 
 @pytest.mark.supervised("it kills a worker, and waits for another in its place")
-def test_a_new_worker_reads_the_files_anew(server: StartServer, certificates: Certificates) -> None:
+def test_new_worker_reads_the_certificate_files_again(
+    server: StartServer, certificates: Certificates
+) -> None:
     one = server("tls", environment=certificates.environment())
     old = serial_number(one.port, certificates)
     certificates.renew()
@@ -321,7 +323,7 @@ def record(
     return raw, tls, outgoing
 
 
-def test_a_client_that_stops_in_the_middle_of_a_record_delays_nobody_and_may_go_on(
+def test_client_that_stops_in_the_middle_of_a_record_delays_no_other_and_may_continue(
     secure: Server, certificates: Certificates
 ) -> None:
     raw, tls, outgoing = record(certificates, secure.port)

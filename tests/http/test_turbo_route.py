@@ -21,7 +21,7 @@ def http(server: StartServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_constant_answer_is_asked_for_once(http: httpx.Client) -> None:
+def test_constant_response_is_computed_once(http: httpx.Client) -> None:
     answers = [http.get("/constant") for _ in range(5)]
     assert {answer.text for answer in answers} == {"asked 1"}
     assert len({answer.headers["etag"] for answer in answers}) == 1
@@ -48,21 +48,21 @@ def test_each_path_and_query_has_its_own(http: httpx.Client) -> None:
     assert http.post("/items/1").status_code == 405
 
 
-def test_those_who_come_at_once_ask_once(http: httpx.Client) -> None:
+def test_simultaneous_requests_call_the_function_once(http: httpx.Client) -> None:
     with ThreadPoolExecutor(10) as pool:
         answers = set(pool.map(lambda _: http.get("/slow").text, range(10)))
     assert answers == {"asked 1"}
 
 
 @pytest.mark.parametrize("how", ["failing", "unavailable", "cookie", "vary", "cache-control"])
-def test_what_failed_or_is_for_one_client_is_not_kept(http: httpx.Client, how: str) -> None:
+def test_failed_or_private_response_is_not_cached(http: httpx.Client, how: str) -> None:
     for _ in range(3):
         answer = http.get(f"/never/{how}")
         assert "etag" not in answer.headers
     assert http.get("/asked").json() == {how: 3}
 
 
-def test_a_refusal_is_kept(http: httpx.Client) -> None:
+def test_refusal_is_cached(http: httpx.Client) -> None:
     answers = [http.get("/missing") for _ in range(3)]
     assert {(answer.status_code, answer.text) for answer in answers} == {(404, answers[0].text)}
     assert http.get("/asked").json() == {"missing": 1}
@@ -80,7 +80,7 @@ def test_head_and_304(http: httpx.Client) -> None:
     assert http.get("/items/7", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-def test_a_kept_answer_is_compressed_for_who_takes_it(http: httpx.Client) -> None:
+def test_cached_response_is_compressed_for_clients_that_accept_it(http: httpx.Client) -> None:
     plain = http.get("/large")
     assert "content-encoding" not in plain.headers
     with http.stream("GET", "/large", headers={"accept-encoding": "gzip"}) as answer:

@@ -97,14 +97,14 @@ def test_each_type_is_read_from_the_query(http: httpx.Client) -> None:
         ("many", "x", "must be a whole number"),
     ],
 )
-def test_what_a_type_does_not_take_is_told(
+def test_value_that_does_not_fit_its_type_is_reported(
     http: httpx.Client, name: str, text: str, reason: str
 ) -> None:
     answer = http.get("/all", params={**EVERYTHING, name: text})
     assert refusals(answer) == [(f"query/{name}", reason)]
 
 
-def test_all_that_is_wrong_is_told_together(http: httpx.Client) -> None:
+def test_all_wrong_values_are_reported_together(http: httpx.Client) -> None:
     assert refusals(http.get("/all", params={"i": "x", "b": "1"})) == [
         ("query/i", "must be a whole number"),
         ("query/f", "is missing"),
@@ -231,7 +231,7 @@ def test_a_body_of_nothing_but_mistakes_gets_a_short_answer(http: httpx.Client) 
     assert refusals(answer) == [("body", "100000 values are wrong; the library names none of them")]
 
 
-def test_answers_that_are_kept_and_streams_take_typed_parameters(http: httpx.Client) -> None:
+def test_cached_responses_and_streams_take_typed_parameters(http: httpx.Client) -> None:
     assert http.get("/kept/3?double=true").json() == {"number": 6}
     assert http.get("/kept/3").json() == {"number": 3}
     assert refusals(http.get("/kept/x")) == [("path/number", "must be a whole number")]

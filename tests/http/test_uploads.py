@@ -73,7 +73,7 @@ def test_a_route_may_limit_what_it_streams(served: Server) -> None:
         assert http.put("/small", content=iter([b"x" * 60, b"y" * 60])).status_code == 413
 
 
-def test_continue_is_sent_when_the_body_is_asked_for_and_never_before_a_refusal(
+def test_continue_is_sent_when_the_body_is_read_and_never_before_a_refusal(
     served: Server,
 ) -> None:
     expects = b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"

@@ -145,11 +145,11 @@ proptest! {
 }
 
 #[test]
-fn the_frames_that_a_fuzzer_kept_mean_what_the_model_says() {
+fn frames_of_the_fuzzer_mean_the_same_in_the_model() {
     replay("codec", |script: Script| script.play());
 }
 
 #[test]
-fn the_handshakes_that_a_fuzzer_kept_get_one_answer() {
+fn handshakes_of_the_fuzzer_get_one_response() {
     replay("handshake", handshake::Request::play);
 }

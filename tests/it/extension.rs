@@ -48,7 +48,7 @@ fn what_browsers_and_libraries_offer_is_accepted() {
 }
 
 #[test]
-fn a_window_that_the_server_is_asked_for_is_answered() {
+fn requested_window_of_the_server_is_accepted() {
     for bits in 9..=15 {
         let with_window = Ok(Some(format!("{AGREED}; server_max_window_bits={bits}")));
         for parameters in [

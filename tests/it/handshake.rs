@@ -187,7 +187,7 @@ fn a_refusal_has_further_headers_but_says_itself_how_long_it_is() {
 }
 
 #[test]
-fn a_wrong_version_is_told_the_right_one() {
+fn wrong_version_gets_the_right_one_in_the_response() {
     let refusal = check(&sample().replace("Sec-WebSocket-Version", "7")).expect_err("too old");
     let response = response(|out| refusal.write(out));
     assert!(

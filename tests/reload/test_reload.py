@@ -512,7 +512,9 @@ def test_a_changed_number_of_workers_counts_and_a_changed_port_waits(
 # Under load
 
 
-def test_twenty_hups_under_load_and_nobody_notices(server: StartServer, changing: Changing) -> None:
+def test_twenty_reloads_under_load_disturb_no_client(
+    server: StartServer, changing: Changing
+) -> None:
     """No request fails, and no client misses a message that it could have had."""
     # Old workers close their clients over half of this time.
     environment = {"FANBUS_TIMEOUT_GRACEFUL_SHUTDOWN": "4"}
@@ -569,7 +571,7 @@ def test_twenty_hups_under_load_and_nobody_notices(server: StartServer, changing
     assert versions(one) == {"21"}
 
 
-def test_workers_that_are_killed_in_a_loop_refuse_nobody(
+def test_workers_that_are_killed_in_a_loop_refuse_no_client(
     server: StartServer, changing: Changing
 ) -> None:
     """Only what was in flight in the killed process fails."""

@@ -66,7 +66,7 @@ def test_no_handshake_is_refused_while_workers_are_replaced(server: StartServer)
 
 
 @pytest.mark.parametrize("path", ["/rooms/hall", "/relay/hall"])
-def test_a_handshake_that_the_old_worker_reads_is_answered_and_then_told_to_come_back(
+def test_handshake_that_the_old_worker_reads_is_accepted_and_then_closed_for_a_reconnect(
     server: StartServer, path: str
 ) -> None:
     one = server("rooms", workers=1)

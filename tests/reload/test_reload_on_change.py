@@ -187,7 +187,7 @@ def test_modules_that_new_code_has_imported_are_watched_too(
         ("history=10_000", "history=20_000"),
     ],
 )
-def test_code_that_wants_something_of_the_supervisor_has_it_start_anew(
+def test_code_with_other_supervisor_settings_restarts_the_supervisor(
     server: StartServer, changing: Changing, change: tuple[str, str]
 ) -> None:
     one = server(changing.path, environment=RELOAD)
@@ -287,7 +287,7 @@ def test_the_process_that_waits_may_die(server: StartServer, changing: Changing)
     assert "ERROR" not in one.log()
 
 
-def test_a_kept_connection_does_not_lead_to_the_old_code(
+def test_keepalive_connection_does_not_reach_the_old_code(
     server: StartServer, changing: Changing
 ) -> None:
     one = server(changing.path, environment=RELOAD)

@@ -72,7 +72,7 @@ def test_an_inherited_socket_stays(run: Run) -> None:
         assert one.end() == 0
 
 
-def test_the_socket_of_systemd_stays_and_nobody_hears_of_it_again(run: Run, tmp_path: Path) -> None:
+def test_socket_of_systemd_stays_open_and_is_not_announced_again(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -141,7 +141,7 @@ def test_after_it_has_become_another_user(run: Run, tmp_path: Path) -> None:
     assert one.end() == 0
 
 
-def test_a_renewed_certificate_is_served_and_nobody_is_refused(
+def test_renewed_certificate_is_served_and_no_client_is_refused(
     server: StartServer, tmp_path: Path
 ) -> None:
     certificates = Certificates(tmp_path)

@@ -212,7 +212,7 @@ def test_what_is_no_coroutine_is_awaited_all_the_same(server: Server, http: http
     assert http.get("/awaited").text == "awaited by nobody"
 
 
-def test_a_handler_that_waits_for_what_nobody_else_knows_is_not_collected(
+def test_handler_that_waits_for_an_unreferenced_future_is_not_collected(
     server: Server, http: httpx.Client
 ) -> None:
     """asyncio holds its tasks weakly."""
@@ -236,7 +236,7 @@ def test_the_task_of_a_handler_looks_like_one_of_its_coroutine(
 
 @pytest.mark.parametrize("where", ["stream", "thread"])
 @pytest.mark.parametrize("kind", ["async", "sync"])
-def test_a_stream_finds_the_context_variables_of_its_handler_and_nobody_elses(
+def test_stream_has_the_context_variables_of_its_handler_only(
     server: Server, http: httpx.Client, where: str, kind: str
 ) -> None:
     for _ in range(3):

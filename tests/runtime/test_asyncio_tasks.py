@@ -84,7 +84,7 @@ def test_a_task_group_cancels_a_receiver_and_hands_on_what_failed(raw: RawSocket
 
 
 @since_3_11
-def test_a_group_of_errors_that_nobody_caught_is_on_the_log_with_each_of_them(
+def test_uncaught_exception_group_is_logged_with_each_of_its_errors(
     mailbox: Server, raw: RawSocket
 ) -> None:
     with mailbox.http() as http:
@@ -101,7 +101,7 @@ def test_a_receive_that_loses_a_race_is_waited_for_on(raw: RawSocket) -> None:
     assert exchange(raw, "the message") == "the message"
 
 
-def test_of_two_tasks_that_receive_at_once_one_is_told(raw: RawSocket) -> None:
+def test_second_task_that_receives_at_once_gets_an_error(raw: RawSocket) -> None:
     raw.open("/two-receive")
     assert raw.message() == "in"
     raw.send(TEXT, b"for the first")

@@ -170,13 +170,13 @@ def settled_descriptors(server: Server) -> list[int]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.__name__))
-def test_an_attack_disturbs_nobody_and_leaves_nothing(besieged: Server, attack: Attack) -> None:
+def test_attack_disturbs_no_client_and_leaves_nothing(besieged: Server, attack: Attack) -> None:
     assert_leaves_nothing(besieged, attack)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("idle", [idle_connections, idle_streams])
-def test_ten_thousand_idle_clients_disturb_nobody_and_leave_nothing(
+def test_ten_thousand_idle_clients_disturb_no_client_and_leave_nothing(
     besieged: Server,
     room_for_idle: int,
     capsys: pytest.CaptureFixture[str],

@@ -64,7 +64,7 @@ def test_the_end_comes_after_the_last_request(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("what", ["entered", "started", "started too"])
-def test_who_cannot_start_says_why_once_and_ends_with_3(what: str, tmp_path: Path) -> None:
+def test_failed_start_is_logged_once_and_exits_with_3(what: str, tmp_path: Path) -> None:
     one = start_to_fail(what, tmp_path)
     try:
         assert one.wait() == 3
@@ -93,7 +93,7 @@ def test_an_exit_while_starting_is_a_start_that_failed(tmp_path: Path) -> None:
         one.destroy()
 
 
-def test_who_is_told_to_end_while_starting_ends(tmp_path: Path) -> None:
+def test_server_that_gets_a_signal_while_starting_ends(tmp_path: Path) -> None:
     one = start_to_fail("wait", tmp_path)
     try:
         one.wait_for_log("started too")

@@ -47,7 +47,7 @@ def test_the_command_is_installed() -> None:
         ("path/to/rooms", "does not name an application. Write module:app", 2),
     ],
 )
-def test_a_target_that_is_none_is_told_in_one_sentence(target: str, said: str, status: int) -> None:
+def test_invalid_target_is_reported_in_one_sentence(target: str, said: str, status: int) -> None:
     done = fanbus_command("run", target, "--app-dir", str(APPS), "--port", "0")
     assert done.returncode == status
     assert said in done.stderr
@@ -58,7 +58,7 @@ def test_a_target_that_is_none_is_told_in_one_sentence(target: str, said: str, s
 @pytest.mark.parametrize(
     "line", ["raise RuntimeError('broken at import')", "import no_such_module_broken_at_import"]
 )
-def test_a_module_that_raises_is_told_with_its_traceback_and_status_3(
+def test_module_that_raises_is_reported_with_its_traceback_and_status_3(
     tmp_path: Path, line: str
 ) -> None:
     (tmp_path / "broken.py").write_text(line)

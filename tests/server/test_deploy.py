@@ -150,7 +150,9 @@ def test_systemd_hands_its_socket_over(tmp_path: Path) -> None:
         remove_bus("deployed", port)
 
 
-def test_who_comes_between_two_lives_of_the_service_waits(tmp_path: Path, run: Run) -> None:
+def test_client_that_connects_during_a_restart_of_the_service_waits(
+    tmp_path: Path, run: Run
+) -> None:
     """As chat.socket has it: somebody else keeps the port."""
     with socket.socket() as kept:
         kept.bind(("127.0.0.1", 0))
@@ -331,7 +333,7 @@ def answers(http: httpx.Client, path: str) -> bool:
         return False
 
 
-def test_behind_nginx_the_application_knows_who_asked(run: Run, tmp_path: Path) -> None:
+def test_application_behind_nginx_knows_the_client(run: Run, tmp_path: Path) -> None:
     one = run("--proxy-headers")
     claim = b"GET /place HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"
     with nginx_in_front(tmp_path, one.port) as port:

@@ -36,7 +36,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one_in_all_processes(run: Run) -> 
     assert "up to 572 connections each" in one.log()
 
 
-def test_a_limit_that_is_reached_is_named_and_its_end_is_told(run: Run) -> None:
+def test_reached_limit_is_logged_and_so_is_its_end(run: Run) -> None:
     one = run(prefix=limited(200, 200))
     with ExitStack() as stack:
         for _ in range(200):
@@ -58,7 +58,7 @@ def test_a_limit_that_is_reached_is_named_and_its_end_is_told(run: Run) -> None:
         ((2**21, 2**30), 2**21),
     ],
 )
-def test_no_more_is_asked_for_than_a_worker_can_use(
+def test_server_requests_no_more_files_than_a_worker_can_use(
     monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], expected: int
 ) -> None:
     found: list[tuple[int, int]] = [limits]

@@ -106,7 +106,7 @@ def test_it_takes_the_socket_that_systemd_hands_over(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("number", "said"), [("999", "is not open"), ("0", "is not a socket")])
-def test_a_descriptor_that_cannot_be_is_told(run: Run, number: str, said: str) -> None:
+def test_invalid_descriptor_is_reported(run: Run, number: str, said: str) -> None:
     refused(run("--fd", number, wait=False), f"fd={number} {said}")
 
 
@@ -230,12 +230,12 @@ def test_directory_factory_variables_and_bus(run: Run, tmp_path: Path) -> None:
     assert Path(f"/dev/shm/fanbus.t{os.getpid()}").exists()
 
 
-def test_a_directory_or_file_that_is_not_there_is_told(run: Run) -> None:
+def test_missing_directory_or_file_is_reported(run: Run) -> None:
     refused(run("--chdir", "nowhere", wait=False), "chdir=nowhere", status=2)
     refused(run("--env-file", "nowhere", wait=False), "env_file=nowhere", status=2)
 
 
-def test_the_pid_file_of_a_living_server_is_kept_and_that_of_a_dead_one_replaced(
+def test_pid_file_of_a_running_server_stays_and_a_stale_one_is_replaced(
     run: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "server.pid"
@@ -272,14 +272,14 @@ def test_it_becomes_the_user_before_the_bus_is_there_and_workers_still_wake_each
         assert {client.recv(DEADLINE_S) for client in clients} == {"hello"}
 
 
-def test_a_user_that_is_none_is_told(run: Run) -> None:
+def test_unknown_user_is_reported(run: Run) -> None:
     refused(run("--user", "no-such-user", wait=False), "no such user", status=2)
 
 
 # Logs.
 
 
-def test_no_access_log_unless_it_is_asked_for(run: Run) -> None:
+def test_access_log_is_off_by_default(run: Run) -> None:
     one = run()
     one.get("/any/secret-path")
     one.end()
@@ -305,7 +305,7 @@ def test_requests_and_websockets_have_their_lines_with_worker_and_pid(run: Run) 
     one.wait_for_log('"WebSocket /ws closed" 1006 - ')
 
 
-def test_what_was_asked_right_before_the_end_is_in_the_log(run: Run) -> None:
+def test_request_right_before_the_end_is_in_the_log(run: Run) -> None:
     one = run("--access-log")
     for number in range(50):
         one.get(f"/any/n{number}")
@@ -325,11 +325,11 @@ def test_the_format_of_the_access_log_and_its_file(run: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("form", ["%(z)s", "%(h)", "%({x}i)s"])
-def test_an_atom_that_is_none_is_told(run: Run, form: str) -> None:
+def test_unknown_atom_is_reported(run: Run, form: str) -> None:
     refused(run("--access-log-format", form, wait=False), "access_log_format", status=2)
 
 
-def test_a_log_that_nobody_reads_delays_no_request_and_says_what_it_lost(run: Run) -> None:
+def test_unread_log_delays_no_request_and_counts_its_lost_lines(run: Run) -> None:
     """The pipe is full soon, and then the queue; the answers come all the same."""
     count = 12_000
     reading, writing = os.pipe()
@@ -453,7 +453,7 @@ def test_a_configuration_of_logging_decides(run: Run, tmp_path: Path, name: str,
 @pytest.mark.parametrize(
     "name", ["none.json", "none.ini", "none.toml", "none.yaml", "bad.json", "bad.ini"]
 )
-def test_a_configuration_that_cannot_be_is_told(run: Run, tmp_path: Path, name: str) -> None:
+def test_invalid_configuration_is_reported(run: Run, tmp_path: Path, name: str) -> None:
     if name.startswith("bad"):
         (tmp_path / name).write_text('{"version": 7}')
     refused(run("--log-config", name, wait=False), f"log_config={name}", status=2)

@@ -74,7 +74,7 @@ def test_a_server_starts_although_the_application_has_closed_its_streams(
     assert one.end() == 0
 
 
-def test_a_full_disk_at_the_pid_file_is_said_in_a_sentence(
+def test_full_disk_at_the_pid_file_is_reported_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pid"
@@ -93,7 +93,7 @@ def test_a_device_is_no_pid_file(run: Run) -> None:
     refused(run("--pid-file", "/dev/null", wait=False), "pid_file=/dev/null is not a regular file")
 
 
-def test_an_access_log_on_a_full_disk_is_said_once_and_requests_go_on(run: Run) -> None:
+def test_access_log_on_a_full_disk_is_reported_once_and_requests_continue(run: Run) -> None:
     one = run("--access-log", "--access-log-file", "/dev/full")
     for _ in range(20):
         assert one.get("/any/x").status_code == 200

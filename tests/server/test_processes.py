@@ -49,7 +49,7 @@ def request_in_the_background(one: Server, path: str) -> None:
 # Stuck and crashed
 
 
-def test_a_worker_whose_loop_is_stuck_is_told_with_its_stack_and_replaced(
+def test_worker_with_a_stuck_loop_is_logged_with_its_stack_and_replaced(
     server: StartServer,
 ) -> None:
     one = server("changing", workers=1, environment={"FANBUS_TIMEOUT_WORKER": "1"})
@@ -307,7 +307,7 @@ def test_a_worker_that_goes_gets_no_new_connection_however_long_it_takes(
     wait_for(lambda: set(one.worker_pids()) == before, "its end")
 
 
-def test_who_waits_for_a_worker_that_is_killed_while_it_goes_is_answered(
+def test_client_that_waits_for_a_worker_killed_at_shutdown_gets_a_response(
     server: StartServer,
 ) -> None:
     one = server("changing", workers=1)
@@ -369,7 +369,7 @@ class Manager:
         self._socket.close()
 
 
-def test_systemd_is_told_what_happens(server: StartServer, tmp_path: Path) -> None:
+def test_systemd_is_notified_of_each_state(server: StartServer, tmp_path: Path) -> None:
     manager = Manager(tmp_path / "notify")
     try:
         one = server(

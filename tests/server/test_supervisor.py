@@ -108,7 +108,7 @@ def test_without_a_number_there_is_a_worker_per_core(tmp_path: Path) -> None:
         one.destroy()
 
 
-def test_a_port_in_use_is_told_in_one_sentence(tmp_path: Path, busy_port: int) -> None:
+def test_port_in_use_is_reported_in_one_sentence(tmp_path: Path, busy_port: int) -> None:
     done = run_app(app_source(f"app.run(port={busy_port}, workers=2)"), tmp_path)
     assert done.returncode == 1
     assert f"Port {busy_port} on 127.0.0.1 is in use" in one_sentence(done.stderr)
@@ -131,7 +131,7 @@ def test_a_second_server_on_the_same_port_is_refused(server: StartServer, tmp_pa
         ("not a host", 'Cannot listen on "not a host"'),
     ],
 )
-def test_a_bad_host_is_told_in_one_sentence(tmp_path: Path, host: str, said: str) -> None:
+def test_bad_host_is_reported_in_one_sentence(tmp_path: Path, host: str, said: str) -> None:
     done = run_app(app_source(f"app.run(host={host!r}, port=0)"), tmp_path)
     assert done.returncode == 1
     assert said in one_sentence(done.stderr)
@@ -151,7 +151,7 @@ def test_an_impossible_value_ends_with_status_2(tmp_path: Path, run: str, said: 
     assert said in one_sentence(done.stderr)
 
 
-def test_a_port_that_this_user_may_not_have_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_port_that_this_user_may_not_bind_is_reported_in_one_sentence(tmp_path: Path) -> None:
     start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     assert start > 0, "on this machine every user may have every port"
     port = start - 1
@@ -162,7 +162,7 @@ def test_a_port_that_this_user_may_not_have_is_told_in_one_sentence(tmp_path: Pa
     assert f"may not listen on port {port}" in one_sentence(done.stderr)
 
 
-def test_an_application_that_cannot_start_is_told_once_with_status_3(tmp_path: Path) -> None:
+def test_application_that_cannot_start_is_reported_once_with_status_3(tmp_path: Path) -> None:
     broken = """
 import fanbus.runtime.worker
 
@@ -198,7 +198,7 @@ threading.Thread(target=threading.Event().wait, name="my-metrics", daemon=True).
     assert "DeprecationWarning" not in one.log()
 
 
-def test_a_bus_that_cannot_be_opened_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_bus_that_cannot_be_opened_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -289,7 +289,7 @@ def test_a_supervisor_without_descriptors_tries_again(server: StartServer) -> No
     assert "Traceback" not in one.log()
 
 
-def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> None:
+def test_worker_that_gets_a_termination_signal_is_replaced_too(server: StartServer) -> None:
     one = server("rooms", workers=1)
     (before,) = one.worker_pids()
     os.kill(before, signal.SIGTERM)
@@ -297,9 +297,7 @@ def test_a_worker_that_is_told_to_end_is_replaced_too(server: StartServer) -> No
     one.wait_for_log(f"(PID {before}) ended with status 0")
 
 
-def test_a_signal_that_comes_before_the_loop_runs_is_not_forgotten(
-    server: StartServer, tmp_path: Path
-) -> None:
+def test_signal_before_the_loop_runs_is_not_lost(server: StartServer, tmp_path: Path) -> None:
     path = tmp_path / "app.py"
     early = """
 import os, pathlib, signal
@@ -435,7 +433,7 @@ def test_after_a_kill_the_next_server_starts_on_the_same_port(server: StartServe
 # One process
 
 
-def test_one_process_serves_where_it_is_asked_for(server: StartServer) -> None:
+def test_single_process_serves_at_the_given_address(server: StartServer) -> None:
     one = server("rooms", workers=4, environment={"FANBUS_SINGLE_PROCESS": "1"})
     assert children(one.pid) == []
     assert "Serving in a single process (FANBUS_SINGLE_PROCESS=1)." in one.log()

@@ -135,7 +135,7 @@ def test_outside_of_with_it_says_so() -> None:
 
 
 @pytest.mark.parametrize("kind", [TestClient, TestServer])
-def test_a_start_that_fails_is_told(kind: type[TestClient]) -> None:
+def test_failed_start_raises_an_error(kind: type[TestClient]) -> None:
     app = Fanbus("failing")
 
     @app.on_startup

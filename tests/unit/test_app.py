@@ -243,7 +243,7 @@ def test_methods_and_callable_objects_can_be_handlers(app: Fanbus) -> None:
     app.websocket("/call")(Chat())
 
 
-def test_a_forgotten_path_is_told(app: Fanbus) -> None:
+def test_missing_path_is_reported(app: Fanbus) -> None:
     def index() -> str:
         return ""
 

@@ -35,7 +35,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert config.max_topics == 1000
 
 
-def test_the_options_of_the_benchmark_are_the_same_wherever_they_are_said(tmp_path: Path) -> None:
+def test_options_of_the_benchmark_are_the_same_from_every_source(tmp_path: Path) -> None:
     (tmp_path / "fanbus.toml").write_text(configuration.in_toml())
     variables = configuration.in_environment()
     told = configuration.settings(given=configuration.SAID)
@@ -126,7 +126,7 @@ def test_the_size_of_the_bus_is_written_as_people_write_it(
 
 
 @pytest.mark.parametrize("given", ["huge", "3M", "64M", "1K", "-1", 0.5, True, 0])
-def test_a_size_that_the_bus_cannot_have_is_told(given: Any) -> None:
+def test_invalid_size_of_the_bus_is_reported(given: Any) -> None:
     with pytest.raises(StartError, match=r"^bus_size must be") as raised:
         settings(bus_size=given)
     assert raised.value.status == 2
@@ -200,7 +200,7 @@ def test_a_name_for_the_bus_may_be_as_long_as_a_bus_takes() -> None:
         ({"environment": {"FANBUS_SSL_KEYFILE_PASSWORD": "x"}}, "ssl_keyfile_password is for TLS"),
     ],
 )
-def test_settings_that_cannot_work_are_told_with_exit_status_2(
+def test_settings_that_cannot_work_raise_with_exit_status_2(
     options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(StartError) as caught:

@@ -47,7 +47,7 @@ def text_of(log: pytest.LogCaptureFixture) -> str:
     )
 
 
-def test_a_forgotten_await_is_an_error_that_says_so(
+def test_missing_await_is_an_error_that_names_it(
     app: Fanbus, logged: pytest.LogCaptureFixture
 ) -> None:
     async def found() -> dict[str, int]:
@@ -81,7 +81,7 @@ def test_a_forgotten_await_is_an_error_that_says_so(
     assert "found() was returned without being awaited. Write `return await" in told
 
 
-def test_an_await_too_many_is_told_with_its_line(
+def test_needless_await_is_reported_with_its_line(
     app: Fanbus, logged: pytest.LogCaptureFixture
 ) -> None:
     @app.get("/publish")

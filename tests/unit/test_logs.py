@@ -18,7 +18,7 @@ from fanbus.runtime.logs import reopen
 from support.websocket_clients import join
 
 
-def test_files_are_opened_anew_after_they_were_moved(tmp_path: Path) -> None:
+def test_moved_log_files_are_opened_again(tmp_path: Path) -> None:
     one = logging.getLogger("fanbus.of-a-test")
     one.propagate = False
     handlers = [logging.FileHandler(tmp_path / mode, mode=mode) for mode in ("a", "w")]

@@ -189,7 +189,7 @@ def test_the_nearest_option_is_named_and_none_is_taken_for_another(tmp_path: Pat
     assert config(tmp_path, "--work", "2").returncode == 2
 
 
-def test_a_password_is_not_told_even_if_it_is_refused(tmp_path: Path) -> None:
+def test_password_is_not_printed_even_if_it_is_refused(tmp_path: Path) -> None:
     done = config(tmp_path, "--ssl-keyfile-password", "geheim\n")
     assert done.returncode == 2
     assert "geheim" not in done.stderr

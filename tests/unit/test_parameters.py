@@ -99,7 +99,7 @@ def declare(text: str, folder: Path) -> Fanbus:
         ("/", "a: Item", "takes a body, but serves GET, which has none"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(
+def test_mistake_is_reported_with_its_place(
     tmp_path: Path, path: str, parameters: str, told: str, future: bool
 ) -> None:
     head = ("from __future__ import annotations" if future else "") + IMPORTS
@@ -131,7 +131,7 @@ def test_a_mistake_is_told_with_its_place(
         ("Fanbus('a', openapi='/docs')", "openapi must be True, False or an OpenAPI"),
     ],
 )
-def test_other_mistakes_are_told_too(tmp_path: Path, source: str, told: str) -> None:
+def test_other_mistakes_are_reported_too(tmp_path: Path, source: str, told: str) -> None:
     with pytest.raises(FanbusError) as caught:
         declare(IMPORTS + source, tmp_path)
     assert told in str(caught.value)

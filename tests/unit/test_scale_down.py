@@ -117,7 +117,7 @@ def test_it_is_passed_by_until_its_worker_has_closed_its_copy(bench: Bench) -> N
     assert bench.reached() == {1, 2, 3}
 
 
-def test_a_worker_that_boots_is_let_be_while_somebody_waits_for_it(bench: Bench) -> None:
+def test_booting_worker_stays_while_a_client_waits_for_it(bench: Bench) -> None:
     slot = bench.slots[-1]
     assert slot.current is not None
     slot.current.is_ready = False
@@ -130,7 +130,7 @@ def test_a_worker_that_boots_is_let_be_while_somebody_waits_for_it(bench: Bench)
     assert bench.told == slot.leaving
 
 
-def test_who_waits_where_nobody_serves_needs_a_worker(bench: Bench) -> None:
+def test_client_in_an_accept_queue_without_a_worker_needs_one(bench: Bench) -> None:
     bench.connect()
     slot = bench.give_up()
     slot.current = None  # killed

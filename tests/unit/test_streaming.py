@@ -102,7 +102,7 @@ def on_a_loop(main: Coroutine[Any, Any, None]) -> None:
 
 @pytest.mark.parametrize("kind", [Asked, Awaited])
 @pytest.mark.parametrize("knows", ["before it begins", "before its first step"])
-def test_who_was_not_asked_yet_is_closed_when_the_client_goes(
+def test_unstarted_iterator_is_closed_when_the_client_disconnects(
     kind: type[Asked | Awaited], knows: str
 ) -> None:
     async def main() -> None:

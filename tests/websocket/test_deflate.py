@@ -200,7 +200,7 @@ def read_within(raw: RawSocket, bits: int) -> tuple[bytes, bool]:
     return bytes(message), True
 
 
-def test_who_does_not_offer_gets_plain_messages(compressed: Server) -> None:
+def test_client_without_an_offer_gets_uncompressed_messages(compressed: Server) -> None:
     with RawSocket(compressed.port) as raw:
         assert "sec-websocket-extensions" not in raw.open("/turbo").headers
         raw.send(TEXT, b"x" * 10_000)
@@ -241,7 +241,7 @@ def skip_to_close(raw: RawSocket) -> int:
         assert first & 0x0F in (TEXT, BINARY)
 
 
-def test_offers_that_cannot_be_kept_are_declined_and_malformed_ones_refused(
+def test_unsupported_offers_are_declined_and_malformed_ones_refused(
     compressed: Server,
 ) -> None:
     declined = [

@@ -47,7 +47,7 @@ def seen(server: Server, name: str, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_session_is_told_of_when_it_opens_and_when_it_ends(hooked: Server, kind: str) -> None:
+def test_hooks_are_called_when_a_session_opens_and_ends(hooked: Server, kind: str) -> None:
     name = "whole" + kind[1:3]
     with RawSocket(hooked.port) as raw:
         raw.open(kind.format(name) + "?a=1", {"X-Thing": "yes"})
@@ -73,7 +73,7 @@ def test_a_session_is_told_of_when_it_opens_and_when_it_ends(hooked: Server, kin
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
-def test_each_of_many_is_told_of_once_and_in_order_however_it_ends(
+def test_hooks_are_called_once_and_in_order_for_each_of_many_sessions(
     hooked: Server, kind: str
 ) -> None:
     name, count = "many" + kind[1:3], 90
@@ -102,7 +102,7 @@ def test_each_of_many_is_told_of_once_and_in_order_however_it_ends(
     assert {code: ends.count(code) for code in set(ends)} == {1000: 30, 1006: 30, 1009: 30}
 
 
-def test_one_hook_is_enough_and_who_is_refused_is_not_told_of(hooked: Server) -> None:
+def test_one_hook_is_enough_and_refused_sessions_call_none(hooked: Server) -> None:
     with RawSocket(hooked.port) as raw:
         raw.open("/end/alone")
         raw.send(TEXT, b"in")

@@ -109,7 +109,7 @@ def test_parameters_come_from_path_query_headers_and_cookies(client: TestClient)
     assert heard(client, "/nested/1.5/2") == "(2, 1.5)"
 
 
-def test_what_is_wrong_refuses_the_handshake_and_is_told_at_once(
+def test_wrong_value_refuses_the_handshake_and_is_reported_at_once(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "fanbus"):
@@ -133,7 +133,9 @@ def test_what_is_wrong_refuses_the_handshake_and_is_told_at_once(
 
 
 @pytest.mark.parametrize("path", ["/turbo/a", "/turbo-async"])
-def test_who_is_asked_for_a_turbo_route_may_have_them_too(client: TestClient, path: str) -> None:
+def test_function_of_a_turbo_route_may_have_typed_parameters_too(
+    client: TestClient, path: str
+) -> None:
     with client.websocket_connect(f"{path}?age=18") as ws:
         ws.send("hello")
         assert ws.recv() == "hello"
@@ -141,7 +143,7 @@ def test_who_is_asked_for_a_turbo_route_may_have_them_too(client: TestClient, pa
     assert problems(refused(client, path)) == [("query age", "missing")]
 
 
-def test_all_that_is_wrong_for_a_turbo_route_is_told(client: TestClient) -> None:
+def test_all_wrong_values_of_a_turbo_route_are_reported(client: TestClient) -> None:
     with client.websocket_connect("/turbo/a?age=1&kind=right"):
         pass
     assert problems(refused(client, "/turbo/a?age=x&kind=up")) == [
@@ -190,7 +192,7 @@ app = Fanbus("mistaken")
         ("x", r"takes 'x', which is not in the path"),
     ],
 )
-def test_what_cannot_work_is_told_when_it_is_declared(
+def test_invalid_handler_is_reported_when_it_is_declared(
     tmp_path: Path, decorator: str, parameter: str, told: str
 ) -> None:
     options = '"/a"' if decorator == "websocket" else '"/a", response_prefix=""'
@@ -203,7 +205,7 @@ def test_what_cannot_work_is_told_when_it_is_declared(
     assert f"handler ({mistaken}:13)" in str(caught.value)
 
 
-def test_a_handler_without_the_websocket_is_told_whatever_else_it_takes() -> None:
+def test_handler_without_the_websocket_is_reported_whatever_else_it_takes() -> None:
     app = Fanbus("mistaken")
 
     async def handler(n: int) -> None: ...

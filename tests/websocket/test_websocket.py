@@ -244,7 +244,7 @@ class TestRateLimit:
 
 
 @pytest.mark.parametrize("path", [kind.format("alive") for kind in KINDS])
-def test_a_quiet_client_is_asked_and_stays_while_it_answers(raw: RawSocket, path: str) -> None:
+def test_quiet_client_is_pinged_and_stays_while_it_answers(raw: RawSocket, path: str) -> None:
     raw.open(path)
     for _ in range(12):  # one every 0.25 s: longer than the timeout
         frame = raw.frame()
@@ -263,7 +263,7 @@ def test_a_client_that_does_not_answer_is_closed_with_1001(raw: RawSocket, path:
 
 
 @pytest.mark.parametrize("path", [kind.format("quiet") for kind in KINDS])
-def test_without_heartbeat_nobody_is_asked_and_the_silent_are_closed(
+def test_without_heartbeat_no_client_is_pinged_and_silent_ones_are_closed(
     raw: RawSocket, path: str
 ) -> None:
     raw.open(path)
@@ -614,7 +614,7 @@ def test_a_turbo_route_with_parameters_asks_python_once(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_end_of_the_server_is_told_with_1012(
+def test_end_of_the_server_closes_clients_with_1012(
     server: StartServer, number: signal.Signals
 ) -> None:
     one = server("sockets", workers=2)
@@ -660,7 +660,7 @@ def test_a_crowd_is_sent_away_over_half_of_the_grace_time(server: StartServer) -
 # A client that does not read
 
 
-def test_a_client_that_does_not_read_is_closed_with_1013_and_nobody_else(
+def test_only_the_client_that_does_not_read_is_closed_with_1013(
     server: StartServer,
 ) -> None:
     one = server("rooms", workers=1)

@@ -1,7 +1,6 @@
 """The commands that use a bus from outside: publish, subscribe, bus list, bus show, bus remove.
 
-Each is a function from parsed options to an exit status. What is wrong is a StartError, whose text
-is a sentence.
+Each is a function from parsed options to an exit status. It raises StartError for an error.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to", "choose"]
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - that is where buses are
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the place of all buses
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 _ROLE = "supervisor, or the number of the worker; empty: not a process of a server"
 _BEHIND = "messages that it has not read yet; -: no reader"
 
 
 def _columns() -> str:
-    """The help for the columns of `fanbus bus show`."""
+    """The help text for the columns of `fanbus bus show`."""
     counters = [(column, text) for _, _, column, text in _core.counters()]
     lines: list[str] = []
     for column, text in [("ROLE", _ROLE), ("BEHIND", _BEHIND), *counters]:
@@ -48,7 +47,7 @@ def _columns() -> str:
 
 
 def add_to(commands: Any) -> None:
-    """Adds the commands to an argument parser's subcommands; each sets `run`."""
+    """Adds the commands to the subcommands of an argument parser; each sets `run`."""
     publish = commands.add_parser(
         "publish",
         help="publish a message on a bus",
@@ -62,7 +61,7 @@ def add_to(commands: Any) -> None:
         metavar="MESSAGE",
         help="message text; - reads standard input (sent as binary if it is not UTF-8)",
     )
-    publish.set_defaults(run=_told(_publish))
+    publish.set_defaults(run=_reporting_errors(_publish))
 
     subscribe = commands.add_parser(
         "subscribe",
@@ -84,12 +83,12 @@ def add_to(commands: Any) -> None:
     subscribe.add_argument(
         "-n", "--count", type=int, metavar="N", help="exit after N messages (default: at Ctrl+C)"
     )
-    subscribe.set_defaults(run=_told(_subscribe))
+    subscribe.set_defaults(run=_reporting_errors(_subscribe))
 
     bus = commands.add_parser("bus", help="list, show and remove buses")
     kinds = bus.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = kinds.add_parser("list", help="all buses of this user", description="List buses.")
-    listing.set_defaults(run=_told(_list))
+    listing.set_defaults(run=_reporting_errors(_list))
     show = kinds.add_parser(
         "show",
         help="show one bus and its processes",
@@ -98,7 +97,7 @@ def add_to(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     show.add_argument("bus", nargs="?", metavar="NAME", help="as `fanbus bus list` shows it")
-    show.set_defaults(run=_told(_show))
+    show.set_defaults(run=_reporting_errors(_show))
     remove = kinds.add_parser("remove", help="remove a bus", description="Remove a bus.")
     remove.add_argument("bus", metavar="NAME", help="as `fanbus bus list` shows it")
     remove.add_argument(
@@ -106,11 +105,11 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="remove it even if it is in use; its processes then get an error when they publish",
     )
-    remove.set_defaults(run=_told(_remove))
+    remove.set_defaults(run=_reporting_errors(_remove))
 
 
-def _told(command: Callable[[Namespace], int]) -> Callable[[Namespace], int]:
-    """The command, whose refusals are told in a sentence, with an exit status."""
+def _reporting_errors(command: Callable[[Namespace], int]) -> Callable[[Namespace], int]:
+    """The command, with its errors as messages on stderr and as exit statuses."""
 
     def run(options: Namespace) -> int:
         try:
@@ -138,9 +137,9 @@ def choose(
     *,
     by: str = "--bus",
 ) -> str:
-    """The name that was given, or that of the only bus in use. StartError lists the candidates.
+    """The given name, or the name of the only bus in use. StartError lists the candidates.
 
-    `by`: how the command takes a name.
+    `by`: the argument of the command that takes a name.
     """
     name = name or environment.get("FANBUS_BUS")
     if name:
@@ -172,7 +171,7 @@ def _publish(options: Namespace) -> int:
 
 
 def _open(options: Namespace) -> Bus:
-    """The bus that was asked for. StartError if there is none of that name."""
+    """The bus of the given name. StartError if it does not exist."""
     name = choose(options.bus, _core.buses())
     joined = _core.Bus.attach(name)
     if joined is None:
@@ -181,7 +180,8 @@ def _open(options: Namespace) -> Bus:
 
 
 def _message(argument: str) -> str | bytes:
-    """Text, or bytes if it is none. A line's end at the end of what is piped in is not meant."""
+    """The message: text, or bytes if it is not UTF-8. A line end at the end of piped input is
+    removed."""
     raw = sys.stdin.buffer.read() if argument == "-" else os.fsencode(argument)
     try:
         text = raw.decode()
@@ -310,7 +310,7 @@ def _amount(count: int, unit: Literal["count", "bytes", "microseconds"]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]], align: Callable[[str, int], str]) -> None:
-    """Columns as wide as they need be; the last one begins on the left."""
+    """Prints columns of the necessary width; the last one is aligned on the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for *cells, last in rows:
         aligned = [align(cell, width) for cell, width in zip(cells, widths, strict=False)]
@@ -318,7 +318,7 @@ def _table(rows: Sequence[tuple[str, ...]], align: Callable[[str, int], str]) ->
 
 
 def _must_exist(name: str) -> None:
-    """StartError if there is nothing of that name, whoever owns it."""
+    """StartError if no user has a bus of that name."""
     if _NAME.fullmatch(name) and not (_MEMORY / f"fanbus.{name}").exists():
         raise StartError(missing_bus(name))
 
@@ -342,7 +342,7 @@ def _created(bus: BusDescription) -> str:
 
 
 def _role(pid: int) -> str:
-    """What a process is to its server, as its name says; - for those of no server."""
+    """The role of a process in its server, from its name; - for other processes."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
@@ -354,7 +354,7 @@ def _role(pid: int) -> str:
 
 
 def _command(pid: int) -> str:
-    """How a process was started, shortened."""
+    """The command line of a process, shortened."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -365,7 +365,7 @@ def _command(pid: int) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes, in the unit that a person would choose."""
+    """A size in bytes, with a readable unit."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= scale:
             return f"{count / scale:.1f}".removesuffix(".0") + f" {unit}"

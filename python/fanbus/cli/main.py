@@ -1,4 +1,4 @@
-"""The command `fanbus`."""
+"""The command `fanbus` that runs and configures servers, and uses buses from outside."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ _BENCH = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     stdio.open_missing()
     words = sys.argv[1:] if words is None else words
     options = _parser(words[0] if words else "").parse_args(words)
     try:
         status = int(options.run(options))
-        if not sys.stdout.closed:  # as an application may have done
+        if not sys.stdout.closed:  # an application may have closed it
             sys.stdout.flush()
         return status
     except StartError as error:
         stdio.say(f"fanbus: {error}\n")
         return error.status
     except BrokenPipeError:
-        # Who read has gone, as `head` does. Without this, Python complains once more at its end.
+        # The reader of the pipe has ended, as `head` does. Without this, Python reports it again
+        # at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -72,12 +73,12 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
-    """The application that `module:app` names; `app` may be left out. `file.py:app` is the same for
-    a file.
+    """The application that `module:app` names; `app` may be left out. `file.py:app` names one in a
+    file.
 
-    With `factory` it names a function without parameters that returns the application.
-    StartError, status 3, if there is no such thing, or, with the traceback, if the module raises
-    while it is imported; status 2 if the text cannot name one.
+    With `factory` it names a function without parameters that returns the application. StartError,
+    status 3, if the module or the application does not exist. The same with the traceback, if the
+    import raises. Status 2 if the string is not such a name.
     """
     module_name, _, attribute = target.partition(":")
     attribute = attribute or "app"
@@ -105,7 +106,7 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
             "installed packages. Name the directory with --app-dir.",
             status=STARTING_FAILED,
         ) from None
-    except Exception:  # noqa: BLE001 - whatever the user's module raises
+    except Exception:  # noqa: BLE001 - the user's module may raise any exception
         raise StartError(_boot_failure(target), status=STARTING_FAILED) from None
     found: object = module
     for part in attribute.split("."):
@@ -125,7 +126,7 @@ def _made(target: str, factory: Callable[[], object]) -> Fanbus:
     try:
         with serve.importing():
             made = factory()
-    except Exception:  # noqa: BLE001 - whatever the user's function raises
+    except Exception:  # noqa: BLE001 - the user's function may raise any exception
         raise StartError(_boot_failure(target), status=STARTING_FAILED) from None
     if not isinstance(made, Fanbus):
         raise StartError(
@@ -147,7 +148,7 @@ def _openapi(options: argparse.Namespace) -> int:
     except FanbusError as error:
         raise StartError(str(error)) from None
     if options.output is None:
-        sys.stdout.buffer.write(document)  # UTF-8 wherever it goes
+        sys.stdout.buffer.write(document)  # always UTF-8
         return 0
     try:
         Path(options.output).write_bytes(document)
@@ -156,10 +157,11 @@ def _openapi(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_bench(commands: Any, asked: str) -> None:
-    """Adds the commands of fanbus-bench. The package is imported only for the one that is used."""
+def _add_bench(commands: Any, command: str) -> None:
+    """Adds the commands of fanbus-bench. The package is imported only if `command` is one of
+    them."""
     for name, short in _BENCH.items():
-        if name != asked:
+        if name != command:
             commands.add_parser(name, help=short)
         elif importlib.util.find_spec("fanbus_bench") is not None:
             importlib.import_module("fanbus_bench.command").add_to(commands, name, short)
@@ -179,7 +181,7 @@ def _without_bench(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
     parser = arguments.Parser(
         prog="fanbus", description="Real-time web applications in Python, on all cores."
     )
@@ -225,5 +227,5 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     )
     openapi.set_defaults(run=_openapi)
     bus_commands.add_to(commands)
-    _add_bench(commands, asked)
+    _add_bench(commands, command)
     return parser

@@ -19,7 +19,7 @@ class Described(TypedDict, total=False):
     tags: Iterable[str]
     """The tags that group it; by default the name of the router around it."""
     responses: Mapping[int, Any]
-    """Responses by status that the return annotation does not have: a text, or a type."""
+    """Responses by status that the return annotation does not have: a description, or a type."""
     deprecated: bool
     """True: clients should not use it any more."""
 

@@ -301,7 +301,7 @@ def _sent(kind: Any, models: _Models) -> dict[str, Any]:
 
 
 def _described_response(status: int, described: Any, models: _Models) -> dict[str, Any]:
-    """A response that a decorator describes, by a text or by a type."""
+    """A response that a decorator describes, by a string or by a type."""
     if isinstance(described, str):
         return {"description": described}
     response: dict[str, Any] = {"description": _phrase(str(status))}

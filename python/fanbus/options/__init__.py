@@ -1,5 +1,6 @@
-"""What a server can be told: from the table in `fanbus.config` to values and where each came from.
+"""The options of a server: from the table in `fanbus.config` to values with their sources.
 
-`kinds` knows what a value may be, `option` what an option is, `sources` which value is in force;
-`arguments`, `files` and `report` are the command line, the files, and what is shown of it all.
+`kinds` has the kinds of values, `option` the options, `sources` the choice of the source.
+`arguments`, `files` and `report` are the command line, the files, and the output of `fanbus
+config`.
 """

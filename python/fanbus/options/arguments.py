@@ -1,4 +1,4 @@
-"""The options on the command line."""
+"""The argument parser that reads the options of the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Parser", "add_to", "given"]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes no abbreviations, and names the option that was meant."""
+    """An argument parser without abbreviations, whose errors suggest the nearest option."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_to(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
-    """Adds each option, in its group. What is not given is None; texts are checked later."""
+    """Adds each option, in its group. A missing option is None; strings are checked later."""
     groups: dict[str, Any] = {}
     for option in options:
         if option.group not in groups:
@@ -46,7 +46,7 @@ def add_to(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
 
 
 def given(parsed: argparse.Namespace, options: Iterable[Option]) -> dict[str, Any]:
-    """What the command line says of each option."""
+    """The value of each option on the command line, or None."""
     return {option.name: getattr(parsed, option.name) for option in options}
 
 

@@ -1,4 +1,4 @@
-"""The options in a file: `fanbus.toml`, else the table `[tool.fanbus]` of `pyproject.toml`."""
+"""The file that sets options: `fanbus.toml`, else the table `[tool.fanbus]` of `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["load", "read"]
 
 
 def read(directory: Path) -> tuple[str, dict[str, Any]]:
-    """What the directory's file says, and how the file is called in messages. Empty if none is.
+    """The name of the directory's file in messages, and its options. Empty if there is no file.
 
-    If there is a `fanbus.toml`, it alone counts. StartError if the file cannot be read.
+    If there is a `fanbus.toml`, only that is read. StartError if the file cannot be read.
     """
     own = directory / "fanbus.toml"
     table = load(own)
@@ -30,10 +30,10 @@ def read(directory: Path) -> tuple[str, dict[str, Any]]:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The file's table; None if there is no file. StartError if it is no TOML."""
+    """The table of the file; None if there is no file. StartError if it is not TOML."""
     try:
         text = path.read_text(encoding="utf-8")
-        # Here, so that a server without a file goes without it.
+        # Here, since a server without a file does not need it.
         if sys.version_info >= (3, 11):
             import tomllib
         else:
@@ -43,5 +43,5 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise StartError(f"{path.name} cannot be read: {error.strerror}.", status=2) from None
-    except ValueError as error:  # no TOML, or no UTF-8
+    except ValueError as error:  # not TOML, or not UTF-8
         raise StartError(f"{path.name} is not TOML: {error}.", status=2) from None

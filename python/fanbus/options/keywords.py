@@ -1,6 +1,6 @@
-"""The options as keywords of `app.run`, for editors and type checkers.
+"""The keywords that `app.run` takes, for editors and type checkers.
 
-tests/unit/test_options.py compares it with the table.
+tests/unit/test_options.py compares them with the table of options.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _Several = str | Sequence[str]
 
 
 class Keywords(TypedDict, total=False):
-    """What `app.run` takes beside host and port. None is the same as leaving it out."""
+    """The options of `app.run` beside host and port. None has the effect of a missing option."""
 
     uds: _Path | None
     fd: int | None

@@ -1,7 +1,7 @@
-"""What the value of an option may be, and how it is written.
+"""The kinds of values that options have, with their parsers and their written forms.
 
-Each kind turns text (command line, environment) or a value (keyword, TOML) into the value that is
-used, or raises ValueError. `limits` completes the sentence "port=x is not possible: it is ...".
+Each kind converts a string (command line, environment) or a value (keyword, TOML) to the value in
+use, or raises ValueError. `limits` completes the message "port must be ..., got x".
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Kind(Protocol):
-    """What an option's value may be."""
+    """The kind of an option's values."""
 
     @property
     def metavar(self) -> str | None:
-        """What stands for the value in --help; None: the option takes no value."""
+        """The placeholder of the value in --help; None: the option takes no value."""
 
     @property
     def limits(self) -> str:
-        """What a value is, as the end of a sentence."""
+        """The rule for values, as the end of an error message."""
 
     def take(self, value: Any) -> Any:
-        """The value that is meant by a keyword or by TOML. ValueError if it cannot be."""
+        """The value of a keyword or of TOML. ValueError if it is invalid."""
 
     def parse(self, text: str) -> Any:
-        """The value that is meant by text, as from the environment. ValueError if it cannot be."""
+        """The value of a string, for example from the environment. ValueError if it is invalid."""
 
     def written(self, value: Any) -> str:
-        """The value as one would write it."""
+        """The value as a user writes it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A time: seconds, or text with a unit, as in 90, 1.5, 500ms, 10m, 6h, 1d."""
+    """A time: a number of seconds, or a string with a unit, as in 90, 1.5, 500ms, 10m, 6h, 1d."""
 
     least: float
     most: float
@@ -104,7 +104,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes: a number, or text such as 512K or 16M. `allowed` has those that are possible."""
+    """A size in bytes: a number, or a string such as 512K or 16M. `allowed` has the valid sizes."""
 
     allowed: Container[int]
     limits: str
@@ -158,7 +158,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words."""
+    """One of several words."""
 
     words: Sequence[str]
     metavar: str = "WORD"
@@ -181,7 +181,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Text:
-    """Text that is not empty and has no control characters; `pattern` says what else it must be."""
+    """A string that is not empty, has no control characters, and matches `pattern`."""
 
     metavar: str = "TEXT"
     limits: str = "a non-empty string"
@@ -204,7 +204,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Names:
-    """Several texts: repeated on the command line, a list in TOML, commas in the environment."""
+    """Several strings: repeated on the command line, a list in TOML, commas in the environment."""
 
     metavar: str = "NAME"
     limits: str = "a list of non-empty strings, or one string with commas"
@@ -226,7 +226,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Networks(Names):
-    """Addresses and networks; `*` is everybody."""
+    """Addresses and networks; `*` is all addresses."""
 
     metavar: str = "ADDRESS"
     limits: str = "a list of addresses or networks such as 10.0.0.0/8, or *"
@@ -237,7 +237,7 @@ class Networks(Names):
 
 
 def _network(text: str) -> str:
-    import ipaddress  # here, so that a server without proxies goes without it
+    import ipaddress  # here, since a server without proxies does not need it
 
     network = ipaddress.ip_network(text, strict=False)
     return str(network.network_address if network.num_addresses == 1 else network)

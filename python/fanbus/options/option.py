@@ -1,4 +1,4 @@
-"""What an option is: a field of `Settings`, with all that anybody wants to know of it."""
+"""The option that a field of `Settings` declares, with its kind, names, default and help."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ _KEY = "fanbus.option"
 
 @dataclass(frozen=True)
 class Option:
-    """One option, under all of its names."""
+    """One option, with all of its names."""
 
     name: str
     """The keyword of `app.run`, and the key in TOML."""
 
     kind: Kind
     default: Any
-    """None: nothing; `unset` says what that means."""
+    """The default value. None: no value; `unset` describes the effect."""
 
     group: str
     help: str
     short: str | None
     unset: str
     also: tuple[str, ...]
-    """Further environment variables, that count after its own."""
+    """Further environment variables, which are read after its own."""
 
     secret: bool
-    """Never shown."""
+    """True: the value is never shown."""
 
     @property
     def flag(self) -> str:
-        """On the command line."""
+        """The name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """In the environment."""
+        """The name of the environment variable."""
         return "FANBUS_" + self.name.upper()
 
     def written(self, value: Any) -> str:
-        """A value of it as text."""
+        """A value of it as a string."""
         if value is None:
             return ""
         return "(secret)" if self.secret else self.kind.written(value)
@@ -53,7 +53,7 @@ class Option:
 def option(
     default: Any,
     kind: Kind,
-    help: str,  # noqa: A002 - as argparse calls it
+    help: str,  # noqa: A002 - the name in argparse
     *,
     group: str,
     short: str | None = None,
@@ -61,7 +61,7 @@ def option(
     also: tuple[str, ...] = (),
     secret: bool = False,
 ) -> Any:
-    """A field of a dataclass that is an option. See `Option` for what each argument is."""
+    """A field of a dataclass that is an option. `Option` describes the arguments."""
     facts = {
         "kind": kind,
         "default": default,
@@ -77,5 +77,5 @@ def option(
 
 def options_of(settings: Any) -> tuple[Option, ...]:
     """The options among the fields of a dataclass, in their order."""
-    found: list[Field[Any]] = [one for one in fields(settings) if _KEY in one.metadata]
-    return tuple(Option(name=one.name, **one.metadata[_KEY]) for one in found)
+    declared: list[Field[Any]] = [one for one in fields(settings) if _KEY in one.metadata]
+    return tuple(Option(name=one.name, **one.metadata[_KEY]) for one in declared)

@@ -1,4 +1,4 @@
-"""What `fanbus config` prints, and the table of docs/howto/configuration.md."""
+"""The reports that list options: `fanbus config`, and the table of docs/howto/configuration.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_json", "as_markdown", "as_text"]
 
 
 def as_text(options: Iterable[Option], settings: Any, values: Mapping[str, Value]) -> str:
-    """A line for each option: name, value, and where it came from."""
+    """A line for each option: name, value and source."""
     rows = [
         (option.name, _shown(option, settings), _source(option, settings, values[option.name]))
         for option in options
@@ -25,15 +25,15 @@ def as_text(options: Iterable[Option], settings: Any, values: Mapping[str, Value
 
 
 def as_json(options: Iterable[Option], settings: Any, values: Mapping[str, Value]) -> str:
-    """An object of `{"value": ..., "source": ...}` by name."""
-    found = {}
+    """A JSON object of `{"value": ..., "source": ...}` by name."""
+    report = {}
     for option in options:
         value = getattr(settings, option.name)
         if option.secret and value is not None:
             value = option.written(value)
         source = _source(option, settings, values[option.name])
-        found[option.name] = {"value": value, "source": source}
-    return json.dumps(found, indent=2) + "\n"
+        report[option.name] = {"value": value, "source": source}
+    return json.dumps(report, indent=2) + "\n"
 
 
 def as_markdown(options: Iterable[Option]) -> str:
@@ -58,7 +58,8 @@ def _shown(option: Option, settings: Any) -> str:
 
 
 def _source(option: Option, settings: Any, value: Value) -> str:
-    """What was asked for is not always what is in force: debug means one worker."""
+    """The source of a value. The value in force may differ from the given one: debug means one
+    worker."""
     if option.name == "workers" and value.value and value.value != settings.workers:
         why = "debug" if settings.debug else "reload" if settings.reload else "single process"
         return f"{why} ({value.source} sets {value.value})"

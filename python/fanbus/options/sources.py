@@ -1,5 +1,4 @@
-"""Which value of an option is in force: what was asked for here, over the environment, over a
-file, over the default."""
+"""The sources that set an option: arguments, environment, file and default, in this order."""
 
 from __future__ import annotations
 
@@ -12,14 +11,14 @@ from fanbus.options.option import Option
 
 __all__ = ["Value", "nearest", "resolve"]
 
-# Variables with the prefix that are no options, and near enough to one to be taken for a mistake.
+# Variables with the prefix that are not options, but similar enough to one to look like a mistake.
 _OTHER_VARIABLES = frozenset({"FANBUS_BUS", "FANBUS_SINGLE_PROCESS"})
 _DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A checked value, and where it came from."""
+    """A checked value, and its source."""
 
     value: Any
     source: str
@@ -35,39 +34,39 @@ def resolve(
 ) -> dict[str, Value]:
     """The value in force of each option, by name.
 
-    `given` are the keywords of `app.run` or the texts of the command line, None where nothing was
-    said; `origin` is which of the two: "app.run" or "command line". StartError, status 2, for the
-    first value that cannot be and for names that are none.
+    `given` are the keywords of `app.run` or the strings of the command line; None: not given.
+    `origin` is "app.run" or "command line". StartError, status 2, for the first invalid value and
+    for unknown names.
     """
     table = {option.name: option for option in options}
-    _known(given, table, lambda name: f"{name}=")
+    _check_names(given, table, lambda name: f"{name}=")
     file_name, in_file = file
-    _known(in_file, table, lambda name: f"{name} in {file_name}")
+    _check_names(in_file, table, lambda name: f"{name} in {file_name}")
     _check_variables(environment, table)
-    found = {}
+    values = {}
     for name, option in table.items():
         if given.get(name) is not None:
             typed = origin == "command line"
             taken = _take(option, given[name], option.flag if typed else name, is_text=typed)
-            found[name] = Value(taken, origin)
+            values[name] = Value(taken, origin)
             continue
         for variable in (option.variable, *option.also):
             if environment.get(variable):  # empty is unset: `${PORT:-}` of Compose
                 taken = _take(option, environment[variable], variable, is_text=True)
-                found[name] = Value(taken, variable)
+                values[name] = Value(taken, variable)
                 break
         else:
             if name in in_file:
                 taken = _take(option, in_file[name], f"{file_name}: {name}", is_text=False)
-                found[name] = Value(taken, file_name)
+                values[name] = Value(taken, file_name)
             else:
-                found[name] = Value(option.default, _DEFAULT)
-    return found
+                values[name] = Value(option.default, _DEFAULT)
+    return values
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The name that was probably meant."""
-    import difflib  # here, so that a server without a mistake goes without it
+    """The name that is most similar, or None."""
+    import difflib  # here, since only an error message needs it
 
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return close[0] if close else None
@@ -98,7 +97,7 @@ def _on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _known(given: Iterable[str], table: Mapping[str, Option], named: Any) -> None:
+def _check_names(given: Iterable[str], table: Mapping[str, Option], named: Any) -> None:
     for name in given:
         if name not in table:
             meant = nearest(name.replace("-", "_").lower(), table)
@@ -107,7 +106,8 @@ def _known(given: Iterable[str], table: Mapping[str, Option], named: Any) -> Non
 
 
 def _check_variables(environment: Mapping[str, str], table: Mapping[str, Option]) -> None:
-    """A variable that is nearly an option's is a mistake; what else begins so is others' affair."""
+    """StartError for a variable that is similar to an option's. Other variables with the prefix may
+    belong to other programs."""
     variables = {option.variable for option in table.values()}
     for name in environment:
         if not name.startswith("FANBUS_") or name in variables or name in _OTHER_VARIABLES:

@@ -87,7 +87,7 @@ class Body:
     __slots__ = ("description",)
 
     def __init__(self, *, description: str | None = None) -> None:
-        """`description`: a text for the OpenAPI document."""
+        """`description`: the description in the OpenAPI document."""
         self.description = description
 
     def __repr__(self) -> str:

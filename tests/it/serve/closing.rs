@@ -113,7 +113,7 @@ fn slow_client(bus: &TestBus) -> (Worker, Client) {
 }
 
 #[test]
-fn whoever_says_goodbye_and_stops_sending_gets_all_that_was_sent_before() {
+fn client_that_closes_and_stops_sending_gets_all_earlier_messages() {
     let bus = TestBus::new();
     let (_worker, mut client) = slow_client(&bus);
     client.close(1000);

@@ -128,7 +128,7 @@ fn a_client_that_has_shut_down_its_sending_side_still_gets_events() {
 }
 
 #[test]
-fn who_comes_back_to_any_worker_has_everything_once() {
+fn client_that_reconnects_to_any_worker_gets_each_message_once() {
     const COUNT: usize = 3000;
     let bus = TestBus::with(&BusOptions::default());
     let workers = [(); 2].map(|()| Worker::with(bus.name(), setup()));
@@ -193,7 +193,7 @@ fn a_worker_that_ends_ends_its_streams_and_they_go_on_at_another() {
 }
 
 #[test]
-fn a_worker_does_not_end_later_for_a_stream_that_nobody_reads() {
+fn worker_does_not_end_later_because_of_an_unread_stream() {
     let bus = TestBus::new();
     let worker = with(&bus, Limits::default());
     let narrow = Client::connect_narrow(worker.address);

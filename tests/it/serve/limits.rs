@@ -149,7 +149,7 @@ fn a_client_gets_ticks_that_its_program_sees_whatever_else_it_gets() {
 }
 
 #[test]
-fn whoever_answers_pings_stays_and_half_a_frame_is_no_life_for_ever() {
+fn client_that_answers_pings_stays_and_half_a_frame_does_not_count_as_an_answer() {
     let (_bus, worker) = with(Limits {
         heartbeat_interval: Some(Duration::from_millis(100)),
         timeout: Some(Duration::from_millis(500)),

@@ -58,7 +58,7 @@ fn frames_that_come_together_with_the_handshake_count() {
 }
 
 #[test]
-fn a_relay_reaches_everybody_in_its_room_the_sender_too_and_nobody_else() {
+fn relay_reaches_all_clients_of_its_room_and_no_others() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut here = [(); 3].map(|()| Client::open(worker.address, "/relay/here"));

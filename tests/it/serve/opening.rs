@@ -89,7 +89,7 @@ fn an_upgrade_to_something_else_is_an_ordinary_request() {
 }
 
 #[test]
-fn a_plain_request_to_a_websocket_is_told_to_upgrade() {
+fn plain_request_to_a_websocket_gets_426() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
@@ -170,7 +170,7 @@ fn one_client_too_many_gets_503_and_the_next_is_welcome_again() {
 }
 
 #[test]
-fn a_handler_that_never_answers_costs_the_client_a_504_and_is_told() {
+fn handler_that_never_answers_gets_the_client_a_504_and_is_logged() {
     let (_bus, worker) = with(Limits {
         open_timeout: Duration::from_millis(200),
         ..one_at_a_time()

@@ -52,7 +52,7 @@ fn a_client_that_takes_nothing_for_the_timeout_is_closed_although_it_goes_on_spe
 }
 
 #[test]
-fn a_client_that_stops_in_the_middle_of_a_frame_delays_nobody_and_may_go_on() {
+fn client_that_stops_in_the_middle_of_a_frame_delays_no_other_and_may_continue() {
     const COUNT: usize = 70;
     let (bus, worker) = with(None);
     let mut stops = Client::connect_narrow(worker.address).opened("/relay/room");

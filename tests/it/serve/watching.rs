@@ -30,7 +30,7 @@ fn closed(worker: &Worker) -> (SessionKey, u16) {
 }
 
 #[test]
-fn a_watched_session_is_told_of_when_it_opens_and_ends_and_others_are_not() {
+fn observed_session_is_reported_when_it_opens_and_ends_and_others_are_not() {
     let bus = TestBus::new();
     let unwatched = with(&bus, false);
     let mut nobody = Client::open(unwatched.address, "/echo");

@@ -61,17 +61,17 @@ fn everybody_gets_everything_once_in_one_order(workers: usize) {
 }
 
 #[test]
-fn with_two_workers_everybody_gets_everything_once_in_one_order() {
+fn two_workers_deliver_each_message_once_in_one_order() {
     everybody_gets_everything_once_in_one_order(2);
 }
 
 #[test]
-fn with_four_workers_everybody_gets_everything_once_in_one_order() {
+fn four_workers_deliver_each_message_once_in_one_order() {
     everybody_gets_everything_once_in_one_order(4);
 }
 
 #[test]
-fn large_messages_of_all_workers_reach_everybody() {
+fn large_messages_of_all_workers_reach_all_clients() {
     let bus = TestBus::with(&BusOptions::default());
     let workers = [(); 2].map(|()| Worker::start(&bus));
     let mut clients = [0, 0, 1, 1].map(|at: usize| Client::open(workers[at].address, "/relay/all"));
