@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 from fanbus import _core
 from fanbus.exceptions import FanbusError, RouteError
 from fanbus.hints import add_to_application, run_during_test_import
-from fanbus.history import History, RetentionRule
 from fanbus.openapi.settings import OpenAPI
 from fanbus.parameters.signature import Handler, location
 from fanbus.routing.application_options import (
@@ -31,16 +30,19 @@ from fanbus.routing.decorators import check_body_size
 from fanbus.routing.middleware import Layer, no_route, wrap
 from fanbus.routing.router import Decorators
 from fanbus.routing.routes import Kind, Names, Route, Served
-from fanbus.runtime.fanbus_application import FanbusApplication
+from fanbus.runtime.application import HandlerCounts
+from fanbus.runtime.application_bus import ApplicationBus
 from fanbus.runtime.json_codec import checked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fanbus.history import RetentionRule
     from fanbus.options.keywords import Keywords
     from fanbus.routing.session_hooks import Hooks
-    from fanbus.runtime.application import Application
+    from fanbus.runtime.application import Application, HostedApplication
     from fanbus.runtime.json_codec import JSON
+    from fanbus.runtime.lifespan import Running
     from fanbus.runtime.thread_pool import Pool
 
 __all__ = ["Fanbus"]
@@ -49,7 +51,7 @@ __all__ = ["Fanbus"]
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 
 
-class Fanbus(Decorators):
+class Fanbus(Decorators, ApplicationBus):
     """A web application.
 
     ```python
@@ -124,6 +126,7 @@ class Fanbus(Decorators):
                 "`async def lifespan(app): ...; yield; ...`."
             )
         check_body_size(max_body_size, "Fanbus()")
+        super().__init__()
         self.name = bus_name_of(name)
         self._around = Layer()
         self._served: list[Served] = []
@@ -139,16 +142,13 @@ class Fanbus(Decorators):
             compression=compression_level_of(compression, compression_level),
             max_body_size=max_body_size,
         )
-        self._worker: _core.Worker | None = None
-        self._bus: _core.Bus | None = None
-        self._retention_rules: list[RetentionRule] = []
         self._hooks: list[Hooks] = []
         self._names = Names(self._router.path_parameters)
         self._declared: dict[Kind, int] = {"http": 0, "websocket": 0, "turbo": 0}
         self._json = checked(json)
         self._hosts = None if hosts is None else hosts_of(hosts)
         self._limit_hosts(self._hosts)
-        self._application: Application = FanbusApplication(self)
+        self._application: Application = _FanbusApplication(self)
         """The view of this object that a server uses."""
         self._openapi = OpenAPI.checked(openapi)
         if self._openapi is not None:
@@ -260,70 +260,6 @@ class Fanbus(Decorators):
             raise FanbusError(f"cors: {error}") from None
         self._has_cors = True
 
-    def topic(self, pattern: str, *, history: int, seconds: int | None = None) -> None:
-        """Retains the history of topics, so that new subscribers can replay earlier messages.
-
-        `pattern` is the name of a topic, in which `{name}` stands for one or more characters.
-        `app.topic("room:{room}", history=100)` retains at least the newest 100 messages of each
-        room, regardless of other traffic on the bus. `seconds`: the age limit of messages (at most
-        136 years); None: no limit.
-
-        The history survives the workers, and a restart of the server while the machine runs.
-        `history_size` (8 MiB) limits the history of all topics: when it is full, the oldest
-        messages are removed, and readers see an incomplete history. `ws.subscribe(topic, last=50)`,
-        `app.history(topic, last=50)` and `Bus.history` read it.
-
-        Raises FanbusError if the pattern or a number is invalid.
-        """
-        rule = RetentionRule.checked(pattern, history, seconds)
-        if self._bus is not None:  # the server runs already
-            self._bus.retain(rule.pattern, rule.history, rule.seconds)
-        self._retention_rules.append(rule)
-
-    def history(
-        self,
-        topic: str,
-        *,
-        last: int | None = None,
-        since: int | None = None,
-        epoch: int | None = None,
-    ) -> History:
-        """The `last` messages of a topic, or all messages `since` an offset.
-
-        Any thread may call it. See `Bus.history`. FanbusError if no server runs.
-        """
-        bus = self._bus
-        if bus is None:
-            raise FanbusError(
-                f"history({topic!r}) needs a running server: call it from a handler. "
-                "Elsewhere, open the bus by its name: Bus.open(name).history(...)."
-            )
-        result = bus.history(topic, last=last, since=since, epoch=epoch)
-        return History(*result, epoch=bus.epoch)
-
-    def publish(self, topic: str, message: str | bytes | bytearray | memoryview) -> int:
-        """Publishes a message to all subscribers of the topic, in all workers.
-
-        Any thread may call it. Returns the offset of the message: its number in the one order that
-        all clients see. `topic` is 1 to 255 bytes of UTF-8 without control characters. A message is
-        at most a quarter of the bus's ring (2 MiB by default). ValueError above these limits;
-        FanbusError if no server runs.
-
-        A call usually takes a microsecond. Workers deliver more slowly than a loop publishes. When
-        a running worker is an eighth of the ring or of the log behind, `publish` waits for it, so
-        that a burst of any length reaches all clients. It waits for five seconds at most. For a
-        worker that is stopped, it waits a tenth of a second, once. Such a worker may lag; then its
-        clients are closed with that reason. Other threads run during the wait. The event loop does
-        not, if an `async def` publishes.
-        """
-        worker = self._worker
-        if worker is None:
-            raise FanbusError(
-                f"publish({topic!r}) needs a running server: call it from a handler, or from a "
-                "task or thread that a handler started."
-            )
-        return worker.publish(topic, message)
-
     def run(
         self, host: str | None = None, port: int | None = None, **options: Unpack[Keywords]
     ) -> None:
@@ -427,6 +363,75 @@ class Fanbus(Decorators):
 
     def __repr__(self) -> str:
         return f"<Fanbus {self.name}: {len(self._router)} handlers>"
+
+
+class _FanbusApplication:
+    """The view of a `Fanbus` object that a server uses: an `Application`."""
+
+    def __init__(self, app: Fanbus) -> None:
+        self._app = app
+
+    @property
+    def name(self) -> str:
+        return self._app.name
+
+    @property
+    def retention_rules(self) -> Sequence[RetentionRule]:
+        return self._app._retention_rules
+
+    def handler_counts(self) -> HandlerCounts:
+        return HandlerCounts(**self._app._declared)
+
+    def check(self) -> Sequence[str]:
+        app = self._app
+        if app._openapi is not None:
+            app.openapi()
+        return [
+            f"The turbo route {served.route.path} has middleware or before_request around it, "
+            "which see each request: its responses are not cached."
+            for served in app._served
+            if served.route.is_turbo
+            and any(layer.sees_requests() for layer in app._layers_of(served))
+        ]
+
+    def host(
+        self,
+        *,
+        middleware: Pool,
+        new_hook_pool: Callable[[], Pool],
+        default_hosts: list[str] | None,
+    ) -> HostedApplication:
+        app = self._app
+        app._wrap_handlers(middleware, new_hook_pool)
+        app._limit_hosts(default_hosts if app._hosts is None else app._hosts)
+        return _HostedFanbus(app)
+
+
+class _HostedFanbus:
+    """A `Fanbus` object in one worker: a `HostedApplication`."""
+
+    def __init__(self, app: Fanbus) -> None:
+        self._app = app
+        self.router = app._router
+        self.json = app._json
+
+    def attach(self, worker: _core.Worker, bus: _core.Bus) -> None:
+        self._app._worker, self._app._bus = worker, bus
+
+    def lifespan(self) -> Running:
+        from fanbus.runtime.lifespan import Running  # imports asyncio, which only a server needs
+
+        app = self._app
+        manager = None if app._lifespan is None else app._lifespan(app)
+        return Running(app.state, manager, app._on_startup, app._on_shutdown)
+
+    async def finish(self) -> None:
+        import asyncio  # here, so that `import fanbus` stays fast
+
+        await asyncio.gather(*(hooks.finish() for hooks in self._app._hooks))
+
+    def detach(self) -> None:
+        self._app._worker = None
 
 
 add_to_application(Fanbus)

@@ -6,7 +6,7 @@ import os
 
 from fanbus import Fanbus, Request, WebSocket, WebSocketConfig
 
-app = Fanbus("kept")
+app = Fanbus("history")
 app.topic("room:{room}", history=100)
 app.topic("brief:{room}", history=100, seconds=1)
 small = WebSocketConfig(max_queue_bytes=4096)

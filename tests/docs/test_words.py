@@ -42,7 +42,7 @@ COMMENTS_NOT_YET = {
     "src/python",
     "crates/bench/src",
     "python/fanbus/server",
-    "python/fanbus/runtime",
+    "python/fanbus/runtime/worker.py",
     "python/fanbus/_core.pyi",
 }
 

@@ -265,8 +265,8 @@ def _show(options: Namespace) -> int:
     if history is not None:
         facts += _history_facts(history)
     reserved = bus["reserved_places"]
-    kept = f"; {reserved} places are reserved for the server" if reserved else ""
-    facts.append(("Processes", f"{len(bus['members'])} of 64{kept}"))
+    remark = f"; {reserved} places are reserved for the server" if reserved else ""
+    facts.append(("Processes", f"{len(bus['members'])} of 64{remark}"))
     for name, value in facts:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
@@ -278,16 +278,16 @@ def _show(options: Namespace) -> int:
 
 
 def _history_facts(history: HistoryDescription) -> list[tuple[str, str]]:
-    kept = [
+    retained = [
         f"{records} of each {pattern}" + (f", for {seconds} s" if seconds else "")
         for pattern, records, seconds in history["rules"]
         if records
     ]
-    if not kept:
+    if not retained:
         return []
     used = f"{_size(history['used_bytes'])} of {_size(history['bytes'])}"
     topics = "1 topic" if history["topics"] == 1 else f"{history['topics']} topics"
-    facts = [("History" if line == kept[0] else "", line) for line in kept]
+    facts = [("History" if line == retained[0] else "", line) for line in retained]
     return [*facts, ("", f"{used} used, by {topics}")]
 
 

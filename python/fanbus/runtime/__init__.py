@@ -1,1 +1,1 @@
-"""What runs in a worker process, and helps it."""
+"""The runtime of a worker process."""

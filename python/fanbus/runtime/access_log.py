@@ -1,7 +1,7 @@
-"""The access log: what the I/O thread has noted becomes lines, on a thread of its own.
+"""The access log that formats the notes of the I/O thread as lines, on a thread of its own.
 
-Lines are formatted and written while no request waits for it. If that thread cannot keep up, notes
-are lost, counted, and the count is told.
+Requests do not wait for the lines. If that thread is too slow, notes are dropped, counted, and
+their number is logged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ATOM = re.compile(r"%\(([^)]*)\)s|%%")
 
 
 class Note(NamedTuple):
-    """As `_core.AccessLog.take` has it."""
+    """A note of `_core.AccessLog.take`."""
 
     what: str
     at: float
@@ -39,7 +39,7 @@ class Note(NamedTuple):
     target: str
     version: str
     status: int
-    """Of the answer; of a WebSocket that was closed, its close code."""
+    """The status of the response, or the close code of a WebSocket."""
 
     bytes: int | None
     referer: str
@@ -47,7 +47,7 @@ class Note(NamedTuple):
 
 
 def compile_format(form: str) -> Callable[[Note], str]:
-    """A function that makes a line of a note. StartError for an atom that there is not."""
+    """The function that formats a note as a line. StartError for an unknown atom."""
     parts: list[str | Callable[[Note], str]] = []
     end = 0
     for match in _ATOM.finditer(form):
@@ -69,8 +69,8 @@ def compile_format(form: str) -> Callable[[Note], str]:
 
 @contextlib.contextmanager
 def writing(settings: Settings) -> Iterator[_core.AccessLog | None]:
-    """A queue for a worker's notes, written to the logger `fanbus.access` meanwhile. None if there
-    is to be no access log. In the process that writes: after the fork."""
+    """A queue for the notes of a worker, which are written to the logger `fanbus.access`. None if
+    there is no access log. It must be called after the fork, in the process that writes."""
     if not settings.access_log:
         yield None
         return
@@ -137,7 +137,7 @@ def _time(note: Note) -> str:
 
 
 def _quoted(text: str) -> str:
-    """What a client chose stays between its quotes."""
+    """The text with escapes, so that text from a client stays between its quotes."""
     return on_one_line(text).replace("\\", "\\\\").replace('"', '\\"') or "-"
 
 
@@ -154,7 +154,7 @@ def _query(note: Note) -> str:
     return _quoted(query) if query else ""
 
 
-# As gunicorn has them (its `access_log_format`); those are left out of which nothing is known here.
+# The atoms of gunicorn's `access_log_format`, without those that Fanbus has no value for.
 _ATOMS: dict[str, Callable[[Note], str]] = {
     "h": lambda note: note.client[0] if note.client else "-",
     "l": lambda _: "-",

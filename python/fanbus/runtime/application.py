@@ -30,7 +30,7 @@ class HandlerCounts:
 
 
 class Application(Protocol):
-    """An application as it is declared: what the start of a server and its supervisor need."""
+    """An application as it is declared, with the data that a server needs to start."""
 
     @property
     def name(self) -> str:

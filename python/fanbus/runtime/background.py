@@ -1,7 +1,8 @@
-"""What handlers want done after their response: `request.after_response(function, ...)`.
+"""The background functions that run after a response: `request.after_response(function, ...)`.
 
-The functions of one request run one after the other, those of several requests side by side: `async
-def` on the event loop, `def` on a thread. At the worker's end they are waited for.
+The functions of one request run one after the other, functions of several requests at the same
+time. `async def` runs on the event loop, `def` on a thread. The shutdown of the worker waits for
+them.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from fanbus.runtime.thread_pool import Pool
 
 __all__ = ["Background"]
 
-# Requests whose functions have not come to their end, in one worker.
-_MOST = 16_384
+# The maximum number of requests whose functions have not ended, in one worker.
+_MAX_REQUESTS = 16_384
 
 _Task = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any] | None]
 
 
 class Background:
-    """The functions of one worker that run, or wait."""
+    """The background functions of one worker."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
         self._loop = loop
@@ -35,8 +36,8 @@ class Background:
     def start(
         self, label: str, tasks: Sequence[_Task], context: contextvars.Context | None = None
     ) -> None:
-        """Begins with the functions of one request, with these context variables, else with those
-        of who calls. Any thread."""
+        """Starts the functions of one request, with these context variables, else with those of the
+        caller. Any thread may call it."""
         try:
             self._loop.call_soon_threadsafe(self._begin, label, tasks, context=context)
         except RuntimeError:  # the loop is closed
@@ -45,7 +46,8 @@ class Background:
             )
 
     def finish(self, limit_s: float) -> None:
-        """Waits for all, within the time; then those that run are cancelled, and it is logged."""
+        """Waits for all functions, within the time. Then the running ones are cancelled, and this
+        is logged."""
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._wait(), timeout=limit_s))
         except (asyncio.TimeoutError, RuntimeError):
@@ -57,13 +59,13 @@ class Background:
         self._is_over = True
 
     async def _wait(self) -> None:
-        await asyncio.sleep(0)  # what other threads have begun with is on the loop now
+        await asyncio.sleep(0)  # functions that other threads have started are on the loop now
         while self._running:
             await asyncio.wait(self._running)
 
     def _begin(self, label: str, tasks: Sequence[_Task]) -> None:
-        if self._is_over or len(self._running) >= _MOST:
-            why = "the worker ends" if self._is_over else f"{_MOST} others wait already"
+        if self._is_over or len(self._running) >= _MAX_REQUESTS:
+            why = "the worker ends" if self._is_over else f"{_MAX_REQUESTS} others wait already"
             logger.error("%d functions after %s were not called: %s.", *_of(tasks, label), why)
             return
         task = self._loop.create_task(self._run(label, tasks))
@@ -79,7 +81,7 @@ class Background:
                 result = await self._pool.run(function, *arguments, **(named or {}))
                 if asyncio.iscoroutine(result):  # of a plain decorator around an `async def`
                     await result
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            except Exception as error:  # noqa: BLE001 - logged
                 log_error(f"after {label}", error)
 
 

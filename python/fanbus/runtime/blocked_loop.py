@@ -15,9 +15,9 @@ from fanbus.runtime.logs import logger
 __all__ = ["Watch"]
 
 _LIMIT_S = 0.5
-"""A loop that answers later than this is reported."""
+"""A loop that responds later than this is reported."""
 _PAUSE_S = 0.1
-_MOST_PLACES = 100
+_MAX_PLACES = 100
 
 _LIBRARIES = tuple(
     str(Path(path)) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parent)}
@@ -26,13 +26,13 @@ _DEBUGGERS = ("bdb.py", "pdb.py", "pydevd.py")
 
 
 class Watch:
-    """Asks the loop for a sign of life from a thread, and looks at its stack if none comes.
+    """The thread that checks whether the loop responds, and reports the line that blocks it.
 
-    Each place is reported once.
+    Each line is reported once.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """To be made in the loop's thread."""
+        """The thread of the loop must call it."""
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._end = threading.Event()
@@ -55,16 +55,16 @@ class Watch:
             if sign.wait(_LIMIT_S):
                 continue
             frame = sys._current_frames().get(self._loop_thread)
-            found = _users(frame)
+            line = _users(frame)
             del frame
-            if found is not None:
-                self._report(*found)
+            if line is not None:
+                self._report(*line)
             while not sign.wait(_PAUSE_S):
                 if self._end.is_set():
                     return
 
     def _report(self, file: str, line: int, function: str) -> None:
-        if (file, line) in self._reported or len(self._reported) >= _MOST_PLACES:
+        if (file, line) in self._reported or len(self._reported) >= _MAX_PLACES:
             return
         self._reported.add((file, line))
         text = linecache.getline(file, line).strip()
@@ -81,14 +81,14 @@ class Watch:
 
 
 def _users(frame: FrameType | None) -> tuple[str, int, str] | None:
-    """The innermost line that is not a library's. None: there is none, or a debugger stops it."""
-    found = None
+    """The innermost line outside of libraries. None: there is none, or a debugger stops it."""
+    innermost = None
     while frame is not None:
         file = frame.f_code.co_filename
         if Path(file).name in _DEBUGGERS:
             return None
-        if found is None and not file.startswith((*_LIBRARIES, "<frozen")):
-            found = file, frame.f_lineno, frame.f_code.co_name
+        if innermost is None and not file.startswith((*_LIBRARIES, "<frozen")):
+            innermost = file, frame.f_lineno, frame.f_code.co_name
         frame = frame.f_back
-    # Its first frames are those that started the server: a module, which blocks nothing.
-    return None if found is None or found[2] == "<module>" else found
+    # The outermost frame is the module that started the server, which does not block the loop.
+    return None if innermost is None or innermost[2] == "<module>" else innermost

@@ -1,4 +1,4 @@
-"""A worker's event loop: which one it is, and its run until it is stopped."""
+"""The event loop that a worker runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ __all__ = ["Run", "loop_factory", "new_event_loop"]
 
 
 def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
-    """`auto`, `asyncio` or `uvloop`. StartError if uvloop is asked for, and not installed."""
+    """A new loop of the kind `auto`, `asyncio` or `uvloop`. StartError if `uvloop` is not
+    installed."""
     return loop_factory(kind)()
 
 
 def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes it, imported. The workers share what was imported before they were forked."""
+    """The function that makes a loop. It is imported here: workers share the modules that were
+    imported before the fork."""
     if kind == "asyncio":
         return asyncio.new_event_loop
     try:
@@ -34,20 +36,20 @@ def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 class Run:
-    """The run of a loop, which no handler ends."""
+    """The run of a loop, which exceptions of handlers do not end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Ends it. On the loop's thread."""
+        """Ends the run. The thread of the loop must call it."""
         self._is_stopped = True
         self._loop.stop()
 
     def until_stopped(self, begin: Callable[[], Awaitable[None]]) -> None:
-        """`begin` is the first thing in it, because uvloop forgets a signal that comes while it has
-        a handler and does not run yet. What it raises ends the run."""
+        """Runs the loop, and `begin` first. uvloop loses a signal that arrives before the loop
+        runs, if it has a handler then. An exception of `begin` ends the run."""
         failures: list[BaseException] = []
 
         async def first() -> None:
@@ -62,8 +64,8 @@ class Run:
             try:
                 self._loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                # asyncio hands these on to whoever runs the loop. For a server, `sys.exit()` in a
-                # handler is a mistake like any other: it has cost its own client the answer.
+                # asyncio raises these in the caller of the loop. For a server, `sys.exit()` in a
+                # handler is an error as any other: only its own client gets no response.
                 if not beginning.done():
                     raise
                 _tell(type(error).__name__)

@@ -1,7 +1,7 @@
-"""The end of a worker's process: what Python does at the end of a program, in limited time.
+"""The exit of a worker's process, which does the steps of Python's exit in limited time.
 
-A worker cannot return from the code of its supervisor, from which it was forked, and `os._exit`
-alone calls no exit function, flushes no file, and leaves the processes of a pool running.
+A worker cannot return to the code of its supervisor, from which it was forked. `os._exit` alone
+calls no exit function, flushes no file, and leaves the processes of a pool running.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fanbus.runtime.logs import logger
 
 __all__ = ["end_process", "flush_files"]
 
-# Processes of a pool that were cut off have so long to end by SIGTERM.
+# The time for processes of a pool to end after SIGTERM; then they are killed.
 _TERMINATE_S = 0.5
 
 
@@ -30,7 +30,8 @@ def end_process(status: int, limit_s: float) -> NoReturn:
     """Ends this process with the status: waits for threads, calls exit functions, flushes files.
 
     Pools of `concurrent.futures` and processes of `multiprocessing` end by their own exit
-    functions. What is not done within the time is cut off, and the log says where it stood.
+    functions. After the time, the process exits anyway, and the log has the stack of the main
+    thread.
     """
     main = threading.get_ident()
     done = threading.Event()
@@ -47,14 +48,14 @@ def end_process(status: int, limit_s: float) -> NoReturn:
             _end_children()
             _leave(status)
 
-    # A daemon: the end waits for all other threads.
+    # A daemon thread: the exit waits for all other threads.
     watcher = threading.Thread(target=watch, name="fanbus-exit", daemon=True)
     with contextlib.suppress(RuntimeError):  # no thread can be started: the supervisor has a limit
         watcher.start()
     try:
         threading._shutdown()  # type: ignore[attr-defined] # as Py_FinalizeEx does, in this order
         atexit._run_exitfuncs()
-    except BaseException:  # noqa: BLE001 - an exit function that raises is as good as one that ends
+    except BaseException:  # noqa: BLE001 - an exit function that raises has ended, too
         logger.error("An exit function failed.", exc_info=True)
     done.set()
     _leave(status)
@@ -62,7 +63,7 @@ def end_process(status: int, limit_s: float) -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     try:
-        gc.unfreeze()  # among them are files that were open before the fork
+        gc.unfreeze()  # frozen objects include files that were open before the fork
         flush_files()
         logging.shutdown()
         stdio.flush()
@@ -71,9 +72,9 @@ def _leave(status: int) -> NoReturn:
 
 
 def flush_files() -> None:
-    """Writes what stands in the buffers of all open files."""
+    """Writes the buffers of all open files."""
     for one in gc.get_objects():
-        # By its type: to ask an object that stands for another one may do anything.
+        # `type`, since `isinstance` may run code of a proxy object.
         if issubclass(type(one), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
             # Closed, detached, or on a full disk.
             with contextlib.suppress(OSError, ValueError):
@@ -81,7 +82,8 @@ def flush_files() -> None:
 
 
 def _end_children() -> None:
-    """They would wait for this process for ever, since they hold each other's pipes open."""
+    """Ends the processes of pools. They would wait for this process forever, since they hold each
+    other's pipes open."""
     processes = sys.modules.get("multiprocessing.process")
     if processes is None:
         return
@@ -97,7 +99,7 @@ def _end_children() -> None:
 
 
 def _threads() -> str:
-    """A sentence about those that are waited for."""
+    """A sentence with the names of the threads that the exit waits for."""
     names = [one.name for one in threading.enumerate() if not one.daemon and one.ident != _main()]
     return f" Threads that run: {', '.join(names)}." if names else ""
 

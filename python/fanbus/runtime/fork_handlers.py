@@ -1,6 +1,6 @@
-"""What Python hands on to a forked process: handlers of signals, children, finalizers.
+"""The state that a forked process inherits from Python: signal handlers, children, finalizers.
 
-Descriptors are withheld by `_core`.
+`_core` closes the inherited descriptors.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["disown", "restore_signals"]
 
 
 def restore_signals(numbers: Iterable[signal.Signals]) -> None:
-    """A child that is forked from here on ends by these signals, as other processes do.
+    """Restores the default handlers of these signals in children that are forked from now on.
 
-    They have the worker's handlers now, which begin its end. Without this a child would run them
-    too, and `Process.terminate()` would not end it. A handler that the application sets stays.
+    In the worker, the signals have handlers that begin its shutdown. Without this a child would run
+    them too, and `Process.terminate()` would not end it. A handler of the application stays.
     """
     ours = {number: signal.getsignal(number) for number in numbers}
 
@@ -34,7 +34,7 @@ def restore_signals(numbers: Iterable[signal.Signals]) -> None:
 
 
 def disown() -> None:
-    """For a worker that has just been forked: children and finalizers from before belong to the
+    """Removes the inherited children and finalizers of a forked worker: they belong to the
     supervisor. A worker that ends neither terminates those processes nor removes those files."""
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None:

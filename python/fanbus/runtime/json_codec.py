@@ -1,4 +1,4 @@
-"""What an application may write and read JSON with, instead of Fanbus's own."""
+"""The JSON codec that an application may use instead of Fanbus's own."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ __all__ = ["JSON", "checked"]
 
 
 class JSON(Protocol):
-    """A module or an object with these two: orjson, simplejson, Python's json, or one of yours."""
+    """A module or an object with these two functions: orjson, simplejson, Python's json, or an
+    object of the application."""
 
     def dumps(self, value: Any, /, *, default: Callable[[Any], Any]) -> str | bytes:
-        """`default` makes something simpler of what JSON has no word for, as models, or raises
-        TypeError."""
+        """The JSON of a value. `default` converts a value without a JSON form, such as a model, or
+        raises TypeError."""
 
     def loads(self, text: str, /) -> Any:
-        """ValueError for what is not JSON."""
+        """The value of a JSON text. ValueError if the text is not JSON."""
 
 
 def checked(json: JSON | None) -> JSON | None:
-    """FanbusError if it has not both."""
+    """The codec. FanbusError if it does not have both functions."""
     missing = [name for name in ("dumps", "loads") if not callable(getattr(json, name, None))]
     if json is not None and missing:
         raise FanbusError(

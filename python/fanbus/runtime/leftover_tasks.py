@@ -1,8 +1,8 @@
-"""The tasks that are left on a worker's loop at its end: they are cancelled and awaited.
+"""The tasks that remain on a worker's loop at its end: they are cancelled and awaited.
 
-The application's own tasks end before its `on_shutdown`, which closes what they use. The tasks of
-installed packages end after it: they are part of what it closes, such as a pool of connections or a
-producer that sends what it has collected.
+The application's own tasks end before its `on_shutdown`, which closes the resources that they use.
+Tasks of installed packages end after it: they belong to resources that it closes, such as a
+connection pool or a producer with a buffer.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARY = Path(os.__file__).parent
 _OURS = Path(__file__).parent
 
-# Names of tasks in one line of the log.
-_MOST_NAMES = 10
+# The maximum number of task names in one log line.
+_MAX_LISTED_NAMES = 10
 
 
 def cancel_own(loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-    """Cancels the tasks of the application's own code, handlers that still run among them."""
+    """Cancels the tasks of the application's own code, including handlers that still run."""
     _cancel(loop, [task for task in asyncio.all_tasks(loop) if _is_own(task)], limit_s)
 
 
 def cancel_all(loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-    """Cancels all that are left, as `asyncio.run` does, and closes the loop."""
+    """Cancels all remaining tasks, as `asyncio.run` does, and closes the loop."""
     try:
         _cancel(loop, asyncio.all_tasks(loop), limit_s)
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -57,8 +57,8 @@ def _cancel(
         logger.error("%s in a task at the end of the worker.", type(error).__name__)
         left = {task for task in tasks if not task.done()}
     if left:
-        names = ", ".join(sorted(_name(task) for task in left)[:_MOST_NAMES])
-        more = f" and {len(left) - _MOST_NAMES} more" if len(left) > _MOST_NAMES else ""
+        names = ", ".join(sorted(_name(task) for task in left)[:_MAX_LISTED_NAMES])
+        more = f" and {len(left) - _MAX_LISTED_NAMES} more" if len(left) > _MAX_LISTED_NAMES else ""
         logger.warning(
             "Tasks did not end within %g s after they were cancelled: %s%s.",
             limit_s,
@@ -73,14 +73,15 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def _is_own(task: asyncio.Task[Any]) -> bool:
-    """Whether the code of its coroutine belongs to the application, or is ours around it."""
+    """Whether the code of its coroutine belongs to the application, or is Fanbus's code around
+    it."""
     coroutine = task.get_coro()
     code = (
         getattr(coroutine, "cr_code", None)
         or getattr(coroutine, "gi_code", None)
         or getattr(coroutine, "ag_code", None)
     )
-    if code is None:  # compiled: only ours run the application's code
+    if code is None:  # compiled: only coroutines of Fanbus run the application's code
         return type(coroutine).__module__.partition(".")[0] == "fanbus"
     path = Path(code.co_filename)
     if _OURS in path.parents:

@@ -1,7 +1,7 @@
-"""What an application does before a worker's first request, and after its last one.
+"""The lifespan of an application: functions before a worker's first request and after its last one.
 
-All of it runs on the worker's event loop, in its main thread: `def` functions too, since what they
-make there (a connection to a database, say) is often bound to its thread.
+All functions run on the worker's event loop, in its main thread. `def` functions do too, since
+objects that they create (for example a database connection) are often bound to their thread.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from fanbus.runtime.logs import log_error, logger
 
 __all__ = ["Running"]
 
-# The exit status of an application that cannot start, as uvicorn and gunicorn have it.
+# The exit status of an application that cannot start, as in uvicorn and gunicorn.
 _STARTING_FAILED = 3
 
 
 class Running:
-    """One life of an application in one worker."""
+    """The lifespan of an application in one worker."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Running:
         self._beginning: asyncio.Task[None] | None = None
 
     async def begin(self) -> bool:
-        """Starts the application. False: `cancel` was called meanwhile, and it has not begun.
+        """Starts the application. False: `cancel` was called during the start.
 
-        StartError, with the traceback, for what it raises.
+        StartError, with the traceback, if a function raises.
         """
         self._beginning = asyncio.ensure_future(self._begin())
         try:
@@ -55,14 +55,14 @@ class Running:
         return True
 
     def cancel(self) -> bool:
-        """Stops a start that is under way. False: none is."""
+        """Stops a running start. False: there is none."""
         if self._beginning is None:
             return False
         self._beginning.cancel()
         return True
 
     def end(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-        """Ends what has begun, within the time; what is raised is logged."""
+        """Ends the application within the time, if it has started. Exceptions are logged."""
         if not self._begun:
             return
         self._begun = False
@@ -83,8 +83,8 @@ class Running:
                 for function in self._startup:
                     await _call(function)
                 self._stack = stack.pop_all()
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it is told
-            # The traceback is all there is to tell: it is told once, by who ends the server.
+        except (Exception, SystemExit):  # noqa: BLE001 - raised again as StartError
+            # The caller that ends the server writes this message and the traceback, once.
             raise StartError(
                 f"The application cannot start:\n{traceback.format_exc().rstrip()}",
                 status=_STARTING_FAILED,
@@ -95,11 +95,11 @@ class Running:
         for function in self._shutdown:
             try:
                 await _call(function)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            except Exception as error:  # noqa: BLE001 - logged
                 log_error("on_shutdown", error)
         try:
             await self._stack.aclose()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except Exception as error:  # noqa: BLE001 - logged
             log_error("the end of lifespan", error)
 
 

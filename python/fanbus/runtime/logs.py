@@ -1,6 +1,6 @@
 """The loggers `fanbus` and `fanbus.access`, for programs that configure no logging of their own.
 
-Every line says who wrote it: the supervisor or a worker, and its process ID.
+Every line has the role of its process (supervisor or worker) and its process ID.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ access = logging.getLogger("fanbus.access")
 _COLORS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "1;31", "DEBUG": "2"}
 _TIME = "%Y-%m-%d %H:%M:%S"
 
-# Which process of the server this is, as lines name it.
+# The role of this process in log lines.
 _role = "main"
 
 
 def configure(settings: Settings) -> None:
-    """Shows what Fanbus logs, as the settings say.
+    """Configures the loggers of Fanbus from the settings.
 
-    With `log_config` that file decides of everything. Else what the program has configured stays:
-    a handler of `fanbus`, or of the root logger, gets the lines instead of stderr.
+    With `log_config`, that file configures everything. Otherwise the configuration of the program
+    stays: a handler of `fanbus`, or of the root logger, gets the lines instead of stderr.
     StartError if a file cannot be used.
     """
     if settings.log_config is not None:
@@ -80,28 +80,28 @@ def configure(settings: Settings) -> None:
 
 
 def to_stderr(settings: Settings) -> None:
-    """Shows what Fanbus logs on stderr, whatever the program has configured."""
+    """Writes the log lines of Fanbus to stderr, regardless of the program's configuration."""
     logger.setLevel(settings.log_level.upper())
     _replace(logger, _Stderr(sys.stderr), _formatter(settings.log_format, sys.stderr))
 
 
 def set_role(role: str) -> None:
-    """How lines of this process name it from here on, as in `worker 2`; `ps` and `fanbus bus show`
-    have it as the name of the process.
+    """Sets the role of this process in log lines, as in `worker 2`, and the name of the process for
+    `ps` and `fanbus bus show`.
     """
     global _role
     _role = role
-    with contextlib.suppress(OSError):  # the name is a help, and nothing depends on it
+    with contextlib.suppress(OSError):  # nothing depends on the name
         Path("/proc/self/comm").write_text(process_name(role))
 
 
 def process_name(role: str) -> str:
-    """What the kernel has room for: 15 bytes, as in fanbus-worker12."""
+    """The name of a process, as in fanbus-worker12. The kernel stores 15 bytes."""
     return f"fanbus-{role.replace(' ', '')}"[:15]
 
 
 def reopen() -> None:
-    """Opens the files of all loggers anew, for a program that moves logs away (logrotate)."""
+    """Reopens the files of all loggers, for a program that moves logs (logrotate)."""
     loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     for one in loggers:
         for handler in getattr(one, "handlers", ()):
@@ -109,7 +109,7 @@ def reopen() -> None:
                 handler.acquire()
                 try:
                     _reopen(handler)
-                except OSError as error:  # its directory is gone, say
+                except OSError as error:  # for example, its directory was removed
                     logger.error("%s stays as it is: %s.", handler.baseFilename, error.strerror)
                 finally:
                     handler.release()
@@ -124,9 +124,9 @@ def _reopen(handler: logging.FileHandler) -> None:
 
 
 def log_error(where: str, error: BaseException) -> None:
-    """What a handler raised, and nobody caught.
+    """Logs an uncaught exception of a handler.
 
-    `where` has a path in it that a client chose: it is kept on its line.
+    `where` has a path from a client: it is escaped, so that it stays on one line.
     """
     hint = hints.about(error)
     text = on_one_line(where if hint is None else f"{where}: {hint}")
@@ -134,14 +134,15 @@ def log_error(where: str, error: BaseException) -> None:
 
 
 def on_one_line(text: str) -> str:
-    """The text, with escapes for all that would move the cursor or begin a line."""
+    """The text, with escapes for characters that move the cursor or begin a line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Stderr(_StreamHandler):
-    """Standard error, which may be closed or on a full disk: there is no other place to say so."""
+    """The handler of stderr. It ignores a closed stream and a full disk: no other place could
+    report them."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not (self.stream.closed or isinstance(sys.exc_info()[1], OSError)):
@@ -149,10 +150,11 @@ class _Stderr(_StreamHandler):
 
 
 class _File(logging.FileHandler):
-    """A file on a disk that may be full: the log says so once in a while, and what was lost."""
+    """The handler of a file. If the disk is full, this is logged at intervals, with the number of
+    lost lines."""
 
     _lost = 0
-    _told_at: float | None = None
+    _reported_at: float | None = None
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
@@ -161,27 +163,27 @@ class _File(logging.FileHandler):
             return
         self._lost += 1
         now = time.monotonic()
-        if self._told_at is None or now - self._told_at >= _SILENCE_S:
-            self._told_at = now
+        if self._reported_at is None or now - self._reported_at >= _SILENCE_S:
+            self._reported_at = now
             reason = error.strerror or error
             logger.error("%s cannot be written: %s. Its lines are lost.", self.baseFilename, reason)
 
     def flush(self) -> None:
-        """After each line. Raises OSError as long as the disk is full."""
+        """Runs after each line. Raises OSError as long as the disk is full."""
         super().flush()
         if self._lost:
-            lost, self._lost, self._told_at = self._lost, 0, None
+            lost, self._lost, self._reported_at = self._lost, 0, None
             logger.warning(
                 "%s can be written again; about %d lines are missing.", self.baseFilename, lost
             )
 
 
-# While a file cannot be written, the log says so once in this time.
+# The seconds between two reports that a file cannot be written.
 _SILENCE_S = 10.0
 
 
 class _Plain(logging.Formatter):
-    """Time, process, level, message."""
+    """The format with time, process, level and message."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -194,7 +196,7 @@ class _Plain(logging.Formatter):
 
 
 class _Color(_Plain):
-    """The same, and levels stand out."""
+    """The plain format with coloured levels."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         code = _COLORS.get(record.levelname)
@@ -204,7 +206,7 @@ class _Color(_Plain):
 
 
 class _Json(logging.Formatter):
-    """One object per line; an access line has its parts as well."""
+    """The format with one JSON object per line. An access line has its parts as well."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, tz=timezone.utc)
@@ -232,7 +234,7 @@ def _formatter(kind: str, stream: TextIO | None) -> logging.Formatter:
 
 
 def _own_handlers(one: logging.Logger) -> list[logging.Handler]:
-    """Those that the program has added, not an earlier `configure`."""
+    """The handlers that the program has added, without those of an earlier `configure`."""
     return [handler for handler in one.handlers if not hasattr(handler, "_of_fanbus")]
 
 
@@ -247,8 +249,9 @@ def _replace(one: logging.Logger, handler: logging.Handler, form: logging.Format
 
 
 def _configure_from(path: Path) -> None:
-    """As uvicorn has it: .json, .toml and .yaml are for dictConfig, all else is for fileConfig."""
-    import logging.config  # here, so that a server without such a file goes without it
+    """Configures logging from a file, as uvicorn does: .json, .toml and .yaml are for dictConfig,
+    other files for fileConfig."""
+    import logging.config  # here, since a server without such a file does not need it
 
     try:
         table = _table(path)
@@ -260,7 +263,7 @@ def _configure_from(path: Path) -> None:
             logging.config.dictConfig({"disable_existing_loggers": False, **table})
     except StartError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever logging.config makes of a file
+    except Exception as error:  # noqa: BLE001 - logging.config may raise any exception
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         raise StartError(
@@ -270,7 +273,7 @@ def _configure_from(path: Path) -> None:
 
 
 def _table(path: Path) -> dict[str, Any] | None:
-    """None: it is an ini file."""
+    """The table of the file. None: it is an ini file."""
     suffix = path.suffix.lower()
     if suffix == ".toml":
         found: Any = files.load(path)

@@ -1,4 +1,4 @@
-"""The body of a request, piece by piece: what `request.stream()` gives."""
+"""The streams that `request.stream()` returns: the body of a request, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["BodyStream", "WholeBody"]
 
 
 class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
-    """The pieces of a body as they come. At most 64 KiB are read ahead of the handler.
+    """The chunks of a body as they arrive. At most 64 KiB are read ahead of the handler.
 
     `async for` on the event loop, `for` on a thread. Raises HTTPError 413, 408 or 400 for a body
-    that is too large, too slow, or broken off.
+    that is too large, too slow, or incomplete.
     """
 
     def __init__(self, upload: _core.Upload) -> None:
@@ -51,7 +51,7 @@ class BodyStream(AsyncIterator[bytes], Iterator[bytes]):
 
 
 class WholeBody(AsyncIterator[bytes], Iterator[bytes]):
-    """A body that was read before its handler was called, as one piece."""
+    """A body that was read before its handler was called, as one chunk."""
 
     def __init__(self, body: bytes) -> None:
         self._rest = body

@@ -1,4 +1,4 @@
-"""Signals to the supervisor, as something that a selector can wait for."""
+"""The signals that a supervisor handles, as bytes on a socket that a selector waits for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 __all__ = ["HANDLED", "Signals", "block", "has_terminal", "quiet_afterwards", "quieten", "unblock"]
 
-# What a supervisor handles, and a worker must not inherit.
+# The signals that a supervisor handles, and whose handlers a worker must not inherit.
 HANDLED = frozenset(
     {
         signal.SIGINT,
@@ -27,12 +27,13 @@ HANDLED = frozenset(
     }
 )
 
-# These end a process before its handlers are there, and after them; the others must not.
+# These signals also end a process before its handlers are set, and after they are removed. The
+# others must not.
 _ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGCHLD})
 
 
 class Signals:
-    """What has come of those that a supervisor handles: bytes on a socket."""
+    """The signals that have arrived, as bytes on a socket."""
 
     def __init__(self) -> None:
         self._reading: socket.socket | None = None
@@ -40,7 +41,7 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[socket.socket]:
-        """Meanwhile they do nothing but come to the socket, which is readable then."""
+        """A context in which each signal only makes the socket readable."""
         reading, writing = socket.socketpair()
         with reading, writing:
             reading.setblocking(False)
@@ -49,7 +50,7 @@ class Signals:
             quieten()
             previous = {number: signal.signal(number, _only_wake) for number in HANDLED}
             self._reading, self._writing = reading, writing
-            unblock()  # a life before this one has left them blocked
+            unblock()  # the process may have blocked them before a re-exec
             try:
                 yield reading
             finally:
@@ -58,18 +59,18 @@ class Signals:
                 for number, handler in previous.items():
                     signal.signal(number, handler if handler is not None else signal.SIG_DFL)
                 quieten()
-                # The interpreter gives signals back to the system before the process is gone.
+                # The interpreter restores the default handlers before the process has ended.
                 atexit.register(_ignore)
 
     def let_go(self) -> None:
-        """In a forked process: the socket is the parent's."""
+        """Releases the socket in a forked process: it belongs to the parent."""
         signal.set_wakeup_fd(-1)
         for one in (self._reading, self._writing):
             if one is not None:
                 one.close()
 
     def read(self) -> bytes:
-        """Their numbers, in the order in which they came."""
+        """The numbers of the signals, in the order of their arrival."""
         if self._reading is None:
             return b""
         try:
@@ -79,7 +80,7 @@ class Signals:
 
 
 def block(numbers: Collection[signal.Signals] = HANDLED) -> None:
-    """From here on they wait. They do so over an exec, too."""
+    """Blocks the signals: they wait, also over an exec."""
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
@@ -90,8 +91,8 @@ def unblock(numbers: Collection[signal.Signals] = HANDLED) -> None:
 
 @contextmanager
 def quiet_afterwards() -> Iterator[None]:
-    """For what gives handlers back to the system, such as the end of an event loop: those that must
-    not end the process do nothing from then on."""
+    """A context for code that restores the default handlers, such as the end of an event loop.
+    After it, signals that must not end the process do nothing."""
     numbers = HANDLED - _ENDING
     block(numbers)
     try:
@@ -102,7 +103,7 @@ def quiet_afterwards() -> Iterator[None]:
 
 
 def quieten() -> None:
-    """What is meant for a server that runs, and would end one that begins or ends, does nothing."""
+    """Makes signals for a running server do nothing: they would end a server that starts."""
     for number in (HANDLED - _ENDING) | {signal.SIGALRM}:
         # Not SIG_IGN, which programs inherit that are started here.
         if signal.getsignal(number) == signal.SIG_DFL:
@@ -116,11 +117,11 @@ def _ignore() -> None:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """It came too early or too late."""
+    """The handler of a signal that arrives too early or too late."""
 
 
 def has_terminal() -> bool:
-    """Whether this process still belongs to a terminal: SIGHUP may say that it was closed."""
+    """Whether this process still has a terminal: a SIGHUP may mean that it was closed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
@@ -129,4 +130,4 @@ def has_terminal() -> bool:
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:
-    """The byte on the wake-up socket is the message."""
+    """The handler that does nothing: the byte on the wake-up socket is the message."""

@@ -1,6 +1,6 @@
-"""Standard output and standard error of a server: they may be closed, full, or without a reader.
+"""The standard streams of a server, which may be closed, full, or without a reader.
 
-None of that may end a server, or keep it from its start.
+None of these states may end a server, or prevent its start.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ["flush", "is_terminal", "open_missing", "say"]
 
 
 def open_missing() -> None:
-    """Leads standard streams that were closed when the process started (`2>&-`) to /dev/null.
+    """Opens /dev/null for standard streams that were closed when the process started (`2>&-`).
 
-    Otherwise the next socket would get the number 2, and a client what is written to standard
+    Otherwise the next socket would get the number 2, and a client would get the output of standard
     error.
     """
     for number in range(3):
@@ -37,7 +37,7 @@ def open_missing() -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person reads it. False for a stream that the application has closed."""
+    """Whether the stream is a terminal. False for a stream that the application has closed."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -45,14 +45,14 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def say(text: str) -> None:
-    """Writes to standard error, if that is possible."""
+    """Writes to standard error, and ignores a failure."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)
         sys.stderr.flush()
 
 
 def flush() -> None:
-    """Writes what stands in the buffers of both, as far as that is possible."""
+    """Flushes the buffers of both streams, and ignores a failure."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

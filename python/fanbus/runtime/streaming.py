@@ -1,9 +1,9 @@
-"""What makes the pieces of a streamed response: an iterator, or an asynchronous one.
+"""The producer that fills a streamed response from an iterator, asynchronous or not.
 
-It is asked for more only while the client takes what is there (128 KiB may wait). When the client
-is gone, an asynchronous generator is cancelled where it waits, and any other is closed before its
-next piece: their `finally` runs. Both are closed unasked if the client goes before the first piece
-is asked for. An iterator that fails breaks the connection off, so that the client knows.
+It takes the next chunk only while the client reads (128 KiB may wait). When the client disconnects,
+an asynchronous generator is cancelled where it waits, and any other is closed before its next
+chunk: their `finally` runs. Both are closed without a call if the client disconnects before the
+first chunk. If an iterator raises, the connection is reset, so that the client notices.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ OnError = Callable[[str, BaseException], object]
 
 Trailers = Mapping[str, str] | Callable[[], Mapping[str, str] | Iterable[tuple[str, str]]] | None
 
-# Those that have not come to their end, with their loop, their label and their beginning.
+# The producers that have not ended, with their loop, their label and their start.
 _running: dict[Producer, tuple[asyncio.AbstractEventLoop, str, float]] = {}
 
 
 class Producer(Protocol):
-    """What a stream in Rust knows of who makes it. Called on the event loop."""
+    """The producer of a stream, as Rust calls it on the event loop."""
 
     def room(self) -> None:
-        """There is room again."""
+        """The stream has capacity again."""
 
     def over(self) -> None:
-        """Nobody takes anything any more. Called once, at the end of every stream."""
+        """The stream has ended: no client reads it any more. Called once for each stream."""
 
 
 def start(
@@ -47,43 +47,43 @@ def start(
     context: contextvars.Context | None,
     lane: Lane,
 ) -> tuple[Producer, Coroutine[Any, Any, None] | None]:
-    """Begins to fill `sink`. The iterator finds the context variables as the handler has left them.
+    """Begins to fill `sink`. The iterator has the context variables of its handler.
 
-    `context` is that of a handler on a thread. Without one this is the event loop, in the task of
-    the handler, which has to run the coroutine that is returned, if one is: no piece then waits for
-    the loop to come round. `trailers` are read when the iterator has come to its end. What is
-    synchronous runs on threads of the lane.
+    `context` is the context of a handler on a thread. Without one, the caller is the task of the
+    handler on the event loop. This task must run the returned coroutine, if there is one; then no
+    chunk waits for another turn of the loop. `trailers` are read when the iterator has ended.
+    Synchronous iterators run on threads of the lane.
     """
     if isinstance(iterator, AsyncIterator):
-        awaited = _Awaited(iterator, trailers, sink, on_error, label)
-        _running[awaited] = (loop, label, time.monotonic())
+        on_loop = _LoopProducer(iterator, trailers, sink, on_error, label)
+        _running[on_loop] = (loop, label, time.monotonic())
         if context is None:
-            return awaited, awaited.run()
-        loop.call_soon_threadsafe(awaited.begin, context=context)
-        return awaited, None
-    # Its own copy: nobody else can enter a context while a thread is in it, and the functions after
-    # the response run in that of the handler.
+            return on_loop, on_loop.run()
+        loop.call_soon_threadsafe(on_loop.begin, context=context)
+        return on_loop, None
+    # A copy: only one thread at a time can enter a context, and the functions after the response
+    # run in the context of the handler.
     context = contextvars.copy_context() if context is None else context.copy()
-    asked = _Asked(iterator, trailers, sink, loop, on_error, label, context, lane)
-    _running[asked] = (loop, label, time.monotonic())
-    asked.begin()
-    return asked, None
+    on_threads = _ThreadProducer(iterator, trailers, sink, loop, on_error, label, context, lane)
+    _running[on_threads] = (loop, label, time.monotonic())
+    on_threads.begin()
+    return on_threads, None
 
 
 def under_way(loop: asyncio.AbstractEventLoop) -> list[tuple[str, int, float]]:
-    """The streams of this loop whose iterators have not come to their end: of each label, how many,
-    and how long the oldest one runs, in seconds."""
+    """The streams of this loop whose iterators have not ended: for each label their number, and the
+    age of the oldest one in seconds."""
     now = time.monotonic()
-    found: dict[str, tuple[int, float]] = {}
+    by_label: dict[str, tuple[int, float]] = {}
     for its_loop, label, since in list(_running.values()):
         if its_loop is loop:
-            count, oldest_s = found.get(label, (0, 0.0))
-            found[label] = (count + 1, max(oldest_s, now - since))
-    return [(label, count, oldest_s) for label, (count, oldest_s) in found.items()]
+            count, oldest_s = by_label.get(label, (0, 0.0))
+            by_label[label] = (count + 1, max(oldest_s, now - since))
+    return [(label, count, oldest_s) for label, (count, oldest_s) in by_label.items()]
 
 
-class _Awaited:
-    """Asks an asynchronous iterator, in a task: the handler's, if it has one."""
+class _LoopProducer:
+    """The producer that runs an asynchronous iterator in a task: the handler's, if it has one."""
 
     def __init__(
         self,
@@ -100,50 +100,50 @@ class _Awaited:
         self._label = label
         self._room = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
-        self._is_asking = False
+        self._is_iterating = False
 
     def begin(self) -> None:
-        """In a task of its own, which the loop would forget if nobody else knew it."""
+        """Runs in a task of its own. The loop has only a weak reference to it."""
         self._task = asyncio.get_running_loop().create_task(self.run())
 
     def room(self) -> None:
         self._room.set()
 
     def over(self) -> None:
-        # A task that is cancelled before its first step never takes it, and would not close the
-        # iterator. One that closes it already is let do so.
-        if self._task is not None and self._is_asking:
+        # A task that is cancelled before its first step never runs, and would not close the
+        # iterator. A task that is closing it is not cancelled.
+        if self._task is not None and self._is_iterating:
             self._task.cancel()
 
     async def run(self) -> None:
         failed = True
         self._task = asyncio.current_task()
-        self._is_asking = True
+        self._is_iterating = True
         try:
             if not self._sink.is_over():
-                await self._ask()
+                await self._iterate()
             _set_trailers(self._sink, self._trailers)
             failed = False
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
+        except BaseException as error:  # noqa: BLE001 - logged
             self._on_error(self._label, error)
         finally:
-            self._is_asking = False
+            self._is_iterating = False
             self._sink.end(failed)
             try:
                 await self._close()
             finally:
                 _running.pop(self, None)
 
-    async def _ask(self) -> None:
-        async for piece in self._iterator:
-            if self._sink.write(piece):
+    async def _iterate(self) -> None:
+        async for chunk in self._iterator:
+            if self._sink.write(chunk):
                 continue
             if self._sink.is_over():
                 return
             if not self._sink.is_full():
-                await asyncio.sleep(0)  # the client takes everything: others have their turn
+                await asyncio.sleep(0)  # the client reads fast: other tasks run
             while self._sink.is_full():
                 self._room.clear()
                 await self._room.wait()
@@ -154,14 +154,14 @@ class _Awaited:
             return
         try:
             await close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+        except Exception as error:  # noqa: BLE001 - logged
             self._on_error(self._label, error)
 
 
-class _Asked:
-    """Asks an iterator, on a thread as long as there is room.
+class _ThreadProducer:
+    """The producer that runs an iterator on a thread, as long as the stream has capacity.
 
-    Once it has begun, its own state is the event loop's.
+    Once it has begun, only the event loop changes its state.
     """
 
     def __init__(
@@ -188,14 +188,14 @@ class _Asked:
         self._is_at_its_end = False
 
     def begin(self) -> None:
-        """On any thread, before the loop knows of it."""
-        self._run(self._ask)
+        """Begins on any thread, before the loop has a reference to it."""
+        self._run(self._iterate)
 
     def room(self) -> None:
         if self._is_running or self._is_over or self._is_at_its_end:
             return
-        if not self._sink.is_full():  # an older word of room that has been used
-            self._run(self._ask)
+        if not self._sink.is_full():  # the notice may be older than the last chunk
+            self._run(self._iterate)
 
     def over(self) -> None:
         self._is_over = True
@@ -207,7 +207,7 @@ class _Asked:
         self._lane.post(lambda: self._do(work))
 
     def _do(self, work: Callable[[], bool]) -> None:
-        """On a thread."""
+        """Runs the work on a thread."""
         is_at_its_end = self._context.run(work)
         try:
             self._loop.call_soon_threadsafe(self._done, is_at_its_end)
@@ -222,17 +222,17 @@ class _Asked:
             return
         if self._is_over:
             self._run(self._close)
-        elif not self._sink.is_full():  # room was made meanwhile, or the thread has had its turn
-            self._run(self._ask)
+        elif not self._sink.is_full():  # it has capacity again, or the thread has had its turn
+            self._run(self._iterate)
 
-    def _ask(self) -> bool:
-        """On a thread: whether nothing more comes."""
+    def _iterate(self) -> bool:
+        """Runs on a thread. Returns whether the iterator has ended."""
         try:
-            for piece in self._iterator:
-                if not self._sink.write(piece):
+            for chunk in self._iterator:
+                if not self._sink.write(chunk):
                     return False
             _set_trailers(self._sink, self._trailers)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
+        except BaseException as error:  # noqa: BLE001 - logged
             self._sink.end(True)
             self._on_error(self._label, error)
         else:
@@ -240,19 +240,18 @@ class _Asked:
         return True
 
     def _close(self) -> bool:
-        """On a thread: runs what a generator has in its `finally`."""
+        """Runs on a thread, and with it the `finally` of a generator."""
         try:
             close = getattr(self._iterator, "close", None)
             if close is not None:
                 close()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is logged
+        except BaseException as error:  # noqa: BLE001 - logged
             self._on_error(self._label, error)
         return True
 
 
 def _set_trailers(sink: Sink, trailers: Trailers) -> None:
-    """Reads them, now that the iterator has come to its end. Nobody needs them if the client has
-    gone."""
+    """Reads the trailers after the end of the iterator, unless the client has disconnected."""
     if trailers is None or sink.is_over():
         return
     lines = trailers() if callable(trailers) else trailers

@@ -1,4 +1,4 @@
-"""Threads for synchronous functions, so that none holds up the event loop."""
+"""The thread pool that runs synchronous functions, so that none blocks the event loop."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any, Final, Protocol
 __all__ = ["HOOKS", "STREAMS", "Lane", "Pool"]
 
 STREAMS: Final = 40
-"""Synchronous iterators that may be asked at a time in one worker; further ones wait."""
+"""The maximum number of synchronous iterators that run at a time in one worker; others wait."""
 HOOKS: Final = 8
-"""Synchronous hooks of one route that run at a time in one worker; further ones wait."""
+"""The maximum number of synchronous hooks of one route that run at a time in one worker; others
+wait."""
 
 
 class Lane(Protocol):
-    """`_core.Lane`: threads for one kind of function, as many as keep Python's lock busy."""
+    """`_core.Lane`: threads for one kind of function, as many as are useful with the GIL."""
 
     def post(self, call: Callable[[], object], /) -> bool:
-        """Has it called on a thread. False: no more functions are called."""
+        """Calls the function on a thread. False: the threads call no more functions."""
 
 
 class Pool:
@@ -30,9 +31,9 @@ class Pool:
         self._lane = lane
 
     async def run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What the function gives, with the context variables of who asks.
+        """The result of the function, which runs on a thread with the caller's context variables.
 
-        A function that has not begun when this is cancelled is not called.
+        If this is cancelled before the function has begun, the function is not called.
         """
         context = contextvars.copy_context()
         call = _Call(functools.partial(context.run, function, *arguments, **named))
@@ -42,7 +43,7 @@ class Pool:
 
 
 class _Call:
-    """A function that a coroutine has called on a thread."""
+    """A function that a thread calls for a coroutine."""
 
     __slots__ = ("_function", "_loop", "outcome")
 
@@ -52,7 +53,7 @@ class _Call:
         self.outcome: asyncio.Future[Any] = self._loop.create_future()
 
     def __call__(self) -> None:
-        """On a thread."""
+        """Calls the function. It runs on a thread."""
         if self.outcome.cancelled():
             return
         result: Any = None
@@ -60,15 +61,15 @@ class _Call:
         try:
             result = self._function()
         except StopIteration as error:
-            # A future refuses it, and whoever awaits that would wait for ever. As in a coroutine
-            # (PEP 479), a RuntimeError takes its place.
+            # A future refuses a StopIteration, and its coroutine would wait forever. As in a
+            # coroutine (PEP 479), a RuntimeError takes its place.
             failure = RuntimeError("A function on a thread raised StopIteration.")
             failure.__cause__ = error
-        except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited
+        except BaseException as error:  # noqa: BLE001 - raised again where the outcome is awaited
             failure = error
         try:
             self._loop.call_soon_threadsafe(self._end, result, failure)
-        except RuntimeError:  # the loop is closed: nobody waits
+        except RuntimeError:  # the loop is closed: no coroutine waits
             return
 
     def _end(self, result: Any, failure: BaseException | None) -> None:

@@ -15,7 +15,7 @@ __all__ = ["check_tls", "open_tls"]
 
 
 def open_tls(settings: Settings) -> _core.Tls | None:
-    """What the files of TLS hold now, checked. None: the server speaks plain HTTP."""
+    """The current content of the TLS files, checked. None: the server uses plain HTTP."""
     if settings.ssl_certfile is None:
         return None
     try:
@@ -25,12 +25,13 @@ def open_tls(settings: Settings) -> _core.Tls | None:
             ssl_keyfile_password=settings.ssl_keyfile_password,
             ssl_ca_certs=settings.ssl_ca_certs,
         )
-    except ValueError as error:  # its text is a sentence that names the option
+    except ValueError as error:  # its message names the option
         raise StartError(str(error)) from None
 
 
 def check_tls(settings: Settings) -> None:
-    """Before all else: StartError for files that cannot be used, a log line for what is odd."""
+    """Checks the files before the server starts: StartError for unusable files, a log line for
+    doubtful ones."""
     tls = open_tls(settings)
     for warning in tls.warnings if tls else ():
         logs.logger.warning("%s", warning)

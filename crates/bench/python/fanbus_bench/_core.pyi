@@ -43,13 +43,14 @@ def bench(
 ) -> dict[str, Any]:
     """Measures a server, and returns the figures; docs/howto/bench.md names them.
 
-    Without the GIL. `on_progress` gets the phase, how much of it is done (0 to 1), and the units so
-    far, about every 50 ms; what it raises ends the measurement, and so does a signal handler that
-    raises. ValueError: a setting is wrong; OSError: the server or the machine does not allow it.
+    It runs without the GIL. About every 50 ms it calls `on_progress` with the phase, the finished
+    part of it (0 to 1), and the number of units. If this function or a signal handler raises, the
+    measurement ends. ValueError: a setting is wrong; OSError: the server or the machine does not
+    allow it.
     """
 
 def bench_memory(pid: int) -> float:
-    """The memory that a process and its descendants take together, in MiB, as `bench` has it.
+    """The memory of a process and its descendants in MiB, as in the figures of `bench`.
 
     ValueError if there is no such process.
     """
@@ -71,7 +72,8 @@ def chart(
     y_is_logarithmic: bool,
     lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
 ) -> str:
-    """Named curves as the text of an SVG file. `x_names` are those of 0, 1, ...; none: the numbers.
+    """Named curves as the text of an SVG file. `x_names` are the labels of 0, 1, ...; none: the
+    numbers.
 
     ValueError if there is nothing to draw.
     """

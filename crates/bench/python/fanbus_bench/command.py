@@ -1,4 +1,4 @@
-"""`fanbus bench`: from parsed options to an exit status."""
+"""The command `fanbus bench`: from parsed options to an exit status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["add_to"]
 
 _NOT_COMPLETE = 1
 _NOT_MEASURED = 2
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def add_to(commands: Any, name: str, short: str) -> None:
@@ -36,9 +36,9 @@ def add_to(commands: Any, name: str, short: str) -> None:
 
 
 def _measure(options: Namespace) -> int:
-    """One of the modes."""
+    """Runs one of the modes."""
     with _measuring(options) as progress:
-        figures = _core.bench(command_line.settings(options), progress.tell)
+        figures = _core.bench(command_line.settings(options), progress.show)
     sys.stdout.write(json.dumps(figures) + "\n" if options.json else show(figures))
     if options.plot is not None:
         _write(options.plot, latency_curve([figures]))
@@ -46,21 +46,21 @@ def _measure(options: Namespace) -> int:
 
 
 def _self_test(options: Namespace) -> int:
-    """What the driver can do, measured against the server below."""
+    """Measures the maximum of the driver against its own minimal server."""
     with _measuring(options) as progress:
-        rows = measure_driver(options.seconds, progress.tell)
+        rows = measure_driver(options.seconds, progress.show)
     sys.stdout.write(json.dumps(rows) + "\n" if options.json else driver_table(rows))
     return 0 if all(row["complete"] for row in rows.values()) else _NOT_COMPLETE
 
 
 def _tune(options: Namespace) -> int:
-    """The best number of workers and threads for an application."""
+    """Finds the best number of workers and threads for an application."""
     with _interruptible():
         return tuning.tune(options)
 
 
 def _serve(options: Namespace) -> int:
-    """The server that promises nothing."""
+    """Runs the minimal server of the driver, which gives no guarantees."""
     # No Python runs while it serves: a signal has to end it by itself.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -78,7 +78,7 @@ def _serve(options: Namespace) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl+C is told in a sentence."""
+    """Reports Ctrl+C with a message instead of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -87,7 +87,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _measuring(options: Namespace) -> Iterator[Progress]:
-    """Shows progress; what hinders the measurement is told in a sentence."""
+    """Shows progress, and reports errors of the measurement as messages."""
     with _interruptible():
         try:
             with Progress(is_quiet=options.quiet) as progress:

@@ -1,4 +1,4 @@
-"""The command lines of `fanbus bench`: what can be asked for, and help that is worth reading."""
+"""The command lines of `fanbus bench`: options and help texts."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def add_to(
 
 
 def settings(options: Namespace) -> BenchSettings:
-    """What `_core.bench` is to measure. What was not said is left to its defaults."""
+    """The settings for `_core.bench`. Options without a value have its defaults."""
     names = (
         "mode url publish_url pid seconds warmup patience connections publishers in_flight rate "
         "bytes binary records compressed prefix envelope hello greeting subprotocol headers method "

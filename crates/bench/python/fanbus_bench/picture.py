@@ -1,4 +1,4 @@
-"""Latencies as a picture: how long the luckiest, the median and the unluckiest waited."""
+"""The chart that shows latencies: from the fastest over the median to the slowest response."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _name(figures: Mapping[str, Any]) -> str:
 
 
 def _points(buckets: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
-    """By the number of nines: 90 % is 1, 99 % is 2. The slowest of all has no percentile."""
+    """Points by the number of nines: 90 % is 1, 99 % is 2. The slowest value has no percentile."""
     total = sum(count for _, count in buckets)
     points, below = [], 0
     for upper_us, count in buckets:

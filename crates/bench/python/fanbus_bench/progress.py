@@ -1,4 +1,4 @@
-"""A progress bar on the terminal; nothing where there is none."""
+"""The progress bar on a terminal. Other outputs get none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """`tell` shows how far it is, on stderr if that is a terminal. The line is gone at the end."""
+    """The progress of a measurement, on stderr if that is a terminal. The line is removed at the
+    end."""
 
     def __init__(self, *, is_quiet: bool) -> None:
         self._is_shown = sys.stderr.isatty() and not is_quiet
         self.label = ""
-        """Stands before the phase."""
+        """The text before the phase."""
 
     def __enter__(self) -> Progress:
         return self
@@ -32,8 +33,8 @@ class Progress:
             sys.stderr.write(_CLEAR)
             sys.stderr.flush()
 
-    def tell(self, phase: str, done: float, units: int) -> None:
-        """The phase, how much of it is done (0 to 1), and what has been counted."""
+    def show(self, phase: str, done: float, units: int) -> None:
+        """Shows the phase, the finished part of it (0 to 1), and the number of units."""
         if not self._is_shown:
             return
         full = round(done * _WIDTH)

@@ -1,6 +1,6 @@
-"""A WebSocket script: what each connection sends, what it waits for, and what it repeats.
+"""The WebSocket script that each connection runs: messages to send, to expect and to repeat.
 
-It is a text of lines, because that is what a conversation looks like:
+It consists of lines, as a conversation does:
 
     connect /rooms/lobby?name=bench
     send {"id": "($CLIENT)", "text": "hello"}
@@ -24,7 +24,7 @@ _VERBS = "connect PATH, send TEXT, expect TEXT, or repeat"
 
 @dataclass(frozen=True)
 class Script:
-    """What is done once, and what is done over and over."""
+    """The steps that run once, and the steps that are repeated."""
 
     path: str
     first: list[Step]
@@ -32,7 +32,7 @@ class Script:
 
 
 def read(file: str) -> Script:
-    """The script in a file. ValueError: it cannot be read, or is none; the text says which line."""
+    """The script in a file. ValueError, with the line, if it cannot be read or is not a script."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -43,7 +43,7 @@ def read(file: str) -> Script:
 
 
 def parse(text: str, name: str) -> Script:
-    """The script that this text is. `name` is for complaints."""
+    """The script of a text. Error messages contain `name`."""
     path: str | None = None
     first: list[Step] = []
     again: list[Step] | None = None

@@ -1,4 +1,4 @@
-"""What the driver itself can do: it measures a server that does next to nothing."""
+"""The self-test that measures the maximum of the driver, against a minimal server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WARMUP_S = 0.3
 def measure_driver(
     seconds: float, on_progress: Callable[[str, float, int], object]
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each kind of load, by its name. The server is gone when it returns."""
+    """The figures of each kind of load, by its name. The server has ended when it returns."""
     command = [sys.executable, "-m", "fanbus", "bench", "server", "--with-parent"]
-    with subprocess.Popen(  # noqa: S603 - it is this very program
+    with subprocess.Popen(  # noqa: S603 - the same program
         command, stdout=subprocess.PIPE, text=True
     ) as process:
         try:

@@ -1,4 +1,4 @@
-"""The figures of a measurement as a table for people."""
+"""The table that shows the figures of a measurement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COUNTS = (
 
 
 def show(figures: Mapping[str, Any]) -> str:
-    """All that is not null, and what was wrong in sentences below."""
+    """All figures that are not null, and the errors as sentences below."""
     rows = list(_rows(figures))
     text = "".join(f"{name:<24} {value:>14} {unit}".rstrip() + "\n" for name, value, unit in rows)
     driver = figures["driver"]
@@ -40,7 +40,7 @@ def show(figures: Mapping[str, Any]) -> str:
 
 
 def driver_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the driver did against a server that does nothing else."""
+    """The table of the self-test."""
     text = (
         f"{'the driver itself':<20} {'per second':>12} {'p50, us':>9} {'p99, us':>9} "
         f"{'CPU, us':>9} {'server':>9} {'ceiling':>12}\n"
@@ -128,7 +128,7 @@ def _server(
 
 
 def number(value: float) -> str:
-    """Three digits that mean something."""
+    """A number with three significant digits."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""`fanbus tune`: an application with each number of workers and threads, and which is best."""
+"""The command `fanbus tune`, which finds the best number of workers and threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BANNER = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
 def tune(options: Namespace) -> int:
-    """The command."""
+    """Runs the command."""
     try:
         conversation = _script(options)
     except ValueError as error:
@@ -67,7 +67,7 @@ def tune(options: Namespace) -> int:
 
 
 def _script(options: Namespace) -> Script | None:
-    """The script, if there is one. It says all that these options say."""
+    """The script, if there is one. It replaces the other options of the load."""
     if options.script is None:
         return None
     for name in ("paths", "hello", "in_flight", "bytes", "prefix", "method", "body"):
@@ -88,15 +88,15 @@ def _measure(
     measured: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
     order = list(settings)
     for number in range(options.rounds):
-        # Another order in each round: else what warms up or wears off would look like a setting.
-        random.Random(number).shuffle(order)  # noqa: S311 - a game of cards, not a secret
+        # Another order in each round: otherwise a warm-up would look like an effect of a setting.
+        random.Random(number).shuffle(order)  # noqa: S311 - not a secret
         for place, setting in enumerate(order):
             progress.label = (
                 f"{number * len(order) + place + 1}/{options.rounds * len(order)}, {setting}: "
             )
             with _served(options, setting) as (port, pid):
                 parts = [
-                    _core.bench(load, progress.tell)
+                    _core.bench(load, progress.show)
                     for load in _loads(options, conversation, port, pid)
                 ]
             measured[setting].append(mixed(parts))
@@ -105,27 +105,27 @@ def _measure(
 
 @contextmanager
 def _served(options: Namespace, setting: Setting) -> Iterator[tuple[int, int]]:
-    """The application, on a port of its own: the port, and the supervisor's PID."""
+    """Runs the application on a free port. Yields the port, and the supervisor's PID."""
     command = [sys.executable, "-m", "fanbus", "run", options.app, "--app-dir", options.app_dir]
     command += ["--port", "0", "--workers", str(setting.workers)]
     environment = {**os.environ, "FANBUS_THREADS": str(setting.threads)}
-    with TemporaryFile() as said:
-        process = subprocess.Popen(  # noqa: S603 - it is this very program
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+    with TemporaryFile() as output:
+        process = subprocess.Popen(  # noqa: S603 - the same program
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
-            yield _port(process, said), process.pid
+            yield _port(process, output), process.pid
         finally:
             process.terminate()
             process.wait()
 
 
-def _port(process: subprocess.Popen[bytes], said: IO[bytes]) -> int:
-    """Waits until it listens."""
+def _port(process: subprocess.Popen[bytes], output: IO[bytes]) -> int:
+    """Waits until the application listens, and returns its port."""
     end = time.monotonic() + _STARTING_S
     while True:
         has_ended = process.poll() is not None
-        text = os.pread(said.fileno(), 1 << 20, 0).decode(errors="replace")
+        text = os.pread(output.fileno(), 1 << 20, 0).decode(errors="replace")
         found = _BANNER.search(text)
         if found is not None and not has_ended:
             return int(found[1])
@@ -142,7 +142,8 @@ def _paths(options: Namespace) -> list[str]:
 
 
 def mixed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One run of several paths, each asked for equally often: the times of all of them add up."""
+    """The result of a run of several paths with equal numbers of requests: their times are
+    added."""
     is_complete = all(part["complete"] for part in parts)
     times = sum(1 / part["per_second"] for part in parts) if is_complete else 0.0
     return {
@@ -155,7 +156,7 @@ def mixed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _loads(
     options: Namespace, conversation: Script | None, port: int, pid: int
 ) -> list[BenchSettings]:
-    """What is measured one after the other."""
+    """The loads that are measured one after the other."""
     if conversation is None:
         return [_load(options, path, port, pid) for path in _paths(options)]
     load = _common(options, "script", f"ws://127.0.0.1:{port}{conversation.path}", pid)
@@ -200,7 +201,7 @@ def _text(
     faults: Mapping[str, Sequence[str]],
     verdict: Verdict | None,
 ) -> str:
-    """The matrix of medians, and what it means."""
+    """The matrix of medians, and the verdict."""
     threads = sorted({setting.threads for setting in rounds})
     text = "per second" + "".join(f"{count:>6} thr." for count in threads) + "\n"
     for workers in sorted({setting.workers for setting in rounds}):
@@ -210,8 +211,8 @@ def _text(
             text += f"{median(values):>11,.0f}" if values else f"{'-':>11}"
         text += "\n"
     text += "".join(f"{sentence}\n" for sentence in verdict.sentences) if verdict else ""
-    for setting, said in faults.items():
-        text += f"NOT COMPLETE with {setting}: {' '.join(said)}\n"
+    for setting, sentences in faults.items():
+        text += f"NOT COMPLETE with {setting}: {' '.join(sentences)}\n"
     return text
 
 

@@ -1,4 +1,4 @@
-"""The command line of `fanbus tune`."""
+"""The command line of `fanbus tune`: options and help texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which setting is best, from what several rounds measured: arithmetic, and no processes."""
+"""The verdict that compares settings by the figures of several rounds. It runs no processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Setting", "Verdict", "judge"]
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """How many workers, and how many threads in each for synchronous handlers."""
+    """The number of workers, and the number of threads in each for synchronous handlers."""
 
     workers: int
     threads: int
@@ -22,16 +22,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The fewest workers and threads that are as good as the best, and what to know of it."""
+    """The fewest workers and threads that are as good as the best, with remarks."""
 
     best: Setting
     sentences: tuple[str, ...]
 
 
 def judge(rounds: Mapping[Setting, Sequence[float]]) -> Verdict:
-    """From the figures of each setting, more being better; every setting has at least one.
+    """Judges the figures of each setting. A higher figure is better; each setting has at least one.
 
-    Two settings are alike if their ranges over the rounds overlap: no round has told them apart.
+    Two settings are alike if their ranges over the rounds overlap: no round distinguishes them.
     """
     top = max(rounds, key=lambda setting: median(rounds[setting]))
     best = min(setting for setting in rounds if _alike(rounds[setting], rounds[top]))
@@ -54,7 +54,7 @@ def judge(rounds: Mapping[Setting, Sequence[float]]) -> Verdict:
 
 
 def _worse(rounds: Mapping[Setting, Sequence[float]]) -> list[str]:
-    """When more workers make it worse, by the best that each number of workers can do."""
+    """Sentences on numbers of workers that are worse than a smaller one, by their best figures."""
     rows: dict[int, Sequence[float]] = {}
     for setting in sorted(rounds):
         here = rows.get(setting.workers)
