@@ -43,7 +43,7 @@ def read(file: str) -> Script:
 
 
 def parse(text: str, name: str) -> Script:
-    """The script of a text. Error messages contain `name`."""
+    """The script in a string. Error messages contain `name`."""
     path: str | None = None
     first: list[Step] = []
     again: list[Step] | None = None
