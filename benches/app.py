@@ -10,7 +10,7 @@ from pathlib import Path
 from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
 
 app = Fanbus(name="bench")
-# A closed loop is bounded by itself: nobody is to be closed for being slow here.
+# A closed loop limits itself: slow clients must not be closed here.
 limits = WebSocketConfig(max_queue_bytes=64 * 1024 * 1024)
 deflating = replace(limits, compression=True)
 
@@ -159,8 +159,8 @@ def notify(request: Request) -> dict[str, int]:
 
 @app.post("/notify/one")
 def notify_one(request: Request) -> str:
-    told = request.json()
-    app.publish(f"user:{told['user']}", told["text"])
+    order = request.json()
+    app.publish(f"user:{order['user']}", order["text"])
     return "published"
 
 

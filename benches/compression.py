@@ -57,8 +57,8 @@ def measured(rounds: int, times: Times, *, subscribers: int) -> Comparison:
             for entry in each.entries:
                 run = measure(each, entry, times)
                 results[each.name][entry.name].append(run)
-                told = run.get("failed", pick(run, CPU))
-                sys.stderr.write(f"{number + 1} of {rounds}, {each.name}, {entry.name}: {told}\n")
+                result = run.get("failed", pick(run, CPU))
+                sys.stderr.write(f"{number + 1} of {rounds}, {each.name}, {entry.name}: {result}\n")
     return Comparison(head(rows, rounds, times.seconds), rows, results)
 
 

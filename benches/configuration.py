@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measured() -> dict[str, Any]:
-    """By what is said, and where: microseconds of each repeat."""
+    """Microseconds of each repeat, by configuration and place."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "fanbus.toml").write_text(in_toml())
         variables = in_environment()

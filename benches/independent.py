@@ -184,14 +184,14 @@ class Crowd:
     def delivered(self) -> int:
         return sum(len(set(numbers)) for numbers in self.numbers)
 
-    async def probe(self, publisher: ClientConnection, everybody: int) -> None:
-        """Until everybody is there."""
+    async def probe(self, publisher: ClientConnection, total: int) -> None:
+        """Publishes until all connections have a message."""
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.ready) < everybody:
+        while len(self.ready) < total:
             await publisher.send(f"{self.run}:probe")
             await asyncio.sleep(0.1)
             if time.monotonic() > deadline:
-                raise SystemExit(f"{len(self.ready)} of {everybody} connections got a message.")
+                raise SystemExit(f"{len(self.ready)} of {total} connections got a message.")
 
     async def publish(self, publishers: list[ClientConnection], seconds: float) -> int:
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""A model of Fanbus on machines that nobody here has: 8, 32 and 64 workers, a million connections.
+"""The model that estimates Fanbus on larger machines: 8, 32 and 64 workers, a million connections.
 
     python3 -m benches.model
 
@@ -62,7 +62,7 @@ class Load:
     """What each client does: it is in one room, and says something every so often."""
 
     name: str
-    # How many are in it. None: everybody is in the same, and what comes there comes from outside.
+    # The number of clients in a room. None: all are in one room, and messages come from outside.
     room: int | None
     every_s: float
     has_python: bool = False
@@ -94,7 +94,7 @@ class Busy:
 
     @property
     def work(self) -> float:
-        """What has to be done. Waking gives way to it: who is busy is not woken."""
+        """The necessary work. Waking is not part of it: a busy worker is not woken."""
         return self.writing + self.receiving + self.python + self.bus
 
     @property
@@ -175,14 +175,14 @@ def busy(costs: Costs, load: Load, workers: int, connections: float) -> Busy:
     """What the time of each worker goes into; the work is spread evenly."""
     records = published_records(load, connections)
     room = connections if load.room is None else load.room
-    heard = records if load.room is not None else 0.0
-    said = heard / workers
+    room_records = records if load.room is not None else 0.0
+    received = room_records / workers
     is_silent = load.room is None or load.every_s > HEARTBEAT_S
     pings = connections / HEARTBEAT_S / workers if is_silent else 0.0
     writing = (records * room / workers + pings) * costs.write_us / 1e6
-    receiving = (said + pings) * costs.receive_us / 1e6
-    python = said * costs.python_us / 1e6 if load.has_python else 0.0
-    bus = (said * costs.publish_us + records * costs.read_us) / 1e6
+    receiving = (received + pings) * costs.receive_us / 1e6
+    python = received * costs.python_us / 1e6 if load.has_python else 0.0
+    bus = (received * costs.publish_us + records * costs.read_us) / 1e6
 
     work = writing + receiving + python + bus
     others = interested(load, workers, connections) * (workers - 1)

@@ -5,9 +5,9 @@
 
 Each user is a WebSocket client with a topic of its own. One program publishes to them in turn,
 each message when it is due, whether or not earlier ones have arrived (an open loop). All times are
-of one clock, which the kernel uses too when it notes the arrival of a packet. So three waits can be
-told apart: until the publisher ran, until the message lay in the client's socket, and until the
-client read it.
+of one clock, which the kernel also uses for the arrival of a packet. So the figures separate three
+waits: until the publisher ran, until the message was in the client's socket, and until the client
+read it.
 
 "a socket" measures the machine itself: the publisher writes to a connection that the client
 reads, without a server. `--awake` keeps the CPUs from going idle, by programs that run when
@@ -227,11 +227,11 @@ class Crowd:
                     self._sockets[descriptor].send(PONG)
                 elif data[2:4] == b"{}":
                     self._sockets[descriptor].send(masked("{}"))  # Centrifugo's ping
-                told = data.split(MARK)[1:]
-                if not told:
+                messages = data.split(MARK)[1:]
+                if not messages:
                     continue
                 second, rest = STAMP.unpack(notes[0][2])
-                for message in told:
+                for message in messages:
                     due, began, _ = message.split(b":", 2)
                     waits["publisher"].append((int(began) - int(due)) / 1000)
                     waits["server"].append((second * 10**9 + rest - int(began)) / 1000)
@@ -286,11 +286,11 @@ def publishing(way: Way, port: int, stack: contextlib.ExitStack) -> Publish:
         return lambda _, text: it.sendall(text.encode())
 
     def ask(user: int, text: str) -> None:
-        told = {"channel": f"user-{user}", "data": {"text": text}}
-        body = json.dumps(told if way.system == CENTRIFUGO else {"user": user, "text": text})
+        messages = {"channel": f"user-{user}", "data": {"text": text}}
+        body = json.dumps(messages if way.system == CENTRIFUGO else {"user": user, "text": text})
         fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         it.sendall(f"POST {way.request} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}{body}".encode())
-        # Answers are taken when the next message is published: nobody waits for them.
+        # Responses are read when the next message is published: the publisher does not wait.
         with contextlib.suppress(BlockingIOError):
             it.recv(1 << 16, socket.MSG_DONTWAIT)
 
@@ -321,10 +321,10 @@ def table(results: dict[str, list[Run]]) -> str:
             return short(statistics.median(found)) if found else "–"
 
         p99, p999 = figures("all.p99"), figures("all.p999")
-        told = " / ".join(middle(f"{part}.p99") for part in parts)
+        messages = " / ".join(middle(f"{part}.p99") for part in parts)
         lines.append(
             f"| {name} | {middle('all.p50')} | {middle('all.p99')} | {spread(p99)} "
-            f"| {middle('all.p999')} | {spread(p999)} | {told} | {middle('cpu_us')} "
+            f"| {middle('all.p999')} | {spread(p999)} | {messages} | {middle('cpu_us')} "
             f"| {statistics.median(figures('idle')):.0%} |"
         )
     return "\n".join(lines)

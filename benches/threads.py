@@ -27,7 +27,7 @@ ENTRY = Entry(FANBUS, "/compute")
 # More at a time than threads: none of them waits for work.
 ROW = Row("a handler that computes", "http", (ENTRY,), ("--connections", "16"))
 RATE, CPU = "per_second", "server.cpu_us_per_unit"
-# What is said about the lock to the interpreter.
+# The options of the interpreter for the lock.
 LOCKS = {"without the GIL": "0", "with it": "1"}
 # Sessions share the CPU, and then their processes. A server is started in a session of its own.
 PRIORITY = "/proc/self/autogroup"
@@ -62,9 +62,9 @@ def main() -> int:
             for threads in options.threads:
                 run = measure(before, lock, threads, times)
                 results[str(threads)][lock].append(run)
-                told = run.get(RATE, run)
+                result = run.get(RATE, run)
                 sys.stderr.write(
-                    f"{number + 1} of {options.rounds}, {lock}, {threads} threads: {told}\n"
+                    f"{number + 1} of {options.rounds}, {lock}, {threads} threads: {result}\n"
                 )
     found = {"system": system, "results": results}
     if options.record is not None:

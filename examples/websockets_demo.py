@@ -1,6 +1,6 @@
-"""WebSockets in Fanbus: limits, an echo, a chat for everybody, and routes without Python.
+"""WebSockets in Fanbus: limits, an echo, a chat for all clients, and routes without Python.
 
-Start it, and talk to it with the client that comes with `pip install websockets`:
+Start it, and connect with the client that comes with `pip install websockets`:
 
     python examples/websockets_demo.py
 
@@ -9,9 +9,9 @@ Start it, and talk to it with the client that comes with `pip install websockets
     python -m websockets ws://127.0.0.1:5000/ws/turbo           "hi"  ->  Echo: hi
     python -m websockets ws://127.0.0.1:5000/ws/relay/garden    in two terminals: each sees both
 
-All four have the same limits. A message of more than 64 KiB closes its connection with 1009, more
-than 50 messages in a second close it with 1008, and a client that is silent for 30 seconds, and
-does not even answer pings, with 1001.
+All four have the same limits. A message above 64 KiB closes its connection with 1009. More than 50
+messages in a second close it with 1008. A client that sends nothing for 30 seconds, not even pongs,
+is closed with 1001.
 """
 
 import os
@@ -35,7 +35,7 @@ async def echo(ws: WebSocket) -> None:
 
 @app.websocket("/ws/chat", config=limits)
 async def chat(ws: WebSocket) -> None:
-    """Broadcast: what one client says reaches the clients of every worker, its own included."""
+    """Broadcast: a message of one client reaches the clients of every worker, also the sender."""
     ws.subscribe("chat")
     app.publish("chat", f"Somebody joined through worker {os.getpid()}")
     async for message in ws:
@@ -49,7 +49,7 @@ def turbo() -> None:
 
 @app.turbo_websocket("/ws/relay/{room}", broadcast="relay:{room}", config=limits)
 def relay() -> None:
-    """Turbo relay: what one client sends, everybody in the room gets. All in Rust too."""
+    """Turbo relay: all clients in the room get a client's message. All in Rust too."""
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from .systems import BY_NAME, HOME
 from .tables import value, why_not
 from .work import choose
 
-# What a server takes to start, come to rest and end, at a guess: it is told before anything ran.
+# An estimate of the time that a server needs to start, become idle and end, for the forecast.
 AROUND_S = 2.0
 
 Results = dict[str, dict[str, list[Run]]]
@@ -128,7 +128,7 @@ def forecast(rows: Sequence[Row], count: int, times: Times) -> str:
 
 
 def rounds(rows: Sequence[Row], count: int, times: Times, minutes: float) -> tuple[Results, int]:
-    """In each round, for each row, all take their turns; who begins changes from round to round.
+    """Measures all entries of each row in each round. The first entry changes from round to round.
 
     Returns how many rounds there were, too: none is begun that would end too late.
     """
@@ -149,7 +149,7 @@ def rounds(rows: Sequence[Row], count: int, times: Times, minutes: float) -> tup
                 left = (time.monotonic() - begun) / done * (in_all - done)
                 say(
                     f"{done} of {in_all}, {left / 60:.0f} min left: {row.name}: {entry.name}: "
-                    f"{told(row, runs[-1])}"
+                    f"{summary(row, runs[-1])}"
                 )
     return results, count
 
@@ -160,7 +160,7 @@ def again(runs: Sequence[Run], row: Row, entry: Entry, times: Times) -> Run:
     return hung or measure(row, entry, times)
 
 
-def told(row: Row, run: Run) -> str:
+def summary(row: Row, run: Run) -> str:
     figure = value(row, run)
     return why_not([run]) if figure is None else f"{figure:.3g}"
 

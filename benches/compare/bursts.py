@@ -71,8 +71,8 @@ async def _measured(
     while (now := time.monotonic()) < began + warmup + seconds or not waits:
         if not begun and now >= began + warmup:
             begun, used = True, cpu_seconds(pid)
-        asked = [asyncio.ensure_future(asker.ask(path)) for asker in askers]
-        found = await asyncio.gather(*asked, return_exceptions=True)
+        tasks = [asyncio.ensure_future(asker.ask(path)) for asker in askers]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
         for each in found:
             if isinstance(each, BaseException):
                 raise each

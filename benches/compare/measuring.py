@@ -139,13 +139,13 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
     command += [f"{scheme}://127.0.0.1:{port}{entry.path}", "--pid", str(pid), "--json"]
     # Of an option that is given twice the last one counts.
     command += ["--seconds", str(times.seconds), "--warmup", str(times.warmup)]
-    told = {
+    values = {
         "@PORT@": str(port),
         "@CROWD@": str(crowd()),
         "@UPLOAD@": str(BODY),
         "@FILES@": str(FILES),
     }
-    command += [filled(option, told) for option in (*row.options, *entry.options)]
+    command += [filled(option, values) for option in (*row.options, *entry.options)]
     if row.has_tls:
         command.append("--insecure")
     try:
@@ -160,16 +160,16 @@ def load(row: Row, entry: Entry, times: Times, pid: int, port: int) -> Run:
         raise HangingError("the load client did not come to an end") from None
     # 1 means that something was missing, which is counted; 2 that there is nothing to count.
     if done.returncode not in (0, 1) or not done.stdout:
-        said = done.stderr.strip().splitlines() or ["the load client said nothing"]
-        raise ServerError(said[-1])
+        lines = done.stderr.strip().splitlines() or ["the load client said nothing"]
+        raise ServerError(lines[-1])
     run: Run = json.loads(done.stdout)
-    # Many lines, and nobody looks at it here.
+    # Not used here, and it has many lines.
     run.pop("distribution_us", None)
     return run
 
 
-def filled(option: str, told: Mapping[str, str]) -> str:
+def filled(option: str, values: Mapping[str, str]) -> str:
     """An option with its placeholders filled in. @BODY50@ is an order of 50 KB."""
-    for name, value in told.items():
+    for name, value in values.items():
         option = option.replace(name, value)
     return re.sub(r"^@BODY(\d+)@$", lambda found: order(int(found[1])), option)

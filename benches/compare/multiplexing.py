@@ -43,25 +43,25 @@ def multiplex(url: str, pid: int, load: tuple[int, int], seconds: float, warmup:
     command = ["h2load", "--clients", str(load[0]), "--max-concurrent-streams", str(load[1])]
     _run([*command, "--duration", _milliseconds(warmup), url], warmup)
     before = cpu_seconds(pid)
-    said = _run([*command, "--duration", _milliseconds(seconds), url], seconds)
+    output = _run([*command, "--duration", _milliseconds(seconds), url], seconds)
     used = cpu_seconds(pid) - before
-    figures = read(said)
+    figures = read(output)
     server = {"cpu_us_per_unit": used * 1e6 / figures["delivered"], "memory_mib": bench_memory(pid)}
     return {**figures, "server": server}
 
 
-def read(said: str) -> Figures:
+def read(output: str) -> Figures:
     """The figures of what h2load has printed. ServerError if it was not over HTTP/2, or nothing was
     answered."""
-    if not re.search(r"^Application protocol: h2$", said, re.MULTILINE):
+    if not re.search(r"^Application protocol: h2$", output, re.MULTILINE):
         raise ServerError("h2load: the server does not speak HTTP/2")
-    counted = re.search(r"^requests: .*$", said, re.MULTILINE)
+    counted = re.search(r"^requests: .*$", output, re.MULTILINE)
     counts = {
         name: int(count)
         for count, name in re.findall(r"(\d+) (\w+)", counted[0] if counted else "")
     }
-    rate = re.search(r"^finished in [^,]*, ([\d.]+) req/s", said, re.MULTILINE)
-    waited = re.search(r"^time for request: (.*)$", said, re.MULTILINE)
+    rate = re.search(r"^finished in [^,]*, ([\d.]+) req/s", output, re.MULTILINE)
+    waited = re.search(r"^time for request: (.*)$", output, re.MULTILINE)
     if not counts.get("succeeded") or rate is None or waited is None:
         raise ServerError("h2load: no request was answered")
     # The least, the most, the mean.

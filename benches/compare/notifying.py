@@ -1,7 +1,7 @@
 """A burst: one program publishes messages to thousands of users, each with a topic of its own.
 
-Counted is what arrives, and whose connection ended. Fanbus is told by one request to publish in a
-loop; Centrifugo gets all commands in one batch.
+It counts the messages that arrive, and the connections that end. Fanbus gets one request to publish
+in a loop; Centrifugo gets all commands in one batch.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def publish(path: str, port: int, burst: Burst) -> None:
     try:
         connection.request("POST", to, body, headers)
         answer = connection.getresponse()
-        said = answer.read()
+        content = answer.read()
         if answer.status != 200:
-            raise ServerError(f"{to}: {answer.status} {said[:100]!r}")
+            raise ServerError(f"{to}: {answer.status} {content[:100]!r}")
     finally:
         connection.close()
 

@@ -21,7 +21,7 @@ START_S, END_S = 20.0, 5.0
 # A server has come to rest when its processes have used next to nothing for so long.
 REST_S = 0.3
 POLL_S = 0.02
-# How often a server that is starting is asked: what a start takes is known no better than that.
+# The interval of requests to a server that starts: the precision of its start time.
 ASK_S = 0.002
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -44,8 +44,8 @@ def serving(
     system: System, workers: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, int]]:
     """The process and the port of a server that is ready."""
-    with started(system, workers, environment) as (process, port, said):
-        wait_until_ready(process, port, said)
+    with started(system, workers, environment) as (process, port, log):
+        wait_until_ready(process, port, log)
         yield process.pid, port
 
 
@@ -56,13 +56,13 @@ def started(
     """A server that has just been started, its port, and the file of what it says."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="fanbus-compare-") as scratch:
-        # nginx's workers are another user, who looks for its files here.
+        # nginx's workers run as another user, whose files are here.
         Path(scratch).chmod(0o755)
-        said = Path(scratch) / "said"
-        told = {**(environment or {}), "SCRATCH": scratch}
-        process = start(system, port, workers, told, said)
+        log = Path(scratch) / "said"
+        variables = {**(environment or {}), "SCRATCH": scratch}
+        process = start(system, port, workers, variables, log)
         try:
-            yield process, port, said
+            yield process, port, log
         finally:
             end(process)
 
@@ -70,9 +70,9 @@ def started(
 def seconds_to_answer(system: System, path: str) -> float:
     """From the command to the first answer over HTTP that is whole, with one worker."""
     begun = time.monotonic()
-    with started(system, 1) as (process, port, said):
+    with started(system, 1) as (process, port, log):
         while True:
-            check_start(process, begun + START_S, said)
+            check_start(process, begun + START_S, log)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
                 with contextlib.closing(connection):
@@ -92,17 +92,17 @@ def free_port() -> int:
 
 
 def start(
-    system: System, port: int, workers: int, told: Mapping[str, str], said: Path
+    system: System, port: int, workers: int, variables: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
     given = {"PORT": str(port), "WORKERS": str(workers)}
     command = [
         part.replace("@PORT@", given["PORT"]).replace("@WORKERS@", given["WORKERS"])
         for part in system.command
     ]
-    environment = {**os.environ, **given, **told, "COMPARE": str(HOME)}
+    environment = {**os.environ, **given, **variables, "COMPARE": str(HOME)}
     # pip has compiled what it installed; Fanbus, which runs from its sources here, is to be so too.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with said.open("wb") as output:
+    with log.open("wb") as output:
         # A session of its own: whatever it starts ends with it.
         return subprocess.Popen(
             command,
@@ -114,12 +114,12 @@ def start(
         )
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], port: int, said: Path) -> None:
-    """Until it listens, and its workers, who may listen later than the first of them, rest."""
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Waits until the server listens and all its workers, which may start later, are idle."""
     deadline = time.monotonic() + START_S
     is_listening, used, since = False, -1.0, time.monotonic()
     while not is_listening or time.monotonic() - since < REST_S:
-        check_start(process, deadline, said)
+        check_start(process, deadline, log)
         if not is_listening:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 is_listening = True
@@ -129,16 +129,16 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, said: Path) ->
         time.sleep(POLL_S)
 
 
-def check_start(process: subprocess.Popen[bytes], deadline: float, said: Path) -> None:
+def check_start(process: subprocess.Popen[bytes], deadline: float, log: Path) -> None:
     """Raises if there is nothing left to wait for."""
     if process.poll() is not None:
-        raise ServerError(f"it ended with status {process.returncode}: {last_line(said)}")
+        raise ServerError(f"it ended with status {process.returncode}: {last_line(log)}")
     if time.monotonic() > deadline:
-        raise HangingError(f"it was not ready within {START_S:.0f} s: {last_line(said)}")
+        raise HangingError(f"it was not ready within {START_S:.0f} s: {last_line(log)}")
 
 
-def last_line(said: Path) -> str:
-    lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
+def last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"
 
 

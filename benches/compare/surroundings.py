@@ -38,11 +38,11 @@ Surrounding = Callable[[], contextlib.AbstractContextManager[dict[str, str]]]
 def surroundings(needs: Sequence[str]) -> Iterator[dict[str, str]]:
     """Starts these services. Gives the environment variables by which handlers find them."""
     with contextlib.ExitStack() as stack:
-        told = {"NEEDS": " ".join(needs)}
+        variables = {"NEEDS": " ".join(needs)}
         for need in needs:
             if need in STARTED:
-                told |= stack.enter_context(STARTED[need]())
-        yield told
+                variables |= stack.enter_context(STARTED[need]())
+        yield variables
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def database() -> Iterator[dict[str, str]]:
         raise ServerError("PostgreSQL is not installed: run benches/compare/install")
     with tempfile.TemporaryDirectory(prefix="fanbus-database-") as folder:
         home, port = Path(folder), free_port()
-        data, said = home / "data", home / "said"
+        data, log = home / "data", home / "said"
         owner = ordinary_user()
         if owner is not None:
             os.chown(home, owner.pw_uid, owner.pw_gid)
@@ -73,7 +73,7 @@ def database() -> Iterator[dict[str, str]]:
             raise ServerError(f"initdb: {lines[-1]}")
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         command = [postgres, "-D", str(data), "-k", str(home), "-p", str(port), *settings]
-        with said.open("wb") as output:
+        with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
                 cwd=home,
@@ -84,12 +84,12 @@ def database() -> Iterator[dict[str, str]]:
                 start_new_session=True,
             )
         with ended(process, signal.SIGINT):  # a fast shutdown: connections are not waited for
-            fill(process, home, port, said)
+            fill(process, home, port, log)
             yield {"DATABASE": f"postgresql://fanbus@127.0.0.1:{port}/postgres"}
 
 
 def ordinary_user() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL runs as, which root may not. None: whoever runs this."""
+    """The user that PostgreSQL runs as, since root may not run it. None: the current user."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(KeyError):
@@ -97,7 +97,7 @@ def ordinary_user() -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody")
 
 
-def fill(process: subprocess.Popen[bytes], home: Path, port: int, said: Path) -> None:
+def fill(process: subprocess.Popen[bytes], home: Path, port: int, log: Path) -> None:
     """Makes the table, as soon as the cluster is there."""
     psql = find_program("psql")
     if psql is None:
@@ -110,8 +110,8 @@ def fill(process: subprocess.Popen[bytes], home: Path, port: int, said: Path) ->
         if done.returncode == 0:
             return
         if process.poll() is not None or time.monotonic() > deadline:
-            lines = said.read_text(errors="replace").splitlines() + done.stderr.splitlines()
-            raise ServerError(f"PostgreSQL: {lines[-1] if lines else 'it said nothing'}")
+            lines = log.read_text(errors="replace").splitlines() + done.stderr.splitlines()
+            raise ServerError(f"PostgreSQL: {lines[-1] if lines else 'it log nothing'}")
         time.sleep(POLL_S)
 
 

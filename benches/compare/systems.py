@@ -34,9 +34,9 @@ class Package:
 
     def reason(self) -> str:
         """Why it is not there."""
-        told = HOME / "missing" / (self.step or self.name)
-        if told.exists():
-            return f"{self.name}: {told.read_text().strip() or 'could not be installed'}"
+        note = HOME / "missing" / (self.step or self.name)
+        if note.exists():
+            return f"{self.name}: {note.read_text().strip() or 'could not be installed'}"
         return f"{self.name} is not installed: run benches/compare/install"
 
 
@@ -95,8 +95,8 @@ def _program(name: str) -> str | None:
     if path is None:
         return None
     option = "-v" if name == "nginx" else "--version"
-    said = subprocess.run([path, option], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+    output = subprocess.run([path, option], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(\.\d+)+", output.stdout + output.stderr)
     return found[0] if found else "of unknown version"
 
 
@@ -104,8 +104,8 @@ def _go(name: str) -> str | None:
     path = HOME / "go/bin" / name
     if not path.exists():
         return None
-    said = subprocess.run([path, "version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+(\.\d+)+", said.stdout)
+    output = subprocess.run([path, "version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(\.\d+)+", output.stdout)
     return found[0] if found else "of unknown version"
 
 
@@ -113,8 +113,8 @@ def _debian(name: str) -> str | None:
     if shutil.which("dpkg-query") is None:
         return None
     command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", name]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    status, _, version = said.partition(" ")
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    status, _, version = output.partition(" ")
     return version if status == "installed" else None
 
 

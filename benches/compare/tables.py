@@ -113,8 +113,8 @@ def table(found: Comparison, row: Row) -> str:
             (entry.name, median(found.runs(row, entry), at("beside.per_second")))
             for entry in row.entries
         )
-        told = "; ".join(f"{name} {whole(rate)}" for name, rate in rates)
-        lines += ["", f"Beside it, `{row.beside}` per second: {told}."]
+        summary = "; ".join(f"{name} {whole(rate)}" for name, rate in rates)
+        lines += ["", f"Beside it, `{row.beside}` per second: {summary}."]
     return "\n".join(lines)
 
 
@@ -171,17 +171,17 @@ def accounted(runs: Sequence[Run]) -> str:
     """What did not arrive, and what else was wrong."""
     missing = sum(column(runs, at("missing")))
     due = missing + sum(column(runs, at("delivered")))
-    told = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
+    summary = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
     closed = sum(column(runs, at("closed")))
     if closed:
-        told += f"; {closed:,.0f} connections closed"
+        summary += f"; {closed:,.0f} connections closed"
     orders = max(column(runs, at("orders")), default=0)
     if orders > 1:
-        told += f"; {orders:.0f} different orders"
+        summary += f"; {orders:.0f} different orders"
     failed = len([run for run in runs if "failed" in run])
     if failed:
-        told += f"; {failed} of {len(runs)} runs failed: {why_not(runs)}"
-    return told
+        summary += f"; {failed} of {len(runs)} runs failed: {why_not(runs)}"
+    return summary
 
 
 def against_the_bars(found: Comparison) -> str:

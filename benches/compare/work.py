@@ -79,7 +79,7 @@ _SYNC, _ASYNC, _PYTHON, _TURBO = (entry.name for entry in (*_HTTP[:2], *_ECHO[:2
 
 
 def _broadcast(workers: int) -> Row:
-    # What stays within a process reaches everybody if there is one.
+    # With one process, a broadcast within the process reaches all clients.
     alone = _WITHIN_A_PROCESS[1:] if workers == 1 else ()
     return Row(
         f"broadcast, 200 subscribers, 4 publishers, 64 in flight, {_workers(workers)}",

@@ -1,7 +1,7 @@
 """The application whose paths are counted: as little as a handler can do.
 
 python benches/cost/app.py             serves on a free port, in one process
-python benches/cost/app.py publish     publishes, so many times for each line that it is told
+python benches/cost/app.py publish     publishes the number of times in each input line
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def room(ws: WebSocket) -> None:
 
 
 def publish() -> None:
-    """Nobody reads, and nobody is woken: this is the publisher's share."""
+    """No process reads, and none is woken: this is the publisher's share."""
     with Bus.open(f"cost-{os.getpid()}", create=True) as bus:
         try:
             print("ready", flush=True)

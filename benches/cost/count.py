@@ -66,7 +66,7 @@ class Figure:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--update", action="store_true", help="write figures.md anew")
+    parser.add_argument("--update", action="store_true", help="write figures.md again")
     parser.add_argument("--only", default="", help="paths whose names contain this")
     parser.add_argument(
         "--runs", type=int, help=f"how often all is walked (1, or {UPDATE_RUNS} for --update)"
@@ -96,12 +96,12 @@ def recorded(before: dict[str, Figure], now: dict[str, Figure]) -> dict[str, Any
 
 def tools() -> str:
     """What has a say in the figures besides Fanbus."""
-    rustc, valgrind = said("rustc", "--version"), said("valgrind", "--version")
+    rustc, valgrind = output_of("rustc", "--version"), output_of("valgrind", "--version")
     python = f"Python {platform.python_version()}"
     return f"{rustc}; {valgrind}; {python}; {platform.machine()}, {cpu()}"
 
 
-def said(*command: str) -> str:
+def output_of(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -1,12 +1,12 @@
-"""Paths through CPython: benches/cost/app.py under callgrind, with its clients outside.
+"""The paths through CPython: benches/cost/app.py under callgrind, with its clients outside.
 
-The application serves in one process, so all that it executes is counted: the I/O thread, the
-event loop, and a handler's thread. Between a path's windows callgrind is told, through valgrind's
-gdbserver, to write down what it has counted and to begin anew.
+The application serves in one process, so all its instructions are counted: those of the I/O thread,
+the event loop, and a handler's thread. Between the windows of a path, callgrind gets the command to
+write its counts and to start again from zero, through valgrind's gdbserver.
 
-A step begins when all threads sleep. Otherwise the client's next message would find a thread awake
-or asleep, as the machine's load has it, and who is awake needs no waking: a publish from a handler
-in Python was 27,700 or 37,000 instructions then.
+A step begins when all threads sleep. Otherwise, depending on the machine's load, the client's next
+message would find a thread awake or asleep, and a thread that is awake needs no wake-up: a publish
+from a handler in Python was 27,700 or 37,000 instructions then.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ ENVIRONMENT = {
     "FANBUS_LOOP": "asyncio",
 }
 
-# The system calls in which a thread sleeps that has nothing to do: epoll, poll and futex, and what
-# goes on with them after an interruption. Valgrind lets one thread run at a time, and who waits for
-# that is in `read`.
+# The system calls in which an idle thread sleeps: epoll, poll and futex, and the call that continues
+# them after an interruption. Valgrind runs one thread at a time; a thread that waits for its turn
+# is in `read`.
 RESTING = {
     "x86_64": {"7", "202", "219", "232", "271", "281", "441"},
     "aarch64": {"22", "73", "98", "128", "441"},
@@ -79,7 +79,7 @@ def paths(only: str) -> dict[str, float]:
     if only in PUBLISH:
         with Counted("publish") as counted:
             counted.wait_for("ready")
-            publish = counted.told(PUBLISHES)
+            publish = counted.step_of(PUBLISHES)
             found[PUBLISH] = counted.windows(publish, publish) / PUBLISHES
     return found
 
@@ -98,11 +98,11 @@ class Counted:
     def __init__(self, *arguments: str) -> None:
         self._publishes = "publish" in arguments
         self._folder = tempfile.TemporaryDirectory()
-        self._said = Path(self._folder.name) / "said"
+        self._log = Path(self._folder.name) / "said"
         command = ["valgrind", "--quiet", "--tool=callgrind", "--separate-threads=yes"]
         command += ["--instr-atstart=no", f"--callgrind-out-file={self._folder.name}/out"]
         command += [sys.executable, str(HERE / "app.py"), *arguments]
-        with self._said.open("wb") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -128,22 +128,22 @@ class Counted:
         self._folder.cleanup()
 
     def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Until it has said this so often."""
+        """Waits until it has printed this that many times."""
         deadline = time.monotonic() + DEADLINE_S
         while True:
-            said = self._said.read_text(errors="replace")
-            found = list(re.finditer(pattern, said))
+            printed = self._log.read_text(errors="replace")
+            found = list(re.finditer(pattern, printed))
             if len(found) >= times:
                 return found[times - 1]
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"The application did not say {pattern!r}, but:\n{said}")
+                raise SystemExit(f"The application did not say {pattern!r}, but:\n{printed}")
             time.sleep(0.01)
 
     def wait_for_rest(self) -> None:
         """Until no thread has anything to do.
 
         Threads are looked at one after the other, and one of them may wake another that was looked
-        at before. So nobody may have run between two looks at all of them.
+        at before. So no thread may have run between two looks at all of them.
         """
         deadline, before = time.monotonic() + DEADLINE_S, None
         while (now := sleepers(self._process.pid)) is None or now != before:
@@ -152,7 +152,7 @@ class Counted:
             before = now
             time.sleep(POLL_S)
 
-    def told(self, count: int) -> Step:
+    def step_of(self, count: int) -> Step:
         """Walks so many by telling it to, and waits until it has done so."""
         times = 0
 
@@ -183,10 +183,12 @@ class Counted:
 
     def _tell(self, *command: str) -> None:
         """To callgrind, beside the program."""
-        told = ["vgdb", f"--pid={self._process.pid}", *command]
-        done = subprocess.run(told, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+        step_of = ["vgdb", f"--pid={self._process.pid}", *command]
+        done = subprocess.run(
+            step_of, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+        )
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(told)}: {done.stdout}{done.stderr}")
+            raise SystemExit(f"{' '.join(step_of)}: {done.stdout}{done.stderr}")
 
     def _dumps(self) -> int:
         return max(self._totals(), default=0)
@@ -223,11 +225,11 @@ def request(path: str) -> Client:
 
     @contextlib.contextmanager
     def client(port: int) -> Iterator[Step]:
-        asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        message = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         with connected(port) as connection:
 
             def step() -> None:
-                connection.sendall(asked)
+                connection.sendall(message)
                 head = b""
                 while b"\r\n\r\n" not in head or not head.endswith(b"}"):
                     head += received(connection)

@@ -78,7 +78,7 @@ def run(*command: str | Path, allowed: tuple[int, ...] = (0,), **environment: st
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate()
+            output, _ = process.communicate()
         except BaseException:
             # With all that it has started: cargo and the bus's benchmark would leave theirs.
             with suppress(ProcessLookupError):
@@ -86,7 +86,7 @@ def run(*command: str | Path, allowed: tuple[int, ...] = (0,), **environment: st
             raise
     if process.returncode not in allowed:
         raise PartError(f"{Path(command[0]).name} ended with status {process.returncode}.")
-    return said
+    return output
 
 
 def module(name: str, *arguments: str) -> None:
@@ -100,7 +100,7 @@ def write(file: Path, record: object) -> None:
 
 def compare(effort: Effort, file: Path) -> None:
     with scratch() as out:
-        # The sitting's time is planned: a round that is left out would be told, and not measured.
+        # The time of a sitting is planned: a round that is left out would not be measured.
         module(
             "compare", *effort.times(), "--minutes", "60", "--out", str(out), "--record", str(file)
         )
@@ -112,7 +112,7 @@ def self_test(effort: Effort, file: Path) -> None:
     for _ in range(effort.rounds):
         found = json.loads(run(*command, "--seconds", f"{effort.seconds:g}"))
         for row in found.values():
-            # Many lines, and nobody looks at it here.
+            # Not used here, and it has many lines.
             row.pop("distribution_us", None)
         rounds.append(found)
     write(file, {"rounds": rounds})
@@ -149,7 +149,7 @@ def log(_: Effort, file: Path) -> None:
 
 
 def cost(_: Effort, file: Path) -> None:
-    # 1: a path costs other than figures.md says. That is told on the page.
+    # 1: the cost of a path differs from figures.md. The page says so.
     run(sys.executable, "-m", "benches.cost.count", "--record", file, allowed=(0, 1))
 
 

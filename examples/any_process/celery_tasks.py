@@ -1,9 +1,9 @@
-"""Celery tasks that tell on the bus what they do, and take answers from it, while they run.
+"""Celery tasks that publish their progress on the bus, and read answers from it, while they run.
 
 celery --workdir examples/any_process --app celery_tasks worker --concurrency 2 --loglevel INFO
 
-Celery's queue hands each task to one worker; the bus lets everybody watch. The broker here is a
-folder, so that it runs without a service; with Redis or RabbitMQ nothing else changes.
+Celery's queue gives each task to one worker; the bus shows it to all processes. The broker here is
+a folder, so that the example runs without a service. With Redis or RabbitMQ nothing else changes.
 """
 
 import os
@@ -31,9 +31,9 @@ bus: Bus
 
 @worker_process_init.connect
 def open_bus(**_: object) -> None:
-    """Each child of the pool opens the bus by itself: one from before the fork is of no use to it.
+    """Each child of the pool opens the bus itself: it cannot use one from before the fork.
 
-    Nothing closes it. A child that ends, or is killed, has left the bus.
+    It need not be closed: a child that ends, or is killed, leaves the bus.
     """
     global bus
     bus = Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True)
@@ -41,7 +41,7 @@ def open_bus(**_: object) -> None:
 
 @app.task
 def order(what: str) -> None:
-    """Asks whoever listens to "news", and waits for the first answer."""
+    """Sends a question to the subscribers of "news", and waits for the first answer."""
     with bus.subscribe(f"answers:{what}") as answers:
         bus.publish("news", f"{what}? asks process {os.getpid()}")
         answer = str(next(answers).message)

@@ -1,4 +1,4 @@
-"""A Starlette application under uvicorn. Its WebSockets get what other workers and scripts publish.
+"""A Starlette application under uvicorn, whose WebSockets get messages of other processes.
 
 uvicorn --workers 2 --app-dir examples/any_process live:app
 """
@@ -19,7 +19,7 @@ from fanbus import Bus, Lagged, Subscription
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Each worker opens the bus by itself, after it was started: a bus does not outlive a fork."""
+    """Each worker opens the bus itself, after its start: a bus cannot be used across a fork."""
     async with Bus.open(os.environ.get("FANBUS_BUS", "demo"), create=True) as bus:
         app.state.bus = bus
         yield

@@ -1,4 +1,4 @@
-"""Publishes one line: `python publisher.py news "It works"`. Any script does it like this."""
+"""Publishes one line: `python publisher.py news "It works"`. Any script can do this."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""A task worker, as Celery's are: takes jobs from the bus, works, and publishes what came of it.
+"""A task worker, as in Celery: it takes jobs from the bus, works, and publishes the results.
 
-Start as many as you like, but mind that a bus is no queue: each of them gets every job. Let them
-share the work by topic (`python tasks.py jobs:1`), or keep your queue and use the bus for progress.
+Several workers may run, but a bus is not a queue: each of them gets every job. Divide the work by
+topic (`python tasks.py jobs:1`), or use a queue for jobs and the bus for progress.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""A WSGI application under gunicorn. Its event streams get what other workers and scripts publish.
+"""A WSGI application under gunicorn, whose event streams get messages of other processes.
 
 gunicorn --workers 2 --threads 100 --chdir examples/any_process wsgi:app
 
-A thread that waits for news serves nobody else meanwhile, so there are many of them. Without
-`--threads`, one request holds a whole worker: then clients ask for `/next` again and again.
+A thread that waits for news serves no other client, so there are many threads. Without `--threads`,
+one request occupies a whole worker: then clients request `/next` repeatedly.
 """
 
 import os
@@ -14,14 +14,15 @@ from typing import Any
 from fanbus import Bus, Lagged
 
 PAUSE_S = 10.0
-"""After so much silence a client gets something to read, lest a gone one keeps its thread."""
+"""After this time without news a client gets a comment, so that a closed connection is noticed and
+its thread is free again."""
 
 _opening = threading.Lock()
 _buses: dict[int, Bus] = {}
 
 
 def bus() -> Bus:
-    """This process's bus, opened when it is first needed: after the fork, with `--preload` too."""
+    """The bus of this process, opened at its first use: after the fork, with `--preload` too."""
     with _opening:
         pid = os.getpid()
         if pid not in _buses:
@@ -47,7 +48,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 
 
 def events() -> Iterator[bytes]:
-    """Server-Sent Events, for `new EventSource("/news")`, which comes back when this ends."""
+    """Server-Sent Events, for `new EventSource("/news")`, which reconnects when this ends."""
     with bus().subscribe("news") as news:
         yield f": process {os.getpid()}\n\n".encode()
         while not news.closed:
@@ -65,7 +66,7 @@ def events() -> Iterator[bytes]:
 
 
 def following() -> Iterator[bytes]:
-    """One message, as soon as there is one. What comes between two requests is not seen."""
+    """The next message. Messages between two requests are missed."""
     with bus().subscribe("news") as news:
         yield f"process {os.getpid()}: ".encode()
         record = news.receive(timeout=PAUSE_S)

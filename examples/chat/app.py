@@ -1,4 +1,4 @@
-"""A chat whose messages reach every client of every worker: run it, open it in two tabs."""
+"""The chat whose messages reach every client of every worker: run it, open it in two tabs."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from time import time_ns
 from fanbus import Fanbus, HTTPError, Request, Response, WebSocket, WebSocketConfig
 
 app = Fanbus(name="chat")
-app.topic("room:{room}", history=100)  # for those who come late, and who come back
+app.topic("room:{room}", history=100)  # for new and reconnected clients
 limits = WebSocketConfig(max_message_size=16 * 1024, rate_limit=20, tick=15)  # for the page
 
 
-def note(kind: str, **fields: str) -> str:  # JSON that also says who published it, and when
+def note(kind: str, **fields: str) -> str:  # JSON with the publisher and the time
     return json.dumps({"type": kind, **fields, "worker": os.getpid(), "at_ms": time_ns() // 10**6})
 
 
@@ -34,7 +34,7 @@ async def room(ws: WebSocket, room: str) -> None:
     if len(room) > 60 or not room.isprintable():
         raise HTTPError(404)
     topic, name = f"room:{room}", ws.query.get("name", "Somebody")[:40]
-    ws.subscribe(topic, last=100)  # what was said before, then what any worker publishes there
+    ws.subscribe(topic, last=100)  # earlier messages, then messages of all workers
     app.publish(topic, note("joined", name=name, tab=ws.query.get("tab", "")))
     try:
         async for message in ws:
@@ -49,7 +49,7 @@ async def room(ws: WebSocket, room: str) -> None:
 
 @app.turbo_websocket("/relay/{room}", broadcast="room:{room}", config=limits)
 async def relay(request: Request, room: str) -> None:
-    """The same room, all in Rust. Python only learns who comes, and says so a moment later."""
+    """The same room, all in Rust. Python only gets new clients, and announces them later."""
     guest = {key: request.query.get(key, "")[:40] for key in ("name", "tab")}
     asyncio.get_running_loop().call_later(0.2, app.publish, f"room:{room}", note("joined", **guest))
 

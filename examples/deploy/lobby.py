@@ -1,4 +1,4 @@
-"""An application as the files beside it deploy it: two paths for probes, a room, and a relay."""
+"""The application that the files beside it deploy: two paths for probes, a room, and a relay."""
 
 from fanbus import Fanbus, HTTPError, WebSocket
 
@@ -8,20 +8,20 @@ app.topic("room:{room}", history=100)
 
 @app.get("/healthz")
 def alive() -> dict[str, str]:
-    """The process answers. A probe that fails here restarts it."""
+    """The process responds. If this probe fails, the process is restarted."""
     return {"status": "ok"}
 
 
 @app.get("/readyz")
 def ready() -> dict[str, str]:
-    """It can do its work. A probe that fails here only keeps new clients away."""
+    """The application can work. If this probe fails, it gets no new clients."""
     if not can_work():
         raise HTTPError(503, "not ready")
     return {"status": "ok"}
 
 
 def can_work() -> bool:
-    """Ask what this application needs: its database, for example."""
+    """Checks the services that this application needs: its database, for example."""
     return True
 
 
