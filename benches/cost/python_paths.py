@@ -48,9 +48,9 @@ ENVIRONMENT = {
     "FANBUS_LOOP": "asyncio",
 }
 
-# The system calls in which an idle thread sleeps: epoll, poll and futex, and the call that continues
-# them after an interruption. Valgrind runs one thread at a time; a thread that waits for its turn
-# is in `read`.
+# The system calls in which an idle thread sleeps: epoll, poll and futex, and the call that
+# continues them after an interruption. Valgrind runs one thread at a time; a thread that waits for
+# its turn is in `read`.
 RESTING = {
     "x86_64": {"7", "202", "219", "232", "271", "281", "441"},
     "aarch64": {"22", "73", "98", "128", "441"},
@@ -183,12 +183,12 @@ class Counted:
 
     def _tell(self, *command: str) -> None:
         """To callgrind, beside the program."""
-        step_of = ["vgdb", f"--pid={self._process.pid}", *command]
+        full_command = ["vgdb", f"--pid={self._process.pid}", *command]
         done = subprocess.run(
-            step_of, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+            full_command, capture_output=True, text=True, check=False, timeout=DEADLINE_S
         )
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(step_of)}: {done.stdout}{done.stderr}")
+            raise SystemExit(f"{' '.join(full_command)}: {done.stdout}{done.stderr}")
 
     def _dumps(self) -> int:
         return max(self._totals(), default=0)

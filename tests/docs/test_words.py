@@ -44,6 +44,7 @@ COMMENTS_NOT_YET = {
     "python/fanbus/server",
     "python/fanbus/runtime/worker.py",
     "python/fanbus/_core.pyi",
+    "benches",
 }
 
 # Parts of names to avoid, in names of functions, classes and parameters of Python, and of tests.
@@ -138,7 +139,8 @@ def without_code(text: str) -> str:
 def comment_groups() -> dict[str, list[Path]]:
     """The files of the package and the core, by the entry of COMMENTS_NOT_YET or by folder."""
     groups: dict[str, list[Path]] = {}
-    files = [*python_files(*PACKAGES), *sorted(f for each in RUST for f in each.rglob("*.rs"))]
+    folders = (*PACKAGES, ROOT / "examples", ROOT / "benches")
+    files = [*python_files(*folders), *sorted(f for each in RUST for f in each.rglob("*.rs"))]
     for file in files:
         name = str(file.relative_to(ROOT))
         listed = [each for each in COMMENTS_NOT_YET if name == each or name.startswith(f"{each}/")]
