@@ -141,7 +141,7 @@ async def room(ws: WebSocket) -> None:
         app.publish("room", message)
 
 
-# The usual limits: what a burst closes is what is looked for.
+# The usual limits: the rows count the connections that a burst closes.
 @app.turbo_websocket("/user/{user}", broadcast="user:{user}")
 def user() -> None: ...
 

@@ -1,9 +1,9 @@
-"""What it takes to find out which option has which value, once, before a server starts.
+"""The time to resolve the values of all options, once, before a server starts.
 
     .venv/bin/python -m benches.configuration
 
-Options are read in Python, so this is no criterion benchmark; what a request's address takes is one
-(`cargo bench --bench http_parts`).
+Options are read in Python, so this is not a Criterion benchmark. The cost of a request's address is
+measured by one (`cargo bench --bench http_parts`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAID = {
 }
 
 
-# What TOML has without quotes.
+# The options that TOML writes without quotes.
 PLAIN = ("port", "workers", "threads", "debug")
 
 

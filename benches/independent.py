@@ -4,7 +4,7 @@
     .venv/bin/python -m benches.independent [--rounds 5] [--seconds 4]
 
 The chat example with two workers has the same load from `fanbus bench fanout` and from the
-library `websockets`, in turn, and both count what arrived. What the server takes for a delivery is
+library `websockets`, in turn, and both count what arrived. The server's CPU for a delivery is
 read from /proc here, for both. A client in Python reads more slowly: its latencies are longer.
 
 The exit status is 1 if something was missing, or if the load client could not have done at least
@@ -46,14 +46,14 @@ CHAT = System(
     ),
 )
 WORKERS = 2
-# Nobody may say more than 20 messages per second there.
+# No client may send more than 20 messages per second there.
 SUBSCRIBERS, PUBLISHERS, RATE = 50, 16, 200.0
 BYTES = 128
 # A message's author, its number, and when it was due.
 STAMP = "{run}:{number:08}:{due:020.9f}:"
 PATIENCE_S = 10.0
-# A client that could do this many times what it measures does not measure itself. What it could do
-# is by its CPU for a delivery, for time that it waits for a core is none of its work.
+# A client whose maximum is this many times the measured load does not measure itself. The maximum
+# follows from its CPU for a delivery, without the time that it waits for a core.
 LEAST_TIMES = 3.0
 
 OURS, THEIRS = "fanbus bench", "websockets"
@@ -221,7 +221,7 @@ def quantile(values: list[float], part: float) -> float:
 
 
 def table(rounds: dict[str, list[Figures]]) -> str:
-    """What each client counted, and what its server took in the same round."""
+    """The counts of each client, and the CPU of its server in the same round."""
     lines = [
         "| client | sent | delivered | missing | orders | server CPU, µs | spread | ratio "
         "| p50 / p99, µs |",

@@ -1,4 +1,4 @@
-"""What the kernel keeps of an idle TCP connection, per end: one of the costs of benches/model.json.
+"""The kernel's memory for an idle TCP connection, per end: one of the costs of benches/model.json.
 
     python3 benches/kernel_memory.py
 

@@ -42,7 +42,7 @@ HEARTBEAT_S = 25.0  # of WebSocketConfig; one ping and one pong for each client 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured. CPU in microseconds, memory in KiB or MB as the names say."""
+    """The measured costs. CPU in microseconds, memory in KiB or MB according to the names."""
 
     write_us: float
     receive_us: float
@@ -59,7 +59,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Load:
-    """What each client does: it is in one room, and says something every so often."""
+    """The load of each client: it is in one room, and sends messages at an interval."""
 
     name: str
     # The number of clients in a room. None: all are in one room, and messages come from outside.
@@ -163,7 +163,7 @@ def published_records(load: Load, connections: float) -> float:
 
 
 def interested(load: Load, workers: int, connections: float) -> float:
-    """The part of the workers that a publish wakes if they sleep: those with somebody in the room,
+    """The part of the workers that a publish wakes if they sleep: those with a client in the room,
     or in another room of its bucket of interest."""
     size = connections if load.room is None else load.room
     topics = connections / size
@@ -172,7 +172,7 @@ def interested(load: Load, workers: int, connections: float) -> float:
 
 
 def busy(costs: Costs, load: Load, workers: int, connections: float) -> Busy:
-    """What the time of each worker goes into; the work is spread evenly."""
+    """The use of each worker's time; the work is spread evenly."""
     records = published_records(load, connections)
     room = connections if load.room is None else load.room
     room_records = records if load.room is not None else 0.0
@@ -188,7 +188,7 @@ def busy(costs: Costs, load: Load, workers: int, connections: float) -> Busy:
     others = interested(load, workers, connections) * (workers - 1)
     # Each worker pays for a sleeper that is woken as often as any other does.
     each = records * others / workers * costs.wake_us / 1e6
-    # Whoever works is not woken: whole = work + each * (1 - whole), up to all the time there is.
+    # A busy worker is not woken: whole = work + each * (1 - whole), up to all the time there is.
     whole = max(work, (work + each) / (1 + each))
     return Busy(writing, receiving, python, bus, whole - work, others * max(0.0, 1 - whole))
 
@@ -206,7 +206,7 @@ def most_connections(costs: Costs, load: Load, workers: int) -> float:
 
 
 def sources(costs: Costs) -> Iterator[str]:
-    """What is computed with, and where it was measured."""
+    """The costs of the model, and their sources."""
     yield "| cost | | | source |"
     yield "|---|---|---|---|"
     for name, figure in json.loads(FIGURES.read_text()).items():
@@ -289,7 +289,7 @@ def rounded(count: float) -> str:
 
 
 def plot(costs: Costs) -> str:
-    """How busy 64 workers look over the work that they have: what waking makes of idle time."""
+    """The load of 64 workers over their work: the effect of waking on idle time."""
     width, height, left, top = 520, 300, 50, 20
     colours = ("#c0392b", "#2471a3", "#1e8449")
     lines = [

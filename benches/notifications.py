@@ -259,7 +259,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 
 def publish_all(way: Way, port: int, users: int, rate: int, count: int) -> None:
-    """What the publisher's process does."""
+    """The work of the publisher's process."""
     with contextlib.ExitStack() as stack:
         publish = publishing(way, port, stack)
         # In no order that a server could know.

@@ -11,7 +11,7 @@ from .rows import BURSTS, Entry, Row
 FANBUS, UVICORN, GRANIAN = "Fanbus", "FastAPI on uvicorn", "FastAPI on Granian"
 LITESTAR = "Litestar on uvicorn"
 PROGRAM = "applications"
-# What every application is called by, and chosen: --rows application
+# The prefix of the names of these rows, which also selects them: --rows application
 _NAME = "application: "
 # Requests at once in a burst.
 BURST = 20

@@ -1,4 +1,4 @@
-"""What a comparison found: all its runs, and what they were runs of, in one file."""
+"""The comparison that has all runs, with their rows and systems, in one file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Slow downloads: many clients that read a large file a little at a time.
 
-Counted is how much larger the server's processes are while they do. What the kernel holds for a
-socket is not in it, and is the same for every server.
+The figure is the growth of the server's processes meanwhile. It excludes the kernel's memory for a
+socket, which is the same for every server.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ async def _downloads(path: str, pid: int, port: int, count: int, seconds: float)
             stack.push_async_callback(download.close)
             return download
 
-        # What the first one costs once, in threads and buffers, is no client's.
+        # The first one has costs of its own, in threads and buffers.
         first = await begun()
         await first.read_all()
         before = bench_memory(pid)

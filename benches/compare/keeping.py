@@ -1,4 +1,4 @@
-"""What is left of a comparison: every run, the tables, pictures, and what it was run on."""
+"""The files of a comparison: every run, the tables, the pictures, and the machine."""
 
 from __future__ import annotations
 

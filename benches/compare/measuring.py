@@ -29,9 +29,9 @@ from .work import CROWD
 
 # More than any run takes: a load client that hangs ends the run, and not the whole.
 SPARE_S = 60.0
-# What a load client takes until it has begun, at a guess.
+# An estimate of the time that a load client needs to start.
 START_S = 0.7
-# Descriptors of a load client that are no connections, and some publishers.
+# Descriptors of a load client other than connections, and some publishers.
 OTHER_FILES = 200
 MIB = 1 << 20
 # How many workers the memory of one is the difference of.
@@ -49,7 +49,7 @@ class Times:
 
 
 def measure(row: Row, entry: Entry, times: Times) -> Run:
-    """What `fanbus bench --json` printed, or `{"failed": why}`."""
+    """The figures of `fanbus bench --json`, or `{"failed": why}`."""
     reason = why_missing(row, entry)
     if reason is not None:
         return {"failed": reason}

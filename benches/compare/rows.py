@@ -1,4 +1,4 @@
-"""What a row of a comparison is: a load, and the systems that it is put on."""
+"""The row of a comparison: a load, and the systems that it is applied to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Entry:
 
     system: str
     path: str
-    # What tells it from another entry of the same system.
+    # The difference from another entry of the same system.
     variant: str = ""
-    # What its protocol wants of the load client. @PORT@ stands for the server's port.
+    # Options of the load client for its protocol. @PORT@ stands for the server's port.
     options: tuple[str, ...] = ()
 
     @property
@@ -51,14 +51,14 @@ class Row:
     workers: int = 1
     # The figure that counts; tables.FIGURES has all of them.
     figure: str = "cpu"
-    # By entry: what Fanbus has set itself.
+    # By entry: the targets of Fanbus.
     bars: Mapping[str, Bar] = field(default_factory=dict)
     has_tls: bool = False
     # Four more connections request this path during the measurement; "beside" in the figures.
     beside: str = ""
-    # What the systems run in place of their usual program: systems.PROGRAMS has them.
+    # The program that the systems run in place of their usual one: systems.PROGRAMS has them.
     program: str = ""
-    # What that needs beside the server: surroundings.STARTED, and packages of systems.NEEDED.
+    # The services that it needs: surroundings.STARTED, and packages of systems.NEEDED.
     needs: tuple[str, ...] = ()
 
     @property

@@ -100,7 +100,7 @@ def start(
         for part in system.command
     ]
     environment = {**os.environ, **given, **variables, "COMPARE": str(HOME)}
-    # pip has compiled what it installed; Fanbus, which runs from its sources here, is to be so too.
+    # pip has compiled the packages; Fanbus, which runs from its sources, must be compiled too.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with log.open("wb") as output:
         # A session of its own: whatever it starts ends with it.
@@ -143,7 +143,7 @@ def last_line(log: Path) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and its descendants have used so far. What has gone counts as nothing."""
+    """The CPU time of a process and its descendants so far, without those that have ended."""
     return sum(ticks(each) for each in tree(pid)) * TICK_S
 
 

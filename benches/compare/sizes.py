@@ -22,7 +22,7 @@ def _echo(name: str, size: int, *options: str, entries: tuple[Entry, ...] = _ECH
 
 
 def _broadcast(name: str, size: int, in_flight: int) -> Row:
-    """Few in flight: what waits for a subscriber is to stay below every system's limits."""
+    """Few in flight: the queue of a subscriber must stay below the limits of every system."""
     return Row(
         f"broadcast of {name}, 50 subscribers, 1 publisher, {in_flight} in flight, 1 worker",
         "fanout",

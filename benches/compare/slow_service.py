@@ -1,7 +1,7 @@
 """A service that answers each request after a while, and does nothing else. It says its port first.
 
-HTTP/1.1, one request at a time on each connection, without a body: what the clients of the
-applications here send.
+HTTP/1.1, one request at a time on each connection, without a body, as the clients of the
+applications here send them.
 """
 
 import asyncio

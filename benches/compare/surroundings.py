@@ -1,4 +1,4 @@
-"""What rows of applications need beside the server: a PostgreSQL of their own, and a slow service.
+"""The services that rows of applications need beside the server: PostgreSQL, and a slow service.
 
 Each is started for one run, and its process is ended after it. Its CPU time and memory do not count
 as the server's. Handlers find them by DATABASE and SERVICE in the environment.

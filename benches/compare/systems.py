@@ -24,7 +24,7 @@ class Package:
 
     kind: str
     name: str
-    # What the installer calls the step that brings it, if not by its name.
+    # The name of its step in the installer, if that differs from its own.
     step: str = ""
 
     def version(self) -> str | None:
@@ -202,7 +202,7 @@ _FASTAPI_ON_GRANIAN = (
     *(Package("python", name) for name in ("fastapi", "granian", "uvloop")),
     _FORMS,
 )
-# What systems run in rows that name a program.
+# The programs of systems in rows that name one.
 PROGRAMS = {
     "applications": (
         _application("Fanbus", "fanbus", Package("python", "uvloop")),
@@ -211,7 +211,7 @@ PROGRAMS = {
         _application("Litestar on uvicorn", "litestar", Package("python", "litestar"), *_UVICORN),
     )
 }
-# What rows need beside their systems.
+# The packages that rows need beside their systems.
 NEEDED = {
     "database": (Package("program", "postgres", "postgresql"),),
     "service": (),

@@ -52,7 +52,7 @@ def headroom(run: Run) -> float | None:
     return could / done if done and could else None
 
 
-# What may count in a row: its unit, and where it stands in a run.
+# The figures of a row, each with its unit and its place in a run.
 FIGURES: dict[str, tuple[str, Read]] = {
     "cpu": ("CPU, µs", at("server.cpu_us_per_unit")),
     "memory": ("KiB each", at("idle.pss_per_connection_kib")),
@@ -76,7 +76,7 @@ def median(runs: Sequence[Run], read: Read) -> float | None:
 
 
 def ratio(row: Row, runs: Sequence[Run], base: Sequence[Run]) -> float | None:
-    """The median of the ratios within a round: what slows a machine down slows both."""
+    """The median of the ratios within a round: a slow machine slows both."""
     pairs = [(value(row, run), value(row, other)) for run, other in zip(runs, base, strict=False)]
     ratios = [mine / other for mine, other in pairs if mine is not None and other]
     return statistics.median(ratios) if ratios else None
@@ -168,7 +168,7 @@ def application(found: Comparison, row: Row) -> str:
 
 
 def accounted(runs: Sequence[Run]) -> str:
-    """What did not arrive, and what else was wrong."""
+    """The number of messages that did not arrive, and other errors."""
     missing = sum(column(runs, at("missing")))
     due = missing + sum(column(runs, at("delivered")))
     summary = "0" if not missing else f"{missing:,.0f} ({missing / due:.1%})"
@@ -185,7 +185,7 @@ def accounted(runs: Sequence[Run]) -> str:
 
 
 def against_the_bars(found: Comparison) -> str:
-    """What Fanbus has set itself, and whether it is so."""
+    """The targets of Fanbus, and whether it meets them."""
     lines = []
     for row in found.rows:
         for entry in row.entries:

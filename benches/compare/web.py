@@ -17,7 +17,7 @@ from .rows import (
     Row,
 )
 
-# What a browser sends besides Host.
+# The headers of a browser besides Host.
 BROWSER = (
     "Connection: keep-alive",
     "Cache-Control: max-age=0",

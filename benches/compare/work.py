@@ -1,4 +1,4 @@
-"""What is measured: the rows, and on which path of which system each of them is done."""
+"""The work that is measured: the rows, with the path of each system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .secure import SECURE
 from .sizes import MESSAGE_SIZES
 from .web import WEB
 
-# Fewer where fewer descriptors may be open: what stands for them in options is @CROWD@.
+# Fewer if fewer descriptors may be open. @CROWD@ stands for their number in options.
 CROWD = 45_000
 _ASGI, _ROBYN = "Granian ASGI", "Robyn"
 _BUSTAPI, _SOCKETIFY = "BustAPI", "uWebSockets (socketify)"

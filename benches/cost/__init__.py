@@ -1,1 +1,1 @@
-"""What the paths of a message cost, in instructions: `make cost`."""
+"""The cost of the paths of a message, in instructions: `make cost`."""

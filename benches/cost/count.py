@@ -3,8 +3,8 @@
     make cost [UPDATE=1] [ONLY=turn]
 
 It starts the program in this folder under callgrind and reads what that has counted. The exit
-status is 1 if a path takes more, or less, than its tolerance allows: what became cheaper is written
-down too, or the next regression would hide in it.
+status is 1 if a path takes more, or less, than its tolerance allows: a lower cost must be
+recorded too, or the next regression would hide in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE / "figures.md"
 PROGRAM = HERE.parent.parent / "target/cost/release/fanbus-cost"
 
-# How often each length of a turn is walked. The least counts: what comes on top is not the turn's,
+# The number of walks for each length of a turn. The minimum counts: the rest is not of the turn,
 # such as the ticks of a worker's clocks, for which a busy machine leaves time.
 REPEATS = 2
 
@@ -54,7 +54,7 @@ docs/benchmarks/instructions.md has the method.
 
 @dataclass(frozen=True)
 class Figure:
-    """What a path costs per walk, and by how much that may vary for no reason."""
+    """The cost of a path per walk, and its tolerance."""
 
     instructions: float
     spread: float
@@ -88,14 +88,14 @@ def main() -> int:
 
 
 def recorded(before: dict[str, Figure], now: dict[str, Figure]) -> dict[str, Any]:
-    """What was counted, beside what was committed then."""
+    """The counted figures beside the committed ones."""
     committed = {name: figure.instructions for name, figure in before.items()}
     counted = {name: figure.instructions for name, figure in now.items()}
     return {"made": tools(), "committed": committed, "now": counted}
 
 
 def tools() -> str:
-    """What has a say in the figures besides Fanbus."""
+    """The versions of other programs that the figures depend on."""
     rustc, valgrind = output_of("rustc", "--version"), output_of("valgrind", "--version")
     python = f"Python {platform.python_version()}"
     return f"{rustc}; {valgrind}; {python}; {platform.machine()}, {cpu()}"
@@ -198,7 +198,7 @@ def totals(folder: Path) -> dict[tuple[int, int], int]:
 
 
 def read(text: str) -> tuple[str, dict[str, Figure]]:
-    """What figures.md says: what it was made with, and its table."""
+    """The content of figures.md: the versions of its programs, and its table."""
     made = re.search(r"^rustc .*$", text, re.MULTILINE)
     rows = re.findall(r"^\| (.+) \| ([\d,]+) \| ([\d.]+) % \|$", text, re.MULTILINE)
     figures = {

@@ -32,7 +32,7 @@ DEADLINE_S = 120.0
 WARM_UP = 30
 COUNT = 100
 WINDOWS = 5
-# A publish is so little that what tells of the windows would show beside fewer of them.
+# A publish is so short that the marks of the windows would show with fewer of them.
 PUBLISHES = 5000
 
 BURST = 16
@@ -40,7 +40,7 @@ MESSAGE = b"x1y2" * 32
 # Any key does; see benches/cost/src/websocket.rs.
 KEY = b"\x37\xfa\x21\x3d"
 
-# What makes CPython count otherwise from run to run, or from machine to machine.
+# The variables that make the counts of CPython differ between runs or machines.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -167,8 +167,8 @@ class Counted:
         return steps
 
     def windows(self, window: Step, warm_up: Step) -> float:
-        """What all threads executed in a window: the least, for what comes on top are ticks of a
-        worker's clocks, of which there are more the longer a busy machine takes."""
+        """The instructions of all threads in a window. The minimum counts: the rest are ticks of a
+        worker's clocks, whose number grows with the time that a busy machine takes."""
         self._tell("instrumentation", "on")
         warm_up()
         self._tell("dump")
@@ -279,7 +279,7 @@ def connected(port: int) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """What has come. A client that only waits leaves the CPU to what is counted."""
+    """The received bytes. A client that only waits leaves the CPU to the application."""
     select.select([connection], [], [], DEADLINE_S)
     came = connection.recv(1 << 16)
     if not came:

@@ -1,4 +1,4 @@
-"""Is the load client quick enough: what it did, beside what it could have done."""
+"""The ceiling of the load client: its measured load beside its maximum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tests = dict[str, list[dict[str, Run]]]
 
 
 def by_itself(tests: Tests) -> str:
-    """What the driver can do beside a server that does next to nothing."""
+    """The maximum of the driver against a minimal server."""
     lines = [
         "| load | per second | driver's CPU, µs | bare server's CPU, µs | ceiling, per second |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The parts of a sitting: what each of them needs, and how it is measured into a file.
+"""The parts of a sitting: the requirements of each, and its measurement into a file.
 
 A part knows nothing of the page; benches/figures/page.py makes its tables from the file.
 """
@@ -24,7 +24,7 @@ from benches.compare.systems import HOME, NEEDED, PROGRAMS, SYSTEMS
 
 BUS = ROOT / "target/bench-bus/release"
 COST = ROOT / "target/cost/release/fanbus-cost"
-# What tests/free-threaded makes.
+# The environments that tests/free-threaded makes.
 NO_GIL = ("target/python-3.14t", "target/python-3.13t")
 # The bus tells its first 50 messages apart, one a millisecond: less has none that count.
 LEAST_BUS_MILLIS = 100
@@ -51,7 +51,7 @@ class Effort:
 
 
 def lacks_nothing() -> None:
-    """What it needs is Fanbus, or nothing."""
+    """A part that needs Fanbus, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def criterion(bench: str) -> Callable[[Effort, Path], None]:
 
 
 def estimates(home: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Of each benchmark its name, and the nanoseconds that Criterion tells of it."""
+    """The name of each benchmark, and its nanoseconds according to Criterion."""
     for path in home.glob("**/new/benchmark.json"):
         name = json.loads(path.read_text())["full_id"]
         found = json.loads(path.with_name("estimates.json").read_text())
@@ -244,7 +244,7 @@ def lacks(*programs: Path) -> str | None:
     return f"not built: {', '.join(absent)}; make figures builds it" if absent else None
 
 
-# The short ones first: what is wrong with this machine is seen soon.
+# The short ones first: problems of the machine appear early.
 PARTS = (
     Part("kernel-memory", 0.1, kernel_memory),
     Part("configuration", 0.2, configuration),

@@ -44,7 +44,6 @@ COMMENTS_NOT_YET = {
     "python/fanbus/server",
     "python/fanbus/runtime/worker.py",
     "python/fanbus/_core.pyi",
-    "benches",
 }
 
 # Parts of names to avoid, in names of functions, classes and parameters of Python, and of tests.

@@ -1,4 +1,4 @@
-"""What the handlers do, whichever server runs them: so that nothing but the server is compared.
+"""The work of the handlers, the same for each server, so that only the servers are compared.
 
 An application opens what its row needs, which is in NEEDS, and nothing else: that would count as
 its memory.
@@ -175,7 +175,7 @@ seen = 0
 
 
 def compute(seconds: float) -> int:
-    """Python computes for so long. Time of the CPU: what waits for a core does not compute."""
+    """Computes in Python for this CPU time, which excludes the time of waiting for a core."""
     until, rounds = time.thread_time() + seconds, 0
     while time.thread_time() < until:
         rounds += 1
