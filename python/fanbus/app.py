@@ -401,7 +401,7 @@ class Fanbus(Decorators):
             if layers:
                 call, is_async = wrap(served.handler, layers, pool)
                 keeps = not any(layer.sees_requests() for layer in layers)
-                self._router.surround(served.endpoint, call, is_async, keeps=keeps)
+                self._router.wrap_endpoint(served.endpoint, call, is_async, keeps=keeps)
 
     def _declare(self, route: Route) -> None:
         if self._worker is not None:

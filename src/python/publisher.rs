@@ -79,7 +79,7 @@ fn warn(
          If it is overtaken, its clients that may have missed something are closed with 1013."
     );
     // A broken handler of logging must not lose the offset.
-    if let Err(error) = logs::tell(py, Level::Warn, &line) {
+    if let Err(error) = logs::write(py, Level::Warn, &line) {
         error.write_unraisable(py, None);
     }
 }

@@ -361,7 +361,7 @@ impl Router {
     /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
     /// answers were to be kept.
     #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
-    fn surround(
+    fn wrap_endpoint(
         &self,
         endpoint: u32,
         handler: Bound<'_, PyAny>,

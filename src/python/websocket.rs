@@ -1,22 +1,17 @@
 //! `_core.WebSocket`: a session as its handler sees it.
 
-use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::OnceLockExt;
-use pyo3::types::PyDict;
-use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::{Ready, Waiter};
+use super::connection::Connection;
 use super::errors::{WebSocketClosed, value_error};
-use super::head::Head;
 use super::history::{Replay, ReplayRequest};
 use super::message::{self, Message};
-use super::multidict::MultiDict;
 use super::publisher::Publisher;
 use super::websocket_awaitables::{Receive, Room};
 use super::worker_handle::WorkerHandle;
@@ -26,7 +21,6 @@ use crate::actors::hub::{Command, Rejection};
 use crate::actors::link::Link;
 use crate::actors::session::SessionKey;
 use crate::actors::topic::Topic;
-use crate::http::path::Value;
 use crate::http::websocket::subprotocol::Subprotocol;
 
 /// A handler that neither awaits nor stops sending is cut off at this many times its budget.
@@ -40,15 +34,12 @@ const REPLAY_SHARE: usize = 2;
 ///
 /// Everything that sends hands over to Rust at once; the result need not be awaited, and awaiting
 /// it waits only while the client is too slow.
-#[pyclass(frozen, weakref, module = "fanbus._core")]
+#[pyclass(frozen, weakref, extends = Connection, module = "fanbus._core")]
 pub(super) struct WebSocket {
     key: SessionKey,
     link: Arc<Link>,
     worker: Arc<WorkerHandle>,
-    head: Head,
     max_topics: usize,
-    /// Made when the handler first asks for it.
-    state: OnceLock<Py<PyDict>>,
     event_loop: Py<PyAny>,
     /// What the task that receives waits on.
     receiver: Mutex<Py<Waiter>>,
@@ -87,15 +78,15 @@ impl Phase {
 }
 
 impl WebSocket {
-    pub(super) fn new(
-        py: Python<'_>,
+    pub(super) fn new<'py>(
+        py: Python<'py>,
         key: SessionKey,
         link: Arc<Link>,
         worker: Arc<WorkerHandle>,
-        head: Head,
+        connection: Connection,
         max_topics: usize,
         event_loop: &Py<PyAny>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<Bound<'py, Self>> {
         let inside = State {
             phase: Phase::Opening,
             inbox: VecDeque::new(),
@@ -103,26 +94,20 @@ impl WebSocket {
             topics: HashSet::new(),
         };
         let receiver = Mutex::new(Py::new(py, Waiter::new(event_loop.clone_ref(py)))?);
-        Ok(Self {
+        let ws = Self {
             key,
             link,
             worker,
-            head,
             max_topics,
-            state: OnceLock::new(),
             event_loop: event_loop.clone_ref(py),
             receiver,
             inside: Mutex::new(inside),
-        })
+        };
+        Bound::new(py, PyClassInitializer::from(connection).add_subclass(ws))
     }
 
     pub(super) fn key(&self) -> SessionKey {
         self.key
-    }
-
-    /// The values of the path's parameters.
-    pub(super) fn values(&self) -> &[Value] {
-        &self.head.values
     }
 
     /// Does the client still wait for the answer to its handshake?
@@ -135,13 +120,11 @@ impl WebSocket {
         matches!(self.inside().phase, Phase::Closed { .. })
     }
 
-    /// As a log names it: path and client.
-    pub(super) fn label(&self) -> String {
-        format!(
-            "WebSocket {} of {}",
-            self.head.path(),
-            self.head.client_text()
-        )
+    /// The name of the session for a log: path and client.
+    pub(super) fn label(this: &Bound<'_, Self>) -> String {
+        let connection = this.as_super().get();
+        let (path, client) = (connection.path(), connection.client_label());
+        format!("WebSocket {path} of {client}")
     }
 
     /// Event loop: a message came. True if it is the first that waits: then the task that
@@ -245,9 +228,9 @@ impl WebSocket {
 
     /// A client fails the connection when it is answered with a subprotocol that it did not offer
     /// (RFC 6455, section 4.1).
-    fn check_offered(&self, name: &str) -> PyResult<()> {
+    fn check_offered(this: &Bound<'_, Self>, name: &str) -> PyResult<()> {
         let subprotocol = Subprotocol::new(name).map_err(value_error)?;
-        if subprotocol.is_offered(&*self.head.http) {
+        if subprotocol.is_offered(&*this.as_super().get().head) {
             return Ok(());
         }
         Err(value_error(format!(
@@ -341,67 +324,6 @@ impl WebSocket {
         format!("{:x}-{:x}", std::process::id(), self.key.as_u64())
     }
 
-    /// The path of the handshake, percent-decoded.
-    #[getter]
-    fn path(&self) -> Cow<'_, str> {
-        self.head.path()
-    }
-
-    /// The path's parameters by name.
-    #[getter]
-    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.head.path_params(py)
-    }
-
-    /// The query's parameters.
-    #[getter]
-    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.query(py)
-    }
-
-    /// Of the handshake; names without regard to case.
-    #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.headers(py)
-    }
-
-    /// The cookies by name.
-    #[getter]
-    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.head.cookies(py)
-    }
-
-    /// Address and port of the other end of the connection.
-    #[getter]
-    fn client(&self) -> (String, u16) {
-        self.head.client()
-    }
-
-    /// "wss" if the client speaks TLS, to the server or to a trusted proxy; else "ws".
-    #[getter]
-    fn scheme(&self) -> &'static str {
-        if self.head.http.peer.is_secure {
-            "wss"
-        } else {
-            "ws"
-        }
-    }
-
-    /// Where a proxy shows the application, as `--root-path` says: it goes before every link.
-    #[getter]
-    #[expect(clippy::unused_self, reason = "Python asks an object")]
-    fn root_path(&self) -> String {
-        super::request::root_path()
-    }
-
-    /// Yours: kept as long as the connection.
-    #[getter]
-    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        let make = || PyDict::new(py).unbind();
-        let state = self.state.get_or_init_py_attached(py, make);
-        state.bind(py).clone()
-    }
-
     /// None while open; else the code of the close (RFC 6455 section 7.4).
     #[getter]
     fn close_code(&self) -> Option<u16> {
@@ -428,15 +350,16 @@ impl WebSocket {
 
     /// Answers the handshake. The first use of the WebSocket implies it.
     #[pyo3(signature = (subprotocol=None))]
-    fn accept(&self, py: Python<'_>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
+    fn accept(this: &Bound<'_, Self>, subprotocol: Option<String>) -> PyResult<Py<Ready>> {
         if let Some(name) = &subprotocol {
-            self.check_offered(name)?;
+            Self::check_offered(this, name)?;
         }
-        let done = Ready::nothing(py)?;
-        let mut inside = self.inside();
+        let done = Ready::nothing(this.py())?;
+        let ws = this.get();
+        let mut inside = ws.inside();
         match &inside.phase {
             Phase::Opening => {
-                self.let_in(&mut inside, subprotocol);
+                ws.let_in(&mut inside, subprotocol);
                 Ok(done)
             }
             Phase::Open if subprotocol.is_none() => Ok(done),
@@ -592,18 +515,13 @@ impl WebSocket {
             .publish_message(topic, message, self.key.as_u64())
     }
 
-    /// A `state` that knows its WebSocket would else never be freed.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.state.get())
-    }
-
-    fn __repr__(&self) -> String {
-        let state = match &self.inside().phase {
+    fn __repr__(this: &Bound<'_, Self>) -> String {
+        let state = match &this.get().inside().phase {
             Phase::Opening => "opening".to_owned(),
             Phase::Open => "open".to_owned(),
             Phase::Closed { code, .. } => format!("closed with {code}"),
         };
-        format!("<WebSocket {} {state}>", self.head.path())
+        format!("<WebSocket {} {state}>", this.as_super().get().path())
     }
 }
 
