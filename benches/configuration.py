@@ -54,7 +54,7 @@ def measured() -> dict[str, Any]:
         (Path(folder) / "fanbus.toml").write_text(in_toml())
         variables = in_environment()
         timed: dict[str, Callable[[], object]] = {
-            "nothing is said": settings,
+            "no option is set": settings,
             f"{len(SAID)} on the command line": lambda: settings(given=SAID),
             f"{len(SAID)} in the environment": lambda: settings(environment=variables),
             f"{len(SAID)} in fanbus.toml, and reading it": lambda: settings(

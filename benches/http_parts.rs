@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_http::Method;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanbus::http::router::{EndpointId, Outcome, Router};
+use fanbus::http::router::{EndpointId, RouteLookup, Router};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -45,7 +45,7 @@ fn router() -> Router {
 
 fn find(router: &Router, path: &str) {
     let found = router.http(&Method::GET, black_box(path));
-    assert!(matches!(black_box(found), Outcome::Found(_)), "{path}");
+    assert!(matches!(black_box(found), RouteLookup::Match(_)), "{path}");
 }
 
 /// From a path to its endpoint and the values of its parameters.

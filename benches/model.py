@@ -207,7 +207,7 @@ def most_connections(costs: Costs, load: Load, workers: int) -> float:
 
 def sources(costs: Costs) -> Iterator[str]:
     """What is computed with, and where it was measured."""
-    yield "| what costs | | | from |"
+    yield "| cost | | | source |"
     yield "|---|---|---|---|"
     for name, figure in json.loads(FIGURES.read_text()).items():
         unit = {"us": "µs", "kib": "KiB", "mb": "MB"}[name.rpartition("_")[2]]
@@ -233,7 +233,7 @@ def titles() -> list[str]:
 
 
 def million(costs: Costs) -> Iterator[str]:
-    yield f"{CONNECTIONS:,} connections: a worker's time, and what the bus carries:"
+    yield f"{CONNECTIONS:,} connections: the time of a worker, and the traffic of the bus:"
     yield ""
     yield (
         "| load | workers | writing | receiving | Python | bus | waking | busy "

@@ -2,7 +2,7 @@
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer
 
@@ -38,6 +38,7 @@ __all__ = [
     "bind_listeners",
     "buses",
     "check_pattern",
+    "counters",
     "die_with_parent",
     "give_back_memory",
     "inspect_bus",
@@ -190,18 +191,8 @@ class MemberDescription(TypedDict):
 
     slot: int
     pid: int
-    published: int
-    published_bytes: int
-    read: int
-    missed: int
-    woken: int
-    woke: int
-    waits: int
-    """The number of publishes that waited for the hubs of a server."""
-    waited_micros: int
-    """Microseconds of these waits."""
-    dropped: int
-    """Messages that overflow policies have dropped, added up over its clients."""
+    counts: dict[str, int]
+    """By the keys of `counters()`."""
     behind: int | None
     """Records that the slowest reader of the member has not read yet. None: it has no reader."""
 
@@ -243,6 +234,9 @@ def check_pattern(pattern: str) -> None:
 
 def buses() -> list[BusDescription]:
     """All buses of this user, by name."""
+
+def counters() -> list[tuple[str, Literal["count", "bytes", "microseconds"], str, str]]:
+    """The counters of members: key, unit, head of the column, and a phrase about each."""
 
 def inspect_bus(name: str) -> BusDescription:
     """Describes a bus without joining it. BusError if there is none."""

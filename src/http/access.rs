@@ -1,7 +1,7 @@
-//! The access log: the I/O thread notes what it did, and another thread makes lines of it.
+//! The access log of a worker: the I/O thread records requests, and another thread writes them as lines.
 //!
-//! A note goes into a bounded queue, and never waits. What does not fit is counted, and told with
-//! the next note that does.
+//! A record goes into a bounded queue, and the I/O thread never waits. Records that do not fit are counted; the
+//! number is reported with the next batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,17 +16,17 @@ use super::head::Head;
 use super::peer::Peer;
 use crate::actors::close::CloseCause;
 
-/// Notes that may wait.
-const MOST_NOTES: usize = 8192;
-/// Of what a client chose, so much is noted.
-const MOST_BYTES: usize = 4096;
-/// The status of a request whose client went away before the answer, as nginx has it.
+/// Records that may wait for the thread that writes the log.
+const MAX_WAITING: usize = 8192;
+/// Bytes that are recorded of each text that a client chose.
+const MAX_TEXT_BYTES: usize = 4096;
+/// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
-/// What has been done.
+/// The kind of a record.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum What {
-    /// A request was answered.
+pub enum AccessKind {
+    /// A request got its response.
     Request,
     /// A WebSocket was opened.
     Opened,
@@ -34,50 +34,50 @@ pub enum What {
     Closed,
 }
 
-/// One thing that has been done.
+/// One line of the access log.
 #[derive(Clone, Debug)]
-pub struct Note {
-    /// What it was.
-    pub what: What,
-    /// When it began.
-    pub at: SystemTime,
-    /// How long it took.
-    pub took: Duration,
-    /// Who asked.
+pub struct AccessRecord {
+    /// The kind.
+    pub kind: AccessKind,
+    /// When the request or the session began.
+    pub time: SystemTime,
+    /// How long it lasted.
+    pub duration: Duration,
+    /// The client.
     pub peer: Peer,
     /// In upper case.
     pub method: Box<str>,
-    /// Path and query as they were sent.
+    /// Path and query as the client sent them.
     pub target: Box<str>,
-    /// As in `HTTP/1.1`.
+    /// The version, such as `HTTP/1.1`.
     pub version: &'static str,
-    /// Of the answer; of a WebSocket that was closed, its close code.
+    /// The status of the response, or the close code of a WebSocket that was closed.
     pub status: u16,
-    /// Of the answer's body; None if they were not known when it began.
+    /// Bytes of the response's body. None: the size was not known when the response began.
     pub bytes: Option<u64>,
-    /// Where the client says that it found the link. Not checked: it may hold anything.
+    /// The page that links here, as the client reports it. Not checked: it may hold anything.
     pub referer: Box<[u8]>,
-    /// What the client says that it is. Not checked: it may hold anything.
+    /// The program of the client, as it reports itself. Not checked: it may hold anything.
     pub agent: Box<[u8]>,
 }
 
-/// Where notes are put.
+/// The end of the queue that receives records from the I/O thread.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    queue: SyncSender<Option<Note>>,
+    queue: SyncSender<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
-/// Where notes are taken.
+/// The end of the queue that the writing thread reads.
 #[derive(Debug)]
-pub struct Notes {
-    queue: Receiver<Option<Note>>,
+pub struct AccessRecords {
+    queue: Receiver<Option<AccessRecord>>,
     lost: Arc<AtomicU64>,
 }
 
-/// Both ends of a queue.
-pub fn queue() -> (AccessLog, Notes) {
-    let (sender, receiver) = sync_channel(MOST_NOTES);
+/// Makes both ends of a queue.
+pub fn queue() -> (AccessLog, AccessRecords) {
+    let (sender, receiver) = sync_channel(MAX_WAITING);
     let lost = Arc::new(AtomicU64::new(0));
     let log = AccessLog {
         queue: sender,
@@ -85,7 +85,7 @@ pub fn queue() -> (AccessLog, Notes) {
     };
     (
         log,
-        Notes {
+        AccessRecords {
             queue: receiver,
             lost,
         },
@@ -93,24 +93,24 @@ pub fn queue() -> (AccessLog, Notes) {
 }
 
 impl AccessLog {
-    /// A request begins. If it is dropped, its client has gone.
-    pub fn begin(&self, method: &Method, head: &Head) -> Begun {
+    /// Begins the record of a request. A record that is dropped unfinished is one of a client that disconnected.
+    pub fn begin(&self, method: &Method, head: &Head) -> PendingRecord {
         let text = |name: HeaderName| {
             let value = head.get(&name).unwrap_or_default();
-            value[..value.len().min(MOST_BYTES)].into()
+            value[..value.len().min(MAX_TEXT_BYTES)].into()
         };
         let target = head.target();
-        let mut end = target.len().min(MOST_BYTES);
+        let mut end = target.len().min(MAX_TEXT_BYTES);
         while !target.is_char_boundary(end) {
             end -= 1;
         }
-        Begun {
+        PendingRecord {
             log: self.clone(),
             began: Instant::now(),
-            note: Note {
-                what: What::Request,
-                at: SystemTime::now(),
-                took: Duration::ZERO,
+            record: AccessRecord {
+                kind: AccessKind::Request,
+                time: SystemTime::now(),
+                duration: Duration::ZERO,
                 peer: head.peer,
                 method: method.as_str().into(),
                 target: target[..end].into(),
@@ -123,75 +123,76 @@ impl AccessLog {
         }
     }
 
-    /// Wakes who takes, so that it sees that this is the end.
-    pub fn end(&self) {
-        // A full queue wakes it as well.
+    /// Wakes the thread that waits in [`AccessRecords::take`], so that it can end.
+    pub fn close(&self) {
+        // A full queue wakes it, too.
         let _ = self.queue.try_send(None);
     }
 
-    fn put(&self, note: Note) {
-        if self.queue.try_send(Some(note)).is_err() {
+    fn put(&self, record: AccessRecord) {
+        if self.queue.try_send(Some(record)).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
 }
 
-/// A request that has begun. Noted when it is dropped.
+/// The record of a running request. It is queued when it is dropped.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingRecord {
     log: AccessLog,
     began: Instant,
-    note: Note,
+    record: AccessRecord,
 }
 
-impl Begun {
-    /// It was answered.
-    pub fn answered(mut self, status: u16, size: BodySize) {
-        self.note.status = status;
-        self.note.bytes = match size {
+impl PendingRecord {
+    /// The request got a response.
+    pub fn finish(mut self, status: u16, size: BodySize) {
+        self.record.status = status;
+        self.record.bytes = match size {
             BodySize::None => Some(0),
             BodySize::Sized(bytes) => Some(bytes),
             BodySize::Stream => None,
         };
     }
 
-    /// The WebSocket that it became was closed, for this cause.
-    pub fn closed(mut self, cause: &CloseCause) {
-        self.note.status = cause.code();
+    /// The WebSocket that the request became was closed for this cause.
+    pub fn close(mut self, cause: &CloseCause) {
+        self.record.status = cause.code();
     }
 
-    /// It became a WebSocket: this is noted now, and its end when what is returned is dropped.
+    /// The request became a WebSocket. A record of the opening is queued now; the returned one is queued at the
+    /// close.
     #[must_use]
-    pub fn opened(mut self) -> Self {
-        self.note.status = 101;
-        self.note.what = What::Opened;
-        self.note.took = self.began.elapsed();
-        self.log.put(self.note.clone());
-        self.note.what = What::Closed;
-        self.note.status = CloseCause::Lost.code();
+    pub fn open(mut self) -> Self {
+        self.record.status = 101;
+        self.record.kind = AccessKind::Opened;
+        self.record.duration = self.began.elapsed();
+        self.log.put(self.record.clone());
+        self.record.kind = AccessKind::Closed;
+        self.record.status = CloseCause::Lost.code();
         self.began = Instant::now();
         self
     }
 }
 
-impl Drop for Begun {
+impl Drop for PendingRecord {
     fn drop(&mut self) {
-        self.note.took = self.began.elapsed();
-        self.log.put(self.note.clone());
+        self.record.duration = self.began.elapsed();
+        self.log.put(self.record.clone());
     }
 }
 
-impl Notes {
-    /// Waits for the next note, for so long, and takes what else there is, up to `most`. And how
-    /// many were lost since the last call.
-    pub fn take(&self, limit: Duration, most: usize) -> (Vec<Note>, u64) {
-        let mut notes = Vec::new();
+impl AccessRecords {
+    /// Waits at most `limit` for the next record, and takes up to `most` further ones. Also returns the number of
+    /// records that were lost since the last call.
+    pub fn take(&self, limit: Duration, most: usize) -> (Vec<AccessRecord>, u64) {
+        let mut records = Vec::new();
         match self.queue.recv_timeout(limit) {
-            Ok(first) => notes.extend(first),
+            Ok(first) => records.extend(first),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
-        notes.extend(self.queue.try_iter().take(most).flatten());
-        (notes, self.lost.swap(0, Relaxed))
+        records.extend(self.queue.try_iter().take(most).flatten());
+        (records, self.lost.swap(0, Relaxed))
     }
 }
 
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
     use crate::http::head::{HeadWriter, Version};
 
-    fn begin(log: &AccessLog) -> Begun {
+    fn begin(log: &AccessLog) -> PendingRecord {
         let direct = Peer {
             address: None,
             is_secure: false,
@@ -210,35 +211,35 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_nobody_waits() {
-        let (log, notes) = queue();
-        for _ in 0..MOST_NOTES + 5 {
-            begin(&log).answered(200, BodySize::Sized(7));
+    fn records_that_do_not_fit_are_counted() {
+        let (log, records) = queue();
+        for _ in 0..MAX_WAITING + 5 {
+            begin(&log).finish(200, BodySize::Sized(7));
         }
-        let (taken, lost) = notes.take(Duration::ZERO, usize::MAX);
-        assert_eq!((taken.len(), lost), (MOST_NOTES, 5));
+        let (taken, lost) = records.take(Duration::ZERO, usize::MAX);
+        assert_eq!((taken.len(), lost), (MAX_WAITING, 5));
         assert_eq!((taken[0].status, taken[0].bytes), (200, Some(7)));
-        assert_eq!(notes.take(Duration::ZERO, usize::MAX).1, 0);
+        assert_eq!(records.take(Duration::ZERO, usize::MAX).1, 0);
     }
 
     #[test]
-    fn a_client_that_went_and_a_websocket_have_notes_of_their_own() {
-        let (log, notes) = queue();
+    fn disconnects_and_websockets_have_records_of_their_own() {
+        let (log, records) = queue();
         drop(begin(&log));
-        drop(begin(&log).opened());
-        let open = begin(&log).opened();
-        open.closed(&CloseCause::HandlerCancelled);
-        log.end();
-        let (taken, _) = notes.take(Duration::ZERO, usize::MAX);
-        let kinds: Vec<_> = taken.iter().map(|it| (it.what, it.status)).collect();
+        drop(begin(&log).open());
+        let open = begin(&log).open();
+        open.close(&CloseCause::HandlerCancelled);
+        log.close();
+        let (taken, _) = records.take(Duration::ZERO, usize::MAX);
+        let kinds: Vec<_> = taken.iter().map(|it| (it.kind, it.status)).collect();
         assert_eq!(
             kinds,
             [
-                (What::Request, CLIENT_GONE),
-                (What::Opened, 101),
-                (What::Closed, 1006),
-                (What::Opened, 101),
-                (What::Closed, 1001)
+                (AccessKind::Request, CLIENT_GONE),
+                (AccessKind::Opened, 101),
+                (AccessKind::Closed, 1006),
+                (AccessKind::Opened, 101),
+                (AccessKind::Closed, 1001)
             ]
         );
     }

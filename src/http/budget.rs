@@ -1,12 +1,12 @@
-//! The memory for bodies: how much of it is held, and which of them have to wait.
+//! The budget that bounds the memory for bodies, and decides which bodies wait.
 //!
-//! A limit for each body does not limit a crowd of them. A worker has a budget for the bodies of its requests, and
-//! a connection of HTTP/2 has a share in it. Bodies that are still coming may have half of it. A body that finds no
-//! room goes to a file while it comes, so that bodies that come slowly hold up nobody; when it is whole, it waits
-//! for its turn to be read back, for which there is the other half.
+//! A limit for each body does not limit many of them together. So a worker has one budget for the bodies of its
+//! requests, and each HTTP/2 connection has a share of it. Bodies that are still arriving may use half of the
+//! budget. A body that does not fit goes to a file while it arrives, so slow bodies do not delay others. When it is
+//! complete, it waits for its turn to be read back, for which the other half is reserved.
 //!
-//! Responses that wait for their clients have a budget of their own. A response never waits for its turn: if it
-//! does not fit, it goes to a file and is sent from there.
+//! Responses that wait for their clients have their own budget. A response never waits for its turn: if it does not
+//! fit, it goes to a file and is sent from there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,39 +14,39 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-/// See the module's documentation.
+/// A number of bytes that bodies may hold together.
 #[derive(Debug)]
 pub(super) struct Budget {
     most: usize,
-    /// Bodies that do not wait for their turn may have so much of it.
+    /// The part that bodies without a turn may use.
     most_unqueued: usize,
     held: Cell<usize>,
-    /// Bodies that wait for their turn, the first one first.
-    queue: RefCell<Turns>,
-    /// Who found no room, and does not wait for a turn.
-    short: RefCell<Vec<Waker>>,
+    /// Complete bodies that wait for their turn, in order of arrival.
+    queue: RefCell<TurnQueue>,
+    /// Tasks that found no capacity, and do not wait for a turn.
+    capacity_wakers: RefCell<Vec<Waker>>,
     /// The budget that this one is a share of.
     parent: Option<Rc<Budget>>,
 }
 
 #[derive(Debug, Default)]
-struct Turns {
+struct TurnQueue {
     waiting: VecDeque<(u64, Waker)>,
     next: u64,
 }
 
 impl Budget {
-    /// A budget of so many bytes for the bodies of requests.
+    /// A budget of `most` bytes for the bodies of requests.
     pub(super) fn of_requests(most: usize) -> Rc<Self> {
         Self::make(most, most / 2, None)
     }
 
-    /// A budget of so many bytes for the bodies of responses.
+    /// A budget of `most` bytes for the bodies of responses.
     pub(super) fn of_responses(most: usize) -> Rc<Self> {
         Self::make(most, most, None)
     }
 
-    /// A share of at most so many bytes.
+    /// A share of at most `most` bytes.
     pub(super) fn share(self: &Rc<Self>, most: usize) -> Rc<Self> {
         let is_divided = self.most_unqueued < self.most;
         let most_unqueued = if is_divided { most / 2 } else { most };
@@ -59,12 +59,12 @@ impl Budget {
             most_unqueued,
             held: Cell::new(0),
             queue: RefCell::default(),
-            short: RefCell::default(),
+            capacity_wakers: RefCell::default(),
             parent,
         })
     }
 
-    /// Whether so many bytes more fit for a body that does not wait for its turn.
+    /// Whether `bytes` more fit for a body that has no turn.
     fn fits_unqueued(&self, bytes: usize) -> bool {
         self.held.get() + bytes <= self.most_unqueued
             && self
@@ -73,7 +73,7 @@ impl Budget {
                 .is_none_or(|it| it.fits_unqueued(bytes))
     }
 
-    /// Whether a whole body of so many bytes fits. One larger than everything fits where nothing else is held.
+    /// Whether a complete body of this size fits. A body larger than the whole budget fits if nothing else is held.
     fn fits_whole(&self, bytes: usize) -> bool {
         let held = self.held.get();
         (held == 0 || held + bytes <= self.most)
@@ -93,7 +93,7 @@ impl Budget {
             first.wake_by_ref();
         }
         if self.held.get() < self.most_unqueued {
-            for waker in self.short.take() {
+            for waker in self.capacity_wakers.take() {
                 waker.wake();
             }
         }
@@ -102,13 +102,13 @@ impl Budget {
         }
     }
 
-    /// The outermost budget, where all wait in one queue.
+    /// The outermost budget, which has the only queue.
     fn root(&self) -> &Self {
         self.parent.as_ref().map_or(self, |parent| parent.root())
     }
 }
 
-/// What one body holds of a [`Budget`]. Given back when it is dropped.
+/// The bytes that one body holds of a [`Budget`]. Dropping it releases them.
 #[derive(Debug)]
 pub(super) struct Hold {
     budget: Rc<Budget>,
@@ -116,7 +116,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// Nothing yet.
+    /// Holds nothing yet.
     pub(super) fn new(budget: &Rc<Budget>) -> Self {
         Self {
             budget: Rc::clone(budget),
@@ -124,7 +124,7 @@ impl Hold {
         }
     }
 
-    /// Holds so many bytes more, if they fit without a turn.
+    /// Holds `bytes` more, if they fit without a turn.
     pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
         let fits = self.budget.fits_unqueued(bytes);
         if fits {
@@ -138,30 +138,27 @@ impl Hold {
         self.bytes += bytes;
     }
 
-    /// What it holds.
+    /// The number of bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Wakes this task, once, when something is given back and there is room for bodies that do not wait for a turn.
-    pub(super) fn wake_when_there_is_room(&self, waker: &Waker) {
+    /// Wakes this task once, when bodies without a turn have capacity again.
+    pub(super) fn wake_at_capacity(&self, waker: &Waker) {
         let mut budget = Some(&self.budget);
         while let Some(each) = budget {
-            let short = &mut *each.short.borrow_mut();
-            if !short.iter().any(|other| other.will_wake(waker)) {
-                short.push(waker.clone());
+            let wakers = &mut *each.capacity_wakers.borrow_mut();
+            if !wakers.iter().any(|other| other.will_wake(waker)) {
+                wakers.push(waker.clone());
             }
             budget = each.parent.as_ref();
         }
     }
 
-    /// Holds a whole body of so many bytes, when its turn has come and it fits. It must hold nothing while it
-    /// waits: else two could wait for each other.
+    /// Waits for its turn, then holds a complete body of this size. It must hold nothing while it waits: otherwise
+    /// two bodies could wait for each other.
     pub(super) async fn whole(&mut self, bytes: usize) {
-        debug_assert_eq!(
-            self.bytes, 0,
-            "it would wait for others while they wait for it"
-        );
+        debug_assert_eq!(self.bytes, 0, "two bodies would wait for each other");
         let budget = Rc::clone(&self.budget);
         let root = budget.root();
         let turn = Turn::take(root);
@@ -176,7 +173,7 @@ impl Hold {
         .await;
     }
 
-    /// Holds no more than so many bytes.
+    /// Releases all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
@@ -192,7 +189,7 @@ impl Drop for Hold {
     }
 }
 
-/// A place in the queue of a budget.
+/// A position in the queue of a budget.
 struct Turn<'b> {
     budget: &'b Budget,
     number: u64,
@@ -242,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_bounded_by_itself_and_by_all() {
+    fn a_share_is_bounded_by_its_own_size_and_by_its_budget() {
         let all = Budget::of_requests(20);
         let share = all.share(12);
         let (mut one, mut two, mut other) = (Hold::new(&share), Hold::new(&share), Hold::new(&all));
@@ -270,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_come_slowly_leave_half_of_it_to_whole_ones() {
+    fn slow_bodies_leave_half_of_the_budget_to_complete_ones() {
         let all = Budget::of_requests(10);
         let mut task = Context::from_waker(Waker::noop());
         let (mut slow, mut whole, mut large) = (Hold::new(&all), Hold::new(&all), Hold::new(&all));
@@ -281,14 +278,14 @@ mod tests {
             let mut waits = pin!(large.whole(11));
             assert!(waits.as_mut().poll(&mut task).is_pending());
             drop((slow, whole));
-            // A body larger than everything fits alone.
+            // A body larger than the budget fits alone.
             assert!(waits.as_mut().poll(&mut task).is_ready());
         }
         assert!(!Hold::new(&all).try_grow(1));
     }
 
     #[test]
-    fn who_found_no_room_is_woken_when_something_is_given_back() {
+    fn a_task_without_capacity_is_woken_when_bytes_are_released() {
         struct Count(AtomicUsize);
         impl Wake for Count {
             fn wake(self: Arc<Self>) {
@@ -300,8 +297,8 @@ mod tests {
         assert!(one.try_grow(5) && !other.try_grow(1));
         let woken = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
-        other.wake_when_there_is_room(&waker);
-        other.wake_when_there_is_room(&waker);
+        other.wake_at_capacity(&waker);
+        other.wake_at_capacity(&waker);
         one.shrink_to(4);
         one.shrink_to(3);
         assert_eq!(woken.0.load(Relaxed), 1);
@@ -323,7 +320,7 @@ mod tests {
         assert!(second.as_mut().poll(&mut task).is_pending());
         assert!(third.as_mut().poll(&mut task).is_pending());
         running.shrink_to(2);
-        // It would fit, but others were there before.
+        // It would fit, but others came before it.
         assert!(third.as_mut().poll(&mut task).is_pending());
         drop(second);
         assert!(turn.as_mut().poll(&mut task).is_ready());

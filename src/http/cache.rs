@@ -1,8 +1,8 @@
-//! What turbo routes have answered: kept for a time, and given to the next who ask for the same.
+//! The cache that stores the responses of turbo routes for a time, and serves them to later requests.
 //!
-//! Who asks for what is not there is told to ask user code, and whoever comes meanwhile waits for that
-//! answer. What may not be kept is passed on; then those who have waited ask for themselves, so that
-//! they do not wait for each other one by one.
+//! The first request for a missing response calls user code; requests that arrive meanwhile wait for that response.
+//! A response that may not be cached goes to its own client only. Then each waiting request calls user code itself,
+//! so that they do not wait for each other one by one.
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -20,70 +20,70 @@ use sha1::{Digest, Sha1};
 use tokio::sync::Notify;
 
 use super::head::Head;
-use super::response::{Body, Response};
+use super::response::{Response, ResponseBody, WireBody, WireResponse};
 use super::router::EndpointId;
 
-/// Answers that a worker keeps. Above it those go that were asked for longest ago.
-const MOST_ENTRIES: usize = 4096;
+/// Responses that a worker caches. Above it the least recently used ones are removed.
+const MAX_ENTRIES: usize = 4096;
 
-/// Bytes of them, with headers and addresses.
-const MOST_BYTES: usize = 16 << 20;
+/// Bytes of all cached responses, with headers and targets.
+const MAX_BYTES: usize = 16 << 20;
 
-/// Larger answers are not kept: one must not push out all others.
-const MOST_ENTRY_BYTES: usize = MOST_BYTES / 8;
+/// Larger responses are not cached: one must not replace all others.
+const MAX_ENTRY_BYTES: usize = MAX_BYTES / 8;
 
-/// What an answer costs besides its bytes.
+/// Bytes that an entry costs besides its contents.
 const OVERHEAD: usize = 512;
 
-/// Which answer: its endpoint, with path and query as they came.
-type Key = (u32, Rc<[u8]>);
+/// The key of a response: its endpoint, with path and query as the client sent them.
+type CacheKey = (u32, Rc<[u8]>);
 
-/// The same, owned or lent: looking up what is known allocates nothing.
-trait Name {
+/// The parts of a key, owned or borrowed: a look-up allocates nothing.
+trait KeyParts {
     fn parts(&self) -> (u32, &[u8]);
 }
 
-impl Name for Key {
+impl KeyParts for CacheKey {
     fn parts(&self) -> (u32, &[u8]) {
         (self.0, &self.1)
     }
 }
 
-impl Name for (u32, &[u8]) {
+impl KeyParts for (u32, &[u8]) {
     fn parts(&self) -> (u32, &[u8]) {
         *self
     }
 }
 
-impl Hash for dyn Name + '_ {
+impl Hash for dyn KeyParts + '_ {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts().hash(state); // as a Key hashes
+        self.parts().hash(state); // as a CacheKey hashes
     }
 }
 
-impl PartialEq for dyn Name + '_ {
+impl PartialEq for dyn KeyParts + '_ {
     fn eq(&self, other: &Self) -> bool {
         self.parts() == other.parts()
     }
 }
 
-impl Eq for dyn Name + '_ {}
+impl Eq for dyn KeyParts + '_ {}
 
-impl<'n> Borrow<dyn Name + 'n> for Key {
-    fn borrow(&self) -> &(dyn Name + 'n) {
+impl<'n> Borrow<dyn KeyParts + 'n> for CacheKey {
+    fn borrow(&self) -> &(dyn KeyParts + 'n) {
         self
     }
 }
 
-/// The answers of one worker.
-pub(super) struct Cache(RefCell<Inside>);
+/// The cached responses of one worker.
+pub(super) struct Cache(RefCell<State>);
 
-struct Inside {
-    kept: LruCache<Key, Entry>,
-    /// The cost of all that is kept.
+struct State {
+    cached: LruCache<CacheKey, Entry>,
+    /// The cost of all entries.
     bytes: usize,
-    /// What user code is being asked for, and who waits for it.
-    asked: HashMap<Key, Rc<Notify>>,
+    /// Responses that user code is computing, and the requests that wait for them.
+    in_progress: HashMap<CacheKey, Rc<Notify>>,
 }
 
 struct Entry {
@@ -91,124 +91,125 @@ struct Entry {
     content_type: Option<HeaderValue>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    /// None: never.
+    /// None: the entry does not expire.
     expires: Option<Instant>,
     cost: usize,
 }
 
-/// What is known of an answer.
-pub(super) enum Found {
-    /// All of it.
-    Known(Response),
-    /// User code is to be asked.
-    Asking(Asking),
+/// The result of a look-up.
+pub(super) enum CacheLookup {
+    /// The response is cached.
+    Hit(WireResponse),
+    /// The caller must call user code, and store the response.
+    Miss(CacheFill),
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self(RefCell::new(Inside {
-            kept: LruCache::unbounded(),
+        Self(RefCell::new(State {
+            cached: LruCache::unbounded(),
             bytes: 0,
-            asked: HashMap::new(),
+            in_progress: HashMap::new(),
         }))
     }
 }
 
 impl Cache {
-    /// The answer to this request, if it is kept.
-    pub(super) fn known(&self, endpoint: EndpointId, head: &Head) -> Option<Response> {
+    /// The response to this request, if it is cached.
+    pub(super) fn get(&self, endpoint: EndpointId, head: &Head) -> Option<WireResponse> {
         self.0.borrow_mut().get(&(endpoint.0, head.target_bytes()))
     }
 
-    /// The answer to this request, or who asks for it.
-    pub(super) async fn find(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> Found {
-        self.look_up((endpoint.0, head.target_bytes().into())).await
+    /// The response to this request, or the duty to compute it. Waits while another request computes it.
+    pub(super) async fn look_up(self: &Rc<Self>, endpoint: EndpointId, head: &Head) -> CacheLookup {
+        self.look_up_key((endpoint.0, head.target_bytes().into()))
+            .await
     }
 
-    async fn look_up(self: &Rc<Self>, key: Key) -> Found {
-        let waited_for = {
-            let inside = &mut *self.0.borrow_mut();
-            if let Some(response) = inside.get(&key) {
-                return Found::Known(response);
+    async fn look_up_key(self: &Rc<Self>, key: CacheKey) -> CacheLookup {
+        let in_progress = {
+            let state = &mut *self.0.borrow_mut();
+            if let Some(response) = state.get(&key) {
+                return CacheLookup::Hit(response);
             }
-            inside.asked.get(&key).cloned()
+            state.in_progress.get(&key).cloned()
         };
-        let Some(asked) = waited_for else {
+        let Some(in_progress) = in_progress else {
             let notify = Rc::<Notify>::default();
-            let asked = &mut self.0.borrow_mut().asked;
-            asked.insert(key.clone(), notify);
-            return Found::Asking(self.asking(key, true));
+            let in_progress = &mut self.0.borrow_mut().in_progress;
+            in_progress.insert(key.clone(), notify);
+            return CacheLookup::Miss(self.fill(key, true));
         };
-        asked.notified().await;
+        in_progress.notified().await;
         match self.0.borrow_mut().get(&key) {
-            Some(response) => Found::Known(response),
-            None => Found::Asking(self.asking(key, false)),
+            Some(response) => CacheLookup::Hit(response),
+            None => CacheLookup::Miss(self.fill(key, false)),
         }
     }
 
-    fn asking(self: &Rc<Self>, key: Key, awaited: bool) -> Asking {
-        Asking {
+    fn fill(self: &Rc<Self>, key: CacheKey, has_waiters: bool) -> CacheFill {
+        CacheFill {
             cache: Rc::clone(self),
             key,
-            awaited,
+            has_waiters,
         }
     }
 }
 
-impl Inside {
-    fn get(&mut self, key: &dyn Name) -> Option<Response> {
-        let entry = self.kept.get(key)?;
+impl State {
+    fn get(&mut self, key: &dyn KeyParts) -> Option<WireResponse> {
+        let entry = self.cached.get(key)?;
         if entry.expires.is_some_and(|at| at <= Instant::now()) {
-            self.forget(key);
+            self.remove(key);
             return None;
         }
         Some(entry.response())
     }
 
-    fn put(&mut self, key: Key, entry: Entry) {
-        self.forget(&key);
+    fn put(&mut self, key: CacheKey, entry: Entry) {
+        self.remove(&key);
         self.bytes += entry.cost;
-        self.kept.put(key, entry);
-        while self.bytes > MOST_BYTES || self.kept.len() > MOST_ENTRIES {
-            let (_, oldest) = self.kept.pop_lru().expect("it costs something");
+        self.cached.put(key, entry);
+        while self.bytes > MAX_BYTES || self.cached.len() > MAX_ENTRIES {
+            let (_, oldest) = self.cached.pop_lru().expect("it costs something");
             self.bytes -= oldest.cost;
         }
     }
 
-    fn forget(&mut self, key: &dyn Name) {
-        if let Some(entry) = self.kept.pop(key) {
+    fn remove(&mut self, key: &dyn KeyParts) {
+        if let Some(entry) = self.cached.pop(key) {
             self.bytes -= entry.cost;
         }
     }
 }
 
 impl Entry {
-    fn response(&self) -> Response {
+    fn response(&self) -> WireResponse {
         Response {
             status: self.status,
             content_type: self.content_type.clone(),
             headers: self.headers.clone(),
-            body: Body::Bytes(self.body.clone()),
+            body: WireBody::Bytes(self.body.clone()),
             trailers: None,
         }
     }
 }
 
-/// Somebody asks user code. Dropping it lets go those who wait.
-pub(super) struct Asking {
+/// The duty to compute a response. Dropping it wakes the requests that wait.
+pub(super) struct CacheFill {
     cache: Rc<Cache>,
-    key: Key,
-    /// Others wait for this answer.
-    awaited: bool,
+    key: CacheKey,
+    /// Other requests wait for this response.
+    has_waiters: bool,
 }
 
-impl Asking {
-    /// Keeps the answer for the next, if it may be kept, and gives it an `ETag` if it has none.
-    pub(super) fn keep(self, response: &mut Response, ttl: Option<Duration>) {
-        let Body::Bytes(body) = &response.body else {
+impl CacheFill {
+    /// Caches the response if that is allowed, and adds an `ETag` if it has none.
+    pub(super) fn store(self, response: &mut Response, ttl: Option<Duration>) {
+        let ResponseBody::Bytes(body) = &response.body else {
             return;
         };
-        if !may_be_kept(response) {
+        if !is_cacheable(response) {
             return;
         }
         let body = body.clone();
@@ -221,10 +222,10 @@ impl Asking {
             .map(|(name, value)| name.as_str().len() + value.len())
             .sum();
         let cost = body.len() + headers + self.key.1.len() + OVERHEAD;
-        if cost > MOST_ENTRY_BYTES {
+        if cost > MAX_ENTRY_BYTES {
             return;
         }
-        // A time that no clock can say does not end.
+        // A time that is too far away for the clock does not expire.
         let expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
         let entry = Entry {
             status: response.status,
@@ -239,18 +240,18 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for CacheFill {
     fn drop(&mut self) {
-        if self.awaited
-            && let Some(asked) = self.cache.0.borrow_mut().asked.remove(&self.key)
+        if self.has_waiters
+            && let Some(notify) = self.cache.0.borrow_mut().in_progress.remove(&self.key)
         {
-            asked.notify_waiters();
+            notify.notify_waiters();
         }
     }
 }
 
-/// Is it the same for everybody, and no mishap?
-fn may_be_kept(response: &Response) -> bool {
+/// Whether the response is the same for every client, and not an error of the server.
+fn is_cacheable(response: &Response) -> bool {
     !response.status.is_server_error()
         && response.headers.iter().all(|(name, value)| {
             let says = |word: &str| {
@@ -265,7 +266,7 @@ fn may_be_kept(response: &Response) -> bool {
         })
 }
 
-/// The same in all workers, and in their replacements.
+/// An `ETag` that is the same in all workers and their replacements.
 fn tag(body: &[u8]) -> HeaderValue {
     let mut tag = String::from("\"");
     for byte in Sha1::digest(body) {
@@ -283,92 +284,92 @@ mod tests {
 
     use super::*;
 
-    fn key(text: &str) -> Key {
+    fn key(text: &str) -> CacheKey {
         (0, text.as_bytes().into())
     }
 
-    /// What is found at once.
-    fn found(cache: &Rc<Cache>, text: &str) -> Option<Found> {
-        let found = pin!(cache.look_up(key(text)));
+    /// The result of a look-up that does not wait.
+    fn found(cache: &Rc<Cache>, text: &str) -> Option<CacheLookup> {
+        let found = pin!(cache.look_up_key(key(text)));
         match found.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(found) => Some(found),
             Poll::Pending => None,
         }
     }
 
-    fn asking(cache: &Rc<Cache>, text: &str) -> Asking {
+    fn fill(cache: &Rc<Cache>, text: &str) -> CacheFill {
         match found(cache, text) {
-            Some(Found::Asking(asking)) => asking,
-            _ => panic!("{text}: it is known, or asked for"),
+            Some(CacheLookup::Miss(fill)) => fill,
+            _ => panic!("{text}: it is cached, or in progress"),
         }
     }
 
-    fn is_known(cache: &Rc<Cache>, text: &str) -> bool {
-        matches!(found(cache, text), Some(Found::Known(_)))
+    fn is_cached(cache: &Rc<Cache>, text: &str) -> bool {
+        matches!(found(cache, text), Some(CacheLookup::Hit(_)))
     }
 
-    fn answer(body: impl Into<Bytes>) -> Response {
+    fn response(body: impl Into<Bytes>) -> Response {
         Response {
             status: StatusCode::OK,
             content_type: None,
             headers: Vec::new(),
-            body: Body::Bytes(body.into()),
+            body: ResponseBody::Bytes(body.into()),
             trailers: None,
         }
     }
 
     #[test]
-    fn who_asks_for_what_is_asked_for_waits_and_gets_it() {
+    fn a_second_request_waits_for_the_response_of_the_first() {
         let cache = Rc::<Cache>::default();
-        let first = asking(&cache, "/");
-        let mut second = pin!(cache.look_up(key("/")));
+        let first = fill(&cache, "/");
+        let mut second = pin!(cache.look_up_key(key("/")));
         let mut task = Context::from_waker(Waker::noop());
         assert!(second.as_mut().poll(&mut task).is_pending());
-        let _another = asking(&cache, "/?page=2");
-        first.keep(&mut answer("hello"), None);
+        let _another = fill(&cache, "/?page=2");
+        first.store(&mut response("hello"), None);
         assert!(matches!(
             second.poll(&mut task),
-            Poll::Ready(Found::Known(_))
+            Poll::Ready(CacheLookup::Hit(_))
         ));
-        assert!(is_known(&cache, "/"));
+        assert!(is_cached(&cache, "/"));
     }
 
     #[test]
-    fn those_who_waited_for_nothing_ask_for_themselves() {
+    fn requests_that_waited_in_vain_compute_their_own_responses() {
         let cache = Rc::<Cache>::default();
-        let first = asking(&cache, "/");
-        let mut waiting = [(); 3].map(|()| Box::pin(cache.look_up(key("/"))));
+        let first = fill(&cache, "/");
+        let mut waiting = [(); 3].map(|()| Box::pin(cache.look_up_key(key("/"))));
         let mut task = Context::from_waker(Waker::noop());
         for one in &mut waiting {
             assert!(one.as_mut().poll(&mut task).is_pending());
         }
-        drop(first); // its client has gone
-        let asking = waiting.map(|mut one| match one.as_mut().poll(&mut task) {
-            Poll::Ready(Found::Asking(asking)) => asking,
-            _ => panic!("it waits for the others"),
+        drop(first); // its client has disconnected
+        let fills = waiting.map(|mut one| match one.as_mut().poll(&mut task) {
+            Poll::Ready(CacheLookup::Miss(fill)) => fill,
+            _ => panic!("a request waits for the others"),
         });
-        for one in asking {
-            one.keep(&mut answer("hello"), None);
+        for fill in fills {
+            fill.store(&mut response("hello"), None);
         }
-        assert!(is_known(&cache, "/"));
-        assert!(cache.0.borrow().asked.is_empty());
+        assert!(is_cached(&cache, "/"));
+        assert!(cache.0.borrow().in_progress.is_empty());
     }
 
     #[test]
-    fn what_is_too_old_is_asked_for_again() {
+    fn expired_responses_are_computed_again() {
         let cache = Rc::<Cache>::default();
-        asking(&cache, "/").keep(&mut answer("hello"), Some(Duration::ZERO));
-        asking(&cache, "/").keep(&mut answer("hello"), Some(Duration::MAX));
-        assert!(is_known(&cache, "/"));
-        let inside = cache.0.borrow();
-        let costs: usize = inside.kept.iter().map(|(_, entry)| entry.cost).sum();
-        assert_eq!((inside.kept.len(), inside.bytes), (1, costs));
+        fill(&cache, "/").store(&mut response("hello"), Some(Duration::ZERO));
+        fill(&cache, "/").store(&mut response("hello"), Some(Duration::MAX));
+        assert!(is_cached(&cache, "/"));
+        let state = cache.0.borrow();
+        let costs: usize = state.cached.iter().map(|(_, entry)| entry.cost).sum();
+        assert_eq!((state.cached.len(), state.bytes), (1, costs));
     }
 
     #[test]
-    fn what_is_for_one_client_or_a_mishap_is_not_kept() {
-        let with = |name, value| answer("").with_header(name, HeaderValue::from_static(value));
-        let mut failed = answer("");
+    fn private_responses_and_errors_are_not_cached() {
+        let with = |name, value| response("").with_header(name, HeaderValue::from_static(value));
+        let mut failed = response("");
         failed.status = StatusCode::BAD_GATEWAY;
         for mut response in [
             failed,
@@ -376,29 +377,29 @@ mod tests {
             with(header::VARY, "cookie"),
             with(header::CACHE_CONTROL, "max-age=1, Private"),
             with(header::CACHE_CONTROL, "no-store"),
-            answer(vec![0; MOST_ENTRY_BYTES]),
+            response(vec![0; MAX_ENTRY_BYTES]),
         ] {
             let cache = Rc::<Cache>::default();
-            asking(&cache, "/").keep(&mut response, None);
-            assert!(!is_known(&cache, "/"), "{response:?}");
+            fill(&cache, "/").store(&mut response, None);
+            assert!(!is_cached(&cache, "/"), "{response:?}");
         }
     }
 
     #[test]
-    fn what_was_asked_for_longest_ago_makes_room() {
+    fn the_least_recently_used_responses_are_removed_first() {
         let cache = Rc::<Cache>::default();
-        for number in 0..MOST_ENTRIES {
-            asking(&cache, &number.to_string()).keep(&mut answer("x"), None);
+        for number in 0..MAX_ENTRIES {
+            fill(&cache, &number.to_string()).store(&mut response("x"), None);
         }
-        assert!(is_known(&cache, "0"));
-        asking(&cache, "one more").keep(&mut answer("x"), None);
-        assert!(is_known(&cache, "0") && is_known(&cache, "one more"));
-        assert!(!is_known(&cache, "1"));
-        let large = MOST_ENTRY_BYTES - 2 * OVERHEAD;
+        assert!(is_cached(&cache, "0"));
+        fill(&cache, "one more").store(&mut response("x"), None);
+        assert!(is_cached(&cache, "0") && is_cached(&cache, "one more"));
+        assert!(!is_cached(&cache, "1"));
+        let large = MAX_ENTRY_BYTES - 2 * OVERHEAD;
         for number in 0..20 {
-            asking(&cache, &format!("large {number}")).keep(&mut answer(vec![0; large]), None);
+            fill(&cache, &format!("large {number}")).store(&mut response(vec![0; large]), None);
         }
-        let inside = cache.0.borrow();
-        assert!(inside.bytes <= MOST_BYTES && inside.bytes > MOST_BYTES - 2 * MOST_ENTRY_BYTES);
+        let state = cache.0.borrow();
+        assert!(state.bytes <= MAX_BYTES && state.bytes > MAX_BYTES - 2 * MAX_ENTRY_BYTES);
     }
 }

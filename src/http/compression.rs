@@ -1,8 +1,8 @@
-//! Responses are compressed for clients that take it: zstd, brotli or gzip.
+//! The compression that shrinks responses for clients that accept it: zstd, brotli or gzip.
 //!
-//! Each that is on its way holds a compressor, as long as its client takes to read it: 3 MiB of zstd, 2 MiB of brotli, 0.3
-//! MiB of gzip; at the highest level 15, 4 and 0.3 MiB. So there is a limit to them; what comes above it is
-//! sent as it is.
+//! Each compressed response holds a compressor until its client has read it: 3 MiB for zstd, 2 MiB for brotli, 0.3
+//! MiB for gzip; at the highest level 15, 4 and 0.3 MiB. So the number of compressors is limited; further responses
+//! are sent uncompressed.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -22,74 +22,74 @@ use super::encoding;
 use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
 
-/// Bodies below this hardly shrink, and fit a packet as they are.
-const SMALLEST: u64 = 1024;
+/// Smaller bodies hardly shrink, and fit into a packet as they are.
+const MIN_BYTES: u64 = 1024;
 
 /// Responses of one worker that are compressed at a time.
-const MOST: usize = 128;
+const MAX_COMPRESSORS: usize = 128;
 
-/// A stream begins to be compressed only while fewer are: streams may stay for hours, and must not take
-/// all places.
-const MOST_WITH_STREAMS: usize = MOST / 2;
+/// Compression of a stream starts only while fewer compressors are in use. Streams may last for hours, and must not
+/// take all permits.
+const MAX_WITH_STREAMS: usize = MAX_COMPRESSORS / 2;
 
-/// Bytes of a stream that are compressed before what came of it is sent, and others have their turn.
+/// Bytes of a stream that are compressed before the output is sent, and other tasks have their turn.
 const TURN_BYTES: usize = 64 << 10;
 
-/// Smaller pieces are compressed on the I/O thread: a thread that takes one would cost as much.
+/// Smaller chunks are compressed on the I/O thread: the handover to another thread would cost as much.
 const IN_PLACE_BYTES: usize = 4 << 10;
 
-/// The preferred one first: zstd gives the fewest bytes for the time.
+/// The preferred coding first: zstd gives the fewest bytes for the time.
 const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
 type BoxError = Box<dyn std::error::Error>;
 
-const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+const VARY_VALUE: HeaderValue = HeaderValue::from_static("accept-encoding");
 
 /// The compressors of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Compression {
     level: Level,
-    places: Rc<Cell<usize>>,
+    permits: Rc<Cell<usize>>,
 }
 
 impl Compression {
     pub(super) fn new(level: Level) -> Self {
-        let places = Rc::default();
-        Self { level, places }
+        let permits = Rc::default();
+        Self { level, permits }
     }
 
-    /// Compresses a response that is there, if it shrinks.
+    /// Compresses a response whose body is complete, if that shrinks it.
     pub(super) fn whole(&self, response: WireResponse, request: &WireRequest) -> WireResponse {
         let size = match response.body.size() {
             BodySize::Sized(size) => size,
             BodySize::None | BodySize::Stream => 0,
         };
-        if size < SMALLEST {
+        if size < MIN_BYTES {
             return response;
         }
-        self.compress(response, request, MOST)
+        self.compress(response, request, MAX_COMPRESSORS)
     }
 
-    /// Compresses a response that is made while it is sent. What has been made is sent when the next of it
-    /// is not there yet.
+    /// Compresses a response whose body is produced while it is sent. The compressed output is flushed whenever the
+    /// next chunk is not there yet.
     pub(super) fn stream(&self, mut response: WireResponse, request: &WireRequest) -> WireResponse {
         response.body = match response.body {
-            WireBody::Flow(flow) => {
-                let body = BoxBody::new(flow);
-                WireBody::Boxed(BoxBody::new(Turns { body, taken: 0 }))
+            WireBody::Stream(stream) => {
+                let body = BoxBody::new(stream);
+                WireBody::Boxed(BoxBody::new(YieldingBody { body, taken: 0 }))
             }
             body => body, // HEAD
         };
-        self.compress(response, request, MOST_WITH_STREAMS)
+        self.compress(response, request, MAX_WITH_STREAMS)
     }
 
-    /// Marks a response without the body, or with a part of it, as the whole one would be: 200 with so many
-    /// bytes, if that is known.
+    /// Marks a response without its body, or with a part of it, as the complete one would be marked: status 200 and
+    /// this number of bytes, if it is known.
     pub(super) fn mark<B>(response: &mut Response<B>, request: &WireRequest, bytes: Option<u64>) {
-        if bytes.is_some_and(|bytes| bytes < SMALLEST) || !may_be_compressed(response) {
+        if bytes.is_some_and(|bytes| bytes < MIN_BYTES) || !may_be_compressed(response) {
             return;
         }
-        varies(response);
+        add_vary(response);
         if chosen(request).is_some() {
             weaken(response);
         }
@@ -106,9 +106,9 @@ impl Compression {
         if !is_whole || !may_be_compressed(&response) {
             return response;
         }
-        varies(&mut response);
+        add_vary(&mut response);
         let chosen = chosen(request);
-        let Some((coding, place)) = chosen.zip(Place::take(&self.places, most)) else {
+        let Some((coding, permit)) = chosen.zip(CompressorPermit::take(&self.permits, most)) else {
             return response;
         };
         let len = match &response.body {
@@ -124,26 +124,26 @@ impl Compression {
         };
         weaken(&mut response);
         response.remove(&header::ACCEPT_RANGES);
-        // The length that a handler states is that of the other bytes.
+        // The handler's length is that of the uncompressed bytes.
         response.remove(&header::CONTENT_LENGTH);
         let name = HeaderValue::from_static(coding.name());
         response.insert(header::CONTENT_ENCODING, name);
         let body = std::mem::replace(&mut response.body, WireBody::Nothing);
         if request.method != Method::HEAD {
-            response.body = WireBody::Boxed(BoxBody::new(Compressed {
+            response.body = WireBody::Boxed(BoxBody::new(CompressedBody {
                 body: body.boxed(),
                 compressor: Some(compressor),
                 work: None,
                 is_whole: len.is_some(),
                 is_unflushed: false,
-                _place: place,
+                _permit: permit,
             }));
         }
         response
     }
 }
 
-/// The encoding that a response to this request would have.
+/// The coding that a response to this request would have.
 fn chosen(request: &WireRequest) -> Option<Coding> {
     let names = CODINGS.map(Coding::name);
     let accepted = encoding::accepted(&request.head, &names);
@@ -151,18 +151,18 @@ fn chosen(request: &WireRequest) -> Option<Coding> {
     CODINGS.into_iter().find(|coding| coding.name() == *first)
 }
 
-/// What others get differs: a cache must know.
-fn varies<B>(response: &mut Response<B>) {
+/// Adds `Vary`: a cache must know that other clients get other bytes.
+fn add_vary<B>(response: &mut Response<B>) {
     let mut lines = response
         .headers
         .iter()
         .filter(|(name, _)| *name == header::VARY);
-    if !lines.any(|(_, value)| *value == VARIES) {
-        response.append(header::VARY, VARIES);
+    if !lines.any(|(_, value)| *value == VARY_VALUE) {
+        response.append(header::VARY, VARY_VALUE);
     }
 }
 
-/// The bytes become others, and their tag may not be a strong one any more (RFC 9110, section 8.8.3.3).
+/// Makes the tag a weak one, because the bytes change (RFC 9110, section 8.8.3.3).
 fn weaken<B>(response: &mut Response<B>) {
     let tag = response.text(&header::ETAG);
     let weak = tag.map(|tag| HeaderValue::try_from(format!("W/{}", tag.trim_start_matches("W/"))));
@@ -171,7 +171,7 @@ fn weaken<B>(response: &mut Response<B>) {
     }
 }
 
-/// Text in all its kinds, that nobody has compressed and nobody wants to be left alone.
+/// Whether the content is text that is not compressed yet, and may be transformed.
 fn may_be_compressed<B>(response: &Response<B>) -> bool {
     let control = response.text(&header::CACHE_CONTROL);
     let asks_not_to = control.is_some_and(|it| it.contains("no-transform"));
@@ -189,10 +189,10 @@ fn may_be_compressed<B>(response: &Response<B>) -> bool {
             .any(|end| kind.ends_with(end))
 }
 
-/// One of the compressors that there may be.
-struct Place(Rc<Cell<usize>>);
+/// The right to use one of the compressors.
+struct CompressorPermit(Rc<Cell<usize>>);
 
-impl Place {
+impl CompressorPermit {
     fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
         if taken.get() >= most {
             return None;
@@ -202,32 +202,32 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CompressorPermit {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
-/// A body on its way through a compressor, and the place of that.
-struct Compressed {
+/// A body that passes through a compressor.
+struct CompressedBody {
     body: BoxBody,
-    /// None: it is at work on a thread, or has given its last.
+    /// None: a thread uses it, or it has finished.
     compressor: Option<Compressor>,
-    /// A thread that takes in a large piece.
-    work: Option<JoinHandle<io::Result<Step>>>,
-    /// The body is one piece.
+    /// The thread that compresses a large chunk.
+    work: Option<JoinHandle<io::Result<CompressorStep>>>,
+    /// The body is one chunk.
     is_whole: bool,
-    /// There may be more in the compressor than has come out of it.
+    /// The compressor may hold more than it has returned.
     is_unflushed: bool,
-    _place: Place,
+    _permit: CompressorPermit,
 }
 
-/// What came of a piece: the compressor, unless it was the last one, and what came out of it.
-type Step = (Option<Compressor>, Bytes);
+/// The result of compressing a chunk: the compressor, unless it has finished, and its output.
+type CompressorStep = (Option<Compressor>, Bytes);
 
-/// Takes in a piece, and all that comes out if it is the last one.
-fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<Step> {
-    compressor.write(piece)?;
+/// Compresses a chunk. Finishes the output if it is the last one.
+fn step(mut compressor: Compressor, chunk: &[u8], is_last: bool) -> io::Result<CompressorStep> {
+    compressor.write(chunk)?;
     if is_last {
         return Ok((None, compressor.finish()?));
     }
@@ -235,9 +235,12 @@ fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<S
     Ok((Some(compressor), out))
 }
 
-impl Compressed {
-    /// The next bytes for the client. None: there are none yet, and the body goes on.
-    fn poll_step(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Step>, BoxError>> {
+impl CompressedBody {
+    /// The next bytes for the client. None: the body has ended.
+    fn poll_step(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<Option<CompressorStep>, BoxError>> {
         if let Some(work) = &mut self.work {
             let done = ready!(Pin::new(work).poll(task));
             self.work = None;
@@ -248,14 +251,14 @@ impl Compressed {
         };
         let next = Pin::new(&mut self.body).poll_next(task);
         Poll::Ready(Ok(Some(match next {
-            Poll::Ready(Some(piece)) => {
-                let (piece, is_whole) = (piece?, self.is_whole);
-                self.is_unflushed |= !piece.is_empty();
-                if piece.len() >= IN_PLACE_BYTES {
-                    self.work = Some(spawn_blocking(move || step(compressor, &piece, is_whole)));
+            Poll::Ready(Some(chunk)) => {
+                let (chunk, is_whole) = (chunk?, self.is_whole);
+                self.is_unflushed |= !chunk.is_empty();
+                if chunk.len() >= IN_PLACE_BYTES {
+                    self.work = Some(spawn_blocking(move || step(compressor, &chunk, is_whole)));
                     return self.poll_step(task);
                 }
-                step(compressor, &piece, is_whole)?
+                step(compressor, &chunk, is_whole)?
             }
             Poll::Ready(None) => (None, compressor.finish()?),
             Poll::Pending => {
@@ -273,7 +276,7 @@ impl Compressed {
     }
 }
 
-impl MessageBody for Compressed {
+impl MessageBody for CompressedBody {
     type Error = BoxError;
 
     fn size(&self) -> BodySize {
@@ -299,15 +302,15 @@ impl MessageBody for Compressed {
     }
 }
 
-/// A stream that pauses now and then: its compressor takes in more as long as there is more, and might
-/// neither send anything nor let others work.
-struct Turns {
+/// A stream that pauses now and then. Otherwise its compressor would consume chunks as long as there are any, and
+/// neither send anything nor let other tasks run.
+struct YieldingBody {
     body: BoxBody,
     /// Bytes since the last pause.
     taken: usize,
 }
 
-impl MessageBody for Turns {
+impl MessageBody for YieldingBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -325,7 +328,7 @@ impl MessageBody for Turns {
         }
         let next = Pin::new(&mut self.body).poll_next(task);
         match &next {
-            Poll::Ready(Some(Ok(piece))) => self.taken += piece.len(),
+            Poll::Ready(Some(Ok(chunk))) => self.taken += chunk.len(),
             _ => self.taken = 0,
         }
         next

@@ -1,6 +1,6 @@
-//! The compressors of responses: zstd, brotli and gzip, behind one interface and on one scale of levels.
+//! The compressors that encode bodies with zstd, brotli or gzip, behind one interface and one scale of levels.
 //!
-//! Plain bytes: it knows no response and no connection.
+//! They work on plain bytes, and know no response and no connection.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -30,12 +30,12 @@ impl Coding {
     }
 }
 
-/// How much work is done for fewer bytes: 1 is the quickest, 9 gives the fewest bytes. The scale is that of zlib.
+/// The compression level: 1 is the fastest, 9 gives the fewest bytes. The scale is that of zlib.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Level(u8);
 
-/// What a level is for each coding. Those of a row cost about the same, but for zstd up to level 4, which gives the
-/// size of gzip for a third of its time or less.
+/// The levels of the codings. The three of a row cost about the same time, except zstd up to level 4: it gives the
+/// size of gzip for a third of the time or less.
 struct Levels {
     gzip: u32,
     zstd: i32,
@@ -62,7 +62,7 @@ impl Level {
     /// The largest level.
     pub const HIGHEST: u8 = 9;
 
-    /// None: there is no such level.
+    /// None: the level does not exist.
     pub fn new(level: u8) -> Option<Self> {
         (1..=Self::HIGHEST).contains(&level).then_some(Self(level))
     }
@@ -73,17 +73,17 @@ impl Level {
 }
 
 impl Default for Level {
-    /// Higher ones cost half as much again for each two hundredths of the size.
+    /// Higher levels cost half as much time again for each two percent of the size.
     fn default() -> Self {
         Self(4)
     }
 }
 
-/// The window of brotli, as a power of two: 256 KiB. The largest one takes four times the memory for a hundredth
+/// The window of brotli, as a power of two: 256 KiB. The largest window takes four times the memory for one percent
 /// of the size.
 const BROTLI_WINDOW: u32 = 18;
 
-/// What a compressor of brotli gives at a time.
+/// Bytes that the brotli encoder writes at a time.
 const BROTLI_BUFFER: usize = 8 << 10;
 
 /// Compresses one body.
@@ -100,7 +100,7 @@ impl fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// For a body of `len` bytes, if that is known: one that is small takes less memory. It must be the length.
+    /// A compressor for a body of exactly `len` bytes, if that is known: a small body takes less memory.
     pub(super) fn new(coding: Coding, level: Level, len: Option<usize>) -> io::Result<Self> {
         let levels = level.of_codings();
         let out = Vec::new();
@@ -121,7 +121,7 @@ impl Compressor {
         })
     }
 
-    /// Takes in a part of the body.
+    /// Compresses a part of the body.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Zstd(encoder) => encoder.write_all(bytes),
@@ -130,7 +130,7 @@ impl Compressor {
         }
     }
 
-    /// Has everything that was taken in come out, so that a client can read it.
+    /// Writes everything that was compressed so far to the output, so that a client can read it.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Zstd(encoder) => encoder.flush(),
@@ -139,7 +139,7 @@ impl Compressor {
         }
     }
 
-    /// What has come out so far.
+    /// Takes the output so far.
     pub(super) fn take(&mut self) -> Bytes {
         let out = match self {
             Self::Zstd(encoder) => encoder.get_mut(),
@@ -149,7 +149,7 @@ impl Compressor {
         mem::take(out).into()
     }
 
-    /// The rest.
+    /// Finishes the body, and returns the rest of the output.
     pub(super) fn finish(self) -> io::Result<Bytes> {
         Ok(match self {
             Self::Zstd(encoder) => encoder.finish()?,
@@ -168,7 +168,7 @@ mod tests {
 
     const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-    /// What a client makes of the beginning of a compressed body.
+    /// The beginning of a compressed body, as a client decodes it.
     fn read_some(coding: Coding, bytes: &[u8], len: usize) -> Vec<u8> {
         let mut out = vec![0; len];
         let read = match coding {
@@ -178,11 +178,11 @@ mod tests {
             Coding::Brotli => brotli::Decompressor::new(bytes, 4096).read_exact(&mut out),
             Coding::Gzip => flate2::read::GzDecoder::new(bytes).read_exact(&mut out),
         };
-        read.expect("as much as was taken in");
+        read.expect("all bytes that were written");
         out
     }
 
-    /// Lines that are like each other, as those of JSON are.
+    /// Lines that resemble each other, as those of JSON do.
     fn text(lines: usize) -> Vec<u8> {
         let line = |number: usize| {
             let hash = number.wrapping_mul(0x9E37_79B9) % 1_000_003;
@@ -197,8 +197,8 @@ mod tests {
     fn compressed(coding: Coding, level: u8, body: &[u8], len: Option<usize>) -> Bytes {
         let level = Level::new(level).expect("a level");
         let mut compressor = Compressor::new(coding, level, len).expect("a compressor");
-        compressor.write(body).expect("a vector takes all");
-        compressor.finish().expect("a vector takes all")
+        compressor.write(body).expect("a vector never fails");
+        compressor.finish().expect("a vector never fails")
     }
 
     #[test]
@@ -228,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_in_can_be_read_after_a_flush() {
+    fn a_client_can_read_the_output_after_a_flush() {
         let body = text(100);
         for coding in CODINGS {
             let compressor = Compressor::new(coding, Level::default(), None);
             let mut compressor = compressor.expect("a compressor");
             let mut sent = Vec::new();
             for (number, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
-                compressor.write(line).expect("a vector takes all");
-                compressor.flush().expect("a vector takes all");
+                compressor.write(line).expect("a vector never fails");
+                compressor.flush().expect("a vector never fails");
                 sent.extend_from_slice(&compressor.take());
                 let so_far: usize = text(number + 1).len();
                 assert_eq!(read_some(coding, &sent, so_far), body[..so_far]);

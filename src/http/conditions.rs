@@ -1,4 +1,5 @@
-//! The conditions of a request: what a client has already, and what it relies on (RFC 9110, section 13).
+//! The conditions that a request states with `If-Match`, `If-None-Match`, `If-Range` and the like (RFC 9110,
+//! section 13).
 
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -11,19 +12,20 @@ use super::head::Head;
 use super::headers::Headers;
 use super::response::Response;
 
-/// What the conditions of a request come to.
+/// The result of a request's conditions.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// The response is sent.
     Proceed,
-    /// 304: the client has it.
+    /// 304: the client has this response already.
     NotModified,
-    /// 412: it is not what the client relies on.
+    /// 412: the resource is not in the state that the client expects.
     Failed,
 }
 
-/// Looks at the conditions in their order (section 13.2.2). `response` is the one to a request without any.
-pub(super) fn verdict<B>(method: &Method, head: &Head, response: &Response<B>) -> Verdict {
+/// Evaluates the conditions in the standard's order (section 13.2.2). `response` is the response to the same
+/// request without conditions.
+pub(super) fn evaluate<B>(method: &Method, head: &Head, response: &Response<B>) -> Verdict {
     if head.has(&header::IF_MATCH) {
         if !names_tag(head, &header::IF_MATCH, response, strongly_equal) {
             return Verdict::Failed;
@@ -60,7 +62,8 @@ fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whether a range may be sent: a client that has a part of another version gets the whole (section 13.1.5).
+/// Whether a range may be sent. A client that has a part of another version gets the whole response (section
+/// 13.1.5).
 pub(super) fn allows_range<B>(head: &Head, response: &Response<B>) -> bool {
     let Some(wanted) = head.text(&header::IF_RANGE) else {
         return !head.has(&header::IF_RANGE);
@@ -74,7 +77,7 @@ pub(super) fn allows_range<B>(head: &Head, response: &Response<B>) -> bool {
     wanted.is_some() && wanted == last_modified(response)
 }
 
-/// Whether the lines of this header name the response's tag, or any.
+/// Whether the lines of this header name the response's tag, or any tag.
 fn names_tag<B>(
     head: &Head,
     name: &HeaderName,
@@ -92,7 +95,7 @@ fn names_tag<B>(
     })
 }
 
-/// The tags of a list. A comma may stand inside of one. What is not a tag ends it.
+/// The tags of a list. A tag may contain a comma. The list ends at anything that is not a tag.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -116,7 +119,7 @@ fn weakly_equal(one: &str, other: &str) -> bool {
     one.trim_start_matches("W/") == other.trim_start_matches("W/")
 }
 
-/// A date that is not one is as if it were not there.
+/// The date in a header. An invalid date is ignored.
 fn date_of(head: &Head, name: &HeaderName) -> Option<SystemTime> {
     let date = HttpDate::from_str(head.text(name)?).ok()?;
     Some(date.into())
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_looked_at_in_their_order() {
+    fn conditions_are_evaluated_in_their_order() {
         use Verdict::{Failed, NotModified, Proceed};
         for (lines, strong, weak) in [
             (&[][..], Proceed, Proceed),
@@ -197,22 +200,22 @@ mod tests {
         ] {
             let head = head(lines);
             assert_eq!(
-                verdict(&Method::GET, &head, &response("\"a\"")),
+                evaluate(&Method::GET, &head, &response("\"a\"")),
                 strong,
                 "{lines:?}"
             );
             assert_eq!(
-                verdict(&Method::GET, &head, &response("W/\"a\"")),
+                evaluate(&Method::GET, &head, &response("W/\"a\"")),
                 weak,
                 "{lines:?}"
             );
         }
         let known = head(&[("if-none-match", "\"a\"")]);
-        assert_eq!(verdict(&Method::PUT, &known, &response("\"a\"")), Failed);
+        assert_eq!(evaluate(&Method::PUT, &known, &response("\"a\"")), Failed);
     }
 
     #[test]
-    fn a_range_is_of_the_version_that_the_client_has() {
+    fn a_range_is_sent_only_of_the_version_that_the_client_has() {
         for (value, allows) in [
             ("\"a\"", true),
             ("\"b\"", false),

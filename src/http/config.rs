@@ -1,4 +1,4 @@
-//! The limits of one worker's HTTP side. Built once, checked by whoever builds it, passed down.
+//! The configuration of one worker's HTTP side: its limits and time-outs. The caller that makes it checks it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,71 +7,70 @@ use super::access::AccessLog;
 use super::head::Head;
 use super::proxies::Proxies;
 
-/// See each field.
+/// The limits and time-outs of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// A connection without a request for this long is closed.
     pub keep_alive: Duration,
-    /// A client has this long for the handshake of TLS.
+    /// A client has this long for the TLS handshake.
     pub handshake_timeout: Duration,
     /// A client has this long to send the head of a request (408 above it).
     pub head_timeout: Duration,
-    /// A client has this long to send the whole body of a request (408 above it), and longer if much
-    /// of it has come.
+    /// A client has this long to send the body of a request (408 above it), and longer if much of it has arrived.
     pub body_timeout: Duration,
-    /// A second more of it for each so many bytes that have come: the rate at which a body is never too
-    /// slow.
+    /// The time limit of a body grows by one second for each this many bytes that have arrived: a body at this rate
+    /// is never too slow.
     pub body_bytes_per_second: usize,
-    /// A client that takes nothing of its response for this long is cut off. Sessions have their
-    /// own limit.
+    /// A client that takes nothing of its response for this long is disconnected. Sessions have their own limit.
     pub write_timeout: Duration,
-    /// When TCP asks a peer that is silent whether it is there. None: never.
-    pub keepalive: Option<KeepAlive>,
+    /// When TCP probes a silent peer. None: never.
+    pub keepalive: Option<TcpKeepAlive>,
     /// Largest body of a request, in bytes (413 above it).
     pub max_body_bytes: usize,
-    /// Memory for the bodies of all requests, in bytes. Above it they go to files while they come.
+    /// Memory for the bodies of all requests, in bytes. Above it bodies go to files while they arrive.
     pub body_memory_bytes: usize,
-    /// Memory for what waits for all clients of WebSockets and event streams, in bytes. Above it those for
-    /// which the most waits are closed.
+    /// Memory for the outbound queues of all WebSockets and event streams, in bytes. Above it the sessions with the
+    /// longest queues are closed.
     pub queue_memory_bytes: usize,
-    /// Memory for the messages of all clients that are not whole yet, in bytes. Above it reading waits.
+    /// Memory for the incomplete messages of all clients, in bytes. Above it reading pauses.
     pub message_memory_bytes: usize,
-    /// Connections that are served at once as HTTP; further ones wait in the accept queue. A
-    /// connection that has become a WebSocket does not count any more.
+    /// Connections that speak HTTP at a time; further ones wait in the accept queue. A connection that has become a
+    /// WebSocket does not count.
     pub max_connections: usize,
     /// WebSockets of this worker, over all routes (503 above it).
     pub max_websockets: usize,
-    /// Requests that user code handles at once (503 above it).
+    /// Requests that user code handles at a time (503 above it).
     pub max_requests: usize,
-    /// Whose `X-Forwarded-` headers are believed. None: nobody's.
+    /// The proxies whose `X-Forwarded-` headers are trusted. None: no proxy is.
     pub proxies: Option<Proxies>,
-    /// Where a proxy shows the application, as in `/chat`: it goes before paths that clients are sent to.
+    /// The path prefix under which a proxy serves the application, such as `/chat`. It precedes the paths of
+    /// redirects.
     pub root_path: String,
-    /// Where is noted what was done. None: nowhere.
+    /// The access log. None: requests are not recorded.
     pub access: Option<AccessLog>,
 }
 
-/// TCP's own question to a peer from which nothing has come: it is answered by the peer's system, not
-/// by the program, and ends the connection if it is not.
+/// TCP keep-alive: probes that the system sends to a silent peer. The peer's system answers them, not its program.
+/// A connection whose probes get no answer is closed.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct KeepAlive {
-    /// Silence until the first one.
+pub struct TcpKeepAlive {
+    /// Silence before the first probe.
     pub idle: Duration,
-    /// The time between them.
+    /// Time between two probes.
     pub interval: Duration,
-    /// So many without an answer end the connection.
+    /// The number of unanswered probes that closes the connection.
     pub probes: u32,
 }
 
-impl KeepAlive {
-    /// The first question after `seconds`, and six more within the same time. None for 0.
+impl TcpKeepAlive {
+    /// The first probe after `seconds`, and six more within the same time. None for 0.
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// use fanbus::http::config::KeepAlive;
+    /// use fanbus::http::config::TcpKeepAlive;
     ///
-    /// let usual = KeepAlive::after(60).expect("not zero");
+    /// let usual = TcpKeepAlive::after(60).expect("not zero");
     /// assert_eq!((usual.interval, usual.probes), (Duration::from_secs(10), 6));
     /// ```
     pub fn after(seconds: u32) -> Option<Self> {
@@ -86,8 +85,8 @@ impl KeepAlive {
 }
 
 impl Config {
-    /// Writes into the head where the request really comes from, if a trusted proxy says so.
-    pub(super) fn place(&self, head: &mut Arc<Head>) {
+    /// Replaces the peer in the head by the client that a trusted proxy reports.
+    pub(super) fn resolve_peer(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
             let head = Arc::get_mut(head).expect("no other owner yet");
             head.peer = proxies.peer(head);
@@ -114,10 +113,10 @@ impl Default for Config {
             handshake_timeout: Self::HANDSHAKE_TIMEOUT,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(120),
-            // As much as any link for which the limits of sessions are tested, of 64 kbit/s and more.
+            // The rate of the slowest link that the limits of sessions are tested with: 64 kbit/s and more.
             body_bytes_per_second: 4 << 10,
             write_timeout: Duration::from_secs(60),
-            keepalive: KeepAlive::after(60),
+            keepalive: TcpKeepAlive::after(60),
             max_body_bytes: Self::MAX_BODY_BYTES,
             body_memory_bytes: 256 << 20,
             queue_memory_bytes: 256 << 20,

@@ -1,7 +1,7 @@
-//! Which pages of other origins may read what is answered here, and what they may ask for: the CORS
-//! protocol of the Fetch standard, <https://fetch.spec.whatwg.org/#http-cors-protocol>.
+//! The CORS rules that decide which pages of other origins may read responses, and which requests they may send:
+//! the CORS protocol of the Fetch standard, <https://fetch.spec.whatwg.org/#http-cors-protocol>.
 //!
-//! It protects the users of browsers only: any other client reads what it likes.
+//! They protect the users of browsers only: any other client can read all responses.
 
 use std::sync::Arc;
 
@@ -13,61 +13,61 @@ use super::headers::only_value;
 use super::response::{Response, WireResponse};
 use super::websocket::origin::{InvalidOrigin, Origins};
 
-/// What a preflight's answer depends on.
+/// The headers that the response to a preflight depends on.
 const VARY_OF_PREFLIGHTS: HeaderValue = HeaderValue::from_static(
     "origin, access-control-request-method, access-control-request-headers",
 );
 const VARY: HeaderValue = HeaderValue::from_static("origin");
-const EVERYBODY: HeaderValue = HeaderValue::from_static("*");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// See the module's documentation. Made once, and checked by [`Cors::new`].
+/// The CORS rules of an application. Made once, and checked by [`Cors::new`].
 #[derive(Clone, Debug)]
 pub struct Cors {
-    /// None: pages of every origin may read, without cookies.
+    /// None: pages of every origin may read responses, without cookies.
     origins: Option<Vec<String>>,
-    /// Requests may bring cookies and the like, and their answers be read.
+    /// Requests may carry credentials such as cookies.
     credentials: bool,
-    /// What a preflight is told of methods.
+    /// The methods that the response to a preflight allows.
     methods: HeaderValue,
-    /// What a preflight is told of headers. None: it may send those that it asks for.
+    /// The headers that the response to a preflight allows. None: those that the preflight names.
     headers: Option<HeaderValue>,
-    /// Headers of answers that pages may read, besides those that they always may.
+    /// Headers of responses that pages may read, in addition to those that they always may.
     expose: Option<HeaderValue>,
-    /// Seconds for which a browser need not ask again.
+    /// Seconds for which a browser may cache the response to a preflight.
     max_age: HeaderValue,
 }
 
-/// What an application wants of it, not checked yet.
+/// The options of an application, not checked yet.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct CorsOptions {
     /// Origins as browsers write them, or only `*`.
     pub origins: Vec<String>,
     /// See [`Cors`].
     pub credentials: bool,
     /// Methods, or only `*`.
     pub methods: Vec<String>,
-    /// Headers, or only `*`; None: all that are asked for.
+    /// Headers, or only `*`. None: all that a preflight names.
     pub headers: Option<Vec<String>>,
     /// Headers, or only `*`.
     pub expose: Vec<String>,
-    /// In seconds.
+    /// Seconds.
     pub max_age: u32,
 }
 
-/// Why it cannot be as it was wished.
+/// Why the options are invalid.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum CorsError {
     /// No browser would send it.
     #[error(transparent)]
     Origin(#[from] InvalidOrigin),
-    /// The origin of pages without one, which every stranger can have.
+    /// The origin of sandboxed pages, which every site can have.
     #[error(
         "The origin \"null\" is sent by sandboxed pages of every site: allowing it allows \
          every site. Leave it out, or write origins=\"*\" without credentials."
     )]
     Null,
-    /// Browsers leave the scheme's own port out.
+    /// Browsers leave out the scheme's default port.
     #[error("No browser sends the origin {0:?}: browsers leave out the scheme's default port.")]
     OwnPort(String),
     /// The Fetch standard forbids it.
@@ -76,22 +76,22 @@ pub enum CorsError {
          standard, \"CORS protocol and credentials\"). List what is allowed."
     )]
     EverythingWithCredentials(&'static str),
-    /// It cannot be in a header.
+    /// It is not a valid header value.
     #[error("{0}: {1:?} is not a valid name.")]
     Name(&'static str, String),
 }
 
 impl Cors {
-    /// Checks what is wished for.
-    pub fn new(wishes: Wishes) -> Result<Self, CorsError> {
-        let Wishes {
+    /// Checks the options.
+    pub fn new(options: CorsOptions) -> Result<Self, CorsError> {
+        let CorsOptions {
             origins,
             credentials,
             methods,
             headers,
             expose,
             max_age,
-        } = wishes;
+        } = options;
         let origins = match Origins::new(Some(origins))? {
             Origins::Any => None,
             Origins::Listed(list) => Some(list),
@@ -134,10 +134,10 @@ impl Cors {
         })
     }
 
-    /// What a request's origin may have of its answer. Kept until that is there.
-    pub(super) fn of(self: &Arc<Self>, head: &Head) -> Crossing {
+    /// The rules for the origin of one request. They are applied when its response is there.
+    pub(super) fn for_request(self: &Arc<Self>, head: &Head) -> CorsRequest {
         let allowed = match &self.origins {
-            None => Some(EVERYBODY),
+            None => Some(ANY_ORIGIN),
             Some(list) => only_value(head, &header::ORIGIN)
                 .filter(|origin| {
                     list.iter()
@@ -145,7 +145,7 @@ impl Cors {
                 })
                 .and_then(|origin| HeaderValue::from_bytes(origin).ok()),
         };
-        Crossing {
+        CorsRequest {
             cors: Arc::clone(self),
             allowed,
         }
@@ -153,14 +153,14 @@ impl Cors {
 }
 
 /// A request under the rules of [`Cors`].
-pub(super) struct Crossing {
+pub(super) struct CorsRequest {
     cors: Arc<Cors>,
-    /// The value of `Access-Control-Allow-Origin`. None: the page may not read the answer.
+    /// The value of `Access-Control-Allow-Origin`. None: the page may not read the response.
     allowed: Option<HeaderValue>,
 }
 
-impl Crossing {
-    /// The answer, if the request asks whether another one may be sent.
+impl CorsRequest {
+    /// The response, if the request is a preflight.
     pub(super) fn preflight(&self, method: &Method, head: &Head) -> Option<WireResponse> {
         if *method != Method::OPTIONS
             || !head.has(&header::ORIGIN)
@@ -188,7 +188,8 @@ impl Crossing {
         Some(response)
     }
 
-    /// Says in the answer who may read it. What the application has said itself stands.
+    /// Adds the headers that allow the page to read the response. Headers that the application has set take
+    /// precedence.
     pub(super) fn mark(self, response: &mut WireResponse) {
         if response.has(&header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             return;
@@ -211,7 +212,7 @@ impl Crossing {
     }
 }
 
-/// A name in the sense of RFC 9110, section 5.6.2.
+/// Whether the name is a token (RFC 9110, section 5.6.2).
 fn is_token(name: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_part)
@@ -221,15 +222,15 @@ fn is_token(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn wishes(origins: &[&str]) -> Wishes {
-        Wishes {
+    fn options(origins: &[&str]) -> CorsOptions {
+        CorsOptions {
             origins: origins.iter().map(ToString::to_string).collect(),
-            ..Wishes::default()
+            ..CorsOptions::default()
         }
     }
 
     #[test]
-    fn what_no_browser_would_take_is_refused() {
+    fn origins_that_no_browser_sends_are_refused() {
         for (wrong, why) in [
             ("null", "sandboxed"),
             ("https://example.com:443", "default port"),
@@ -237,34 +238,34 @@ mod tests {
             ("https://example.com/", "is not an origin"),
             ("example.com", "is not an origin"),
         ] {
-            let error = Cors::new(wishes(&[wrong])).expect_err(wrong).to_string();
+            let error = Cors::new(options(&[wrong])).expect_err(wrong).to_string();
             assert!(error.contains(why), "{wrong}: {error}");
         }
-        assert!(Cors::new(wishes(&["http://localhost:3000", "https://example.com"])).is_ok());
+        assert!(Cors::new(options(&["http://localhost:3000", "https://example.com"])).is_ok());
     }
 
     #[test]
-    fn everything_does_not_go_with_credentials() {
+    fn wildcards_with_credentials_are_refused() {
         let star = || vec!["*".to_owned()];
-        let listed = Wishes {
+        let listed = CorsOptions {
             credentials: true,
-            ..wishes(&["https://example.com"])
+            ..options(&["https://example.com"])
         };
         assert!(Cors::new(listed.clone()).is_ok());
         let all = [
-            Wishes {
+            CorsOptions {
                 origins: star(),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 methods: star(),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 headers: Some(star()),
                 ..listed.clone()
             },
-            Wishes {
+            CorsOptions {
                 expose: star(),
                 ..listed
             },
@@ -276,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_break_out_of_its_header() {
-        let wrong = Wishes {
+    fn a_method_with_a_line_break_is_refused() {
+        let wrong = CorsOptions {
             methods: vec!["GET\r\nX: y".to_owned()],
-            ..wishes(&["*"])
+            ..options(&["*"])
         };
         assert!(matches!(
             Cors::new(wrong),

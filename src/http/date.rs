@@ -1,4 +1,4 @@
-//! `Date`: formatted once a second and thread.
+//! The `Date` header: each thread formats it once a second.
 
 use std::cell::Cell;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,14 +12,15 @@ const LEN: usize = 29;
 /// The header's line over HTTP/1.
 const LINE_LEN: usize = b"date: ".len() + LEN + b"\r\n".len();
 
-/// Seconds are all that is wanted: this clock is a tick of the kernel behind at most, and a third as long to read.
+/// The clock needs no more than seconds. This one is at most a tick of the kernel late, and takes a third of the
+/// time to read.
 const CLOCK: ClockId = ClockId::CLOCK_REALTIME_COARSE;
 
 thread_local! {
     static LAST: Cell<(u64, [u8; LINE_LEN])> = const { Cell::new((u64::MAX, [0; LINE_LEN])) };
 }
 
-/// The present time as HTTP writes it (RFC 9110, section 5.6.7).
+/// The current time as in HTTP (RFC 9110, section 5.6.7).
 pub(super) fn now() -> [u8; LEN] {
     let line = line();
     *line[b"date: ".len()..]
@@ -27,7 +28,7 @@ pub(super) fn now() -> [u8; LEN] {
         .expect("the line is longer")
 }
 
-/// The line of HTTP/1 that says it.
+/// The header's line over HTTP/1, with the current time.
 pub(super) fn line() -> [u8; LINE_LEN] {
     let now = clock_gettime(CLOCK).map_or(0, |now| u64::try_from(now.tv_sec()).unwrap_or(0));
     let (known, line) = LAST.get();

@@ -1,8 +1,8 @@
 //! The deadlines of a worker's connections: one number for each, and one tick for all of them.
 //!
-//! A timer of its own would cost each connection more memory than the rest of its state, and an entry in a
-//! timer wheel would cost each request. Here a deadline is set by writing a number; a tick looks at all of
-//! them and wakes the connections whose time is over.
+//! A timer per connection would take more memory than the rest of its state, and an entry in a timer wheel would
+//! cost time per request. Here the connection sets its deadline by writing a number. A tick reads all of them, and
+//! wakes the connections whose deadline has passed.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,18 +17,18 @@ use crate::actors::wheel::TICK;
 /// No deadline.
 const NEVER: u32 = u32::MAX;
 
-/// See the module's documentation.
+/// The deadlines of all connections of a worker.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     slots: RefCell<Slab<Slot>>,
     began: Instant,
-    /// Ticks since then, as of the last look.
+    /// Ticks between `began` and the latest call of [`Deadlines::tick`].
     now: Cell<u32>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// The tick at which the time is over.
+    /// The tick of the deadline.
     at: u32,
     /// The task of the connection.
     waker: Waker,
@@ -52,7 +52,7 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// A deadline, not set yet, of the connection whose task this is.
+    /// A deadline, not set yet, for the connection that runs in this task.
     pub(super) fn add(self: &Rc<Self>, waker: Waker) -> Deadline {
         let slot = self.slots.borrow_mut().insert(Slot { at: NEVER, waker });
         Deadline {
@@ -61,7 +61,7 @@ impl Deadlines {
         }
     }
 
-    /// Wakes every connection whose time is over. To be called once a tick.
+    /// Wakes every connection whose deadline has passed. The caller calls it once a tick.
     pub(super) fn tick(&self, now: Instant) {
         let ticks = now.duration_since(self.began).as_millis() / TICK.as_millis();
         let now = u32::try_from(ticks).unwrap_or(NEVER - 1).min(NEVER - 1);
@@ -73,7 +73,7 @@ impl Deadlines {
         }
     }
 
-    /// Wakes every connection, to look at something else that has changed.
+    /// Wakes every connection, because another condition has changed.
     pub(super) fn wake_all(&self) {
         for (_, slot) in self.slots.borrow().iter() {
             slot.waker.wake_by_ref();
@@ -82,7 +82,7 @@ impl Deadlines {
 }
 
 impl Deadline {
-    /// The time is over when so much of it has passed, up to two ticks later.
+    /// Sets the deadline. It passes up to two ticks late.
     pub(super) fn set(&self, after: Duration) {
         let ticks = after.as_nanos().div_ceil(TICK.as_nanos()) + 1;
         let ticks = u32::try_from(ticks).unwrap_or(NEVER);
@@ -90,12 +90,12 @@ impl Deadline {
         self.write(now.saturating_add(ticks).min(NEVER - 1));
     }
 
-    /// There is no limit for the moment.
+    /// Removes the deadline.
     pub(super) fn clear(&self) {
         self.write(NEVER);
     }
 
-    /// Whether the time is over.
+    /// Whether the deadline has passed.
     pub(super) fn is_over(&self) -> bool {
         let slots = self.deadlines.slots.borrow();
         slots[self.slot].at <= self.deadlines.now.get()
@@ -110,7 +110,7 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let slots = &mut *self.deadlines.slots.borrow_mut();
         slots.remove(self.slot);
-        // A crowd that came and went leaves no memory behind.
+        // Memory for many connections is freed when the last one has gone.
         if slots.is_empty() {
             *slots = Slab::new();
         }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_woken_when_its_time_is_over_and_not_before() {
+    fn a_connection_is_woken_at_its_deadline_and_not_before() {
         let (deadlines, count) = (Rc::<Deadlines>::default(), Arc::<Count>::default());
         let deadline = deadlines.add(Arc::clone(&count).into());
         let mut now = Instant::now();

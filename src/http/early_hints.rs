@@ -1,4 +1,5 @@
-//! Early hints (RFC 8297): headers that a client gets before its response, in an interim response with status 103.
+//! The early hints (RFC 8297): headers that a client gets before its response, in an interim response with status
+//! 103.
 
 use std::cell::RefCell;
 
@@ -40,7 +41,7 @@ impl EarlyHints {
         Ok(())
     }
 
-    /// There is nothing to send.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -51,17 +52,17 @@ impl EarlyHints {
     }
 }
 
-/// The hints that user code has given for the request under way, until its connection writes them. The connection
-/// owns it and looks into it each time that it has polled for the response.
+/// The hints that user code has sent for the running request, until its connection writes them. The connection owns
+/// the queue, and empties it after each poll of the response.
 #[derive(Debug, Default)]
-pub(super) struct GivenHints(RefCell<Vec<EarlyHints>>);
+pub(super) struct HintQueue(RefCell<Vec<EarlyHints>>);
 
-impl GivenHints {
+impl HintQueue {
     pub(super) fn add(&self, hints: Vec<EarlyHints>) {
         self.0.borrow_mut().extend(hints);
     }
 
-    /// All that wait. Nothing is allocated where there are none.
+    /// Takes all hints. An empty queue allocates nothing.
     pub(super) fn take(&self) -> Vec<EarlyHints> {
         self.0.take()
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_to_the_final_response_is_no_hint() {
+    fn headers_of_the_final_response_are_refused_as_hints() {
         let mut hints = EarlyHints::default();
         let value = HeaderValue::from_static("x");
         for name in NEVER {

@@ -1,18 +1,18 @@
-//! The encodings of a response that a client takes: `Accept-Encoding` (RFC 9110, section 12.5.3).
+//! The content codings that a client accepts: `Accept-Encoding` (RFC 9110, section 12.5.3).
 
 use actix_http::header;
 
 use super::head::Head;
 use super::headers::Headers;
 
-/// Those of `offered` that the client likes at least as well as the response as it is: the best first, and of
-/// those that it likes equally, the first.
+/// Those of `offered` that the client accepts at least as gladly as the uncompressed response: the best first, and
+/// of equal ones the first.
 pub(super) fn accepted<'o>(head: &Head, offered: &[&'o str]) -> Vec<&'o str> {
     if !head.has(&header::ACCEPT_ENCODING) {
         return Vec::new();
     }
     let others = quality(head, "*").unwrap_or(0);
-    // Only a client that says so likes it better as it is.
+    // The uncompressed response is preferred only if the client says so.
     let least = quality(head, "identity").unwrap_or(0).max(1);
     let qualities = offered
         .iter()
@@ -22,7 +22,7 @@ pub(super) fn accepted<'o>(head: &Head, offered: &[&'o str]) -> Vec<&'o str> {
     found.into_iter().map(|(name, _)| name).collect()
 }
 
-/// In thousandths.
+/// The weight of a coding, in thousandths.
 fn quality(head: &Head, name: &str) -> Option<u16> {
     let lines = head.values(&header::ACCEPT_ENCODING);
     let texts = lines.filter_map(|value| std::str::from_utf8(value).ok());
@@ -37,7 +37,7 @@ fn quality(head: &Head, name: &str) -> Option<u16> {
         }
         let weight = parts.find_map(|it| it.strip_prefix("q=").or(it.strip_prefix("Q=")));
         let weight = weight.map_or(Some(1.0), |text| text.trim().parse::<f32>().ok());
-        // What is not a number is no reason to send what the client may not be able to read.
+        // A coding with an invalid weight counts as refused: the client may be unable to read it.
         let weight = weight.filter(|it| (0.0..=1.0).contains(it)).unwrap_or(0.0);
         Some((weight * 1000.0).round() as u16)
     })
@@ -50,7 +50,7 @@ mod tests {
     use crate::http::peer::Peer;
 
     #[test]
-    fn the_client_decides_and_then_the_order() {
+    fn the_weights_of_the_client_decide_and_then_the_order() {
         for (line, expected) in [
             (Some("gzip, deflate, br, zstd"), Some("zstd")),
             (Some("gzip, deflate, br"), Some("br")),

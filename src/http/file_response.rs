@@ -1,25 +1,26 @@
-//! The response that a file is: its headers, and as much of it as the request asks for.
+//! The response that sends a file: its headers, and the part of it that the request selects.
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_http::Method;
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HttpDate;
+use tokio::task::spawn_blocking;
 
 use super::compression::Compression;
 use super::conditions::{self, Verdict};
-use super::file::{FileBody, SMALL_BYTES};
-use super::range::Wanted;
+use super::file_body::{FileBody, SMALL_BYTES};
+use super::range::Selection;
 use super::request::WireRequest;
 use super::response::{Response, WireBody, WireResponse};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
-/// A file that is open, and what is known of it.
+/// An open file with its metadata.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     file: File,
@@ -28,7 +29,7 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// None: it is a folder, a pipe or the like.
+    /// None: it is not a regular file.
     pub(super) fn new(file: File) -> io::Result<Option<Self>> {
         let metadata = file.metadata()?;
         Ok(metadata.is_file().then(|| Self {
@@ -38,7 +39,8 @@ impl OpenFile {
         }))
     }
 
-    /// Made of the size and the time of the last change alone: copies of a file on two hosts have one tag.
+    /// The `ETag`. It depends only on the size and the modification time, so copies of a file on two hosts have the
+    /// same tag.
     fn tag(&self, encoding: Option<&str>) -> Option<HeaderValue> {
         let age = self.changed?.duration_since(UNIX_EPOCH).ok()?;
         let (dash, encoding) = encoding.map_or(("", ""), |encoding| ("-", encoding));
@@ -50,8 +52,8 @@ impl OpenFile {
         HeaderValue::try_from(tag).ok()
     }
 
-    /// Answers with it. `head` is what the response has besides: its headers stand in place of the file's.
-    pub(super) async fn answer(
+    /// Responds with the file. The headers of `head` take precedence over those of the file.
+    pub(super) async fn respond(
         self,
         mut head: Response<()>,
         request: &WireRequest,
@@ -74,7 +76,7 @@ impl OpenFile {
         );
         head.remove(&header::CONTENT_LENGTH); // it is that of what is sent
         if is_whole {
-            match conditions::verdict(&request.method, &request.head, &head) {
+            match conditions::evaluate(&request.method, &request.head, &head) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => {
                     if compression.is_some() {
@@ -95,10 +97,10 @@ impl OpenFile {
                 && head.get(&header::ACCEPT_RANGES) == Some(&BYTES)
                 && conditions::allows_range(&request.head, &head)
         });
-        let wanted = range.map_or(Wanted::Whole, |range| Wanted::of(range, self.length));
-        let (first, count) = match wanted {
-            Wanted::Whole => (0, self.length),
-            Wanted::Part { first, count } => {
+        let selection = range.map_or(Selection::Whole, |range| Selection::of(range, self.length));
+        let (first, count) = match selection {
+            Selection::Whole => (0, self.length),
+            Selection::Part { first, count } => {
                 if compression.is_some() {
                     Compression::mark(&mut head, request, Some(self.length));
                 }
@@ -112,7 +114,7 @@ impl OpenFile {
                 );
                 (first, count)
             }
-            Wanted::Nothing => {
+            Selection::Unsatisfiable => {
                 let sentence = format!("The file has {} bytes.", self.length);
                 let range = HeaderValue::try_from(format!("bytes */{}", self.length));
                 let mut response = Response::sentence(StatusCode::RANGE_NOT_SATISFIABLE, sentence);
@@ -136,7 +138,41 @@ impl OpenFile {
     }
 }
 
-/// 304, with the headers that the response would have, but for those of its body.
+/// Responds with the file at this path, and compresses it if that pays. The caller has checked the path.
+pub(super) async fn respond(
+    path: PathBuf,
+    head: Response<()>,
+    request: &WireRequest,
+    compression: Option<&Compression>,
+) -> WireResponse {
+    let response = open_and_respond(path, head, request, compression).await;
+    match compression {
+        Some(compression) => compression.whole(response, request),
+        None => response,
+    }
+}
+
+async fn open_and_respond(
+    path: PathBuf,
+    mut head: Response<()>,
+    request: &WireRequest,
+    compression: Option<&Compression>,
+) -> WireResponse {
+    if !head.has(&header::CONTENT_TYPE) {
+        head.content_type = Some(content_type(&path));
+    }
+    let opened = spawn_blocking(move || OpenFile::new(File::open(path)?)).await;
+    match opened.map_err(io::Error::other).flatten() {
+        Ok(Some(file)) => file.respond(head, request, compression).await,
+        opened => {
+            let why = opened.map_or_else(|error| error.to_string(), |_| "it is not a file".into());
+            log::error!("{}: cannot open the file: {why}", request.head.path());
+            Response::sentence(StatusCode::NOT_FOUND, "The file does not exist.")
+        }
+    }
+}
+
+/// 304, with the headers that the response would have, except those of its body.
 pub(super) fn not_modified(mut head: Response<()>) -> WireResponse {
     head.status = StatusCode::NOT_MODIFIED;
     head.content_type = None;
@@ -144,7 +180,7 @@ pub(super) fn not_modified(mut head: Response<()>) -> WireResponse {
     head.with_body(WireBody::Nothing)
 }
 
-/// Adds a header that the response does not have yet.
+/// Adds a header unless the response already has it.
 fn add<B>(response: &mut Response<B>, name: HeaderName, value: Option<HeaderValue>) {
     if let Some(value) = value
         && !response.has(&name)
@@ -153,13 +189,13 @@ fn add<B>(response: &mut Response<B>, name: HeaderName, value: Option<HeaderValu
     }
 }
 
-/// A response has not been changed after it was sent (RFC 9110, section 8.8.2.1).
+/// The `Last-Modified` header, which must not be later than the response (RFC 9110, section 8.8.2.1).
 fn date(changed: SystemTime) -> Option<HeaderValue> {
     let date = HttpDate::from(changed.min(SystemTime::now()));
     HeaderValue::try_from(date.to_string()).ok()
 }
 
-/// `Content-Type` by the ending of a name. Text is UTF-8 where the content cannot say otherwise.
+/// The `Content-Type` for a file name's extension. Text is UTF-8 where the content cannot declare another encoding.
 pub(super) fn content_type(path: &Path) -> HeaderValue {
     let kind = mime_guess::from_path(path).first_raw();
     HeaderValue::from_static(match kind.unwrap_or("application/octet-stream") {
@@ -179,17 +215,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_of_a_file_have_one_tag_and_versions_have_others() {
+    fn copies_of_a_file_share_a_tag_and_versions_do_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let second = std::time::Duration::from_secs(1);
         let file = |name: &str, content: &str, changed| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).expect("a file");
-            let file = File::options().write(true).open(path).expect("it is there");
+            let file = File::options()
+                .write(true)
+                .open(path)
+                .expect("the file exists");
             file.set_modified(changed).expect("a time");
             OpenFile::new(file)
-                .expect("it has metadata")
-                .expect("it is a file")
+                .expect("metadata")
+                .expect("a regular file")
         };
         let time = UNIX_EPOCH + 1_000_000_000 * second;
         let tag = file("a", "abc", time).tag(None);

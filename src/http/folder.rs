@@ -1,7 +1,7 @@
-//! A folder of static files: served without user code, and never left.
+//! The folder of static files that is served without user code.
 //!
-//! The kernel resolves each path beneath the folder (`RESOLVE_BENEATH`), so that neither `..` nor a link
-//! leads out of it, not even one that is made while a request is on its way.
+//! The kernel resolves each path beneath the folder (`RESOLVE_BENEATH`). So neither `..` nor a link leads out of
+//! it, not even a link that is created during the request.
 
 use std::fs::File;
 use std::io;
@@ -20,69 +20,69 @@ use super::path::Value;
 use super::request::WireRequest;
 use super::response::{Response, WireResponse};
 
-/// What is served for a path that ends with a slash.
+/// The file that is served for a path that ends with a slash.
 const INDEX: &str = "index.html";
 
-/// The encodings of files that were compressed beforehand, the smallest usual one first, and their endings.
+/// The codings of precompressed files: usually the smallest first.
 const ENCODINGS: [&str; 3] = ["br", "zstd", "gzip"];
 
-const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
+const VARY_VALUE: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-/// See the module's documentation.
+/// A folder of static files.
 #[derive(Clone, Debug)]
 pub struct Folder {
-    /// The folder. Looked up again for each request: a release may replace it.
+    /// The folder. It is opened again for each request, because a release may replace it.
     pub root: PathBuf,
-    /// `Cache-Control`, if it is wanted.
+    /// `Cache-Control`, if the application sets it.
     pub cache_control: Option<HeaderValue>,
-    /// `a.css.br`, `a.css.zst` or `a.css.gz` is served in place of `a.css` to clients that take it.
+    /// `a.css.br`, `a.css.zst` or `a.css.gz` is served instead of `a.css` to clients that accept it.
     pub precompressed: bool,
 }
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug)]
-enum Found {
-    /// A file, in this encoding.
+enum FolderEntry {
+    /// A file, in this coding.
     File(OpenFile, Option<&'static str>),
-    /// A folder with an index, whose address ends with a slash.
+    /// A folder with an index. Its URL ends with a slash.
     Index,
-    /// Nothing that is served.
-    Nothing,
+    /// No entry that may be served.
+    Missing,
 }
 
 impl Folder {
-    /// Answers a GET or HEAD with the file that the path's parameter names.
-    pub(super) async fn answer(
+    /// Responds to a GET or HEAD with the file that the path parameter names.
+    pub(super) async fn respond(
         &self,
         value: Option<&Value>,
         request: &WireRequest,
         compression: Option<&Compression>,
     ) -> WireResponse {
-        let asked = match value {
-            Some(Value::Str(asked)) => asked.as_str(),
+        let name = match value {
+            Some(Value::Str(name)) => name.as_str(),
             _ => "",
         };
-        let Some(path) = visible(asked) else {
+        let Some(path) = visible(name) else {
             return not_found(request);
         };
         let kind = content_type(&path);
         match self.find(path, request).await {
-            Ok(Found::File(file, encoding)) => {
+            Ok(FolderEntry::File(file, encoding)) => {
                 let mut head = Response::empty(StatusCode::OK);
                 head.content_type = Some(kind);
                 if let Some(encoding) = encoding {
                     head.append(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
                 }
                 if self.precompressed {
-                    head.append(header::VARY, VARIES);
+                    head.append(header::VARY, VARY_VALUE);
                 }
                 if let Some(value) = &self.cache_control {
                     head.append(header::CACHE_CONTROL, value.clone());
                 }
-                file.answer(head, request, compression).await
+                file.respond(head, request, compression).await
             }
-            Ok(Found::Index) => to_index(request),
-            Ok(Found::Nothing) => not_found(request),
+            Ok(FolderEntry::Index) => to_index(request),
+            Ok(FolderEntry::Missing) => not_found(request),
             Err(error) => {
                 if !is_absence(&error) {
                     log::error!("{}: cannot open the file: {error}", request.head.path());
@@ -92,8 +92,9 @@ impl Folder {
         }
     }
 
-    /// At once if the kernel has the way to it in memory, else on a thread that may wait for a disk.
-    async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<Found> {
+    /// Finds the file: on this thread if the kernel has the path in memory, else on a thread that may wait for a
+    /// disk.
+    async fn find(&self, path: PathBuf, request: &WireRequest) -> io::Result<FolderEntry> {
         let encodings = if self.precompressed {
             encoding::accepted(&request.head, &ENCODINGS)
         } else {
@@ -108,7 +109,7 @@ impl Folder {
     }
 }
 
-/// Whether an error says no more than that no such file is there.
+/// Whether the error means that the file does not exist.
 fn is_absence(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -120,8 +121,8 @@ fn is_absence(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// To the same path with a slash, which the links of an index are relative to. A relative reference is right
-/// behind every proxy, and leads to no other host.
+/// Redirects to the same path with a slash, because the links of an index are relative to it. A relative redirect
+/// is correct behind every proxy, and cannot lead to another host.
 fn to_index(request: &WireRequest) -> WireResponse {
     let path = request.head.path();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -141,35 +142,40 @@ fn not_found(request: &WireRequest) -> WireResponse {
     Response::sentence(StatusCode::NOT_FOUND, sentence)
 }
 
-/// The file's path in the folder. None: it leads elsewhere, or to what is hidden, as `.git` is.
-fn visible(asked: &str) -> Option<PathBuf> {
+/// The path of the file within the folder. None: it leads elsewhere, or to a hidden file such as `.git`.
+fn visible(name: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
-    for component in Path::new(asked).components() {
-        let Component::Normal(name) = component else {
+    for component in Path::new(name).components() {
+        let Component::Normal(segment) = component else {
             return None;
         };
-        let text = name.to_str()?;
+        let text = segment.to_str()?;
         if text.contains('\0') || (text.starts_with('.') && text != ".well-known") {
             return None;
         }
-        path.push(name);
+        path.push(segment);
     }
-    if asked.is_empty() || asked.ends_with('/') {
+    if name.is_empty() || name.ends_with('/') {
         path.push(INDEX);
     }
     Some(path)
 }
 
-/// A way to open what is at a path beneath a folder.
+/// A function that opens a path beneath a folder.
 type Open = fn(&Path, &Path) -> io::Result<File>;
 
-/// The file at this path, or the first of those beside it in these encodings.
-fn find(root: &Path, path: &Path, encodings: &[&'static str], open: Open) -> io::Result<Found> {
+/// Finds the file at this path, or the first precompressed variant with one of these codings.
+fn find(
+    root: &Path,
+    path: &Path,
+    encodings: &[&'static str],
+    open: Open,
+) -> io::Result<FolderEntry> {
     for encoding in encodings {
         let mut beside = path.as_os_str().to_owned();
         beside.push(ending(encoding));
         match open(root, beside.as_ref()).and_then(OpenFile::new) {
-            Ok(Some(file)) => return Ok(Found::File(file, Some(encoding))),
+            Ok(Some(file)) => return Ok(FolderEntry::File(file, Some(encoding))),
             Ok(None) => {}
             Err(error) if is_absence(&error) => {}
             Err(error) => return Err(error),
@@ -178,10 +184,10 @@ fn find(root: &Path, path: &Path, encodings: &[&'static str], open: Open) -> io:
     let file = open(root, path)?;
     if file.metadata()?.is_dir() {
         let index = open(root, &path.join(INDEX)).and_then(OpenFile::new)?;
-        return Ok(index.map_or(Found::Nothing, |_| Found::Index));
+        return Ok(index.map_or(FolderEntry::Missing, |_| FolderEntry::Index));
     }
     let file = OpenFile::new(file)?;
-    Ok(file.map_or(Found::Nothing, |file| Found::File(file, None)))
+    Ok(file.map_or(FolderEntry::Missing, |file| FolderEntry::File(file, None)))
 }
 
 fn ending(encoding: &str) -> &'static str {
@@ -197,13 +203,13 @@ fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     use nix::errno::Errno;
 
     match open_at(&File::open(root)?, path, ResolveFlag::empty()) {
-        // A kernel before 5.6, or a sandbox that does not know the call.
+        // The kernel is older than 5.6, or a sandbox blocks the call.
         Err(Errno::ENOSYS | Errno::EPERM) => resolved(root, path),
         opened => Ok(opened?),
     }
 }
 
-/// As [`beneath`], but an error where it would have to wait for a disk.
+/// Opens as [`beneath`] does, but returns an error if the kernel must wait for a disk.
 #[cfg(target_os = "linux")]
 fn in_memory(root: &Path, path: &Path) -> io::Result<File> {
     let how = OpenHow::new()
@@ -218,7 +224,7 @@ const CACHED: ResolveFlag = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
 
 #[cfg(target_os = "linux")]
 fn open_at(root: &File, path: &Path, how: ResolveFlag) -> nix::Result<File> {
-    // Without NONBLOCK, a pipe that lies there would hold up the thread.
+    // Without NONBLOCK, opening a named pipe would block the thread.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | how;
     openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)).map(File::from)
@@ -232,7 +238,7 @@ fn in_memory(_: &Path, _: &Path) -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 use resolved as beneath;
 
-/// The same in two steps.
+/// Opens a path beneath a folder without `openat2`, in two steps.
 fn resolved(root: &Path, path: &Path) -> io::Result<File> {
     let root = root.canonicalize()?;
     let target = root.join(path).canonicalize()?;
@@ -247,8 +253,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_out_or_is_hidden_has_no_path() {
-        for asked in [
+    fn outside_and_hidden_names_have_no_path() {
+        for name in [
             "../x",
             "a/../../x",
             "/etc/passwd",
@@ -256,20 +262,20 @@ mod tests {
             "a/.env",
             ".",
         ] {
-            assert_eq!(visible(asked), None, "{asked}");
+            assert_eq!(visible(name), None, "{name}");
         }
-        for (asked, path) in [
+        for (name, path) in [
             ("", "index.html"),
             ("a/", "a/index.html"),
             ("a/b.txt", "a/b.txt"),
             (".well-known/x", ".well-known/x"),
         ] {
-            assert_eq!(visible(asked), Some(PathBuf::from(path)));
+            assert_eq!(visible(name), Some(PathBuf::from(path)));
         }
     }
 
     #[test]
-    fn both_ways_to_open_a_file_stay_in_the_folder() {
+    fn both_functions_that_open_a_file_stay_in_the_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         let (root, outside) = (folder.path().join("root"), folder.path().join("secret"));
         std::fs::create_dir_all(root.join("in")).expect("a folder");

@@ -1,7 +1,7 @@
-//! Multipart forms (RFC 7578), taken apart while they come.
+//! The reader of multipart forms (RFC 7578), which parses them while they arrive.
 //!
-//! Small parts stay in memory. What goes beyond that is written to one file for each request, which has
-//! no name: it is gone with the last part that refers to it, whatever ends the process.
+//! Small parts stay in memory. Larger ones are written to one file per request. The file has no name: it disappears
+//! with the last part that refers to it, however the process ends.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -17,15 +17,17 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::spawn_blocking;
 
+use super::body_error::BodyError;
 use super::budget::{Budget, Hold};
 use super::head::Head;
-use super::incoming::{Incoming, Refusal};
-use super::multipart::{Event, Malformed, Parser, PartHead};
+use super::multipart::{MultipartEvent, Parser};
+use super::part_head::{Malformed, PartHead};
+use super::request_body::RequestBody;
 
-/// What is written to the file at a time.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes that are written to the file at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// The parts of a form that are text, or small files, may have so much memory together.
+/// Memory for all texts and small files of a form, in bytes.
 pub(super) const MAX_MEMORY_BYTES: usize = 1 << 20;
 
 /// Parts that a form may have.
@@ -34,17 +36,17 @@ pub const MAX_PARTS: usize = 1000;
 /// A part of a form: a field's text, or a file.
 #[derive(Debug)]
 pub struct Part {
-    /// The field's name.
+    /// The name of the field.
     pub name: String,
-    /// The file's name on the client's machine, as the client says. None: the part is no file.
+    /// The name of the file on the client's machine, as the client reports it. None: the part is not a file.
     pub filename: Option<String>,
-    /// `Content-Type`, as the client says.
+    /// `Content-Type`, as the client reports it.
     pub content_type: Option<String>,
-    content: Content,
+    content: PartContent,
 }
 
 #[derive(Debug)]
-enum Content {
+enum PartContent {
     Memory(Bytes),
     /// A range of the request's file.
     File {
@@ -55,30 +57,30 @@ enum Content {
 }
 
 impl Part {
-    /// Bytes of its content.
+    /// The size of its content, in bytes.
     pub fn size(&self) -> u64 {
         match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File { len, .. } => *len,
+            PartContent::Memory(bytes) => bytes.len() as u64,
+            PartContent::File { len, .. } => *len,
         }
     }
 
-    /// The content, if it is in memory. Always that of a part that is no file.
+    /// The content, if it is in memory. A part that is not a file always is.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Memory(bytes) => Some(bytes),
-            Content::File { .. } => None,
+            PartContent::Memory(bytes) => Some(bytes),
+            PartContent::File { .. } => None,
         }
     }
 
-    /// Up to `most` bytes of the content from `offset` on; fewer only at its end.
+    /// Up to `most` bytes of the content from `offset` on. Fewer only at its end.
     pub fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         let left = self.size().saturating_sub(offset);
         let len = left.min(most as u64) as usize;
         match &self.content {
-            Content::Memory(_) if len == 0 => Ok(Bytes::new()),
-            Content::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),
-            Content::File { file, begin, .. } => {
+            PartContent::Memory(_) if len == 0 => Ok(Bytes::new()),
+            PartContent::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),
+            PartContent::File { file, begin, .. } => {
                 let mut read = vec![0; len];
                 file.read_exact_at(&mut read, begin + offset)?;
                 Ok(read.into())
@@ -87,21 +89,21 @@ impl Part {
     }
 }
 
-/// Why a form is not taken.
+/// Why a form is not accepted.
 #[derive(Debug)]
 pub(super) enum FormError {
-    Refused(Refusal),
+    Body(BodyError),
     /// It has more than [`MAX_PARTS`].
     TooManyParts,
-    /// Its texts are larger than [`MAX_MEMORY_BYTES`].
+    /// Its texts exceed [`MAX_MEMORY_BYTES`].
     TextTooLarge,
-    /// It is not written as its `Content-Type` says. A clause for people.
+    /// It does not match its `Content-Type`. The value is a clause for people.
     Malformed(Malformed),
-    /// Its file cannot be written.
+    /// Its file is not writable.
     Disk(io::Error),
 }
 
-/// Does the request announce a multipart form?
+/// Whether the request announces a multipart form.
 pub(super) fn is_form(head: &Head) -> bool {
     const FORM: &[u8] = b"multipart/form-data";
     let kind = head.get(&CONTENT_TYPE);
@@ -109,23 +111,25 @@ pub(super) fn is_form(head: &Head) -> bool {
         .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }
 
-/// Reads a form to its end. What is in memory of it is held in the budget; files go to the disk.
+/// Reads a form to its end. The part in memory counts for the budget; files go to the disk.
 pub(super) async fn read(
     head: &Head,
-    body: Incoming,
+    body: RequestBody,
     budget: &Rc<Budget>,
 ) -> Result<(Vec<Part>, Hold), FormError> {
-    let mut body = Body {
-        why: body.why(),
-        pieces: body,
+    let mut body = FormInput {
+        error: body.error(),
+        chunks: body,
         parser: Parser::new(head.get(&CONTENT_TYPE)).map_err(FormError::Malformed)?,
     };
-    let mut reader = Reader::new(budget);
+    let mut reader = PartReader::new(budget);
     let mut parts = Vec::new();
     loop {
         match body.next().await? {
-            Event::Part(_) if parts.len() == MAX_PARTS => return Err(FormError::TooManyParts),
-            Event::Part(head) => parts.push(reader.part(head, &mut body).await?),
+            MultipartEvent::Part(_) if parts.len() == MAX_PARTS => {
+                return Err(FormError::TooManyParts);
+            }
+            MultipartEvent::Part(head) => parts.push(reader.part(head, &mut body).await?),
             _ => break,
         }
     }
@@ -133,55 +137,55 @@ pub(super) async fn read(
     Ok((parts, reader.hold))
 }
 
-/// A body that is taken apart while it comes.
-struct Body {
-    pieces: Incoming,
-    /// Why `pieces` has failed.
-    why: Rc<Cell<Option<Refusal>>>,
+/// A body that is parsed while it arrives.
+struct FormInput {
+    chunks: RequestBody,
+    /// Why `chunks` failed.
+    error: Rc<Cell<Option<BodyError>>>,
     parser: Parser,
 }
 
-impl Body {
-    /// What comes next. Never `More`.
-    async fn next(&mut self) -> Result<Event, FormError> {
+impl FormInput {
+    /// The next event. Never `More`.
+    async fn next(&mut self) -> Result<MultipartEvent, FormError> {
         loop {
             match self.parser.next().map_err(FormError::Malformed)? {
-                Event::More => {}
+                MultipartEvent::More => {}
                 event => return Ok(event),
             }
-            if let Some(piece) = self.piece().await? {
-                self.parser.feed(&piece);
+            if let Some(chunk) = self.chunk().await? {
+                self.parser.feed(&chunk);
             } else {
                 self.parser.finish().map_err(FormError::Malformed)?;
-                return Ok(Event::End);
+                return Ok(MultipartEvent::End);
             }
         }
     }
 
-    /// Reads what follows the form, so that the connection can go on.
+    /// Reads the bytes after the form, so that the connection can continue.
     async fn rest(&mut self) -> Result<(), FormError> {
-        while self.piece().await?.is_some() {}
+        while self.chunk().await?.is_some() {}
         Ok(())
     }
 
-    async fn piece(&mut self) -> Result<Option<Bytes>, FormError> {
-        let piece = poll_fn(|task| Pin::new(&mut self.pieces).poll_next(task)).await;
-        let broken = |_| FormError::Refused(self.why.get().unwrap_or(Refusal::Broken));
-        piece.transpose().map_err(broken)
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FormError> {
+        let chunk = poll_fn(|task| Pin::new(&mut self.chunks).poll_next(task)).await;
+        let broken = |_| FormError::Body(self.error.get().unwrap_or(BodyError::Broken));
+        chunk.transpose().map_err(broken)
     }
 }
 
-/// What is known of a request's parts so far.
-struct Reader {
+/// The state of reading the parts of one form.
+struct PartReader {
     memory_bytes: usize,
-    /// None as long as everything is in memory.
+    /// None while everything is in memory.
     file: Option<Arc<File>>,
     file_bytes: u64,
-    /// Of the memory for bodies.
+    /// The share of the memory for bodies.
     hold: Hold,
 }
 
-impl Reader {
+impl PartReader {
     fn new(budget: &Rc<Budget>) -> Self {
         Self {
             memory_bytes: 0,
@@ -191,39 +195,39 @@ impl Reader {
         }
     }
 
-    async fn part(&mut self, named: PartHead, body: &mut Body) -> Result<Part, FormError> {
+    async fn part(&mut self, head: PartHead, body: &mut FormInput) -> Result<Part, FormError> {
         let PartHead {
             name,
             filename,
             content_type,
-        } = named;
+        } = head;
         let begin = self.file_bytes;
-        let mut held: Vec<u8> = Vec::new();
+        let mut buffer: Vec<u8> = Vec::new();
         let mut is_in_file = false;
-        while let Event::Content(piece) = body.next().await? {
+        while let MultipartEvent::Content(chunk) = body.next().await? {
             if !is_in_file {
-                let is_too_much = self.memory_bytes + held.len() + piece.len() > MAX_MEMORY_BYTES;
+                let is_too_much = self.memory_bytes + buffer.len() + chunk.len() > MAX_MEMORY_BYTES;
                 if is_too_much && filename.is_none() {
                     return Err(FormError::TextTooLarge);
                 }
-                is_in_file = is_too_much || !self.hold.try_grow(piece.len());
+                is_in_file = is_too_much || !self.hold.try_grow(chunk.len());
                 if is_in_file && filename.is_none() {
-                    return Err(FormError::Refused(Refusal::Crowded));
+                    return Err(FormError::Body(BodyError::NoMemory));
                 }
             }
-            held.extend_from_slice(&piece);
-            if is_in_file && held.len() >= PIECE_BYTES {
-                held = self.write(held).await?;
+            buffer.extend_from_slice(&chunk);
+            if is_in_file && buffer.len() >= CHUNK_BYTES {
+                buffer = self.write(buffer).await?;
             }
         }
         let content = if is_in_file {
-            self.write(held).await?;
+            self.write(buffer).await?;
             let file = self.file.clone().expect("it has been written to");
             let len = self.file_bytes - begin;
-            Content::File { file, begin, len }
+            PartContent::File { file, begin, len }
         } else {
-            self.memory_bytes += held.len();
-            Content::Memory(held.into())
+            self.memory_bytes += buffer.len();
+            PartContent::Memory(buffer.into())
         };
         Ok(Part {
             name,
@@ -233,7 +237,7 @@ impl Reader {
         })
     }
 
-    /// Appends to the file, on a thread that may wait for the disk. Gives the buffer back, empty.
+    /// Appends to the file, on a thread that may wait for the disk. Returns the buffer, empty.
     async fn write(&mut self, mut bytes: Vec<u8>) -> Result<Vec<u8>, FormError> {
         let (file, offset, len) = (self.file.clone(), self.file_bytes, bytes.len() as u64);
         let write = move || {

@@ -1,7 +1,7 @@
-//! The seam where user code plugs in.
+//! The interface that connects user code to the server.
 //!
-//! A Rust test implements it with a closure's worth of code; the Python rim implements it by
-//! posting to the mailbox of the event loop.
+//! Rust tests implement it with a few lines; `src/python` implements it by posting to the mailbox of the event
+//! loop.
 
 use std::sync::Arc;
 
@@ -9,40 +9,40 @@ use super::path::Values;
 use super::replies::ReplyKey;
 use super::request::Request;
 use super::router::EndpointId;
+use crate::actors::inbox::Inbox;
 use crate::actors::link::Link;
-use crate::actors::session::SessionKey;
-use crate::actors::shared::Inbox;
+use crate::actors::session_key::SessionKey;
 
-/// What an endpoint is called with.
+/// The arguments of an endpoint's call.
 #[derive(Debug)]
 pub struct Call {
-    /// Which endpoint of its kind (HTTP, WebSocket).
+    /// The endpoint, among those of its kind (HTTP, WebSocket).
     pub endpoint: EndpointId,
-    /// The path's parameters, in the order of the path.
+    /// The values of the path's parameters, in the order of the path.
     pub values: Values,
-    /// The request; None for an HTTP endpoint that does not look at it.
+    /// The request. None for an HTTP endpoint that does not use it.
     pub request: Option<Request>,
 }
 
-/// User code. Called on the I/O thread: no call may block.
+/// User code. Its methods run on the I/O thread and must not block.
 pub trait Handler: Inbox {
-    /// Answers an HTTP request, sooner or later, through the mailbox of replies.
+    /// Handles an HTTP request. The response comes later, through the mailbox of replies.
     fn request(&self, call: Call, reply: ReplyKey);
 
-    /// May another request for this endpoint wait? Else it is refused.
-    fn has_room_for_request(&self, endpoint: EndpointId) -> bool;
+    /// Whether another request for this endpoint may wait. Otherwise it is refused.
+    fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool;
 
-    /// A client asks for a WebSocket. The handler answers through the hub's orders, with
+    /// Handles the handshake of a WebSocket. The handler answers through the hub's commands, with
     /// [`Command::Accept`](crate::actors::hub::Command::Accept) or `Reject`.
     fn connect(&self, call: Call, session: SessionKey, link: Arc<Link>);
 
-    /// May another client wait for [`Handler::connect`] of this endpoint? Else it is refused.
-    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool;
+    /// Whether another client may wait for [`Handler::connect`] of this endpoint. Otherwise it is refused.
+    fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool;
 
-    /// A session of a watched endpoint is open, and does not wait for this. Its end comes by
-    /// [`Inbox::closed`].
+    /// A session of an endpoint with hooks is open. The session does not wait for this call. [`Inbox::closed`]
+    /// reports its end.
     fn opened(&self, call: Call, session: SessionKey);
 
-    /// May another session be watched? Else its client is refused.
-    fn has_room_to_watch(&self) -> bool;
+    /// Whether another session with hooks may open. Otherwise its client is refused.
+    fn has_capacity_to_watch(&self) -> bool;
 }

@@ -1,9 +1,9 @@
-//! The head of a request, in one block of memory: a WebSocket keeps it as long as it lives.
+//! The head of a request, in one block of memory. A WebSocket holds it for its whole life.
 //!
-//! A table of headers takes kilobytes, and headers that borrow from the read buffer keep all of that
-//! buffer alive. Here names and values lie one behind the other, in the order in which they came, each
-//! behind its lengths. Lookups walk from header to header, which is cheaper than a table for the few
-//! that a request needs. HTTP/1 and HTTP/2 both make it.
+//! A hash table of headers takes kilobytes, and headers that borrow from the read buffer keep the whole buffer
+//! alive. Here the headers follow each other in the order in which they came, each after the lengths of its name
+//! and value. A look-up walks over the headers, which is cheaper than a table for the few that a request needs.
+//! Both HTTP/1 and HTTP/2 make heads.
 
 use std::str;
 
@@ -12,25 +12,25 @@ use actix_http::header::HeaderName;
 use super::headers::Headers;
 use super::peer::Peer;
 
-/// Bytes in front of each header: the length of its name, and that of its value.
+/// Bytes before each header: the lengths of its name and its value.
 const LENGTHS: usize = 4;
 
-/// See the module's documentation.
+/// The head of a request.
 #[derive(Debug)]
 pub struct Head {
-    /// Path and query as they came, with the `?` between them; then the headers.
+    /// Path and query as the client sent them, with the `?` between them; then the headers.
     block: Box<[u8]>,
-    /// Where the path ends. It is UTF-8.
+    /// The end of the path, which is UTF-8.
     path_end: u32,
-    /// Where the target ends, and the headers begin.
+    /// The end of the target, where the headers begin.
     target_end: u32,
-    /// The client's address: the other end of the connection, or the address that a trusted proxy gives.
+    /// The client: the other end of the connection, or the address that a trusted proxy reports.
     pub peer: Peer,
     /// The version of HTTP.
     pub version: Version,
 }
 
-/// The version of HTTP that a request came in. One byte: a WebSocket keeps it.
+/// The version of HTTP of a request. It takes one byte, because a WebSocket stores it.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Version {
     /// HTTP/1.0.
@@ -42,7 +42,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As programs write it: "1.0", "1.1" or "2".
+    /// The version as programs write it: "1.0", "1.1" or "2".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",
@@ -51,7 +51,7 @@ impl Version {
         }
     }
 
-    /// As an access log writes it: "HTTP/1.1".
+    /// The version as an access log writes it: "HTTP/1.1".
     pub fn with_protocol(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
@@ -61,7 +61,7 @@ impl Version {
     }
 }
 
-/// A head that is being made: the target first, then one header after the other.
+/// The writer that makes a head: the target first, then one header after the other.
 #[derive(Debug)]
 pub struct HeadWriter {
     block: Vec<u8>,
@@ -70,8 +70,8 @@ pub struct HeadWriter {
 }
 
 impl HeadWriter {
-    /// A head for this path and query, percent-encoded as they came. `bytes` and `headers` are what the
-    /// headers will need, so that nothing is copied twice; a wrong number costs time only.
+    /// Begins a head with this path and query, percent-encoded as the client sent them. `bytes` and `headers` are
+    /// the expected size and number of the headers. Wrong values cost time only.
     pub fn new(path: &str, query: Option<&str>, bytes: usize, headers: usize) -> Self {
         let target = path.len() + query.map_or(0, |query| query.len() + 1);
         let mut block = Vec::with_capacity(target + bytes + headers * LENGTHS);
@@ -87,7 +87,7 @@ impl HeadWriter {
         }
     }
 
-    /// Adds a header; its name becomes lower case. False if it is longer than a head may be.
+    /// Adds a header, with its name in lower case. False if it is longer than a head may be.
     pub fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
         let lengths = (u16::try_from(name.len()), u16::try_from(value.len()));
         let (Ok(name_len), Ok(value_len)) = lengths else {
@@ -102,7 +102,7 @@ impl HeadWriter {
         true
     }
 
-    /// The head, from a client that speaks this version.
+    /// Completes the head of a request of this version from this peer.
     pub fn finish(self, version: Version, peer: Peer) -> Head {
         Head {
             block: self.block.into_boxed_slice(),
@@ -115,23 +115,24 @@ impl HeadWriter {
 }
 
 impl Head {
-    /// The path as it was sent, percent-encoded.
+    /// The path as the client sent it, percent-encoded.
     pub fn path(&self) -> &str {
-        str::from_utf8(&self.block[..self.path_end as usize]).expect("it was made of a str")
+        str::from_utf8(&self.block[..self.path_end as usize]).expect("the path came from a str")
     }
 
-    /// The text behind the `?`, percent-encoded, without it. Empty when there is none.
+    /// The part after the `?`, percent-encoded. Empty if there is none.
     pub fn query(&self) -> &[u8] {
         let query = &self.block[self.path_end as usize..self.target_end as usize];
         query.strip_prefix(b"?").unwrap_or_default()
     }
 
-    /// Path and query, as they were sent.
+    /// Path and query, as the client sent them.
     pub fn target(&self) -> &str {
-        str::from_utf8(&self.block[..self.target_end as usize]).expect("it was made of two str")
+        str::from_utf8(&self.block[..self.target_end as usize])
+            .expect("the target came from two str")
     }
 
-    /// The same, for those who only compare it.
+    /// The target as bytes, for comparisons.
     pub fn target_bytes(&self) -> &[u8] {
         &self.block[..self.target_end as usize]
     }
@@ -153,7 +154,7 @@ impl Head {
         str::from_utf8(self.get(name)?).ok()
     }
 
-    /// Whether there is such a header.
+    /// Whether the head has this header.
     pub fn has(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
@@ -203,18 +204,18 @@ mod tests {
     }
 
     #[test]
-    fn path_and_query_are_as_they_were_sent() {
-        let asked = head("/a%20b:c", Some("d=1?&e=%0A"), &[]);
-        assert_eq!(asked.path(), "/a%20b:c");
-        assert_eq!(asked.query(), b"d=1?&e=%0A");
-        assert_eq!(asked.target(), "/a%20b:c?d=1?&e=%0A");
-        assert_eq!(asked.headers().count(), 0);
+    fn a_head_stores_path_and_query_unchanged() {
+        let sent = head("/a%20b:c", Some("d=1?&e=%0A"), &[]);
+        assert_eq!(sent.path(), "/a%20b:c");
+        assert_eq!(sent.query(), b"d=1?&e=%0A");
+        assert_eq!(sent.target(), "/a%20b:c?d=1?&e=%0A");
+        assert_eq!(sent.headers().count(), 0);
         assert_eq!(head("/", None, &[]).query(), b"");
         assert_eq!(head("/", Some(""), &[]).target(), "/?");
     }
 
     #[test]
-    fn headers_keep_every_value_and_every_byte_of_it() {
+    fn a_head_stores_every_value_and_every_byte_of_it() {
         let head = head(
             "/",
             None,

@@ -1,21 +1,21 @@
-//! The `Host` of a request: what it may consist of, and which ones an application serves.
+//! The `Host` of a request: its valid characters, and the hosts that an application serves.
 
 use actix_http::header::HOST;
 
 use super::head::Head;
 
-/// What a client gets whose request names another host.
+/// The response to a request that names another host.
 pub(super) const NOT_SERVED: &str =
     "The application does not serve this host. Fanbus(hosts=[...]) has those that it serves.";
 
 /// The hosts that an application serves.
 ///
-/// A page of a stranger can have its own name resolve to this machine (DNS rebinding): then it is of the
-/// same origin as what it asks for, and only the name tells.
+/// A hostile page can let its own name resolve to this machine (DNS rebinding). Then the page has the same origin
+/// as this server, and only the name reveals it.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Hosts(Vec<String>);
 
-/// A text that is not a host.
+/// A string that is not a host.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 #[error(
     "{0:?} is not a host: write a name without scheme and port, as in \"example.org\", \
@@ -24,7 +24,7 @@ pub struct Hosts(Vec<String>);
 pub struct InvalidHost(pub String);
 
 impl Hosts {
-    /// Names without ports; `*.` at the beginning stands for one or more names more, `*` for all.
+    /// The hosts, without ports. `*.` at the beginning stands for one or more further names, `*` for all hosts.
     ///
     /// ```
     /// use fanbus::http::host::Hosts;
@@ -48,7 +48,7 @@ impl Hosts {
         }
     }
 
-    /// Does the application serve the host that the request names?
+    /// Whether the application serves the host that the request names.
     pub(super) fn serve(&self, head: &Head) -> bool {
         self.has(head.text(&HOST).unwrap_or_default())
     }
@@ -72,7 +72,7 @@ impl Hosts {
     }
 }
 
-/// A name, or an address, which has its own colons in brackets.
+/// The name without its port. An IPv6 address has its own colons in brackets.
 fn without_port(host: &str) -> &str {
     let end = match host.find(']') {
         Some(bracket) if host.starts_with('[') => bracket + 1,
@@ -81,8 +81,8 @@ fn without_port(host: &str) -> &str {
     &host[..end]
 }
 
-/// A name or an address, with or without a port, or nothing. What ends it for another reader, as a slash
-/// or a space, is none (RFC 3986, 3.2.2).
+/// Whether the bytes are empty, or a name or address with or without a port. Characters that end a host for other
+/// readers, such as a slash or a space, are not allowed (RFC 3986, section 3.2.2).
 pub(super) fn is_host(value: &[u8]) -> bool {
     let marks = b"-._~:[]%!$&'()*+,;=";
     let mut bytes = value.iter();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn strings_that_are_not_hosts_are_refused() {
         for wrong in [
             "", "*.", "a:80", "http://a", "a/b", "a*", "*.*.a", "[::1]:80", "a b", "*a",
         ] {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn names_addresses_and_ports_are_hosts_and_what_ends_them_is_not() {
+    fn names_addresses_and_ports_are_hosts_and_delimiters_are_not() {
         for host in [
             "",
             "example.org",

@@ -1,70 +1,57 @@
-//! The parser that takes a multipart body apart (RFC 2046 section 5.1, RFC 7578).
+//! The parser that splits a multipart body into parts (RFC 2046 section 5.1, RFC 7578).
 //!
-//! It is fed with pieces of any size, and says what they are. It knows no sockets and keeps no content.
+//! The caller feeds it chunks of any size, and gets events. It knows no sockets and stores no content.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
-use super::parameters::{Parameters, extended_text, text};
+use super::parameters::Parameters;
+use super::part_head::{Malformed, PartHead};
 
-/// Bytes that the head of a part may have, and the padding behind a delimiter.
+/// Bytes of the head of a part, and of the padding behind a delimiter.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Lines that the head of a part may have.
-const MAX_HEAD_LINES: usize = 32;
-
-/// Characters that a boundary may have. RFC 2046 says 70.
+/// Characters of a boundary. RFC 2046 allows 70.
 const MAX_BOUNDARY_BYTES: usize = 200;
 
-/// What comes next in a body.
+/// The next event of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum MultipartEvent {
     /// A part begins.
     Part(PartHead),
-    /// A piece of its content, which is not empty.
+    /// A chunk of its content. Never empty.
     Content(Bytes),
     /// The part is complete.
     PartEnd,
-    /// The form is complete. What follows is nothing.
+    /// The form is complete. Later bytes are ignored.
     End,
-    /// It is not there yet.
+    /// The parser needs more input.
     More,
 }
-
-/// What the head of a part says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct PartHead {
-    pub name: String,
-    pub filename: Option<String>,
-    pub content_type: Option<String>,
-}
-
-/// Why a body is not a form: a clause for people.
-pub(super) type Malformed = &'static str;
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     /// Before the first delimiter.
     Preamble,
-    /// Behind a delimiter, which is not over before its line is.
+    /// Behind a delimiter, before the end of its line.
     Delimiter,
     Head,
     Content,
     Over,
 }
 
-/// See the module's documentation.
+/// A parser of one body.
 #[derive(Debug)]
 pub(super) struct Parser {
     delimiter: Finder<'static>,
     buffer: BytesMut,
     state: State,
-    /// A delimiter now ends a part.
+    /// The next delimiter ends a part.
     is_in_part: bool,
 }
 
 impl Parser {
-    /// For a body of this `Content-Type`.
+    /// A parser for a body with this `Content-Type`.
     pub(super) fn new(kind: Option<&[u8]>) -> Result<Self, Malformed> {
         let boundary = Parameters::of(kind.ok_or("it has no Content-Type")?)
             .find(|(name, _)| name.eq_ignore_ascii_case(b"boundary"))
@@ -77,21 +64,21 @@ impl Parser {
         let delimiter = [b"\r\n--", &*boundary].concat();
         Ok(Self {
             delimiter: Finder::new(&delimiter).into_owned(),
-            // The first delimiter may have no line before it.
+            // No line precedes a delimiter at the beginning.
             buffer: BytesMut::from(&b"\r\n"[..]),
             state: State::Preamble,
             is_in_part: false,
         })
     }
 
-    /// More of the body.
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    /// Adds a chunk of the body.
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
         if self.state != State::Over {
-            self.buffer.extend_from_slice(piece);
+            self.buffer.extend_from_slice(chunk);
         }
     }
 
-    /// Nothing more comes. What is missing, unless the form is complete.
+    /// Ends the input. The error names the missing part of an incomplete form.
     pub(super) fn finish(&self) -> Result<(), Malformed> {
         match self.state {
             State::Over => Ok(()),
@@ -100,15 +87,15 @@ impl Parser {
         }
     }
 
-    /// What comes next. Call it until it says `More`, or `End`.
-    pub(super) fn next(&mut self) -> Result<Event, Malformed> {
+    /// The next event. Call it until it returns `More` or `End`.
+    pub(super) fn next(&mut self) -> Result<MultipartEvent, Malformed> {
         loop {
             let found = match self.state {
                 State::Preamble => self.preamble(),
                 State::Delimiter => self.after_delimiter()?,
                 State::Head => self.head()?,
                 State::Content => self.content(),
-                State::Over => Some(Event::End),
+                State::Over => Some(MultipartEvent::End),
             };
             if let Some(event) = found {
                 return Ok(event);
@@ -116,24 +103,25 @@ impl Parser {
         }
     }
 
-    fn preamble(&mut self) -> Option<Event> {
+    fn preamble(&mut self) -> Option<MultipartEvent> {
         if let Some(at) = self.delimiter.find(&self.buffer) {
             self.buffer.advance(at + self.delimiter.needle().len());
             self.state = State::Delimiter;
             return None;
         }
-        self.buffer.advance(self.certain());
-        Some(Event::More)
+        self.buffer.advance(self.undelimited_len());
+        Some(MultipartEvent::More)
     }
 
-    /// Bytes at the beginning in which no delimiter begins.
-    fn certain(&self) -> usize {
+    /// Bytes at the beginning of the buffer in which no delimiter can begin.
+    fn undelimited_len(&self) -> usize {
         let last = self.delimiter.needle().len() - 1;
         self.buffer.len().saturating_sub(last)
     }
 
-    /// The rest of a delimiter's line: two hyphens behind the last one, and padding (RFC 2046 5.1.1).
-    fn after_delimiter(&mut self) -> Result<Option<Event>, Malformed> {
+    /// Reads the rest of a delimiter's line: two hyphens behind the last delimiter, and padding (RFC 2046, section
+    /// 5.1.1).
+    fn after_delimiter(&mut self) -> Result<Option<MultipartEvent>, Malformed> {
         let padding = |bytes: &[u8]| {
             let is_padding = |byte: &&u8| matches!(byte, b' ' | b'\t');
             bytes.iter().take_while(is_padding).count()
@@ -142,18 +130,18 @@ impl Parser {
         if line.starts_with(b"--") {
             self.state = State::Over;
             self.buffer.clear();
-            return Ok(self.is_in_part.then_some(Event::PartEnd));
+            return Ok(self.is_in_part.then_some(MultipartEvent::PartEnd));
         }
         let end = padding(line);
         if end > MAX_HEAD_BYTES {
             return Err("a line with its boundary is too long");
         }
         if line[end..].starts_with(b"\r\n") {
-            // The line's end stays: a head without lines begins with the empty line.
+            // The line's end stays in the buffer: a head without lines begins with the empty line.
             self.buffer.advance(end);
             self.state = State::Head;
             let was_in_part = std::mem::replace(&mut self.is_in_part, false);
-            return Ok(was_in_part.then_some(Event::PartEnd));
+            return Ok(was_in_part.then_some(MultipartEvent::PartEnd));
         }
         let may_go_on = match &line[end..] {
             [] | [b'\r'] => true,
@@ -161,89 +149,54 @@ impl Parser {
             _ => false,
         };
         if may_go_on {
-            return Ok(Some(Event::More));
+            return Ok(Some(MultipartEvent::More));
         }
-        // A line that only begins as a delimiter does.
+        // The line only begins like a delimiter.
         if !self.is_in_part {
             self.state = State::Preamble;
             return Ok(None);
         }
         self.state = State::Content;
-        Ok(Some(Event::Content(Bytes::copy_from_slice(
+        Ok(Some(MultipartEvent::Content(Bytes::copy_from_slice(
             self.delimiter.needle(),
         ))))
     }
 
-    fn head(&mut self) -> Result<Option<Event>, Malformed> {
+    fn head(&mut self) -> Result<Option<MultipartEvent>, Malformed> {
         let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") else {
             if self.buffer.len() > MAX_HEAD_BYTES {
                 return Err("the head of a part is too long");
             }
-            return Ok(Some(Event::More));
+            return Ok(Some(MultipartEvent::More));
         };
         if at > MAX_HEAD_BYTES {
             return Err("the head of a part is too long");
         }
         let head = self.buffer.split_to(at + 4).freeze();
-        let part = part_head(&head[2..])?;
+        let part = PartHead::parse(&head[2..])?;
         self.state = State::Content;
         self.is_in_part = true;
-        Ok(Some(Event::Part(part)))
+        Ok(Some(MultipartEvent::Part(part)))
     }
 
-    fn content(&mut self) -> Option<Event> {
+    fn content(&mut self) -> Option<MultipartEvent> {
         let found = self.delimiter.find(&self.buffer);
-        let len = found.unwrap_or_else(|| self.certain());
+        let len = found.unwrap_or_else(|| self.undelimited_len());
         let content = self.buffer.split_to(len).freeze();
         if found.is_some() {
             self.buffer.advance(self.delimiter.needle().len());
             self.state = State::Delimiter;
         }
         if !content.is_empty() {
-            return Some(Event::Content(content));
+            return Some(MultipartEvent::Content(content));
         }
-        found.is_none().then_some(Event::More)
+        found.is_none().then_some(MultipartEvent::More)
     }
-}
-
-/// `head` ends with an empty line.
-fn part_head(head: &[u8]) -> Result<PartHead, Malformed> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEAD_LINES];
-    let lines = match httparse::parse_headers(head, &mut lines) {
-        Ok(httparse::Status::Complete((_, lines))) => lines,
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err("the head of a part has too many lines");
-        }
-        Ok(httparse::Status::Partial) | Err(_) => {
-            return Err("the head of a part has a line that is not a header");
-        }
-    };
-    let value = |name: &str| {
-        let line = lines
-            .iter()
-            .find(|line| line.name.eq_ignore_ascii_case(name));
-        line.map(|line| line.value)
-    };
-    let disposition = value("content-disposition")
-        .ok_or("a part has no Content-Disposition, which names its field")?;
-    let (mut name, mut filename, mut extended) = (None, None, None);
-    for (key, value) in Parameters::of(disposition) {
-        match key.to_ascii_lowercase().as_slice() {
-            b"name" => name = name.or(Some(text(&value))),
-            b"filename" => filename = filename.or(Some(text(&value))),
-            b"filename*" => extended = extended.or_else(|| extended_text(&value)),
-            _ => {}
-        }
-    }
-    Ok(PartHead {
-        name: name.ok_or("a part has no name in its Content-Disposition")?,
-        filename: extended.or(filename), // RFC 6266, 4.3: it says more
-        content_type: value("content-type").map(text),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::part_head::MAX_HEAD_LINES;
     use super::*;
     use proptest::prelude::*;
 
@@ -251,29 +204,29 @@ mod tests {
         Parser::new(Some(kind.as_bytes()))
     }
 
-    /// The parts of a body that comes in pieces of these lengths, with their contents.
+    /// The parts of a body that arrives in chunks of these lengths, with their contents.
     fn parts(body: &[u8], lengths: &[usize]) -> Result<Vec<(PartHead, Vec<u8>)>, Malformed> {
         let mut parser = parser("multipart/form-data; boundary=b")?;
         let mut lengths = lengths.iter().copied().cycle();
         let (mut rest, mut parts, mut is_open) = (body, Vec::<(PartHead, Vec<u8>)>::new(), false);
         loop {
             match parser.next()? {
-                Event::Part(head) => {
+                MultipartEvent::Part(head) => {
                     assert!(!is_open, "one after the other");
                     is_open = true;
                     parts.push((head, Vec::new()));
                 }
-                Event::Content(content) => {
+                MultipartEvent::Content(content) => {
                     assert!(is_open && !content.is_empty());
                     parts.last_mut().expect("it is open").1.extend(content);
                 }
-                Event::PartEnd => assert!(std::mem::take(&mut is_open)),
-                Event::End => return Ok(parts),
-                Event::More if rest.is_empty() => {
+                MultipartEvent::PartEnd => assert!(std::mem::take(&mut is_open)),
+                MultipartEvent::End => return Ok(parts),
+                MultipartEvent::More if rest.is_empty() => {
                     parser.finish()?;
                     return Ok(parts);
                 }
-                Event::More => {
+                MultipartEvent::More => {
                     let len = lengths.next().unwrap_or(1).clamp(1, rest.len());
                     parser.feed(&rest[..len]);
                     rest = &rest[len..];
@@ -282,24 +235,10 @@ mod tests {
         }
     }
 
-    fn one(head: &str) -> PartHead {
-        let body = format!("--b\r\n{head}\r\n\r\nx\r\n--b--\r\n");
-        let mut parts = parts(body.as_bytes(), &[1000]).expect("a form");
-        assert_eq!(parts[0].1, b"x");
-        parts.remove(0).0
-    }
-
-    fn filename(parameters: &str) -> Option<String> {
-        one(&format!(
-            "Content-Disposition: form-data; name=a; {parameters}"
-        ))
-        .filename
-    }
-
     const FIELD: &str = "Content-Disposition: form-data; name=\"a\"\r\n\r\n";
 
     #[test]
-    fn padding_behind_a_boundary_is_nothing() {
+    fn padding_behind_a_boundary_is_ignored() {
         for padding in ["", " ", " \t  "] {
             let body =
                 format!("--b{padding}\r\n{FIELD}1\r\n--b{padding}\r\n{FIELD}2\r\n--b--{padding}");
@@ -307,55 +246,6 @@ mod tests {
             let contents: Vec<_> = found.into_iter().map(|(_, content)| content).collect();
             assert_eq!(contents, [b"1", b"2"], "{padding:?}");
         }
-    }
-
-    #[test]
-    fn a_file_may_be_named_in_the_extended_form_alone() {
-        assert_eq!(
-            filename("filename*=UTF-8''na%C3%AFve%20%22a%22.txt").as_deref(),
-            Some("naïve \"a\".txt")
-        );
-        assert_eq!(
-            filename("filename*=iso-8859-1'en'%E4").as_deref(),
-            Some("ä")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=utf-8''b").as_deref(),
-            Some("b")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=koi8-r''b").as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            filename("filename=\"a\"; filename*=utf-8''%ff").as_deref(),
-            Some("a")
-        );
-        assert_eq!(filename("x=y"), None);
-    }
-
-    #[test]
-    fn backslashes_and_semicolons_stay_in_names() {
-        assert_eq!(
-            filename(r#"filename="C:\dir\a.txt""#).as_deref(),
-            Some(r"C:\dir\a.txt")
-        );
-        assert_eq!(
-            filename(r#"filename="a\"b; c.txt""#).as_deref(),
-            Some("a\"b; c.txt")
-        );
-        assert_eq!(filename(r#"filename="\\x""#).as_deref(), Some(r"\\x"));
-        assert_eq!(filename("filename= a.txt ; z=1").as_deref(), Some("a.txt"));
-        assert_eq!(filename("FileName=\"\"").as_deref(), Some(""));
-    }
-
-    #[test]
-    fn names_that_are_not_utf_8_are_read_as_latin_1() {
-        let body = b"--b\r\nContent-Disposition: form-data; name=\"\xe4\"; filename=\"\xfc\"\r\n\r\n1\r\n--b--";
-        let found = parts(body, &[7]).expect("a form");
-        assert_eq!(found[0].0.name, "ä");
-        assert_eq!(found[0].0.filename.as_deref(), Some("ü"));
-        assert_eq!(one("Content-Disposition: form-data; name=\"ü\"").name, "ü");
     }
 
     #[test]
@@ -378,17 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn a_preamble_may_have_any_length_and_is_not_kept() {
+    fn a_preamble_may_have_any_length_and_is_discarded() {
         let mut parser = parser("multipart/form-data; boundary=b").expect("a boundary");
         for _ in 0..1000 {
             parser.feed(&[b'\r'; 4096]);
-            assert_eq!(parser.next(), Ok(Event::More));
+            assert_eq!(parser.next(), Ok(MultipartEvent::More));
             assert!(parser.buffer.len() < 8);
         }
         parser.feed(b"\r\n--bc\r\n--b\r\n");
-        assert_eq!(parser.next(), Ok(Event::More));
+        assert_eq!(parser.next(), Ok(MultipartEvent::More));
         parser.feed(FIELD.as_bytes());
-        assert!(matches!(parser.next(), Ok(Event::Part(_))));
+        assert!(matches!(parser.next(), Ok(MultipartEvent::Part(_))));
     }
 
     #[test]
@@ -413,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_refused_with_a_reason() {
+    fn malformed_forms_are_refused_with_a_reason() {
         let long = format!("--b\r\nX: {}", "x".repeat(MAX_HEAD_BYTES));
         let many = format!("--b\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEAD_LINES + 1));
         let padded = format!("--b{}", " ".repeat(MAX_HEAD_BYTES + 1));
@@ -464,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_whatever_the_pieces(
+        fn contents_are_read_back_whatever_the_chunks(
             contents in prop::collection::vec(
                 prop::collection::vec(prop::sample::select(b"\r\n-b x".to_vec()), 0..40), 0..5),
             lengths in prop::collection::vec(1_usize..30, 1..10),
@@ -485,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_a_panic(
+        fn no_input_causes_a_panic(
             body in prop::collection::vec(prop::sample::select(b"\r\n-b:;=\"\\ aContent-Disposition".to_vec()), 0..200),
             lengths in prop::collection::vec(1_usize..30, 1..10),
         ) {

@@ -1,6 +1,5 @@
-//! From a request's head to its endpoint, and back with the answer.
+//! The service that finds the endpoint of a request, and makes the response that goes to the client.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,115 +7,74 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 
-use super::body::{self, Read};
+use super::body_reader::{self, BodyInput};
 use super::budget::Budget;
-use super::cache::{Asking, Cache, Found as Kept};
-use super::compression::Compression;
-use super::config::Config;
-use super::cors::Crossing;
-use super::deadlines::Deadlines;
-use super::early_hints::GivenHints;
-use super::events;
+use super::cache::{CacheFill, CacheLookup};
+use super::cors::CorsRequest;
+use super::early_hints::HintQueue;
+use super::event_response;
+use super::file_response;
 use super::folder::Folder;
-use super::handler::{Call, Handler};
+use super::handler::Call;
 use super::host::NOT_SERVED;
-use super::linger::Linger;
-use super::missed::{self, Missed};
+use super::memory_response;
+use super::no_route::NoRoute;
 use super::path::{Value, Values};
-use super::replies::Replies;
+use super::refusals::{too_busy, upgrade_required};
 use super::request::{Request, WireRequest};
-use super::response::{Body as ResponseBody, Response, WireResponse};
-use super::router::{EndpointId, Found, Outcome};
-use super::routes::Routes;
-use super::sending;
+use super::response::{Response, ResponseBody, WireBody, WireResponse};
+use super::router::{EndpointId, RouteLookup, RouteMatch};
 use super::trailers;
 use super::upload;
-use crate::actors::limits::Limits;
-use crate::actors::pulse::Pulse;
-use crate::actors::shutdown::Shutdown;
-use crate::actors::turn_queue::TurnQueue;
-use crate::ipc::Bus;
+use super::worker::HttpWorker;
 
-/// What all connections of one worker share. There is one, and no request copies it.
-pub(super) struct Worker {
-    pub routes: Arc<Routes>,
-    pub config: Arc<Config>,
-    /// The limits of each WebSocket endpoint, shared by its sessions.
-    pub limits: Vec<Rc<Limits>>,
-    pub handler: Rc<dyn Handler>,
-    pub replies: Rc<Replies>,
-    pub turn_queue: Rc<TurnQueue>,
-    /// This worker's membership.
-    pub bus: Bus,
-    /// What compresses responses, if anything does.
-    pub compression: Option<Compression>,
-    /// What turbo routes have answered.
-    pub cache: Rc<Cache>,
-    /// Clients speak TLS.
-    pub is_secure: bool,
-    /// When to stop.
-    pub shutdown: Shutdown,
-    /// Signs of life.
-    pub pulse: Arc<Pulse>,
-    /// The times at which connections are looked at.
-    pub deadlines: Rc<Deadlines>,
-    /// Which connections stay open while the worker ends.
-    pub linger: Rc<Linger>,
-    /// The memory for the bodies of requests.
-    pub bodies: Rc<Budget>,
-    /// The memory for responses that wait for clients of HTTP/2.
-    pub responses: Rc<Budget>,
-    /// Lent to the connection that reads.
-    pub scratch: RefCell<Box<[u8]>>,
-}
-
-/// What a connection gives to the answering of a request.
-pub(super) struct Given<'g> {
+/// The parts of a connection that the handling of one request needs.
+pub(super) struct RequestContext<'c> {
     /// The memory for its body: the worker's budget, or a share of it.
-    pub bodies: &'g Rc<Budget>,
-    /// Where early hints go.
-    pub hints: &'g GivenHints,
+    pub bodies: &'c Rc<Budget>,
+    /// The queue for early hints.
+    pub hints: &'c HintQueue,
 }
 
-/// Answers one HTTP request, and notes it if there is an access log.
+/// Responds to one HTTP request, and records it if there is an access log.
 ///
-/// A request under way is one block of memory, as large as the largest of these futures: what few requests need
-/// is boxed, and what they share is lent.
-pub(super) async fn answer(
-    worker: &Worker,
+/// A running request is one block of memory, as large as the largest of these futures: so state that few requests
+/// need is boxed, and state that they share is borrowed.
+pub(super) async fn respond(
+    worker: &HttpWorker,
     request: &mut WireRequest,
-    given: &Given<'_>,
+    context: &RequestContext<'_>,
 ) -> WireResponse {
     worker.pulse.count_request();
     let access = worker.config.access.as_ref();
-    let begun = access.map(|access| Box::new(access.begin(&request.method, &request.head)));
-    let crossing = worker.routes.cors.as_ref();
-    let crossing = crossing.map(|cors| cors.of(&request.head));
-    let mut response = reply(worker, request, crossing.as_ref(), given).await;
-    if let Some(crossing) = crossing {
-        crossing.mark(&mut response);
+    let record = access.map(|access| Box::new(access.begin(&request.method, &request.head)));
+    let cors_request = worker.routes.cors.as_ref();
+    let cors_request = cors_request.map(|cors| cors.for_request(&request.head));
+    let mut response = route(worker, request, cors_request.as_ref(), context).await;
+    if let Some(cors_request) = cors_request {
+        cors_request.mark(&mut response);
     }
-    if let Some(begun) = begun {
-        begun.answered(response.status.as_u16(), response.body.size());
+    if let Some(record) = record {
+        record.finish(response.status.as_u16(), response.body.size());
     }
     response
 }
 
-/// The endpoint of a request, and what it is called with.
-struct Route {
+/// The endpoint of a request, and its path values.
+struct RouteTarget {
     endpoint: EndpointId,
     values: Values,
-    /// No route has the request's path and method: user code may answer instead.
-    is_missed: bool,
+    /// No route has the request's path and method: the endpoint is the fallback.
+    is_fallback: bool,
 }
 
-/// Finds the endpoint of a request. The error is the answer where there is none.
+/// Finds the endpoint of a request. The error is the response if there is none.
 fn find(
-    worker: &Worker,
+    worker: &HttpWorker,
     request: &WireRequest,
-    crossing: Option<&Crossing>,
-) -> Result<Route, WireResponse> {
-    let preflight = crossing.and_then(|it| it.preflight(&request.method, &request.head));
+    cors_request: Option<&CorsRequest>,
+) -> Result<RouteTarget, WireResponse> {
+    let preflight = cors_request.and_then(|it| it.preflight(&request.method, &request.head));
     if let Some(response) = preflight {
         return Err(response);
     }
@@ -125,171 +83,180 @@ fn find(
         return Err(Response::sentence(StatusCode::BAD_REQUEST, NOT_SERVED));
     }
     let path = request.head.path();
-    let missed = match worker.routes.router.http(&request.method, path) {
-        Outcome::Found(Found {
+    let no_route = match worker.routes.router.http(&request.method, path) {
+        RouteLookup::Match(RouteMatch {
             endpoint, values, ..
         }) => {
-            return Ok(Route {
+            return Ok(RouteTarget {
                 endpoint,
                 values,
-                is_missed: false,
+                is_fallback: false,
             });
         }
-        Outcome::Elsewhere { path } => return Err(moved(request, &path, worker)),
-        // What the whole server can do (RFC 9110, 9.3.7) is not known to it.
-        Outcome::NotFound if request.method == Method::OPTIONS && path == "*" => {
+        RouteLookup::OtherSlash { path } => return Err(redirect(request, &path, worker)),
+        // The abilities of the whole server (RFC 9110, section 9.3.7) are not known.
+        RouteLookup::NotFound if request.method == Method::OPTIONS && path == "*" => {
             return Err(Response::without_content(StatusCode::NO_CONTENT));
         }
-        Outcome::NotFound if worker.routes.router.websocket(path).is_some() => {
-            return Err(missed::upgrade_required().into_wire());
+        RouteLookup::NotFound if worker.routes.router.websocket(path).is_some() => {
+            return Err(upgrade_required());
         }
-        Outcome::NotFound => Missed::path(path),
-        Outcome::MethodNotAllowed { allow } if request.method == Method::OPTIONS => {
+        RouteLookup::NotFound => NoRoute::for_path(path),
+        RouteLookup::MethodNotAllowed { allow } if request.method == Method::OPTIONS => {
             let allow = HeaderValue::try_from(allow).expect("method names are header-safe");
             let response = Response::without_content(StatusCode::NO_CONTENT);
             return Err(response.with_header(header::ALLOW, allow));
         }
-        Outcome::MethodNotAllowed { allow } => Missed::method(allow),
+        RouteLookup::MethodNotAllowed { allow } => NoRoute::for_method(allow),
     };
     match worker.routes.fallback {
-        Some(endpoint) => Ok(Route {
+        Some(endpoint) => Ok(RouteTarget {
             endpoint,
-            values: missed.into_values(),
-            is_missed: true,
+            values: no_route.into_values(),
+            is_fallback: true,
         }),
-        None => Err(missed.into_response().into_wire()),
+        None => Err(no_route.into_response()),
     }
 }
 
-async fn reply(
-    worker: &Worker,
+/// Responds from a folder, from the cache of turbo routes, or by the handler.
+async fn route(
+    worker: &HttpWorker,
     request: &mut WireRequest,
-    crossing: Option<&Crossing>,
-    given: &Given<'_>,
+    cors_request: Option<&CorsRequest>,
+    context: &RequestContext<'_>,
 ) -> WireResponse {
-    let mut route = match find(worker, request, crossing) {
-        Ok(route) => route,
+    let mut target = match find(worker, request, cors_request) {
+        Ok(target) => target,
         Err(response) => return response,
     };
-    let known = &worker.routes.http[route.endpoint.0 as usize];
-    if let Some(folder) = &known.folder {
-        let value = route.values.first();
+    let settings = &worker.routes.http[target.endpoint.0 as usize];
+    if let Some(folder) = &settings.folder {
+        let value = target.values.first();
         return Box::pin(from_folder(worker, folder, value, request)).await;
     }
-    let mut asking = None;
-    if let Some(turbo) = &known.turbo {
+    let mut fill = None;
+    if let Some(turbo) = &settings.turbo {
         let compression = worker.compression.as_ref();
-        if let Some(response) = worker.cache.known(route.endpoint, &request.head) {
-            return sending::from_memory(response, request, compression);
+        if let Some(response) = worker.cache.get(target.endpoint, &request.head) {
+            return memory_response::respond(response, request, compression);
         }
-        match worker.cache.find(route.endpoint, &request.head).await {
-            Kept::Known(response) => {
-                return sending::from_memory(response, request, compression);
+        match worker.cache.look_up(target.endpoint, &request.head).await {
+            CacheLookup::Hit(response) => {
+                return memory_response::respond(response, request, compression);
             }
-            Kept::Asking(its) => asking = Some(Box::new((its, turbo.ttl))),
+            CacheLookup::Miss(its) => fill = Some(Box::new((its, turbo.ttl))),
         }
     }
-    ask(worker, request, &mut route, &mut asking, given).await
+    call_handler(worker, request, &mut target, &mut fill, context).await
 }
 
 async fn from_folder(
-    worker: &Worker,
+    worker: &HttpWorker,
     folder: &Folder,
     value: Option<&Value>,
     request: &WireRequest,
 ) -> WireResponse {
     let compression = worker.compression.as_ref();
-    let response = folder.answer(value, request, compression).await;
+    let response = folder.respond(value, request, compression).await;
     match compression {
         Some(compression) => compression.whole(response, request),
         None => response,
     }
 }
 
-/// Has user code answer. `asking`: others wait for the same answer, which may be kept for a time.
-async fn ask(
-    worker: &Worker,
+/// Has user code respond. `fill`: other requests may wait for the same response, which may be cached for a time.
+async fn call_handler(
+    worker: &HttpWorker,
     request: &mut WireRequest,
-    route: &mut Route,
-    asking: &mut Option<Box<(Asking, Option<Duration>)>>,
-    given: &Given<'_>,
+    target: &mut RouteTarget,
+    fill: &mut Option<Box<(CacheFill, Option<Duration>)>>,
+    context: &RequestContext<'_>,
 ) -> WireResponse {
-    let endpoint = route.endpoint;
-    let known = &worker.routes.http[endpoint.0 as usize];
+    let endpoint = target.endpoint;
+    let settings = &worker.routes.http[endpoint.0 as usize];
     let is_busy = || worker.replies.in_flight() >= worker.config.max_requests;
-    if is_busy() || !worker.handler.has_room_for_request(endpoint) {
-        return too_busy().into_wire();
+    if is_busy() || !worker.handler.has_capacity_for_request(endpoint) {
+        return too_busy();
     }
-    let mut read = Read::nothing();
-    // What comes with the others is not what is asked for.
-    if !route.is_missed && asking.is_none() && body::is_wanted(request, known) {
-        match Box::pin(body::read(request, known, worker, given.bodies)).await {
-            Ok(its) => read = its,
-            Err(refusal) => return refusal.into_wire(),
+    let mut input = BodyInput::empty();
+    // The fallback and turbo routes do not read the body.
+    if !target.is_fallback && fill.is_none() && body_reader::is_needed(request, settings) {
+        match Box::pin(body_reader::read(request, settings, worker, context.bodies)).await {
+            Ok(its) => input = its,
+            Err(refusal) => return refusal,
         }
         if is_busy() {
-            return too_busy().into_wire(); // others have come while its body did
+            return too_busy(); // other requests arrived while the body did
         }
     }
-    let call_with = known.wants_request.then(|| {
-        // The answer of a turbo route is GET's, whoever asks first.
-        let method = match asking {
+    let handler_request = settings.wants_request.then(|| {
+        // The cached response is that of GET, whichever method comes first.
+        let method = match fill {
             Some(_) => Method::GET,
             None => request.method.clone(),
         };
         let head = Arc::clone(&request.head);
-        let body = std::mem::take(&mut read.body);
+        let body = std::mem::take(&mut input.body);
         Request { method, head, body }
     });
-    let reply = worker.replies.expect(given.hints);
+    let reply = worker.replies.expect(context.hints);
     worker.handler.request(
         Call {
             endpoint,
-            values: std::mem::take(&mut route.values),
-            request: call_with,
+            values: std::mem::take(&mut target.values),
+            request: handler_request,
         },
         reply.key,
     );
     worker.turn_queue.request();
-    let mut response = match &mut read.pump {
+    let mut response = match &mut input.sender {
         None => reply.await,
-        Some(pump) => Box::pin(pump.drive(reply)).await,
+        Some(sender) => Box::pin(sender.drive(reply)).await,
     };
-    if response.trailers.is_some() && !trailers::are_taken(&request.head) {
+    if response.trailers.is_some() && !trailers::are_accepted(&request.head) {
         response.drop_trailers();
     }
-    if let Some((asking, ttl)) = asking.take().map(|its| *its) {
-        asking.keep(&mut response, ttl);
+    if let Some((fill, ttl)) = fill.take().map(|its| *its) {
+        fill.store(&mut response, ttl);
     }
-    if request.method != Method::HEAD
-        && let ResponseBody::Events(_) = response.body
-    {
-        return Box::pin(events::answer(worker, endpoint, response, &request.head)).await;
-    }
-    let compression = worker.compression.as_ref();
+    let is_head = request.method == Method::HEAD;
     let (body, head) = response.split();
+    let compression = worker.compression.as_ref();
     let response = match body {
-        ResponseBody::File(path) => {
-            Box::pin(sending::from_disk(path, head, request, compression)).await
+        ResponseBody::Events(stream) if !is_head => {
+            let opened = event_response::respond(worker, endpoint, *stream, head, &request.head);
+            return Box::pin(opened).await;
         }
-        body => sending::from_memory(head.with_body(body), request, compression),
+        ResponseBody::File(path) => {
+            Box::pin(file_response::respond(path, head, request, compression)).await
+        }
+        // The client of HEAD gets the head alone.
+        ResponseBody::Events(_) => {
+            let response = head.with_body(WireBody::Nothing);
+            memory_response::respond(response, request, compression)
+        }
+        ResponseBody::Bytes(bytes) => {
+            let response = head.with_body(WireBody::Bytes(bytes));
+            memory_response::respond(response, request, compression)
+        }
+        ResponseBody::Stream(stream) => {
+            let response = head.with_body(WireBody::Stream(stream));
+            memory_response::respond(response, request, compression)
+        }
     };
-    match read.pump {
-        Some(pump) if !pump.is_over() => upload::while_read(response, pump),
+    match input.sender {
+        Some(sender) if !sender.is_done() => upload::send_during_response(response, sender),
         _ => response,
     }
 }
 
-/// To the same route with its own trailing slash, with the same method and body. Not for ever: what
-/// is here tomorrow is not known.
-fn moved(request: &WireRequest, path: &str, worker: &Worker) -> WireResponse {
-    let missed = || {
-        Missed::path(request.head.path())
-            .into_response()
-            .into_wire()
-    };
+/// Redirects to the same route with its own trailing slash, with the same method and body. Not permanently: the
+/// routes may change.
+fn redirect(request: &WireRequest, path: &str, worker: &HttpWorker) -> WireResponse {
+    let no_route = || NoRoute::for_path(request.head.path()).into_response();
     if !worker.routes.redirect_slashes {
-        return missed();
+        return no_route();
     }
     let target = request.head.target();
     let query = &target[request.head.path().len()..];
@@ -298,14 +265,6 @@ fn moved(request: &WireRequest, path: &str, worker: &Worker) -> WireResponse {
     match HeaderValue::try_from(location) {
         Ok(location) => Response::sentence(StatusCode::TEMPORARY_REDIRECT, sentence)
             .with_header(header::LOCATION, location),
-        Err(_) => missed(),
+        Err(_) => no_route(),
     }
-}
-
-pub(super) fn too_busy() -> Response {
-    Response::sentence(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "The server is busy. Try again in a moment.",
-    )
-    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }

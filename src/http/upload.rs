@@ -1,8 +1,8 @@
-//! The body of a request that user code reads piece by piece, on another thread.
+//! The upload: the body of a request that user code reads in chunks, on another thread.
 //!
-//! The I/O thread pumps pieces into a queue, which says when it is full; user code takes them out. Nothing is
-//! read before the first piece is asked for, so that a client that expects `100 Continue` waits, and at most
-//! [`BODY_AHEAD_BYTES`] and one piece wait for user code.
+//! The I/O thread puts chunks into a queue that reports when it is full, and user code takes them out. Nothing is
+//! read before the first chunk is requested, so a client that expects `100 Continue` waits. At most
+//! [`BODY_AHEAD_BYTES`] and one chunk wait for user code.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,64 +14,65 @@ use std::task::{Context, Poll, Waker, ready};
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use super::incoming::{Incoming, Refusal};
+use super::body_error::BodyError;
 use super::limits::BODY_AHEAD_BYTES;
+use super::request_body::RequestBody;
 use super::response::{WireBody, WireResponse};
 
-/// Called once when there is something to take. On the I/O thread: it must not block.
-pub type Bell = Box<dyn FnOnce() + Send>;
+/// A callback that is called once when a chunk can be taken. It runs on the I/O thread, and must not block.
+pub type Notifier = Box<dyn FnOnce() + Send>;
 
-/// Why there is no more of a body, although more should come.
+/// Why a body is incomplete.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum UploadError {
-    /// It is larger than its limit.
+    /// It exceeds its limit.
     TooLarge,
-    /// It did not come in time.
+    /// It did not arrive in time.
     TooSlow,
-    /// It ended early, is malformed, or its request has been answered already.
+    /// It ended early, is malformed, or its request already has a response.
     Broken,
 }
 
-impl From<Refusal> for UploadError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::TooLarge => Self::TooLarge,
-            Refusal::TooSlow => Self::TooSlow,
-            Refusal::Crowded | Refusal::NoDisk | Refusal::Broken => Self::Broken,
+impl From<BodyError> for UploadError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::TooSlow => Self::TooSlow,
+            BodyError::NoMemory | BodyError::NoDisk | BodyError::Broken => Self::Broken,
         }
     }
 }
 
-/// What can be taken of a body.
+/// The result of taking a chunk.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Taken {
-    /// The next piece.
-    Piece(Bytes),
-    /// There is no more.
+pub enum UploadChunk {
+    /// The next chunk.
+    Chunk(Bytes),
+    /// The body has ended.
     End,
-    /// Nothing yet.
-    Nothing,
+    /// No chunk is there yet.
+    Pending,
 }
 
 #[derive(Default)]
 struct State {
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     bytes: usize,
-    /// What follows the pieces, once it is known.
+    /// The end of the body, once it is known. It follows the chunks.
     end: Option<Result<(), UploadError>>,
-    /// Somebody has asked for a piece.
-    is_asked: bool,
-    /// Nobody reads any more.
+    /// User code has requested a chunk.
+    is_requested: bool,
+    /// User code has dropped its end.
     is_dropped: bool,
-    /// The pump, which waits for room.
-    pump: Option<Waker>,
-    bell: Option<Bell>,
+    /// The task of the sender, while it waits for capacity.
+    sender: Option<Waker>,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// For threads that wait.
+    /// Wakes the threads that wait.
     came: Condvar,
 }
 
@@ -81,48 +82,48 @@ impl Shared {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let bell = {
+        let notifier = {
             let state = &mut *self.lock();
             change(state);
-            state.bell.take()
+            state.notifier.take()
         };
         self.came.notify_one();
-        if let Some(bell) = bell {
-            bell();
+        if let Some(notifier) = notifier {
+            notifier();
         }
     }
 }
 
-/// The end of user code. Any thread.
+/// The receiving end, for user code on any thread.
 pub struct Upload(Arc<Shared>);
 
-/// The end of the I/O thread. It fills the queue while it is polled.
-pub(super) struct Pump {
+/// The sending end, on the I/O thread. It fills the queue while it is polled.
+pub(super) struct UploadSender {
     shared: Arc<Shared>,
-    /// None at the end. Boxed: few requests have one.
-    body: Option<Box<Incoming>>,
+    /// None at the end. Boxed, because few requests have one.
+    body: Option<Box<RequestBody>>,
 }
 
-/// Makes both ends.
-pub(super) fn upload(body: Incoming) -> (Upload, Pump) {
+/// Makes both ends of an upload.
+pub(super) fn upload(body: RequestBody) -> (Upload, UploadSender) {
     let shared = Arc::<Shared>::default();
     let upload = Upload(Arc::clone(&shared));
     let body = Some(Box::new(body));
-    (upload, Pump { shared, body })
+    (upload, UploadSender { shared, body })
 }
 
 impl Upload {
-    /// The next piece, if it is there.
-    pub fn take(&self) -> Result<Taken, UploadError> {
+    /// Takes the next chunk, if there is one.
+    pub fn take(&self) -> Result<UploadChunk, UploadError> {
         take(&mut self.0.lock())
     }
 
-    /// The next piece. Waits for it on this thread.
-    pub fn wait(&self) -> Result<Taken, UploadError> {
+    /// Takes the next chunk. Blocks this thread until there is one.
+    pub fn wait(&self) -> Result<UploadChunk, UploadError> {
         let mut state = self.0.lock();
         loop {
             match take(&mut state)? {
-                Taken::Nothing => {}
+                UploadChunk::Pending => {}
                 taken => return Ok(taken),
             }
             let waited = self.0.came.wait(state);
@@ -130,33 +131,33 @@ impl Upload {
         }
     }
 
-    /// Has `bell` called when there is something to take: at once, if there is.
-    pub fn ring(&self, bell: Bell) {
+    /// Calls `notifier` once a chunk can be taken: at once, if there is one.
+    pub fn notify(&self, notifier: Notifier) {
         let state = &mut *self.0.lock();
-        if state.pieces.is_empty() && state.end.is_none() {
-            state.bell = Some(bell);
+        if state.chunks.is_empty() && state.end.is_none() {
+            state.notifier = Some(notifier);
         } else {
-            bell();
+            notifier();
         }
     }
 }
 
-fn take(state: &mut State) -> Result<Taken, UploadError> {
-    state.is_asked = true;
-    let taken = match (state.pieces.pop_front(), state.end) {
-        (Some(piece), _) => {
-            state.bytes -= piece.len();
-            Taken::Piece(piece)
+fn take(state: &mut State) -> Result<UploadChunk, UploadError> {
+    state.is_requested = true;
+    let taken = match (state.chunks.pop_front(), state.end) {
+        (Some(chunk), _) => {
+            state.bytes -= chunk.len();
+            UploadChunk::Chunk(chunk)
         }
-        (None, None) => Taken::Nothing,
-        (None, Some(Ok(()))) => Taken::End,
+        (None, None) => UploadChunk::Pending,
+        (None, Some(Ok(()))) => UploadChunk::End,
         (None, Some(Err(error))) => return Err(error),
     };
-    // Half empty, so that the pump brings more than one piece when it is woken.
+    // At half the limit, so that the sender adds more than one chunk when it is woken.
     if state.bytes <= BODY_AHEAD_BYTES / 2
-        && let Some(pump) = state.pump.take()
+        && let Some(sender) = state.sender.take()
     {
-        pump.wake();
+        sender.wake();
     }
     Ok(taken)
 }
@@ -165,34 +166,34 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let state = &mut *self.0.lock();
         state.is_dropped = true;
-        state.pieces.clear();
-        if let Some(pump) = state.pump.take() {
-            pump.wake();
+        state.chunks.clear();
+        if let Some(sender) = state.sender.take() {
+            sender.wake();
         }
     }
 }
 
-impl Pump {
-    /// Brings the body as long as its reader has not answered.
-    pub(super) async fn drive<T>(&mut self, answer: impl Future<Output = T>) -> T {
-        let mut answer = pin!(answer);
+impl UploadSender {
+    /// Sends the body until the response is there.
+    pub(super) async fn drive<T>(&mut self, response: impl Future<Output = T>) -> T {
+        let mut response = pin!(response);
         poll_fn(|task| {
             let _ = Pin::new(&mut *self).poll(task);
-            answer.as_mut().poll(task)
+            response.as_mut().poll(task)
         })
         .await
     }
 
-    /// The body is over, or nobody reads it any more.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the body has ended, or user code has dropped its end.
+    pub(super) fn is_done(&self) -> bool {
         self.body.is_none()
     }
 }
 
-impl Future for Pump {
+impl Future for UploadSender {
     type Output = ();
 
-    /// Brings what there is and fits. Ready at the end.
+    /// Sends the chunks that are there and fit. Ready at the end.
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         while let Some(body) = &mut this.body {
@@ -201,15 +202,15 @@ impl Future for Pump {
                 if state.is_dropped {
                     break;
                 }
-                if !state.is_asked || state.bytes >= BODY_AHEAD_BYTES {
-                    state.pump = Some(task.waker().clone());
+                if !state.is_requested || state.bytes >= BODY_AHEAD_BYTES {
+                    state.sender = Some(task.waker().clone());
                     return Poll::Pending;
                 }
             }
-            match ready!(body.poll_piece(task)) {
-                Some(Ok(piece)) => this.shared.change(|state| {
-                    state.bytes += piece.len();
-                    state.pieces.push_back(piece);
+            match ready!(body.poll_chunk(task)) {
+                Some(Ok(chunk)) => this.shared.change(|state| {
+                    state.bytes += chunk.len();
+                    state.chunks.push_back(chunk);
                 }),
                 Some(Err(why)) => {
                     this.shared
@@ -227,8 +228,8 @@ impl Future for Pump {
     }
 }
 
-impl Drop for Pump {
-    /// The request is over, or its client is gone.
+impl Drop for UploadSender {
+    /// The request has ended, or its client has disconnected.
     fn drop(&mut self) {
         self.shared.change(|state| {
             state.end.get_or_insert(Err(UploadError::Broken));
@@ -236,24 +237,27 @@ impl Drop for Pump {
     }
 }
 
-/// A response whose body may be made of the request's, which is read on as long as it is sent.
-pub(super) fn while_read(response: WireResponse, pump: Pump) -> WireResponse {
+/// Sends the rest of the request's body while the response is sent: the handler may make one of the other.
+pub(super) fn send_during_response(response: WireResponse, sender: UploadSender) -> WireResponse {
     let (body, head) = response.split();
     match body {
-        WireBody::Flow(_) | WireBody::Boxed(_) => {
+        WireBody::Stream(_) | WireBody::Boxed(_) => {
             let body = body.boxed();
-            head.with_body(WireBody::Boxed(BoxBody::new(Both { pump, body })))
+            head.with_body(WireBody::Boxed(BoxBody::new(UploadingBody {
+                sender,
+                body,
+            })))
         }
         WireBody::Nothing | WireBody::Bytes(_) | WireBody::File(_) => head.with_body(body),
     }
 }
 
-struct Both {
-    pump: Pump,
+struct UploadingBody {
+    sender: UploadSender,
     body: BoxBody,
 }
 
-impl MessageBody for Both {
+impl MessageBody for UploadingBody {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -264,7 +268,7 @@ impl MessageBody for Both {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let _ = Pin::new(&mut self.pump).poll(task);
+        let _ = Pin::new(&mut self.sender).poll(task);
         Pin::new(&mut self.body).poll_next(task)
     }
 }
@@ -280,75 +284,76 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::http::http1;
-    use crate::http::incoming::{Bounds, Payload};
+    use crate::http::http1::body::TestFeed;
+    use crate::http::payload::Payload;
+    use crate::http::request_body::BodyLimits;
 
-    /// A body of so many bytes, of which so many have come.
-    fn body(len: u64, came: usize) -> (http1::TestFeed, Upload, Pump) {
-        let (feed, stream) = http1::TestFeed::new(len, came);
-        let bounds = Bounds {
+    /// A body of `len` bytes, of which `came` have arrived.
+    fn body(len: u64, came: usize) -> (TestFeed, Upload, UploadSender) {
+        let (feed, body) = TestFeed::new(len, came);
+        let limits = BodyLimits {
             bytes: usize::MAX - 1,
             time: Duration::from_secs(60),
             bytes_per_second: 1,
         };
-        let (upload, pump) = upload(Incoming::new(Payload::Http1(stream), bounds));
-        (feed, upload, pump)
+        let (upload, sender) = upload(RequestBody::new(Payload::Http1(body), limits));
+        (feed, upload, sender)
     }
 
-    fn poll(pump: &mut Pump) -> Poll<()> {
-        Pin::new(pump).poll(&mut Context::from_waker(Waker::noop()))
+    fn poll(sender: &mut UploadSender) -> Poll<()> {
+        Pin::new(sender).poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[tokio::test]
-    async fn nothing_is_read_before_a_piece_is_asked_for_and_no_more_than_fits() {
-        let (feed, upload, mut pump) = body(1 << 20, 1 << 20);
-        assert!(poll(&mut pump).is_pending());
-        assert!(!feed.is_asked());
-        assert_eq!(upload.take(), Ok(Taken::Nothing));
+    async fn an_upload_reads_nothing_before_the_first_take_and_no_more_than_fits() {
+        let (feed, upload, mut sender) = body(1 << 20, 1 << 20);
+        assert!(poll(&mut sender).is_pending());
+        assert!(!feed.is_requested());
+        assert_eq!(upload.take(), Ok(UploadChunk::Pending));
         let mut read = 0;
         loop {
-            let _ = poll(&mut pump);
+            let _ = poll(&mut sender);
             while feed.bring() {
-                let _ = poll(&mut pump);
+                let _ = poll(&mut sender);
             }
             assert!(upload.0.lock().bytes <= 2 * BODY_AHEAD_BYTES);
             match upload.take() {
-                Ok(Taken::Piece(piece)) => read += piece.len(),
-                Ok(Taken::End) => break,
+                Ok(UploadChunk::Chunk(chunk)) => read += chunk.len(),
+                Ok(UploadChunk::End) => break,
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(read, 1 << 20);
-        assert!(pump.is_over());
+        assert!(sender.is_done());
     }
 
     #[tokio::test]
-    async fn a_bell_rings_once_and_a_lost_request_is_an_error() {
-        let (feed, upload, mut pump) = body(2, 1);
-        assert_eq!(upload.take(), Ok(Taken::Nothing));
+    async fn a_notifier_is_called_once_and_a_dropped_request_is_an_error() {
+        let (feed, upload, mut sender) = body(2, 1);
+        assert_eq!(upload.take(), Ok(UploadChunk::Pending));
         let count = Arc::new(Mutex::new(0));
-        let ring = |upload: &Upload| {
+        let notify = |upload: &Upload| {
             let count = Arc::clone(&count);
-            upload.ring(Box::new(move || *count.lock().expect("one thread") += 1));
+            upload.notify(Box::new(move || *count.lock().expect("one thread") += 1));
         };
-        ring(&upload);
-        let _ = poll(&mut pump);
+        notify(&upload);
+        let _ = poll(&mut sender);
         assert!(feed.bring());
-        let _ = poll(&mut pump);
+        let _ = poll(&mut sender);
         assert_eq!(*count.lock().expect("one thread"), 1);
-        ring(&upload);
-        assert_eq!(*count.lock().expect("one thread"), 2, "a piece waits");
-        assert_eq!(upload.take(), Ok(Taken::Piece("x".into())));
-        drop(pump);
+        notify(&upload);
+        assert_eq!(*count.lock().expect("one thread"), 2, "a chunk waits");
+        assert_eq!(upload.take(), Ok(UploadChunk::Chunk("x".into())));
+        drop(sender);
         assert_eq!(upload.take(), Err(UploadError::Broken));
         assert_eq!(upload.wait(), Err(UploadError::Broken));
     }
 
     #[tokio::test]
-    async fn a_body_that_nobody_reads_any_more_ends_the_pump() {
-        let (_feed, upload, mut pump) = body(2, 0);
-        assert!(poll(&mut pump).is_pending());
+    async fn a_dropped_upload_ends_its_sender() {
+        let (_feed, upload, mut sender) = body(2, 0);
+        assert!(poll(&mut sender).is_pending());
         drop(upload);
-        assert!(poll(&mut pump).is_ready());
+        assert!(poll(&mut sender).is_ready());
     }
 }

@@ -1,64 +1,64 @@
-//! How a publisher that may block waits for the hubs of a server, and for how long.
+//! The publishers that wait for slow hubs: how far a hub may fall behind, and how long a publisher waits.
 //!
-//! It stays within an eighth of its ring, and of the log, of every hub that comes on. That is looked at
-//! before a record is put on the bus, under the producer's lock, so that many threads of one process
-//! together keep to it too; it is waited for outside of all locks. An eighth that was not read, a record
-//! of a quarter, a quarter that a large record leaves unused at the ring's end, and the next record
-//! of a quarter still lie in one ring. A worker that takes in less from its clients does so at a quarter:
-//! with one threshold for both, hubs would hover where clients are made to wait.
+//! A publisher that may block stays within an eighth of its ring, and of the log, of every hub that makes progress. The
+//! check comes before a record is put on the bus, under the producer's lock, so that it covers all threads of a
+//! process together. The wait happens outside of all locks. The unread eighth, a record of a quarter, a quarter that a
+//! large record leaves unused at the ring's end, and the next record of a quarter still fit into one ring. A
+//! worker takes in less from its clients at a quarter: with the same threshold for both, hubs would stay at the point
+//! where clients have to wait.
 //!
-//! The usual publish costs one comparison: readers only come on, so a look at all of them is good until
-//! an eighth more has been published.
+//! The usual publish costs one comparison. Offsets of readers only grow, so one look at all hubs is good until an
+//! eighth more has been published.
 //!
-//! A reader that stands still is waited for a tenth of a second and then abandoned, in exactly the state in which it
-//! stands: whichever process has waited, all others see it, until it moves. One that is ready to run and
-//! gets no processor has more time. One that moves, but too little, is abandoned at the end of one publish, until it
-//! has caught up. Such a hub is overtaken, and learns of it like any reader that falls behind.
+//! A hub that makes no progress for a tenth of a second is abandoned at its current beat: no process waits for it
+//! until the beat changes. A hub whose thread is ready to run and gets no processor has more time. A hub that makes
+//! progress, but too little, is abandoned at the end of one publish, until it has caught up. Such a hub is
+//! overtaken, and learns of it like any reader that falls behind.
 //!
-//! Nothing is ordered by any of this: all words are read and written relaxed, as advice. One that comes
-//! late costs a look more, for who waits looks again and again. So there is no model of it in `proofs`.
+//! These words order nothing: all are read and written relaxed, as advice. A word that is seen late costs one more
+//! look, because a waiting publisher looks again and again. So `proofs` has no model of this.
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::bus::Bus;
+use super::counters::Counter;
 use super::error::PublishError;
 use super::layout::MAX_MEMBERS;
 use super::record::Draft;
-use super::sync::{Ordering, process};
 
-/// For how long a hub is waited for that stands still.
-const STILL: Duration = Duration::from_millis(100);
+/// Longest wait for a hub that makes no progress.
+const NO_PROGRESS_LIMIT: Duration = Duration::from_millis(100);
 
-/// How long one publish waits at most.
-const LONGEST: Duration = Duration::from_secs(5);
+/// Longest wait of one publish.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
 
-/// After so long without a move it is asked whether that hub's process lives.
-const MAY_BE_DEAD: Duration = Duration::from_millis(5);
+/// After this time without progress of a hub, its token is checked: its process may be dead.
+const LIVENESS_CHECK_AFTER: Duration = Duration::from_millis(5);
 
-/// How soon to look again. More often gains nothing, four times as seldom costs a fifth of the throughput.
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
+/// Pause between two looks. A shorter one gains nothing, one four times as long costs a fifth of the throughput.
+const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
-/// A record that was put on the bus by who may wait.
+/// The result of a publish that may have waited.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Publication {
-    /// Its offset.
+    /// The offset of the record.
     pub offset: u64,
-    /// Hubs that were waited for in vain. Each is named once, until it has caught up.
+    /// The hubs that this publish stopped waiting for. Each is reported once, until it has caught up.
     pub abandoned_hubs: Vec<AbandonedHub>,
 }
 
-/// A hub that is not waited for any more.
+/// A hub that publishers no longer wait for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AbandonedHub {
     /// Process id of its worker.
     pub pid: u64,
-    /// It stood still: its process is stopped, or stuck. Else it comes on, but far too slowly.
+    /// The hub made no progress: its process is stopped or stuck. False: it makes progress, but too slowly.
     pub made_no_progress: bool,
 }
 
-/// What a hub says of itself. While it stays the same, the hub stands still.
+/// The progress of a hub, from its slot. While it stays the same, the hub makes none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct HubProgress {
     incarnation: u32,
@@ -66,60 +66,41 @@ struct HubProgress {
     beat: u64,
 }
 
-/// What one process knows of the hubs that it may wait for.
-#[derive(Debug)]
-pub(super) struct Patience {
-    /// All that count had read everything before this offset when they were last looked at.
-    reached: process::AtomicU64,
-    /// By slot: the life of a hub that came on too slowly, until it has caught up.
-    too_slow: [process::AtomicU32; MAX_MEMBERS],
-    /// By slot: the life of a hub that was named as left behind, until it has caught up.
-    named: [process::AtomicU32; MAX_MEMBERS],
-}
-
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
-            reached: process::AtomicU64::new(0),
-            too_slow: [const { process::AtomicU32::new(0) }; MAX_MEMBERS],
-            named: [const { process::AtomicU32::new(0) }; MAX_MEMBERS],
-        }
-    }
-}
-
-/// A hub that is to be waited for.
+/// A hub that a publisher waits for.
 #[derive(Clone, Copy, Debug)]
 struct SlowHub {
     slot: u8,
-    stance: HubProgress,
+    progress: HubProgress,
 }
 
-/// One publish that waits.
-struct Wait {
+/// The wait of one publish.
+struct PublishWait {
     began: Instant,
-    /// Who was behind at the last look, and since when it has stood there.
-    standing: Vec<HubWait>,
+    /// The hubs that were slow at the last look.
+    hubs: Vec<HubWait>,
     abandoned_hubs: Vec<AbandonedHub>,
 }
 
+/// The wait for one hub.
 struct HubWait {
-    behind: SlowHub,
+    hub: SlowHub,
+    /// Since when its progress is the same.
     since: Instant,
-    /// How long it may stand until it is asked why.
-    ask_after: Duration,
+    /// The age at which the state of its process is checked next.
+    check_after: Duration,
 }
 
 impl Bus {
-    /// As [`Bus::publish`], unless a hub that comes on is an eighth of the ring or of the log behind:
-    /// then `None`, and nothing is published. Does not block either.
+    /// As [`Bus::publish`], unless a hub that makes progress is an eighth of the ring or of the log behind: then
+    /// nothing is published, and the result is `None`. It does not block either.
     #[inline]
     pub fn try_publish(&self, draft: &Draft<'_>) -> Result<Option<u64>, PublishError> {
         self.publish_within(draft).map(Result::ok)
     }
 
-    /// As [`Bus::publish`], after every hub that comes on has come within an eighth of the ring and of
-    /// the log. Blocks this thread for five seconds at most; for a hub that stands still, a tenth of a second,
-    /// once. Not for a thread that a hub, or a client, waits for.
+    /// As [`Bus::publish`], after every hub that makes progress has come within an eighth of the ring and of the log.
+    /// Blocks this thread for five seconds at most; for a hub that makes no progress, a tenth of a second, once. Not
+    /// for a thread that a hub or a client waits for.
     pub fn publish_blocking(&self, draft: &Draft<'_>) -> Result<Publication, PublishError> {
         let mut wait = None;
         let offset = loop {
@@ -127,9 +108,9 @@ impl Bus {
                 Ok(offset) => break offset,
                 Err(to_be_read) => to_be_read,
             };
-            let wait = wait.get_or_insert_with(Wait::new);
+            let wait = wait.get_or_insert_with(PublishWait::new);
             self.wait_until_read(to_be_read, wait);
-            if wait.began.elapsed() >= LONGEST {
+            if wait.began.elapsed() >= PUBLISH_LIMIT {
                 break self.publish(draft)?;
             }
         };
@@ -137,8 +118,9 @@ impl Bus {
             None => Vec::new(),
             Some(wait) => {
                 let micros = wait.began.elapsed().as_micros();
-                self.counters()
-                    .count_wait(micros.try_into().unwrap_or(u64::MAX));
+                let micros = micros.try_into().unwrap_or(u64::MAX);
+                self.count(Counter::Waits, 1);
+                self.count(Counter::WaitedMicros, micros);
                 wait.abandoned_hubs
             }
         };
@@ -148,94 +130,92 @@ impl Bus {
         })
     }
 
-    /// The offset; or up to where somebody who is waited for has yet to read.
+    /// Publishes if all hubs are near enough. The inner error is the offset that a slow hub has yet to reach.
     #[inline]
     fn publish_within(&self, draft: &Draft<'_>) -> Result<Result<u64, u64>, PublishError> {
-        let reached = &self.patience().reached;
-        let reached = || Some(reached.load(Ordering::Relaxed));
-        let published = self.publish_if_read(draft, reached())?;
+        let notes = &self.shared.hub_notes;
+        let published = self.publish_if_read(draft, Some(notes.reached()))?;
         if let Err(to_be_read) = published
-            && self.behind(to_be_read).is_empty()
+            && self.slow_hubs(to_be_read).is_empty()
         {
-            return self.publish_if_read(draft, reached());
+            return self.publish_if_read(draft, Some(notes.reached()));
         }
         Ok(published)
     }
 
-    /// The hubs that have not read up to `to_be_read` and are to be waited for. Sleepers among them are
-    /// woken: nothing that they want need have woken them, and yet they have to go past it.
+    /// The hubs that have not read up to `to_be_read` and that publishers wait for. Those that sleep are woken: the
+    /// records that they want have woken them, but they must also pass the other records.
     #[cold]
-    fn behind(&self, to_be_read: u64) -> Vec<SlowHub> {
-        let (parts, patience) = (self.parts(), self.patience());
+    fn slow_hubs(&self, to_be_read: u64) -> Vec<SlowHub> {
+        let (parts, notes) = (self.parts(), &self.shared.hub_notes);
         let table = parts.table();
-        // Until an eighth more has been published, nobody needs to be looked at again.
+        // Until an eighth more has been published, no other look is needed.
         let mut reached = self.end().max(to_be_read);
-        let mut behind = Vec::new();
+        let mut slow = Vec::new();
         for slot in 0..MAX_MEMBERS as u8 {
             let counters = parts.counters(slot);
             let Some(pace) = counters.pace().filter(|_| table.is_taken(slot)) else {
                 continue;
             };
-            let stance = HubProgress {
+            let progress = HubProgress {
                 incarnation: table.incarnation(slot),
                 pace,
                 beat: counters.beat(),
             };
-            let too_slow = &patience.too_slow[usize::from(slot)];
             if pace >= to_be_read {
-                too_slow.store(0, Ordering::Relaxed);
-                patience.named[usize::from(slot)].store(0, Ordering::Relaxed);
+                notes.note_caught_up(slot);
                 reached = reached.min(pace);
                 continue;
             }
-            let stands = counters.abandoned_at() == Some(stance.beat);
-            if stands || too_slow.load(Ordering::Relaxed) == stance.incarnation {
+            let is_abandoned = counters.abandoned_at() == Some(progress.beat);
+            if is_abandoned || notes.is_too_slow(slot, progress.incarnation) {
                 continue;
             }
             self.wake_members(1 << slot);
-            behind.push(SlowHub { slot, stance });
+            slow.push(SlowHub { slot, progress });
         }
-        if behind.is_empty() {
-            patience.reached.fetch_max(reached, Ordering::Relaxed);
+        if slow.is_empty() {
+            notes.note_reached(reached);
         }
-        behind
+        slow
     }
 
-    /// Returns when all have read so far, or are abandoned.
-    fn wait_until_read(&self, to_be_read: u64, wait: &mut Wait) {
+    /// Returns when all hubs have read this far, or are abandoned.
+    fn wait_until_read(&self, to_be_read: u64, wait: &mut PublishWait) {
         loop {
-            let behind = self.behind(to_be_read);
-            if behind.is_empty() {
+            let slow = self.slow_hubs(to_be_read);
+            if slow.is_empty() {
                 return;
             }
-            for it in behind {
-                self.judge(it, wait);
+            for hub in slow {
+                self.judge(hub, wait);
             }
-            thread::sleep(LOOK_AGAIN);
+            thread::sleep(LOOK_INTERVAL);
         }
     }
 
-    /// Gives a hub up if it has been waited for long enough.
-    fn judge(&self, behind: SlowHub, wait: &mut Wait) {
+    /// Abandons a hub if this publish has waited for it long enough.
+    fn judge(&self, hub: SlowHub, wait: &mut PublishWait) {
         let now = Instant::now();
-        let standing = wait.standing_of(behind, now);
-        let stood = now.duration_since(standing.since);
-        let asks = stood >= standing.ask_after;
-        if asks {
-            standing.ask_after = STILL.max(2 * standing.ask_after);
+        let hub_wait = wait.wait_for(hub, now);
+        let waited = now.duration_since(hub_wait.since);
+        let is_check_due = waited >= hub_wait.check_after;
+        if is_check_due {
+            hub_wait.check_after = NO_PROGRESS_LIMIT.max(2 * hub_wait.check_after);
         }
-        if asks && stood < STILL && !self.is_alive(behind.slot) {
-            self.gives_up(behind, true); // whoever reaps it will say so
+        if is_check_due && waited < NO_PROGRESS_LIMIT && !self.is_alive(hub.slot) {
+            self.abandon_hub(hub, true); // the member that reaps it reports the death
             return;
         }
-        let made_no_progress = asks && stood >= STILL && !self.is_about_to_run(behind.slot);
-        if !made_no_progress && now.duration_since(wait.began) < LONGEST {
+        let made_no_progress =
+            is_check_due && waited >= NO_PROGRESS_LIMIT && !self.is_about_to_run(hub.slot);
+        if !made_no_progress && now.duration_since(wait.began) < PUBLISH_LIMIT {
             return;
         }
-        self.gives_up(behind, made_no_progress);
-        let SlowHub { slot, stance } = behind;
-        let named = &self.patience().named[usize::from(slot)];
-        let is_news = named.swap(stance.incarnation, Ordering::Relaxed) != stance.incarnation;
+        self.abandon_hub(hub, made_no_progress);
+        let SlowHub { slot, progress } = hub;
+        let notes = &self.shared.hub_notes;
+        let is_news = notes.note_reported(slot, progress.incarnation);
         if is_news && self.is_alive(slot) {
             let pid = self.parts().table().identity(slot).pid;
             wait.abandoned_hubs.push(AbandonedHub {
@@ -245,18 +225,18 @@ impl Bus {
         }
     }
 
-    fn gives_up(&self, behind: SlowHub, stands_still: bool) {
-        let SlowHub { slot, stance } = behind;
-        if stands_still {
-            self.parts().counters(slot).abandon(stance.beat);
+    fn abandon_hub(&self, hub: SlowHub, made_no_progress: bool) {
+        let SlowHub { slot, progress } = hub;
+        if made_no_progress {
+            self.parts().counters(slot).abandon(progress.beat);
         } else {
-            let too_slow = &self.patience().too_slow[usize::from(slot)];
-            too_slow.store(stance.incarnation, Ordering::Relaxed);
+            let notes = &self.shared.hub_notes;
+            notes.note_too_slow(slot, progress.incarnation);
         }
     }
 
-    /// Whether the thread of a hub could go on at once and gets no processor, or waits for a disk. Of one
-    /// that cannot be asked about (another PID namespace) it is not believed.
+    /// Whether the thread of a hub is ready to run but gets no processor, or waits for a disk. False if that cannot
+    /// be found out (another PID namespace).
     fn is_about_to_run(&self, slot: u8) -> bool {
         let pid = self.parts().table().identity(slot).pid;
         let thread = self.parts().counters(slot).thread();
@@ -271,33 +251,30 @@ impl Bus {
     }
 }
 
-impl Wait {
-    fn new() -> Wait {
-        Wait {
+impl PublishWait {
+    fn new() -> PublishWait {
+        PublishWait {
             began: Instant::now(),
-            standing: Vec::new(),
+            hubs: Vec::new(),
             abandoned_hubs: Vec::new(),
         }
     }
 
-    /// Since when it has stood as it stands now.
-    fn standing_of(&mut self, behind: SlowHub, now: Instant) -> &mut HubWait {
-        let known = self
-            .standing
-            .iter()
-            .position(|it| it.behind.slot == behind.slot);
+    /// The wait for a hub, which starts again whenever the hub makes progress.
+    fn wait_for(&mut self, hub: SlowHub, now: Instant) -> &mut HubWait {
+        let known = self.hubs.iter().position(|it| it.hub.slot == hub.slot);
         let new = HubWait {
-            behind,
+            hub,
             since: now,
-            ask_after: MAY_BE_DEAD,
+            check_after: LIVENESS_CHECK_AFTER,
         };
         let at = known.unwrap_or_else(|| {
-            self.standing.push(HubWait { ..new });
-            self.standing.len() - 1
+            self.hubs.push(HubWait { ..new });
+            self.hubs.len() - 1
         });
-        if self.standing[at].behind.stance != behind.stance {
-            self.standing[at] = new;
+        if self.hubs[at].hub.progress != hub.progress {
+            self.hubs[at] = new;
         }
-        &mut self.standing[at]
+        &mut self.hubs[at]
     }
 }

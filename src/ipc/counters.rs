@@ -1,58 +1,132 @@
-//! What each member has done so far, in its slot: written by itself, readable by all.
+//! The counters of each member, in its slot: written by the member, readable by all.
 //!
-//! Counted without a lock and for people: figures of one moment need not fit together exactly.
+//! They are updated without a lock, and meant for people: figures that are read at the same time need not fit together
+//! exactly.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::layout::COUNTER_WORDS;
 use super::sync::{AtomicU64, Ordering};
 
-const PUBLISHED: usize = 0;
-const PUBLISHED_BYTES: usize = 1;
-const WAKEUPS_SENT: usize = 2;
-const WAKEUPS_RECEIVED: usize = 3;
-const READ: usize = 4;
-const MISSED: usize = 5;
-/// The offset of its reader that is furthest behind, plus 1; 0: it has none.
-const READER_OFFSET: usize = 6;
-/// Where the reader stands that publishers may wait for, plus 1; 0: there is none. See [`super::pace`].
-const PACE: usize = 7;
-/// Grows whenever that reader comes on in its work. Only that it changes means something.
-const BEAT: usize = 8;
-/// Thread id of that reader; 0: it has not said.
-const THREAD: usize = 9;
-/// The beat at which somebody ceased to wait for that reader, because it stood still, plus 1; 0: nobody
-/// has since it last caught up. Written by others.
-const ABANDONED: usize = 10;
-/// How often a publish waited for readers, and microseconds of that.
-const WAITS: usize = 11;
-const WAITED: usize = 12;
-/// Messages that overflow policies have dropped for slow clients.
-const DROPPED: usize = 13;
+/// Declares the counters: word, key for programs, unit, column and help for people.
+macro_rules! counters {
+    ($($name:ident = $word:literal, $key:literal, $unit:ident, $column:literal, $help:literal;)*) => {
+        /// A number that each member counts. `fanbus bus show` prints all of them.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(usize)]
+        pub enum Counter {
+            $(#[doc = $help] $name = $word,)*
+        }
 
-/// What a member has done since it joined.
+        impl Counter {
+            /// All counters, in the order in which people read them.
+            pub const ALL: &[Counter] = &[$(Counter::$name,)*];
+
+            /// The texts about it.
+            pub const fn description(self) -> Description {
+                match self {
+                    $(Counter::$name => Description {
+                        key: $key,
+                        unit: Unit::$unit,
+                        column: $column,
+                        help: $help,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+// To add a counter, add a line here with a free word, and call `Bus::count` where it happens.
+counters! {
+    Published = 0, "published", Count, "PUBLISHED", "messages that it has published";
+    PublishedBytes = 1, "published_bytes", Bytes, "BYTES", "size of these messages";
+    Read = 4, "read", Count, "READ", "messages that its readers have read, without those that no client wanted";
+    Missed = 5, "missed", Count, "MISSED",
+        "messages that were overwritten before it had read them, while it had subscribers: an upper limit of the messages that its subscribers missed";
+    WakeupsReceived = 3, "woken", Count, "WOKEN", "how often another process has woken it up";
+    WakeupsSent = 2, "woke", Count, "WOKE", "how often it has woken up another process, or one of its threads another one";
+    Waits = 11, "waits", Count, "WAITS", "how often its publishers have waited for slow readers";
+    WaitedMicros = 12, "waited_micros", Micros, "WAITED", "time that its publishers have waited for slow readers";
+    Dropped = 13, "dropped", Count, "DROPPED",
+        "messages that were dropped for slow clients, because overflow= of their route allows it";
+}
+
+/// The texts about a counter.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Its name for programs.
+    pub key: &'static str,
+    /// What it counts in.
+    pub unit: Unit,
+    /// The head of its column.
+    pub column: &'static str,
+    /// A phrase without a full stop.
+    pub help: &'static str,
+}
+
+/// The unit of a counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unit {
+    /// Events.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Microseconds.
+    Micros,
+}
+
+// The other words of a member.
+
+/// The offset of the member's reader that is furthest behind, plus 1. 0: it has none.
+const READER_OFFSET: usize = 6;
+/// The offset of the reader that publishers may wait for, plus 1. 0: there is none. See [`super::pace`].
+const PACE: usize = 7;
+/// Changes whenever that reader makes progress. Its value has no meaning.
+const BEAT: usize = 8;
+/// The thread id of that reader. 0: not known.
+const THREAD: usize = 9;
+/// The beat at which a publisher stopped waiting for that reader, because it made no progress, plus 1. 0: no publisher
+/// has since the reader last caught up. Written by other members.
+const ABANDONED: usize = 10;
+
+const OTHER_WORDS: [usize; 5] = [READER_OFFSET, PACE, BEAT, THREAD, ABANDONED];
+const WORDS: usize = Counter::ALL.len() + OTHER_WORDS.len();
+
+// Each word has one meaning, and no word is left out.
+const _: () = {
+    assert!(WORDS <= COUNTER_WORDS);
+    let mut used = [false; WORDS];
+    let mut at = 0;
+    while at < WORDS {
+        let word = if at < OTHER_WORDS.len() {
+            OTHER_WORDS[at]
+        } else {
+            Counter::ALL[at - OTHER_WORDS.len()] as usize
+        };
+        assert!(!used[word]);
+        used[word] = true;
+        at += 1;
+    }
+};
+
+/// The counts of a member since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Records published.
-    pub published: u64,
-    /// Bytes of their frames.
-    pub published_bytes: u64,
-    /// How often it woke another member, or one thread of it another.
-    pub wakeups_sent: u64,
-    /// How often it was woken from its sleep.
-    pub wakeups_received: u64,
-    /// Records read, by all its readers; those that were not wanted are not counted.
-    pub read: u64,
-    /// Records that its readers missed because they were overtaken, but for those that nobody wanted.
-    pub missed: u64,
-    /// The next offset of its reader that is furthest behind. `None`: nobody there reads.
-    pub reader_offset: Option<u64>,
-    /// How often a publish waited for hubs.
-    pub waits: u64,
-    /// Microseconds that publishes waited for hubs.
-    pub waited_micros: u64,
-    /// Messages that overflow policies have dropped, added up over its clients.
-    pub dropped: u64,
+    words: [u64; WORDS],
+}
+
+impl Counts {
+    /// The count of one counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.words[counter as usize]
+    }
+
+    /// The next offset of its reader that is furthest behind. `None`: it has no reader.
+    pub fn reader_offset(&self) -> Option<u64> {
+        self.words[READER_OFFSET].checked_sub(1)
+    }
 }
 
 /// The counters of one member, over words.
@@ -64,38 +138,33 @@ impl<'a> Counters<'a> {
         Counters(words)
     }
 
-    /// For a new life of the slot.
+    /// Sets all to 0, for a new incarnation of the slot.
     pub(super) fn reset(&self) {
         for word in self.0 {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// One record more. Only under the lock of the ring: there is one writer.
+    /// Counts one record. The caller holds the lock of the ring, so there is one writer.
     #[inline]
     pub(super) fn count_published(&self, bytes: usize) {
-        for (at, more) in [(PUBLISHED, 1), (PUBLISHED_BYTES, bytes as u64)] {
-            let count = self.0[at].load(Ordering::Relaxed);
-            self.0[at].store(count.wrapping_add(more), Ordering::Relaxed);
+        for (counter, more) in [
+            (Counter::Published, 1),
+            (Counter::PublishedBytes, bytes as u64),
+        ] {
+            let word = &self.0[counter as usize];
+            let count = word.load(Ordering::Relaxed);
+            word.store(count.wrapping_add(more), Ordering::Relaxed);
         }
     }
 
-    pub(super) fn count_wakeup_sent(&self) {
-        self.0[WAKEUPS_SENT].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, counter: Counter, more: u64) {
+        self.0[counter as usize].fetch_add(more, Ordering::Relaxed);
     }
 
-    pub(super) fn count_wakeup(&self) {
-        self.0[WAKEUPS_RECEIVED].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_read(&self, read: u64, missed: u64) {
-        self.0[READ].fetch_add(read, Ordering::Relaxed);
-        self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
-    }
-
-    /// Records that were counted as missed, and that nobody wanted.
+    /// Takes records that no client wanted out of the count of missed ones.
     pub(super) fn uncount_missed(&self, records: u64) {
-        self.0[MISSED].fetch_sub(records, Ordering::Relaxed);
+        self.0[Counter::Missed as usize].fetch_sub(records, Ordering::Relaxed);
     }
 
     fn set_reader_offset(&self, reader_offset: Option<u64>) {
@@ -111,7 +180,7 @@ impl<'a> Counters<'a> {
         self.0[PACE].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// One step more of the reader that keeps pace: there is one writer.
+    /// Notes that the reader with a pace has made progress. There is one writer.
     #[inline]
     pub(super) fn advance_beat(&self) {
         let beat = self.beat();
@@ -130,12 +199,12 @@ impl<'a> Counters<'a> {
         self.0[THREAD].load(Ordering::Relaxed)
     }
 
-    /// Another process stops waiting for this reader, which has stood at that beat.
+    /// Notes that a process stopped waiting for this reader, which made no progress since that beat.
     pub(super) fn abandon(&self, beat: u64) {
         self.0[ABANDONED].store(beat.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// This reader has caught up with whatever it had stood still for.
+    /// Notes that this reader has caught up, so that publishers wait for it again.
     pub(super) fn clear_abandoned(&self) {
         self.0[ABANDONED].store(0, Ordering::Relaxed);
     }
@@ -145,38 +214,21 @@ impl<'a> Counters<'a> {
         self.0[ABANDONED].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    pub(super) fn count_wait(&self, micros: u64) {
-        self.0[WAITS].fetch_add(1, Ordering::Relaxed);
-        self.0[WAITED].fetch_add(micros, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_dropped(&self, messages: u64) {
-        self.0[DROPPED].fetch_add(messages, Ordering::Relaxed);
-    }
-
     pub(super) fn counts(&self) -> Counts {
-        let word = |at: usize| self.0[at].load(Ordering::Relaxed);
-        Counts {
-            published: word(PUBLISHED),
-            published_bytes: word(PUBLISHED_BYTES),
-            wakeups_sent: word(WAKEUPS_SENT),
-            wakeups_received: word(WAKEUPS_RECEIVED),
-            read: word(READ),
-            missed: word(MISSED),
-            reader_offset: word(READER_OFFSET).checked_sub(1),
-            waits: word(WAITS),
-            waited_micros: word(WAITED),
-            dropped: word(DROPPED),
+        let mut counts = Counts::default();
+        for (count, word) in counts.words.iter_mut().zip(self.0) {
+            *count = word.load(Ordering::Relaxed);
         }
+        counts
     }
 }
 
-/// Where all readers of this process stand.
+/// The offsets of all readers of this process, each with the number of readers there.
 #[derive(Debug, Default)]
 pub(super) struct ReaderOffsets(Mutex<BTreeMap<u64, usize>>);
 
 impl ReaderOffsets {
-    /// A reader moves from one offset to another; from none when it begins, to none when it ends.
+    /// Moves a reader from one offset to another: from none when it begins, to none when it ends.
     pub(super) fn replace(&self, from: Option<u64>, to: Option<u64>, counters: Counters<'_>) {
         let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(to) = to {
@@ -194,7 +246,7 @@ impl ReaderOffsets {
     }
 }
 
-/// What one reader has read since it last said so.
+/// The counts of one reader since its last report.
 #[derive(Debug)]
 pub(super) struct ReaderTally {
     read: u64,
@@ -202,7 +254,7 @@ pub(super) struct ReaderTally {
     reader_offset: u64,
 }
 
-/// A busy reader tells of itself after so many records.
+/// A busy reader reports its counts after this many records.
 const REPORT_AFTER: u64 = 256;
 
 impl ReaderTally {
@@ -218,18 +270,18 @@ impl ReaderTally {
         self.reader_offset
     }
 
-    /// One record more. True: it is time to tell.
+    /// Counts one record. True: it is time for a report.
     #[inline]
-    pub(super) fn reads_one(&mut self) -> bool {
+    pub(super) fn count_read(&mut self) -> bool {
         self.read += 1;
         self.read >= REPORT_AFTER
     }
 
-    pub(super) fn misses(&mut self, missed: u64) {
+    pub(super) fn count_missed(&mut self, missed: u64) {
         self.missed += missed;
     }
 
-    /// Puts it into the counters, if there is anything new.
+    /// Adds the counts to the counters of the member, if the reader has moved.
     #[inline]
     pub(super) fn report(
         &mut self,
@@ -239,7 +291,8 @@ impl ReaderTally {
     ) {
         if reader_offset != self.reader_offset {
             offsets.replace(Some(self.reader_offset), Some(reader_offset), counters);
-            counters.count_read(self.read, self.missed);
+            counters.add(Counter::Read, self.read);
+            counters.add(Counter::Missed, self.missed);
             *self = ReaderTally::new(reader_offset);
         }
     }
@@ -251,24 +304,24 @@ mod tests {
     use crate::ipc::layout::COUNTER_WORDS;
 
     #[test]
-    fn the_reader_furthest_behind_counts() {
+    fn the_reported_offset_is_that_of_the_slowest_reader() {
         let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
             .take(COUNTER_WORDS)
             .collect();
         let counters = Counters::new(&words);
         let offsets = ReaderOffsets::default();
-        assert_eq!(counters.counts().reader_offset, None);
+        assert_eq!(counters.counts().reader_offset(), None);
         offsets.replace(None, Some(5), counters);
         offsets.replace(None, Some(5), counters);
         offsets.replace(None, Some(9), counters);
-        assert_eq!(counters.counts().reader_offset, Some(5));
+        assert_eq!(counters.counts().reader_offset(), Some(5));
         offsets.replace(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().reader_offset, Some(5));
+        assert_eq!(counters.counts().reader_offset(), Some(5));
         offsets.replace(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().reader_offset, Some(9));
+        assert_eq!(counters.counts().reader_offset(), Some(9));
         offsets.replace(Some(9), None, counters);
         offsets.replace(Some(12), None, counters);
         offsets.replace(Some(12), None, counters);
-        assert_eq!(counters.counts().reader_offset, None);
+        assert_eq!(counters.counts().reader_offset(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The reading side: one cursor through the one order.
+//! The cursor that reads records in order.
 
 use super::layout::MAX_TOPIC_BYTES;
 use super::log::{EntryState, Log};
@@ -6,44 +6,44 @@ use super::parts::Parts;
 use super::record::{Head, Member, RecordHeader};
 use super::ring::ReadResult;
 
-/// After so many records that nobody here wants, a reader gets a chance to do something else.
+/// After this many unwanted records, control returns to the reader.
 const SKIP_BUDGET: u64 = 1024;
 
-/// What comes next for a reader.
+/// The result of reading on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next {
     /// A record. Its frame is at the end of the buffer.
     Record(Head),
-    /// Only records that were not wanted, and there may be more: call again.
+    /// Only unwanted records so far, and there may be more: call again.
     Skipped,
     /// Nothing more for now.
     Empty,
-    /// This many records were overwritten before they could be read. They may have been of any
-    /// topic. What follows them comes with the next call.
+    /// This many records were overwritten before they could be read. They may have been of any topic. The record behind
+    /// them comes with the next call.
     Lagged(u64),
 }
 
-/// What there is at an offset.
+/// The result of reading one offset.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadAt {
     /// A record. Its frame is at the end of the buffer.
     Record(Head),
-    /// It was there, and has been overwritten.
+    /// There was a record, and it has been overwritten.
     Overwritten,
     /// Nothing has been published there yet.
     NotYet,
 }
 
-/// A cursor, over a segment's parts.
+/// A cursor over the records of a segment.
 #[derive(Debug)]
 pub(super) struct Cursor {
     /// The next offset to read. Never above the end of the log.
     next: u64,
-    /// Which tags (low 8 bits of a topic's hash) to look at; the others are passed by.
+    /// The tags (low 8 bits of a topic's hash) to read. Records of other tags are passed by.
     tags: [u64; 4],
-    /// The tags of what was missed, as the last [`Next::Lagged`] said.
+    /// The tags of the records of the last [`Next::Lagged`].
     missed: [u64; 4],
-    /// Name of the last record's topic.
+    /// The name of the last record's topic.
     topic: String,
 }
 
@@ -74,8 +74,8 @@ impl Cursor {
         self.missed
     }
 
-    /// See [`super::Subscriber::next`]. Bounded, whatever the memory holds: each turn of the loop
-    /// moves the cursor, and there are at most a log of turns.
+    /// See [`super::Subscriber::next`]. Bounded, whatever the memory contains: each turn of the loop moves the cursor,
+    /// and the number of turns is limited by the size of the log.
     #[inline]
     pub(super) fn next(
         &mut self,
@@ -94,7 +94,7 @@ impl Cursor {
                 EntryState::Empty if lagged == 0 => return Next::Empty,
                 EntryState::Empty => break,
                 EntryState::Lapped { resume } => {
-                    self.missed = self.tags; // which they were is not known any more
+                    self.missed = self.tags; // their tags are not known any more
                     lagged += resume - self.next;
                     self.next = resume;
                     continue;
@@ -107,7 +107,7 @@ impl Cursor {
             }
             let ring = parts.ring(entry.slot);
             if lagged > 0 && ring.holds(entry) {
-                break; // the gap ends here; this record is for the next call
+                break; // the gap ends here, and the next call returns this record
             }
             let copied = ring.read(entry, self.next, &mut wants, frames, &mut self.topic);
             let offset = self.next;
@@ -134,7 +134,7 @@ impl Cursor {
     }
 }
 
-/// One record by its offset. Its frame goes behind `frames`, its topic's name into `topic`.
+/// Reads one record by its offset. Its frame is appended to `frames`, and the name of its topic replaces `topic`.
 pub(super) fn read_at(
     parts: Parts<'_>,
     offset: u64,
@@ -142,7 +142,7 @@ pub(super) fn read_at(
     topic: &mut String,
 ) -> ReadAt {
     let log: Log<'_> = parts.log();
-    // Laps are known modulo 2^16: so far ahead, that of an older entry may look like the right one.
+    // Laps are known modulo 2^16: this far ahead, the lap of an older entry may look like the right one.
     if offset > log.tail().saturating_add(log.capacity()) {
         return ReadAt::NotYet;
     }

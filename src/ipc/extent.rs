@@ -1,26 +1,26 @@
-//! The extent of a ring: how many of its bytes, from the start, memory is reserved for.
+//! The extent of a ring: the bytes, from its start, that have memory.
 //!
-//! Most processes publish little or nothing, so a ring begins with a quarter of its memory, in which the largest
-//! record fits. When a record comes to the end of that, the producer reserves the next piece. Where the system has
-//! no memory left, the producer goes on at the start of the ring, as if the ring ended there.
+//! Most processes publish little or nothing, so a ring begins with a quarter of its memory, in which the largest record
+//! fits. When a record does not fit in the reserved part, the producer reserves the next piece. If the system has no
+//! memory left, the producer continues at the start of the ring, as if the ring ended there.
 
 use std::fmt;
 use std::ops::Range;
 
 use super::layout::{PAGE_BYTES, first_bytes};
 
-/// A ring grows by this part of its size at a time: half a mebibyte, which takes the system a tenth of a
+/// A ring grows by this part of its size at a time: half a mebibyte of the default, which takes the system a tenth of a
 /// millisecond.
 const PIECES: usize = 16;
 
 /// Reserves a part of a ring. False: there is no memory for it.
 pub(super) type Reserve = Box<dyn FnMut(Range<usize>) -> bool + Send>;
 
-/// See the module's documentation.
+/// The reserved part of a ring, and the function that reserves more.
 pub(super) struct Extent {
     /// Bytes of the ring that are reserved, from its start.
     bytes: usize,
-    /// By how many it grows at a time.
+    /// Bytes by which it grows at a time.
     piece: usize,
     ring_bytes: usize,
     /// `None`: all of it is reserved.
@@ -65,7 +65,8 @@ impl Extent {
         self.bytes as u64
     }
 
-    /// A record up to this byte of the ring does not fit. Reserves memory up to there, if there is any.
+    /// Reserves memory up to `end`, because a record up to this byte of the ring does not fit. Without memory, nothing
+    /// changes.
     #[cold]
     pub(super) fn grow(&mut self, end: u64) {
         let Some(reserve) = &mut self.reserve else {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_a_ring_stays_as_it_is_and_asks_again() {
+    fn a_ring_without_memory_stays_as_it_is_and_tries_again() {
         let mut answers = [false, false, true].into_iter();
         let reserve: Reserve = Box::new(move |_| answers.next().expect("three times"));
         let mut extent = Extent::first(1 << 20, reserve);

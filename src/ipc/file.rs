@@ -1,9 +1,9 @@
-//! The file of a segment: its name, owner, room and locks. Knows nothing of what is in it.
+//! The file of a segment: its name, owner, memory and locks. It knows nothing of the file's content.
 //!
-//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: who creates,
-//! takes over, joins or removes a segment holds it. Bytes 1 to 64 are the **tokens** of the members. Byte
-//! 65 is the lock of whoever keeps something for the history.
-//! These bytes mean the same in every layout version. They say nothing about the file's content.
+//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: a process holds it while it
+//! creates, takes over, joins or removes a segment. Bytes 1 to 64 are the **tokens** of the members. A process holds
+//! byte 65 while it copies records into the history. These bytes mean the same in every layout version, and have
+//! nothing to do with the file's content.
 
 use std::fs::metadata;
 use std::io;
@@ -25,20 +25,20 @@ use super::error::BusError;
 use super::fork::UnsharedFd;
 use super::layout::{MAX_MEMBERS, MAX_NAME_BYTES};
 
-/// Where POSIX shared memory lives on Linux.
+/// The folder of POSIX shared memory on Linux.
 const FOLDER: &str = "/dev/shm";
-/// What the file of each bus begins with.
+/// The beginning of the file name of each bus.
 const PREFIX: &str = "fanbus.";
 /// Read and write for the owner, nothing for others.
 const MODE: u32 = 0o600;
 
 const DOOR: i64 = 0;
 const TOKENS: i64 = 1;
-const KEEPER: i64 = TOKENS + MAX_MEMBERS as i64;
-/// Between two attempts at the door. Opening takes milliseconds; no fairness is needed.
+const ARCHIVE_LOCK: i64 = TOKENS + MAX_MEMBERS as i64;
+/// Pause between two attempts to lock the door. Opening takes milliseconds, and no fairness is needed.
 const DOOR_RETRY: Duration = Duration::from_millis(1);
 
-/// An opened segment file. A forked child does not keep it, and so holds none of its locks.
+/// An opened segment file. A forked child does not share it, and so holds none of its locks.
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     fd: UnsharedFd,
@@ -53,7 +53,7 @@ pub(super) fn is_name(name: &str) -> bool {
         && name.bytes().all(allowed)
 }
 
-/// What the operating system calls the segment of a bus.
+/// The name of a bus's segment for the operating system.
 pub(super) fn os_name(name: &str) -> String {
     format!("/{PREFIX}{name}")
 }
@@ -62,7 +62,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(format!("{FOLDER}{}", os_name(name)))
 }
 
-/// The names that may be those of buses, whoever owns them, in order.
+/// The names in the folder that may be buses, of all users, in order.
 pub(super) fn names() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(FOLDER)? {
@@ -74,10 +74,10 @@ pub(super) fn names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes that are free in /dev/shm. What cannot be found out is no hindrance: `fallocate` decides.
+/// Bytes that are free in /dev/shm. If that cannot be found out, it is no error: `fallocate` decides.
 pub(super) fn free_bytes() -> u64 {
-    statvfs(FOLDER).map_or(u64::MAX, |room| {
-        room.blocks_available() * room.fragment_size()
+    statvfs(FOLDER).map_or(u64::MAX, |space| {
+        space.blocks_available() * space.fragment_size()
     })
 }
 
@@ -130,7 +130,7 @@ impl SegmentFile {
         }
     }
 
-    /// Of the bus.
+    /// The name of the bus.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -151,7 +151,7 @@ impl SegmentFile {
         Ok(self.stat()?.st_size as u64)
     }
 
-    /// Memory that is reserved for it, in bytes. Its length says nothing of that.
+    /// Memory that is reserved for the file, in bytes. Its length is another number.
     pub(super) fn reserved_bytes(&self) -> Result<u64, BusError> {
         const BLOCK_BYTES: u64 = 512; // the unit of stat(2), whatever the file system's is
         Ok(self.stat()?.st_blocks as u64 * BLOCK_BYTES)
@@ -178,8 +178,8 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Whether the name still leads to this file. Stays true while the door is held, since whoever
-    /// unlinks holds it too.
+    /// Whether the name still leads to this file. Stays true while the door is held, because a process that unlinks
+    /// holds it too.
     pub(super) fn is_still_named(&self) -> Result<bool, BusError> {
         let mine = self.stat()?;
         match metadata(path(&self.name)) {
@@ -197,7 +197,7 @@ impl SegmentFile {
         }
     }
 
-    /// Sets the file's length. Nothing is reserved by that.
+    /// Sets the file's length. That reserves nothing.
     pub(super) fn set_bytes(&self, bytes: usize) -> Result<(), BusError> {
         ftruncate(&self.fd, bytes as i64).map_err(|error| self.os("enlarge", error))
     }
@@ -227,7 +227,7 @@ impl SegmentFile {
         }
     }
 
-    /// Waits until nobody else holds the door.
+    /// Locks the door, and waits while another process holds it.
     pub(super) fn lock_door(&self, deadline: Instant) -> Result<(), BusError> {
         while !self.lock(libc::F_WRLCK, DOOR)? {
             if Instant::now() >= deadline {
@@ -244,31 +244,31 @@ impl SegmentFile {
         self.lock(libc::F_UNLCK, DOOR).map(drop)
     }
 
-    /// Takes the token of a slot. False: somebody else has it. True also if this very file has it.
+    /// Takes the token of a slot. False: another member has it. True also if this open file has it already.
     pub(super) fn take_token(&self, slot: u8) -> Result<bool, BusError> {
         self.lock(libc::F_WRLCK, TOKENS + i64::from(slot))
     }
 
-    pub(super) fn drop_token(&self, slot: u8) -> Result<(), BusError> {
+    pub(super) fn release_token(&self, slot: u8) -> Result<(), BusError> {
         self.lock(libc::F_UNLCK, TOKENS + i64::from(slot)).map(drop)
     }
 
-    /// Takes the lock of who keeps. False: somebody else has it. True also if this very file has it.
+    /// Takes the lock for archiving. False: another process has it. True also if this open file has it already.
     pub(super) fn take_archive_lock(&self) -> Result<bool, BusError> {
-        self.lock(libc::F_WRLCK, KEEPER)
+        self.lock(libc::F_WRLCK, ARCHIVE_LOCK)
     }
 
     pub(super) fn release_archive_lock(&self) -> Result<(), BusError> {
-        self.lock(libc::F_UNLCK, KEEPER).map(drop)
+        self.lock(libc::F_UNLCK, ARCHIVE_LOCK).map(drop)
     }
 
-    /// Whether anybody else holds a token.
+    /// Whether another member holds a token.
     pub(super) fn has_members(&self) -> Result<bool, BusError> {
         self.is_held(TOKENS, MAX_MEMBERS as i64)
     }
 
-    /// Whether anybody else holds the token of a slot. Takes nothing, unlike
-    /// [`SegmentFile::take_token`], so that who only looks is in nobody's way.
+    /// Whether another member holds the token of a slot. Takes nothing, unlike [`SegmentFile::take_token`], so that an
+    /// inspection disturbs no process.
     pub(super) fn is_token_held(&self, slot: u8) -> Result<bool, BusError> {
         self.is_held(TOKENS + i64::from(slot), 1)
     }
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_plain() {
+    fn names_are_checked() {
         for good in ["a", "chat-5000", "A.b_c-9", &"x".repeat(64)] {
             assert!(is_name(good), "{good:?}");
         }
@@ -326,7 +326,7 @@ mod tests {
     fn a_lock_belongs_to_the_description_and_not_to_the_process() {
         let name = format!("test-file-{}", std::process::id());
         let first = SegmentFile::create(&name)
-            .expect("room")
+            .expect("memory")
             .expect("a new name");
         let second = SegmentFile::open(&name)
             .expect("ours")
@@ -343,7 +343,7 @@ mod tests {
         assert!(second.has_members().expect("a look"));
         assert!(
             !first.has_members().expect("a look"),
-            "its own token is not somebody else's"
+            "its own token does not count"
         );
         drop(first);
         assert!(!second.has_members().expect("a look"));

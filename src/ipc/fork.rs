@@ -1,6 +1,6 @@
 //! The descriptors that a forked child gives up, and the fork handlers that take them away.
 //!
-//! A lock of an open file description lives as long as any copy of the descriptor. If children kept copies, a worker
+//! A lock of an open file description lives as long as any copy of the descriptor. If children had copies, a worker
 //! that was killed would count as alive until its last child has ended.
 #![allow(unsafe_code)] // Fork handlers and `dup3` over a descriptor need it.
 
@@ -13,33 +13,31 @@ use nix::libc;
 use super::sync::{Ordering, process};
 
 /// Descriptors of this process that a forked child gives up. Three for each open bus.
-const MAX_KEPT: usize = 1024;
-static KEPT: [process::AtomicI32; MAX_KEPT] = [const { process::AtomicI32::new(NO_FD) }; MAX_KEPT];
+const MAX_LISTED: usize = 1024;
+static LISTED: [process::AtomicI32; MAX_LISTED] =
+    [const { process::AtomicI32::new(NO_FD) }; MAX_LISTED];
 const NO_FD: RawFd = -1;
-/// Held while descriptors come and go, and by a thread that forks: so that there is none which
-/// exists and is not in the list.
+/// Held while descriptors are opened and closed, and by a thread that forks: so no descriptor exists that is not in the
+/// list.
 static GATE: process::AtomicBool = process::AtomicBool::new(false);
-/// How often this process's ancestors forked since the first bus was opened. Grows in the child.
+/// The number of forks between the process that opened the first bus and this one. Grows in the child.
 static GENERATION: process::AtomicU32 = process::AtomicU32::new(0);
 /// `/dev/null`, for the child.
 static NOWHERE: process::AtomicI32 = process::AtomicI32::new(NO_FD);
 
-/// Which process this is, counted in forks.
+/// The fork generation of this process.
 #[inline]
 pub(super) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// A descriptor that a forked child does not keep: there the same number leads to `/dev/null`.
-///
-/// A lock of an open file description lives as long as any copy of the descriptor. If children
-/// kept copies, a worker that was killed would count as alive until its last child is gone.
+/// A descriptor that a forked child does not share: there the same number leads to `/dev/null`.
 #[derive(Debug)]
 pub(super) struct UnsharedFd {
     /// Taken only by drop.
     fd: Option<OwnedFd>,
-    /// Where in `KEPT` it stands.
-    place: usize,
+    /// Its index in `LISTED`.
+    index: usize,
     generation: u32,
 }
 
@@ -50,21 +48,22 @@ impl UnsharedFd {
     ) -> io::Result<[UnsharedFd; N]> {
         watch_forks()?;
         let gate = Gate::enter();
-        let kept = make()?.map(UnsharedFd::keep);
+        let unshared = make()?.map(UnsharedFd::list);
         drop(gate);
-        // Those that found a place are closed by the drop of the others' error.
-        kept.into_iter()
+        // If one finds no place in the list, the others are closed with the error.
+        unshared
+            .into_iter()
             .collect::<io::Result<Vec<_>>>()
-            .map(|kept| <[UnsharedFd; N]>::try_from(kept).expect("as many as were made"))
+            .map(|unshared| <[UnsharedFd; N]>::try_from(unshared).expect("as many as were made"))
     }
 
-    fn keep(fd: OwnedFd) -> io::Result<UnsharedFd> {
+    fn list(fd: OwnedFd) -> io::Result<UnsharedFd> {
         let free = |place: &process::AtomicI32| place.load(Ordering::Relaxed) == NO_FD;
-        let place = KEPT.iter().position(free).ok_or_else(too_many)?;
-        KEPT[place].store(fd.as_raw_fd(), Ordering::Relaxed);
+        let index = LISTED.iter().position(free).ok_or_else(too_many)?;
+        LISTED[index].store(fd.as_raw_fd(), Ordering::Relaxed);
         Ok(UnsharedFd {
             fd: Some(fd),
-            place,
+            index,
             generation: generation(),
         })
     }
@@ -73,7 +72,7 @@ impl UnsharedFd {
 fn too_many() -> io::Error {
     io::Error::other(format!(
         "this process has more than {} buses open",
-        MAX_KEPT / 3
+        MAX_LISTED / 3
     ))
 }
 
@@ -86,15 +85,15 @@ impl AsFd for UnsharedFd {
 impl Drop for UnsharedFd {
     fn drop(&mut self) {
         let _gate = Gate::enter();
-        // In a forked child the place was given up, and may be another's by now.
+        // In a forked child the place was cleared, and may belong to another descriptor by now.
         if self.generation == generation() {
-            KEPT[self.place].store(NO_FD, Ordering::Relaxed);
+            LISTED[self.index].store(NO_FD, Ordering::Relaxed);
         }
         self.fd = None;
     }
 }
 
-/// Mutual exclusion that a fork handler may take part in. Held for a few system calls at most.
+/// The guard of the gate, which fork handlers may take too. Held for a few system calls at most.
 struct Gate;
 
 impl Gate {
@@ -111,7 +110,7 @@ impl Drop for Gate {
 }
 
 extern "C" fn lock_gate() {
-    // [G1] Pairs with [G2]: who enters sees the list as the last one left it.
+    // [G1] Pairs with [G2]: a thread that enters sees the list as the last one left it.
     while GATE.swap(true, Ordering::Acquire) {
         std::thread::yield_now();
     }
@@ -126,11 +125,10 @@ extern "C" fn unlock_gate() {
 extern "C" fn abandon() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let nowhere = NOWHERE.load(Ordering::Relaxed);
-    for place in &KEPT {
+    for place in &LISTED {
         let fd = place.swap(NO_FD, Ordering::Relaxed);
         if fd != NO_FD {
-            // SAFETY: both numbers are open descriptors of this process; whoever owns `fd` goes on
-            // owning it.
+            // SAFETY: both numbers are open descriptors of this process, and `fd` keeps its owner.
             unsafe { libc::dup3(nowhere, fd, libc::O_CLOEXEC) };
         }
     }
@@ -140,7 +138,7 @@ extern "C" fn abandon() {
 /// Installs the handlers, once.
 fn watch_forks() -> io::Result<()> {
     static INSTALLED: Once = Once::new();
-    // [G4] Pairs with [G3]: who sees the number may rely on the handlers.
+    // [G4] Pairs with [G3]: a thread that sees the number may rely on the handlers.
     if NOWHERE.load(Ordering::Acquire) == NO_FD {
         let null = std::fs::OpenOptions::new()
             .read(true)
@@ -169,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_descriptor_is_listed_until_it_is_closed() {
-        let [kept] = UnsharedFd::open(null).expect("/dev/null");
-        let (place, number) = (kept.place, kept.as_fd().as_raw_fd());
-        assert_eq!(KEPT[place].load(Ordering::Relaxed), number);
-        drop(kept);
-        assert_ne!(KEPT[place].load(Ordering::Relaxed), number);
+    fn an_unshared_descriptor_is_listed_until_it_is_closed() {
+        let [unshared] = UnsharedFd::open(null).expect("/dev/null");
+        let (index, number) = (unshared.index, unshared.as_fd().as_raw_fd());
+        assert_eq!(LISTED[index].load(Ordering::Relaxed), number);
+        drop(unshared);
+        assert_ne!(LISTED[index].load(Ordering::Relaxed), number);
     }
 }

@@ -1,4 +1,4 @@
-//! Where everything lies in a segment: offsets, sizes, version. `docs/bus.md` is the same in prose.
+//! The layout of a segment: offsets, sizes, limits, version. `docs/bus.md` is the same in prose.
 //!
 //! A segment is one array of 64-bit words. [`Layout`] holds the sizes that differ from segment to segment.
 
@@ -23,15 +23,15 @@ pub(super) const INTEREST_BUCKETS: usize = 32_768;
 
 /// Records start at multiples of this, one cache line.
 pub(super) const LINE_BYTES: usize = 64;
-/// Bytes of a page: what the parts that are reserved apart from each other are aligned to.
+/// Bytes of a page. Parts that are reserved separately are aligned to it.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// Words that two writers fight over are this far apart: x86 fetches lines in pairs, and some ARM
-/// cores have 128-byte lines.
+/// Words with different writers are this far apart: x86 fetches lines in pairs, and some ARM cores have 128-byte
+/// lines.
 const APART_WORDS: usize = 128 / WORD_BYTES;
 /// Bytes of a word.
 pub(super) const WORD_BYTES: usize = 8;
 
-// The first page: words that are written once, under the door, by the creator.
+// The first page: words that the creator writes once, while it holds the door.
 pub(super) const MAGIC_AT: usize = 0;
 pub(super) const VERSION_AT: usize = 1;
 pub(super) const RING_BYTES_AT: usize = 2;
@@ -40,7 +40,7 @@ pub(super) const HISTORY_BYTES_AT: usize = 4;
 pub(super) const EPOCH_AT: usize = 5;
 /// Checksum of the five words before it.
 pub(super) const CHECK_AT: usize = 6;
-/// What has become of the bus, see [`Fate`]. Written once, and before its name goes.
+/// Whether the bus was removed or damaged, see [`Fate`](super::parts::Fate). Written once, before the name is unlinked.
 pub(super) const FATE_AT: usize = 7;
 // Two words of the first page that are written all the time.
 pub(super) const TAIL_AT: usize = APART_WORDS;
@@ -49,10 +49,10 @@ pub(super) const PARKED_AT: usize = 2 * APART_WORDS;
 pub(super) const HISTORY_AT: usize = 3 * APART_WORDS;
 /// Words of that head.
 pub(super) const HISTORY_HEAD_WORDS: usize = 9;
-/// How many rules there are. Read by every publisher, hardly ever written.
+/// The number of retention rules. Read by every publisher, hardly ever written.
 pub(super) const RULES_AT: usize = HISTORY_AT + APART_WORDS;
-/// Which slots are reserved for the processes of a server, see [`super::reservation`]. Read and written
-/// behind the door.
+/// The slots that are reserved for the processes of a server, see [`super::reservation`]. Read and written by holders
+/// of the door.
 pub(super) const RESERVED_AT: usize = RULES_AT + 1;
 
 pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;
@@ -61,29 +61,29 @@ pub(super) const MEMBERS_AT: usize = INTEREST_AT + INTEREST_BUCKETS;
 pub(super) const MEMBER_WORDS: usize = 4 * APART_WORDS;
 pub(super) const LOG_AT: usize = MEMBERS_AT + MAX_MEMBERS * MEMBER_WORDS;
 
-// Words of a member's slot, by who writes them.
-/// Written by the member when it parks, compare-and-swapped by those who wake it.
+// Words of a member's slot, grouped by their writer.
+/// Written by the member when it parks, and compare-and-swapped by the processes that wake it.
 pub(super) const WAKE: usize = 0;
-/// Written by the member as a producer: how far it may have overwritten its ring.
+/// Written by the member as a producer: the position up to which it may have overwritten its ring.
 pub(super) const INTENT: usize = APART_WORDS;
-/// Written by whoever holds the slot's token: free or taken, and by whom.
+/// Written by the holder of the slot's token: free or taken, and the identity of the member.
 pub(super) const STATE: usize = 2 * APART_WORDS;
 pub(super) const INCARNATION: usize = STATE + 1;
 pub(super) const PID: usize = STATE + 2;
 pub(super) const START_TIME: usize = STATE + 3;
 pub(super) const PIPE_FD: usize = STATE + 4;
 pub(super) const PIPE_INODE: usize = STATE + 5;
-/// Written by the member only: what it has done, see [`super::counters`].
+/// Written by the member, but for one word: see [`super::counters`].
 pub(super) const COUNTERS: usize = 3 * APART_WORDS;
 /// Words of a member's counters.
 pub(super) const COUNTER_WORDS: usize = 16;
 
-/// Smallest and largest ring. Below, no message of use fits; above, positions would not.
+/// Smallest and largest ring. In a smaller one no useful message fits; positions in a larger one would not fit.
 pub(super) const RING_BYTES: Range<usize> = 4096..(1 << 30) + 1;
 /// Smallest and largest log.
 pub(super) const LOG_ENTRIES: Range<usize> = 64..(1 << 24) + 1;
-/// A position in a ring is kept modulo 2^40 in the log. An entry still in the log must name one
-/// position and no other, so the log times the largest record stays below that.
+/// The log stores positions modulo 2^40. An entry in the log must mean exactly one position, so the log times the
+/// largest record stays below that.
 pub(super) const RING_TIMES_LOG: usize = 1 << 41;
 /// A producer announces in this number of steps how far it overwrites its ring.
 pub(super) const RING_STEPS: usize = 64;
@@ -92,8 +92,8 @@ pub(super) const MIN_HISTORY_BYTES: usize = 128 << 10;
 /// Largest history. Its blocks are numbered with 24 bits.
 pub(super) const MAX_HISTORY_BYTES: usize = 8 << 30;
 
-/// Offsets stay below this, so that no arithmetic on them can overflow, whatever the memory says.
-/// At ten million records a second it lasts 14,000 years.
+/// Offsets stay below this, so that no arithmetic on them can overflow, whatever the memory contains. At ten million
+/// records a second it lasts 14,000 years.
 pub(super) const MAX_OFFSET: u64 = 1 << 62;
 
 const _: () = assert!(
@@ -127,15 +127,15 @@ pub(super) fn first_bytes(ring_bytes: usize) -> usize {
 pub(super) struct Layout {
     ring_bytes: usize,
     log_entries: usize,
-    /// 0: it keeps no history.
+    /// 0: there is no history.
     history_bytes: usize,
-    /// Bytes up to the end of the log, where the rings begin. Follows from the others.
+    /// Bytes up to the end of the log, where the rings begin. Derived from the other sizes.
     fixed_bytes: usize,
 }
 
 impl Layout {
-    /// Without a history. `None` if a size is not a power of two within its limits, or both are too
-    /// large together.
+    /// The layout of these sizes, without a history. `None` if a size is not a power of two within its limits, or if
+    /// both are too large together.
     pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Option<Layout> {
         let sound = RING_BYTES.contains(&ring_bytes)
             && LOG_ENTRIES.contains(&log_entries)
@@ -150,7 +150,7 @@ impl Layout {
         })
     }
 
-    /// With a history of so many bytes, rounded down to pages; 0 is none. `None` outside the limits.
+    /// The same layout with a history of `bytes`, rounded down to pages. 0: no history. `None` outside the limits.
     pub(super) fn with_history(self, bytes: usize) -> Option<Layout> {
         let sound = bytes == 0 || (MIN_HISTORY_BYTES..=MAX_HISTORY_BYTES).contains(&bytes);
         sound.then_some(Layout {
@@ -171,12 +171,12 @@ impl Layout {
         self.history_bytes
     }
 
-    /// Bytes up to the end of the log: what the creator reserves.
+    /// Bytes up to the end of the log, which the creator reserves.
     pub(super) fn fixed_bytes(&self) -> usize {
         self.fixed_bytes
     }
 
-    /// The bytes of one member's ring: what a member reserves when it claims its slot.
+    /// The bytes of one member's ring in the segment.
     pub(super) fn ring_range(&self, slot: u8) -> Range<usize> {
         let start = self.fixed_bytes + usize::from(slot) * self.ring_bytes;
         start..start + self.ring_bytes
@@ -188,13 +188,13 @@ impl Layout {
         start..start + first_bytes(self.ring_bytes)
     }
 
-    /// The bytes of the history: what whoever makes the first rule reserves.
+    /// The bytes of the history, which the member that makes the first rule reserves.
     pub(super) fn history_range(&self) -> Range<usize> {
         let start = self.fixed_bytes + MAX_MEMBERS * self.ring_bytes;
         start..start + self.history_bytes
     }
 
-    /// Bytes of the whole segment, most of it never reserved.
+    /// Bytes of the whole segment. Most of them are never reserved.
     pub(super) fn total_bytes(&self) -> usize {
         self.history_range().end
     }

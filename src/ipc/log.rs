@@ -1,17 +1,17 @@
-//! The commit log: the one order of all records of all members.
+//! The commit log: the order of all records of all members.
 //!
-//! A ring of 64-bit words, one per record. A record exists from the moment at which a
-//! compare-and-swap puts its word into the log; there is no state in between in which a dying
-//! process could leave a hole. The index of the word is the record's **offset**.
+//! The log is an array of 64-bit words, one per record, that is used in a circle. A record exists from the moment at
+//! which a compare-and-swap puts its word into the log. There is no state in between, in which a dying process could
+//! leave a hole. The index of the word is the record's **offset**.
 //!
-//! Invariant: all entries below `tail` are filled, and entries are filled in order, so the true end
-//! is at most a few entries behind `tail`: those that nobody has counted yet. The tail is a hint that moves every
-//! eighth entry, because a word that every publisher writes costs more than eight that are read.
+//! Invariant: all entries below `tail` are filled, and entries are filled in order. So the true end is at most a few
+//! entries behind `tail`. The tail is a hint that moves every eighth entry, because a word that every publisher writes
+//! costs more than eight words that are read.
 
 use super::layout::{LINE_BYTES, MAX_OFFSET};
 use super::sync::{AtomicU64, Ordering};
 
-/// Bits of a position that an entry keeps. The lowest six are always zero.
+/// Bits of a position that an entry stores. The lowest six are always zero.
 const POS_BITS: u32 = 40;
 /// Positions are compared modulo this.
 pub(super) const POS_MASK: u64 = (1 << POS_BITS) - 1;
@@ -22,17 +22,17 @@ const TAG_SHIFT: u32 = SLOT_SHIFT + 6;
 const LAP_SHIFT: u32 = TAG_SHIFT + 8;
 const _: () = assert!(LAP_SHIFT == 48);
 
-/// The tail moves every so many entries.
+/// The tail moves after this many entries.
 const TAIL_EVERY: u64 = 8;
 
-/// What one word of the log says, apart from its lap.
+/// An entry of the log: the content of one word, apart from its lap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct LogEntry {
-    /// Low 8 bits of the topic's hash: lets a reader pass by without touching the record.
+    /// Low 8 bits of the topic's hash: a reader can pass by without touching the record.
     pub(super) tag: u8,
-    /// Whose ring the record is in. Below 64.
+    /// The slot of the producer, in whose ring the record is. Below 64.
     pub(super) slot: u8,
-    /// Where in that ring's stream the record starts, modulo 2^40. A multiple of 64.
+    /// The position of the record in that ring, modulo 2^40. A multiple of 64.
     pub(super) pos: u64,
 }
 
@@ -53,26 +53,25 @@ impl LogEntry {
     }
 }
 
-/// What a reader finds at an offset.
+/// The state of the entry at an offset, for a reader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EntryState {
-    /// Nothing yet.
+    /// Nothing was published there yet.
     Empty,
+    /// It is there.
     Filled(LogEntry),
-    /// It has been overwritten. Reading goes on at `resume`, which is larger.
-    Lapped {
-        resume: u64,
-    },
+    /// It has been overwritten. The reader continues at `resume`, which is larger.
+    Lapped { resume: u64 },
 }
 
-/// The log holds what no publisher could have written.
+/// The error that the log has a content that no publisher could have written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct LogDamage;
 
-/// The log, over words.
+/// The commit log, over words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Log<'a> {
-    /// A power of two of them.
+    /// Their number is a power of two.
     entries: &'a [AtomicU64],
     tail: &'a AtomicU64,
 }
@@ -91,42 +90,42 @@ impl<'a> Log<'a> {
         &self.entries[at as usize & (self.entries.len() - 1)]
     }
 
-    /// The lap in which `at` is written. The first is 1: a new log is all zero.
+    /// The lap in which `at` is written. The first is 1, because a new log is all zero.
     fn lap(&self, at: u64) -> u64 {
         (at >> self.entries.len().trailing_zeros()) + 1
     }
 
-    /// How many laps the word found at `at` is ahead of what belongs there: 0 filled, -1 empty.
-    /// Laps are known modulo 2^16.
+    /// The number of laps by which the word at `at` is ahead of the expected one: 0 filled, -1 empty. Laps are known
+    /// modulo 2^16.
     fn laps_ahead(&self, word: u64, at: u64) -> i16 {
         ((word >> LAP_SHIFT) as u16).wrapping_sub(self.lap(at) as u16) as i16
     }
 
-    /// Where the log surely has reached. Never above the true end, unless the memory is torn.
+    /// A lower bound of the end. Never above the true end, unless the memory is damaged.
     pub(super) fn tail(&self) -> u64 {
         // [R3] Pairs with [P3]: entries below are seen filled.
         self.tail.load(Ordering::Acquire).min(MAX_OFFSET)
     }
 
-    /// Puts `entry` at the first free offset, and returns that. `from` is any offset that is not
-    /// above the end; the nearer, the quicker.
+    /// Puts `entry` at the first free offset, and returns that offset. `from` is any offset that is not above the end:
+    /// the nearer, the quicker.
     #[inline]
     pub(super) fn commit(&self, from: u64, entry: LogEntry) -> Result<u64, LogDamage> {
         let mut at = from.max(self.tail());
-        // Each turn finds the work of another publisher. More turns than four laps are garbage.
+        // Each turn finds an entry of another publisher. More turns than four laps mean that the log is damaged.
         for _ in 0..self.capacity() * 4 {
             if at >= MAX_OFFSET {
                 break;
             }
             let word = self.word(at);
-            // [P6] Pairs with [P2] of those before us. `SeqCst`, so that their commits come before ours in
-            // the order that [S1] and [P4] argue with; nothing is read through it.
+            // [P6] Pairs with [P2] of earlier publishers. `SeqCst`, so that their commits come before this one in the
+            // order that [S1] and [P4] rely on. Nothing is read through it.
             let seen = word.load(Ordering::SeqCst);
             match self.laps_ahead(seen, at) {
                 0 => at += 1,
                 -1 => {
                     let mine = entry.to_word(self.lap(at));
-                    // [P2] Commit. As a release it pairs with [R1]: who sees this word sees the whole
+                    // [P2] Commit. As a release it pairs with [R1]: a process that sees this word sees the whole
                     // record. As `SeqCst` it pairs with [K3] and [S2]: see [P4].
                     let swap =
                         word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Relaxed);
@@ -135,14 +134,14 @@ impl<'a> Log<'a> {
                         return Ok(at);
                     }
                 }
-                ahead if ahead > 0 => at = self.tail().max(at + 1), // others lapped us meanwhile
+                ahead if ahead > 0 => at = self.tail().max(at + 1), // other publishers were a lap faster
                 _ => break,
             }
         }
         Err(LogDamage)
     }
 
-    /// Moves the tail past the entry just committed, every so often.
+    /// Moves the tail past the entry that was just committed, if it is the last of eight.
     #[inline]
     fn count(&self, at: u64) {
         if at % TAIL_EVERY == TAIL_EVERY - 1 {
@@ -151,14 +150,14 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// What there is at `at`, for a reader whose next offset that is.
+    /// The state of the entry at `at`, for a reader whose next offset that is.
     #[inline]
     pub(super) fn state_at(&self, at: u64) -> EntryState {
         // [R1] Pairs with [P2].
         self.judge(self.word(at).load(Ordering::Acquire), at)
     }
 
-    /// Whether a reader that is about to sleep before `at` has something to read after all.
+    /// Whether the entry at `at` is still empty, for a reader that is about to sleep before it.
     pub(super) fn is_empty_at(&self, at: u64) -> bool {
         // [K3] Pairs with [P2]: see [P4].
         self.judge(self.word(at).load(Ordering::SeqCst), at) == EntryState::Empty
@@ -189,14 +188,14 @@ impl<'a> Log<'a> {
         EntryState::Empty
     }
 
-    /// Where a lapped reader goes on: half a log behind the end, which is at least `end`, so that it
-    /// is not lapped again at once.
+    /// The offset at which a lapped reader continues: half a log behind the end, so that it is not lapped again at
+    /// once. The end is at least `end`.
     fn resume(&self, at: u64, end: u64) -> u64 {
         let end = end.max(self.tail()).min(MAX_OFFSET);
         end.saturating_sub(self.capacity() / 2).max(at + 1)
     }
 
-    /// The true end: the offset that the next record gets. `from` is a hint, not above it.
+    /// The true end: the offset that the next record gets. `from` is a hint that is not above it.
     pub(super) fn end(&self, from: u64) -> u64 {
         let mut at = from.max(self.tail());
         for _ in 0..self.capacity() * 4 {
@@ -214,8 +213,8 @@ impl<'a> Log<'a> {
         at.min(MAX_OFFSET)
     }
 
-    /// Whether a log that nobody writes to is one that publishers could have left: filled up to the
-    /// end, and the end is near the tail.
+    /// Whether a log without writers is one that publishers could have left: filled up to the end, and the end is near
+    /// the tail.
     pub(super) fn is_sound(&self) -> bool {
         let tail = self.tail();
         let end = self.end(0);
@@ -259,7 +258,7 @@ mod tests {
             }
         }
 
-        /// As if `laps` laps had gone by.
+        /// A log that looks as if `laps` laps had been written.
         fn after_laps(capacity: usize, laps: u64) -> Memory {
             let memory = Memory::new(capacity);
             let word = LogEntry {
@@ -310,10 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_that_was_never_moved_is_caught_up_by_the_next() {
+    fn the_end_is_found_behind_a_tail_that_never_moved() {
         let memory = Memory::new(64);
         memory.fill(40);
-        memory.tail.store(0, Ordering::Relaxed); // all that published died before [P3]
+        memory.tail.store(0, Ordering::Relaxed); // all publishers died before [P3]
         assert_eq!(memory.log().end(0), 40);
         assert_eq!(memory.log().commit(0, entry(40)), Ok(40));
     }
@@ -352,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_slept_for_ages_is_lapped_and_not_told_that_nothing_happened() {
+    fn a_reader_that_slept_for_many_laps_is_lapped_and_does_not_see_an_empty_log() {
         let memory = Memory::after_laps(64, 0xffff);
         let resume = 0xffff * 64 - 32;
         for at in [0, 1, 64, 0x7ff0 * 64, 0x8000 * 64, 0xfffc * 64] {
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_an_error_and_not_a_loop() {
+    fn a_damaged_log_is_an_error_and_not_a_loop() {
         let memory = Memory::new(64);
         let words = [
             u64::MAX,
@@ -383,7 +382,7 @@ mod tests {
                 .iter()
                 .for_each(|entry| entry.store(word, Ordering::Relaxed));
             memory.tail.store(tail, Ordering::Relaxed);
-            // Whatever comes out, it comes out.
+            // The results do not matter, only that there are some.
             let _ = memory.log().commit(3, entry(0));
             let _ = memory.log().end(3);
         }
@@ -402,7 +401,7 @@ mod tests {
         }
 
         #[test]
-        fn looking_never_goes_backwards(word: u64, tail: u64, at: u64) {
+        fn a_reader_never_resumes_backwards(word: u64, tail: u64, at: u64) {
             let memory = Memory::new(64);
             memory.entries.iter().for_each(|entry| entry.store(word, Ordering::Relaxed));
             memory.tail.store(tail, Ordering::Relaxed);
@@ -414,7 +413,7 @@ mod tests {
         }
 
         #[test]
-        fn hints_change_nothing(hints in prop::collection::vec(0.0_f64..1.0, 1..300)) {
+        fn hints_do_not_change_the_offset(hints in prop::collection::vec(0.0_f64..1.0, 1..300)) {
             let memory = Memory::new(64);
             for (number, hint) in hints.into_iter().enumerate() {
                 let from = (hint * number as f64) as u64;
@@ -424,7 +423,7 @@ mod tests {
         }
 
         #[test]
-        fn hole_or_garbage_in_a_log_is_noticed(filled in 70_u64..200, hole in 0_u64..64) {
+        fn a_hole_in_a_log_is_noticed(filled in 70_u64..200, hole in 0_u64..64) {
             let memory = Memory::new(64);
             memory.fill(filled);
             prop_assert!(memory.log().is_sound());

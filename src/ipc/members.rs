@@ -1,9 +1,9 @@
 //! The member table: the identity of each member, and whether its slot is taken.
 //!
-//! A member is alive as long as the kernel holds its **token**: a lock on one byte of the segment's
-//! file, owned by an open file description that only that member has. The kernel drops it when the
-//! process is gone, in whatever way it went; no clock, pid or time-out decides. Whoever holds the
-//! token of a slot may change the slot, so members, claimers and reapers exclude each other.
+//! A member is alive as long as the kernel holds its **token**: a lock on one byte of the segment's file, owned by an
+//! open file description that only this member has. The kernel releases it when the process has ended, in whatever
+//! way. No clock, process id or timeout decides. Only the holder of a slot's token may change the slot, so a member, a
+//! process that claims the slot and one that reaps it exclude each other.
 
 use std::{fs, process};
 
@@ -14,11 +14,11 @@ use super::sync::{AtomicU64, Ordering};
 const FREE: u64 = 0;
 const TAKEN: u64 = 1;
 
-/// How others reach a member, as it stands in the table. Nothing in it is to be trusted.
+/// The process and the pipe of a member, as in the table. They are not trusted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Identity {
     pub(super) pid: u64,
-    /// In clock ticks since boot: tells a process from one that got its pid later.
+    /// In clock ticks since boot. It tells a process from a later one with the same pid.
     pub(super) start_time: u64,
     pub(super) pipe_fd: u64,
     pub(super) pipe_inode: u64,
@@ -37,7 +37,7 @@ impl Identity {
     }
 }
 
-/// Field 22 of /proc/self/stat. The name in field 2 may hold anything, so count behind its end.
+/// Field 22 of /proc/self/stat. The name in field 2 may contain anything, so fields are counted behind its end.
 fn start_time() -> Option<u64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(')')?
@@ -68,9 +68,9 @@ impl<'a> Table<'a> {
         self.word(slot, STATE).load(Ordering::Acquire) != FREE
     }
 
-    /// Which life of this slot it is, or was last.
+    /// The incarnation of this slot, or the last one if it is free.
     pub(super) fn incarnation(&self, slot: u8) -> u32 {
-        // [M2] Pairs with [M1]: the identity read after this is of this life or a later one.
+        // [M2] Pairs with [M1]: the identity read after this is of this incarnation or a later one.
         self.word(slot, INCARNATION).load(Ordering::Acquire) as u32
     }
 
@@ -84,7 +84,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Begins the next life of a slot. The caller holds its token, and nobody lives there.
+    /// Begins the next incarnation of a slot. The caller holds its token, and the slot is free.
     pub(super) fn enter(&self, slot: u8, identity: Identity) -> Member {
         let incarnation = self.incarnation(slot).wrapping_add(1).max(1);
         let set = |field, value| self.word(slot, field).store(value, Ordering::Relaxed);
@@ -95,7 +95,7 @@ impl<'a> Table<'a> {
         // [M1] Pairs with [M2].
         self.word(slot, INCARNATION)
             .store(u64::from(incarnation), Ordering::Release);
-        // [M3] Pairs with [M4]: who sees the slot taken sees by whom.
+        // [M3] Pairs with [M4]: a process that sees the slot taken sees the identity of its member.
         self.word(slot, STATE).store(TAKEN, Ordering::Release);
         Member { slot, incarnation }
     }
@@ -113,12 +113,12 @@ mod tests {
     use crate::ipc::layout::MAX_MEMBERS;
 
     #[test]
-    fn this_process_knows_when_it_started() {
+    fn the_start_time_of_this_process_is_known() {
         assert!(start_time().expect("/proc/self/stat has 52 fields") > 0);
     }
 
     #[test]
-    fn a_new_life_has_the_next_incarnation_and_its_own_identity() {
+    fn a_new_member_has_the_next_incarnation_and_its_own_identity() {
         let words: Vec<_> = std::iter::repeat_with(|| AtomicU64::new(0))
             .take(MAX_MEMBERS * MEMBER_WORDS)
             .collect();
@@ -147,6 +147,6 @@ mod tests {
         table
             .word(5, INCARNATION)
             .store(u64::from(u32::MAX), Ordering::Relaxed);
-        assert_eq!(table.enter(5, identity).incarnation, 1, "0 is nobody");
+        assert_eq!(table.enter(5, identity).incarnation, 1, "0 is never used");
     }
 }

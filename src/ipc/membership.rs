@@ -12,15 +12,15 @@ use super::members::Identity;
 use super::parts::Parts;
 use super::record::Member;
 
-/// Removes what a member left, when it leaves or after it died. The caller holds its token. Dying
-/// in here is harmless: the slot counts as taken until the end, and the next reaper starts again.
+/// Cleans the slot of a member that leaves or that died. The caller holds its token. A death in here is harmless: the
+/// slot counts as taken until the end, and the next process to reap it starts again.
 pub(super) fn clean(parts: Parts<'_>, slot: u8) {
     parts.sleepers().remove_member(slot);
     parts.counters(slot).set_pace(None);
     parts.table().leave(slot);
 }
 
-/// Takes the first of the slots that nobody lives in, and keeps its token. `None`: all are alive.
+/// Takes the first of the slots that has no living member, and holds its token. `None`: all have one.
 #[cfg(not(loom))]
 pub(super) fn claim(
     file: &SegmentFile,
@@ -38,10 +38,10 @@ pub(super) fn claim(
     Ok(None)
 }
 
-/// Cleans after every member that died. Only one thread of a process at a time: tokens do not exclude
-/// threads that share a file description.
+/// Cleans the slots of all members that died, and returns these. Only one thread of a process at a time: tokens do not
+/// exclude threads that share a file description.
 ///
-/// A lock that cannot be asked about leaves a dead member to the next reaper.
+/// If a lock cannot be checked, the slot is left for the next call.
 #[cfg(not(loom))]
 pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Member> {
     let mut died = Vec::new();
@@ -56,8 +56,8 @@ pub(super) fn reap(file: &SegmentFile, parts: Parts<'_>, own_slot: u8) -> Vec<Me
             clean(parts, slot);
             died.push(Member { slot, incarnation });
         }
-        // Can only fail if the descriptor is none, and then the kernel dropped the token with it.
-        let _ = file.drop_token(slot);
+        // Can only fail if the descriptor is invalid, and then the kernel has released the token with it.
+        let _ = file.release_token(slot);
     }
     died
 }

@@ -1,27 +1,26 @@
-//! Bytes between processes: the bus in shared memory. Knows no runtime, no HTTP, no Python.
+//! The bus: shared memory that carries records between processes. It knows no runtime, no HTTP, no Python.
 //!
 //! ```text
-//!   publish ──> this member's ring        header, frame, topic            ring, record, copy
-//!           └─> the log, shared by all    one word; its index is the offset            log
-//!           └─> sleepers with interest    a byte into their pipe             wake, pipe
+//!   publish ──> this member's ring           header, frame, topic            ring, record, copy
+//!           └─> the log, shared by all       one word; its index is the offset            log
+//!           └─> sleepers with interest       a byte into their pipe               wake, pipe
 //!
-//!   next    <── the log                   in one order, for everybody            cursor
-//!           <── the producer's ring       copied, then checked             ring
+//!   next    <── the log                      one order for all readers                 cursor
+//!           <── the producer's ring          copied, then checked                        ring
 //! ```
 //!
-//! What would be overwritten, and a rule says to keep, is put aside first: `history`.
+//! Before records with a retention rule are overwritten, the publisher copies them into the `history`.
 //!
-//! Nothing here needs anybody else to go on: a producer overwrites its oldest record, and a reader that
-//! was overtaken is told by how much. Publishers that may block wait a limited time for hubs that come on
-//! (`pace`, `patience`), so that a burst overtakes nobody. A process may die at any instruction; `docs/bus.md` says for each what
-//! happens then, lays the memory out word by word, and lists which barrier pairs with which.
+//! No process depends on another one: a producer overwrites its oldest record, and a reader that was overtaken learns
+//! how many records it missed. Publishers that may block wait a limited time for hubs that make progress (`pace`,
+//! `backpressure`), so that a burst overtakes no hub. A process may die at any instruction. `docs/bus.md` lists the
+//! effect of each death, the layout of the memory word by word, and the barriers in pairs.
 //!
-//! The algorithms run over slices of atomics and do not know that they are shared memory. What a
-//! segment holds is never trusted: no pattern of bytes makes a reader panic, loop for ever or read
-//! out of bounds.
+//! The algorithms run over slices of atomics and do not know that these are shared memory. The content of a segment is
+//! not trusted: no pattern of bytes makes a reader panic, loop without end or read out of bounds.
 
-// Under `cfg(loom)` there is no segment, and nothing that stands on one: the models in `proofs` run the
-// algorithms over loom's atomics, and what only others call is unused.
+// Under `cfg(loom)` there is no segment, and no module that needs one: the models in `proofs` run the algorithms over
+// loom's atomics. Functions that only other modules call are unused then.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(target_os = "linux"))]
@@ -52,6 +51,10 @@ mod fork;
 pub mod fuzzed;
 mod history;
 #[cfg(not(loom))]
+mod housekeeping;
+#[cfg(not(loom))]
+mod hub_notes;
+#[cfg(not(loom))]
 mod joining;
 mod layout;
 mod log;
@@ -71,11 +74,15 @@ mod pipe;
 mod producer;
 #[cfg(all(test, loom))]
 mod proofs;
+#[cfg(not(loom))]
+mod reading;
 mod record;
 #[cfg(all(test, not(loom)))]
 mod reference;
 #[cfg(not(loom))]
 mod reservation;
+#[cfg(not(loom))]
+mod retention;
 mod ring;
 #[cfg(not(loom))]
 mod segment;
@@ -88,13 +95,15 @@ mod subscriber;
 mod sync;
 #[cfg(not(loom))]
 mod units;
+#[cfg(not(loom))]
+mod wait_queue;
 mod wake;
 
 #[cfg(not(loom))]
 pub use backpressure::{AbandonedHub, Publication};
 #[cfg(not(loom))]
 pub use bus::Bus;
-pub use counters::Counts;
+pub use counters::{Counter, Counts, Unit};
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
 pub use directory::{BusInfo, Contents, MemberInfo, buses, inspect, remove};

@@ -1,5 +1,5 @@
-//! Tests of the whole bus on plain arrays: against a reference that a child could check, record for
-//! record and gap for gap; on garbage; and by threads that publish and read at once.
+//! The model test of the bus on plain arrays: it compares every record and every gap with a simple reference. Further
+//! tests use damaged memory, and threads that publish and read at once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
 const LOG_ENTRIES: usize = 64;
-/// What is reserved of a ring at first, and by how much that grows. The largest record here fits.
+/// Bytes of a ring that are reserved at first, and bytes by which that grows. The largest record here fits.
 const FIRST: usize = 1280;
 const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
 
-const NOW: PublishHints = PublishHints {
+const HINTS: PublishHints = PublishHints {
     seen: 0,
     seconds: 0,
 };
@@ -39,6 +39,11 @@ fn member(slot: u8) -> Member {
     }
 }
 
+/// The producer of a slot, where its last incarnation ended.
+fn resume(parts: Parts<'_>, slot: u8) -> Producer {
+    Producer::resume(parts.log(), parts.ring(slot), member(slot))
+}
+
 fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Option<u64> {
     let (head, payload) = message.frame.split_at(message.frame.len().min(3));
     let draft = Draft {
@@ -48,10 +53,13 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
         exclude_session: 5,
         frame: [head, payload],
     };
-    producer.publish(parts, &draft, NOW, |_| ()).ok()
+    let ring = parts.ring(message.producer.slot);
+    producer
+        .publish(parts.log(), ring, &draft, HINTS, |_| ())
+        .ok()
 }
 
-/// A reader of the bus, and of the reference.
+/// A reader of the bus and of the reference.
 struct Reader {
     cursor: Cursor,
     wants: &'static [&'static str],
@@ -67,7 +75,7 @@ impl Reader {
         }
     }
 
-    /// Reads once from both, and returns what they agree on.
+    /// Reads once from both, compares, and returns the common result.
     fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> ExpectedNext {
         let hashes: Vec<_> = self
             .wants
@@ -94,7 +102,7 @@ impl Reader {
     }
 }
 
-/// What was published, from what was read behind "before".
+/// The published message of a record that was read behind "before".
 fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
     assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
     assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
@@ -111,7 +119,7 @@ fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Publish {
         slot: u8,
         topic: usize,
@@ -129,26 +137,28 @@ enum Step {
     Replace {
         slot: u8,
     },
-    /// The system has memory for so much of a ring, from now on.
+    /// From now on the system has memory for this many bytes of a ring.
     Memory {
         slot: u8,
         bytes: usize,
     },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let publish = (
         0_u8..3,
         0_usize..3,
         prop_oneof![0_usize..100, 0_usize..1024],
     )
-        .prop_map(|(slot, topic, bytes)| Step::Publish { slot, topic, bytes });
-    let read = (0_usize..3, 1_usize..40).prop_map(|(reader, times)| Step::Read { reader, times });
-    let read_at = any::<prop::sample::Index>().prop_map(Step::ReadAt);
+        .prop_map(|(slot, topic, bytes)| ModelStep::Publish { slot, topic, bytes });
+    let read =
+        (0_usize..3, 1_usize..40).prop_map(|(reader, times)| ModelStep::Read { reader, times });
+    let read_at = any::<prop::sample::Index>().prop_map(ModelStep::ReadAt);
     let subscribe = (0_usize..3, any::<prop::sample::Index>())
-        .prop_map(|(reader, offset)| Step::Subscribe { reader, offset });
-    let replace = (0_u8..3).prop_map(|slot| Step::Replace { slot });
-    let memory = (0_u8..3, 0..=RING_BYTES).prop_map(|(slot, bytes)| Step::Memory { slot, bytes });
+        .prop_map(|(reader, offset)| ModelStep::Subscribe { reader, offset });
+    let replace = (0_u8..3).prop_map(|slot| ModelStep::Replace { slot });
+    let memory =
+        (0_u8..3, 0..=RING_BYTES).prop_map(|(slot, bytes)| ModelStep::Memory { slot, bytes });
     let step = prop_oneof![
         20 => publish, 4 => read, 4 => read_at, 1 => subscribe, 1 => replace, 1 => memory,
     ];
@@ -157,7 +167,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn every_reader_gets_what_a_list_under_a_lock_would_give_it(steps in steps()) {
+    fn every_reader_gets_the_records_of_a_list_under_a_lock(steps in steps()) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
         let mut reference = Reference::new(RING_BYTES, LOG_ENTRIES, FIRST, PIECE);
@@ -167,13 +177,13 @@ proptest! {
             let reserve = move |part: Range<usize>| part.end as u64 <= memory.load(Ordering::Relaxed);
             Extent::small(FIRST, PIECE, RING_BYTES, Box::new(reserve))
         };
-        let resume = |slot| Producer::resume(parts, member(slot)).within(extent(slot));
-        let mut producers = [0, 1, 2].map(resume);
+        let resume_within = |slot| resume(parts, slot).within(extent(slot));
+        let mut producers = [0, 1, 2].map(resume_within);
         let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
         let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
             match step {
-                Step::Publish { slot, topic, bytes } => {
+                ModelStep::Publish { slot, topic, bytes } => {
                     let number = reference.end() as u8;
                     let frame = (0..bytes).map(|i| number.wrapping_add(i as u8)).collect();
                     let producer = member(slot);
@@ -181,12 +191,12 @@ proptest! {
                     let offset = publish(&mut producers[usize::from(slot)], parts, &message);
                     prop_assert_eq!(offset, Some(reference.publish(message)));
                 }
-                Step::Read { reader, times } => {
+                ModelStep::Read { reader, times } => {
                     for _ in 0..times {
                         readers[reader].step(parts, &reference);
                     }
                 }
-                Step::ReadAt(offset) => {
+                ModelStep::ReadAt(offset) => {
                     let offset = offset.index(reference.end() as usize + 2) as u64;
                     let (mut frames, mut topic) = (b"before".to_vec(), String::new());
                     let at = match read_at(parts, offset, &mut frames, &mut topic) {
@@ -196,12 +206,12 @@ proptest! {
                     };
                     prop_assert_eq!(at, reference.read_at(offset));
                 }
-                Step::Subscribe { reader, offset } => {
+                ModelStep::Subscribe { reader, offset } => {
                     let offset = offset.index(reference.end() as usize + 1) as u64;
                     readers[reader] = Reader::new(wants[reader], offset);
                 }
-                Step::Replace { slot } => {
-                    // Died after announcing a record, before committing it.
+                ModelStep::Replace { slot } => {
+                    // The member dies after announcing a record, and before committing it.
                     let ring = parts.ring(slot);
                     let draft = Draft {
                         topic: "lost", topic_hash: 1, flags: 0, exclude_session: 0, frame: [b"", &[0; 99]],
@@ -211,10 +221,10 @@ proptest! {
                         frame_len: 99, topic_len: 4, flags: 0, incarnation: 1, seconds: 0,
                     };
                     ring.write(header, &draft);
-                    producers[usize::from(slot)] = resume(slot);
+                    producers[usize::from(slot)] = resume_within(slot);
                     reference.replace(slot, 99 + 4);
                 }
-                Step::Memory { slot, bytes } => {
+                ModelStep::Memory { slot, bytes } => {
                     memory[usize::from(slot)].store(bytes as u64, Ordering::Relaxed);
                     reference.has_memory(slot, bytes);
                 }
@@ -227,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_nobody_published_neither_panic_nor_loop(
+    fn a_reader_of_damaged_memory_neither_panics_nor_loops(
         seed: u64,
         published in 0_usize..200,
         holes in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 0..40),
@@ -236,7 +246,7 @@ proptest! {
     ) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
-        let mut producer = Producer::resume(parts, member(0));
+        let mut producer = resume(parts, 0);
         for number in 0..published {
             let frame = vec![number as u8; number * 3];
             let message = Message { topic: TOPICS[number % 3], frame, producer: member(0) };
@@ -245,7 +255,7 @@ proptest! {
         if all_garbage {
             scramble(&words, seed);
         }
-        // Where it hurts: everything before the second ring.
+        // The words that matter: everything before the second ring.
         let near = layout().ring_range(1).start / WORD_BYTES;
         for (place, value) in holes {
             words[place.index(near)].store(value, Ordering::Relaxed);
@@ -263,7 +273,7 @@ proptest! {
         let _ = parts.log().is_sound();
         let message = Message { topic: "a", frame: vec![1; 700], producer: member(0) };
         let _ = publish(&mut producer, parts, &message);
-        let mut producer = Producer::resume(parts, member(63));
+        let mut producer = resume(parts, 63);
         let _ = publish(&mut producer, parts, &message);
         super::membership::clean(parts, 5);
     }
@@ -281,10 +291,10 @@ fn scramble(words: &[AtomicU64], seed: u64) {
 }
 
 #[test]
-fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
+fn a_lapped_reader_gets_the_exact_number_of_missed_records() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let message = Message {
         topic: "a",
@@ -310,10 +320,10 @@ fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
 }
 
 #[test]
-fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_old_one() {
+fn an_offset_far_behind_the_end_is_empty_though_its_lap_looks_like_an_old_one() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: vec![1; 15],
@@ -331,14 +341,14 @@ fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_ol
 fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
     let tag = topic_hash(b"wanted") as u8;
     assert_ne!(tag, topic_hash(b"other") as u8);
     let mut tags = [0; 4];
     tags[usize::from(tag >> 6)] |= 1 << (tag & 63);
     cursor.set_tags(tags);
-    // Twenty large records of another topic overwrite each other; one is wanted.
+    // Twenty large records of another topic overwrite each other, and one of them is wanted.
     for number in 0..20 {
         let topic = if number == 18 { "wanted" } else { "other" };
         let message = Message {
@@ -357,11 +367,11 @@ fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
 }
 
 #[test]
-fn a_reader_of_a_busy_bus_gets_a_pause_from_what_it_does_not_want() {
+fn a_reader_of_a_busy_bus_gets_control_back_between_unwanted_records() {
     let layout = Layout::new(1 << 18, 4096).expect("allowed");
     let words = plain_words(layout);
     let parts = Parts::new(&words, layout);
-    let mut producer = Producer::resume(parts, member(0));
+    let mut producer = resume(parts, 0);
     let message = Message {
         topic: "a",
         frame: Vec::new(),
@@ -387,7 +397,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
 
-    // Its length and every byte follow from who published it and as which.
+    // Its length and every byte follow from the producer and the number.
     let frame_of = |slot: u8, number: u64| {
         let mut frame = number.to_le_bytes().to_vec();
         let bytes = (number * 7 + u64::from(slot)) % 300;
@@ -418,7 +428,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
         for slot in 0..PRODUCERS {
             scope.spawn(move || {
-                let mut producer = Producer::resume(parts, member(slot));
+                let mut producer = resume(parts, slot);
                 for number in 0..EACH {
                     let frame = frame_of(slot, number);
                     let message = Message {

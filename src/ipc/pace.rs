@@ -1,11 +1,11 @@
-//! Readers that publishers may wait for: the hubs of a server.
+//! The pace of a reader that publishers may wait for: the hub of a worker.
 //!
-//! To publish takes a microsecond, to deliver takes ten for each session. So whoever publishes in a loop
-//! would overtake every hub before one of them has looked. A member may therefore say how far it has
-//! read, and everybody can see who is so far behind that waiting helps: a publisher that may block
-//! waits for hubs that come on ([`super::patience`]), and a worker takes in less from its clients.
+//! A publish takes a microsecond, a delivery takes ten for each session. So a loop of publishes would overtake every
+//! hub before it has read one record. A member may therefore report the offset that its hub has reached. A publisher
+//! that may block waits for slow hubs that make progress ([`super::backpressure`]), and a worker takes in less from
+//! its clients.
 //!
-//! It is advice. A word that lies costs a pause, or an overtaken reader; whoever waits sets a limit to it.
+//! The pace is advice. A wrong word costs a pause, or an overtaken reader. Publishers limit how long they wait.
 
 use nix::unistd::gettid;
 
@@ -13,18 +13,18 @@ use super::bus::Bus;
 use super::layout::MAX_MEMBERS;
 use super::wake::slots;
 
-/// A reader that is a quarter of a ring or of the log from what is written now.
+/// A reader with a pace that is a quarter of a ring or of the log behind the records that are written now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PacedReader {
-    /// Which member.
+    /// The slot of its member.
     pub slot: u8,
     /// It has read everything before this offset.
     pub offset: u64,
 }
 
 impl Bus {
-    /// Says that a reader of this member, on this thread, has read everything before `offset`, and that
-    /// publishers who can wait should, if it falls far behind. A member has one such reader at most.
+    /// Makes a reader of this member, on this thread, one that publishers may wait for. It has read everything before
+    /// `offset`. A member has one such reader at most.
     pub fn begin_pace(&self, offset: u64) {
         if !self.is_forked() {
             let id = gettid().as_raw();
@@ -33,7 +33,7 @@ impl Bus {
         }
     }
 
-    /// Says that it has read everything before `offset`. Some stores.
+    /// Reports that this reader has read everything before `offset`. Some stores.
     #[inline]
     pub fn keep_pace(&self, offset: u64) {
         if !self.is_forked() {
@@ -42,8 +42,8 @@ impl Bus {
         }
     }
 
-    /// Says that the reader comes on, although it has not read any further: what it does with what it
-    /// has read takes long. One store.
+    /// Reports progress of this reader without a new offset, because its work on the last records takes long. One
+    /// store.
     #[inline]
     pub fn beat(&self) {
         if !self.is_forked() {
@@ -51,20 +51,20 @@ impl Bus {
         }
     }
 
-    /// Says that nobody here reads any more whom publishers should wait for.
+    /// Ends the pace: this member no longer has a reader that publishers wait for.
     pub fn end_pace(&self) {
         if !self.is_forked() {
             self.counters().set_pace(None);
         }
     }
 
-    /// Whether somebody ceased to wait for this member's reader because it stood still, since it last
-    /// [caught up](Bus::report_caught_up): its process was stopped, or stuck.
+    /// Whether a publisher stopped waiting for this member's reader because it made no progress, since it last [caught
+    /// up](Bus::report_caught_up): its process was stopped, or stuck.
     pub fn was_abandoned(&self) -> bool {
         self.counters().abandoned_at().is_some()
     }
 
-    /// The reader that keeps pace is at the end of the bus, and has missed nothing that it has not told.
+    /// Reports that this reader is at the end of the bus, and that it has reported all records that it missed.
     #[inline]
     pub fn report_caught_up(&self) {
         if self.was_abandoned() && !self.is_forked() {
@@ -72,14 +72,14 @@ impl Bus {
         }
     }
 
-    /// Says that nobody needs to wait for that straggler until it comes on.
-    pub fn abandon(&self, straggler: PacedReader) {
-        let counters = self.parts().counters(straggler.slot);
+    /// Marks a reader as abandoned: no publisher waits for it until it makes progress.
+    pub fn abandon(&self, reader: PacedReader) {
+        let counters = self.parts().counters(reader.slot);
         counters.abandon(counters.beat());
     }
 
-    /// Who has not read up to here is a quarter of this member's ring, or of the log, behind what
-    /// is published. It moves on in steps of a 64th of the ring or the log: a few loads to ask often.
+    /// The offset below which a reader is slow: a quarter of this member's ring, or of the log, behind. It moves in
+    /// steps of a 64th of the ring or the log. Costs a few loads.
     pub fn slow_below(&self) -> u64 {
         let log = self.parts().log();
         let step = log.capacity() / 64;
@@ -87,8 +87,8 @@ impl Bus {
         self.quarter_ring_back().max(in_log)
     }
 
-    /// Wakes the members that called [`Bus::keep_pace`], sleep, and have not read up to `slow_below`. What they
-    /// want would have woken them; but they have to go past the rest too, before it is overwritten.
+    /// Wakes the members that have a pace, sleep, and have not read up to `slow_below`. The records that they want have
+    /// woken them, but they must also pass the other records before these are overwritten.
     pub fn wake_slow_readers(&self, slow_below: u64) {
         let (parts, own) = (self.parts(), self.member().slot);
         let asleep = slots(parts.sleepers().all() & !(1 << own));
@@ -103,16 +103,15 @@ impl Bus {
         }
     }
 
-    /// The members that called [`Bus::keep_pace`], are awake, and have not read up to `slow_below`. One
-    /// that sleeps has nothing to read: what it wants would have woken it.
+    /// The readers with a pace that are awake and have not read up to `slow_below`. A sleeping one has nothing to read:
+    /// the records that it wants would have woken it.
     pub fn slow_readers(&self, slow_below: u64) -> impl Iterator<Item = PacedReader> {
         let parts = self.parts();
         let (table, sleepers) = (parts.table(), parts.sleepers());
         (0..MAX_MEMBERS as u8).filter_map(move |slot| {
             let offset = parts.counters(slot).pace()?;
-            let straggles =
-                offset < slow_below && table.is_taken(slot) && !sleepers.is_asleep(slot);
-            straggles.then_some(PacedReader { slot, offset })
+            let is_slow = offset < slow_below && table.is_taken(slot) && !sleepers.is_asleep(slot);
+            is_slow.then_some(PacedReader { slot, offset })
         })
     }
 }

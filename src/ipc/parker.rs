@@ -1,8 +1,9 @@
-//! Sleep and wake of this member's one reading thread.
+//! The parker: sleep and wake-up of this member's one reading thread.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::counters::Counter;
 use super::fork::generation;
 use super::pipe::Pipe;
 use super::segment::Segment;
@@ -21,9 +22,9 @@ use super::sync::{Ordering, process};
 /// }
 /// ```
 ///
-/// One thread of a member parks; anybody may wake it, other threads of its own process included.
-/// A safety tick of its own (a quarter of a second, say) is wise: a publisher that dies between its
-/// commit and the ring wakes nobody, until another record comes or somebody reaps.
+/// One thread of a member parks. Any thread may wake it, other threads of its own process included. The thread should
+/// wake up by itself from time to time (every quarter of a second, say): a publisher that dies between its commit and
+/// the wake-up wakes no member, until another record comes or a member reaps the dead one.
 #[derive(Debug)]
 pub struct Parker {
     segment: Arc<Segment>,
@@ -31,7 +32,7 @@ pub struct Parker {
     pipe: Pipe,
     /// The number of the last sleep.
     sleep: process::AtomicU64,
-    /// Whether the shared words say that we sleep.
+    /// Whether the shared words say that this member sleeps.
     parked: process::AtomicBool,
     generation: u32,
 }
@@ -49,12 +50,12 @@ impl Parker {
         }
     }
 
-    /// Says that this thread is about to block, having read everything before `next_offset`.
+    /// Marks this thread as about to block. It has read everything before `next_offset`.
     ///
-    /// False: there is something to read after all; do not block (it is unparked again already).
+    /// False: there is something to read, so do not block. The thread is not parked then.
     pub fn park(&self, next_offset: u64) -> bool {
         if self.generation != generation() {
-            return true; // a forked child's copy: nobody knows it, nobody shall be told
+            return true; // a copy in a forked child: it must not change the shared words
         }
         let parts = self.segment.parts();
         let sleep = self.sleep.load(Ordering::Relaxed).wrapping_add(1);
@@ -68,7 +69,7 @@ impl Parker {
         may_sleep
     }
 
-    /// Says that this thread runs again. Cheap if it had not parked.
+    /// Marks this thread as running again. Cheap if it had not parked.
     pub fn unpark(&self) {
         if self.generation == generation() && self.parked.load(Ordering::Relaxed) {
             self.parked.store(false, Ordering::Relaxed);
@@ -76,24 +77,31 @@ impl Parker {
         }
     }
 
-    /// Becomes readable when somebody woke us. Non-blocking; for epoll, edge- or level-triggered.
+    /// The descriptor that becomes readable with a wake-up. Non-blocking, for epoll, edge- or level-triggered.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.pipe.fd()
     }
 
-    /// Reads the pipe empty. Not between [`Parker::park`] and [`Parker::unpark`]: a ring that was
-    /// swallowed there is not repeated.
+    /// Reads the pipe empty. Not between [`Parker::park`] and [`Parker::unpark`]: a wake-up that is lost there is not
+    /// repeated.
     pub fn clear(&self) {
         if self.generation == generation() && self.pipe.clear() {
-            self.segment.parts().counters(self.slot).count_wakeup();
+            let counters = self.segment.parts().counters(self.slot);
+            counters.add(Counter::WakeupsReceived, 1);
         }
     }
 
-    /// The same was done by another reader of the pipe.
+    /// Counts a wake-up, for a caller that has read the pipe empty by itself.
     pub fn count_wakeup(&self) {
         if self.generation == generation() {
-            self.segment.parts().counters(self.slot).count_wakeup();
+            let counters = self.segment.parts().counters(self.slot);
+            counters.add(Counter::WakeupsReceived, 1);
         }
+    }
+
+    /// Whether there is a record to read at `offset`.
+    pub(super) fn has_record_at(&self, offset: u64) -> bool {
+        !self.segment.parts().log().is_empty_at(offset)
     }
 
     /// Makes [`Parker::fd`] readable.

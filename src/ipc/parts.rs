@@ -15,12 +15,12 @@ use super::ring::Ring;
 use super::sync::{AtomicU64, Ordering};
 use super::wake::Sleepers;
 
-/// What has become of a bus that its members may still have open.
+/// The end of a bus that its members may still have open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// It was removed: whoever opens that name gets another.
+    /// It was removed: a process that opens the name gets another bus.
     Removed,
-    /// Its log holds what no publisher could have written.
+    /// Its log has a content that no publisher could have written.
     Damaged,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Parts<'a> {
         self.layout
     }
 
-    /// The one order.
+    /// The log, shared by all members.
     #[inline]
     pub(super) fn log(&self) -> Log<'a> {
         let entries = &self.words[LOG_AT..LOG_AT + self.layout.log_entries()];
@@ -64,7 +64,7 @@ impl<'a> Parts<'a> {
         )
     }
 
-    /// Who sleeps, and for what.
+    /// The sleeping members and their interest.
     #[inline(always)]
     #[allow(clippy::inline_always)] // measured: with `interested`, 5 % of the instructions of a publish
     pub(super) fn sleepers(&self) -> Sleepers<'a> {
@@ -72,12 +72,12 @@ impl<'a> Parts<'a> {
         Sleepers::new(&self.words[PARKED_AT], interest, self.members())
     }
 
-    /// Who is attached.
+    /// The member table.
     pub(super) fn table(&self) -> Table<'a> {
         Table::new(self.members())
     }
 
-    /// What is kept of chosen topics. `None`: this bus has no room for that.
+    /// The history. `None`: this bus was created without one.
     #[inline]
     pub(super) fn history(&self) -> Option<Area<'a>> {
         if self.layout.history_bytes() == 0 {
@@ -91,7 +91,7 @@ impl<'a> Parts<'a> {
         ))
     }
 
-    /// What has become of it; `None`: it is in order.
+    /// Whether the bus was removed or damaged. `None`: it is in order.
     #[inline]
     pub(super) fn fate(&self) -> Option<Fate> {
         match self.words[FATE_AT].load(Ordering::Relaxed) {
@@ -101,7 +101,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Tells all members.
+    /// Marks the bus as removed or damaged, for all members.
     pub(super) fn set_fate(&self, fate: Fate) {
         let word = match fate {
             Fate::Removed => 1,
@@ -110,7 +110,7 @@ impl<'a> Parts<'a> {
         self.words[FATE_AT].store(word, Ordering::Relaxed);
     }
 
-    /// Whether the history has rules. Asked before every publish, and hardly ever true anew.
+    /// Whether the history has rules. Read before every publish, and hardly ever changed.
     #[inline]
     pub(super) fn has_rules(&self) -> bool {
         self.words[RULES_AT].load(Ordering::Relaxed) != 0
@@ -126,7 +126,7 @@ impl<'a> Parts<'a> {
         self.words[RESERVED_AT].store(slots, Ordering::Relaxed);
     }
 
-    /// What a member has done so far.
+    /// The counters of a member.
     #[inline]
     pub(super) fn counters(&self, slot: u8) -> Counters<'a> {
         let start = usize::from(slot) * MEMBER_WORDS + COUNTERS;

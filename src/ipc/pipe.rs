@@ -1,12 +1,11 @@
 //! The pipes through which members wake each other.
 //!
-//! Each member owns a non-blocking pipe that its event loop watches. Others open it through
-//! `/proc/PID/fd/N`: it has no name that could be left behind or guessed, needs no common parent,
-//! and is open to processes of the same user only.
+//! Each member owns a non-blocking pipe that its event loop watches. Others open it through `/proc/PID/fd/N`. So it
+//! has no name that could be left over or guessed, needs no common parent, and only processes of the same user can
+//! open it.
 //!
-//! Others open it for reading *and* writing. For writing alone, a write after the owner's death would
-//! raise SIGPIPE, and a process that has not asked to ignore that signal would die of another's
-//! death. What a dead pipe would tell, the token tells anyway (`members`).
+//! Others open it for reading *and* writing. With writing alone, a write after the owner's death would raise SIGPIPE,
+//! and a process that does not ignore that signal would die. The death of a member shows in its token (`membership`).
 
 use std::fs::{File, OpenOptions, metadata};
 use std::io::{self, ErrorKind, Write};
@@ -23,8 +22,8 @@ use super::fork::UnsharedFd;
 use super::layout::MAX_MEMBERS;
 use super::members::{Identity, Table};
 
-/// After a member could not be reached (another PID namespace, no descriptors left), it is left to
-/// its own safety tick for this long.
+/// Pause after a member could not be reached (another PID namespace, no descriptors left). Its own safety tick wakes it
+/// meanwhile.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The pipe of this member. In a forked child both ends lead nowhere.
@@ -49,7 +48,7 @@ impl Pipe {
         })
     }
 
-    /// Readable when somebody rang.
+    /// The reading end, which is readable after a wake-up.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
@@ -69,9 +68,8 @@ impl Pipe {
         is_sent(write(&self.writer, &[1]).map_err(io::Error::from))
     }
 
-    /// Reads it empty, and says whether anything was in it. Bounded: a pipe holds 64 KiB unless
-    /// somebody enlarged it. One byte is what is usually there, and a small buffer is zeroed by a
-    /// few stores.
+    /// Reads the pipe empty, and returns whether it held anything. Bounded: a pipe holds 64 KiB unless a process
+    /// enlarged it. Usually it holds one byte, and a small buffer is zeroed by a few stores.
     pub(super) fn clear(&self) -> bool {
         let mut bytes = [0; 256];
         let mut was_woken = false;
@@ -86,7 +84,7 @@ impl Pipe {
     }
 }
 
-/// A full pipe is readable, which is all that is wanted.
+/// Whether the pipe is readable after this write: a full one is too.
 fn is_sent(written: io::Result<usize>) -> bool {
     match written {
         Ok(_) => true,
@@ -94,7 +92,7 @@ fn is_sent(written: io::Result<usize>) -> bool {
     }
 }
 
-/// The pipes of the other members, as far as this one needed them.
+/// The pipes of the other members, each opened at its first wake-up.
 #[derive(Debug)]
 pub(super) struct MemberPipes {
     pipes: [Mutex<MemberPipe>; MAX_MEMBERS],
@@ -103,12 +101,12 @@ pub(super) struct MemberPipes {
 #[derive(Debug)]
 enum MemberPipe {
     Unknown,
-    /// The pipe of that life of the slot.
+    /// The pipe of this incarnation of the slot.
     Open {
         incarnation: u32,
         pipe: File,
     },
-    /// It could not be opened at that time.
+    /// It could not be opened at this time.
     Unreachable {
         incarnation: u32,
         since: Instant,
@@ -122,7 +120,7 @@ impl MemberPipes {
         }
     }
 
-    /// Makes the pipe of the member in `slot` readable. False if it cannot be reached.
+    /// Makes the pipe of the member in `slot` readable. False: the member cannot be reached.
     pub(super) fn send_wakeup(&self, slot: u8, table: Table<'_>) -> bool {
         let mut pipe = self.pipes[usize::from(slot)]
             .lock()
@@ -161,8 +159,8 @@ impl MemberPipes {
     }
 }
 
-/// Opens the pipe that the table names, if it is a pipe and that one. The table is not trusted: what
-/// is not a pipe is not even opened, for opening a device can do things.
+/// Opens the pipe that the table names, if it is a pipe with the inode of the table. The table is not trusted: other
+/// files are not even opened, because opening a device can have effects.
 fn open(identity: Identity) -> io::Result<File> {
     let path = format!("/proc/{}/fd/{}", identity.pid, identity.pipe_fd);
     let is_meant = |found: &std::fs::Metadata| {
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_readable_from_the_first_ring_until_it_is_cleared() {
+    fn a_pipe_is_readable_from_the_first_wakeup_until_it_is_cleared() {
         let pipe = Pipe::new().expect("a pipe");
         assert!(!is_readable(&pipe));
         assert!(pipe.send_wakeup() && pipe.send_wakeup());
@@ -203,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn ringing_a_full_pipe_is_no_failure() {
+    fn a_wakeup_into_a_full_pipe_succeeds() {
         let pipe = Pipe::new().expect("a pipe");
         while write(&pipe.writer, &[1; 4096]).is_ok() {}
         while write(&pipe.writer, &[1]).is_ok() {}
@@ -213,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_opened_through_proc_and_nothing_else_is() {
+    fn only_the_right_pipe_is_opened_through_proc() {
         let pipe = Pipe::new().expect("a pipe");
         let other = Pipe::new().expect("a pipe");
         let identity = pipe.identity();

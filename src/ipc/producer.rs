@@ -1,24 +1,22 @@
-//! The writing side of one member: a record into its ring, then its word into the log.
+//! The producer that publishes for one member: it writes a record into its ring, then one word into the log.
 
 use super::extent::Extent;
 use super::layout::RING_STEPS;
 use super::log::{Log, LogDamage, LogEntry, POS_MASK};
-use super::parts::Parts;
 use super::record::{Draft, Member, RecordHeader, record_bytes};
 use super::ring::Ring;
 
-/// Where this member's ring and its last record stand. One thread at a time.
+/// The state of this member's ring and of its last record. Used by one thread at a time.
 #[derive(Debug)]
 pub(super) struct Producer {
     member: Member,
-    /// What it may use of its ring.
+    /// The part of the ring that it may use.
     extent: Extent,
-    /// Where the next record goes, if it fits there.
+    /// The position of the next record, if it fits there.
     pos: u64,
-    /// Not above the end of the log: behind the last record that this member published.
+    /// The offset behind the last record of this member. Not above the end of the log.
     next: u64,
-    /// For each step of the ring, an offset above those of all records that begin in what now lies
-    /// there.
+    /// For each step of the ring, an offset above those of all records that begin in it now.
     marks: [u64; RING_STEPS],
     /// The step of the last record.
     step: u64,
@@ -28,83 +26,71 @@ pub(super) struct Producer {
     eighth_back: u64,
 }
 
-/// What a publisher knows besides the record.
+/// The hints and the time that a publisher passes in with a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PublishHints {
-    /// An offset that somebody here has read up to: a hint for the search of the end.
+    /// An offset up to which a subscriber of this process has read: a hint for the search of the end.
     pub(super) seen: u64,
-    /// See [`super::clock`]; 0: nobody wants to know.
+    /// See [`super::clock`]. 0: the bus has no retention rule.
     pub(super) seconds: u32,
 }
 
 impl Producer {
-    /// Goes on where the last life of the slot ended, whatever it died in.
-    pub(super) fn resume(parts: Parts<'_>, member: Member) -> Producer {
-        Producer::resume_in(parts.log(), parts.ring(member.slot), member)
-    }
-
-    /// The same, over just what it takes of a segment.
-    pub(super) fn resume_in(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
+    /// Continues where the last incarnation of the slot ended, wherever it died.
+    pub(super) fn resume(log: Log<'_>, ring: Ring<'_>, member: Member) -> Producer {
         let end = log.end(0);
         Producer {
             member,
             extent: Extent::whole(ring.bytes() as usize),
             pos: ring.resume(),
             next: end,
-            marks: [end; RING_STEPS], // all that earlier lives of the slot have left
+            marks: [end; RING_STEPS], // all records of earlier incarnations of the slot
             step: 0,
             quarter_back: 0,
             eighth_back: 0,
         }
     }
 
-    /// From now on it uses no more of its ring than that.
+    /// The slot of the member, whose ring [`Producer::publish`] must be given.
+    #[inline]
+    pub(super) fn slot(&self) -> u8 {
+        self.member.slot
+    }
+
+    /// The same producer, limited to an extent of its ring.
     pub(super) fn within(self, extent: Extent) -> Producer {
         Producer { extent, ..self }
     }
 
-    /// Publishes a record whose sizes have been checked, and returns its offset. Before it
-    /// overwrites records, `keep` is told an offset below which they all are.
+    /// Publishes a record whose sizes have been checked, and returns its offset. `archive` is called before records
+    /// are overwritten, with an offset that is above all of theirs.
     #[inline]
     pub(super) fn publish(
-        &mut self,
-        parts: Parts<'_>,
-        draft: &Draft<'_>,
-        now: PublishHints,
-        keep: impl FnOnce(u64),
-    ) -> Result<u64, LogDamage> {
-        let ring = parts.ring(self.member.slot);
-        self.publish_in(parts.log(), ring, draft, now, keep)
-    }
-
-    /// The same, over just what it takes of a segment.
-    #[inline]
-    pub(super) fn publish_in(
         &mut self,
         log: Log<'_>,
         ring: Ring<'_>,
         draft: &Draft<'_>,
-        now: PublishHints,
-        keep: impl FnOnce(u64),
+        hints: PublishHints,
+        archive: impl FnOnce(u64),
     ) -> Result<u64, LogDamage> {
         let body = draft.frame_bytes() + draft.topic.len();
         let header = RecordHeader {
             pos: self.place(ring, record_bytes(body)),
-            floor: self.next.max(now.seen).max(log.tail()),
+            floor: self.next.max(hints.seen).max(log.tail()),
             topic_hash: draft.topic_hash,
             exclude_session: draft.exclude_session,
             frame_len: draft.frame_bytes() as u32,
             topic_len: draft.topic.len() as u8,
             flags: draft.flags,
             incarnation: self.member.incarnation,
-            seconds: now.seconds,
+            seconds: hints.seconds,
         };
         let lost = ring.next_steps(header.pos.wrapping_add(record_bytes(body) as u64));
         let marks = lost
             .take(RING_STEPS)
             .map(|step| self.marks[step as usize % RING_STEPS]);
         if let Some(mark) = marks.max() {
-            keep(mark);
+            archive(mark);
         }
         self.pos = ring.write(header, draft);
         let entry = LogEntry {
@@ -122,21 +108,21 @@ impl Producer {
         Ok(offset)
     }
 
-    /// Where the next record goes, of so many bytes.
+    /// The position of the next record, which has `bytes` bytes.
     #[inline]
     fn place(&mut self, ring: Ring<'_>, bytes: usize) -> u64 {
         let pos = ring.place(self.pos, bytes, self.extent.bytes());
         if pos == self.pos || self.extent.bytes() == ring.bytes() {
             return pos;
         }
-        // Once in a lap, while not all of the ring is reserved.
+        // Once in a lap, while a part of the ring is not reserved.
         self.extent.grow(ring.within(self.pos) + bytes as u64);
         ring.place(self.pos, bytes, self.extent.bytes())
     }
 
-    /// The last record begins in another step. A large record spans many steps, and may have left as many
-    /// unused at the ring's end: those have the mark of the last step before them in which a record begins, so
-    /// that marks grow from step to step.
+    /// Notes that the last record begins in another step. A large record spans many steps, and may have left as many
+    /// unused at the ring's end. Those get the mark of the last step before them in which a record begins, so that
+    /// marks grow from step to step.
     fn pass_to(&mut self, step: u64) {
         let last = self.marks[self.step as usize % RING_STEPS];
         let passed = step.wrapping_sub(self.step).min(RING_STEPS as u64);
@@ -148,20 +134,20 @@ impl Producer {
         self.eighth_back = self.above(RING_STEPS / 8);
     }
 
-    /// An offset above those of all records that begin so many steps or more before the last one.
+    /// An offset above those of all records that begin `back` steps or more before the last one.
     fn above(&self, back: usize) -> u64 {
         self.marks[self.step.wrapping_sub(back as u64) as usize % RING_STEPS]
     }
 
-    /// Who has not read up to here is an eighth of the ring, or of the log, behind what this member has
-    /// published. In the ring it moves on in steps, the first of which is free.
+    /// The offset below which all hubs must have read: a reader below it is an eighth of the ring, or of the log,
+    /// behind this member. In the ring it moves in steps.
     #[inline]
     pub(super) fn must_be_read(&self, log: Log<'_>) -> u64 {
         let end = self.next.max(log.tail());
         self.eighth_back.max(end.saturating_sub(log.capacity() / 8))
     }
 
-    /// Who has not read up to here has a quarter of the ring to read, at least. Moves on in steps.
+    /// A reader below this offset has at least a quarter of the ring to read. It moves in steps.
     #[inline]
     pub(super) fn quarter_ring_back(&self) -> u64 {
         self.quarter_back

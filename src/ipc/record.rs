@@ -1,5 +1,6 @@
-//! An entry on the bus: what a publisher hands in, what a reader gets, and the header between.
-//! Pure: knows bytes and words, no memory.
+//! The record: an entry on the bus, as a publisher passes it in, as a ring stores it, and as a reader gets it.
+//!
+//! This file knows bytes and words, and no shared memory.
 
 use std::ops::Range;
 
@@ -8,30 +9,29 @@ use super::layout::{LINE_BYTES, MAX_TOPIC_BYTES, WORD_BYTES};
 /// Words before a record's body.
 pub(super) const HEADER_WORDS: usize = 6;
 
-/// A member of the bus: one attached process (or one handle in it), in one life.
+/// A member of the bus: one process that has it open (or one handle of such a process).
 ///
 /// A slot is used again after its member left or died, with the next incarnation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Member {
-    /// Which of the 64 places of the member table.
+    /// The number of its slot in the member table, below 64.
     pub slot: u8,
-    /// Which life of that place; never 0.
+    /// The number of members that the slot has had, this one included. Never 0.
     pub incarnation: u32,
 }
 
-/// What a publisher hands in.
+/// A record that is about to be published.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
     /// 1 to 255 bytes of UTF-8 without control characters.
     pub topic: &'a str,
     /// [`topic_hash`] of `topic`, which the caller usually has already.
     pub topic_hash: u64,
-    /// Opaque to the bus; the layers above keep the kind of the message here.
+    /// Opaque to the bus. The layers above store the kind of the message here.
     pub flags: u8,
-    /// Opaque to the bus: the session that sent it and shall not get it; 0 is nobody.
+    /// Opaque to the bus: the session that sent the message and must not get it. 0: no session.
     pub exclude_session: u64,
-    /// Frame header and payload. They are written one behind the other, so that nobody needs to
-    /// concatenate them first.
+    /// Frame header and payload. They are written one behind the other, so that callers need not concatenate them.
     pub frame: [&'a [u8]; 2],
 }
 
@@ -42,24 +42,24 @@ impl Draft<'_> {
     }
 }
 
-/// What a reader learns of a record besides its frame and topic.
+/// The fields of a record that a reader gets besides its frame and topic.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Head {
-    /// The record's number in the one order.
+    /// The record's number in the order of all records.
     pub offset: u64,
     /// [`topic_hash`] of its topic.
     pub topic_hash: u64,
-    /// As the publisher gave them.
+    /// As in the [`Draft`].
     pub flags: u8,
-    /// As the publisher gave it.
+    /// As in the [`Draft`].
     pub exclude_session: u64,
-    /// Who published it.
+    /// The member that published it.
     pub producer: Member,
-    /// Where the frame lies in the reader's buffer.
+    /// The range of the frame in the reader's buffer.
     pub frame: Range<usize>,
 }
 
-/// Hash of a topic's name, the same in every process and every build of one layout version.
+/// The hash of a topic's name, the same in every process and every build of one layout version.
 ///
 /// Never 0. Its low 8 bits are the tag in the log, its low 15 bits the bucket of interest.
 ///
@@ -96,7 +96,7 @@ pub(super) fn is_topic(topic: &str) -> bool {
     plain || !topic.chars().any(char::is_control)
 }
 
-/// Whether all eight bytes are printable ASCII. May say no to some that are.
+/// Whether all eight bytes are printable ASCII. May return false for some that are.
 #[inline]
 fn are_printable(bytes: [u8; WORD_BYTES]) -> bool {
     const EACH: u64 = u64::from_le_bytes([1; WORD_BYTES]);
@@ -106,13 +106,13 @@ fn are_printable(bytes: [u8; WORD_BYTES]) -> bool {
     odd & (EACH * 0x80) == 0
 }
 
-/// The words before a record's body. The body is the frame, then the topic.
+/// The header of a record in a ring. Behind it comes the body: the frame, then the topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RecordHeader {
-    /// Where the record starts in the endless stream of its ring. Says that this is the record that
-    /// the log means, and not a later one in the same place.
+    /// The position of the record in its ring. It tells the record that the log means from a later one at the same
+    /// place.
     pub(super) pos: u64,
-    /// The record's offset is not below this. Tells it from one that the log meant 2^16 laps ago.
+    /// A lower bound of the record's offset. It tells the record from one that the log meant 2^16 laps ago.
     pub(super) floor: u64,
     pub(super) topic_hash: u64,
     pub(super) exclude_session: u64,
@@ -120,7 +120,7 @@ pub(super) struct RecordHeader {
     pub(super) topic_len: u8,
     pub(super) flags: u8,
     pub(super) incarnation: u32,
-    /// When it was published, see [`super::clock`]; 0 if nobody had asked for that.
+    /// The time of its publication, see [`super::clock`]. 0: the bus had no retention rule.
     pub(super) seconds: u32,
 }
 
@@ -139,7 +139,7 @@ impl RecordHeader {
         ]
     }
 
-    /// Every pattern of bits is a header; whether it is the right one is for the reader to find out.
+    /// Every pattern of bits is a header. The reader has to check whether it is the right one.
     pub(super) fn from_words(words: [u64; HEADER_WORDS]) -> RecordHeader {
         let [pos, floor, topic_hash, exclude_session, sizes, life] = words;
         RecordHeader {
@@ -155,13 +155,13 @@ impl RecordHeader {
         }
     }
 
-    /// Bytes of frame and topic.
+    /// Bytes of frame and topic together.
     pub(super) fn body_bytes(&self) -> usize {
         self.frame_len as usize + usize::from(self.topic_len)
     }
 }
 
-/// Bytes that a record with such a body takes in its ring.
+/// Bytes that a record with a body of this size takes in its ring.
 pub(super) fn record_bytes(body_bytes: usize) -> usize {
     (HEADER_WORDS * WORD_BYTES + body_bytes).next_multiple_of(LINE_BYTES)
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_counts_wherever_it_stands() {
+    fn control_characters_are_found_at_every_position() {
         for (byte, place) in (0..128_u8).flat_map(|byte| (0..20).map(move |place| (byte, place))) {
             let mut name = [b'x'; 20];
             name[place] = byte;

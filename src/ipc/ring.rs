@@ -1,11 +1,10 @@
-//! One producer's data ring, over words: only its producer writes, anyone reads.
+//! The data ring of one producer, over words: only its producer writes, all members read.
 //!
-//! The producer announces how far it is about to overwrite (`intent`), writes the record, and lets
-//! the log say where it is. Nothing here waits for readers. A reader copies and asks afterwards whether
-//! the announcement had come past what it copied (a seqlock with a position for a sequence number).
+//! The producer announces how far it is about to overwrite (`intent`) and writes the record. The log then tells
+//! readers where it is. Nothing here waits for readers. A reader copies a record, and checks afterwards whether the
+//! announcement had passed the copied bytes (a seqlock with a position as sequence number).
 //!
-//! Positions count bytes since the ring began, without end, and wrap only in theory; a record never
-//! crosses the end of the memory.
+//! Positions count bytes since the ring began, and wrap only in theory. A record never crosses the end of the memory.
 
 use std::ops::Range;
 
@@ -15,7 +14,7 @@ use super::log::{LogEntry, POS_MASK};
 use super::record::{Draft, HEADER_WORDS, RecordHeader, record_bytes};
 use super::sync::{AtomicU64, Ordering, fence};
 
-/// A frame may be this much longer than the largest message: room for its own header.
+/// A frame may be this much longer than the largest message, because of its header.
 pub(super) const FRAME_HEADER_BYTES: usize = 16;
 
 /// Largest message of a ring of this size.
@@ -23,23 +22,24 @@ pub(super) const fn max_message_bytes(ring_bytes: usize) -> usize {
     ring_bytes / 4
 }
 
-/// What became of an attempt to read a record.
+/// The result of an attempt to read a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReadResult {
     /// The frame was appended to the reader's buffer, the topic put into its scratch.
     Record(RecordHeader),
-    /// The reader does not want this topic; nothing was copied.
+    /// The reader does not want this topic. Nothing was copied.
     Unwanted,
-    /// The record is gone, or what is there is not the record.
+    /// The record was overwritten, or the bytes there are not this record.
     Overwritten,
 }
 
-/// A ring, over words.
+/// The data ring of one producer, over words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ring<'a> {
-    /// A power of two of them, at least 512.
+    /// At least 512, and a power of two.
     words: &'a [AtomicU64],
-    /// How far the producer may have written. Multiple of 64. What lies a ring before it is gone.
+    /// The position up to which the producer may have written. A multiple of 64. Bytes a ring length before it are
+    /// overwritten.
     intent: &'a AtomicU64,
 }
 
@@ -53,14 +53,14 @@ impl<'a> Ring<'a> {
         (self.words.len() * WORD_BYTES) as u64
     }
 
-    /// Where a new incarnation goes on: behind everything that its predecessor may have touched.
+    /// The position where a new incarnation continues: behind all bytes that its predecessor may have touched.
     pub(super) fn resume(&self) -> u64 {
         let line = LINE_BYTES as u64;
         self.intent.load(Ordering::Relaxed).wrapping_add(line - 1) & !(line - 1)
     }
 
-    /// Where a record of `bytes` goes if the stream has come to `pos`: there, or at the start of the
-    /// memory if it would leave the first `usable` bytes. The gap needs no mark, for nobody walks the ring.
+    /// The position for a record of `bytes` when the stream has reached `pos`: `pos` itself, or the start of the memory
+    /// if the record would leave the first `usable` bytes. The gap needs no mark, because no process walks the ring.
     #[inline]
     pub(super) fn place(&self, pos: u64, bytes: usize, usable: u64) -> u64 {
         debug_assert!(bytes as u64 <= usable && usable <= self.bytes());
@@ -78,8 +78,8 @@ impl<'a> Ring<'a> {
         pos & (self.bytes() - 1)
     }
 
-    /// Writes a record at `header.pos`, which came from [`Ring::place`], and returns the position
-    /// behind it. Only the producer calls this.
+    /// Writes a record at `header.pos`, which [`Ring::place`] returned, and returns the position behind it. Only the
+    /// producer calls this.
     #[inline]
     pub(super) fn write(&self, header: RecordHeader, draft: &Draft<'_>) -> u64 {
         let bytes = record_bytes(header.body_bytes());
@@ -98,8 +98,8 @@ impl<'a> Ring<'a> {
         end
     }
 
-    /// The steps of the ring, counted without end, that a record up to `end` will have overwritten:
-    /// not those that were announced before, nor those of the first lap, where nothing lies.
+    /// The steps of the ring that a record up to `end` overwrites, counted from the ring's beginning. Steps that were
+    /// announced before do not count, nor do those of the first lap, which are empty.
     #[inline]
     pub(super) fn next_steps(&self, end: u64) -> Range<u64> {
         let announced = self.intent.load(Ordering::Relaxed);
@@ -117,8 +117,8 @@ impl<'a> Ring<'a> {
         pos >> (self.bytes().trailing_zeros() - RING_STEPS.trailing_zeros())
     }
 
-    /// Says that everything up to `end` may be overwritten: not at every record, for readers hold this
-    /// line and it costs a trip between cores, but in steps of a 64th of the ring.
+    /// Announces that all bytes up to `end` may be overwritten. In steps of a 64th of the ring, not at every record:
+    /// readers hold this line, and each store costs a trip between cores.
     #[inline]
     fn announce(&self, end: u64) {
         let announced = self.intent.load(Ordering::Relaxed);
@@ -126,22 +126,22 @@ impl<'a> Ring<'a> {
             let step = self.bytes() / RING_STEPS as u64;
             let ahead = end.wrapping_add(step - 1) & !(step - 1);
             self.intent.store(ahead, Ordering::Relaxed);
-            // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written
-            // after this sees the announcement.
+            // [P1] Announce before overwriting. Pairs with [R2]: a reader that copied a byte written after this
+            // sees the announcement.
             fence(Ordering::Release);
         }
     }
 
-    /// Whether the record of this entry still lies there. Cheap, and true only for the moment.
+    /// Whether the record of this entry is still there. Cheap. The answer may be outdated at once.
     #[inline]
     pub(super) fn holds(&self, entry: LogEntry) -> bool {
         let written = self.intent.load(Ordering::Relaxed).wrapping_sub(entry.pos) & POS_MASK;
         written <= self.bytes()
     }
 
-    /// Copies the record that the log has at `offset`: the frame behind `frames`, the topic into
-    /// `topic`. `wants` decides by the topic's hash before the body is copied; it may be asked about
-    /// a hash that nobody published, if the record is being overwritten.
+    /// Copies the record of the log's `entry` at `offset`: appends the frame to `frames`, and replaces `topic`.
+    /// `wants` decides by the hash of the topic before the body is copied. If the record is just being overwritten, it
+    /// may be called with a hash that no process published.
     #[inline]
     pub(super) fn read(
         &self,
@@ -151,16 +151,9 @@ impl<'a> Ring<'a> {
         frames: &mut Vec<u8>,
         topic: &mut String,
     ) -> ReadResult {
-        if !self.holds(entry) {
+        let Some((header, body)) = self.header(entry, offset) else {
             return ReadResult::Overwritten;
-        }
-        // A position is a multiple of a line, and so is the ring: a whole line lies behind it.
-        let words = &self.words[self.index(entry.pos)..];
-        let header =
-            RecordHeader::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
-        if !is_meant(&header, entry, offset) {
-            return ReadResult::Overwritten;
-        }
+        };
         if !wants(header.topic_hash) {
             return if self.is_intact(&header) {
                 ReadResult::Unwanted
@@ -168,15 +161,14 @@ impl<'a> Ring<'a> {
                 ReadResult::Overwritten
             };
         }
-        // Before its length is trusted: a length that was never written may lead to where the ring has no
-        // memory yet.
-        let body = header.body_bytes();
-        let words = &words[HEADER_WORDS..];
-        if body > words.len() * WORD_BYTES || !self.is_intact(&header) {
+        // Checked before the length is trusted: a length that was never written may lead to a part of the ring that
+        // has no memory yet.
+        let bytes = header.body_bytes();
+        if bytes > body.len() * WORD_BYTES || !self.is_intact(&header) {
             return ReadResult::Overwritten;
         }
         let start = frames.len();
-        append(words, body, frames);
+        append(body, bytes, frames);
         let topic_start = start + header.frame_len as usize;
         topic.clear();
         if self.is_intact(&header)
@@ -190,7 +182,7 @@ impl<'a> Ring<'a> {
         ReadResult::Overwritten
     }
 
-    /// As [`Ring::read`], but only the topic. `scratch` is used and left as it was.
+    /// As [`Ring::read`], but only the topic. `scratch` is used as a buffer, and its content stays the same.
     #[cfg(not(loom))]
     pub(super) fn read_name(
         &self,
@@ -199,23 +191,17 @@ impl<'a> Ring<'a> {
         scratch: &mut Vec<u8>,
         topic: &mut String,
     ) -> ReadResult {
-        if !self.holds(entry) {
+        let Some((header, body)) = self.header(entry, offset) else {
             return ReadResult::Overwritten;
-        }
-        let words = &self.words[self.index(entry.pos)..];
-        let header =
-            RecordHeader::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        };
         let frame = header.frame_len as usize;
-        let (first, skipped) = (HEADER_WORDS + frame / WORD_BYTES, frame % WORD_BYTES);
+        let (first, skipped) = (frame / WORD_BYTES, frame % WORD_BYTES);
         let count = skipped + usize::from(header.topic_len);
-        if !is_meant(&header, entry, offset)
-            || first * WORD_BYTES + count > words.len() * WORD_BYTES
-            || !self.is_intact(&header)
-        {
+        if first * WORD_BYTES + count > body.len() * WORD_BYTES || !self.is_intact(&header) {
             return ReadResult::Overwritten;
         }
         let start = scratch.len();
-        append(&words[first..], count, scratch);
+        append(&body[first..], count, scratch);
         topic.clear();
         let name = std::str::from_utf8(&scratch[start + skipped..]);
         let copied = match name {
@@ -229,7 +215,21 @@ impl<'a> Ring<'a> {
         copied
     }
 
-    /// Whether everything that was copied of the record was the record, and not its successor.
+    /// The header of the record that the log has at `offset`, and all words behind it. `None`: the record is gone. It
+    /// may be overwritten while it is read: only [`Ring::is_intact`] makes the header valid.
+    #[inline]
+    fn header(&self, entry: LogEntry, offset: u64) -> Option<(RecordHeader, &'a [AtomicU64])> {
+        if !self.holds(entry) {
+            return None;
+        }
+        // A position is a multiple of a line, and so is the ring: a whole line lies behind it.
+        let words = &self.words[self.index(entry.pos)..];
+        let header =
+            RecordHeader::from_words(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)));
+        is_meant(&header, entry, offset).then(|| (header, &words[HEADER_WORDS..]))
+    }
+
+    /// Whether all bytes that were copied before belong to the record, and none to its successor.
     #[inline]
     fn is_intact(&self, header: &RecordHeader) -> bool {
         // [R2] Pairs with [P1].
@@ -237,14 +237,14 @@ impl<'a> Ring<'a> {
         self.intent.load(Ordering::Relaxed).wrapping_sub(header.pos) <= self.bytes()
     }
 
-    /// Index of the word at a position.
+    /// The index of the word at a position.
     #[inline]
     fn index(&self, pos: u64) -> usize {
         self.within(pos) as usize / WORD_BYTES
     }
 }
 
-/// Whether this is the header of the record that the log means.
+/// Whether this is the header of the record that the log's entry means.
 #[inline]
 fn is_meant(header: &RecordHeader, entry: LogEntry, offset: u64) -> bool {
     header.pos & POS_MASK == entry.pos
@@ -315,15 +315,15 @@ mod tests {
         }
 
         fn read(&self, entry: LogEntry) -> Option<(Vec<u8>, String)> {
-            let (mut frames, mut topic) = (b"kept".to_vec(), String::new());
+            let (mut frames, mut topic) = (b"before".to_vec(), String::new());
             match self
                 .ring()
                 .read(entry, 0, |_| true, &mut frames, &mut topic)
             {
-                ReadResult::Record(_) => Some((frames.split_off(4), topic)),
+                ReadResult::Record(_) => Some((frames.split_off(6), topic)),
                 ReadResult::Unwanted => panic!("everything was wanted"),
                 ReadResult::Overwritten => {
-                    assert_eq!(frames, b"kept");
+                    assert_eq!(frames, b"before");
                     None
                 }
             }
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn announcing_is_enough_to_make_a_reader_refuse_what_it_copied() {
+    fn a_reader_refuses_bytes_that_were_announced_as_overwritten() {
         let memory = Memory::new();
         let entry = memory.write("a", b"hello");
         assert!(memory.read(entry).is_some());
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_offset_is_not_taken_for_this_one() {
+    fn a_record_of_another_offset_is_refused() {
         let memory = Memory::new();
         let entry = memory.write("a", b"hello");
         memory.words[1].store(1, Ordering::Relaxed); // its floor
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_utf8_is_not_handed_out() {
+    fn a_topic_that_is_not_utf8_is_refused() {
         let memory = Memory::new();
         let entry = memory.write("ab", b"");
         memory.words[HEADER_WORDS].store(0xff, Ordering::Relaxed);
@@ -429,9 +429,9 @@ mod tests {
             }
             let end = memory.intent.load(Ordering::Relaxed);
             for (entry, frame) in written {
-                let kept = end - entry.pos <= RING_BYTES as u64;
+                let is_there = end - entry.pos <= RING_BYTES as u64;
                 let read = memory.read(entry);
-                prop_assert_eq!(read.is_some(), kept);
+                prop_assert_eq!(read.is_some(), is_there);
                 if let Some((bytes, _)) = read {
                     prop_assert_eq!(bytes, frame);
                 }

@@ -15,10 +15,9 @@ use super::layout::{Layout, WORD_BYTES};
 use super::parts::Parts;
 use super::sync::AtomicU64;
 
-/// A mapped segment.
+/// A segment that is mapped into this process's memory.
 pub(super) struct Segment {
-    /// Mapped by name. Not the owner of the name: dropping it, here or in a forked child, unmaps
-    /// and never unlinks.
+    /// Mapped by name, but not the owner of the name: dropping it, here or in a forked child, unmaps and never unlinks.
     memory: Shmem,
     file: SegmentFile,
     layout: Layout,
@@ -30,19 +29,19 @@ unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 
-/// The mapping of a file whose layout is not known yet.
+/// The mapping of a file with an unknown layout.
 pub(super) struct Mapping(Shmem);
 
 impl Mapping {
-    /// Maps the segment that `name` leads to. The caller holds the door and knows that it is `file`:
-    /// `shared_memory` opens it by name once more and keeps that descriptor to itself.
+    /// Maps the segment that `name` leads to. The caller holds the door and knows that it is `file`: `shared_memory`
+    /// opens it by name once more, and does not show that descriptor.
     pub(super) fn new(name: &str, file: &SegmentFile) -> Result<Mapping, BusError> {
         let opened = ShmemConf::new().os_id(os_name(name)).open();
         let memory = opened.map_err(|source| BusError::Mapping {
             name: name.into(),
             source,
         })?;
-        // Somebody who knows no doors may have removed the name by hand.
+        // A person may have removed the name by hand, without the door.
         if !file.is_still_named()? {
             return Err(BusError::Busy { name: name.into() });
         }
@@ -87,8 +86,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Faults a reserved part in, so that the first lap through it is as quick as the second. A
-    /// kernel before 5.14 does not know how; then the pages come one by one.
+    /// Faults a reserved part in, so that the first lap through it is as quick as the second. A kernel before 5.14
+    /// cannot do that; then the pages come one by one.
     pub(super) fn populate(&self, part: &Range<usize>) {
         assert!(part.start <= part.end && part.end <= self.memory.len());
         // SAFETY: the range lies in the mapping, and this advice changes no contents.

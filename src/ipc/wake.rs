@@ -1,33 +1,34 @@
-//! Sleep and wake of members, over words. Knows no pipes: the caller passes in how to ring.
+//! Sleep and wake-up of members, over words. It knows no pipes: the caller passes in the function that sends a wake-up.
 //!
-//! A member that is about to sleep says so in two places: first in its own wake word, then as a bit
-//! in the mask that publishers look at; then it looks at the log once more. A publisher first
-//! commits, then looks at the mask. So either the publisher sees the sleeper or the sleeper sees the
-//! record; that is all there is to it. Who wakes sent **first** and marks **after**: one that dies
-//! in between costs another a superfluous ring, where the other order would lose everybody's.
+//! A member that is about to sleep writes this in two places: first in its own wake word, then as a bit in the mask
+//! that publishers read. Then it looks at the log once more. A publisher first commits, then reads the mask. So either
+//! the publisher sees the sleeper, or the sleeper sees the record.
 //!
-//! Interest, 32,768 buckets of one bit per member, only decides who is woken. Who reads what it does
-//! not say: every member may read everything.
+//! A waking process sends the wake-up **first** and marks it **after**. If it dies in between, another one sends a
+//! wake-up too many. In the other order, its death would lose the wake-ups of all.
+//!
+//! Interest (32,768 buckets of one bit per member) only decides which members are woken. Every member may read all
+//! records.
 
 use super::layout::{INTEREST_BUCKETS, MEMBER_WORDS, WAKE};
 use super::sync::{AtomicU64, Ordering, dekker_fence};
 
-/// The low bits of a wake word. Above them stands the number of the sleep, so that a late mark
-/// cannot fall on a later sleep.
+/// The low bits of a wake word. The bits above them are the number of the sleep, so that a late mark cannot hit a later
+/// sleep.
 const RUNNING: u64 = 0;
 const PARKED: u64 = 1;
 const NOTIFIED: u64 = 2;
 const STATE_BITS: u32 = 2;
 const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
 
-/// Who sleeps and what for, over words.
+/// The sleeping members and their interest, over words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sleepers<'a> {
     /// Bit per member: it sleeps, or is about to. Set and cleared by that member (or its reaper).
     parked: &'a AtomicU64,
-    /// Per bucket, bit per member: it has somebody for a topic of this bucket.
+    /// Per bucket, bit per member: it has a subscriber for a topic of this bucket.
     interest: &'a [AtomicU64],
-    /// The slots of all members; the first word of each is its wake word.
+    /// The slots of all members. The first word of each is its wake word.
     members: &'a [AtomicU64],
 }
 
@@ -53,7 +54,7 @@ impl<'a> Sleepers<'a> {
         &self.members[usize::from(slot) * MEMBER_WORDS + WAKE]
     }
 
-    /// Who sleeps and has interest in the topic. Called right after the commit.
+    /// The members that sleep and have interest in the topic, as a mask. Called right after the commit.
     #[inline(always)]
     #[allow(clippy::inline_always)] // as `Parts::sleepers`
     pub(super) fn interested(&self, topic_hash: u64) -> u64 {
@@ -65,7 +66,7 @@ impl<'a> Sleepers<'a> {
         parked & self.bucket(topic_hash).load(Ordering::SeqCst)
     }
 
-    /// Who sleeps.
+    /// The members that sleep, as a mask.
     #[inline]
     pub(super) fn all(&self) -> u64 {
         dekker_fence();
@@ -74,27 +75,27 @@ impl<'a> Sleepers<'a> {
         self.parked.load(Ordering::SeqCst)
     }
 
-    /// Wakes the member in `slot`, unless it runs or somebody has woken it already. `ring` makes its
-    /// pipe readable and says whether that worked.
+    /// Wakes the member in `slot`, unless it runs or another process has woken it already. `send` makes its pipe
+    /// readable, and returns whether that worked.
     pub(super) fn wake(&self, slot: u8, send: impl FnOnce() -> bool) {
-        // [W1] Pairs with [K1]: who saw the bit of [K2] sees the word stored before it. And with [W2].
+        // [W1] Pairs with [K1]: a process that saw the bit of [K2] sees the word stored before it. And with [W2].
         let word = self.word(slot).load(Ordering::Acquire);
         if word & STATE_MASK == PARKED && send() {
             let mark = (word & !STATE_MASK) | NOTIFIED;
-            // [W2] Only after the ring. Pairs with [W1]: who sees the mark may rely on the ring. Fails if
-            // that sleep is over, and then nothing is to be said.
+            // [W2] Only after the wake-up. Pairs with [W1]: a process that sees the mark can rely on the wake-up. Fails
+            // if that sleep is over, and then no mark is needed.
             let (done, failed) = (Ordering::Release, Ordering::Relaxed);
             let _ = self.word(slot).compare_exchange(word, mark, done, failed);
         }
     }
 
-    /// Does the member in `slot` sleep, with nobody having woken it?
+    /// Whether the member in `slot` sleeps, and no process has woken it.
     #[cfg(not(loom))]
     pub(super) fn is_asleep(&self, slot: u8) -> bool {
         self.word(slot).load(Ordering::Relaxed) & STATE_MASK == PARKED
     }
 
-    /// Says that the member in `slot` is about to sleep, for the `sleep`-th time.
+    /// Marks the member in `slot` as about to sleep, for the `sleep`-th time.
     pub(super) fn park(&self, slot: u8, sleep: u64) {
         // [K1] Word first. Pairs with [W1].
         self.word(slot)
@@ -104,37 +105,37 @@ impl<'a> Sleepers<'a> {
         dekker_fence();
     }
 
-    /// Says that the member in `slot` runs again.
+    /// Marks the member in `slot` as running again.
     pub(super) fn unpark(&self, slot: u8) {
-        // A swap, though a store would do: what is read does not matter, but that a mark [W2] of this
-        // sleep stands before it then shows in the model too, which knows no total order of stores.
+        // A swap, though a store would do. The value does not matter, but the swap comes behind a mark [W2] of this
+        // sleep in the model too, which has no total order of stores.
         self.word(slot).swap(RUNNING, Ordering::Relaxed);
-        // [K4] Pairs with [P4]: a publisher that still saw the bit committed before this; at the latest
-        // the re-check [K3] of the next sleep sees its record.
+        // [K4] Pairs with [P4]: a publisher that still saw the bit committed before this. At the latest the check [K3]
+        // of the next sleep sees its record.
         self.parked.fetch_and(!(1 << slot), Ordering::SeqCst);
     }
 
-    /// The number of the last sleep in this slot, so that a new member counts on from there.
+    /// The number of the last sleep in this slot, so that a new member continues to count from there.
     pub(super) fn last_sleep(&self, slot: u8) -> u64 {
         self.word(slot).load(Ordering::Relaxed) >> STATE_BITS
     }
 
     pub(super) fn set_interest(&self, slot: u8, topic_hash: u64) {
-        // [S1] Pairs with [P5]. Interest first, then the end of the log [S2] as the start: whoever
-        // commits at or behind that start sees the interest.
+        // [S1] Pairs with [P5]. Interest first, then the end of the log [S2] as the start: a publisher that commits at
+        // or behind that start sees the interest.
         self.bucket(topic_hash)
             .fetch_or(1 << slot, Ordering::SeqCst);
         dekker_fence();
     }
 
     pub(super) fn clear_interest(&self, slot: u8, topic_hash: u64) {
-        // Relaxed: at worst this member is woken for nothing.
+        // Relaxed: at worst this member is woken without need.
         self.bucket(topic_hash)
             .fetch_and(!(1 << slot), Ordering::Relaxed);
     }
 
-    /// Removes every trace of the member in `slot`, which is gone. Relaxed: the token of the slot, a
-    /// lock in the kernel, stands between this and the next member there.
+    /// Removes all words of the member in `slot`, which has left or died. Relaxed: the token of the slot, a lock in the
+    /// kernel, orders this before the next member.
     pub(super) fn remove_member(&self, slot: u8) {
         let last = self.word(slot).load(Ordering::Relaxed);
         // The number of the sleep stays, for `last_sleep`.
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_sleeps_and_has_interest_is_woken() {
+    fn only_sleepers_with_interest_are_woken() {
         with_sleepers(|sleepers| {
             sleepers.set_interest(3, 77);
             assert_eq!(sleepers.interested(77), 0, "it does not sleep");
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sleep_is_rung_once() {
+    fn each_sleep_gets_one_wakeup() {
         with_sleepers(|sleepers| {
             let sent = Cell::new(0);
             let wake = |works| {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_failed_does_not_silence_the_next() {
+    fn a_wakeup_that_failed_does_not_suppress_the_next() {
         with_sleepers(|sleepers| {
             sleepers.park(9, 1);
             sleepers.wake(9, || false);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_mark_does_not_fall_on_a_later_sleep() {
+    fn a_late_mark_does_not_hit_a_later_sleep() {
         with_sleepers(|sleepers| {
             sleepers.park(9, 1);
             sleepers.wake(9, || {
@@ -242,13 +243,13 @@ mod tests {
             });
             assert!(
                 sent.get(),
-                "the second sleep was taken for one that was sent already"
+                "the second sleep was taken for one that had its wake-up"
             );
         });
     }
 
     #[test]
-    fn a_member_that_is_gone_leaves_no_trace() {
+    fn a_dead_member_leaves_no_interest_and_no_bit() {
         with_sleepers(|sleepers| {
             sleepers.park(9, 41);
             (0..10_000).for_each(|hash| sleepers.set_interest(9, hash));

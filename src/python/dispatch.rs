@@ -17,10 +17,10 @@ use super::stream::{ProducerContext, Streams};
 use super::tasks::Tasks;
 use super::websocket::WebSocket;
 use super::worker_handle::WorkerHandle;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
-use crate::http::response::{Body, Response};
+use crate::http::response::{Response, ResponseBody};
 
 /// The environment of handlers: the application's functions, the event loop, and the handle of the worker.
 pub(super) struct HandlerRuntime {
@@ -320,7 +320,7 @@ impl HandlerRuntime {
             context,
         };
         let started = self.streams.start(py, &streamed, maker)?;
-        response.body = Body::Flow(started.flow);
+        response.body = ResponseBody::Stream(started.body);
         response.trailers = started.trailers;
         Ok((response, started.coroutine))
     }

@@ -18,10 +18,10 @@ use super::threads::Threads;
 use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, LARGE_BYTES};
+use crate::actors::inbox::Inbox;
 use crate::actors::link::Link;
 use crate::actors::mailbox::Batch;
-use crate::actors::session::SessionKey;
-use crate::actors::shared::Inbox;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::{Call, Handler};
 use crate::http::replies::ReplyKey;
 use crate::http::router::EndpointId;
@@ -136,15 +136,15 @@ impl Handler for PythonHandler {
         self.collect(Event::Opened { call, session });
     }
 
-    fn has_room_to_watch(&self) -> bool {
+    fn has_capacity_to_watch(&self) -> bool {
         self.worker.observed.has_capacity()
     }
 
-    fn has_room_for_request(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.request_is_async(endpoint))
     }
 
-    fn has_room_to_connect(&self, endpoint: EndpointId) -> bool {
+    fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool {
         self.has_room_for(self.kinds.connect_is_async(endpoint))
     }
 

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::connection::{Connection, Protocol};
 use super::dispatch::HandlerRuntime;
 use super::session_count::SessionCountGuard;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 
 /// The sessions that are open and have hooks.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::errors::value_error;
 use crate::actors::limits::Limits;
 use crate::actors::outbox::Overflow;
-use crate::http::config::{Config, KeepAlive};
+use crate::http::config::{Config, TcpKeepAlive};
 use crate::http::proxies::Proxies;
 use crate::http::websocket::origin::Origins;
 use crate::http::websocket::subprotocol::Subprotocol;
@@ -164,7 +164,7 @@ impl Settings {
             queue_memory_bytes: self.max_queue_memory,
             message_memory_bytes: self.max_message_memory,
             write_timeout: self.timeout_write.0,
-            keepalive: KeepAlive::after(self.tcp_keepalive),
+            keepalive: TcpKeepAlive::after(self.tcp_keepalive),
             max_requests: self.limit_concurrency.unwrap_or(usize::MAX),
             proxies,
             root_path: self.root_path.clone(),

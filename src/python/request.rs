@@ -27,7 +27,7 @@ use crate::http::head::Head;
 use crate::http::headers::Headers;
 use crate::http::limits::MAX_EARLY_HINTS;
 use crate::http::path::Value;
-use crate::http::replies::{Answer, ReplyKey};
+use crate::http::replies::{Reply, ReplyKey};
 use crate::http::request as http;
 
 /// Functions that one request may schedule for after its response.
@@ -111,9 +111,11 @@ impl Request {
     ) -> PyResult<Bound<'py, Self>> {
         let http::Request { method, head, body } = request;
         let body = match body {
-            http::Body::Bytes(bytes) => RequestBody::Bytes(bytes),
-            http::Body::Form(parts) => RequestBody::Form(parts.into_iter().map(Arc::new).collect()),
-            http::Body::Stream(upload) => {
+            http::RequestContent::Bytes(bytes) => RequestBody::Bytes(bytes),
+            http::RequestContent::Form(parts) => {
+                RequestBody::Form(parts.into_iter().map(Arc::new).collect())
+            }
+            http::RequestContent::Stream(upload) => {
                 let upload = Upload::new(upload, EventBox::clone(links.events));
                 RequestBody::Stream(Py::new(py, upload)?)
             }
@@ -294,7 +296,7 @@ impl Request {
             )));
         }
         *count += 1;
-        worker.reply(*key, Answer::Early(hints));
+        worker.reply(*key, Reply::Hints(hints));
         Ready::nothing(headers.py())
     }
 

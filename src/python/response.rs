@@ -16,8 +16,8 @@ use super::return_value::{ReturnValue, TupleValue, is_event_stream, is_iterator,
 use super::{json, loan};
 use crate::actors::topic::Topic;
 use crate::http::early_hints::EarlyHints;
-use crate::http::events::{self, EventStream};
-use crate::http::response::{Body, JSON, Response, TEXT};
+use crate::http::event_stream::{self, EventStream};
+use crate::http::response::{JSON, Response, ResponseBody, TEXT};
 use crate::http::trailers;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -102,7 +102,7 @@ fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Prepar
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = Body::Bytes(loan::bytes_of(bytes, events));
+        made.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
         made.streamed = Some(StreamedBody {
             trailers: trailers_of(value, &mut made.response)?,
@@ -111,7 +111,7 @@ fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Prepar
     } else if is_event_stream(&body)? {
         made.response.body = stream_of(&body)?;
     } else {
-        made.response.body = Body::File(body.extract()?);
+        made.response.body = ResponseBody::File(body.extract()?);
     }
     add_headers(&mut made.response, &value.getattr("headers")?)?;
     Ok(made)
@@ -120,7 +120,7 @@ fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<Prepar
 /// Ends an event stream. Any thread.
 #[pyclass(module = "fanbus._core", frozen)]
 #[derive(Default)]
-pub(super) struct StreamEnd(Arc<events::StreamEnd>);
+pub(super) struct StreamEnd(Arc<event_stream::StreamEnd>);
 
 #[pymethods]
 impl StreamEnd {
@@ -136,7 +136,7 @@ impl StreamEnd {
 }
 
 /// The body of a `fanbus.EventStream`, which has checked its fields but for the topic.
-fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
+fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<ResponseBody> {
     let topic: String = value.getattr("topic")?.extract()?;
     let topic = Topic::new(&topic).map_err(value_error)?;
     let options: EventStreamOptions = value.extract()?;
@@ -148,7 +148,7 @@ fn stream_of(value: &Bound<'_, PyAny>) -> PyResult<Body> {
         last_event_id: options.last_event_id,
         end: Arc::clone(&value.getattr("_end")?.cast::<StreamEnd>()?.get().0),
     };
-    Ok(Body::Events(Box::new(stream)))
+    Ok(ResponseBody::Events(Box::new(stream)))
 }
 
 fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -229,7 +229,7 @@ fn response(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) 
         status,
         content_type,
         headers: Vec::new(),
-        body: Body::Bytes(body),
+        body: ResponseBody::Bytes(body),
         trailers: None,
     }
 }

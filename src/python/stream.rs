@@ -13,7 +13,7 @@ use super::events::{Event, EventBox, StreamKey};
 use super::lane::PyLane;
 use super::loan;
 use super::response::{self, StreamedBody};
-use crate::http::flow::{Flow, Source, Watcher, flow};
+use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
 /// The context of the generator of a stream: a handler on a thread, with its context variables, or on the event loop.
@@ -26,7 +26,7 @@ pub(super) struct ProducerContext<'m, 'py> {
 
 /// A stream that has been started.
 pub(super) struct StreamStart<'py> {
-    pub flow: Flow,
+    pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
     /// A coroutine that the handler's task has to run.
     pub coroutine: Option<Bound<'py, PyAny>>,
@@ -78,7 +78,7 @@ impl Streams {
             key,
             events: EventBox::clone(&events),
         };
-        let (source, flow) = flow(Box::new(watcher));
+        let (source, body) = stream_body(Box::new(watcher));
         let trailers = streamed.trailers.as_ref().map(|_| TrailerSlot::default());
         let sink = Sink {
             source,
@@ -102,7 +102,7 @@ impl Streams {
             .extract()?;
         self.producers().insert(key, producer);
         Ok(StreamStart {
-            flow,
+            body,
             trailers,
             coroutine,
         })
@@ -127,13 +127,13 @@ struct StreamWatcher {
     events: EventBox,
 }
 
-impl Watcher for StreamWatcher {
-    fn room(&self) {
+impl BodyWatcher for StreamWatcher {
+    fn send_ready(&self) {
         let event = Event::StreamRoom { stream: self.key };
         self.events.post(|events| events.push(event));
     }
 
-    fn over(&self) {
+    fn closed(&self) {
         let event = Event::StreamOver { stream: self.key };
         self.events.post(|events| events.push(event));
     }
@@ -142,7 +142,7 @@ impl Watcher for StreamWatcher {
 /// The sink of the chunks of a response. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
-    source: Source,
+    source: StreamSender,
     trailers: Option<TrailerSlot>,
     events: EventBox,
 }
@@ -173,7 +173,7 @@ impl Sink {
 
     /// Is the stream over, for example because the client has disconnected?
     fn is_over(&self) -> bool {
-        self.source.is_over()
+        self.source.is_closed()
     }
 
     /// Sets the trailers: a mapping, or pairs. Call it once, before `end`. `ValueError` for a field that cannot be a

@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::errors::HTTPError;
 use super::events::{Event, EventBox};
-use crate::http::upload::{Taken, Upload as Http, UploadError};
+use crate::http::upload::{Upload as Http, UploadChunk, UploadError};
 
 /// The chunks of a request body. `fanbus.runtime.request_stream` makes an iterator of them.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -37,7 +37,7 @@ impl Upload {
     /// Makes the event loop set the future's result when there is a chunk to take.
     fn ring(&self, future: Py<PyAny>) {
         let events = EventBox::clone(&self.events);
-        self.http.ring(Box::new(move || {
+        self.http.notify(Box::new(move || {
             events.post(|events| events.push(Event::Wake { future }));
         }));
     }
@@ -45,12 +45,12 @@ impl Upload {
 
 fn given(
     py: Python<'_>,
-    taken: Result<Taken, UploadError>,
+    taken: Result<UploadChunk, UploadError>,
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {
     match taken {
-        Ok(Taken::Piece(piece)) => Ok(Some(PyBytes::new(py, &piece))),
-        Ok(Taken::End) => Ok(Some(PyBytes::new(py, b""))),
-        Ok(Taken::Nothing) => Ok(None),
+        Ok(UploadChunk::Chunk(piece)) => Ok(Some(PyBytes::new(py, &piece))),
+        Ok(UploadChunk::End) => Ok(Some(PyBytes::new(py, b""))),
+        Ok(UploadChunk::Pending) => Ok(None),
         Err(UploadError::TooLarge) => Err(HTTPError::new_err((
             413,
             "The request's body is larger than this route allows.",

@@ -17,9 +17,10 @@ use super::websocket_awaitables::{Receive, Room};
 use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{Kind, MAX_CLOSE_REASON, is_close_code};
-use crate::actors::hub::{Command, Rejection};
+use crate::actors::hub::Command;
 use crate::actors::link::Link;
-use crate::actors::session::SessionKey;
+use crate::actors::rejection::Rejection;
+use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::http::websocket::subprotocol::Subprotocol;
 

@@ -18,8 +18,8 @@ use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
-use crate::actors::session::SessionKey;
-use crate::http::replies::{Answer, ReplyBox, ReplyKey};
+use crate::actors::session_key::SessionKey;
+use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 
 /// The worker, as Python's sessions, requests and handlers use it.
@@ -153,9 +153,9 @@ impl WorkerHandle {
     }
 
     /// Responds to an HTTP request.
-    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Answer>) {
+    pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Reply>) {
         let answer = answer.into();
-        let put = |batch: &mut Vec<(ReplyKey, Answer)>| batch.push((key, answer));
+        let put = |batch: &mut Vec<(ReplyKey, Reply)>| batch.push((key, answer));
         if DRAINING.get() {
             self.replies.post_quietly(put);
         } else {

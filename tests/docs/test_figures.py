@@ -69,7 +69,7 @@ SETTINGS = (
     "is 8 MiB behind",
     "a third core",
     "a minute and a half of CPU",
-    "each twice, of which",
+    "each twice. The smaller",
     "sleep for 100 ms",
     "50 ms of computing in every tenth request",
 )

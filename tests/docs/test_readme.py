@@ -30,7 +30,7 @@ import support.migration_proofs  # noqa: F401 - the proofs of its document
 from conftest import StartServer
 from fanbus import Bus, _core
 from support.bus_programs import Celery, Gunicorn, Program, Uvicorn, command, new_name
-from support.code_blocks import BLOCKS, DOCUMENTS, PROOFS, Block, Start, blocks, proves
+from support.code_blocks import BLOCKS, PROOFS, Block, Start, blocks, proves
 from support.paths import ROOT, TESTS
 from support.raw_websocket import RawSocket
 from support.servers import Server, stop, wait_for
@@ -59,15 +59,6 @@ def test_every_block_does_what_the_text_says(block: Block, start: Start) -> None
 
 def test_every_proof_has_its_block() -> None:
     assert set(PROOFS) == {block.name for block in BLOCKS}
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_the_documents_name_is_there(path: Path) -> None:
-    text = path.read_text()
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
-    for test in re.findall(r"`(tests/[\w./-]+)`", text):
-        assert (ROOT / test).exists(), f"{path.name} names {test}"
 
 
 # README.md

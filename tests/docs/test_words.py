@@ -49,7 +49,8 @@ def findings(text: Text) -> Iterator[str]:
 
 def pages() -> list[Path]:
     """All pages but the one that lists the words to avoid."""
-    found = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+    folders = (ROOT / "docs", ROOT / "examples", ROOT / "crates/bench")
+    found = [*ROOT.glob("*.md"), *(page for each in folders for page in sorted(each.rglob("*.md")))]
     return [page for page in found if page.name != "words.md"]
 
 

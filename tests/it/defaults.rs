@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanbus::actors::limits::Limits;
 use fanbus::actors::outbox::Overflow;
-use fanbus::http::config::{Config, KeepAlive};
+use fanbus::http::config::{Config, TcpKeepAlive};
 
 const WEBSOCKET: &str = include_str!("../../python/fanbus/websocket.py");
 const CONFIG: &str = include_str!("../../python/fanbus/config.py");
@@ -89,7 +89,7 @@ fn configuration_of_http_has_the_defaults_of_settings() {
     assert_eq!(config.body_timeout, duration("timeout_body"));
     assert_eq!(config.body_bytes_per_second, size(CONFIG, "min_body_rate"));
     assert_eq!(config.write_timeout, duration("timeout_write"));
-    let keepalive = KeepAlive::after(size(CONFIG, "tcp_keepalive") as u32);
+    let keepalive = TcpKeepAlive::after(size(CONFIG, "tcp_keepalive") as u32);
     assert_eq!(config.keepalive, keepalive);
     assert_eq!(config.body_memory_bytes, size(CONFIG, "max_body_memory"));
     assert_eq!(config.queue_memory_bytes, size(CONFIG, "max_queue_memory"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fanbus::actors::partials;
 use fanbus::http::config::Config;
-use fanbus::http::{flow, form, limits};
+use fanbus::http::{form, limits, stream_body};
 
 const GUARANTEES: &str = include_str!("../../docs/guarantees.md");
 const LIMITS: &str = include_str!("../../src/http/limits.rs");
@@ -208,7 +208,7 @@ fn the_defaults_of_a_worker_are_those_of_the_table() {
         ),
         (
             "bytes of a streamed response that wait for its client",
-            format!("{} and one chunk", bytes(flow::FULL_BYTES)),
+            format!("{} and one chunk", bytes(stream_body::MAX_QUEUED_BYTES)),
         ),
     ] {
         assert_eq!(row(limit)[1], value, "{limit}");

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use actix_http::Method;
 use fanbus::http::http1::parse::parse;
 use fanbus::http::peer::Peer;
-use fanbus::http::router::{EndpointId, Outcome, Router};
+use fanbus::http::router::{EndpointId, RouteLookup, Router};
 
 use crate::walk::Walk;
 
@@ -60,7 +60,7 @@ pub(crate) fn paths(walk: &mut Walk<'_>) {
             let start = parse(black_box(bytes.as_bytes()), direct).expect("a good head");
             let start = start.expect("the head is whole");
             let found = router.http(&start.method, start.head.path());
-            assert!(matches!(black_box(found), Outcome::Found(_)));
+            assert!(matches!(black_box(found), RouteLookup::Match(_)));
         });
     };
     head(walk, "HTTP head to endpoint, plain path", PLAIN);
@@ -70,7 +70,7 @@ pub(crate) fn paths(walk: &mut Walk<'_>) {
     let route = |walk: &mut Walk<'_>, name, path: &str| {
         walk.path(name, COUNT, || {
             let found = router.http(&Method::GET, black_box(path));
-            assert!(matches!(black_box(found), Outcome::Found(_)));
+            assert!(matches!(black_box(found), RouteLookup::Match(_)));
         });
     };
     route(walk, "route, plain path", "/health");

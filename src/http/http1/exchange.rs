@@ -1,6 +1,7 @@
-//! A request under way: it is handed to the service, and its body is read when that asks for it.
+//! The exchange of one request and its response. The service gets the request, and its body is read when the
+//! service requests it.
 //!
-//! While nothing is asked for, a little is read ahead of the request, so that a client that has gone is noticed.
+//! While the service works, a little input is read ahead, so that a disconnected client is noticed.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,50 +13,48 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::body::{self, Feed, ReadOutcome};
-use super::connection::{After, Connection, Gone};
+use super::connection::{AfterResponse, ClientGone, Connection, ResponseContext};
 use super::encode;
 use super::parse::RequestStart;
-use super::respond::Request;
-use crate::http::early_hints::GivenHints;
-use crate::http::farewell::LINGER;
+use crate::http::early_hints::HintQueue;
 use crate::http::head::Version;
-use crate::http::incoming::Payload;
 use crate::http::limits::{BODY_AHEAD_BYTES, READ_AHEAD_BYTES};
+use crate::http::lingering_close::LINGERING_TIMEOUT;
+use crate::http::payload::Payload;
 use crate::http::request::WireRequest;
 use crate::http::response::WireResponse;
-use crate::http::service::{Given, answer};
+use crate::http::service::{RequestContext, respond};
 use crate::http::transport::Transport;
 
-/// What becomes of a body that has not been read to its end when the response is there.
+/// The handling of a body whose rest is unread when the response is there.
 #[derive(Copy, Clone, Eq, PartialEq)]
-enum Unread {
-    /// There is nothing left of it.
+enum UnreadBody {
+    /// All of the body was read.
     Nothing,
-    /// It is read and thrown away, for it is small.
+    /// The rest is read and discarded, because it is small.
     Skip,
-    /// The connection ends: to read it would take longer than to connect again.
+    /// The connection closes: reading the rest would take longer than a new connection.
     Close,
 }
 
-/// A request that waits for its answer.
-struct Waiting<'w> {
+/// A request that waits for its response.
+struct PendingExchange<'w> {
     feed: Option<&'w Feed>,
     /// The client waits for `100 Continue`.
     expects_continue: bool,
-    /// What user code wants the client to have before the response.
-    hints: &'w GivenHints,
+    /// Early hints of user code.
+    hints: &'w HintQueue,
     /// HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
-    takes_interim: bool,
+    supports_interim: bool,
 }
 
 impl<T: Transport> Connection<T> {
-    /// Has one request answered, and writes the response.
-    /// `start` is taken.
-    // A function that makes a future, which holds no more than it needs: see `a_running_request_is_small`.
+    /// Responds to one request. It takes `start`.
+    // A function that returns a future, which stores only what it needs: see `a_running_request_is_small`.
     pub(super) fn exchange<'c>(
         &'c mut self,
         start: &mut Option<RequestStart>,
-    ) -> impl Future<Output = After> + use<'c, T> {
+    ) -> impl Future<Output = AfterResponse> + use<'c, T> {
         let RequestStart {
             method,
             head,
@@ -64,7 +63,7 @@ impl<T: Transport> Connection<T> {
             expects_continue,
             ..
         } = start.take().expect("a request to answer");
-        self.has_asked = true;
+        self.has_received_request = true;
         if !self.is_blocked {
             self.deadline.clear();
         }
@@ -80,94 +79,98 @@ impl<T: Transport> Connection<T> {
         };
         let worker = Rc::clone(&self.worker);
         async move {
-            // What waits of earlier responses is bounded.
-            if self.output.is_full() && Box::pin(self.make_room()).await.is_err() {
-                return After::Abort;
+            // The queued output of earlier responses is bounded.
+            if self.output.is_full() && Box::pin(self.make_capacity()).await.is_err() {
+                return AfterResponse::Abort;
             }
-            // Nothing waits while the response is there whole, so the future has no room for it.
+            // A complete response is written without waiting, so this future reserves no memory for that.
             let (unwritten, unread) = {
-                let hints = GivenHints::default();
-                let mut waiting = Waiting {
+                let hints = HintQueue::default();
+                let mut pending = PendingExchange {
                     feed: feed.as_ref(),
                     expects_continue,
                     hints: &hints,
-                    takes_interim: version != Version::Http10,
+                    supports_interim: version != Version::Http10,
                 };
-                let answered = {
-                    let given = Given {
+                let responded = {
+                    let context = RequestContext {
                         bodies: &worker.bodies,
                         hints: &hints,
                     };
-                    let mut answer = pin!(answer(&worker, &mut request, &given));
-                    poll_fn(|task| self.poll_answer(answer.as_mut(), &mut waiting, task)).await
+                    let mut response = pin!(respond(&worker, &mut request, &context));
+                    poll_fn(|task| self.poll_response(response.as_mut(), &mut pending, task)).await
                 };
-                // With the body, if nobody has taken it.
+                // The body is dropped, too, if no reader has taken it.
                 drop(request);
-                let Ok(response) = answered else {
-                    return After::Abort;
+                let Ok(response) = responded else {
+                    return AfterResponse::Abort;
                 };
-                // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
-                // A client whose body did not come in time would not be in time with the rest of it.
+                // A client that still waits for 100 may send the body or not, so later input is ambiguous. If the
+                // body timed out, its rest would time out, too.
                 let may_skip =
-                    !waiting.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
+                    !pending.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
                 let unread = self.rest_of(feed.as_ref(), may_skip);
                 let closes = !keep_alive
-                    || unread == Unread::Close
+                    || unread == UnreadBody::Close
                     || self.worker.shutdown.is_triggered()
-                    || encode::asks_to_close(&response);
-                let request = Request {
+                    || encode::requests_close(&response);
+                let context = ResponseContext {
                     method: &method,
                     version,
                     closes,
                     feed: feed.as_ref().filter(|feed| feed.is_held()),
                 };
-                (self.begin(&request, response), unread)
+                (self.start_response(&context, response), unread)
             };
             let after = if unwritten.is_nothing() {
-                After::Keep
+                AfterResponse::Keep
             } else {
-                Box::pin(self.finish(unwritten)).await
+                Box::pin(self.finish_response(unwritten)).await
             };
             match (after, unread, &feed) {
-                (After::Keep, Unread::Skip, Some(feed)) => Box::pin(self.skip(feed)).await,
-                // A client that did not ask for the end may be sending its next request already.
-                (After::Close { .. }, unread, _) => After::Close {
-                    lingers: keep_alive || unread != Unread::Nothing || !self.input.is_empty(),
+                (AfterResponse::Keep, UnreadBody::Skip, Some(feed)) => {
+                    Box::pin(self.skip(feed)).await
+                }
+                // A client that expects the connection to stay open may be sending its next request already.
+                (AfterResponse::Close { .. }, unread, _) => AfterResponse::Close {
+                    should_linger: keep_alive
+                        || unread != UnreadBody::Nothing
+                        || !self.input.is_empty(),
                 },
                 (after, ..) => after,
             }
         }
     }
 
-    /// Writes until there is room for another response.
-    async fn make_room(&mut self) -> Result<(), Gone> {
+    /// Writes until the output has capacity for another response.
+    async fn make_capacity(&mut self) -> Result<(), ClientGone> {
         while self.output.is_full() {
             poll_fn(|task| self.poll_output(task)).await?;
         }
         Ok(())
     }
 
-    /// Drives what the answer waits for: its request's body, if it wants that.
-    fn poll_answer(
+    /// Polls the response, and reads the body if the response needs it.
+    fn poll_response(
         &mut self,
-        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
-        waiting: &mut Waiting<'_>,
+        mut response: Pin<&mut impl Future<Output = WireResponse>>,
+        pending: &mut PendingExchange<'_>,
         task: &mut Context<'_>,
-    ) -> Poll<Result<WireResponse, Gone>> {
+    ) -> Poll<Result<WireResponse, ClientGone>> {
         loop {
-            let polled = answer.as_mut().poll(task);
-            for hints in waiting.hints.take() {
-                if waiting.takes_interim {
+            let polled = response.as_mut().poll(task);
+            for hints in pending.hints.take() {
+                if pending.supports_interim {
                     encode::write_early_hints(self.output.tail(), &hints);
                 }
             }
             if let Poll::Ready(response) = polled {
                 return Poll::Ready(Ok(response));
             }
-            let has_more = match waiting.feed {
+            let has_more = match pending.feed {
                 Some(feed) if feed.wants_more() => {
-                    // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
-                    if std::mem::take(&mut waiting.expects_continue) && self.input.is_empty() {
+                    // A client that has begun to send the body does not wait for 100 (RFC 9110, section 10.1.1).
+                    if std::mem::take(&mut pending.expects_continue) && self.input.is_empty() {
                         encode::write_continue(self.output.tail());
                     }
                     self.poll_body(feed, task)?
@@ -183,17 +186,21 @@ impl<T: Transport> Connection<T> {
             }
         }
         match self.poll_output(task) {
-            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Pending,
         }
     }
 
-    /// Gets more of a body. False: nothing for now.
-    pub(super) fn poll_body(&mut self, feed: &Feed, task: &mut Context<'_>) -> Result<bool, Gone> {
+    /// Reads more of a body. False: no more input for now.
+    pub(super) fn poll_body(
+        &mut self,
+        feed: &Feed,
+        task: &mut Context<'_>,
+    ) -> Result<bool, ClientGone> {
         if !self.input.is_empty() {
             let used = feed.use_input(&mut self.input);
             if self.input.is_empty() {
-                // As large as what was read with the head, for as long as the body takes.
+                // Frees the buffer, which had the size of the input with the head.
                 self.input = BytesMut::new();
             }
             if used || !self.input.is_empty() {
@@ -211,34 +218,34 @@ impl<T: Transport> Connection<T> {
                 self.is_half_closed = true;
                 Ok(true)
             }
-            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Ready(Err(_)) => Err(ClientGone),
             Poll::Pending => Ok(false),
         }
     }
 
-    /// Reads a little of what follows the request, so that the client's end is noticed.
-    pub(super) fn poll_ahead(&mut self, task: &mut Context<'_>) -> Result<(), Gone> {
+    /// Reads a little input after the request, so that a disconnected client is noticed.
+    pub(super) fn poll_ahead(&mut self, task: &mut Context<'_>) -> Result<(), ClientGone> {
         while !self.is_half_closed && self.input.len() < READ_AHEAD_BYTES {
             let scratch = &mut *self.worker.scratch.borrow_mut();
-            let room = READ_AHEAD_BYTES - self.input.len();
-            match body::poll_read(&mut self.stream, &mut scratch[..room], task) {
+            let capacity = READ_AHEAD_BYTES - self.input.len();
+            match body::poll_read(&mut self.stream, &mut scratch[..capacity], task) {
                 Poll::Ready(Ok(0)) => self.is_half_closed = true,
                 Poll::Ready(Ok(count)) => self.input.extend_from_slice(&scratch[..count]),
-                Poll::Ready(Err(_)) => return Err(Gone),
+                Poll::Ready(Err(_)) => return Err(ClientGone),
                 Poll::Pending => break,
             }
         }
         Ok(())
     }
 
-    /// What to do with the part of a body that nobody has read.
-    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> Unread {
+    /// Decides what happens to the unread rest of a body.
+    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> UnreadBody {
         let Some(feed) = feed else {
-            return Unread::Nothing;
+            return UnreadBody::Nothing;
         };
-        // The handler reads on while its response is sent: whether it reads to the end is not known yet.
+        // The handler still reads while its response is sent. It is not known yet whether it reads to the end.
         if feed.is_held() && !feed.is_over() {
-            return Unread::Close;
+            return UnreadBody::Close;
         }
         let skipped = feed.skip(&self.input);
         let _ = self.input.split_to(skipped);
@@ -246,30 +253,30 @@ impl<T: Transport> Connection<T> {
             self.input = BytesMut::new();
         }
         if feed.is_broken() {
-            return Unread::Close;
+            return UnreadBody::Close;
         }
         if feed.is_over() {
-            return Unread::Nothing;
+            return UnreadBody::Nothing;
         }
         let is_small = feed
             .left()
             .is_some_and(|left| left <= BODY_AHEAD_BYTES as u64);
         if is_small && may_skip && !self.is_half_closed {
-            Unread::Skip
+            UnreadBody::Skip
         } else {
-            Unread::Close
+            UnreadBody::Close
         }
     }
 
-    /// Reads the rest of a body that nobody wants.
-    async fn skip(&mut self, feed: &Feed) -> After {
+    /// Reads and discards the rest of a body.
+    async fn skip(&mut self, feed: &Feed) -> AfterResponse {
         let skipped = poll_fn(|task| {
             loop {
                 if feed.is_over() {
                     return Poll::Ready(Ok(()));
                 }
                 match self.poll_output(task) {
-                    Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
+                    Poll::Ready(Err(ClientGone)) => return Poll::Ready(Err(ClientGone)),
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
                 let scratch = &mut *self.worker.scratch.borrow_mut();
@@ -278,14 +285,16 @@ impl<T: Transport> Connection<T> {
                         let used = feed.skip(&scratch[..count]);
                         self.input.extend_from_slice(&scratch[used..count]);
                     }
-                    _ => return Poll::Ready(Err(Gone)),
+                    _ => return Poll::Ready(Err(ClientGone)),
                 }
             }
         });
-        match timeout(LINGER, skipped).await {
-            Ok(Ok(())) => After::Keep,
-            Ok(Err(Gone)) => After::Abort,
-            Err(_) => After::Close { lingers: false },
+        match timeout(LINGERING_TIMEOUT, skipped).await {
+            Ok(Ok(())) => AfterResponse::Keep,
+            Ok(Err(ClientGone)) => AfterResponse::Abort,
+            Err(_) => AfterResponse::Close {
+                should_linger: false,
+            },
         }
     }
 }

@@ -1,18 +1,29 @@
-//! What the headers of a request say about its connection and its body (RFC 9112, sections 6 and 9.3).
+//! The header fields of a request that control its connection and frame its body (RFC 9112, sections 6 and 9.3).
 
 use actix_http::StatusCode;
 use httparse::Header;
 
-use super::parse::{Framing, HeadError, bad, error};
+use super::head_error::{HeadError, bad, error};
 use crate::http::head::Version;
 
-/// What the headers say about the connection and the body.
+/// How a request's body is delimited.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// There is no body.
+    Empty,
+    /// `Content-Length`: the number of bytes, at least one.
+    Length(u64),
+    /// Chunks (RFC 9112, section 7.1).
+    Chunked,
+}
+
+/// The header fields that frame the body and control the connection.
 #[derive(Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is one word of a header"
 )]
-pub(super) struct Noted<'h> {
+pub(super) struct FramingFields<'h> {
     pub(super) host: Option<&'h [u8]>,
     length: Option<u64>,
     transfer_encoding: Option<&'h [u8]>,
@@ -22,44 +33,7 @@ pub(super) struct Noted<'h> {
     pub(super) wants_websocket: bool,
 }
 
-/// Looks at each header once.
-pub(super) fn note<'h>(headers: &[Header<'h>]) -> Result<Noted<'h>, HeadError> {
-    let mut noted = Noted::default();
-    for header in headers {
-        let value = header.value.trim_ascii();
-        let name = header.name;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                once(
-                    noted.host.replace(value),
-                    "The request has more than one Host header.",
-                )?;
-            }
-            6 if name.eq_ignore_ascii_case("expect") => {
-                noted.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
-            }
-            7 if name.eq_ignore_ascii_case("upgrade") => {
-                noted.wants_websocket |= has_token(value, b"websocket");
-            }
-            10 if name.eq_ignore_ascii_case("connection") => {
-                noted.closes |= has_token(value, b"close");
-                noted.keeps_alive |= has_token(value, b"keep-alive");
-            }
-            14 if name.eq_ignore_ascii_case("content-length") => {
-                let reason = "The request has more than one Content-Length header.";
-                once(noted.length.replace(length(value)?), reason)?;
-            }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                let reason = "The request has more than one Transfer-Encoding header.";
-                once(noted.transfer_encoding.replace(value), reason)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(noted)
-}
-
-/// Refuses a header that has come before.
+/// Refuses a repeated header.
 fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadError> {
     match before {
         Some(_) => bad(reason),
@@ -67,7 +41,7 @@ fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadErro
     }
 }
 
-/// A length is digits, and nothing else: `+5` and `5, 5` have been read differently by different servers.
+/// Parses a length, which must consist of digits: servers disagree about `+5` and `5, 5`.
 fn length(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return bad("Content-Length is not a number of bytes.");
@@ -79,7 +53,44 @@ fn length(value: &[u8]) -> Result<u64, HeadError> {
     })
 }
 
-impl Noted<'_> {
+impl<'h> FramingFields<'h> {
+    /// Reads each header once.
+    pub(super) fn read(headers: &[Header<'h>]) -> Result<Self, HeadError> {
+        let mut fields = Self::default();
+        for header in headers {
+            let value = header.value.trim_ascii();
+            let name = header.name;
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => {
+                    once(
+                        fields.host.replace(value),
+                        "The request has more than one Host header.",
+                    )?;
+                }
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    fields.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+                }
+                7 if name.eq_ignore_ascii_case("upgrade") => {
+                    fields.wants_websocket |= has_token(value, b"websocket");
+                }
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    fields.closes |= has_token(value, b"close");
+                    fields.keeps_alive |= has_token(value, b"keep-alive");
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    let reason = "The request has more than one Content-Length header.";
+                    once(fields.length.replace(length(value)?), reason)?;
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    let reason = "The request has more than one Transfer-Encoding header.";
+                    once(fields.transfer_encoding.replace(value), reason)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+
     /// How the body is delimited.
     pub(super) fn framing(&self, version: Version) -> Result<Framing, HeadError> {
         let Some(coding) = self.transfer_encoding else {
@@ -114,7 +125,7 @@ fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
 }
 
-/// Whether a list of tokens has this one, in any case.
+/// Whether a list of tokens contains this one, in any case.
 fn has_token(value: &[u8], token: &[u8]) -> bool {
     value
         .split(|byte| *byte == b',')

@@ -1,25 +1,20 @@
-//! HTTP/1 (RFC 9112): one request is decoded, answered, and only then the next.
+//! HTTP/1 (RFC 9112): a connection reads a request, sends its response, and only then reads the next request.
 //!
-//! `httparse` reads names and values; the framing of requests and responses is ours. Parsing, chunks and
-//! encoding work on plain bytes; only the connection knows a socket.
+//! `httparse` parses names and values; the framing of requests and responses is done here. Parser, chunk decoder
+//! and encoder work on plain bytes; only the connection has a socket.
 
-mod body;
+pub(super) mod body;
+mod body_buffer;
 pub mod chunked;
 mod connection;
-mod direct;
+pub(super) mod direct;
+pub(super) mod driver;
 mod encode;
 mod exchange;
-mod fields;
-mod output;
+pub mod fields;
+pub mod head_error;
+pub(super) mod output;
 pub mod parse;
 mod respond;
 mod target;
 mod version;
-
-pub(super) use body::Stream;
-#[cfg(test)]
-pub(super) use body::TestFeed;
-pub(super) use connection::serve;
-pub(super) use direct::DirectWriter;
-#[cfg(test)]
-pub(super) use output::Output;

@@ -1,16 +1,16 @@
-//! The parser of request heads: what is asked for, and where its body ends.
+//! The parser of request heads, which also determines the end of the body.
 //!
-//! Framing decides what the next request on the connection is, so nothing is guessed here: a head that two
-//! readers could understand differently is refused, and the connection closed.
+//! Framing decides where the next request begins, so the parser never guesses. A head that two readers could
+//! understand differently is refused, and the connection closes.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use actix_http::{Method, StatusCode};
 use httparse::{Error, Header, Status};
 
-use super::fields::note;
+use super::fields::{Framing, FramingFields};
+use super::head_error::{HeadError, bad};
 use super::target::Target;
 use super::version::{as_http11, bad_version, version_digit};
 use crate::http::head::{Head, HeadWriter, Version};
@@ -18,93 +18,63 @@ use crate::http::host::is_host;
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
 use crate::http::peer::Peer;
 
-/// A request's head, understood.
+/// The parsed head of a request.
 #[derive(Debug)]
 pub struct RequestStart {
     /// The method.
     pub method: Method,
-    /// Target and headers, from the other end of the connection.
+    /// Target and headers. The peer is the other end of the connection.
     pub head: Arc<Head>,
-    /// Where the body ends.
+    /// How the body is delimited.
     pub framing: Framing,
-    /// The client wants to send further requests on this connection.
+    /// The connection stays open for further requests.
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// The client asks for a WebSocket.
+    /// The client requests a WebSocket.
     pub wants_websocket: bool,
-    /// Bytes of the head.
+    /// Length of the head, in bytes.
     pub len: usize,
 }
 
-/// How a request's body is delimited.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Framing {
-    /// There is none.
-    Empty,
-    /// So many bytes, at least one.
-    Length(u64),
-    /// Chunks (RFC 9112, section 7.1).
-    Chunked,
-}
-
-/// A head that is not served. The connection ends with the answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeadError {
-    /// The status of the answer.
-    pub status: StatusCode,
-    /// The rule that was broken.
-    pub reason: Cow<'static, str>,
-}
-
-pub(super) fn error<T>(
-    status: StatusCode,
-    reason: impl Into<Cow<'static, str>>,
-) -> Result<T, HeadError> {
-    let reason = reason.into();
-    Err(HeadError { status, reason })
-}
-
-pub(super) fn bad<T>(reason: &'static str) -> Result<T, HeadError> {
-    error(StatusCode::BAD_REQUEST, reason)
-}
-
-/// The first head in these bytes; None if more of it must come. `direct` is the other end of the connection.
+/// Parses the first head in these bytes. None: it is incomplete. `direct` is the other end of the connection.
 pub fn parse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, HeadError> {
     match with_httparse(bytes, direct) {
-        Err(Failure::Version) if version_digit(bytes).is_none() => partial(bytes).map(|()| None),
-        Err(Failure::Version) => match as_http11(bytes) {
+        Err(ParseFailure::Version) if version_digit(bytes).is_none() => {
+            partial(bytes).map(|()| None)
+        }
+        Err(ParseFailure::Version) => match as_http11(bytes) {
             Some(patched) => match with_httparse(&patched, direct) {
-                Err(Failure::HeadError(error)) => Err(error),
-                Err(Failure::Version) => bad_version(bytes),
+                Err(ParseFailure::HeadError(error)) => Err(error),
+                Err(ParseFailure::Version) => bad_version(bytes),
                 Ok(parsed) => Ok(parsed),
             },
             None => bad_version(bytes),
         },
-        Err(Failure::HeadError(error)) => Err(error),
+        Err(ParseFailure::HeadError(error)) => Err(error),
         Ok(parsed) => Ok(parsed),
     }
 }
 
-enum Failure {
-    /// The version is not one that `httparse` knows.
+enum ParseFailure {
+    /// `httparse` does not accept the version.
     Version,
     HeadError(HeadError),
 }
 
-impl From<HeadError> for Failure {
+impl From<HeadError> for ParseFailure {
     fn from(error: HeadError) -> Self {
         Self::HeadError(error)
     }
 }
 
-fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Failure> {
+fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, ParseFailure> {
     let mut table = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let len = match request.parse_with_uninit_headers(bytes, &mut table) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(partial(bytes).map(|()| None)?),
-        Err(Error::Version) => return Err(Failure::Version),
+        Err(Error::Version) => return Err(ParseFailure::Version),
         Err(error) => return Err(malformed(error).into()),
     };
     if len > MAX_HEAD_BYTES {
@@ -119,7 +89,7 @@ fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Fai
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    Ok(Some(understood(
+    Ok(Some(request_start(
         method,
         target,
         version,
@@ -129,7 +99,7 @@ fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Fai
     )?))
 }
 
-/// A head that is not whole yet may already be too large.
+/// Refuses an incomplete head that is already too large.
 fn partial(bytes: &[u8]) -> Result<(), HeadError> {
     if bytes.len() < MAX_TARGET_BYTES {
         return Ok(());
@@ -137,7 +107,7 @@ fn partial(bytes: &[u8]) -> Result<(), HeadError> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte));
     let line = &bytes[start.unwrap_or(bytes.len())..];
     let end = line.iter().position(|byte| *byte == b'\n');
-    // The longest method that anybody has registered has 17 letters.
+    // The longest registered method has 17 letters.
     if end.unwrap_or(line.len()) > MAX_TARGET_BYTES + 32 {
         return Err(target_too_long());
     }
@@ -180,7 +150,7 @@ fn malformed(error: Error) -> HeadError {
     }
 }
 
-fn understood(
+fn request_start(
     method: &str,
     target: &str,
     version: Version,
@@ -191,19 +161,19 @@ fn understood(
     let method = Method::from_bytes(method.as_bytes())
         .or_else(|_| bad("The method has an invalid character."))?;
     let target = Target::of(&method, target)?;
-    let noted = note(headers)?;
-    if noted.host.is_none() && version == Version::Http11 {
+    let fields = FramingFields::read(headers)?;
+    if fields.host.is_none() && version == Version::Http11 {
         return bad("The request has no Host header.");
     }
-    if !noted.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
+    if !fields.host.is_none_or(is_host) || !target.host.is_none_or(|it| is_host(it.as_bytes())) {
         return bad("The Host header is not a valid host.");
     }
-    let framing = noted.framing(version)?;
+    let framing = fields.framing(version)?;
     let bytes = headers.iter().map(|it| it.name.len() + it.value.len());
     let mut head = HeadWriter::new(target.path, target.query, bytes.sum(), headers.len());
     for header in headers {
         let is_host = header.name.eq_ignore_ascii_case("host");
-        // A target that names a host counts more than the header (RFC 9112, section 3.2.2).
+        // A host in the target takes precedence over the header (RFC 9112, section 3.2.2).
         let value = match target.host {
             Some(host) if is_host => host.as_bytes(),
             _ => header.value.trim_ascii(),
@@ -212,21 +182,21 @@ fn understood(
             return Err(head_too_large());
         }
     }
-    if let (Some(host), None) = (target.host, noted.host) {
+    if let (Some(host), None) = (target.host, fields.host) {
         head.add(b"host", host.as_bytes());
     }
     let keep_alive = match version {
-        Version::Http10 => noted.keeps_alive && !noted.closes,
-        _ => !noted.closes,
+        Version::Http10 => fields.keeps_alive && !fields.closes,
+        _ => !fields.closes,
     };
     Ok(RequestStart {
         method,
         head: Arc::new(head.finish(version, direct)),
         framing,
         keep_alive,
-        // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
-        expects_continue: noted.expects_continue && version != Version::Http10,
-        wants_websocket: noted.wants_websocket,
+        // Clients of HTTP/1.0 do not know status 100 (RFC 9110, section 10.1.1).
+        expects_continue: fields.expects_continue && version != Version::Http10,
+        wants_websocket: fields.wants_websocket,
         len,
     })
 }
@@ -255,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_understood_once_it_is_whole_wherever_it_was_cut() {
+    fn a_head_is_parsed_once_it_is_complete_wherever_it_was_cut() {
         let text = with("POST /a?b HTTP/1.1", "Content-Length: 3\r\nX: y \r\n") + "abcGET";
         let head = text.find("abc").expect("it is there");
         for cut in 0..head {
@@ -281,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_minor_version_is_served_as_the_highest_that_is_known() {
+    fn a_higher_minor_version_is_served_as_http_1_1() {
         let text = with("GET / HTTP/1.9", "");
         assert_eq!(parsed(&text).head.version, Version::Http11);
         for cut in 0..text.len() {
@@ -291,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_as_each_version_says() {
+    fn connections_stay_open_as_each_version_defines() {
         for (version, header, keeps) in [
             ("1.1", "", true),
             ("1.1", "Connection: close\r\n", false),
@@ -308,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_the_head_says_or_the_head_is_refused() {
+    fn heads_with_ambiguous_framing_are_refused() {
         let framing = |headers: &str| parsed(&with("POST / HTTP/1.1", headers)).framing;
         assert_eq!(framing(""), Framing::Empty);
         assert_eq!(framing("Content-Length: 0\r\n"), Framing::Empty);
@@ -345,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_target_is_a_path_with_its_host() {
+    fn every_form_of_a_target_has_a_path_and_a_host() {
         let of = |method: &str, target: &str| {
             let text = with(&format!("{method} {target} HTTP/1.1"), "");
             let head = parsed(&text).head;
@@ -395,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_refused_before_it_is_whole() {
+    fn heads_that_are_too_large_are_refused_before_they_are_complete() {
         let long = "x".repeat(MAX_TARGET_BYTES);
         let long = with(&format!("GET /{long} HTTP/1.1"), "");
         assert_eq!(status(long.as_bytes()), 414);
@@ -419,14 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_http11_knows_is_heard() {
-        let asks = |version: &str, header: &str| {
+    fn only_http_1_1_supports_expect_and_upgrade() {
+        let wants = |version: &str, header: &str| {
             let parsed = parsed(&with(&format!("GET / HTTP/{version}"), header));
             (parsed.expects_continue, parsed.wants_websocket)
         };
-        assert_eq!(asks("1.1", "Expect: 100-Continue\r\n"), (true, false));
-        assert_eq!(asks("1.0", "Expect: 100-continue\r\n"), (false, false));
-        assert_eq!(asks("1.1", "Upgrade: h2c, WebSocket\r\n"), (false, true));
-        assert_eq!(asks("1.1", "Upgrade: websockets\r\n"), (false, false));
+        assert_eq!(wants("1.1", "Expect: 100-Continue\r\n"), (true, false));
+        assert_eq!(wants("1.0", "Expect: 100-continue\r\n"), (false, false));
+        assert_eq!(wants("1.1", "Upgrade: h2c, WebSocket\r\n"), (false, true));
+        assert_eq!(wants("1.1", "Upgrade: websockets\r\n"), (false, false));
     }
 }

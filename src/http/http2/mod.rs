@@ -1,10 +1,7 @@
-//! HTTP/2 (RFC 9113), over TLS only: the frames are the crate `h2`'s, the limits are ours.
+//! HTTP/2 (RFC 9113), over TLS only. The crate `h2` handles the frames; the limits are set here.
 
-mod body;
-mod connection;
+pub(super) mod body;
+pub(super) mod connection;
 mod head;
 mod respond;
 mod window;
-
-pub(super) use body::Body;
-pub(super) use connection::serve;

@@ -1,33 +1,37 @@
 //! From an upgrade request on an HTTP connection to a session on the bare socket.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::body::BodySize;
 use actix_http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use actix_http::{Method, StatusCode};
+use smallvec::SmallVec;
 
 use super::codec::Decoder;
 use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
-use crate::actors::hub::{Ask, Open, Opening, Rejection, Seat, Tell};
-use crate::actors::outbox::{Overflow, Source};
-use crate::actors::session::{Route, Session};
+use crate::actors::hub::{Ask, Open, Opening, SessionStart, Tell};
+use crate::actors::outbox::Overflow;
+use crate::actors::protocol::{self, Protocol};
+use crate::actors::rejection::Rejection;
+use crate::actors::session::Session;
 use crate::actors::session_writer::SessionWriter;
-use crate::http::access::Begun;
-use crate::http::farewell;
+use crate::http::access::PendingRecord;
 use crate::http::handler::Call;
 use crate::http::head::Head;
 use crate::http::host::NOT_SERVED;
+use crate::http::lingering_close;
 use crate::http::path::Values;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
-use crate::http::routes::{Behaviour, WebSocketEndpoint};
-use crate::http::service::Worker;
+use crate::http::routes::WebSocketEndpoint;
 use crate::http::tcp;
 use crate::http::transport::{Transport, limit_writes};
+use crate::http::worker::HttpWorker;
 
 /// A connection whose request asks for a WebSocket.
 pub(in crate::http) struct Connection<T> {
@@ -40,7 +44,7 @@ pub(in crate::http) struct Connection<T> {
 
 /// Checks the request and sends it to the hub, or refuses it. Never waits.
 pub(in crate::http) fn upgrade<T: Transport>(
-    worker: &Worker,
+    worker: &HttpWorker,
     method: &Method,
     head: &Arc<Head>,
     connection: Connection<T>,
@@ -53,7 +57,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
         unsent,
     } = connection;
     let client = Client {
-        begun: access.map(|access| Box::new(access.begin(method, head))),
+        record: access.map(|access| Box::new(access.begin(method, head))),
         stream,
         early,
         unsent,
@@ -61,7 +65,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     match check(worker, method, head) {
         Ok(checked) => {
             let open = checked.open(worker, head, client);
-            worker.turn_queue.open(open);
+            worker.requests.open(open);
         }
         Err(refusal) => client.refuse(&refusal),
     }
@@ -70,7 +74,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
 /// A client on its socket, not answered yet.
 struct Client<T> {
     /// For the access log, if there is one.
-    begun: Option<Box<Begun>>,
+    record: Option<Box<PendingRecord>>,
     stream: T,
     /// Frames that came together with the handshake.
     early: Vec<u8>,
@@ -87,10 +91,10 @@ struct Checked<'w> {
     deflate: Option<Agreement>,
     subprotocol: Option<Subprotocol>,
     values: Values,
-    route: Route,
+    protocol: Box<dyn Protocol>,
 }
 
-fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
+fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
     let hosts = worker.routes.hosts.as_ref();
     if hosts.is_some_and(|hosts| !hosts.serve(head)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_SERVED));
@@ -103,8 +107,8 @@ fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked
     let settings = &worker.routes.websockets[found.endpoint.0 as usize];
     let upgrade = Upgrade::check(method, head.version, head, &settings.origins)?;
     let is_full =
-        settings.connects_by_user_code() && !worker.handler.has_room_to_connect(found.endpoint);
-    if is_full || settings.watched && !worker.handler.has_room_to_watch() {
+        settings.needs_admission && !worker.handler.has_capacity_to_connect(found.endpoint);
+    if is_full || settings.has_hooks && !worker.handler.has_capacity_to_watch() {
         let sentence = "The server is busy. Try again in a moment.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
@@ -114,28 +118,37 @@ fn check<'w>(worker: &'w Worker, method: &Method, head: &Head) -> Result<Checked
         None
     };
     let subprotocol = Subprotocol::choose(&settings.subprotocols, head).cloned();
-    let route = match &settings.behaviour {
-        Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
-        Behaviour::Relay(template) => match template.fill(&found.values) {
-            Ok(topic) => Route::Relay(Box::new(topic)),
-            Err(error) => return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
-        },
-        Behaviour::Handler => Route::Handler,
-    };
-    let (endpoint, values) = (found.endpoint, found.values);
+    let values = found.values;
+    let protocol = start_protocol(settings, head, &values, subprotocol.as_ref())?;
     Ok(Checked {
-        endpoint,
+        endpoint: found.endpoint,
         settings,
         upgrade,
         deflate,
         subprotocol,
         values,
-        route,
+        protocol,
+    })
+}
+
+/// Makes the protocol of the session, unless the route rejects the client.
+fn start_protocol(
+    settings: &WebSocketEndpoint,
+    head: &Head,
+    values: &Values,
+    subprotocol: Option<&Subprotocol>,
+) -> Result<Box<dyn Protocol>, Rejection> {
+    let values: SmallVec<[&dyn Display; 2]> = values.iter().map(|value| value as _).collect();
+    settings.accept.start(&protocol::Handshake {
+        path: head.path(),
+        values: &values,
+        subprotocol: subprotocol.map(Subprotocol::as_str),
+        header: &|name| head.get(&name.parse().ok()?),
     })
 }
 
 impl Checked<'_> {
-    fn open<T: Transport>(self, worker: &Worker, head: &Arc<Head>, client: Client<T>) -> Open {
+    fn open<T: Transport>(self, worker: &HttpWorker, head: &Arc<Head>, client: Client<T>) -> Open {
         let Self {
             endpoint,
             settings,
@@ -143,21 +156,20 @@ impl Checked<'_> {
             deflate,
             subprotocol,
             values,
-            route,
+            protocol,
         } = self;
-        let asks = settings.connects_by_user_code();
         let call = |values| Call {
             endpoint,
             values,
             request: Some(Request::new(Method::GET, Arc::clone(head))),
         };
-        let watched = settings.watched;
-        let watch = watched.then(|| -> Tell {
+        let has_hooks = settings.has_hooks;
+        let watch = has_hooks.then(|| -> Tell {
             let handler = Rc::clone(&worker.handler);
             let call = call(values.clone());
             Box::new(move |session| handler.opened(call, session))
         });
-        let ask = asks.then(|| -> Ask {
+        let ask = settings.needs_admission.then(|| -> Ask {
             let handler = Rc::clone(&worker.handler);
             let call = call(values);
             Box::new(move |session, link| handler.connect(call, session, link))
@@ -168,9 +180,9 @@ impl Checked<'_> {
                 upgrade,
                 deflate,
                 subprotocol,
-                watched,
+                has_hooks,
             }),
-            route,
+            protocol,
             limits: Rc::clone(&worker.limits[endpoint.0 as usize]),
             endpoint: endpoint.0,
             ask,
@@ -182,12 +194,12 @@ impl Checked<'_> {
 impl<T: Transport> Client<T> {
     /// Answers with a plain response and closes.
     fn refuse(self, refusal: &Refusal) {
-        if let Some(begun) = self.begun {
-            begun.answered(refusal.status.as_u16(), BodySize::Stream);
+        if let Some(record) = self.record {
+            record.finish(refusal.status.as_u16(), BodySize::Stream);
         }
         let mut answer = self.unsent;
         refusal.write(&mut answer);
-        farewell::answer_and_close(self.stream, answer);
+        lingering_close::respond_and_close(self.stream, answer);
     }
 }
 
@@ -197,16 +209,16 @@ struct Handshake<T> {
     deflate: Option<Agreement>,
     /// The one of the endpoint's that the client prefers.
     subprotocol: Option<Subprotocol>,
-    /// User code is told of its session's end.
-    watched: bool,
+    /// The end of the session is reported to user code.
+    has_hooks: bool,
 }
 
 impl<T: Transport> Opening for Handshake<T> {
-    fn accept(self: Box<Self>, seat: Seat) -> Rc<SessionWriter> {
+    fn accept(self: Box<Self>, start: SessionStart) -> Rc<SessionWriter> {
         let Self {
             client:
                 Client {
-                    begun,
+                    record,
                     stream,
                     early,
                     unsent,
@@ -214,16 +226,16 @@ impl<T: Transport> Opening for Handshake<T> {
             upgrade,
             deflate,
             subprotocol,
-            watched,
+            has_hooks,
         } = *self;
-        let Seat {
+        let SessionStart {
             key,
             shared,
-            route,
+            protocol,
             limits,
             link,
             subprotocol: chosen,
-        } = seat;
+        } = start;
         let chosen = chosen
             .and_then(|name| Subprotocol::new(name).ok())
             .or(subprotocol);
@@ -248,19 +260,21 @@ impl<T: Transport> Opening for Handshake<T> {
             link,
             turn_queue,
         ));
-        let mut answer = unsent;
+        let mut response = unsent;
         let extensions = deflate
             .iter()
             .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, &agreed.answer));
-        upgrade.write(chosen.as_ref(), extensions, &mut answer);
-        writer.send(&answer, Source::Session);
+        upgrade.write(chosen.as_ref(), extensions, &mut response);
         let sending = Rc::clone(&writer);
-        let session = Session::new(shared, reader, decoder, route, sending, limits, early);
-        let session = if watched { session.observed() } else { session };
-        if let Some(begun) = begun {
-            let open = begun.opened();
+        let mut session = Session::new(shared, reader, decoder, protocol, sending, limits, early);
+        if has_hooks {
+            session = session.observed();
+        }
+        session.open(response);
+        if let Some(record) = record {
+            let open = record.open();
             tokio::task::spawn_local(async move {
-                open.closed(&session.await);
+                open.close(&session.await);
             });
         } else {
             tokio::task::spawn_local(session);
@@ -269,20 +283,22 @@ impl<T: Transport> Opening for Handshake<T> {
     }
 
     fn reject(self: Box<Self>, rejection: Rejection) {
-        let Rejection {
-            status,
-            body,
-            headers,
-        } = rejection;
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut refusal = Refusal::new(status, body);
-        for (name, value) in headers {
+        self.client.refuse(&rejection.into());
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        let status = StatusCode::from_u16(rejection.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut refusal = Self::new(status, rejection.body);
+        for (name, value) in rejection.headers {
             if let (Ok(name), Ok(value)) =
                 (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
             {
                 refusal.headers.push((name, value));
             }
         }
-        self.client.refuse(&refusal);
+        refusal
     }
 }

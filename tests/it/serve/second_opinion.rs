@@ -1,13 +1,13 @@
-//! What a client that is not ours understands of interim responses and trailers.
+//! Interim responses and trailers as an independent client reads them.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use bytes::Bytes;
 use fanbus::http::early_hints::EarlyHints;
-use fanbus::http::flow::flow;
-use fanbus::http::replies::{Answer, ReplyKey};
-use fanbus::http::response::{Body, Response};
+use fanbus::http::replies::{Reply, ReplyKey};
+use fanbus::http::response::{Response, ResponseBody};
+use fanbus::http::stream_body::stream_body;
 use fanbus::http::trailers::{TrailerSlot, Trailers};
 use http_body_util::{BodyExt, Collected, Empty};
 use hyper::Request;
@@ -21,7 +21,7 @@ use super::trailers::Nobody;
 use crate::support::DEADLINE;
 use crate::support::worker::{Seen, TestBus, Worker};
 
-/// Interim responses (status and `Link`), and the response: what hyper makes of the server's bytes.
+/// Interim responses (status and `Link`) and the response, as hyper parses them.
 type Understood = (Vec<(u16, String)>, http::response::Parts, Collected<Bytes>);
 
 async fn ask(address: std::net::SocketAddr) -> Understood {
@@ -73,22 +73,22 @@ fn hyper_sees_the_hints_the_response_and_the_trailers() {
         hints
             .add(name, link.parse().expect("a value"))
             .expect("it may be a hint");
-        Answer::Early(hints)
+        Reply::Hints(hints)
     };
-    let (source, flow) = flow(Box::new(Nobody));
+    let (sender, body) = stream_body(Box::new(Nobody));
     let slot = TrailerSlot::default();
     let mut response = Response::sentence(200.try_into().expect("a status"), "");
-    response.body = Body::Flow(flow);
+    response.body = ResponseBody::Stream(body);
     response.trailers = Some(Arc::clone(&slot));
     worker.answer(key, [hint("</a>"), hint("</b>"), response.into()]);
-    source.write(b"hello", || Bytes::from_static(b"hello"));
+    sender.write(b"hello", || Bytes::from_static(b"hello"));
     let mut trailers = Trailers::default();
     let name = "digest".parse().expect("a name");
     trailers
         .add(name, "5d41".parse().expect("a value"))
         .expect("it may be one");
     slot.set(trailers).expect("it is set once");
-    source.end(false);
+    sender.end(false);
 
     let (early, parts, body) = told.recv_timeout(DEADLINE).expect("hyper is done in time");
     client.join().expect("it did not panic");

@@ -1,35 +1,35 @@
-//! Trailers: header lines behind the content of a streamed response.
+//! Trailers: header lines after the content of a streamed response.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanbus::http::flow::{Source, Watcher, flow};
 use fanbus::http::replies::ReplyKey;
-use fanbus::http::response::{Body, Response};
+use fanbus::http::response::{Response, ResponseBody};
+use fanbus::http::stream_body::{BodyWatcher, StreamSender, stream_body};
 use fanbus::http::trailers::{TrailerSlot, Trailers};
 
 use super::setup;
 use crate::support::client::{Client, without_dates};
 use crate::support::worker::{Seen, TestBus, Worker};
 
-/// Does not care what becomes of a stream.
+/// A watcher that ignores all notifications.
 pub(super) struct Nobody;
 
-impl Watcher for Nobody {
-    fn room(&self) {}
-    fn over(&self) {}
+impl BodyWatcher for Nobody {
+    fn send_ready(&self) {}
+    fn closed(&self) {}
 }
 
-/// A streamed response that announces its trailer, who fills it, and where the trailer goes.
-fn streamed() -> (Response, Source, TrailerSlot) {
-    let (source, flow) = flow(Box::new(Nobody));
+/// A streamed response that announces its trailer, the sender of its content, and the slot for the trailer.
+fn streamed() -> (Response, StreamSender, TrailerSlot) {
+    let (sender, body) = stream_body(Box::new(Nobody));
     let slot = TrailerSlot::default();
     let mut response = Response::sentence(200.try_into().expect("a status"), "")
         .with_header("trailer".parse().expect("a name"), value("digest"));
     response.content_type = None;
-    response.body = Body::Flow(flow);
+    response.body = ResponseBody::Stream(body);
     response.trailers = Some(Arc::clone(&slot));
-    (response, source, slot)
+    (response, sender, slot)
 }
 
 fn value(text: &'static str) -> actix_http::header::HeaderValue {
@@ -43,36 +43,35 @@ fn held(worker: &Worker) -> ReplyKey {
     })
 }
 
-/// What the last request on a connection gets.
+/// The response to the last request on a connection.
 const LAST: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 6\r\n\
                     connection: close\r\n\r\nhello\n";
 
-/// Everything that a client gets that sends this request and another one behind it. `ends`: the producer comes to its
-/// end.
+/// Everything that a client gets that sends this request and another one. `ends`: the producer ends its stream.
 fn got(worker: &Worker, request: &str, ends: bool) -> String {
     let mut client = Client::connect(worker.address);
     let last = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     client.send_bytes(format!("{request}{last}").as_bytes());
-    let (mut response, source, slot) = streamed();
+    let (mut response, sender, slot) = streamed();
     if request.contains("X-Length") {
         response = response.with_header("content-length".parse().expect("a name"), value("5"));
     }
     worker.answer(held(worker), [response.into()]);
-    source.write(b"hello", || Bytes::from_static(b"hello"));
+    sender.write(b"hello", || Bytes::from_static(b"hello"));
     if ends {
         let mut trailers = Trailers::default();
         let name = "digest".parse().expect("a name");
         trailers.add(name, value("5d41")).expect("it may be one");
         slot.set(trailers).expect("it is set once");
-        source.end(false);
+        sender.end(false);
     } else {
-        drop(source);
+        drop(sender);
     }
     without_dates(&client.rest())
 }
 
 #[test]
-fn trailers_follow_the_last_chunk_for_clients_that_take_them() {
+fn trailers_follow_the_last_chunk_for_clients_that_accept_them() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let get = "GET /held HTTP/1.1\r\nHost: localhost\r\n";
@@ -112,7 +111,7 @@ fn trailers_follow_the_last_chunk_for_clients_that_take_them() {
 }
 
 #[test]
-fn a_stream_that_is_broken_off_has_no_trailers() {
+fn an_incomplete_stream_has_no_trailers() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let request = "GET /held HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n\r\n";

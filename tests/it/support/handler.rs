@@ -12,17 +12,18 @@ use actix_http::StatusCode;
 use bytes::Bytes;
 use fanbus::actors::close::CloseCause;
 use fanbus::actors::frame::{Kind, message_header};
-use fanbus::actors::hub::{Command, Orders, Rejection};
+use fanbus::actors::hub::{Command, Orders};
+use fanbus::actors::inbox::Inbox;
 use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
-use fanbus::actors::session::SessionKey;
-use fanbus::actors::shared::Inbox;
+use fanbus::actors::rejection::Rejection;
+use fanbus::actors::session_key::SessionKey;
 use fanbus::actors::topic::Topic;
-use fanbus::http::events::EventStream;
+use fanbus::http::event_stream::EventStream;
 use fanbus::http::handler::{Call, Handler};
 use fanbus::http::replies::{ReplyBox, ReplyKey};
-use fanbus::http::request::Body;
-use fanbus::http::response::{Body as ResponseBody, Response};
+use fanbus::http::request::RequestContent;
+use fanbus::http::response::{Response, ResponseBody};
 use fanbus::http::router::EndpointId;
 use fanbus::ipc::{Bus, Draft};
 
@@ -239,7 +240,7 @@ impl Inbox for Scripted {
 impl Handler for Scripted {
     fn request(&self, call: Call, reply: ReplyKey) {
         let body = match call.request.map(|request| request.body) {
-            Some(Body::Bytes(body)) => body,
+            Some(RequestContent::Bytes(body)) => body,
             _ => Bytes::new(),
         };
         let response = match call.endpoint {
@@ -254,11 +255,11 @@ impl Handler for Scripted {
             .post(|replies| replies.push((reply, response.into())));
     }
 
-    fn has_room_for_request(&self, _endpoint: EndpointId) -> bool {
+    fn has_capacity_for_request(&self, _endpoint: EndpointId) -> bool {
         self.has_room()
     }
 
-    fn has_room_to_connect(&self, _endpoint: EndpointId) -> bool {
+    fn has_capacity_to_connect(&self, _endpoint: EndpointId) -> bool {
         self.has_room()
     }
 
@@ -266,7 +267,7 @@ impl Handler for Scripted {
         self.tell(Seen::Opened(session));
     }
 
-    fn has_room_to_watch(&self) -> bool {
+    fn has_capacity_to_watch(&self) -> bool {
         self.watches.load(SeqCst)
     }
 

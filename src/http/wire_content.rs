@@ -1,7 +1,7 @@
-//! What follows the head of a response: decided here for HTTP/1 and HTTP/2 alike.
+//! The content of a response as both versions of HTTP send it: the decision on what follows the head.
 //!
-//! A response with a body that its status or its method does not allow would be read as the beginning of the
-//! next one. So no encoder looks at a body itself: both ask here.
+//! A client would read a body that the status or the method does not allow as the beginning of the next response.
+//! So no encoder looks at a body itself: both use this type.
 
 use std::io;
 use std::pin::Pin;
@@ -13,33 +13,33 @@ use actix_http::header;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use super::file::FileBody;
-use super::flow::Flow;
+use super::file_body::FileBody;
 use super::response::{WireBody, WireResponse};
+use super::stream_body::StreamBody;
 
-/// See the module's documentation.
+/// The content that follows the head of a response.
 #[derive(Debug)]
-pub(super) enum Content {
-    /// The response ends with its head. `Content-Length` is written if it is known: of a response to HEAD
-    /// it is that of the body which GET would get.
+pub(super) enum WireContent {
+    /// The response ends with its head. `Content-Length` is written if it is known: for HEAD it is that of the body
+    /// which GET would get.
     Nothing(Option<u64>),
-    /// All of it is there.
+    /// The complete content.
     Whole(Bytes),
     /// A part of a file.
     File(FileBody),
-    /// User code makes it while it is sent. How long it is is not known.
-    Flow(Flow),
-    /// It comes piece by piece; how long it is may be known.
-    Pieces(BoxBody, Option<u64>),
+    /// A stream that user code produces while it is sent. Its length is not known.
+    Stream(StreamBody),
+    /// A body that comes in chunks, and its length if it is known.
+    Chunks(BoxBody, Option<u64>),
 }
 
-impl Content {
-    /// For a connection that cannot send files.
+impl WireContent {
+    /// Converts the content for a connection that cannot send files.
     pub(super) fn without_files(self) -> Self {
         match self {
             Self::File(file) => {
                 let length = file.left();
-                Self::Pieces(BoxBody::new(file), Some(length))
+                Self::Chunks(BoxBody::new(file), Some(length))
             }
             content => content,
         }
@@ -58,7 +58,7 @@ impl Content {
         let size = body.size();
         let stated = stated_length(response);
         let length = match (size, stated) {
-            // A handler of HEAD need not make the body to say how long it is.
+            // A handler of HEAD can state the length of the body without making it.
             (BodySize::None | BodySize::Sized(0), Some(stated)) if *method == Method::HEAD => {
                 Some(stated)
             }
@@ -74,7 +74,7 @@ impl Content {
             (BodySize::Stream, stated) => stated,
         };
         if *method == Method::HEAD {
-            // Of a stream that was not made, nothing is known but what its handler says.
+            // A stream was not made for HEAD: its length is known only if the handler states it.
             let is_known = size != BodySize::None || stated.is_some();
             return Self::Nothing(length.filter(|_| is_known));
         }
@@ -82,27 +82,27 @@ impl Content {
             (WireBody::Bytes(bytes), _) => Self::Whole(bytes),
             (_, Some(0)) => Self::Whole(Bytes::new()),
             (WireBody::File(file), _) => Self::File(file),
-            (WireBody::Flow(flow), None) => Self::Flow(flow),
+            (WireBody::Stream(stream), None) => Self::Stream(stream),
             (body, length) => {
                 let body = body.boxed();
                 match length {
                     Some(left) if size == BodySize::Stream => {
-                        Self::Pieces(BoxBody::new(Measured { body, left }), length)
+                        Self::Chunks(BoxBody::new(CheckedBody { body, left }), length)
                     }
-                    _ => Self::Pieces(body, length),
+                    _ => Self::Chunks(body, length),
                 }
             }
         }
     }
 }
 
-/// Whether a response with this status may have content at all (RFC 9110, section 6.4.1).
+/// Whether a response with this status may have content (RFC 9110, section 6.4.1).
 fn may_have_content(status: StatusCode) -> bool {
     !status.is_informational()
         && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The length that a handler states. What is not a number is not used.
+/// The length that a handler states. An invalid one is ignored.
 fn stated_length(response: &WireResponse) -> Option<u64> {
     let value = response.get(&header::CONTENT_LENGTH)?.as_bytes();
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -114,14 +114,14 @@ fn stated_length(response: &WireResponse) -> Option<u64> {
     length
 }
 
-/// A stream of the length that its handler has stated: longer or shorter is an error, which ends the
-/// connection, because the client would take the difference for another response.
-struct Measured {
+/// A stream whose length the handler has stated. Another length is an error that closes the connection: the client
+/// would take the difference for another response.
+struct CheckedBody {
     body: BoxBody,
     left: u64,
 }
 
-impl MessageBody for Measured {
+impl MessageBody for CheckedBody {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -134,8 +134,8 @@ impl MessageBody for Measured {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let next = Pin::new(&mut self.body).poll_next(task);
         let wrong = match &next {
-            Poll::Ready(Some(Ok(piece))) => {
-                let left = self.left.checked_sub(piece.len() as u64);
+            Poll::Ready(Some(Ok(chunk))) => {
+                let left = self.left.checked_sub(chunk.len() as u64);
                 self.left = left.unwrap_or(0);
                 left.is_none()
             }
@@ -170,28 +170,28 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_stream_that_was_not_made_for_head_is_what_its_handler_says() {
+    fn head_has_the_length_that_the_handler_states_for_a_stream() {
         for (stated, expected) in [(Some("7"), Some(7)), (None, None)] {
             let mut response = response(200, b"", stated);
             response.body = WireBody::Nothing;
-            match Content::of(&Method::HEAD, &mut response) {
-                Content::Nothing(length) => assert_eq!(length, expected),
+            match WireContent::of(&Method::HEAD, &mut response) {
+                WireContent::Nothing(length) => assert_eq!(length, expected),
                 content => panic!("{content:?}"),
             }
         }
     }
 
     #[test]
-    fn only_responses_that_may_have_content_get_it() {
-        let of = |method, status, body, stated| match Content::of(
+    fn only_responses_that_may_have_content_have_it() {
+        let of = |method, status, body, stated| match WireContent::of(
             &method,
             &mut response(status, body, stated),
         ) {
-            Content::Nothing(length) => (false, length),
-            Content::Whole(bytes) => (true, Some(bytes.len() as u64)),
-            Content::File(file) => (true, Some(file.left())),
-            Content::Flow(_) => (true, None),
-            Content::Pieces(_, length) => (true, length),
+            WireContent::Nothing(length) => (false, length),
+            WireContent::Whole(bytes) => (true, Some(bytes.len() as u64)),
+            WireContent::File(file) => (true, Some(file.left())),
+            WireContent::Stream(_) => (true, None),
+            WireContent::Chunks(_, length) => (true, length),
         };
         for method in [Method::GET, Method::HEAD, Method::POST] {
             for status in [204, 304] {

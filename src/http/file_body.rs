@@ -1,7 +1,7 @@
-//! A part of a file as the body of a response.
+//! The body of a response that is a part of a file.
 //!
-//! What the kernel has in memory is read or sent on the I/O thread. For the rest a thread of the pool waits
-//! for the disk. See `docs/architecture.md` for the figures.
+//! Bytes in the page cache are read or sent on the I/O thread. For others a thread of the pool waits for the disk.
+//! The figures are in `docs/architecture.md`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -18,16 +18,16 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::page_cache;
 
-/// Read at a time: a record of TLS, and all that a client that takes nothing holds.
-const PIECE_BYTES: usize = 16 << 10;
+/// Bytes per read: one TLS record. A client that does not read holds no more than this.
+const CHUNK_BYTES: usize = 16 << 10;
 
-/// A part of this size is read at once: one write for head and content is less work than two.
+/// A part of at most this size is read at once: one write for head and content costs less than two.
 pub(super) const SMALL_BYTES: u64 = 32 << 10;
 
-/// Sent before other connections have their turn.
+/// Bytes that are sent before other connections have their turn.
 const TURN_BYTES: usize = 512 << 10;
 
-/// See the module's documentation.
+/// A range of a file that is not sent yet.
 #[derive(Debug)]
 pub(super) struct FileBody {
     file: Arc<File>,
@@ -38,7 +38,7 @@ pub(super) struct FileBody {
 }
 
 impl FileBody {
-    /// So many bytes from `at` on.
+    /// The `count` bytes from `at` on.
     pub(super) fn new(file: File, at: u64, count: u64) -> Self {
         Self {
             file: Arc::new(file),
@@ -48,12 +48,12 @@ impl FileBody {
         }
     }
 
-    /// How many bytes are left of it.
+    /// The number of bytes that are left.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
 
-    /// All of a small part. Fewer bytes if the file has become shorter.
+    /// Reads a small part whole. Returns fewer bytes if the file has shrunk.
     pub(super) async fn read(self) -> io::Result<Bytes> {
         let Self { file, at, left, .. } = self;
         let count = usize::try_from(left).map_err(io::Error::other)?;
@@ -67,8 +67,7 @@ impl FileBody {
         }
     }
 
-    /// Sends to a socket until nothing is left, without a copy of ours. `progress` hears of each part that the
-    /// kernel took.
+    /// Sends the file to a socket without copying it. `progress` is called whenever the kernel accepts bytes.
     #[cfg(target_os = "linux")]
     pub(super) fn poll_send(
         &mut self,
@@ -106,14 +105,14 @@ impl FileBody {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until the next bytes are in memory. The kernel reads ahead of the rest.
+    /// Waits until the next bytes are in the page cache. The kernel reads ahead from there.
     #[cfg(target_os = "linux")]
     fn poll_in_memory(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some(reading) = &mut self.reading {
                 let read = ready!(Pin::new(reading).poll(task));
                 self.reading = None;
-                // It may be out of memory again by now: then it is waited for here, at worst.
+                // The kernel may have evicted the bytes again by now. Then sending waits for the disk, at worst.
                 return Poll::Ready(read.map_err(io::Error::other).flatten().map(|_| ()));
             }
             match page_cache::read(&self.file, &mut Vec::new(), 1, self.at) {
@@ -158,14 +157,14 @@ impl MessageBody for FileBody {
                 self.reading = None;
                 break read.map_err(io::Error::other).flatten()?;
             }
-            let count = usize::try_from(self.left).unwrap_or(PIECE_BYTES);
+            let count = usize::try_from(self.left).unwrap_or(CHUNK_BYTES);
             let mut bytes = Vec::new();
-            match page_cache::read(&self.file, &mut bytes, count.min(PIECE_BYTES), self.at) {
+            match page_cache::read(&self.file, &mut bytes, count.min(CHUNK_BYTES), self.at) {
                 Ok(_) => break bytes,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return Poll::Ready(Some(Err(error)));
                 }
-                Err(_) => self.read_on_a_thread(PIECE_BYTES),
+                Err(_) => self.read_on_a_thread(CHUNK_BYTES),
             }
         };
         if bytes.is_empty() {
@@ -176,7 +175,7 @@ impl MessageBody for FileBody {
     }
 }
 
-/// May wait for a disk.
+/// Reads from a file, and may wait for a disk.
 fn read_at(file: &File, count: usize, at: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count];
     let mut filled = 0;

@@ -1,50 +1,53 @@
-//! The body of a request, as its endpoint wants it: whole, as a form, or piece by piece. Or the answer to one
-//! that is not accepted.
+//! The reader that reads the body of a request as its endpoint needs it: as bytes, as a form, or in chunks. It
+//! makes the response if the body is not accepted.
 
 use std::rc::Rc;
 
+use super::body_error::BodyError;
 use super::budget::{Budget, Hold};
 use super::form::{self, FormError};
-use super::incoming::{Bounds, Incoming, Payload, Refusal};
-use super::request::{Body, WireRequest};
-use super::response::Response;
+use super::payload::Payload;
+use super::refusals::{too_busy, too_large};
+use super::request::{RequestContent, WireRequest};
+use super::request_body::{BodyLimits, RequestBody};
+use super::response::{Response, WireResponse};
 use super::routes::HttpEndpoint;
-use super::service::{Worker, too_busy};
-use super::upload::{Pump, upload};
+use super::upload::{UploadSender, upload};
+use super::worker::HttpWorker;
 use actix_web::http::{StatusCode, header};
 
-/// A body, and what it needs as long as its request is under way.
-pub(super) struct Read {
-    pub(super) body: Body,
-    /// Brings the pieces of one that the handler reads itself.
-    pub(super) pump: Option<Pump>,
-    /// What it holds of the memory for bodies.
+/// The body of a request, with the resources that it holds while the request runs.
+pub(super) struct BodyInput {
+    pub(super) body: RequestContent,
+    /// Moves chunks to a handler that reads the body itself.
+    pub(super) sender: Option<UploadSender>,
+    /// The share of the memory for bodies.
     pub(super) _hold: Option<Hold>,
 }
 
-impl Read {
-    /// There is no body, or nobody wants it.
-    pub(super) fn nothing() -> Self {
+impl BodyInput {
+    /// The input of a request without a body, or whose body the handler does not use.
+    pub(super) fn empty() -> Self {
         Self {
-            body: Body::default(),
-            pump: None,
+            body: RequestContent::default(),
+            sender: None,
             _hold: None,
         }
     }
 }
 
-/// Is there a body to read, or a handler that reads itself?
-pub(super) fn is_wanted(request: &WireRequest, endpoint: &HttpEndpoint) -> bool {
+/// Whether there is a body to read, or a handler that reads it itself.
+pub(super) fn is_needed(request: &WireRequest, endpoint: &HttpEndpoint) -> bool {
     endpoint.streams_body || !matches!(request.payload, Payload::Empty)
 }
 
-/// Reads a body, if it keeps its limit. An announced length is checked before anything is read.
+/// Reads a body within its limit. A `Content-Length` above the limit is refused before anything is read.
 pub(super) async fn read(
     request: &mut WireRequest,
     endpoint: &HttpEndpoint,
-    worker: &Worker,
+    worker: &HttpWorker,
     bodies: &Rc<Budget>,
-) -> Result<Read, Response> {
+) -> Result<BodyInput, WireResponse> {
     let asked_for = endpoint.max_body_bytes;
     let limit = if endpoint.streams_body {
         asked_for.unwrap_or(usize::MAX - 1)
@@ -60,58 +63,58 @@ pub(super) async fn read(
         return Err(too_large(limit));
     }
     let payload = std::mem::replace(&mut request.payload, Payload::Empty);
-    let bounds = Bounds {
+    let limits = BodyLimits {
         bytes: limit,
         time: worker.config.body_timeout,
         bytes_per_second: worker.config.body_bytes_per_second,
     };
-    let incoming = Incoming::new(payload, bounds);
+    let body = RequestBody::new(payload, limits);
     if endpoint.streams_body {
-        let (upload, pump) = upload(incoming);
-        return Ok(Read {
-            body: Body::Stream(upload),
-            pump: Some(pump),
+        let (upload, sender) = upload(body);
+        return Ok(BodyInput {
+            body: RequestContent::Stream(upload),
+            sender: Some(sender),
             _hold: None,
         });
     }
-    let (body, hold) = if endpoint.wants_request && form::is_form(&request.head) {
-        let form = Box::pin(form::read(&request.head, incoming, bodies)).await;
+    let (content, hold) = if endpoint.wants_request && form::is_form(&request.head) {
+        let form = Box::pin(form::read(&request.head, body, bodies)).await;
         let (parts, hold) = form.map_err(|error| bad_form(error, limit))?;
-        (Body::Form(parts), hold)
+        (RequestContent::Form(parts), hold)
     } else {
-        let whole = incoming.whole(bodies).await;
-        let (bytes, hold) = whole.map_err(|why| bad_body(why, limit))?;
-        (Body::Bytes(bytes), hold)
+        let whole = body.whole(bodies).await;
+        let (bytes, hold) = whole.map_err(|error| bad_body(error, limit))?;
+        (RequestContent::Bytes(bytes), hold)
     };
-    Ok(Read {
-        body,
-        pump: None,
+    Ok(BodyInput {
+        body: content,
+        sender: None,
         _hold: Some(hold),
     })
 }
 
-fn bad_body(why: Refusal, limit: usize) -> Response {
-    match why {
-        Refusal::TooLarge => too_large(limit),
-        Refusal::TooSlow => Response::sentence(
+fn bad_body(error: BodyError, limit: usize) -> WireResponse {
+    match error {
+        BodyError::TooLarge => too_large(limit),
+        BodyError::TooSlow => Response::sentence(
             StatusCode::REQUEST_TIMEOUT,
             "The request's body did not come in time.",
         ),
-        Refusal::Crowded => too_busy(),
-        Refusal::NoDisk => Response::sentence(
+        BodyError::NoMemory => too_busy(),
+        BodyError::NoDisk => Response::sentence(
             StatusCode::INSUFFICIENT_STORAGE,
             "The server has no room for this body.",
         ),
-        Refusal::Broken => Response::sentence(
+        BodyError::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
             "The request's body ended early or was malformed.",
         ),
     }
 }
 
-fn bad_form(error: FormError, limit: usize) -> Response {
+fn bad_form(error: FormError, limit: usize) -> WireResponse {
     let (status, sentence) = match error {
-        FormError::Refused(why) => return bad_body(why, limit),
+        FormError::Body(error) => return bad_body(error, limit),
         FormError::Malformed(why) => (
             StatusCode::BAD_REQUEST,
             format!("The form is malformed: {}.", why.trim_end_matches('.')),
@@ -139,11 +142,4 @@ fn bad_form(error: FormError, limit: usize) -> Response {
         }
     };
     Response::sentence(status, sentence)
-}
-
-fn too_large(limit: usize) -> Response {
-    Response::sentence(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request's body is larger than the limit of {limit} bytes."),
-    )
 }
