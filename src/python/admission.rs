@@ -6,9 +6,9 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 
 use super::dispatch::{HandlerRuntime, ResultTarget};
+use super::endpoint::{Endpoint, Endpoints};
 use super::errors::WebSocketClosed;
 use super::request::{Request, RequestLinks};
-use super::router::{Endpoint, Endpoints};
 use super::websocket::WebSocket;
 use crate::actors::close::CloseCause;
 use crate::actors::hub::Command;

@@ -13,8 +13,8 @@ use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::endpoint::to_python;
 use super::multidict::MultiDict;
-use super::router::to_python;
 use crate::http::head::Head;
 use crate::http::headers::Headers;
 use crate::http::path::Value;
@@ -33,9 +33,9 @@ pub(super) fn root_path() -> String {
     path.clone()
 }
 
-/// The protocol of a connection, which decides its scheme.
+/// The kind of a connection, which decides its scheme.
 #[derive(Clone, Copy)]
-pub(super) enum Protocol {
+pub(super) enum ConnectionKind {
     Http,
     WebSocket,
 }
@@ -52,7 +52,7 @@ pub(super) struct Connection {
     views: PyOnceLock<Box<PythonViews>>,
     /// Made when the application first uses it.
     state: OnceLock<Py<PyDict>>,
-    protocol: Protocol,
+    kind: ConnectionKind,
 }
 
 /// Parts of the head as Python's objects.
@@ -66,7 +66,7 @@ struct PythonViews {
 impl Connection {
     /// `names` are those of the path's parameters.
     pub(super) fn new(
-        protocol: Protocol,
+        kind: ConnectionKind,
         head: Arc<Head>,
         names: &Arc<[String]>,
         values: Box<[Value]>,
@@ -77,7 +77,7 @@ impl Connection {
             values,
             views: PyOnceLock::new(),
             state: OnceLock::new(),
-            protocol,
+            kind,
         }
     }
 
@@ -179,11 +179,11 @@ impl Connection {
     /// "https" or "wss" if the client uses TLS, to the server or to a trusted proxy; else "http" or "ws".
     #[getter]
     fn scheme(&self) -> &'static str {
-        match (self.protocol, self.head.peer.is_secure) {
-            (Protocol::Http, false) => "http",
-            (Protocol::Http, true) => "https",
-            (Protocol::WebSocket, false) => "ws",
-            (Protocol::WebSocket, true) => "wss",
+        match (self.kind, self.head.peer.is_secure) {
+            (ConnectionKind::Http, false) => "http",
+            (ConnectionKind::Http, true) => "https",
+            (ConnectionKind::WebSocket, false) => "ws",
+            (ConnectionKind::WebSocket, true) => "wss",
         }
     }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use super::endpoint::{Endpoint, Endpoints};
 use super::events::EventBox;
 use super::lane_context::Job;
 use super::request::{Request, RequestLinks};
 use super::response::{self, PreparedResponse};
-use super::router::{Endpoint, Endpoints};
 use super::running_handlers::{HandlerGuard, RunningHandlers};
 use super::stream::{ProducerContext, Streams};
 use super::tasks::Tasks;

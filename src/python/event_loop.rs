@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::connection::{Connection, Protocol};
+use super::connection::{Connection, ConnectionKind};
 use super::dispatch::{HandlerRuntime, ResultTarget, RunningSession};
 use super::events::{Event, EventBox, Events};
 use super::logs;
@@ -259,8 +259,12 @@ impl EventLoop {
         };
         let request = call.request.expect("a handshake carries its request");
         let values = call.values.into_boxed_slice();
-        let connection =
-            Connection::new(Protocol::WebSocket, request.head, &endpoint.names, values);
+        let connection = Connection::new(
+            ConnectionKind::WebSocket,
+            request.head,
+            &endpoint.names,
+            values,
+        );
         let ws = WebSocket::new(
             py,
             session,

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 
 use super::crash;
+use super::endpoint::EndpointKinds;
 use super::events::{Event, EventBox, Events};
 use super::lane::Lane;
 use super::lane_context::Job;
-use super::router::EndpointKinds;
 use super::threads::Threads;
 use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;

@@ -17,6 +17,7 @@ mod connection;
 mod cpu;
 mod crash;
 mod dispatch;
+mod endpoint;
 mod errors;
 mod event_loop;
 mod events;
@@ -54,6 +55,7 @@ mod tls;
 mod upload;
 mod websocket;
 mod websocket_awaitables;
+mod websocket_methods;
 mod worker;
 mod worker_handle;
 

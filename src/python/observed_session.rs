@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::connection::{Connection, Protocol};
+use super::connection::{Connection, ConnectionKind};
 use super::dispatch::HandlerRuntime;
 use super::session_count::SessionCountGuard;
 use crate::actors::session_key::SessionKey;
@@ -44,7 +44,12 @@ impl ObservedSessions {
         };
         let request = call.request.expect("a handshake carries its request");
         let values = call.values.into_boxed_slice();
-        let connection = Connection::new(Protocol::WebSocket, request.head, &hooks.names, values);
+        let connection = Connection::new(
+            ConnectionKind::WebSocket,
+            request.head,
+            &hooks.names,
+            values,
+        );
         let session = Session {
             key,
             end: OnceLock::new(),

@@ -13,13 +13,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::awaitables::Ready;
-use super::connection::{Connection, Protocol};
+use super::connection::{Connection, ConnectionKind};
+use super::endpoint::Endpoint;
 use super::errors::HTTPError;
 use super::events::EventBox;
 use super::form;
 use super::json;
 use super::response;
-use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
 use super::worker_handle::WorkerHandle;
 use crate::http::form::{MAX_PARTS, Part};
@@ -120,7 +120,8 @@ impl Request {
                 RequestBody::Stream(Py::new(py, upload)?)
             }
         };
-        let connection = Connection::new(Protocol::Http, head, &endpoint.names, values.into());
+        let connection =
+            Connection::new(ConnectionKind::Http, head, &endpoint.names, values.into());
         let request = Self {
             method,
             body,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::router::Endpoint;
+use super::endpoint::Endpoint;
 
 /// The running handlers of one worker.
 #[derive(Default)]
