@@ -1,4 +1,4 @@
-//! The endpoint: the Python function behind a route, with the arguments that it takes.
+//! The endpoint that a route leads to: a function of Python, and the arguments that it takes.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::http::router::EndpointId;
 pub(super) struct Endpoint {
     pub callable: Py<PyAny>,
     pub asynchronous: bool,
-    /// It runs sessions; otherwise it only admits the clients of a turbo route.
+    /// The function runs sessions; otherwise it only admits the clients of a turbo route.
     pub runs_sessions: bool,
     /// Topics that a session may be subscribed to.
     pub max_topics: usize,
     pub arguments: Vec<Argument>,
     /// Names of the path's parameters, in its order.
     pub names: Arc<[String]>,
-    /// The path, as it was declared.
+    /// The path as the application declares it.
     pub route: Arc<str>,
-    /// The methods that it answers, as errors name it. None: it is no route of an application's.
+    /// The methods, for errors. None for an endpoint that is not a route of the application.
     pub methods: Option<Arc<str>>,
 }
 
-/// What a handler is called with, in order.
+/// An argument of a handler.
 #[derive(Copy, Clone)]
 pub(super) enum Argument {
     /// The request or the WebSocket.
@@ -37,8 +37,8 @@ pub(super) enum Argument {
 }
 
 impl Endpoint {
-    /// Calls the function with the path's `values` and, where it takes it, the `subject`; in the
-    /// `context`, if there is one.
+    /// Calls the function with the path's `values` and the `subject`, as far as it takes them; in the `context`, if there
+    /// is one.
     pub(super) fn call<'py>(
         &self,
         py: Python<'py>,
@@ -87,7 +87,7 @@ impl Endpoint {
         }
     }
 
-    /// As errors name it: methods and path, or module and qualified name.
+    /// The name for errors: methods and path, or module and qualified name.
     pub(super) fn label(&self, py: Python<'_>) -> String {
         match &self.methods {
             Some(methods) => format!("{methods} {}", self.route),
@@ -96,7 +96,7 @@ impl Endpoint {
     }
 }
 
-/// A path parameter's value as Python's object.
+/// Makes a Python object of the value of a path parameter.
 pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::Str(text) => text.into_pyobject(py)?.into_any(),
@@ -126,13 +126,13 @@ fn label(callable: &Bound<'_, PyAny>) -> String {
 #[derive(Default)]
 pub(super) struct Endpoints {
     pub http: Vec<Endpoint>,
-    /// None: a turbo route that asks nobody.
+    /// None: a turbo route that admits every client.
     pub websockets: Vec<Option<Endpoint>>,
-    /// Of each WebSocket endpoint: None unless it is a turbo route with hooks.
+    /// The hooks of each WebSocket endpoint. None unless it is a turbo route with hooks.
     pub hooks: Vec<Option<Hooks>>,
 }
 
-/// Who is told of a turbo route's sessions.
+/// The hooks that observe the sessions of a turbo route.
 pub(super) struct Hooks {
     /// `fanbus.routing.session_hooks.Hooks`.
     pub object: Py<PyAny>,
@@ -140,7 +140,7 @@ pub(super) struct Hooks {
     pub names: Arc<[String]>,
 }
 
-/// Which endpoints run on the event loop: all that the I/O thread needs to know.
+/// The kinds of the endpoints, for the I/O thread: does an endpoint run on the event loop?
 pub(super) struct EndpointKinds {
     pub requests: Vec<bool>,
     pub connects: Vec<bool>,

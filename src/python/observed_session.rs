@@ -1,5 +1,5 @@
-//! `_core.Session`: a session of a turbo route, as its hooks see it. They look on: frames are relayed
-//! whether or not Python has come to them.
+//! `_core.Session`: the session of a turbo route that its hooks observe. Frames are relayed without waiting for the
+//! hooks.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +18,7 @@ pub(super) struct ObservedSessions(
     Mutex<HashMap<SessionKey, ObservedSession, foldhash::fast::RandomState>>,
 );
 
-/// An open session, and who wants to know of its end.
+/// An open session, and the hooks to call at its end.
 pub(super) struct ObservedSession {
     session: Py<Session>,
     hooks: Py<PyAny>,
@@ -70,14 +70,14 @@ impl ObservedSessions {
             .map(drop)
     }
 
-    /// Takes out a session that is over. None: it has no hooks.
+    /// Removes a closed session. None if it has no hooks.
     pub(super) fn take(&self, key: SessionKey) -> Option<ObservedSession> {
         self.open().remove(&key)
     }
 }
 
 impl ObservedSession {
-    /// Event loop: the session is over.
+    /// Event loop: calls the hook for a closed session.
     pub(super) fn closed(self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let _first = self.session.get().end.set((code, reason));
         self.hooks

@@ -1,4 +1,4 @@
-//! `_core.Router`: routes with the Python functions behind them, made before the fork.
+//! `_core.Router`: the table of routes and the Python functions behind them, made before the fork.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub(super) struct Router(Mutex<State>);
 struct State {
     routes: Routes,
     endpoints: Endpoints,
-    /// Where what is registered was written, for errors; one per endpoint of each kind.
+    /// The places in the application's code that registered the endpoints of each kind, for errors.
     http_places: Vec<String>,
     websocket_places: Vec<String>,
 }
@@ -45,7 +45,7 @@ impl Router {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a worker is made with.
+    /// The routes and endpoints for a worker.
     pub(super) fn parts(
         &self,
         py: Python<'_>,
@@ -168,8 +168,8 @@ impl Router {
         Ok(())
     }
 
-    /// Registers an HTTP handler. `place` is how errors name it.
-    /// `turbo`: its answers are kept, for `cache_ttl` seconds.
+    /// Registers an HTTP handler. `place` is its name in errors. `turbo`: its responses are cached, for `cache_ttl`
+    /// seconds.
     #[pyo3(signature = (
         methods, path, handler, *, asynchronous, arguments, place, max_body_size, stream_body = false,
         turbo = false, cache_ttl = None,
@@ -215,9 +215,9 @@ impl Router {
         Ok(id.0)
     }
 
-    /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
-    /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
-    /// answers were to be kept.
+    /// Replaces the function of an HTTP endpoint by one that wraps it. The wrapper takes the request first, and then the
+    /// values of the path that the function takes. Without `keeps` it is called for each request, even on a turbo
+    /// route, whose responses are then not cached.
     #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
     fn wrap_endpoint(
         &self,
@@ -244,8 +244,8 @@ impl Router {
         Ok(())
     }
 
-    /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
-    /// path has, instead of answering so.
+    /// Sets the function that responds if no route matches, instead of the built-in response. It gets the request, the
+    /// status (404 or 405), the message and the path's methods.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
         let state = &mut *self.state();
         if let Some(EndpointId(at)) = state.routes.fallback {
@@ -281,7 +281,7 @@ impl Router {
         state.routes.fallback = Some(id);
     }
 
-    /// What pages of other origins may do.
+    /// Sets the CORS rules for pages of other origins.
     #[pyo3(signature = (*, origins, credentials, methods, headers, expose, max_age))]
     fn set_cors(
         &self,
@@ -304,7 +304,7 @@ impl Router {
         Ok(())
     }
 
-    /// The hosts that requests and handshakes may name. None: all.
+    /// Sets the hosts that requests and handshakes may name. None: all.
     #[pyo3(signature = (hosts, /))]
     fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
         let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
@@ -335,8 +335,8 @@ impl Router {
         )
     }
 
-    /// Registers a route that is served in Rust. `admit` is asked once per connection.
-    /// `hooks` are told of each session.
+    /// Registers a route that is served in Rust. `admit` is called once per connection, `hooks` for each session that
+    /// opens or closes.
     #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks, place))]
     #[expect(
         clippy::too_many_arguments,
@@ -375,7 +375,7 @@ impl Router {
         self.add_socket(path, accept, endpoint, hooks, place, &config)
     }
 
-    /// The parameters of a path, in its order: their names, and those of their converters.
+    /// The parameters of a path, in its order: their names, and the names of their converters.
     #[expect(clippy::unused_self, reason = "a method in Python")]
     fn path_parameters<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
@@ -386,7 +386,7 @@ impl Router {
         Ok(parameters)
     }
 
-    /// The path as a URL has it, with each parameter as `{name}`.
+    /// The path as a URL, with each parameter as `{name}`.
     #[expect(clippy::unused_self, reason = "a method in Python")]
     fn documented_path(&self, path: &str) -> PyResult<String> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
@@ -445,7 +445,7 @@ fn method(name: &str) -> PyResult<Method> {
         .map_err(|_| value_error(format!("{name:?} is not an HTTP method.")))
 }
 
-/// A conflict names both handlers; other errors say enough themselves.
+/// Adds the names of both handlers to the error of a conflict.
 fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     let RouteError::Conflict {
         endpoint: Some(other),

@@ -34,7 +34,7 @@ pub(super) struct WebSocket {
     event_loop: Py<PyAny>,
     /// The waiter of the task that receives.
     receiver: Mutex<Py<Waiter>>,
-    inside: Mutex<State>,
+    state: Mutex<State>,
 }
 
 pub(super) struct State {
@@ -78,7 +78,7 @@ impl WebSocket {
         max_topics: usize,
         event_loop: &Py<PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
-        let inside = State {
+        let state = State {
             phase: Phase::Opening,
             inbox: VecDeque::new(),
             senders: Vec::new(),
@@ -92,7 +92,7 @@ impl WebSocket {
             max_topics,
             event_loop: event_loop.clone_ref(py),
             receiver,
-            inside: Mutex::new(inside),
+            state: Mutex::new(state),
         };
         Bound::new(py, PyClassInitializer::from(connection).add_subclass(ws))
     }
@@ -103,12 +103,12 @@ impl WebSocket {
 
     /// Does the client still wait for the response to its handshake?
     pub(super) fn is_opening(&self) -> bool {
-        matches!(self.inside().phase, Phase::Opening)
+        matches!(self.state().phase, Phase::Opening)
     }
 
     /// Is it over?
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.inside().phase, Phase::Closed { .. })
+        matches!(self.state().phase, Phase::Closed { .. })
     }
 
     /// The name of the session for a log: path and client.
@@ -122,7 +122,7 @@ impl WebSocket {
     /// receives is to be woken, once all messages of the batch have been taken in.
     pub(super) fn take_in(&self, py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<bool> {
         let message = message::to_python(py, kind, payload)?;
-        let inbox = &mut self.inside().inbox;
+        let inbox = &mut self.state().inbox;
         inbox.push_back((message, payload.len()));
         Ok(inbox.len() == 1)
     }
@@ -136,12 +136,12 @@ impl WebSocket {
     /// Event loop: the session is closed. All waiting tasks are resumed at once.
     pub(super) fn closed(&self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let senders = {
-            let mut inside = self.inside();
-            if !matches!(inside.phase, Phase::Closed { .. }) {
-                inside.phase = Phase::Closed { code, reason };
+            let mut state = self.state();
+            if !matches!(state.phase, Phase::Closed { .. }) {
+                state.phase = Phase::Closed { code, reason };
             }
-            inside.topics = HashSet::new();
-            mem::take(&mut inside.senders)
+            state.topics = HashSet::new();
+            mem::take(&mut state.senders)
         };
         let receiver = self.receiver().clone_ref(py);
         Waiter::wake(receiver.bind(py))?;
@@ -153,7 +153,7 @@ impl WebSocket {
 
     /// Event loop: the client has caught up, and the handler may send again.
     pub(super) fn room(&self, py: Python<'_>) -> PyResult<()> {
-        let senders = mem::take(&mut self.inside().senders);
+        let senders = mem::take(&mut self.state().senders);
         for sender in senders {
             Waiter::wake(sender.bind(py))?;
         }
@@ -163,17 +163,17 @@ impl WebSocket {
     /// Closes what the handler left open. `rejection`: the response to a handshake that was not
     /// accepted; None: it is accepted first.
     pub(super) fn finish(&self, cause: CloseCause, rejection: Option<Rejection>) {
-        let mut inside = self.inside();
-        match inside.phase {
+        let mut state = self.state();
+        match state.phase {
             Phase::Closed { .. } => {}
-            Phase::Open => self.close_for(&mut inside, cause),
+            Phase::Open => self.close_for(&mut state, cause),
             Phase::Opening => {
                 if let Some(rejection) = rejection {
-                    self.refuse(&mut inside, rejection);
+                    self.refuse(&mut state, rejection);
                     return;
                 }
-                self.let_in(&mut inside, None);
-                self.close_for(&mut inside, cause);
+                self.let_in(&mut state, None);
+                self.close_for(&mut state, cause);
             }
         }
     }
@@ -192,24 +192,24 @@ impl WebSocket {
     /// The waiter of a task that sends. None if it need not wait.
     pub(super) fn wait_for_room(&self, py: Python<'_>) -> PyResult<Option<Py<Waiter>>> {
         let waiter = Py::new(py, Waiter::new(self.event_loop.clone_ref(py)))?;
-        let mut inside = self.inside();
-        if let Phase::Closed { code, reason } = &inside.phase {
+        let mut state = self.state();
+        if let Phase::Closed { code, reason } = &state.phase {
             return Err(closed_error(*code, reason));
         }
         // The order matters: a session that catches up now finds the waiter, or is found here to
         // have caught up.
         waiter.get().begin()?;
-        inside.senders.push(waiter.clone_ref(py));
+        state.senders.push(waiter.clone_ref(py));
         if self.link.must_wait() {
             return Ok(Some(waiter));
         }
-        inside.senders.pop();
+        state.senders.pop();
         Ok(None)
     }
 
     /// Not held while Python runs.
-    pub(super) fn inside(&self) -> MutexGuard<'_, State> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Not held while Python runs.
@@ -232,19 +232,19 @@ impl WebSocket {
 
     /// Accepts the client at the first use. `WebSocketClosed` if the session is closed.
     pub(super) fn open(&self) -> PyResult<()> {
-        let mut inside = self.inside();
-        match &inside.phase {
+        let mut state = self.state();
+        match &state.phase {
             Phase::Open => Ok(()),
             Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
             Phase::Opening => {
-                self.let_in(&mut inside, None);
+                self.let_in(&mut state, None);
                 Ok(())
             }
         }
     }
 
-    pub(super) fn let_in(&self, inside: &mut State, subprotocol: Option<String>) {
-        inside.phase = Phase::Open;
+    pub(super) fn let_in(&self, state: &mut State, subprotocol: Option<String>) {
+        state.phase = Phase::Open;
         self.worker.command(Command::Accept {
             session: self.key,
             subprotocol,
@@ -253,7 +253,7 @@ impl WebSocket {
 
     /// Adds a topic, unless the session has it. `RuntimeError` if the session has `max_topics` others.
     pub(super) fn add_topic(&self, topic: &Topic) -> PyResult<()> {
-        let topics = &mut self.inside().topics;
+        let topics = &mut self.state().topics;
         if topics.len() >= self.max_topics && !topics.contains(topic) {
             return Err(PyRuntimeError::new_err(format!(
                 "This WebSocket cannot subscribe to {:?}: it is subscribed to {} topics, as many as its \
@@ -266,32 +266,32 @@ impl WebSocket {
         Ok(())
     }
 
-    pub(super) fn refuse(&self, inside: &mut State, rejection: Rejection) {
+    pub(super) fn refuse(&self, state: &mut State, rejection: Rejection) {
         let status = rejection.status;
-        inside.phase = Phase::closed(&CloseCause::Rejected { status });
+        state.phase = Phase::closed(&CloseCause::Rejected { status });
         self.worker.command(Command::Reject {
             session: self.key,
             rejection: Box::new(rejection),
         });
     }
 
-    pub(super) fn close_for(&self, inside: &mut State, cause: CloseCause) {
-        inside.phase = Phase::closed(&cause);
+    pub(super) fn close_for(&self, state: &mut State, cause: CloseCause) {
+        state.phase = Phase::closed(&cause);
         let session = self.key;
         self.worker.command(Command::Close { session, cause });
     }
 
     /// The next message if there is one. `WebSocketClosed` if none will come.
     pub(super) fn next(&self) -> PyResult<Option<Py<PyAny>>> {
-        let mut inside = self.inside();
-        if let Some((message, len)) = inside.inbox.pop_front() {
-            drop(inside);
+        let mut state = self.state();
+        if let Some((message, len)) = state.inbox.pop_front() {
+            drop(state);
             if self.link.received(len) {
                 self.worker.command(Command::Resume { session: self.key });
             }
             return Ok(Some(message));
         }
-        match &inside.phase {
+        match &state.phase {
             Phase::Closed { code, reason } => Err(closed_error(*code, reason)),
             Phase::Opening | Phase::Open => {
                 if self.link.waits_for_message() {
@@ -310,7 +310,7 @@ pub(super) fn closed_error(code: u16, reason: &str) -> PyErr {
 impl WebSocket {
     /// Accepts a waiting client before it receives. A closed session may still have messages to receive.
     pub(super) fn open_to_receive(&self) -> PyResult<()> {
-        let opening = matches!(self.inside().phase, Phase::Opening);
+        let opening = matches!(self.state().phase, Phase::Opening);
         if opening { self.open() } else { Ok(()) }
     }
 }

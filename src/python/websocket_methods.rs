@@ -9,7 +9,7 @@ use super::history::{Replay, ReplayRequest};
 use super::message::Message;
 use super::publisher::Publisher;
 use super::websocket::{Phase, WebSocket, closed_error};
-use super::websocket_awaitables::{Receive, Room};
+use super::websocket_awaitables::{Receive, SendReady};
 use crate::actors::close::CloseCause;
 use crate::actors::frame::{MAX_CLOSE_REASON, is_close_code};
 use crate::actors::hub::Command;
@@ -32,7 +32,7 @@ impl WebSocket {
     /// None while open; else the code of the close (RFC 6455 section 7.4).
     #[getter]
     fn close_code(&self) -> Option<u16> {
-        match &self.inside().phase {
+        match &self.state().phase {
             Phase::Closed { code, .. } => Some(*code),
             Phase::Opening | Phase::Open => None,
         }
@@ -41,7 +41,7 @@ impl WebSocket {
     /// None while open; else the reason of the close, which may be empty.
     #[getter]
     fn close_reason(&self) -> Option<String> {
-        match &self.inside().phase {
+        match &self.state().phase {
             Phase::Closed { reason, .. } => Some(reason.clone()),
             Phase::Opening | Phase::Open => None,
         }
@@ -61,10 +61,10 @@ impl WebSocket {
         }
         let done = Ready::nothing(this.py())?;
         let ws = this.get();
-        let mut inside = ws.inside();
-        match &inside.phase {
+        let mut state = ws.state();
+        match &state.phase {
             Phase::Opening => {
-                ws.let_in(&mut inside, subprotocol);
+                ws.let_in(&mut state, subprotocol);
                 Ok(done)
             }
             Phase::Open if subprotocol.is_none() => Ok(done),
@@ -84,15 +84,15 @@ impl WebSocket {
                 "reject expects an HTTP status from 400 to 599, got {status}."
             )));
         }
-        let mut inside = self.inside();
-        if !matches!(inside.phase, Phase::Opening) {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Opening) {
             return Err(PyRuntimeError::new_err(
                 "Too late to reject: this WebSocket has been accepted. Use close() instead.",
             ));
         }
         let reason = reason.unwrap_or_else(|| "The application refused the connection.".to_owned());
-        self.refuse(&mut inside, Rejection::new(status, reason));
-        drop(inside);
+        self.refuse(&mut state, Rejection::new(status, reason));
+        drop(state);
         Ready::nothing(py)
     }
 
@@ -106,15 +106,15 @@ impl WebSocket {
         let (object, message) = (message, Message::new(message, "send")?);
         ws.open()?;
         if ws.link.queued() > MAX_BUDGETS * ws.link.budget() {
-            let mut inside = ws.inside();
+            let mut state = ws.state();
             let cause = CloseCause::ClientTooSlow;
             let error = closed_error(cause.code(), &cause.reason());
-            ws.close_for(&mut inside, cause);
+            ws.close_for(&mut state, cause);
             return Err(error);
         }
         ws.worker.send(ws.key, &ws.link, message, object)?;
         if ws.link.must_wait() {
-            return Ok(Bound::new(py, Room::new(this.clone().unbind()))?.into_any());
+            return Ok(Bound::new(py, SendReady::new(this.clone().unbind()))?.into_any());
         }
         Ok(Ready::nothing(py)?.into_bound(py).into_any())
     }
@@ -187,8 +187,8 @@ impl WebSocket {
                 Replay::new(&past, bus, from)
             }
         };
-        let inside = self.inside();
-        if inside.topics.contains(&topic) {
+        let state = self.state();
+        if state.topics.contains(&topic) {
             self.worker.command(Command::Subscribe {
                 session: self.key,
                 topic,
@@ -204,8 +204,8 @@ impl WebSocket {
     /// Unsubscribes this client from the topic.
     fn unsubscribe(&self, topic: &str) -> PyResult<()> {
         let topic = Topic::new(topic).map_err(value_error)?;
-        let mut inside = self.inside();
-        inside.topics.remove(&topic);
+        let mut state = self.state();
+        state.topics.remove(&topic);
         self.worker.command(Command::Unsubscribe {
             session: self.key,
             topic,
@@ -221,7 +221,7 @@ impl WebSocket {
     }
 
     fn __repr__(this: &Bound<'_, Self>) -> String {
-        let state = match &this.get().inside().phase {
+        let state = match &this.get().state().phase {
             Phase::Opening => "opening".to_owned(),
             Phase::Open => "open".to_owned(),
             Phase::Closed { code, .. } => format!("closed with {code}"),
