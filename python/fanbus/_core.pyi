@@ -4,7 +4,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from fanbus.config import Settings
 from fanbus.responses import Response
@@ -560,6 +560,7 @@ class Part:
     def read_at(self, offset: int, most: int) -> bytes:
         """Up to `most` bytes from `offset` on; fewer only at the end."""
 
+@disjoint_base
 class Connection:
     """The request of a client: an HTTP request, or the handshake of a WebSocket.
 
