@@ -145,7 +145,7 @@ impl Worker {
         connection::set_root_path(settings.root_path);
         json::set_codec(json)?;
         let bus = bus.get()?;
-        let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
+        let commands = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
@@ -159,7 +159,7 @@ impl Worker {
             routes: http_routes,
             config,
             tls: resources.tls.map(|tls| tls.get().0.clone()),
-            orders: Arc::clone(&orders),
+            orders: Arc::clone(&commands),
             replies: Arc::clone(&replies),
             shutdown,
             pulse: Arc::clone(&pulse),
@@ -171,7 +171,7 @@ impl Worker {
             event_loop: None,
         };
         Ok(Self {
-            handle: WorkerHandle::new(bus, orders, replies, replays, Arc::clone(&events))?,
+            handle: WorkerHandle::new(bus, commands, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
             threads: Arc::clone(&resources.threads.get().0),

@@ -14,7 +14,7 @@ use super::message::Message;
 use super::publisher::Publisher;
 use super::session_count::SessionCount;
 use crate::actors::frame;
-use crate::actors::hub::{Command, Commands, Orders};
+use crate::actors::hub::{Command, CommandMailbox, Commands};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
@@ -25,7 +25,7 @@ use crate::ipc::{Bus, PublishError, Replay};
 /// The worker, as Python's sessions, requests and handlers use it.
 pub(super) struct WorkerHandle {
     pub bus: Bus,
-    orders: Orders,
+    commands: CommandMailbox,
     replies: ReplyBox,
     /// Large objects return here when they were sent.
     events: EventBox,
@@ -60,14 +60,14 @@ impl Drop for DrainGuard {
 impl WorkerHandle {
     pub(super) fn new(
         bus: Bus,
-        orders: Orders,
+        commands: CommandMailbox,
         replies: ReplyBox,
         replays: Arc<Replays>,
         events: EventBox,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             bus,
-            orders,
+            commands,
             replies,
             events,
             published: AtomicU64::new(0),
@@ -91,16 +91,16 @@ impl WorkerHandle {
     /// Wakes the I/O thread for the commands and responses that were posted quietly.
     fn hand_over(&self) {
         if self.stalled.swap(false, SeqCst) {
-            self.orders
+            self.commands
                 .post(|commands| commands.push(Command::MailboxHasRoom));
         }
-        self.orders.wake();
+        self.commands.wake();
         self.replies.wake();
     }
 
     /// I/O thread: takes the commands and responses of a drain that is still running.
     pub(super) fn take_early(&self) {
-        self.orders.wake();
+        self.commands.wake();
         self.replies.wake();
     }
 
@@ -169,9 +169,9 @@ impl WorkerHandle {
             put(commands);
         };
         if DRAINING.get() {
-            self.orders.post_quietly(put);
+            self.commands.post_quietly(put);
         } else {
-            self.orders.post(put);
+            self.commands.post(put);
         }
     }
 }
