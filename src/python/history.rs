@@ -9,7 +9,7 @@ use crate::actors::frame::{Kind, message_of};
 use crate::ipc::{self, Bus, ReplayRange};
 
 /// Bytes of frames that one call returns at most. A larger result is marked as not complete.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// The replay that a client got when it subscribed.
 #[pyclass(frozen, get_all, module = "fanbus")]
@@ -118,7 +118,7 @@ pub(super) fn records<'py>(
     reach: ReplayRange,
     until: u64,
 ) -> PyResult<(Vec<Record>, bool)> {
-    let past = py.detach(|| bus.replay(name, reach, until, MOST_BYTES));
+    let past = py.detach(|| bus.replay(name, reach, until, MAX_BYTES));
     let records = past.records.iter().map(|it| {
         let frame = &past.frames[it.frame.clone()];
         let (kind, payload) = message_of(frame).unwrap_or((Kind::Binary, frame));

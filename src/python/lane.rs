@@ -21,7 +21,7 @@ use crate::actors::sizing::{Seen, Sizing};
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Jobs that may wait before a lane calls itself full.
-const MOST_JOBS: usize = 4096;
+const MAX_JOBS: usize = 4096;
 
 /// A thread that has done a job leaves the lock to the event loop for so long, if the loop wants it.
 const GIVE_WAY: Duration = Duration::from_micros(20);
@@ -100,7 +100,7 @@ impl Lane {
 
     /// May more work be taken in?
     pub(super) fn has_room(&self) -> bool {
-        self.lock().queue.len() < MOST_JOBS
+        self.lock().queue.len() < MAX_JOBS
     }
 
     /// Any thread: queues jobs, and wakes or starts threads for them. False: the lane has ended.

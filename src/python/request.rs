@@ -31,7 +31,7 @@ use crate::http::replies::{Reply, ReplyKey};
 use crate::http::request as http;
 
 /// Functions that one request may schedule for after its response.
-const MOST_TASKS: usize = 100;
+const MAX_TASKS: usize = 100;
 
 /// The body of a request that should be JSON, as bytes, for the decoder of a model. `HTTPError` 415 if there is a body
 /// with another `Content-Type`.
@@ -264,9 +264,9 @@ impl Request {
                  returns.",
             ));
         };
-        if tasks.len() >= MOST_TASKS {
+        if tasks.len() >= MAX_TASKS {
             return Err(PyRuntimeError::new_err(format!(
-                "A request may have {MOST_TASKS} functions called after its response."
+                "A request may have {MAX_TASKS} functions called after its response."
             )));
         }
         tasks.push((

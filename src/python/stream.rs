@@ -1,4 +1,4 @@
-//! `_core.Sink`: the sink that takes the chunks of a streamed response; and the table of the generators, which are
+//! `_core.Sink`: the sink that takes the chunks of a streamed response; and the table of the producers, which are
 //! notified when there is capacity again, and when the stream is over.
 
 use std::collections::HashMap;

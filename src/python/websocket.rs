@@ -43,8 +43,8 @@ pub(super) struct State {
     inbox: VecDeque<(Py<PyAny>, usize)>,
     /// The waiters of tasks that wait to send.
     senders: Vec<Py<Waiter>>,
-    /// What it is subscribed to, as the hub will have it: orders are given with the lock held. At most
-    /// `max_topics`.
+    /// The topics that the session is subscribed to, as the hub will have them: commands are sent with the lock held. At
+    /// most `max_topics`.
     pub topics: HashSet<Topic>,
 }
 

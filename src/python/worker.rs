@@ -41,7 +41,7 @@ use crate::http::listener;
 use crate::http::server::Server;
 
 /// Events that may wait for Python before sessions stop reading and requests get 503.
-const MOST_EVENTS: usize = 16_384;
+const MAX_EVENTS: usize = 16_384;
 
 /// Commands and replies need no bound of their own: the numbers of sessions and requests bound them.
 const UNBOUNDED: usize = usize::MAX;
@@ -165,7 +165,7 @@ impl Worker {
             pulse: Arc::clone(&pulse),
             replays: Arc::clone(&replays),
         };
-        let events: EventBox = Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?));
+        let events: EventBox = Arc::new(Mailbox::new(MAX_EVENTS, FdSignal::new()?));
         let state = State {
             io: Some((server, kinds)),
             event_loop: None,

@@ -17,12 +17,12 @@ use super::time::{self, Zone};
 use super::{number, text};
 
 /// Nesting deeper than this is refused, as Python's own encoder does with its recursion limit.
-const MOST_LEVELS: usize = 512;
+const MAX_LEVELS: usize = 512;
 
 /// In lists of fewer elements, no names of dicts come again often enough to be remembered.
 const MANY: usize = 8;
 
-/// Types whose ways one value has at hand; it may have more.
+/// Types whose kinds one encoding has in its own cache; a value may have more types.
 const MOST_AT_HAND: usize = 8;
 
 /// As `json.dumps(value, separators=(",", ":"), ensure_ascii=False)` writes it. NaN and infinities, which
@@ -60,8 +60,8 @@ impl<'py> Encoder<'py> {
         self.write_rest(value, level)
     }
 
-    /// Writes what most values are. False: it is something else, or wants more care; nothing has been
-    /// written, no Python has run, and no object was made.
+    /// Writes a value of a common, simple type. False for every other value: then nothing has been written, no Python has
+    /// run, and no object was made.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
@@ -89,9 +89,9 @@ impl<'py> Encoder<'py> {
         Ok(true)
     }
 
-    /// Writes what has something in it, and what is rare.
+    /// Writes containers and values of rare types.
     fn write_rest(&mut self, value: &Bound<'py, PyAny>, level: usize) -> PyResult<()> {
-        if level > MOST_LEVELS {
+        if level > MAX_LEVELS {
             return Err(too_deep());
         }
         // The type is asked for first: a cast that fails makes an error.
@@ -159,7 +159,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Makes brackets of what was written from `start` on.
+    /// Puts brackets around the text from `start` on.
     #[inline]
     fn enclose(&mut self, start: usize, [open, close]: [u8; 2]) {
         if self.out.len() == start {
@@ -252,7 +252,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Writes a list whose elements are all models of one type in one call. False: it is not one.
+    /// Writes a list in one call if all its elements are models of one type. False for every other list.
     fn write_models(&mut self, list: &Bound<'py, PyList>) -> PyResult<bool> {
         let Some(first) = list.iter().next() else {
             return Ok(false);
@@ -287,7 +287,7 @@ impl<'py> Encoder<'py> {
         Ok(way)
     }
 
-    /// Writes what plain JSON has no word for.
+    /// Writes a value of a type that JSON does not have.
     fn write_other(&mut self, value: &Bound<'py, PyAny>, way: &Way, level: usize) -> PyResult<()> {
         let py = value.py();
         let out = &mut self.out;
@@ -351,7 +351,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Writes what `fanbus.models` makes of it.
+    /// Writes the plain value that `fanbus.parameters.models` makes of it.
     fn write_simpler(&mut self, value: &Bound<'py, PyAny>, level: usize) -> PyResult<()> {
         let models = value.py().import("fanbus.parameters.models")?;
         let simpler = models.getattr("plain")?.call1((value,))?;
@@ -374,7 +374,7 @@ fn has_size(dict: &Bound<'_, PyDict>, len: usize) -> PyResult<()> {
     ))
 }
 
-/// Is it what JSON has a word for? Then it is no model.
+/// Is it of a type that JSON has? Then it is not a model.
 fn is_plain(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyDict>()
         || value.is_instance_of::<PyString>()

@@ -59,7 +59,7 @@ fn write_long(bytes: &[u8], out: &mut Out) {
     }
 }
 
-/// Appends what needs no quotes and no escapes, such as a number.
+/// Appends text that needs no quotes and no escapes, such as a number.
 #[inline]
 pub(super) fn write_plain(text: &str, out: &mut Out) {
     let bytes = text.as_bytes();
