@@ -1,4 +1,4 @@
-"""What an HTTP handler is given. The class lives in Rust; this is its name in Python."""
+"""The request that an HTTP handler gets. The class is in Rust."""
 
 from fanbus._core import Request
 

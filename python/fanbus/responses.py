@@ -1,6 +1,6 @@
-"""What an HTTP handler may return when a plain value does not say enough.
+"""The response that an HTTP handler returns if a plain value is not enough.
 
-The Rust half reads `body`, `status` and `headers`, and nothing else.
+The Rust half reads `body`, `status`, `headers` and `trailers`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Response"]
 
 Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
-"""Header lines, as they are given."""
+"""Headers as an argument: a mapping or pairs."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""What the name of a cookie is made of (RFC 9110, 5.6.2)."""
+"""The characters of a cookie's name (RFC 9110, 5.6.2)."""
 
 
 class Response:
-    """A complete answer: body, status and headers.
+    """A complete response: body, status and headers.
 
     ```python
     @app.get("/")
@@ -41,18 +41,19 @@ class Response:
     ```
 
     The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), None, or an
-    iterator of str or bytes, asynchronous or not, which is sent piece by piece: it is asked for
-    more as the client takes what is there, and closed when the client goes.
+    iterator of str or bytes, asynchronous or not. An iterator is sent in chunks: the next chunk is
+    requested when the client has taken the earlier ones. The iterator is closed when the client
+    disconnects.
 
-    `trailers` are header lines behind such a body, for clients that say `TE: trailers`: a mapping,
-    which is read when the iterator has come to its end, or a function that returns one then. The
-    names that a mapping has from the beginning are announced in the `Trailer` header.
+    `trailers` are headers behind such a body, for clients that send `TE: trailers`: a mapping,
+    which is read when the iterator has ended, or a function that returns one then. The names that a
+    mapping has at the start are announced in the `Trailer` header.
     """
 
     __slots__ = ("body", "headers", "status", "trailers")
 
     body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath | EventStream
-    """A path is that of a file: see `file`."""
+    """A path leads to a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
     trailers: Mapping[str, str] | Callable[[], Lines] | None
@@ -74,8 +75,8 @@ class Response:
         trailers: Mapping[str, str] | Callable[[], Lines] | None = None,
     ) -> None:
         """Raises TypeError for a body of another type, and for trailers that are neither a mapping
-        nor a function; ValueError for a bad status or header, and for trailers behind a body that
-        is not an iterator."""
+        nor a function. Raises ValueError for a bad status or header, and for trailers of a body
+        that is not an iterator."""
         if not 200 <= status <= 599:
             raise ValueError(f"The status of a response must be from 200 to 599, got {status!r}.")
         encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
@@ -114,12 +115,12 @@ class Response:
 
     @classmethod
     def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:
-        """A page."""
+        """An HTML page."""
         return cls(text, status, content_type="text/html; charset=utf-8")
 
     @classmethod
     def redirect(cls, location: str, status: int = HTTPStatus.FOUND) -> Response:
-        """Sends the client elsewhere; non-ASCII characters of the location are percent-encoded."""
+        """A redirect; non-ASCII characters of the location are percent-encoded."""
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(
                 f"The status of a redirect must be 301, 302, 303, 307 or 308, got {status}."
@@ -137,9 +138,9 @@ class Response:
     ) -> Response:
         """A file, read and sent in Rust, with ETag, Last-Modified, ranges and 304.
 
-        `download` is the name under which a browser saves it, instead of showing it. `content_type`
-        is by default that of the file's ending. The path is yours: one that comes from a client
-        must not get here unchecked, for which there is `app.static`.
+        `download` makes a browser save the file under this name, instead of showing it.
+        `content_type` is by default derived from the file's suffix. A path that comes from a client
+        must be checked first; `app.static` does that for a folder.
 
         Raises FileNotFoundError if there is no such file.
         """
@@ -155,11 +156,11 @@ class Response:
         return response
 
     def set_etag(self, tag: str | None = None, *, weak: bool = False) -> None:
-        """Names this version of the body, so that a client that has it is answered with 304.
+        """Sets the ETag of this version of the body, so that a client that has it gets 304.
 
-        `tag` is by default made of the body. `weak`: another version with this tag may differ in
+        `tag` is by default a hash of the body. `weak`: another version with this tag may differ in
         details. Raises ValueError for a tag with quotes or other than visible ASCII characters, and
-        if there is none for a body that is not known yet.
+        for a body other than bytes without a tag.
         """
         if tag is None:
             if not isinstance(self.body, bytes):
@@ -179,9 +180,9 @@ class Response:
         return next((value for name, value in self.headers if name.lower() == "content-type"), None)
 
     def set_header(self, name: str, value: str) -> None:
-        """Gives a header this value, and no other. `headers.append((name, value))` adds one.
+        """Sets the only value of a header. `headers.append((name, value))` adds a further one.
 
-        Raises ValueError if it would break out of its line.
+        Raises ValueError for a line break, and for an empty name.
         """
         line = header_line(name, value)
         self.headers = [pair for pair in self.headers if pair[0].lower() != name.lower()]
@@ -206,8 +207,8 @@ class Response:
         name begins with `__Secure-` needs `secure=True`, one with `__Host-` also the path "/" and
         no domain.
 
-        Raises ValueError for characters that would end the cookie early, and for what browsers
-        refuse.
+        Raises ValueError for characters that would end the cookie early, and for cookies that
+        browsers refuse.
         """
         if not _TOKEN.fullmatch(name):
             raise ValueError(
@@ -255,11 +256,11 @@ class Response:
         httponly: bool = False,
         samesite: Literal["lax", "strict", "none"] | None = "lax",
     ) -> None:
-        """Makes the client delete a cookie. Path and domain must be those it was set with.
+        """Makes the client delete a cookie. Path and domain must be those of the cookie.
 
-        Give it `samesite="none"` if the cookie was set with that: in a page of another site a
-        browser ignores the deletion otherwise. `__Host-` and `__Secure-` cookies are `Secure` here
-        without saying so.
+        A cookie with `samesite="none"` needs the same here: in a page of another site a browser
+        ignores the deletion otherwise. `__Host-` and `__Secure-` cookies are always deleted with
+        `Secure`.
         """
         self.set_cookie(
             name,
@@ -299,7 +300,8 @@ def _same_site(cookie: str, given: str) -> Literal["lax", "strict", "none"]:
 
 
 def _check_prefix(name: str, path: str, domain: str | None, *, secure: bool) -> None:
-    """Browsers refuse cookies whose names promise what they do not have (RFC 6265bis, 4.1.3)."""
+    """Raises ValueError for a cookie whose prefix requires attributes that it lacks (RFC 6265bis,
+    4.1.3): browsers refuse it."""
     prefix = next((each for each in ("__Host-", "__Secure-") if _begins(name, each)), None)
     if prefix is not None and not secure:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""WebSocket in Python: the connection that handlers get, and the limits of a route."""
+"""The configuration that limits a WebSocket route; and the WebSocket that handlers get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Overflow", "WebSocket", "WebSocketConfig"]
 
 Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
 
-# RFC 9110 section 5.6.2: what a subprotocol's name is made of.
+# The characters of a subprotocol's name (RFC 9110 section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
@@ -22,7 +22,7 @@ _MAX_INTEGER = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class WebSocketConfig:
-    """The limits of one WebSocket route. They are enforced in Rust, on every kind of frame.
+    """The limits of one WebSocket route. Rust enforces them, on every kind of frame.
 
     ```python
     config = WebSocketConfig(max_message_size=64 * 1024, rate_limit=50, timeout=30)
@@ -31,61 +31,63 @@ class WebSocketConfig:
     async def echo(ws: WebSocket): ...
     ```
 
-    A field of the wrong type raises TypeError, one out of its range ValueError, both at once and
-    with the field's name.
+    The constructor raises TypeError for a field of the wrong type, and ValueError for a field out
+    of its range, each with the field's name.
     """
 
     max_message_size: int = 1024 * 1024
-    """Bytes of the largest message a client may send, fragments added up (1 to 2**31 - 1). Above
-    it the connection is closed with 1009, before the message is read."""
+    """Bytes of the largest message that a client may send, over all its fragments (1 to
+    2**31 - 1). Above it the connection is closed with 1009, before the message is read."""
 
     rate_limit: int | None = None
-    """Messages, pings and pongs per second that a client may send, with bursts of one second's
-    worth (at least 1). Above it the connection is closed with 1008. None: no limit."""
+    """Messages, pings and pongs that a client may send per second (at least 1); a burst may have as
+    many at once. Above it the connection is closed with 1008. None: no limit."""
 
     heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
-    """Seconds of silence after which the client is sent a ping; for each client up to a tenth
-    less, so that those who came at once are not asked at once. None: never. If only `timeout` is
-    given and is 25 or less, it is half of that."""
+    """Seconds of silence after which a ping is sent; for each client up to a tenth less, so that
+    clients that connected together do not get their pings together. None: no pings. If only
+    `timeout` is given and is 25 or less, the interval is half of the timeout."""
 
     timeout: float | None = 60.0
-    """Seconds without a sign of life, after which the connection is closed with 1001 and its TCP
-    connection with it. A message is one, a pong, and whatever the client takes of what was sent
+    """Seconds without a sign of life, after which the session is closed with 1001, and its TCP
+    connection is closed, too. Signs of life are messages, pongs, and reads of bytes that were sent
     before the last ping. None: never. Must be longer than `heartbeat_interval`."""
 
     tick: float | None = None
-    """Seconds after which the client is sent an empty text message, whatever else it is sent; for
-    each client up to a tenth less. A browser's page sees no pings: by these it learns that the
-    connection lives, and reconnects when they do not come (docs/howto/reconnecting.md). None:
-    never."""
+    """Seconds between empty text messages to the client, even if other messages are sent; for each
+    client up to a tenth less. A browser's page sees no pings: these messages show it that the
+    connection works, and it reconnects without them (docs/howto/reconnecting.md). None: none are
+    sent."""
 
     max_queue_bytes: int = 1024 * 1024
-    """Bytes that may wait for a client that reads too slowly (1 to 2**31 - 1)."""
+    """Bytes that may be queued for a client that reads too slowly (1 to 2**31 - 1)."""
 
     overflow: Overflow = "close"
-    """What happens above `max_queue_bytes`. "close": the connection is closed with 1013, so that
-    the client knows and can come back; "drop_oldest" and "drop_newest": messages are left out;
-    "latest": only the newest message of each topic waits, and hardly anything in the system's send
-    buffer, so that a slow client sees the present. `ws.dropped` counts what was left out."""
+    """The policy above `max_queue_bytes`. "close": the connection is closed with 1013, so that the
+    client can reconnect; "drop_oldest" and "drop_newest": messages are dropped; "latest": only the
+    newest message of each topic is queued, and the system's send buffer is small, so that a slow
+    client gets current messages. `ws.dropped` counts the dropped messages."""
 
     compression: bool = False
-    """Whether clients that offer permessage-deflate (RFC 7692) get it; others are served as before.
-    Messages from 128 bytes to 4 MiB are deflated where that makes them smaller, what is published
-    once per worker for all of them. `max_message_size` is for inflated messages."""
+    """Whether clients that offer permessage-deflate (RFC 7692) get it; other clients are served
+    without it. Messages from 128 bytes to 4 MiB are deflated if that makes them smaller. A
+    published message is deflated once per worker for all its clients. `max_message_size` applies to
+    inflated messages."""
 
     subprotocols: tuple[str, ...] = ()
-    """Subprotocols the route speaks, best first (RFC 6455 section 1.9)."""
+    """Subprotocols of the route, the preferred one first (RFC 6455 section 1.9)."""
 
     origins: tuple[str, ...] | None = None
-    """Origins whose pages may connect, as in `("https://example.org",)`; others get 403. None:
-    pages that this server served itself (same host and port); `("*",)`: all. A client that sends no
-    Origin is not a browser and is let in."""
+    """Origins whose pages may connect, for example `("https://example.org",)`; others get 403.
+    None: pages of this server (same host and port); `("*",)`: all. A client that sends no Origin is
+    not a browser and may connect."""
 
     max_connections: int | None = None
-    """Connections on this route in one worker; one more gets 503. None: no limit of its own."""
+    """Connections on this route in one worker; a further one gets 503. None: the route has no limit
+    of its own."""
 
     max_topics: int = 1000
-    """Topics that one client may be subscribed to at a time (at least 1). One more, and
+    """Topics that one client may be subscribed to at a time (at least 1). For a further one
     `ws.subscribe` raises RuntimeError. A turbo relay's client is subscribed to its one topic."""
 
     def __post_init__(self) -> None:
@@ -135,7 +137,7 @@ class WebSocketConfig:
         object.__setattr__(self, field, float(value))
 
     def _check_heartbeat_against_timeout(self) -> None:
-        """A timeout that comes before the first ping would close every quiet client."""
+        """A timeout before the first ping would close every quiet client."""
         interval, timeout = self.heartbeat_interval, self.timeout
         if interval is None or timeout is None or interval < timeout:
             return
@@ -155,7 +157,7 @@ class WebSocketConfig:
         object.__setattr__(self, field, tuple(value))
 
     def __repr__(self) -> str:
-        """Only what differs from the defaults."""
+        """The fields that differ from the defaults."""
         changed = (
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
