@@ -186,8 +186,8 @@ impl EventLoop {
                     None => self.closed(py, session, code, reason),
                 },
                 Event::Opened { call, session } => self.observed.opened(py, runtime, call, session),
-                Event::Room { session } => self.room(py, session),
-                Event::StreamRoom { stream } => runtime.streams.room(py, stream),
+                Event::SendReady { session } => self.send_ready(py, session),
+                Event::StreamReady { stream } => runtime.streams.ready(py, stream),
                 Event::StreamOver { stream } => runtime.streams.over(py, stream),
                 Event::Wake { future } => upload::wake(py, &future),
                 Event::Log { level, line } => logs::write(py, level, &line),
@@ -235,9 +235,9 @@ impl EventLoop {
         Ok(())
     }
 
-    fn room(&self, py: Python<'_>, session: SessionKey) -> PyResult<()> {
+    fn send_ready(&self, py: Python<'_>, session: SessionKey) -> PyResult<()> {
         self.websocket(py, session)
-            .map_or(Ok(()), |ws| ws.get().room(py))
+            .map_or(Ok(()), |ws| ws.get().wake_senders(py))
     }
 
     /// The lock is not held while Python runs: a handler may end there, and be removed.

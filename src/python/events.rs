@@ -48,9 +48,9 @@ pub(super) enum Event {
         reason: String,
     },
     /// A handler that waits may send again.
-    Room { session: SessionKey },
+    SendReady { session: SessionKey },
     /// A streamed response has capacity again.
-    StreamRoom { stream: StreamKey },
+    StreamReady { stream: StreamKey },
     /// A streamed response has ended, or its client has disconnected.
     StreamOver { stream: StreamKey },
     /// A future is to get its result.

@@ -66,11 +66,11 @@ impl PythonHandler {
     }
 
     /// Does the queue for calls of this kind have capacity?
-    fn has_room_for(&self, asynchronous: bool) -> bool {
+    fn has_capacity_for(&self, asynchronous: bool) -> bool {
         if asynchronous {
             self.events.has_room()
         } else {
-            self.lane.has_room()
+            self.lane.has_capacity()
         }
     }
 
@@ -102,7 +102,7 @@ impl Inbox for PythonHandler {
     }
 
     fn room(&self, session: SessionKey) {
-        self.collect(Event::Room { session });
+        self.collect(Event::SendReady { session });
     }
 
     fn has_room(&self) -> bool {
@@ -141,11 +141,11 @@ impl Handler for PythonHandler {
     }
 
     fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
-        self.has_room_for(self.kinds.request_is_async(endpoint))
+        self.has_capacity_for(self.kinds.request_is_async(endpoint))
     }
 
     fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool {
-        self.has_room_for(self.kinds.connect_is_async(endpoint))
+        self.has_capacity_for(self.kinds.connect_is_async(endpoint))
     }
 
     fn request(&self, call: Call, reply: ReplyKey) {

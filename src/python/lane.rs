@@ -99,7 +99,7 @@ impl Lane {
     }
 
     /// May more work be taken in?
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_capacity(&self) -> bool {
         self.lock().queue.len() < MAX_JOBS
     }
 

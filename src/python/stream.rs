@@ -109,7 +109,7 @@ impl Streams {
     }
 
     /// Event loop: a stream has capacity again.
-    pub(super) fn room(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
+    pub(super) fn ready(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
         let producer = self.producers().get(&key).map(|it| it.clone_ref(py));
         producer.map_or(Ok(()), |it| it.call_method0(py, "room").map(drop))
     }
@@ -129,7 +129,7 @@ struct StreamWatcher {
 
 impl BodyWatcher for StreamWatcher {
     fn send_ready(&self) {
-        let event = Event::StreamRoom { stream: self.key };
+        let event = Event::StreamReady { stream: self.key };
         self.events.post(|events| events.push(event));
     }
 

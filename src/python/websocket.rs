@@ -152,7 +152,7 @@ impl WebSocket {
     }
 
     /// Event loop: the client has caught up, and the handler may send again.
-    pub(super) fn room(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn wake_senders(&self, py: Python<'_>) -> PyResult<()> {
         let senders = mem::take(&mut self.state().senders);
         for sender in senders {
             Waiter::wake(sender.bind(py))?;

@@ -35,7 +35,7 @@ impl<'py> Keys<'py> {
         if let Some(key) = place
             && key.object.is(name)
         {
-            *out.room() = key.bytes;
+            *out.space() = key.bytes;
             out.take(usize::from(key.len));
             return Ok(());
         }

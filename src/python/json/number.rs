@@ -57,7 +57,7 @@ pub(super) fn write_usual(number: f64, out: &mut Out) -> bool {
         write_small(i64::from(hundredths / 100), out);
         let [tenth, hundredth] =
             [hundredths / 10 % 10, hundredths % 10].map(|digit| b'0' + digit as u8);
-        *out.room() = [b'.', tenth, hundredth];
+        *out.space() = [b'.', tenth, hundredth];
         out.take(if hundredth == b'0' { 2 } else { 3 });
     } else if is_usual {
         text::write_plain(zmij::Buffer::new().format_finite(number), out);

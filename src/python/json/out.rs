@@ -40,7 +40,7 @@ impl Out {
 
     /// The next bytes, which have any value. `take` takes those that were written.
     #[inline]
-    pub(super) fn room<const N: usize>(&mut self) -> &mut [u8; N] {
+    pub(super) fn space<const N: usize>(&mut self) -> &mut [u8; N] {
         if self.bytes.len() - self.len < N {
             self.grow(N);
         }
@@ -49,16 +49,19 @@ impl Out {
             .expect("it has grown")
     }
 
-    /// That many bytes of the last `room` were written.
+    /// Marks this number of bytes of the last `space` as written.
     #[inline]
     pub(super) fn take(&mut self, len: usize) {
         self.len += len;
-        debug_assert!(self.len <= self.bytes.len(), "more than there was room for");
+        debug_assert!(
+            self.len <= self.bytes.len(),
+            "more than there was space for"
+        );
     }
 
     #[inline]
     pub(super) fn push(&mut self, byte: u8) {
-        *self.room() = [byte];
+        *self.space() = [byte];
         self.take(1);
     }
 
