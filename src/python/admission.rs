@@ -27,13 +27,13 @@ impl HandlerRuntime {
     ) -> PyResult<()> {
         let guard = self.endpoints.websocket(call.endpoint);
         let guard = guard.map(|endpoint| self.handlers.begin(endpoint));
-        let (made, label) = self.call_admission(py, call, None);
+        let (awaitable, label) = self.call_admission(py, call, None);
         let target = ResultTarget::Admission {
             session,
             label,
             guard,
         };
-        self.run_as_task(py, made, target).map(drop)
+        self.run_as_task(py, awaitable, target).map(drop)
     }
 
     /// Handler thread: calls the synchronous function that decides whether a client is admitted.
@@ -113,8 +113,8 @@ impl HandlerRuntime {
             return ws.finish(CloseCause::HandlerReturned, None);
         };
         // A handler that still sends when its client disconnects is not at fault.
-        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
-        if left || error.is_instance_of::<CancelledError>(py) {
+        let has_disconnected = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
+        if has_disconnected || error.is_instance_of::<CancelledError>(py) {
             let sentence = "The server is going away.";
             let rejection = Rejection::new(503, sentence);
             ws.finish(CloseCause::HandlerCancelled, Some(rejection));

@@ -360,7 +360,7 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     dict.set_item("log_entries", contents.map(|it| it.log_entries))?;
     dict.set_item("reserved_places", contents.map(|it| it.reserved))?;
     let history = contents.and_then(|it| it.history.as_ref());
-    let history = history.map(|it| kept(py, it)).transpose()?;
+    let history = history.map(|it| history_contents(py, it)).transpose()?;
     dict.set_item("history", history)?;
     Ok(dict)
 }
@@ -387,7 +387,10 @@ fn member<'py>(
     Ok(dict)
 }
 
-fn kept<'py>(py: Python<'py>, history: &ipc::HistoryContents) -> PyResult<Bound<'py, PyDict>> {
+fn history_contents<'py>(
+    py: Python<'py>,
+    history: &ipc::HistoryContents,
+) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let rules = history.rules.iter();
     let rules: Vec<_> = rules

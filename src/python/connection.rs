@@ -134,7 +134,7 @@ impl Connection {
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
         let make = || {
-            // Header values are bytes; what is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
+            // Header values are bytes; a value that is not UTF-8 is read as Latin-1 (RFC 9110, 5.5).
             let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
                 Ok(text) => text.to_owned(),
                 Err(_) => bytes.iter().copied().map(char::from).collect(),

@@ -1,5 +1,5 @@
-//! The runtime that starts handlers, and passes on what they return or raise: a response, an admission, a close of a
-//! session, or an error for the log.
+//! The runtime that starts handlers, and passes on their results: a response, an admission, the close of a session, or
+//! an error for the log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,14 +165,14 @@ impl HandlerRuntime {
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
         let guard = self.handlers.begin(endpoint);
-        let (made, request) = self.call_http(py, call, reply, None);
+        let (awaitable, request) = self.call_http(py, call, reply, None);
         let target = ResultTarget::Answer {
             reply,
             label,
             request,
             guard,
         };
-        self.run_as_task(py, made, target).map(drop)
+        self.run_as_task(py, awaitable, target).map(drop)
     }
 
     /// Event loop: a handler has ended. Returns a coroutine if the response is streamed: the task runs it to produce
@@ -267,7 +267,7 @@ impl HandlerRuntime {
     ) -> Option<Bound<'py, PyAny>> {
         let (response, next) = result
             .and_then(|value| response::from_python(&value, &self.events))
-            .and_then(|made| self.complete(py, made, label, context))
+            .and_then(|prepared| self.complete(py, prepared, label, context))
             .unwrap_or_else(|error| (self.error_response(py, label, error), None));
         self.worker.reply(reply, response);
         next
@@ -302,14 +302,14 @@ impl HandlerRuntime {
     fn complete<'py>(
         &self,
         py: Python<'py>,
-        made: PreparedResponse,
+        prepared: PreparedResponse,
         label: &str,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Response, Option<Bound<'py, PyAny>>)> {
         let PreparedResponse {
             mut response,
             streamed,
-        } = made;
+        } = prepared;
         let Some(streamed) = streamed else {
             return Ok((response, None));
         };

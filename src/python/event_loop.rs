@@ -86,10 +86,10 @@ impl EventLoop {
             Err(TryLockError::WouldBlock) => return false,
         };
         let raised = self.events.signal().clear();
-        let begun = Instant::now();
-        let lingers = self.lingering().begin(raised, begun, is_contended);
-        state.starts.turn(begun);
-        self.runtime.worker.in_one_go(begun, || {
+        let start = Instant::now();
+        let lingers = self.lingering().begin(raised, start, is_contended);
+        state.starts.turn(start);
+        self.runtime.worker.in_one_go(start, || {
             for _ in 0..BATCHES_IN_A_ROW {
                 if state.batch.is_empty() {
                     if !self.events.take(&mut state.batch) {
@@ -101,7 +101,7 @@ impl EventLoop {
                     break;
                 }
                 // With an empty mailbox there is no need to read the clock.
-                if !self.events.is_empty() && begun.elapsed() > LONGEST {
+                if !self.events.is_empty() && start.elapsed() > LONGEST {
                     break;
                 }
             }
@@ -276,7 +276,7 @@ impl EventLoop {
         )?;
         let guard = runtime.handlers.begin(endpoint);
         let subject = endpoint.wants_subject().then(|| ws.as_any().clone());
-        let made = endpoint.call(py, &ws.as_super().get().values, subject, None);
+        let awaitable = endpoint.call(py, &ws.as_super().get().values, subject, None);
         let ws = ws.unbind();
         let running = RunningSession {
             ws: ws.clone_ref(py),
@@ -284,7 +284,8 @@ impl EventLoop {
         };
         // Before the task is created, whose first step may be its last.
         runtime.sessions().insert(session, running);
-        if let Some(task) = runtime.run_as_task(py, made, ResultTarget::Session { ws, guard })?
+        if let Some(task) =
+            runtime.run_as_task(py, awaitable, ResultTarget::Session { ws, guard })?
             && let Some(running) = runtime.sessions().get_mut(&session)
         {
             running.task = Some(task.unbind());

@@ -137,15 +137,15 @@ impl HandlerRuntime {
     pub(super) fn run_as_task<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
-        made: PyResult<Bound<'py, PyAny>>,
+        awaitable: PyResult<Bound<'py, PyAny>>,
         target: ResultTarget,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let made = match made {
-            Ok(made) => made,
+        let awaitable = match awaitable {
+            Ok(awaitable) => awaitable,
             Err(error) => return self.end_without_task(py, target, error),
         };
-        if !made.get_type().is(&self.coroutine) {
-            let task = match self.tasks.start(&made) {
+        if !awaitable.get_type().is(&self.coroutine) {
+            let task = match self.tasks.start(&awaitable) {
                 Ok(task) => task,
                 Err(error) => return self.end_without_task(py, target, error),
             };
@@ -156,7 +156,10 @@ impl HandlerRuntime {
             task.call_method1(intern!(py, "add_done_callback"), (on_done,))?;
             return Ok(Some(task));
         }
-        let running = Bound::new(py, HandlerCoroutine::new(&made, Arc::clone(self), target)?)?;
+        let running = Bound::new(
+            py,
+            HandlerCoroutine::new(&awaitable, Arc::clone(self), target)?,
+        )?;
         match self.tasks.start(&running) {
             Ok(task) => {
                 running.get().hold(&task);

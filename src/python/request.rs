@@ -37,16 +37,16 @@ const MAX_TASKS: usize = 100;
 /// with another `Content-Type`.
 #[pyfunction]
 pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyBytes>> {
-    let asked = request.get();
+    let inner = request.get();
     let kind = Request::head(request).values(&CONTENT_TYPE).next();
-    let is_empty = matches!(&asked.body, RequestBody::Bytes(bytes) if bytes.is_empty());
+    let is_empty = matches!(&inner.body, RequestBody::Bytes(bytes) if bytes.is_empty());
     if !is_empty && !kind.is_some_and(is_json) {
         return Err(HTTPError::new_err((
             415,
             "The body must be JSON: send it with Content-Type: application/json.",
         )));
     }
-    Ok(PyBytes::new(request.py(), asked.body()?))
+    Ok(PyBytes::new(request.py(), inner.body()?))
 }
 
 /// One HTTP request. Handlers get it; it is never constructed by hand.

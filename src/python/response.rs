@@ -81,8 +81,8 @@ pub(super) fn from_python(
 }
 
 fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedResponse> {
-    let mut made = from_python(&tuple.value, events)?;
-    let response = &mut made.response;
+    let mut prepared = from_python(&tuple.value, events)?;
+    let response = &mut prepared.response;
     response.status = tuple.status()?;
     if let Some(headers) = &tuple.headers {
         match headers.cast::<PyDict>() {
@@ -90,31 +90,31 @@ fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedRes
             Err(_) => add_headers(response, headers)?,
         }
     }
-    Ok(made)
+    Ok(prepared)
 }
 
 /// The body of a `fanbus.Response` is bytes, an iterator, an event stream, or the path of a file.
 fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<PreparedResponse> {
     let body = value.getattr("body")?;
-    let mut made = PreparedResponse::from(response(
+    let mut prepared = PreparedResponse::from(response(
         status(&value.getattr("status")?)?,
         None,
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
+        prepared.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
-        made.streamed = Some(StreamedBody {
-            trailers: trailers_of(value, &mut made.response)?,
+        prepared.streamed = Some(StreamedBody {
+            trailers: trailers_of(value, &mut prepared.response)?,
             iterator: body.unbind(),
         });
     } else if is_event_stream(&body)? {
-        made.response.body = stream_of(&body)?;
+        prepared.response.body = stream_of(&body)?;
     } else {
-        made.response.body = ResponseBody::File(body.extract()?);
+        prepared.response.body = ResponseBody::File(body.extract()?);
     }
-    add_headers(&mut made.response, &value.getattr("headers")?)?;
-    Ok(made)
+    add_headers(&mut prepared.response, &value.getattr("headers")?)?;
+    Ok(prepared)
 }
 
 /// Ends an event stream. Any thread.

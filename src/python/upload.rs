@@ -26,12 +26,12 @@ impl Upload {
     /// The next chunk, b"" at the end, or None if none has arrived yet. `HTTPError` if the body is too large (413), too
     /// slow (408), or incomplete (400).
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        given(py, self.http.take())
+        chunk(py, self.http.take())
     }
 
     /// The next chunk, b"" at the end. Blocks this thread until it arrives.
     fn wait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        given(py, py.detach(|| self.http.wait()))
+        chunk(py, py.detach(|| self.http.wait()))
     }
 
     /// Makes the event loop set the future's result when there is a chunk to take.
@@ -43,7 +43,7 @@ impl Upload {
     }
 }
 
-fn given(
+fn chunk(
     py: Python<'_>,
     taken: Result<UploadChunk, UploadError>,
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {

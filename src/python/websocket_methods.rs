@@ -154,8 +154,8 @@ impl WebSocket {
         Ready::nothing(py)
     }
 
-    /// From here on this client gets what is published to the topic, in any worker; before that, as
-    /// much of what was published as is asked for. `RuntimeError` when it has `max_topics` others.
+    /// Subscribes this client to the topic: it first gets the requested earlier messages, then the messages that any
+    /// worker publishes. `RuntimeError` if it is subscribed to `max_topics` other topics.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
     fn subscribe(
         &self,

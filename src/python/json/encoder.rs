@@ -94,7 +94,7 @@ impl<'py> Encoder<'py> {
         if level > MAX_LEVELS {
             return Err(too_deep());
         }
-        // The type is asked for first: a cast that fails makes an error.
+        // The type is read first: a cast that fails makes an error.
         if value.is_instance_of::<PyDict>() {
             self.write_dict(value.cast()?, level)
         } else if value.is_instance_of::<PyList>() {
@@ -135,8 +135,8 @@ impl<'py> Encoder<'py> {
         let mut pairs = Pairs::of(dict);
         // Each pair has a comma before it. The first one becomes the brace.
         for _ in 0..len {
-            // SAFETY: what is no leaf gets a reference of its own before anything is done with it, and
-            // after an error neither is used. What other threads may change was copied.
+            // SAFETY: a value that is not a leaf gets a reference of its own before it is used, and after an
+            // error neither is used. Objects that other threads may change were copied.
             let Some((key, value)) = (unsafe { pairs.next() }) else {
                 break;
             };
@@ -224,8 +224,8 @@ impl<'py> Encoder<'py> {
         }
         let start = self.out.len();
         for at in 0..list.len() {
-            // SAFETY: what is no leaf gets a reference of its own before anything is done with it, and
-            // after an error it is not used. What other threads may change was copied.
+            // SAFETY: a value that is not a leaf gets a reference of its own before it is used, and after an
+            // error it is not used. Objects that other threads may change were copied.
             let Some(item) = (unsafe { element(list, at) }) else {
                 break; // Python has run, and has made the list shorter
             };

@@ -8,7 +8,7 @@ use super::containers::small;
 use super::out::Out;
 use super::text;
 
-/// Appends an `int`, or what is derived from it.
+/// Appends an `int`, or a value of a subclass.
 pub(super) fn write_int(value: &Bound<'_, PyInt>, out: &mut Out) -> PyResult<()> {
     let Some(number) = small(value) else {
         // int's own text, also for a subclass that prints itself otherwise.

@@ -89,7 +89,7 @@ impl Out {
             // To twice as much, and a small one to more at once.
             self.bytes.reserve(more.max(SMALL.saturating_sub(self.len)));
         }
-        // What is never used need not be cleared.
+        // Bytes that are never used need not be cleared.
         let end = self.bytes.capacity().min(wanted + AHEAD);
         self.bytes.resize(end, FILLER);
     }

@@ -120,7 +120,7 @@ fn short_word(bytes: &[u8]) -> u64 {
 fn marks(word: u64) -> u64 {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = EACH << 7;
-    // A subtraction sets the highest bit of a byte that is below what is taken from it. It borrows
+    // A subtraction sets the highest bit of a byte that is below the subtracted value. It borrows
     // from the next byte, which may be marked too, but only where one is marked.
     let below = |word: u64, limit: u64| word.wrapping_sub(EACH * limit) & !word;
     let is_byte = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);

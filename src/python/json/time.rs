@@ -1,7 +1,7 @@
 //! Dates, times and durations as JSON texts (ISO 8601), as Python's `isoformat` and pydantic write them.
 //!
-//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: what is derived from them
-//! may write itself in its own way.
+//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: their subclasses may have a text of
+//! their own.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -228,7 +228,7 @@ struct Offset {
 impl Offset {
     fn of(time: &Bound<'_, PyAny>, zone: &Bound<'_, PyTzInfo>) -> PyResult<Self> {
         let py = time.py();
-        // A datetime has its zone asked, and checks the answer; so it is asked itself if there is a doubt.
+        // A datetime checks the offset that its zone returns. So the datetime itself is called if there is a doubt.
         if !time.is_instance_of::<PyTime>() {
             let offset = zone.call_method1(intern!(py, "utcoffset"), (time,))?;
             if let Ok(offset) = offset.cast::<PyDelta>() {
