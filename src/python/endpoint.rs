@@ -74,7 +74,7 @@ impl Endpoint {
             .any(|argument| matches!(argument, Argument::Subject))
     }
 
-    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
         Self {
             callable: self.callable.clone_ref(py),
             asynchronous: self.asynchronous,
@@ -132,6 +132,18 @@ pub(super) struct Endpoints {
     pub hooks: Vec<Option<Hooks>>,
 }
 
+impl Endpoints {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let endpoint = |endpoint: &Option<Endpoint>| Some(endpoint.as_ref()?.clone_ref(py));
+        let hooks = |hooks: &Option<Hooks>| Some(hooks.as_ref()?.clone_ref(py));
+        Self {
+            http: self.http.iter().map(|it| it.clone_ref(py)).collect(),
+            websockets: self.websockets.iter().map(endpoint).collect(),
+            hooks: self.hooks.iter().map(hooks).collect(),
+        }
+    }
+}
+
 /// The hooks that observe the sessions of a turbo route.
 pub(super) struct Hooks {
     /// `fanbus.routing.session_hooks.Hooks`.
@@ -140,13 +152,33 @@ pub(super) struct Hooks {
     pub names: Arc<[String]>,
 }
 
+impl Hooks {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            object: self.object.clone_ref(py),
+            names: Arc::clone(&self.names),
+        }
+    }
+}
+
 /// The kinds of the endpoints, for the I/O thread: does an endpoint run on the event loop?
 pub(super) struct EndpointKinds {
-    pub requests: Vec<bool>,
-    pub connects: Vec<bool>,
+    requests: Vec<bool>,
+    connects: Vec<bool>,
 }
 
 impl EndpointKinds {
+    pub(super) fn of(endpoints: &Endpoints) -> Self {
+        let is_async = |endpoint: &Endpoint| endpoint.asynchronous;
+        let connects = endpoints.websockets.iter();
+        Self {
+            requests: endpoints.http.iter().map(is_async).collect(),
+            connects: connects
+                .map(|endpoint| endpoint.as_ref().is_some_and(is_async))
+                .collect(),
+        }
+    }
+
     pub(super) fn request_is_async(&self, endpoint: EndpointId) -> bool {
         self.requests[endpoint.0 as usize]
     }

@@ -51,41 +51,10 @@ impl Router {
         py: Python<'_>,
     ) -> (Arc<Routes>, Arc<Endpoints>, Arc<EndpointKinds>) {
         let state = self.state();
-        let http = &state.endpoints.http;
-        let websockets = &state.endpoints.websockets;
-        let kinds = EndpointKinds {
-            requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
-            connects: websockets
-                .iter()
-                .map(|endpoint| {
-                    endpoint
-                        .as_ref()
-                        .is_some_and(|endpoint| endpoint.asynchronous)
-                })
-                .collect(),
-        };
-        let endpoints = Endpoints {
-            http: http.iter().map(|endpoint| endpoint.clone_ref(py)).collect(),
-            websockets: websockets
-                .iter()
-                .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
-                .collect(),
-            hooks: state
-                .endpoints
-                .hooks
-                .iter()
-                .map(|hooks| {
-                    hooks.as_ref().map(|hooks| Hooks {
-                        object: hooks.object.clone_ref(py),
-                        names: Arc::clone(&hooks.names),
-                    })
-                })
-                .collect(),
-        };
         (
             Arc::new(state.routes.clone()),
-            Arc::new(endpoints),
-            Arc::new(kinds),
+            Arc::new(state.endpoints.clone_ref(py)),
+            Arc::new(EndpointKinds::of(&state.endpoints)),
         )
     }
 }
