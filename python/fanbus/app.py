@@ -344,7 +344,7 @@ class Fanbus(Decorators, ApplicationBus):
             if layers:
                 call, is_async = wrap(served.handler, layers, pool)
                 is_cached = not any(layer.sees_requests() for layer in layers)
-                self._router.surround(served.endpoint, call, is_async, keeps=is_cached)
+                self._router.wrap_endpoint(served.endpoint, call, is_async, keeps=is_cached)
 
     def _declare(self, route: Route) -> None:
         if self._worker is not None:

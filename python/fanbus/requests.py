@@ -1,4 +1,4 @@
-"""The request that an HTTP handler gets. The class is defined in Rust."""
+"""The request that an HTTP handler gets. The class is in Rust."""
 
 from fanbus._core import Request
 

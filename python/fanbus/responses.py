@@ -1,6 +1,6 @@
-"""The response that an HTTP handler returns to set the status, headers or trailers.
+"""The response that an HTTP handler returns if a plain value is not enough.
 
-The Rust half reads `body`, `status`, `headers` and `trailers`, and nothing else.
+The Rust half reads `body`, `status`, `headers` and `trailers`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Response"]
 
 Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
-"""Header lines as users pass them."""
+"""Headers as an argument: a mapping or pairs."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""The name of a cookie is a token (RFC 9110, 5.6.2)."""
+"""The characters of a cookie's name (RFC 9110, 5.6.2)."""
 
 
 class Response:
@@ -41,18 +41,19 @@ class Response:
     ```
 
     The body may be str (sent as UTF-8 text), bytes, a dict or list (sent as JSON), None, or an
-    iterator of str or bytes, asynchronous or not, which is sent chunk by chunk. The next chunk is
-    requested as the client reads, and the iterator is closed when the client disconnects.
+    iterator of str or bytes, asynchronous or not. An iterator is sent in chunks: the next chunk is
+    requested when the client has taken the earlier ones. The iterator is closed when the client
+    disconnects.
 
-    `trailers` are header lines after such a body, for clients that send `TE: trailers`. They are a
-    mapping, which is read when the iterator has ended, or a function that returns one then. The
-    names that a mapping has at the beginning are announced in the `Trailer` header.
+    `trailers` are headers behind such a body, for clients that send `TE: trailers`: a mapping,
+    which is read when the iterator has ended, or a function that returns one then. The names that a
+    mapping has at the start are announced in the `Trailer` header.
     """
 
     __slots__ = ("body", "headers", "status", "trailers")
 
     body: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath | EventStream
-    """The encoded body. A path is the path of a file: see `file`."""
+    """A path leads to a file: see `file`."""
     status: int
     headers: list[tuple[str, str]]
     trailers: Mapping[str, str] | Callable[[], Lines] | None
@@ -74,8 +75,8 @@ class Response:
         trailers: Mapping[str, str] | Callable[[], Lines] | None = None,
     ) -> None:
         """Raises TypeError for a body of another type, and for trailers that are neither a mapping
-        nor a function; ValueError for a bad status or header, and for trailers after a body that is
-        not an iterator."""
+        nor a function. Raises ValueError for a bad status or header, and for trailers of a body
+        that is not an iterator."""
         if not 200 <= status <= 599:
             raise ValueError(f"The status of a response must be from 200 to 599, got {status!r}.")
         encoded: bytes | Iterator[Any] | AsyncIterator[Any] | PurePath
@@ -109,18 +110,17 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = HTTPStatus.OK) -> Response:
-        """A response with any JSON value, also a str, a number or None."""
+        """Any JSON value, also a str, a number or None."""
         return cls(answer_json(value), status, content_type="application/json")
 
     @classmethod
     def html(cls, text: str, status: int = HTTPStatus.OK) -> Response:
-        """A response with an HTML page."""
+        """An HTML page."""
         return cls(text, status, content_type="text/html; charset=utf-8")
 
     @classmethod
     def redirect(cls, location: str, status: int = HTTPStatus.FOUND) -> Response:
-        """A redirect to `location`, whose non-ASCII characters are percent-encoded. ValueError for
-        a status that is not a redirect."""
+        """A redirect; non-ASCII characters of the location are percent-encoded."""
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(
                 f"The status of a redirect must be 301, 302, 303, 307 or 308, got {status}."
@@ -136,12 +136,11 @@ class Response:
         content_type: str | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Response:
-        """A response with a file, which Rust reads and sends, with ETag, Last-Modified, ranges and
-        304.
+        """A file, read and sent in Rust, with ETag, Last-Modified, ranges and 304.
 
-        `download` is the name under which a browser saves it, instead of showing it. The default of
-        `content_type` depends on the file's extension. The path is not checked: use `app.static`
-        for paths that come from clients.
+        `download` makes a browser save the file under this name, instead of showing it.
+        `content_type` is by default derived from the file's suffix. A path that comes from a client
+        must be checked first; `app.static` does that for a folder.
 
         Raises FileNotFoundError if there is no such file.
         """
@@ -157,11 +156,11 @@ class Response:
         return response
 
     def set_etag(self, tag: str | None = None, *, weak: bool = False) -> None:
-        """Sets the ETag of this version of the body: a client that has this version gets 304.
+        """Sets the ETag of this version of the body, so that a client that has it gets 304.
 
-        `tag` is by default computed from the body. `weak`: other versions with this tag may differ
-        in details. Raises ValueError for a tag with quotes or other than visible ASCII characters,
-        and for a missing tag if the body is not bytes.
+        `tag` is by default a hash of the body. `weak`: another version with this tag may differ in
+        details. Raises ValueError for a tag with quotes or other than visible ASCII characters, and
+        for a body other than bytes without a tag.
         """
         if tag is None:
             if not isinstance(self.body, bytes):
@@ -181,9 +180,9 @@ class Response:
         return next((value for name, value in self.headers if name.lower() == "content-type"), None)
 
     def set_header(self, name: str, value: str) -> None:
-        """Sets a header, and removes its other values. `headers.append((name, value))` adds one.
+        """Sets the only value of a header. `headers.append((name, value))` adds a further one.
 
-        Raises ValueError if the value has a line break.
+        Raises ValueError for a line break, and for an empty name.
         """
         line = header_line(name, value)
         self.headers = [pair for pair in self.headers if pair[0].lower() != name.lower()]
@@ -204,9 +203,9 @@ class Response:
     ) -> None:
         """Adds a Set-Cookie header (RFC 6265). `max_age` is in seconds.
 
-        `samesite="none"` makes it `Secure` too, since browsers refuse it otherwise. A cookie whose
-        name begins with `__Secure-` needs `secure=True`; one with `__Host-` also needs the path "/"
-        and no domain.
+        `samesite="none"` makes it `Secure` too, without which browsers refuse it. A cookie whose
+        name begins with `__Secure-` needs `secure=True`, one with `__Host-` also the path "/" and
+        no domain.
 
         Raises ValueError for characters that would end the cookie early, and for cookies that
         browsers refuse.
@@ -257,10 +256,11 @@ class Response:
         httponly: bool = False,
         samesite: Literal["lax", "strict", "none"] | None = "lax",
     ) -> None:
-        """Makes the client delete a cookie. Path and domain must be the same as when it was set.
+        """Makes the client delete a cookie. Path and domain must be those of the cookie.
 
-        Use `samesite="none"` if the cookie was set with it: otherwise browsers ignore the deletion
-        in a page of another site. `__Host-` and `__Secure-` cookies are always `Secure` here.
+        A cookie with `samesite="none"` needs the same here: in a page of another site a browser
+        ignores the deletion otherwise. `__Host-` and `__Secure-` cookies are always deleted with
+        `Secure`.
         """
         self.set_cookie(
             name,
@@ -290,18 +290,18 @@ def _check_trailers(trailers: object, body: object) -> None:
 
 
 def _same_site(cookie: str, given: str) -> Literal["lax", "strict", "none"]:
-    for choice in get_args(Literal["lax", "strict", "none"]):
-        if isinstance(given, str) and given.lower() == choice:
-            same_site: Literal["lax", "strict", "none"] = choice
-            return same_site
+    for known in get_args(Literal["lax", "strict", "none"]):
+        if isinstance(given, str) and given.lower() == known:
+            found: Literal["lax", "strict", "none"] = known
+            return found
     raise ValueError(
         f"samesite of cookie {cookie!r} must be 'lax', 'strict', 'none' or None, got {given!r}."
     )
 
 
 def _check_prefix(name: str, path: str, domain: str | None, *, secure: bool) -> None:
-    """ValueError for a cookie without the attributes that the prefix of its name requires (RFC
-    6265bis, 4.1.3). Browsers refuse such cookies."""
+    """Raises ValueError for a cookie whose prefix requires attributes that it lacks (RFC 6265bis,
+    4.1.3): browsers refuse it."""
     prefix = next((each for each in ("__Host-", "__Secure-") if _begins(name, each)), None)
     if prefix is not None and not secure:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The WebSocket that handlers get, and the limits of a WebSocket route."""
+"""The configuration that limits a WebSocket route; and the WebSocket that handlers get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Overflow", "WebSocket", "WebSocketConfig"]
 
 Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
 
-# The name of a subprotocol is a token (RFC 9110 section 5.6.2).
+# The characters of a subprotocol's name (RFC 9110 section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
@@ -22,7 +22,7 @@ _MAX_INTEGER = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class WebSocketConfig:
-    """The limits of one WebSocket route. They are enforced in Rust, on every kind of frame.
+    """The limits of one WebSocket route. Rust enforces them, on every kind of frame.
 
     ```python
     config = WebSocketConfig(max_message_size=64 * 1024, rate_limit=50, timeout=30)
@@ -31,63 +31,64 @@ class WebSocketConfig:
     async def echo(ws: WebSocket): ...
     ```
 
-    A field of the wrong type raises TypeError, a field out of its range ValueError. Both are raised
-    at once and name the field.
+    The constructor raises TypeError for a field of the wrong type, and ValueError for a field out
+    of its range, each with the field's name.
     """
 
     max_message_size: int = 1024 * 1024
-    """The maximum size of a client's message in bytes, over all fragments (1 to 2**31 - 1). Above
-    it the connection is closed with 1009, before the message is read."""
+    """Bytes of the largest message that a client may send, over all its fragments (1 to
+    2**31 - 1). Above it the connection is closed with 1009, before the message is read."""
 
     rate_limit: int | None = None
-    """The messages, pings and pongs per second that a client may send (at least 1). A burst may
-    have the number of one second. Above it the connection is closed with 1008. None: no limit."""
+    """Messages, pings and pongs that a client may send per second (at least 1); a burst may have as
+    many at once. Above it the connection is closed with 1008. None: no limit."""
 
     heartbeat_interval: float | None = _DEFAULT_HEARTBEAT_INTERVAL_S
-    """The seconds of silence after which the client gets a ping. For each client it is up to a
-    tenth less, so that clients that connected together do not get pings together. None: never. If
-    only `timeout` is given and is 25 or less, it is half of that."""
+    """Seconds of silence after which a ping is sent; for each client up to a tenth less, so that
+    clients that connected together do not get their pings together. None: no pings. If only
+    `timeout` is given and is 25 or less, the interval is half of the timeout."""
 
     timeout: float | None = 60.0
-    """The seconds without a sign of life after which the WebSocket is closed with 1001, and its TCP
-    connection with it. Signs of life are a message, a pong, and an acknowledgement of data that was
-    sent before the last ping. None: never. It must be longer than `heartbeat_interval`."""
+    """Seconds without a sign of life, after which the session is closed with 1001, and its TCP
+    connection is closed, too. Signs of life are messages, pongs, and reads of bytes that were sent
+    before the last ping. None: never. Must be longer than `heartbeat_interval`."""
 
     tick: float | None = None
-    """The interval in seconds of empty text messages to the client, regardless of other messages;
-    for each client up to a tenth less. A page in a browser does not see pings. With these messages
-    it knows that the connection is open, and reconnects when they are missing
-    (docs/howto/reconnecting.md). None: never."""
+    """Seconds between empty text messages to the client, even if other messages are sent; for each
+    client up to a tenth less. A browser's page sees no pings: these messages show it that the
+    connection works, and it reconnects without them (docs/howto/reconnecting.md). None: none are
+    sent."""
 
     max_queue_bytes: int = 1024 * 1024
-    """The maximum size of a client's outbox in bytes (1 to 2**31 - 1)."""
+    """Bytes that may be queued for a client that reads too slowly (1 to 2**31 - 1)."""
 
     overflow: Overflow = "close"
-    """The action above `max_queue_bytes`. "close": the connection is closed with 1013, and the
-    client can reconnect. "drop_oldest" and "drop_newest": messages are dropped. "latest": only the
-    newest message of each topic waits, and almost no data in the send buffer of the system, so that
-    a slow client gets recent messages. `ws.dropped` counts the dropped messages."""
+    """The policy above `max_queue_bytes`. "close": the connection is closed with 1013, so that the
+    client can reconnect; "drop_oldest" and "drop_newest": messages are dropped; "latest": only the
+    newest message of each topic is queued, and the system's send buffer is small, so that a slow
+    client gets current messages. `ws.dropped` counts the dropped messages."""
 
     compression: bool = False
-    """Whether clients that offer permessage-deflate (RFC 7692) get it; others get uncompressed
-    messages. Messages from 128 bytes to 4 MiB are deflated if that makes them smaller. A published
-    message is deflated once per worker. `max_message_size` limits inflated messages."""
+    """Whether clients that offer permessage-deflate (RFC 7692) get it; other clients are served
+    without it. Messages from 128 bytes to 4 MiB are deflated if that makes them smaller. A
+    published message is deflated once per worker for all its clients. `max_message_size` applies to
+    inflated messages."""
 
     subprotocols: tuple[str, ...] = ()
-    """The subprotocols of the route, in order of preference (RFC 6455 section 1.9)."""
+    """Subprotocols of the route, the preferred one first (RFC 6455 section 1.9)."""
 
     origins: tuple[str, ...] | None = None
-    """The origins whose pages may connect, as in `("https://example.org",)`; others get 403. None:
-    pages of this server (same host and port); `("*",)`: all. A client without an Origin header is
+    """Origins whose pages may connect, for example `("https://example.org",)`; others get 403.
+    None: pages of this server (same host and port); `("*",)`: all. A client that sends no Origin is
     not a browser and may connect."""
 
     max_connections: int | None = None
-    """The maximum number of connections of this route in one worker; above it 503. None: no limit
+    """Connections on this route in one worker; a further one gets 503. None: the route has no limit
     of its own."""
 
     max_topics: int = 1000
-    """The maximum number of topics that one client is subscribed to at a time (at least 1). Above
-    it `ws.subscribe` raises RuntimeError. A client of a turbo relay is subscribed to one topic."""
+    """Topics that one client may be subscribed to at a time (at least 1). For a further one
+    `ws.subscribe` raises RuntimeError. A turbo relay's client is subscribed to its one topic."""
 
     def __post_init__(self) -> None:
         self._check_integer("max_message_size", maximum=_MAX_INTEGER)
@@ -136,8 +137,7 @@ class WebSocketConfig:
         object.__setattr__(self, field, float(value))
 
     def _check_heartbeat_against_timeout(self) -> None:
-        """A timeout before the first ping would close every quiet client: ValueError, or a shorter
-        default interval."""
+        """A timeout before the first ping would close every quiet client."""
         interval, timeout = self.heartbeat_interval, self.timeout
         if interval is None or timeout is None or interval < timeout:
             return

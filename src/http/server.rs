@@ -33,7 +33,7 @@ use super::worker::HttpWorker;
 use crate::actors::crowd::Crowd;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::heap::{self, IdleWatch, Usage};
-use crate::actors::hub::{Command, Hub, Orders, Requests};
+use crate::actors::hub::{Command, CommandMailbox, Hub, Requests};
 use crate::actors::inbox::Inbox;
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
@@ -57,7 +57,7 @@ pub struct Server {
     /// The TLS configuration. None: clients speak plain HTTP.
     pub tls: Option<Tls>,
     /// The mailbox of commands for the hub.
-    pub orders: Orders,
+    pub orders: CommandMailbox,
     /// The mailbox of replies to HTTP requests.
     pub replies: ReplyBox,
     /// The signal to stop.

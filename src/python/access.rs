@@ -1,4 +1,4 @@
-//! `_core.AccessLog`: what a worker has done, for the thread that writes lines of it.
+//! `_core.AccessLog`: the queue that carries the records of a worker to the thread that writes its access log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::http::access::{self, AccessKind, AccessRecord, AccessRecords};
 
-/// Records that Python gets at once.
+/// Records that one call returns at most.
 const BATCH: usize = 1024;
 
 /// The queue between a worker's I/O thread and the thread that writes its access log.
@@ -18,7 +18,7 @@ pub(super) struct AccessLog {
     records: Mutex<AccessRecords>,
 }
 
-/// As it is in the stubs.
+/// A record as a tuple; the stub names its items.
 type Row = (
     &'static str,
     f64,
@@ -46,7 +46,7 @@ impl AccessLog {
     }
 
     /// The records since the last call, and the number of those that were lost. Waits for the first one,
-    /// without Python's lock, for at most `limit_s`.
+    /// without Python's lock, for at most `limit_s` seconds.
     fn take(&self, py: Python<'_>, limit_s: f64) -> PyResult<(Vec<Row>, u64)> {
         let limit = Duration::try_from_secs_f64(limit_s).map_err(|_| {
             PyValueError::new_err("limit_s must be a number of seconds, 0 or more.")
@@ -70,7 +70,7 @@ fn row(record: AccessRecord) -> Row {
         AccessKind::Opened => "opened",
         AccessKind::Closed => "closed",
     };
-    // A clock that stands before 1970 is not worth an error.
+    // A clock that is before 1970 is not worth an error.
     let time = record.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     (
         kind,

@@ -1,5 +1,4 @@
-//! The handshakes of WebSockets, as far as Python decides: who may come in, and what becomes of a session whose
-//! handler has ended.
+//! The admission of clients to WebSockets, where Python decides it; and the close of a session whose handler has ended.
 
 use std::sync::Arc;
 
@@ -7,9 +6,9 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 
 use super::dispatch::{HandlerRuntime, ResultTarget};
+use super::endpoint::{Endpoint, Endpoints};
 use super::errors::WebSocketClosed;
 use super::request::{Request, RequestLinks};
-use super::router::{Endpoint, Endpoints};
 use super::websocket::WebSocket;
 use crate::actors::close::CloseCause;
 use crate::actors::hub::Command;
@@ -19,7 +18,7 @@ use crate::http::handler::Call;
 use crate::http::router::EndpointId;
 
 impl HandlerRuntime {
-    /// Event loop: asks an asynchronous function whether a client may come in.
+    /// Event loop: calls the asynchronous function that decides whether a client is admitted.
     pub(super) fn start_admission(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -28,16 +27,16 @@ impl HandlerRuntime {
     ) -> PyResult<()> {
         let guard = self.endpoints.websocket(call.endpoint);
         let guard = guard.map(|endpoint| self.handlers.begin(endpoint));
-        let (made, label) = self.call_admission(py, call, None);
+        let (awaitable, label) = self.call_admission(py, call, None);
         let target = ResultTarget::Admission {
             session,
             label,
             guard,
         };
-        self.run_as_task(py, made, target).map(drop)
+        self.run_as_task(py, awaitable, target).map(drop)
     }
 
-    /// Handler thread: asks a synchronous function whether a client may come in.
+    /// Handler thread: calls the synchronous function that decides whether a client is admitted.
     pub(super) fn run_admission(&self, py: Python<'_>, call: Call, session: SessionKey) {
         let endpoint = self.endpoints.websocket(call.endpoint);
         let _handling = endpoint.map(|endpoint| self.handlers.begin(endpoint));
@@ -70,8 +69,7 @@ impl HandlerRuntime {
             events: &self.events,
             client: None,
         };
-        let subject = Request::new(py, request, endpoint, &values, links)
-            .and_then(|request| Bound::new(py, request));
+        let subject = Request::new(py, request, endpoint, &values, links);
         let result = subject
             .and_then(|subject| endpoint.call(py, &values, Some(subject.into_any()), context));
         (result, label)
@@ -106,26 +104,26 @@ impl HandlerRuntime {
 
     pub(super) fn end_session(
         &self,
-        py: Python<'_>,
-        ws: &WebSocket,
+        ws: &Bound<'_, WebSocket>,
         result: PyResult<Bound<'_, PyAny>>,
     ) {
+        let (py, label, ws) = (ws.py(), || WebSocket::label(ws), ws.get());
         let _running = self.take_session(ws.key());
         let Err(error) = result else {
             return ws.finish(CloseCause::HandlerReturned, None);
         };
-        // A handler that was still sending when its client left has done nothing wrong.
-        let left = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
-        if left || error.is_instance_of::<CancelledError>(py) {
+        // A handler that still sends when its client disconnects is not at fault.
+        let has_disconnected = ws.is_closed() && error.is_instance_of::<WebSocketClosed>(py);
+        if has_disconnected || error.is_instance_of::<CancelledError>(py) {
             let sentence = "The server is going away.";
             let rejection = Rejection::new(503, sentence);
             ws.finish(CloseCause::HandlerCancelled, Some(rejection));
         } else if ws.is_opening() {
-            let rejection = self.rejection(py, &ws.label(), error);
+            let rejection = self.rejection(py, &label(), error);
             ws.finish(CloseCause::HandlerFailed, Some(rejection));
         } else {
             ws.finish(CloseCause::HandlerFailed, None);
-            self.report(py, &ws.label(), error);
+            self.report(py, &label(), error);
         }
     }
 }

@@ -1,13 +1,12 @@
-//! What handlers await.
+//! The awaitables that handlers await.
 //!
-//! An awaitable of ours answers at once when it can, so a coroutine that finds its message waiting
-//! is never suspended. When it cannot, it yields a [`Waiter`], which speaks the protocol that
-//! asyncio's tasks expect of a future. The task that runs the handler is asyncio's own, so
-//! cancellation, time-outs, context variables and `current_task` are what people know; but it is
-//! resumed by a direct call from the drain instead of a trip through the loop.
+//! An awaitable returns at once when it can, so a coroutine whose message has arrived is never suspended. When it
+//! cannot, it yields a [`Waiter`], which has the protocol that asyncio's tasks expect of a future. The task of a
+//! handler is asyncio's own, so cancellation, timeouts, context variables and `current_task` work as usual. But the
+//! drain resumes it by a direct call, without a trip through the loop.
 //!
-//! An awaitable of ours has `send`, `throw` and `close`, so that it is a coroutine to asyncio, too:
-//! `asyncio.create_task(ws.receive())` works as people expect.
+//! An awaitable has `send`, `throw` and `close`, so asyncio takes it for a coroutine, too:
+//! `asyncio.create_task(ws.receive())` works as usual.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,12 +21,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTraceback, PyTuple};
 
-/// Awaited, it gives its value at once.
+/// The awaitable that returns its value at once.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Ready(Option<Py<PyAny>>);
 
 impl Ready {
-    /// For calls whose result nobody needs to wait for: always the same one.
+    /// The result of calls that need not be awaited: one object for all.
     pub(super) fn nothing(py: Python<'_>) -> PyResult<Py<Self>> {
         static NOTHING: PyOnceLock<Py<Ready>> = PyOnceLock::new();
         let made = NOTHING.get_or_try_init(py, || Py::new(py, Self(None)))?;
@@ -70,12 +69,12 @@ impl Ready {
     fn close(&self) {}
 }
 
-/// What `send` gives where `__next__` gives this: it has no other way to say that it is the end.
+/// The result of `send`, made of the result of `__next__`: `send` raises `StopIteration` at the end.
 pub(super) fn yielded<T>(next: PyResult<Option<T>>) -> PyResult<T> {
     next?.ok_or_else(|| PyStopIteration::new_err(()))
 }
 
-/// What is raised in an awaitable by its `throw`: an exception, or a class with what makes one of it.
+/// The exception that `throw` raises in an awaitable: given as an exception, or as a class with its arguments.
 pub(super) fn thrown(error: &Bound<'_, PyTuple>) -> PyErr {
     let given = |at| error.get_item(at).ok().filter(|it| !it.is_none());
     let made = match (given(0), given(1)) {
@@ -110,7 +109,7 @@ pub(super) fn stop_plain(value: Py<PyAny>) -> PyErr {
     PyStopIteration::new_err(value)
 }
 
-/// What an awaitable yields while it waits: a future in the eyes of an asyncio task.
+/// The object that an awaitable yields while it waits: a future, as an asyncio task sees it.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Waiter {
     event_loop: Py<PyAny>,
@@ -119,9 +118,9 @@ pub(super) struct Waiter {
 
 #[derive(Default)]
 struct State {
-    /// asyncio's mark that this was yielded by `await`, not by mistake.
+    /// asyncio's mark of an object that `await` has yielded.
     blocking: bool,
-    /// What resumes the task, and in which context.
+    /// The callback that resumes the task, and its context.
     resume: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     /// The task was cancelled while it waited, with this message.
     cancelled: Option<Py<PyAny>>,
@@ -135,7 +134,7 @@ impl Waiter {
         }
     }
 
-    /// About to be yielded. An error when another task waits already.
+    /// Called before it is yielded. `RuntimeError` if another task waits already.
     pub(super) fn begin(&self) -> PyResult<()> {
         let mut state = self.lock();
         if state.resume.is_some() {
@@ -150,12 +149,12 @@ impl Waiter {
         Ok(())
     }
 
-    /// Was its task cancelled, and not resumed since? Then nobody else may wait on it.
+    /// Was its task cancelled, and not resumed since? Then no other task may wait on it.
     pub(super) fn owes_cancellation(&self) -> bool {
         self.lock().cancelled.is_some()
     }
 
-    /// Resumes the task that waits, if any, here and now. Call it from the event loop only.
+    /// Resumes the waiting task, if any, at once. Only for the event loop.
     pub(super) fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let resume = this.get().lock().resume.take();
@@ -167,7 +166,7 @@ impl Waiter {
             }
         };
         match resumed {
-            // asyncio's tasks hand these on to whoever resumes them, after they have ended with them.
+            // A task that ends with one of these raises it in its caller, too.
             Err(error)
                 if error.is_instance_of::<PySystemExit>(py)
                     || error.is_instance_of::<PyKeyboardInterrupt>(py) =>
@@ -178,7 +177,7 @@ impl Waiter {
         }
     }
 
-    /// Not held while Python runs, nor while an object of Python's is let go: that may run Python.
+    /// The lock is not held while Python runs, nor while a Python object is released, which may run Python.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -250,7 +249,7 @@ impl Waiter {
         state.cancelled.is_some() || state.resume.is_none()
     }
 
-    /// Called by the task that is resumed. The value itself is fetched by the awaitable.
+    /// Called by the resumed task. The awaitable itself fetches the value.
     fn result(&self, py: Python<'_>) -> PyResult<()> {
         let cancelled = self.lock().cancelled.take();
         match cancelled {

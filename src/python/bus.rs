@@ -1,4 +1,4 @@
-//! `_core.Bus`: a process's membership in a bus; and the list of all there are.
+//! `_core.Bus`: the membership of this process in a bus; and the functions that list, inspect and remove buses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use super::subscription::{Bell, Subscription};
 use crate::actors::topic::Topic;
 use crate::ipc::{self, Fate, PublishError, RetentionRule, ServerNeeds};
 
-/// Membership of this process in a named bus. A copy inherited by fork is inert.
+/// The membership of this process in a named bus. A copy that a fork has inherited is inert.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Bus {
     name: String,
@@ -45,7 +45,7 @@ impl Bus {
             .ok_or_else(|| BusError::new_err("This bus has been closed."))
     }
 
-    /// The bus, to be used by this very process.
+    /// The bus, for use by this process. `BusError` in a forked copy.
     fn own(&self) -> PyResult<ipc::Bus> {
         let bus = self.get()?;
         if bus.is_forked() {
@@ -68,7 +68,7 @@ fn check_ring(bytes: Option<usize>) -> PyResult<()> {
 
 #[pymethods]
 impl Bus {
-    /// Creates the bus, or joins the one of that name. `BusError`, a sentence, if it cannot.
+    /// Creates the bus, or joins the existing one of that name. `BusError` if that fails.
     #[staticmethod]
     #[pyo3(signature = (name, *, ring_bytes=None, history_bytes=None))]
     fn open(
@@ -82,7 +82,7 @@ impl Bus {
         opened.map(Self::new).map_err(bus_error)
     }
 
-    /// As `open`, for the first process of a server, whose other processes get places that are reserved.
+    /// As `open`, for the first process of a server; it reserves places for the other processes.
     #[staticmethod]
     #[pyo3(signature = (name, *, workers, extra_workers, supervised, keeps, joined=0, ring_bytes=None, history_bytes=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
@@ -111,7 +111,7 @@ impl Bus {
         opened.map(Self::new).map_err(bus_error)
     }
 
-    /// Joins the bus of that name as it is, as a worker of its server or not. None if there is none.
+    /// Joins the existing bus of that name, perhaps as a worker of its server. None if there is none.
     #[staticmethod]
     #[pyo3(signature = (name, *, worker=false))]
     fn attach(py: Python<'_>, name: &str, worker: bool) -> PyResult<Option<Self>> {
@@ -162,8 +162,8 @@ impl Bus {
         self.get()?.publish_message(topic, message, 0)
     }
 
-    /// A reader of what is published to the topic from now on; and what was published before, as far
-    /// as it is asked for, and whether that is all of it.
+    /// A reader of the messages that are published to the topic from now on; the requested earlier messages; and
+    /// whether these are complete.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
     fn subscribe<'py>(
         slf: Bound<'py, Self>,
@@ -191,7 +191,7 @@ impl Bus {
         Ok((subscription, records, complete))
     }
 
-    /// What was published to the topic before, and whether it is all that was asked for.
+    /// Earlier messages of the topic, and whether they are all that were requested.
     #[pyo3(signature = (topic, *, last=None, since=None, epoch=None))]
     fn history(
         &self,
@@ -212,7 +212,7 @@ impl Bus {
         Ok((records, complete, until))
     }
 
-    /// From now on so many records of the topics that match are kept. `seconds` 0: for ever.
+    /// From now on so many records of each matching topic are retained. `seconds` 0: without an age limit.
     fn retain(&self, py: Python<'_>, pattern: String, records: u32, seconds: u32) -> PyResult<()> {
         let bus = self.own()?;
         let rule = RetentionRule {
@@ -223,24 +223,25 @@ impl Bus {
         py.detach(|| bus.retain(&rule)).map_err(bus_error)
     }
 
-    /// A bell for one event loop.
+    /// A descriptor that wakes one event loop for its subscriptions.
     fn bell(&self) -> PyResult<Bell> {
         Ok(Bell(self.readers.bell(self.own()?)?))
     }
 
-    /// Cleans up after members that died, wakes all sleepers; returns how many had died.
+    /// Cleans up after dead members and wakes all sleepers; returns the number of the dead members.
     fn reap(&self) -> PyResult<usize> {
         Ok(self.get()?.reap())
     }
 
-    /// For a supervisor: places for so many processes of the server, with itself, or `BusError`.
+    /// For a supervisor: reserves places for so many processes of the server, itself included. `BusError` if there
+    /// are too few.
     fn reserve_places(&self, py: Python<'_>, processes: usize) -> PyResult<()> {
         let bus = self.own()?;
         py.detach(|| bus.reserve_places(processes))
             .map_err(bus_error)
     }
 
-    /// Why it is of no use any more, or None: "was removed", "is damaged", or its name has gone.
+    /// Why the bus is unusable: "was removed", "is damaged", or its name is gone. None if it is usable.
     fn fault(&self) -> PyResult<Option<&'static str>> {
         let bus = self.own()?;
         Ok(match bus.fate() {
@@ -251,17 +252,17 @@ impl Bus {
         })
     }
 
-    /// Removes it, and tells those who have it open.
+    /// Removes the bus, and notifies its members.
     fn remove(&self) -> PyResult<()> {
         self.get()?.remove().map_err(bus_error)
     }
 
-    /// Removes it unless another process has it open. Whether it did.
+    /// Removes the bus unless another process has it open. True if it was removed.
     fn remove_if_unused(&self) -> PyResult<bool> {
         self.get()?.remove_if_unused().map_err(bus_error)
     }
 
-    /// Leaves the bus, and ends its subscriptions. Twice is allowed.
+    /// Leaves the bus, and ends its subscriptions. Further calls do nothing.
     fn close(&self, py: Python<'_>) {
         let bus = self
             .membership
@@ -298,7 +299,7 @@ impl Drop for Bus {
     }
 }
 
-/// `ValueError`, a sentence, if a rule of `retain` cannot have this pattern.
+/// `ValueError` if the pattern is not valid for `retain`.
 #[pyfunction]
 pub(super) fn check_pattern(pattern: String) -> PyResult<()> {
     let rule = RetentionRule {
@@ -330,14 +331,14 @@ pub(super) fn counters() -> Vec<(&'static str, &'static str, &'static str, &'sta
         .collect()
 }
 
-/// The description of a bus, without joining it.
+/// Describes a bus without joining it.
 #[pyfunction]
 pub(super) fn inspect_bus<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
     let found = py.detach(|| ipc::inspect(name)).map_err(bus_error)?;
     description(py, &found)
 }
 
-/// Removes a bus. One in use only with `although_used`.
+/// Removes a bus. A bus in use is removed only with `although_used`.
 #[pyfunction]
 #[pyo3(signature = (name, *, although_used=false))]
 pub(super) fn remove_bus(py: Python<'_>, name: &str, although_used: bool) -> PyResult<()> {
@@ -359,7 +360,7 @@ fn description<'py>(py: Python<'py>, bus: &ipc::BusInfo) -> PyResult<Bound<'py, 
     dict.set_item("log_entries", contents.map(|it| it.log_entries))?;
     dict.set_item("reserved_places", contents.map(|it| it.reserved))?;
     let history = contents.and_then(|it| it.history.as_ref());
-    let history = history.map(|it| kept(py, it)).transpose()?;
+    let history = history.map(|it| history_contents(py, it)).transpose()?;
     dict.set_item("history", history)?;
     Ok(dict)
 }
@@ -386,7 +387,10 @@ fn member<'py>(
     Ok(dict)
 }
 
-fn kept<'py>(py: Python<'py>, history: &ipc::HistoryContents) -> PyResult<Bound<'py, PyDict>> {
+fn history_contents<'py>(
+    py: Python<'py>,
+    history: &ipc::HistoryContents,
+) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let rules = history.rules.iter();
     let rules: Vec<_> = rules

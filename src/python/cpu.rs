@@ -1,4 +1,4 @@
-//! The CPU time of a thread, for others to read.
+//! The clock of a thread's CPU time, which other threads read.
 
 use std::mem;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 
-/// How Linux numbers the clock of a thread's CPU time, as its scheduler counts it: below these bits stands
-/// the complement of the thread's ID (`pthread_getcpuclockid(3)` gives the same).
+/// The lowest bits of the ID that Linux has for the clock of a thread's CPU time; above them stands the complement of
+/// the thread's ID (`pthread_getcpuclockid(3)` returns the same).
 const OF_A_THREAD: libc::clockid_t = 4 | 2;
 
 /// The CPU clock of one thread.
@@ -19,7 +19,7 @@ impl CpuClock {
         Self(ClockId::from_raw((!gettid().as_raw() << 3) | OF_A_THREAD))
     }
 
-    /// CPU time so far; none once the thread has ended.
+    /// CPU time so far. Zero once the thread has ended.
     fn read(self) -> Duration {
         clock_gettime(self.0).map_or(Duration::ZERO, Duration::from)
     }
@@ -28,7 +28,7 @@ impl CpuClock {
 /// A thread whose CPU time counts while it is at work.
 pub(super) struct ThreadClock {
     clock: CpuClock,
-    /// At the last look at which it had worked.
+    /// CPU time at the last look at which it had worked.
     cpu: Duration,
     /// It has been at work since the last look.
     has_worked: bool,
@@ -36,7 +36,7 @@ pub(super) struct ThreadClock {
 }
 
 impl ThreadClock {
-    /// This thread, which is not at work.
+    /// The clock of this thread, which is not at work.
     pub(super) fn this_thread() -> Self {
         let clock = CpuClock::of_this_thread();
         Self {
@@ -47,7 +47,7 @@ impl ThreadClock {
         }
     }
 
-    /// This thread, of which nobody knows when it is not at work.
+    /// The clock of this thread, which always counts as at work.
     pub(super) fn always_at_work() -> Self {
         Self {
             has_worked: true,
@@ -61,10 +61,10 @@ impl ThreadClock {
         self.has_worked |= is_at_work;
     }
 
-    /// CPU time since this was last asked.
+    /// CPU time since the last call.
     pub(super) fn spent(&mut self) -> Duration {
         if !self.has_worked {
-            return Duration::ZERO; // a thread that rests costs nothing, not even the look
+            return Duration::ZERO; // a resting thread costs nothing, not even a read of its clock
         }
         self.has_worked = self.is_at_work;
         let before = mem::replace(&mut self.cpu, self.clock.read());

@@ -1,15 +1,15 @@
-//! What ends a worker at once: an I/O thread that cannot go on.
+//! The functions that abort a worker whose I/O thread cannot go on.
 //!
-//! Without it the process would live on, hold its place and its clients, and serve nobody. It is
-//! aborted instead, and the supervisor replaces it.
+//! Without its I/O thread the process would keep its slot and its clients, and serve none of them. So it is aborted,
+//! and the supervisor replaces it.
 
 use std::sync::Once;
 use std::{panic, process, thread};
 
-/// Name of the thread that must not die alone.
+/// The name of the I/O thread.
 pub(super) const IO_THREAD: &str = "fanbus-io";
 
-/// From now on a panic on the I/O thread, wherever it would be caught, ends the process.
+/// From now on a panic on the I/O thread aborts the process, even if some code would catch it.
 pub(super) fn abort_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -23,7 +23,7 @@ pub(super) fn abort_on_panic() {
     });
 }
 
-/// Says why, and ends the process.
+/// Writes the reason to stderr and aborts the process.
 pub(super) fn abort(why: &dyn std::fmt::Display) -> ! {
     eprintln!(
         "fanbus: The I/O thread of worker {} ended: {why}.",

@@ -1,5 +1,5 @@
-//! Handlers are started here, and what becomes of them is told here: a response, an admission, a
-//! close, or an error that somebody gets to read.
+//! The runtime that starts handlers, and passes on their results: a response, an admission, the close of a session, or
+//! an error for the log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use super::endpoint::{Endpoint, Endpoints};
 use super::events::EventBox;
 use super::lane_context::Job;
 use super::request::{Request, RequestLinks};
 use super::response::{self, PreparedResponse};
-use super::router::{Endpoint, Endpoints};
 use super::running_handlers::{HandlerGuard, RunningHandlers};
 use super::stream::{ProducerContext, Streams};
 use super::tasks::Tasks;
@@ -22,19 +22,18 @@ use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 use crate::http::response::{Response, ResponseBody};
 
-/// What handlers run in: the application's functions, the loop, and the way back to the worker.
+/// The environment of handlers: the application's functions, the event loop, and the handle of the worker.
 pub(super) struct HandlerRuntime {
     pub worker: Arc<WorkerHandle>,
     pub endpoints: Arc<Endpoints>,
     pub event_loop: Py<PyAny>,
     pub tasks: Tasks,
-    /// `types.CoroutineType`: what can be run inside of an [`HandlerCoroutine`].
+    /// `types.CoroutineType`: the objects that a `HandlerCoroutine` can run.
     pub coroutine: Py<PyAny>,
-    /// The context variables that synchronous handlers find, each a copy: those of the worker's start,
-    /// as asynchronous ones find them.
+    /// The context variables of the worker's start. Each synchronous handler gets a copy, as each task does.
     context: Py<PyAny>,
     pub callbacks: Callbacks,
-    /// Clients see tracebacks.
+    /// Clients get tracebacks.
     pub debug: bool,
     pub streams: Streams,
     pub events: EventBox,
@@ -42,16 +41,16 @@ pub(super) struct HandlerRuntime {
     sessions: Mutex<Sessions>,
 }
 
-/// Python's functions that hear of what handlers do.
+/// Python's functions that are called for handlers.
 pub(super) struct Callbacks {
-    /// Gets what nobody caught.
+    /// Logs an error that no handler caught.
     pub on_error: Py<PyAny>,
-    /// Gets what is to be done after a response.
+    /// Calls functions after a response.
     pub after_response: Py<PyAny>,
 }
 
-/// Sessions whose memory is retained when the last one has left.
-const MOST_KEPT: usize = 1024;
+/// Capacity for sessions that is retained when none is open.
+const MAX_RETAINED: usize = 1024;
 
 /// The WebSockets whose handlers run.
 pub(super) type Sessions = HashMap<SessionKey, RunningSession, foldhash::fast::RandomState>;
@@ -59,26 +58,26 @@ pub(super) type Sessions = HashMap<SessionKey, RunningSession, foldhash::fast::R
 /// A WebSocket whose handler runs.
 pub(super) struct RunningSession {
     pub ws: Py<WebSocket>,
-    /// None while its first step is taken where the task is made.
+    /// None while the task is created, which may already take its first step.
     pub task: Option<Py<PyAny>>,
 }
 
-/// What becomes of what a handler returns or raises.
+/// The receiver of the value that a handler returns, or of its error.
 pub(super) enum ResultTarget {
-    /// It answers a request.
+    /// The value is the response to a request.
     Answer {
         reply: ReplyKey,
         label: String,
         request: Option<Py<Request>>,
         guard: HandlerGuard,
     },
-    /// It says whether a client may come in.
+    /// The value decides whether a client is admitted.
     Admission {
         session: SessionKey,
         label: String,
         guard: Option<HandlerGuard>,
     },
-    /// The session is over.
+    /// The end of the handler closes the session.
     Session {
         ws: Py<WebSocket>,
         guard: HandlerGuard,
@@ -86,7 +85,7 @@ pub(super) enum ResultTarget {
 }
 
 impl ResultTarget {
-    /// What counts the handler as one that runs.
+    /// The guard that counts the handler as running.
     pub(super) fn guard(&self) -> Option<&HandlerGuard> {
         match self {
             Self::Answer { guard, .. } | Self::Session { guard, .. } => Some(guard),
@@ -142,17 +141,17 @@ impl HandlerRuntime {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out a session whose handler has ended, or whose client has left.
+    /// Removes a session whose handler has ended, or whose client has disconnected.
     pub(super) fn take_session(&self, key: SessionKey) -> Option<RunningSession> {
         let mut running = self.sessions();
         let taken = running.remove(&key);
-        if running.is_empty() && running.capacity() > MOST_KEPT {
-            running.shrink_to(MOST_KEPT);
+        if running.is_empty() && running.capacity() > MAX_RETAINED {
+            running.shrink_to(MAX_RETAINED);
         }
         taken
     }
 
-    /// Makes a coroutine a task of the loop.
+    /// Runs a coroutine as a task of the event loop.
     pub(super) fn start_task(&self, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
         self.tasks.start(coroutine).map(drop)
     }
@@ -166,18 +165,18 @@ impl HandlerRuntime {
     ) -> PyResult<()> {
         let (endpoint, label) = self.http(py, &call);
         let guard = self.handlers.begin(endpoint);
-        let (made, request) = self.call_http(py, call, reply, None);
+        let (awaitable, request) = self.call_http(py, call, reply, None);
         let target = ResultTarget::Answer {
             reply,
             label,
             request,
             guard,
         };
-        self.run_as_task(py, made, target).map(drop)
+        self.run_as_task(py, awaitable, target).map(drop)
     }
 
-    /// Event loop: a handler has come to its end. A coroutine is returned if more is to be run: it makes the
-    /// pieces of the response.
+    /// Event loop: a handler has ended. Returns a coroutine if the response is streamed: the task runs it to produce
+    /// the chunks.
     pub(super) fn end<'py>(
         &self,
         py: Python<'py>,
@@ -192,7 +191,7 @@ impl HandlerRuntime {
                 guard: _handling,
             } => {
                 let next = self.answer(py, reply, &label, result, None);
-                self.go_on(py, &label, request.as_ref(), None);
+                self.schedule_after_response(py, &label, request.as_ref(), None);
                 next
             }
             ResultTarget::Admission {
@@ -207,13 +206,13 @@ impl HandlerRuntime {
                 ws,
                 guard: _handling,
             } => {
-                self.end_session(py, ws.get(), result);
+                self.end_session(ws.bind(py), result);
                 None
             }
         }
     }
 
-    /// On a thread of a lane: does a job from its beginning to its end.
+    /// On a thread of a lane: does a whole job.
     pub(super) fn run(&self, py: Python<'_>, job: Job) {
         match job {
             Job::Request { call, reply } => {
@@ -228,7 +227,7 @@ impl HandlerRuntime {
                 };
                 let (result, request) = self.call_http(py, call, reply, Some(&context));
                 self.answer(py, reply, &label, result, Some(&context));
-                self.go_on(py, &label, request.as_ref(), Some(&context));
+                self.schedule_after_response(py, &label, request.as_ref(), Some(&context));
             }
             Job::Admit { call, session } => self.run_admission(py, call, session),
             Job::Call(function) => {
@@ -239,7 +238,7 @@ impl HandlerRuntime {
         }
     }
 
-    /// The context variables of a synchronous handler, which nobody else sees it set.
+    /// A copy of the context variables for one synchronous handler: no other code sees the values that it sets.
     pub(super) fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.context.bind(py).call_method0(intern!(py, "copy"))
     }
@@ -256,8 +255,8 @@ impl HandlerRuntime {
         (endpoint, label)
     }
 
-    /// `context`: that of a synchronous handler. A coroutine is returned if the task of an asynchronous one
-    /// has to run it.
+    /// Sends the response. `context` is that of a synchronous handler. Returns a coroutine that the task of an
+    /// asynchronous handler has to run.
     fn answer<'py>(
         &self,
         py: Python<'py>,
@@ -268,15 +267,15 @@ impl HandlerRuntime {
     ) -> Option<Bound<'py, PyAny>> {
         let (response, next) = result
             .and_then(|value| response::from_python(&value, &self.events))
-            .and_then(|made| self.complete(py, made, label, context))
+            .and_then(|prepared| self.complete(py, prepared, label, context))
             .unwrap_or_else(|error| (self.error_response(py, label, error), None));
         self.worker.reply(reply, response);
         next
     }
 
-    /// Hands over what the handler wants to be done after its response; it finds the context variables as
-    /// the handler has left them.
-    fn go_on(
+    /// Schedules the functions that the handler wants called after its response. They run with the context variables
+    /// of the handler.
+    fn schedule_after_response(
         &self,
         py: Python<'_>,
         label: &str,
@@ -299,18 +298,18 @@ impl HandlerRuntime {
         }
     }
 
-    /// Begins to send what a handler streams.
+    /// Starts the stream of a streamed response.
     fn complete<'py>(
         &self,
         py: Python<'py>,
-        made: PreparedResponse,
+        prepared: PreparedResponse,
         label: &str,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Response, Option<Bound<'py, PyAny>>)> {
         let PreparedResponse {
             mut response,
             streamed,
-        } = made;
+        } = prepared;
         let Some(streamed) = streamed else {
             return Ok((response, None));
         };
@@ -326,7 +325,7 @@ impl HandlerRuntime {
         Ok((response, started.coroutine))
     }
 
-    /// What the function gives, and the request, if it takes that.
+    /// Calls the function of a request. Returns its value, and the request object if the function takes one.
     fn call_http<'py>(
         &self,
         py: Python<'py>,
@@ -347,8 +346,7 @@ impl HandlerRuntime {
             events: &self.events,
             client: Some((&self.worker, reply)),
         };
-        let subject = Request::new(py, request, endpoint, &values, links)
-            .and_then(|request| Bound::new(py, request));
+        let subject = Request::new(py, request, endpoint, &values, links);
         match subject {
             Ok(subject) => {
                 let request = subject.clone().unbind();

@@ -1,4 +1,4 @@
-//! Exceptions that `fanbus.exceptions` defines and Rust raises or understands.
+//! The exceptions of `fanbus.exceptions` that Rust raises or reads.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -14,12 +14,12 @@ pyo3::import_exception!(fanbus.exceptions, Lagged);
 pyo3::import_exception!(fanbus.exceptions, MissingError);
 pyo3::import_exception!(fanbus.exceptions, WebSocketClosed);
 
-/// Turns any error whose text is a sentence into Python's `ValueError`.
+/// Makes a `ValueError` of an error with a full message.
 pub(super) fn value_error(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// What an `HTTPError` says.
+/// The fields of an `HTTPError`.
 pub(super) struct HttpRefusal {
     status: u16,
     body: String,
@@ -44,7 +44,7 @@ impl HttpRefusal {
         })
     }
 
-    /// What a client gets that wanted to open a WebSocket.
+    /// The response to the handshake of a WebSocket.
     pub(super) fn into_rejection(self) -> Rejection {
         Rejection {
             status: self.status,
@@ -53,7 +53,7 @@ impl HttpRefusal {
         }
     }
 
-    /// The response that an HTTP client gets.
+    /// The response to an HTTP request.
     pub(super) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::sentence(status, self.body);

@@ -1,14 +1,14 @@
-//! What Python's event loop does with a batch of events: starts handlers, resumes the tasks that
-//! wait for messages, and tells them of the end.
+//! The drain that Python's event loop runs for a batch of events: it starts handlers, resumes the tasks that wait for
+//! messages, and notifies them of the end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use super::connection::{Connection, ConnectionKind};
 use super::dispatch::{HandlerRuntime, ResultTarget, RunningSession};
 use super::events::{Event, EventBox, Events};
-use super::head::Head;
 use super::logs;
 use super::observed_session::ObservedSessions;
 use super::upload;
@@ -22,28 +22,28 @@ use crate::actors::session_key::SessionKey;
 use crate::actors::starts::Starts;
 use crate::http::handler::Call;
 
-/// Batches taken before the loop's other work gets its turn.
+/// Batches that a drain takes before the loop does its other work.
 const BATCHES_IN_A_ROW: usize = 8;
 
-/// Nor is another one begun after this time: what handlers do in their first steps can take long, and what
-/// they await comes by the loop's other work.
+/// A drain begins no further batch after this time: the first steps of handlers can take long, and their awaitables
+/// need the loop's other work.
 const LONGEST: Duration = Duration::from_millis(1);
 
-/// A handler has this long to end by itself after its client is gone; then its task is cancelled.
+/// Seconds that a handler may run on after its client has disconnected; then its task is cancelled.
 const IGNORES_THE_END_S: f64 = 10.0;
 
-/// What a drain works on; kept between drains for its memory.
+/// The state of a drain, which keeps its memory between drains.
 #[derive(Default)]
 struct DrainState {
     batch: Events,
-    /// Bytes of the batch that have been taken in.
+    /// Bytes of the batch that have been read.
     read: usize,
-    /// Handlers that have messages now, and wait for them.
+    /// WebSockets whose handlers wait, and have messages now.
     woken: Vec<Py<WebSocket>>,
     starts: Starts,
 }
 
-/// Owned by Python's main thread, like the loop itself.
+/// The part of the event loop that is in Rust. Python's main thread owns it, like the loop itself.
 pub(super) struct EventLoop {
     pub runtime: Arc<HandlerRuntime>,
     events: EventBox,
@@ -66,7 +66,7 @@ impl EventLoop {
         }
     }
 
-    /// Who is told when the I/O thread has ended.
+    /// Sets the function that is called when the I/O thread has ended.
     pub(super) fn on_stopped(&self, callback: Py<PyAny>) {
         let _old = self
             .on_stopped
@@ -75,8 +75,8 @@ impl EventLoop {
             .replace(callback);
     }
 
-    /// Takes what has come. Called by the loop when the mailbox's descriptor is readable. `is_contended`: do other
-    /// threads want Python's lock, too? True: the loop is to linger when it has done what follows from it.
+    /// Drains the mailbox. The loop calls it when the mailbox's descriptor is readable. `is_contended`: do other
+    /// threads want Python's lock, too? True: the loop has to linger after the steps that follow.
     pub(super) fn drain(&self, py: Python<'_>, is_contended: impl FnOnce() -> bool) -> bool {
         // A second drain within a drain finds the batch in use, and leaves the work to the first.
         let mut state = match self.state.try_lock() {
@@ -86,10 +86,10 @@ impl EventLoop {
             Err(TryLockError::WouldBlock) => return false,
         };
         let raised = self.events.signal().clear();
-        let begun = Instant::now();
-        let lingers = self.lingering().begin(raised, begun, is_contended);
-        state.starts.turn(begun);
-        self.runtime.worker.in_one_go(begun, || {
+        let start = Instant::now();
+        let lingers = self.lingering().begin(raised, start, is_contended);
+        state.starts.turn(start);
+        self.runtime.worker.in_one_go(start, || {
             for _ in 0..BATCHES_IN_A_ROW {
                 if state.batch.is_empty() {
                     if !self.events.take(&mut state.batch) {
@@ -100,8 +100,8 @@ impl EventLoop {
                 if !self.dispatch(py, &mut state) {
                     break;
                 }
-                // Where nothing has come, there is no need to ask the clock.
-                if !self.events.is_empty() && begun.elapsed() > LONGEST {
+                // With an empty mailbox there is no need to read the clock.
+                if !self.events.is_empty() && start.elapsed() > LONGEST {
                     break;
                 }
             }
@@ -111,7 +111,7 @@ impl EventLoop {
         lingers
     }
 
-    /// Waits for what comes next, with Python's lock, if the loop may still keep it. True: something has come.
+    /// Waits for the next event while holding Python's lock, if the loop may still hold it. True: an event has come.
     pub(super) fn linger(&self) -> bool {
         let left = self.lingering().left(Instant::now());
         let has_come = left.is_some_and(|left| self.events.signal().wait(left));
@@ -126,7 +126,7 @@ impl EventLoop {
         lingering.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// False: the rest is for the next turn of the loop, and left in hand.
+    /// False: the rest of the batch is left for the next turn of the loop.
     fn dispatch(&self, py: Python<'_>, state: &mut DrainState) -> bool {
         let DrainState {
             batch,
@@ -186,14 +186,14 @@ impl EventLoop {
                     None => self.closed(py, session, code, reason),
                 },
                 Event::Opened { call, session } => self.observed.opened(py, runtime, call, session),
-                Event::Room { session } => self.room(py, session),
-                Event::StreamRoom { stream } => runtime.streams.room(py, stream),
+                Event::SendReady { session } => self.send_ready(py, session),
+                Event::StreamReady { stream } => runtime.streams.ready(py, stream),
                 Event::StreamOver { stream } => runtime.streams.over(py, stream),
                 Event::Wake { future } => upload::wake(py, &future),
-                Event::Log { level, line } => logs::tell(py, level, &line),
+                Event::Log { level, line } => logs::write(py, level, &line),
                 Event::Stopped => self.stopped(py),
             };
-            self.tell_if_failed(py, done);
+            self.report_failure(py, done);
         }
         drop(events);
         *read = all.len() - bytes.len();
@@ -202,22 +202,22 @@ impl EventLoop {
         list.is_empty()
     }
 
-    /// Resumes the handlers whose messages have been taken in; before another one begins, which may compute in
-    /// its first step.
+    /// Resumes the handlers that have new messages. Called before another handler starts, which may compute in its first
+    /// step.
     fn wake_all(&self, py: Python<'_>, woken: &mut Vec<Py<WebSocket>>) {
         for ws in woken.drain(..) {
-            self.tell_if_failed(py, ws.get().wake(py));
+            self.report_failure(py, ws.get().wake(py));
         }
     }
 
-    fn tell_if_failed(&self, py: Python<'_>, done: PyResult<()>) {
+    fn report_failure(&self, py: Python<'_>, done: PyResult<()>) {
         if let Err(error) = done {
             self.runtime.report(py, "the event loop of a worker", error);
         }
     }
 
-    /// Puts a message where its handler will find it. The handler is woken at the end of the
-    /// batch, or where another one begins: one that finds several messages is suspended and resumed once for all of them.
+    /// Puts a message into the inbox of its session. The handler is woken at the end of the batch, or before another one
+    /// starts: so several messages cost one suspension and one wake-up.
     fn take_in(
         &self,
         py: Python<'_>,
@@ -235,12 +235,12 @@ impl EventLoop {
         Ok(())
     }
 
-    fn room(&self, py: Python<'_>, session: SessionKey) -> PyResult<()> {
+    fn send_ready(&self, py: Python<'_>, session: SessionKey) -> PyResult<()> {
         self.websocket(py, session)
-            .map_or(Ok(()), |ws| ws.get().room(py))
+            .map_or(Ok(()), |ws| ws.get().wake_senders(py))
     }
 
-    /// The lock is not held while Python runs: a handler may end, and be removed, in there.
+    /// The lock is not held while Python runs: a handler may end there, and be removed.
     fn websocket(&self, py: Python<'_>, session: SessionKey) -> Option<Py<WebSocket>> {
         let running = self.runtime.sessions();
         Some(running.get(&session)?.ws.clone_ref(py))
@@ -259,29 +259,33 @@ impl EventLoop {
         };
         let request = call.request.expect("a handshake carries its request");
         let values = call.values.into_boxed_slice();
-        let head = Head::new(request.head, &endpoint.names, values);
+        let connection = Connection::new(
+            ConnectionKind::WebSocket,
+            request.head,
+            &endpoint.names,
+            values,
+        );
         let ws = WebSocket::new(
             py,
             session,
             link,
             Arc::clone(&runtime.worker),
-            head,
+            connection,
             endpoint.max_topics,
             &runtime.event_loop,
         )?;
-        let ws = Py::new(py, ws)?;
         let guard = runtime.handlers.begin(endpoint);
-        let subject = endpoint
-            .wants_subject()
-            .then(|| ws.bind(py).as_any().clone());
-        let made = endpoint.call(py, ws.get().values(), subject, None);
+        let subject = endpoint.wants_subject().then(|| ws.as_any().clone());
+        let awaitable = endpoint.call(py, &ws.as_super().get().values, subject, None);
+        let ws = ws.unbind();
         let running = RunningSession {
             ws: ws.clone_ref(py),
             task: None,
         };
-        // Before the task is made, whose first step may be its last.
+        // Before the task is created, whose first step may be its last.
         runtime.sessions().insert(session, running);
-        if let Some(task) = runtime.run_as_task(py, made, ResultTarget::Session { ws, guard })?
+        if let Some(task) =
+            runtime.run_as_task(py, awaitable, ResultTarget::Session { ws, guard })?
             && let Some(running) = runtime.sessions().get_mut(&session)
         {
             running.task = Some(task.unbind());
@@ -321,7 +325,7 @@ impl EventLoop {
             .take();
         match callback {
             Some(callback) => callback.call0(py).map(drop),
-            // Nobody asked for it: a worker without its I/O thread serves nobody, and is replaced.
+            // It ended unexpectedly: a worker without its I/O thread is useless, and the supervisor replaces it.
             None => self.runtime.event_loop.call_method0(py, "stop").map(drop),
         }
     }

@@ -1,4 +1,4 @@
-//! What happened on the I/O thread, for Python's event loop, in batches.
+//! The events that the I/O thread has for Python's event loop, in batches.
 
 use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
@@ -15,11 +15,11 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use std::mem;
 use std::sync::Arc;
 
-/// One thing that happened.
+/// One event.
 pub(super) enum Event {
     /// A request for an asynchronous handler.
     Request { call: Call, reply: ReplyKey },
-    /// A client asks for a WebSocket.
+    /// A client requests a WebSocket.
     Connect {
         call: Call,
         session: SessionKey,
@@ -41,21 +41,21 @@ pub(super) enum Event {
     },
     /// The bytes of an object are no longer used.
     Release { object: LentObject },
-    /// A session is over.
+    /// A session has been closed.
     Closed {
         session: SessionKey,
         code: u16,
         reason: String,
     },
     /// A handler that waits may send again.
-    Room { session: SessionKey },
-    /// A streamed response has room again.
-    StreamRoom { stream: StreamKey },
-    /// Nobody takes anything of a streamed response any more.
+    SendReady { session: SessionKey },
+    /// A streamed response has capacity again.
+    StreamReady { stream: StreamKey },
+    /// A streamed response has ended, or its client has disconnected.
     StreamOver { stream: StreamKey },
-    /// A future has something to wake for.
+    /// A future is to get its result.
     Wake { future: Py<PyAny> },
-    /// Something for the log.
+    /// A line for the log.
     Log { level: Level, line: String },
     /// The I/O thread has ended.
     Stopped,
@@ -84,7 +84,7 @@ impl AsRef<[u8]> for LentObject {
 #[derive(Default)]
 pub(super) struct Events {
     pub arena: Arena<Event>,
-    /// Bytes of the objects that are to be released.
+    /// Total bytes of the objects in [`Event::Release`].
     pub released: usize,
 }
 

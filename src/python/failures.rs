@@ -1,4 +1,4 @@
-//! What becomes of an error that a handler raised: a client gets an answer, and the application's log the rest.
+//! The errors that handlers raise: the client gets a response, and the application's log the details.
 
 use actix_web::http::StatusCode;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -10,11 +10,11 @@ use crate::actors::rejection::Rejection;
 use crate::http::response::Response;
 
 impl HandlerRuntime {
-    /// Tells the application's log of an error that nobody caught.
+    /// Writes an error that no handler caught to the application's log.
     pub(super) fn report(&self, py: Python<'_>, place: &str, error: PyErr) {
         let value = error.into_value(py);
         if let Err(error) = self.callbacks.on_error.call1(py, (place, value)) {
-            // The log itself failed: Python's last resort still prints it.
+            // The log itself failed: Python still prints the error to stderr.
             error.write_unraisable(py, None);
         }
     }
@@ -33,7 +33,7 @@ impl HandlerRuntime {
         Response::sentence(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
-    /// What a client is told whose handshake ended in an error.
+    /// The response to a handshake whose handler raised an error.
     pub(super) fn rejection(&self, py: Python<'_>, label: &str, error: PyErr) -> Rejection {
         if let Some(refused) = HttpRefusal::from_error(py, &error) {
             return refused.into_rejection();

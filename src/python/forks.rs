@@ -1,5 +1,5 @@
-//! `_core.Withheld`: descriptors that a process which is forked from this one does not get. And
-//! `_core.die_with_parent`, for one that was forked.
+//! `_core.Withheld`: the guard that withholds descriptors from forked processes; and `_core.die_with_parent` for a
+//! forked process.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::actors::forks;
 
-/// As long as this is there, forked processes find `/dev/null` in place of the descriptors.
+/// As long as this object exists, forked processes have `/dev/null` in place of the descriptors.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Withheld(#[expect(dead_code, reason = "its drop ends it")] forks::Withheld);
 
@@ -22,13 +22,13 @@ impl Withheld {
     }
 }
 
-/// The sockets, pipes and event descriptors that this process has open, with what each leads to.
+/// The sockets, pipes and event descriptors that this process has open, each with its target.
 #[pyfunction]
 pub(super) fn open_descriptors() -> PyResult<Vec<(RawFd, String)>> {
     Ok(forks::open_now()?)
 }
 
-/// Has the kernel send this process a signal when its parent dies, whatever killed that one.
+/// Makes the kernel send this process a signal when its parent dies, for whatever reason.
 #[pyfunction]
 pub(super) fn die_with_parent(number: i32) -> PyResult<()> {
     let set = Signal::try_from(number).and_then(set_pdeathsig);

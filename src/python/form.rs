@@ -1,4 +1,4 @@
-//! `_core.Part`: what a multipart form has sent as a file.
+//! `_core.Part`: the file that a multipart form has uploaded.
 
 use std::sync::Arc;
 
@@ -14,25 +14,25 @@ pub(super) struct Part(Arc<form::Part>);
 
 #[pymethods]
 impl Part {
-    /// The name that the client gives it.
+    /// The file name that the client sent.
     #[getter]
     fn filename(&self) -> &str {
         self.0.filename.as_deref().unwrap_or_default()
     }
 
-    /// `Content-Type`, as the client says.
+    /// The `Content-Type` that the client sent.
     #[getter]
     fn content_type(&self) -> Option<&str> {
         self.0.content_type.as_deref()
     }
 
-    /// In bytes.
+    /// The size in bytes.
     #[getter]
     fn size(&self) -> u64 {
         self.0.size()
     }
 
-    /// It can be read without waiting for a disk.
+    /// Is the file in memory, so that a read does not wait for a disk?
     #[getter]
     fn in_memory(&self) -> bool {
         self.0.in_memory().is_some()
@@ -54,7 +54,7 @@ impl Part {
     }
 }
 
-/// A part with its name: text, unless it is a file.
+/// A pair of a name and a value: a string, or a `Part` for a file.
 pub(super) fn pair<'py>(py: Python<'py>, part: &Arc<form::Part>) -> PyResult<Bound<'py, PyTuple>> {
     if part.filename.is_some() {
         return (part.name.as_str(), Part(Arc::clone(part))).into_pyobject(py);

@@ -1,5 +1,5 @@
-//! The [`Handler`] that is Python: on the I/O thread it only collects, and hands over at the end
-//! of the turn. It never touches Python.
+//! The [`Handler`] that passes requests and sessions to Python: on the I/O thread it collects events, and hands them
+//! over at the end of the turn. It never attaches to Python.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use tokio::task::spawn_local;
 
 use super::crash;
+use super::endpoint::EndpointKinds;
 use super::events::{Event, EventBox, Events};
 use super::lane::Lane;
 use super::lane_context::Job;
-use super::router::EndpointKinds;
 use super::threads::Threads;
 use super::worker_handle::WorkerHandle;
 use crate::actors::close::CloseCause;
@@ -30,16 +30,15 @@ pub(super) struct PythonHandler {
     kinds: Arc<EndpointKinds>,
     events: EventBox,
     threads: Arc<Threads>,
-    /// That of the synchronous handlers.
+    /// The lane of the synchronous handlers.
     lane: Arc<Lane>,
     worker: Arc<WorkerHandle>,
     turn: RefCell<Turn>,
-    /// Tasks look for what the event loop has ordered while it works on, and after the threads. They are started with
-    /// the first event.
+    /// The tasks run that look for commands of a long drain, and after the threads. The first event starts them.
     looking: Cell<bool>,
 }
 
-/// What the running turn has collected.
+/// The events and jobs of the current turn.
 #[derive(Default)]
 struct Turn {
     events: Events,
@@ -66,12 +65,12 @@ impl PythonHandler {
         })
     }
 
-    /// Does the queue have room that a call of this kind waits in?
-    fn has_room_for(&self, asynchronous: bool) -> bool {
+    /// Does the queue for calls of this kind have capacity?
+    fn has_capacity_for(&self, asynchronous: bool) -> bool {
         if asynchronous {
             self.events.has_room()
         } else {
-            self.lane.has_room()
+            self.lane.has_capacity()
         }
     }
 
@@ -103,7 +102,7 @@ impl Inbox for PythonHandler {
     }
 
     fn room(&self, session: SessionKey) {
-        self.collect(Event::Room { session });
+        self.collect(Event::SendReady { session });
     }
 
     fn has_room(&self) -> bool {
@@ -142,11 +141,11 @@ impl Handler for PythonHandler {
     }
 
     fn has_capacity_for_request(&self, endpoint: EndpointId) -> bool {
-        self.has_room_for(self.kinds.request_is_async(endpoint))
+        self.has_capacity_for(self.kinds.request_is_async(endpoint))
     }
 
     fn has_capacity_to_connect(&self, endpoint: EndpointId) -> bool {
-        self.has_room_for(self.kinds.connect_is_async(endpoint))
+        self.has_capacity_for(self.kinds.connect_is_async(endpoint))
     }
 
     fn request(&self, call: Call, reply: ReplyKey) {
@@ -176,7 +175,7 @@ impl Handler for PythonHandler {
     }
 }
 
-/// Takes what the event loop has ordered before its drain is over, if that lasts.
+/// Takes the commands of a drain that lasts long, before it ends.
 async fn look_again(worker: Arc<WorkerHandle>) {
     let looked = Arc::clone(&worker.drains)
         .look(|| worker.take_early())

@@ -1,9 +1,9 @@
-//! The coroutine that a handler's task runs: the handler's own, inside one that answers where it returns.
+//! The coroutine that a handler's task runs: it wraps the handler's own coroutine, and sends the response where that
+//! returns.
 //!
-//! asyncio calls what waits for a task's end in the *next* turn of its loop, behind every step of the
-//! running one. A handler that computes there would hold back answers that are ready. So they do not
-//! wait for the task's end, except those of handlers that return something else to await than a coroutine
-//! of Python's own.
+//! asyncio calls the callbacks of a finished task in the *next* turn of its loop, behind every step of the current
+//! turn. A handler that computes in one of these steps would delay responses that are ready. So a response does
+//! not wait for the end of the task, unless the handler returns an awaitable other than a coroutine of Python.
 
 #![allow(
     deprecated,
@@ -21,7 +21,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::awaitables::yielded;
 use super::dispatch::{HandlerRuntime, ResultTarget};
 
-/// See the module's documentation. To asyncio, and to whoever looks at the task, it is the handler's coroutine.
+/// The wrapper of a handler's coroutine, which sends the response. asyncio and debuggers see the handler's coroutine.
 #[pyclass(frozen, weakref, module = "fanbus._core")]
 pub(super) struct HandlerCoroutine {
     coroutine: Py<PyAny>,
@@ -30,14 +30,14 @@ pub(super) struct HandlerCoroutine {
 }
 
 struct State {
-    /// What is run: the coroutine, then what makes the pieces of its response, if that is streamed.
+    /// The running steps: those of the handler, then those that produce the chunks of a streamed response.
     steps: Py<PyIterator>,
-    /// What becomes of the coroutine's result. None: it has.
+    /// The receiver of the coroutine's result. None once it has the result.
     target: Option<ResultTarget>,
 }
 
 impl HandlerCoroutine {
-    /// Around a coroutine of Python's own, which has not begun.
+    /// Wraps a coroutine of Python that has not started.
     pub(super) fn new(
         coroutine: &Bound<'_, PyAny>,
         runtime: Arc<HandlerRuntime>,
@@ -54,12 +54,12 @@ impl HandlerCoroutine {
         })
     }
 
-    /// What has not become of the coroutine yet, if so.
+    /// Takes the receiver of the result, if it has no result yet.
     pub(super) fn take_target(&self) -> Option<ResultTarget> {
         self.with_state(|state| state.target.take())
     }
 
-    /// The task that runs it lives as long as the coroutine has not come to its end.
+    /// Holds a reference to the task until the coroutine ends.
     pub(super) fn hold(&self, task: &Bound<'_, PyAny>) {
         self.with_state(|state| {
             if let Some(guard) = state.target.as_ref().and_then(ResultTarget::guard) {
@@ -68,7 +68,7 @@ impl HandlerCoroutine {
         });
     }
 
-    /// The lock is not held while Python runs, nor while one of its objects is let go.
+    /// The lock is not held while Python runs, nor while a Python object is released.
     fn with_state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -78,8 +78,8 @@ impl HandlerCoroutine {
             .into_bound(py)
     }
 
-    /// The next step; then, where the coroutine has come to its end, the answer, and the first step of what
-    /// follows. What is yielded, or None at the end of all.
+    /// Takes the next step. Where the coroutine ends, sends the response and takes the first step of its stream.
+    /// Returns the yielded object, or None at the end.
     fn step<'py>(&self, sent: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = sent.py();
         let mut stepped = self.steps(py).send(sent);
@@ -97,7 +97,7 @@ impl HandlerCoroutine {
         }
     }
 
-    /// The coroutine has come to its end. True: something is to be run in its place.
+    /// The coroutine has ended. True: another one is to run in its place.
     fn end(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<bool> {
         let Some(target) = self.take_target() else {
             return Ok(false);
@@ -110,8 +110,8 @@ impl HandlerCoroutine {
         Ok(true)
     }
 
-    /// An error has been dealt with when the client is answered; only those are asyncio's too that it
-    /// makes more of than a log of what nobody has looked at.
+    /// An error is handled once the client has a response. asyncio gets only the errors that mean more to it than a
+    /// line in the log.
     fn end_with<T>(&self, py: Python<'_>, error: PyErr) -> PyResult<Option<T>> {
         let passed_on = is_passed_on(py, &error).then(|| error.clone_ref(py));
         self.end(py, Err(error))?;
@@ -119,7 +119,7 @@ impl HandlerCoroutine {
     }
 }
 
-/// Is this the end of a task, or of a program, and not only an error?
+/// Does this exception end the task or the program, beyond being an error?
 pub(super) fn is_passed_on(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<CancelledError>(py)
         || error.is_instance_of::<PySystemExit>(py)
@@ -132,20 +132,20 @@ fn steps_of(coroutine: &Bound<'_, PyAny>) -> PyResult<Py<PyIterator>> {
 }
 
 impl HandlerRuntime {
-    /// Event loop: runs what an asynchronous function has returned as a task, to its end. None: the
-    /// end has come already.
+    /// Event loop: runs the awaitable that an asynchronous function has returned as a task. None: it has ended
+    /// already.
     pub(super) fn run_as_task<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
-        made: PyResult<Bound<'py, PyAny>>,
+        awaitable: PyResult<Bound<'py, PyAny>>,
         target: ResultTarget,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let made = match made {
-            Ok(made) => made,
+        let awaitable = match awaitable {
+            Ok(awaitable) => awaitable,
             Err(error) => return self.end_without_task(py, target, error),
         };
-        if !made.get_type().is(&self.coroutine) {
-            let task = match self.tasks.start(&made) {
+        if !awaitable.get_type().is(&self.coroutine) {
+            let task = match self.tasks.start(&awaitable) {
                 Ok(task) => task,
                 Err(error) => return self.end_without_task(py, target, error),
             };
@@ -156,7 +156,10 @@ impl HandlerRuntime {
             task.call_method1(intern!(py, "add_done_callback"), (on_done,))?;
             return Ok(Some(task));
         }
-        let running = Bound::new(py, HandlerCoroutine::new(&made, Arc::clone(self), target)?)?;
+        let running = Bound::new(
+            py,
+            HandlerCoroutine::new(&awaitable, Arc::clone(self), target)?,
+        )?;
         match self.tasks.start(&running) {
             Ok(task) => {
                 running.get().hold(&task);
@@ -164,7 +167,7 @@ impl HandlerRuntime {
             }
             Err(error) => match running.get().take_target() {
                 Some(target) => self.end_without_task(py, target, error),
-                // Its first step was taken at once, and asyncio hands such an end on to who asked for it.
+                // The first step was taken at once, and asyncio raises such an exception in the caller.
                 None if is_passed_on(py, &error) => Ok(None),
                 None => Err(error),
             },
@@ -227,7 +230,7 @@ impl HandlerCoroutine {
         closed.map(drop)
     }
 
-    /// Its name, and where it is: what logs and debuggers ask a coroutine.
+    /// The attributes of the handler's coroutine, such as its name and frame, for logs and debuggers.
     fn __getattr__<'py>(
         &self,
         py: Python<'py>,
@@ -240,10 +243,10 @@ impl HandlerCoroutine {
         self.coroutine.bind(py).repr().map(|text| text.to_string())
     }
 
-    /// A handler that keeps its own task would else never be freed, nor what it has in its variables.
+    /// A handler that refers to its own task would else never be freed, nor would its variables.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
-        // Somebody who holds it keeps all of this anyway.
+        // The thread that holds the lock holds a reference, too.
         let Ok(state) = self.state.try_lock() else {
             return Ok(());
         };
@@ -255,7 +258,7 @@ impl HandlerCoroutine {
     }
 }
 
-/// The end of a task whose handler has returned something else than a coroutine.
+/// The callback for the end of a task whose handler returned an awaitable other than a coroutine.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct OnTaskDone {
     runtime: Arc<HandlerRuntime>,

@@ -1,4 +1,4 @@
-//! A topic's past for Python: how far back to go, and what was found.
+//! The replay that Python requests of a topic's history, and its result.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -8,10 +8,10 @@ use super::record::Record;
 use crate::actors::frame::{Kind, message_of};
 use crate::ipc::{self, Bus, ReplayRange};
 
-/// Frames that are given to Python at once, in bytes. Who asks for more is told that it is not all.
-const MOST_BYTES: usize = 64 << 20;
+/// Bytes of frames that one call returns at most. A larger result is marked as not complete.
+const MAX_BYTES: usize = 64 << 20;
 
-/// What a client got of a topic's past when it subscribed.
+/// The replay that a client got when it subscribed.
 #[pyclass(frozen, get_all, module = "fanbus")]
 pub(super) struct Replay {
     messages: usize,
@@ -30,7 +30,7 @@ impl Replay {
         }
     }
 
-    /// Nothing was asked for, and nothing is missing.
+    /// The result without a request: empty and complete.
     pub(super) fn nothing(bus: &Bus, end: u64) -> Self {
         Self {
             messages: 0,
@@ -49,7 +49,7 @@ impl Replay {
     }
 }
 
-/// How far back Python wants to go. `None`: it does not ask.
+/// The arguments that select earlier messages. All None: no replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ReplayRequest {
     pub(super) last: Option<i64>,
@@ -97,7 +97,7 @@ impl ReplayRequest {
                     )));
                 }
                 let is_of_this_life = epoch.is_none_or(|epoch| epoch == bus.epoch());
-                // Behind the end is what has not been in this life: all of it is new.
+                // The offset is from another epoch: the client has seen no message of this one.
                 let from = if is_of_this_life {
                     (offset + 1) as u64
                 } else {
@@ -109,7 +109,7 @@ impl ReplayRequest {
     }
 }
 
-/// The records of the topic below `until`, and whether they are all that was asked for.
+/// The requested records of the topic below `until`, and whether they are complete.
 pub(super) fn records<'py>(
     py: Python<'py>,
     bus: &Bus,
@@ -118,7 +118,7 @@ pub(super) fn records<'py>(
     reach: ReplayRange,
     until: u64,
 ) -> PyResult<(Vec<Record>, bool)> {
-    let past = py.detach(|| bus.replay(name, reach, until, MOST_BYTES));
+    let past = py.detach(|| bus.replay(name, reach, until, MAX_BYTES));
     let records = past.records.iter().map(|it| {
         let frame = &past.frames[it.frame.clone()];
         let (kind, payload) = message_of(frame).unwrap_or((Kind::Binary, frame));

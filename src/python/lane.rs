@@ -1,8 +1,8 @@
-//! A lane: jobs of one kind, and the threads that do them, the first one first.
+//! The lane that has jobs of one kind, and the threads that do them in the order of the queue.
 //!
-//! A thread is *at work* from the moment when it is woken or started until it rests again. So many of them
-//! are at work as are allowed, if there are jobs for them. One that is woken takes its job when it has Python's
-//! lock, not before: a job must not wait in the hands of a thread that waits.
+//! A thread is *at work* from the moment when it is woken or started until it rests again. As many threads are at work
+//! as are allowed, if there are jobs for them. A woken thread takes its job when it has Python's lock, not before: a
+//! job must not wait for a thread that waits itself.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -21,12 +21,12 @@ use crate::actors::sizing::{Seen, Sizing};
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Jobs that may wait before a lane calls itself full.
-const MOST_JOBS: usize = 4096;
+const MAX_JOBS: usize = 4096;
 
-/// A thread that has done a job lets the event loop have the lock for so long, if that wants it.
+/// A thread that has done a job leaves the lock to the event loop for so long, if the loop wants it.
 const GIVE_WAY: Duration = Duration::from_micros(20);
 
-/// See the module's documentation.
+/// A queue of jobs, and the threads that do them.
 pub(super) struct Lane {
     name: String,
     state: Mutex<State>,
@@ -38,24 +38,24 @@ pub(super) struct Lane {
 struct State {
     queue: VecDeque<Job>,
     sizing: Sizing,
-    /// Threads there are.
+    /// The number of threads.
     threads: usize,
-    /// Those that are at work.
+    /// Threads that are at work.
     at_work: usize,
-    /// Those of them that have been woken or started, and have not come to the queue yet.
+    /// Threads at work that were woken or started, and have not reached the queue yet.
     coming: usize,
-    /// Threads that rest and are to come to work.
+    /// Resting threads that have been called to work.
     called: usize,
     /// The queue was empty at some moment since the last look.
     ran_dry: bool,
-    /// The threads there are.
+    /// The CPU clocks of the threads.
     clocks: Slab<ThreadClock>,
-    /// Their CPU time between the last two looks.
+    /// CPU time of the threads between the last two looks.
     spent: Duration,
     stopping: bool,
 }
 
-/// A thread, as long as it lives.
+/// Registers a thread as long as it lives.
 struct Member<'a> {
     lane: &'a Lane,
     key: usize,
@@ -66,7 +66,7 @@ impl Drop for Member<'_> {
         let mut state = self.lane.lock();
         state.clocks.remove(self.key);
         if thread::panicking() {
-            // Not counted any more, so that another takes its place.
+            // It no longer counts, so that another thread takes its place.
             state.threads -= 1;
             state.at_work -= 1;
         }
@@ -74,7 +74,7 @@ impl Drop for Member<'_> {
 }
 
 impl Lane {
-    /// At most so many threads.
+    /// A lane of at most `most` threads.
     pub(super) fn new(name: &str, most: usize, context: Arc<LaneContext>) -> Arc<Self> {
         let most = most.max(1);
         let state = State {
@@ -99,11 +99,11 @@ impl Lane {
     }
 
     /// May more work be taken in?
-    pub(super) fn has_room(&self) -> bool {
-        self.lock().queue.len() < MOST_JOBS
+    pub(super) fn has_capacity(&self) -> bool {
+        self.lock().queue.len() < MAX_JOBS
     }
 
-    /// Any thread: queues jobs, and wakes or starts the threads that may do them. False: none are done any more.
+    /// Any thread: queues jobs, and wakes or starts threads for them. False: the lane has ended.
     pub(super) fn post(self: &Arc<Self>, jobs: impl IntoIterator<Item = Job>) -> bool {
         let mut state = self.lock();
         if state.stopping {
@@ -119,7 +119,7 @@ impl Lane {
         true
     }
 
-    /// Do more jobs wait than threads come for, so that somebody has to look?
+    /// Do more jobs wait than threads come for, so that the I/O thread has to look?
     pub(super) fn has_waiting(&self) -> bool {
         self.lock().has_waiting()
     }
@@ -136,8 +136,8 @@ impl Lane {
         self.lock().spend()
     }
 
-    /// I/O thread, after [`Self::spend`]: allows more threads or fewer. `cpu` is what all threads and the event loop
-    /// have had since the last look. False: there is no need to look again.
+    /// I/O thread, after [`Self::spend`]: allows more threads or fewer. `cpu` is the CPU time of all threads and the
+    /// event loop since the last look. False: there is no need to look again.
     pub(super) fn look(self: &Arc<Self>, elapsed: Duration, cpu: Duration) -> bool {
         let mut state = self.lock();
         let state = &mut *state;
@@ -165,12 +165,12 @@ impl Lane {
         !state.queue.is_empty() || state.at_work > 0
     }
 
-    /// Nobody looks any more: there may be as many threads as there is work for.
+    /// The I/O thread no longer looks: there may be as many threads as there are jobs.
     pub(super) fn lift_limits(self: &Arc<Self>) {
         self.call_to_work(&mut self.lock());
     }
 
-    /// Ends the threads that have nothing to do; the others end with their job. Returns the jobs that wait.
+    /// Ends the idle threads; the others end after their job. Returns the waiting jobs.
     pub(super) fn end(&self) -> VecDeque<Job> {
         let mut state = self.lock();
         state.stopping = true;
@@ -186,9 +186,9 @@ impl Lane {
         }
     }
 
-    /// Has as many threads come to work as are allowed and have something to do.
+    /// Wakes or starts as many threads as are allowed and have a job.
     fn call_to_work(self: &Arc<Self>, state: &mut State) {
-        // Those who come take a job each, if they come first.
+        // Each thread that is on its way takes one job.
         let wanted = state.queue.len().saturating_sub(state.coming);
         let allowed = self.allowed(state).saturating_sub(state.at_work);
         for _ in 0..wanted.min(allowed) {
@@ -221,9 +221,9 @@ impl Lane {
         true
     }
 
-    /// A thread's life. It stays attached to Python as long as there is work.
+    /// Runs a thread. It stays attached to Python as long as there are jobs.
     fn live(&self, user_code: &UserCode) {
-        // The interpreter may be ending: then there is nothing left to do.
+        // The interpreter may be shutting down: then there is nothing to do.
         Python::try_attach(|py| {
             let member = self.enter();
             let mut comes = true;
@@ -248,8 +248,8 @@ impl Lane {
         Member { lane: self, key }
     }
 
-    /// The next job of a thread that is at work. None: it is not any more, and has to rest. `comes`: it has
-    /// just come, and has the lock.
+    /// The next job of a thread at work. None: the thread is no longer at work, and has to rest. `comes`: it has just
+    /// reached the queue, with the lock.
     fn take(&self, member: &Member<'_>, comes: bool) -> Option<Job> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -291,8 +291,8 @@ impl Lane {
         }
     }
 
-    /// Between two jobs: the event loop, which may have waited for the lock as long as the job took, would
-    /// else have to wait for the next one, too.
+    /// Between two jobs: the event loop may have waited for the lock during the whole job, and must not wait for the
+    /// next one, too.
     fn give_way(&self, py: Python<'_>, user_code: &UserCode) {
         if self.context.side_by_side == 1 && (user_code.loop_wants_lock)() {
             py.detach(|| thread::sleep(GIVE_WAY));
@@ -321,8 +321,8 @@ pub(super) struct PyLane(pub(super) Arc<Lane>);
 
 #[pymethods]
 impl PyLane {
-    /// Has `call` called on a thread, without arguments; what it raises is reported. False: no more
-    /// jobs are done. Any thread.
+    /// Calls `call` on a thread of the lane, without arguments, and reports its exception. False: the lane has ended. Any
+    /// thread.
     fn post(&self, call: Py<PyAny>) -> bool {
         self.0.post([Job::Call(call)])
     }

@@ -1,7 +1,7 @@
-//! Large bytes and strings of Python that Rust sends from where they are.
+//! The loans of large bytes and strings: Rust sends their memory without a copy.
 //!
-//! The object is held until the connection has written it. That is on the I/O thread, which never attaches to the
-//! interpreter, so the object then goes to the event loop, which releases it.
+//! The object is held until the connection has written it. That happens on the I/O thread, which never attaches to
+//! the interpreter. So the object goes back to the event loop, which releases it.
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::events::{Event, EventBox, LentObject};
 use crate::actors::frame::LARGE_BYTES;
 
-/// Objects that were written wait for the event loop's next batch. Of so many bytes, they wake it.
+/// Written objects wait for the event loop's next batch. From this number of bytes on they wake it.
 const WAKE_BYTES: usize = 2 << 20;
 
 /// The bytes of an object: the object itself, if it is large, else a copy.
@@ -36,9 +36,9 @@ fn lend(object: LentObject, events: &EventBox) -> Bytes {
     Bytes::from_owner(Loan { object, events })
 }
 
-/// Held by the bytes that are made of it.
+/// The owner of the bytes that are made of an object.
 struct Loan {
-    /// Until it is dropped.
+    /// Taken when the loan is dropped.
     object: Option<LentObject>,
     events: EventBox,
 }

@@ -1,4 +1,4 @@
-//! Rust's log, handed to Python's `logging` by the event loop. Whoever logs waits for nobody.
+//! The logger that passes the lines of Rust to Python's `logging`, by the event loop. Logging never blocks.
 
 use std::sync::{Mutex, Once, PoisonError};
 
@@ -7,16 +7,16 @@ use pyo3::prelude::*;
 
 use super::events::{Event, EventBox};
 
-/// Where log lines go: the mailbox of the worker that started last. There is one per process.
+/// The mailbox of the worker that started last, which gets the log lines. There is one worker per process.
 static LINES: Lines = Lines(Mutex::new(None));
 
-/// The process's logger is set once.
+/// Sets the logger of the process once.
 static ONCE: Once = Once::new();
 
-/// Who warns of what clients do: a log that they can fill is of no use.
+/// The prefix of modules that warn of clients' mistakes: clients must not be able to fill the log.
 const OF_CLIENTS: &str = "h2::";
 
-/// Whose lines below warnings are of use, to an application that logs those.
+/// The prefix of the modules whose lines below warnings are passed on, if the application logs such lines.
 const OURS: &str = "fanbus::";
 
 struct Lines(Mutex<Option<EventBox>>);
@@ -31,7 +31,7 @@ pub(super) fn hand_over(py: Python<'_>, events: EventBox) -> PyResult<()> {
         .call_method1("isEnabledFor", (debug,))?
         .extract::<bool>()?;
     ONCE.call_once(|| {
-        // Somebody else's logger in this process stays.
+        // Another logger in this process stays.
         if log::set_logger(&LINES).is_ok() {
             log::set_max_level(if wants_debug {
                 LevelFilter::Debug
@@ -43,8 +43,8 @@ pub(super) fn hand_over(py: Python<'_>, events: EventBox) -> PyResult<()> {
     Ok(())
 }
 
-/// Event loop: gives a line to Python's logger `fanbus`.
-pub(super) fn tell(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
+/// Event loop: writes a line to Python's logger `fanbus`.
+pub(super) fn write(py: Python<'_>, level: Level, line: &str) -> PyResult<()> {
     let method = match level {
         Level::Error => "error",
         Level::Warn => "warning",
@@ -77,7 +77,7 @@ impl Log for Lines {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let Some(events) = events else { return };
-        // A storm of lines must not fill the memory: what does not fit is not told.
+        // A burst of lines must not fill the memory: lines without capacity are dropped.
         if events.has_room() {
             let (level, line) = (record.level(), record.args().to_string());
             events.post(|batch| batch.push(Event::Log { level, line }));

@@ -1,4 +1,4 @@
-//! A message as Python has it: str or bytes.
+//! The message that Python sends or publishes: str or bytes.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
@@ -11,16 +11,16 @@ use super::events::EventBox;
 use super::loan;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 
-/// What `send` and `publish` take.
+/// The argument of `send` and `publish`.
 pub(super) enum Message<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
-    /// From a bytearray, memoryview or the like: copied, because it may change.
+    /// A copy of a bytearray, memoryview or the like, which may change.
     Copied(Vec<u8>),
 }
 
 impl<'a> Message<'a> {
-    /// Reads `message`. `verb` names the call in the error.
+    /// Reads `message`. `verb` names the method in the error.
     pub(super) fn new(message: &'a Bound<'_, PyAny>, verb: &str) -> PyResult<Self> {
         if let Ok(text) = message.cast::<PyString>() {
             return Ok(Self::Text(text.to_str()?));
@@ -44,7 +44,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// As a block of its own, if it is large: `object`, which it was read from, or what was copied of it.
+    /// A large message as a block of its own: the memory of `object`, which it was read from, or the copy. `Err` is a
+    /// small message.
     pub(super) fn into_large(
         self,
         object: &Bound<'_, PyAny>,
@@ -69,7 +70,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A received message as Python's object.
+/// Makes a str or bytes of a received message.
 pub(super) fn to_python(py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<Py<PyAny>> {
     match kind {
         Kind::Text => Ok(PyString::from_bytes(py, payload)?.into_any().unbind()),

@@ -1,9 +1,8 @@
-//! The rim: the only code that knows Python.
+//! The rim: the only code that uses Python.
 //!
-//! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a
-//! [`handler::PythonHandler`] collects what happens; on Python's main thread
-//! [`event_loop`] drains it and runs coroutines; what is synchronous runs on [`threads`] that grow
-//! on demand. Nothing here relies on the GIL for safety.
+//! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a [`handler::PythonHandler`]
+//! collects events. On Python's main thread [`event_loop`] drains them and runs coroutines. Synchronous functions run
+//! on [`threads`], which are started on demand. Safety never relies on the GIL.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -14,9 +13,11 @@ mod access;
 mod admission;
 mod awaitables;
 mod bus;
+mod connection;
 mod cpu;
 mod crash;
 mod dispatch;
+mod endpoint;
 mod errors;
 mod event_loop;
 mod events;
@@ -25,7 +26,6 @@ mod forks;
 mod form;
 mod handler;
 mod handler_coroutine;
-mod head;
 mod heap;
 mod history;
 mod json;
@@ -55,6 +55,7 @@ mod tls;
 mod upload;
 mod websocket;
 mod websocket_awaitables;
+mod websocket_methods;
 mod worker;
 mod worker_handle;
 
@@ -69,6 +70,8 @@ mod _core {
     use super::access::AccessLog;
     #[pymodule_export]
     use super::bus::{Bus, buses, check_pattern, counters, inspect_bus, remove_bus};
+    #[pymodule_export]
+    use super::connection::{Connection, root_path};
     #[pymodule_export]
     use super::forks::{Withheld, die_with_parent, open_descriptors};
     #[pymodule_export]
@@ -88,7 +91,7 @@ mod _core {
     #[pymodule_export]
     use super::record::Record;
     #[pymodule_export]
-    use super::request::{Request, json_body, root_path};
+    use super::request::{Request, json_body};
     #[pymodule_export]
     use super::response::StreamEnd;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! `_core.MultiDict`: headers and query parameters, where a name may have several values.
+//! `_core.MultiDict`: the mapping that shows headers and query parameters, where a name may have several values.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
@@ -8,9 +8,9 @@ use super::errors::MissingError;
 /// A read-only mapping of names to their first values; `get_all` gives every one.
 #[pyclass(frozen, mapping, module = "fanbus._core")]
 pub(super) struct MultiDict {
-    /// In the order in which they came.
+    /// In the order of the request.
     pairs: Vec<(String, String)>,
-    /// Names are compared without regard to case, as those of headers are.
+    /// Names are compared without regard to case, as for headers.
     ignores_case: bool,
 }
 
@@ -39,7 +39,7 @@ impl MultiDict {
         pairs.map(|(_, value)| value.as_str())
     }
 
-    /// Names, each once, in the order in which they first came.
+    /// Each name once, in the order of its first value.
     fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for (name, _) in &self.pairs {
@@ -88,7 +88,7 @@ impl MultiDict {
         }
     }
 
-    /// Every value of `name`, in the order in which they came.
+    /// Every value of `name`, in the order of the request.
     fn get_all<'a>(&'a self, name: &str) -> Vec<&'a str> {
         self.values(name).collect()
     }
@@ -107,7 +107,7 @@ impl MultiDict {
         self.firsts()
     }
 
-    /// Every name and value, in the order in which they came.
+    /// Every name and value, in the order of the request.
     fn pairs(&self) -> Vec<(&str, &str)> {
         self.pairs
             .iter()

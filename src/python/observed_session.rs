@@ -1,16 +1,13 @@
-//! `_core.Session`: a session of a turbo route, as its hooks see it. They look on: frames are relayed
-//! whether or not Python has come to them.
+//! `_core.Session`: the session of a turbo route that its hooks observe. Frames are relayed without waiting for the
+//! hooks.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
+use super::connection::{Connection, ConnectionKind};
 use super::dispatch::HandlerRuntime;
-use super::head::Head;
-use super::multidict::MultiDict;
 use super::session_count::SessionCountGuard;
 use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
@@ -21,7 +18,7 @@ pub(super) struct ObservedSessions(
     Mutex<HashMap<SessionKey, ObservedSession, foldhash::fast::RandomState>>,
 );
 
-/// An open session, and who wants to know of its end.
+/// An open session, and the hooks to call at its end.
 pub(super) struct ObservedSession {
     session: Py<Session>,
     hooks: Py<PyAny>,
@@ -46,14 +43,23 @@ impl ObservedSessions {
             return Ok(());
         };
         let request = call.request.expect("a handshake carries its request");
+        let values = call.values.into_boxed_slice();
+        let connection = Connection::new(
+            ConnectionKind::WebSocket,
+            request.head,
+            &hooks.names,
+            values,
+        );
         let session = Session {
             key,
-            head: Head::new(request.head, &hooks.names, call.values.into_boxed_slice()),
             end: OnceLock::new(),
             _counted: runtime.worker.observed.add(),
         };
         let observed = ObservedSession {
-            session: Py::new(py, session)?,
+            session: Py::new(
+                py,
+                PyClassInitializer::from(connection).add_subclass(session),
+            )?,
             hooks: hooks.object.clone_ref(py),
         };
         let session = observed.session.clone_ref(py);
@@ -64,14 +70,14 @@ impl ObservedSessions {
             .map(drop)
     }
 
-    /// Takes out a session that is over. None: it has no hooks.
+    /// Removes a closed session. None if it has no hooks.
     pub(super) fn take(&self, key: SessionKey) -> Option<ObservedSession> {
         self.open().remove(&key)
     }
 }
 
 impl ObservedSession {
-    /// Event loop: the session is over.
+    /// Event loop: calls the hook for a closed session.
     pub(super) fn closed(self, py: Python<'_>, code: u16, reason: String) -> PyResult<()> {
         let _first = self.session.get().end.set((code, reason));
         self.hooks
@@ -82,10 +88,9 @@ impl ObservedSession {
 
 /// One client's session on a turbo route. `on_open` and `on_close` get it; it is never constructed by
 /// hand.
-#[pyclass(frozen, weakref, module = "fanbus._core")]
+#[pyclass(frozen, weakref, extends = Connection, module = "fanbus._core")]
 pub(super) struct Session {
     key: SessionKey,
-    head: Head,
     /// Close code and reason.
     end: OnceLock<(u16, String)>,
     _counted: SessionCountGuard,
@@ -97,36 +102,6 @@ impl Session {
     #[getter]
     fn id(&self) -> String {
         format!("{:x}-{:x}", std::process::id(), self.key.as_u64())
-    }
-
-    /// The path of the handshake, percent-decoded.
-    #[getter]
-    fn path(&self) -> Cow<'_, str> {
-        self.head.path()
-    }
-
-    /// The path's parameters by name.
-    #[getter]
-    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.head.path_params(py)
-    }
-
-    /// The query's parameters.
-    #[getter]
-    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.query(py)
-    }
-
-    /// Of the handshake; names without regard to case.
-    #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.headers(py)
-    }
-
-    /// Address and port of the other end of the connection.
-    #[getter]
-    fn client(&self) -> (String, u16) {
-        self.head.client()
     }
 
     /// None while open; else the code of the close (RFC 6455 section 7.4).
@@ -141,9 +116,10 @@ impl Session {
         self.end.get().map(|(_, reason)| reason.as_str())
     }
 
-    fn __repr__(&self) -> String {
-        let of = format!("{} of {}", self.head.path(), self.head.client_text());
-        match self.end.get() {
+    fn __repr__(this: &Bound<'_, Self>) -> String {
+        let connection = this.as_super().get();
+        let of = format!("{} of {}", connection.path(), connection.client_label());
+        match this.get().end.get() {
             None => format!("<Session {of}>"),
             Some((code, _)) => format!("<Session {of} closed with {code}>"),
         }

@@ -9,7 +9,7 @@ use super::message::Message;
 use crate::actors::frame::message_header;
 use crate::actors::publish::draft;
 use crate::actors::topic::Topic;
-use crate::ipc::{AbandonedHub, Bus, PublishError};
+use crate::ipc::{AbandonedHub, Bus, Draft, PublishError};
 
 /// A handle on a bus: a program's own, or a worker's.
 pub(super) trait Publisher {
@@ -49,18 +49,23 @@ pub(super) trait Publisher {
             offset
         } else {
             self.before_waiting();
-            let published = py.detach(|| bus.publish_blocking(&draft)).map_err(error)?;
-            for hub in published.abandoned_hubs {
-                warn(py, bus.name(), hub);
-            }
-            published.offset
+            publish_blocking(py, bus, &draft).map_err(error)?
         };
         self.has_published(offset);
         Ok(offset)
     }
 }
 
+/// Publishes after slow hubs have caught up, without Python's lock while it waits.
 #[cold]
+fn publish_blocking(py: Python<'_>, bus: &Bus, draft: &Draft<'_>) -> Result<u64, PublishError> {
+    let published = py.detach(|| bus.publish_blocking(draft))?;
+    for hub in published.abandoned_hubs {
+        warn(py, bus.name(), hub);
+    }
+    Ok(published.offset)
+}
+
 fn warn(
     py: Python<'_>,
     bus: &str,
@@ -79,7 +84,7 @@ fn warn(
          If it is overtaken, its clients that may have missed something are closed with 1013."
     );
     // A broken handler of logging must not lose the offset.
-    if let Err(error) = logs::tell(py, Level::Warn, &line) {
+    if let Err(error) = logs::write(py, Level::Warn, &line) {
         error.write_unraisable(py, None);
     }
 }

@@ -1,9 +1,8 @@
-//! The readers of one open bus, and the thread that wakes event loops for them.
+//! The table that holds the readers of one open bus, and the thread that wakes event loops for them.
 //!
-//! Each subscription has a cursor of its own on the bus: what it has not read yet waits in shared
-//! memory, and no queue of ours can overflow. What the subscriptions share is sleep. A thread that
-//! iterates sleeps in `ipc::Bus::sleep`; an event loop watches an eventfd, its bell, and one thread
-//! of ours sleeps for all loops of the process, and rings. It never takes Python's lock.
+//! Each subscription has a cursor of its own on the bus: unread records wait in shared memory, and no queue can
+//! overflow. A thread that iterates sleeps in `ipc::Bus::sleep`. An event loop watches an eventfd, its bell, and one
+//! thread of this process sleeps for all loops, and raises their bells. That thread never takes Python's lock.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,7 +17,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All subscriptions of one open bus, and who is to be woken for them.
+/// All subscriptions of one open bus, and the event loops to wake for them.
 #[derive(Default)]
 pub(super) struct Readers {
     cursors: Mutex<Vec<Weak<Cursor>>>,
@@ -44,8 +43,8 @@ impl Readers {
         cursor
     }
 
-    /// A bell that rings when a subscription may have something to read. Who then finds nothing
-    /// waits for the next ring; nothing that comes after this call is overlooked.
+    /// A bell that is raised when a subscription may have a record to read. A reader that finds none waits for the next
+    /// time; no record after this call is missed.
     pub(super) fn bell(self: &Arc<Self>, bus: Bus) -> std::io::Result<Arc<FdSignal>> {
         let bell = Arc::new(FdSignal::new()?);
         let mut bells = lock(&self.bells);
@@ -60,11 +59,11 @@ impl Readers {
         Ok(bell)
     }
 
-    /// Ends all subscriptions and the thread, which leaves the membership to the caller alone.
+    /// Ends all subscriptions and the thread. Then only the caller uses the membership.
     pub(super) fn close(&self, bus: &Bus) {
         self.closed.store(true, Relaxed);
         if bus.is_forked() {
-            return; // no thread of ours exists here, and one that does not may hold a lock
+            return; // the thread does not exist here, and its copy may hold a lock
         }
         for cursor in lock(&self.cursors).drain(..) {
             if let Some(cursor) = cursor.upgrade() {
@@ -73,7 +72,7 @@ impl Readers {
         }
         let thread = lock(&self.bells).thread.take();
         bus.wake_threads();
-        self.ring();
+        self.wake_loops();
         if let Some(thread) = thread {
             let _ = thread.join();
         }
@@ -87,21 +86,20 @@ impl Readers {
             let next = subscriber.next(
                 |hash| {
                     wanted |= self.wants(hash);
-                    false // to know of it is enough
+                    false // the record itself is not needed
                 },
                 &mut frame,
             );
-            // Those who wait for a rare topic pass by the others' records from time to time, lest
-            // they count as overtaken.
+            // Readers of a rare topic skip the other records from time to time, so that they are not overtaken.
             let far = subscriber.offset() - rung_at >= bus.log_entries() / 8;
             if wanted || far || matches!(next, Next::Lagged(_)) {
-                self.ring();
+                self.wake_loops();
                 rung_at = subscriber.offset();
             }
             if next == Next::Empty {
                 bus.sleep(subscriber.offset());
                 if bus.fate().is_some() {
-                    self.ring();
+                    self.wake_loops();
                 }
             }
         }
@@ -115,8 +113,8 @@ impl Readers {
         lock(&self.cursors).iter().any(is_it)
     }
 
-    /// Lets every event loop look.
-    pub(super) fn ring(&self) {
+    /// Wakes every event loop.
+    pub(super) fn wake_loops(&self) {
         for bell in &lock(&self.bells).list {
             if let Some(bell) = bell.upgrade() {
                 bell.raise();
@@ -125,26 +123,26 @@ impl Readers {
     }
 }
 
-/// What a cursor comes to.
+/// The result of a step of a cursor.
 pub(super) enum Step {
-    /// A message, and where in the buffer it is.
+    /// A message: its frame, and the length of the frame's header.
     Message {
         offset: u64,
         kind: Kind,
         frame: Vec<u8>,
         header_len: usize,
     },
-    /// So many records were overwritten unread.
+    /// This number of records was overwritten unread.
     Missed(u64),
-    /// Nothing for now, or for ever: it is closed.
+    /// No record for now, or for ever if the cursor is closed.
     Nothing,
-    /// It came here by a fork.
+    /// A fork has copied the cursor.
     Forked,
-    /// Nothing, for ever: the bus has come to its end.
+    /// No record for ever: the bus was removed or damaged.
     CutOff(Fate),
 }
 
-/// One subscription's place on the bus. Any thread may move it.
+/// The offset on the bus that a subscription has reached. Any thread may advance it.
 pub(super) struct Cursor {
     pub(super) topic: Topic,
     /// None once closed.
@@ -183,7 +181,7 @@ impl Cursor {
         }
     }
 
-    /// The next message of the topic, or what there is instead.
+    /// The next message of the topic, or the reason why there is none.
     pub(super) fn next(&self) -> Step {
         let mut reading = lock(&self.reading);
         let Some(reading) = reading.as_mut() else {
@@ -198,7 +196,7 @@ impl Cursor {
             frame.clear();
             match reading.subscriber.next(|found| found == hash, &mut frame) {
                 Next::Record(head) if reading.subscriber.topic() == self.topic.as_str() => {
-                    // What is no frame was not put there by Fanbus: handed on as the bytes it is.
+                    // Another program published bytes that are not a frame: they are returned as they are.
                     let (kind, len) = message_of(&frame)
                         .map_or((Kind::Binary, frame.len()), |(kind, it)| (kind, it.len()));
                     let header_len = frame.len() - len;
@@ -218,14 +216,14 @@ impl Cursor {
         }
     }
 
-    /// Where to sleep until there may be something. None once closed.
+    /// The bus and offset to sleep for until there may be a record. None once closed.
     pub(super) fn place(&self) -> Option<(Bus, u64)> {
         let reading = lock(&self.reading);
         let reading = reading.as_ref()?;
         Some((reading.bus.clone(), reading.subscriber.offset()))
     }
 
-    /// Ends it, and lets those who sleep for it look.
+    /// Closes the cursor, and wakes the threads that sleep for it.
     pub(super) fn close(&self) {
         let reading = lock(&self.reading).take();
         if let Some(reading) = reading {

@@ -1,7 +1,7 @@
-//! `_core.Request`.
+//! `_core.Request`: the HTTP request that a handler gets.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use actix_http::Method;
@@ -9,124 +9,106 @@ use actix_http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::{OnceLockExt, PyOnceLock};
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitables::Ready;
+use super::connection::{Connection, ConnectionKind};
+use super::endpoint::Endpoint;
 use super::errors::HTTPError;
 use super::events::EventBox;
 use super::form;
-use super::head::Head;
 use super::json;
-use super::multidict::MultiDict;
 use super::response;
-use super::router::Endpoint;
 use super::upload::{Upload, is_streamed};
 use super::worker_handle::WorkerHandle;
 use crate::http::form::{MAX_PARTS, Part};
+use crate::http::head::Head;
 use crate::http::headers::Headers;
 use crate::http::limits::MAX_EARLY_HINTS;
 use crate::http::path::Value;
 use crate::http::replies::{Reply, ReplyKey};
 use crate::http::request as http;
 
-/// Functions that one request may have called after its response.
-const MOST_TASKS: usize = 100;
+/// Functions that one request may schedule for after its response.
+const MAX_TASKS: usize = 100;
 
-/// Where a proxy shows the application: one for the process, which serves one application.
-static ROOT_PATH: RwLock<String> = RwLock::new(String::new());
-
-/// See [`Request::root_path`].
-pub(super) fn set_root_path(path: String) {
-    *ROOT_PATH.write().unwrap_or_else(PoisonError::into_inner) = path;
-}
-
-/// Where a proxy shows the application that this process serves; nothing before it serves.
-#[pyfunction]
-pub(super) fn root_path() -> String {
-    let path = ROOT_PATH.read().unwrap_or_else(PoisonError::into_inner);
-    path.clone()
-}
-
-/// The body of a request that should be JSON, for who decodes it; nobody awaits it. `HTTPError` 415 if
-/// there is one that says it is something else.
+/// The body of a request that should be JSON, as bytes, for the decoder of a model. `HTTPError` 415 if there is a body
+/// with another `Content-Type`.
 #[pyfunction]
 pub(super) fn json_body<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyBytes>> {
-    let asked = request.get();
-    let kind = asked.head.http.values(&CONTENT_TYPE).next();
-    let is_empty = matches!(&asked.body, RequestBody::Bytes(bytes) if bytes.is_empty());
+    let inner = request.get();
+    let kind = Request::head(request).values(&CONTENT_TYPE).next();
+    let is_empty = matches!(&inner.body, RequestBody::Bytes(bytes) if bytes.is_empty());
     if !is_empty && !kind.is_some_and(is_json) {
         return Err(HTTPError::new_err((
             415,
             "The body must be JSON: send it with Content-Type: application/json.",
         )));
     }
-    Ok(PyBytes::new(request.py(), asked.body()?))
+    Ok(PyBytes::new(request.py(), inner.body()?))
 }
 
 /// One HTTP request. Handlers get it; it is never constructed by hand.
 ///
-/// `json`, `text`, `bytes` and `form` give the value in a synchronous handler, and something to
-/// await in an asynchronous one. A multipart form is for `form` only.
-#[pyclass(frozen, weakref, module = "fanbus._core")]
+/// `json`, `text`, `bytes` and `form` return the value in a synchronous handler, and an awaitable in an asynchronous
+/// one. A multipart form is for `form` only.
+#[pyclass(frozen, weakref, extends = Connection, module = "fanbus._core")]
 pub(super) struct Request {
     method: Method,
-    head: Head,
     body: RequestBody,
-    /// The thread whose callers await what they ask for: that of the event loop. None: nobody does.
-    /// A synchronous function that an asynchronous one has called on another thread gets the values.
+    /// The thread of the event loop, whose callers get awaitables. None for a synchronous handler. A synchronous function
+    /// that an asynchronous handler calls on another thread gets the values.
     loop_thread: Option<ThreadId>,
-    state: OnceLock<Py<PyDict>>,
-    /// As a synchronous function reads it, and as an asynchronous one does.
+    /// The form for synchronous functions, and the form for asynchronous ones.
     forms: [PyOnceLock<Py<PyAny>>; 2],
-    /// The way to its client. None for the handshake of a WebSocket.
+    /// The worker and the key of the response. None for the handshake of a WebSocket.
     client: Option<(Arc<WorkerHandle>, ReplyKey)>,
     answer: Mutex<ResponseState>,
 }
 
-/// How far the answer is.
+/// The state of the response.
 enum ResponseState {
-    /// The response has not been given yet.
+    /// The handler has not returned yet.
     Open {
-        /// What is to be done after it.
+        /// The functions to call after the response.
         after: Vec<Task>,
-        /// Early hints that the client gets before it.
+        /// The number of early hints that were sent before it.
         hints: usize,
     },
-    /// The response has been given.
+    /// The handler has returned, and the response was handed over.
     Sent,
 }
 
-/// Where the body of a request is read from, and where its answer goes.
+/// The parts of the worker that a request uses.
 pub(super) struct RequestLinks<'w> {
-    /// To the event loop.
+    /// The mailbox of the event loop, for the body.
     pub events: &'w EventBox,
-    /// To the client. None for the handshake of a WebSocket.
+    /// The worker and the key of the response. None for the handshake of a WebSocket.
     pub client: Option<(&'w Arc<WorkerHandle>, ReplyKey)>,
 }
 
-/// A function with what it is called with.
+/// A function with its arguments and named arguments.
 pub(super) type Task = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
-/// The body, as far as it is understood before Python asks.
+/// The body, as the worker has read it.
 enum RequestBody {
     Bytes(Bytes),
     /// A multipart form.
     Form(Box<[Arc<Part>]>),
-    /// What `fanbus.runtime.request_stream.BodyStream` reads.
+    /// A stream, which `fanbus.runtime.request_stream.BodyStream` reads.
     Stream(Py<Upload>),
 }
 
 impl Request {
-    /// For the function behind `endpoint`.
-    pub(super) fn new(
-        py: Python<'_>,
+    /// The request for the function behind `endpoint`.
+    pub(super) fn new<'py>(
+        py: Python<'py>,
         request: http::Request,
         endpoint: &Endpoint,
         values: &[Value],
         links: RequestLinks<'_>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<Bound<'py, Self>> {
         let http::Request { method, head, body } = request;
         let body = match body {
             http::RequestContent::Bytes(bytes) => RequestBody::Bytes(bytes),
@@ -138,29 +120,37 @@ impl Request {
                 RequestBody::Stream(Py::new(py, upload)?)
             }
         };
-        Ok(Self {
+        let connection =
+            Connection::new(ConnectionKind::Http, head, &endpoint.names, values.into());
+        let request = Self {
             method,
-            head: Head::new(head, &endpoint.names, values.into()),
             body,
-            // It is made where an asynchronous function is called.
+            // An asynchronous function is called on this thread.
             loop_thread: endpoint.asynchronous.then(|| thread::current().id()),
-            state: OnceLock::new(),
             forms: [PyOnceLock::new(), PyOnceLock::new()],
             client: links.client.map(|(worker, key)| (Arc::clone(worker), key)),
             answer: Mutex::new(ResponseState::Open {
                 after: Vec::new(),
                 hints: 0,
             }),
-        })
+        };
+        Bound::new(
+            py,
+            PyClassInitializer::from(connection).add_subclass(request),
+        )
     }
 
-    /// Does who asks await what it gets?
+    fn head<'r>(this: &'r Bound<'_, Self>) -> &'r Head {
+        &this.as_super().get().head
+    }
+
+    /// Does the caller get awaitables?
     fn is_awaited(&self) -> bool {
         self.loop_thread
             .is_some_and(|expected| expected == thread::current().id())
     }
 
-    /// The response is given: what is to be done after it. Later ones are refused.
+    /// The response is handed over: takes the functions to call after it. No more can be added.
     pub(super) fn take_after(&self) -> Vec<Task> {
         match std::mem::replace(&mut *self.answer(), ResponseState::Sent) {
             ResponseState::Open { after, .. } => after,
@@ -172,7 +162,7 @@ impl Request {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value, or what gives it when it is awaited.
+    /// The value, or an awaitable that returns it.
     fn give<'py>(&self, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if self.is_awaited() {
             let py = value.py();
@@ -193,17 +183,18 @@ impl Request {
         }
     }
 
-    /// Names and values of a form, in its order: str, or `Part`.
-    fn form_pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    /// The names and values of a form, in its order. A value is a str or a `Part`.
+    fn form_pairs<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let py = this.py();
         let pairs = PyList::empty(py);
-        match &self.body {
+        match &this.get().body {
             RequestBody::Form(parts) => {
                 for part in parts {
                     pairs.append(form::pair(py, part)?)?;
                 }
             }
             RequestBody::Bytes(bytes) => {
-                let kind = self.head.http.values(&CONTENT_TYPE).next();
+                let kind = Self::head(this).values(&CONTENT_TYPE).next();
                 if !bytes.is_empty() && !kind.is_some_and(is_urlencoded) {
                     return Err(HTTPError::new_err((
                         415,
@@ -211,7 +202,7 @@ impl Request {
                          or multipart/form-data.",
                     )));
                 }
-                // One more than there may be, so that it is known that there are too many.
+                // One more than allowed, to find out whether there are too many.
                 let fields = form_urlencoded::parse(bytes).take(MAX_PARTS + 1);
                 for (at, (name, value)) in fields.enumerate() {
                     if at == MAX_PARTS {
@@ -240,80 +231,19 @@ impl Request {
         self.method.as_str()
     }
 
-    /// The path, percent-decoded.
+    /// The part of the target behind the `?`, as it was sent.
     #[getter]
-    fn path(&self) -> Cow<'_, str> {
-        self.head.path()
-    }
-
-    /// What follows the `?`, as it was sent.
-    #[getter]
-    fn query_string(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.head.http.query())
-    }
-
-    /// The path's parameters by name.
-    #[getter]
-    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.head.path_params(py)
-    }
-
-    /// The query's parameters.
-    #[getter]
-    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.query(py)
-    }
-
-    /// The headers; names without regard to case.
-    #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, MultiDict>> {
-        self.head.headers(py)
-    }
-
-    /// The cookies by name.
-    #[getter]
-    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.head.cookies(py)
-    }
-
-    /// Address and port of the other end of the connection.
-    #[getter]
-    fn client(&self) -> (String, u16) {
-        self.head.client()
-    }
-
-    /// "https" if the request came over TLS, to the server or to a trusted proxy; else "http".
-    #[getter]
-    fn scheme(&self) -> &'static str {
-        if self.head.http.peer.is_secure {
-            "https"
-        } else {
-            "http"
-        }
+    fn query_string<'r>(this: &'r Bound<'_, Self>) -> Cow<'r, str> {
+        String::from_utf8_lossy(Self::head(this).query())
     }
 
     /// The version of HTTP: "1.0", "1.1" or "2".
     #[getter]
-    fn http_version(&self) -> &'static str {
-        self.head.http.version.as_str()
+    fn http_version(this: &Bound<'_, Self>) -> &'static str {
+        Self::head(this).version.as_str()
     }
 
-    /// Where a proxy shows the application, as `--root-path` says: it goes before every link.
-    #[getter]
-    #[expect(clippy::unused_self, reason = "Python asks an object")]
-    fn root_path(&self) -> String {
-        root_path()
-    }
-
-    /// Yours: kept as long as the request.
-    #[getter]
-    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        let make = || PyDict::new(py).unbind();
-        let state = self.state.get_or_init_py_attached(py, make);
-        state.bind(py).clone()
-    }
-
-    /// Calls the function, in this worker, when the response has been handed over.
+    /// Calls the function in this worker after the response was handed over.
     #[pyo3(signature = (function, /, *arguments, **named))]
     fn after_response(
         &self,
@@ -334,9 +264,9 @@ impl Request {
                  returns.",
             ));
         };
-        if tasks.len() >= MOST_TASKS {
+        if tasks.len() >= MAX_TASKS {
             return Err(PyRuntimeError::new_err(format!(
-                "A request may have {MOST_TASKS} functions called after its response."
+                "A request may have {MAX_TASKS} functions called after its response."
             )));
         }
         tasks.push((
@@ -347,7 +277,7 @@ impl Request {
         Ok(())
     }
 
-    /// Sends these headers ahead of the response (103), so that the client can begin to load what they name.
+    /// Sends these headers ahead of the response (103), so that the client can preload resources.
     fn send_early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<Py<Ready>> {
         let hints = response::early_hints(headers)?;
         let Some((worker, key)) = &self.client else {
@@ -388,9 +318,8 @@ impl Request {
         self.give(PyBytes::new(py, self.body()?).into_any())
     }
 
-    /// An iterator of the body's pieces, as bytes: `for` in a synchronous handler, `async for` in an
-    /// asynchronous one. A route with `stream_body=True` gets them as they come; any other has read the body
-    /// before, and gets it in one piece.
+    /// An iterator of the body's chunks, as bytes: `for` in a synchronous handler, `async for` in an asynchronous one.
+    /// With `stream_body=True` they come as they arrive; on other routes the whole body is one chunk.
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let uploads = py.import("fanbus.runtime.request_stream")?;
         match &self.body {
@@ -402,29 +331,25 @@ impl Request {
         }
     }
 
-    /// The fields and files of a form. `HTTPError` 415 if the body is none, 400 if its text is not
-    /// UTF-8.
-    fn form<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let is_awaited = self.is_awaited();
-        let form = self.forms[usize::from(is_awaited)].get_or_try_init(py, || {
-            let pairs = self.form_pairs(py)?;
+    /// The fields and files of a form. `HTTPError` 415 if the body is not a form, 400 if its text is not UTF-8.
+    fn form<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, request) = (this.py(), this.get());
+        let is_awaited = request.is_awaited();
+        let form = request.forms[usize::from(is_awaited)].get_or_try_init(py, || {
+            let pairs = Self::form_pairs(this)?;
             let form = py.import("fanbus.forms")?.getattr("Form")?;
             form.call1((pairs, is_awaited)).map(Bound::unbind)
         })?;
-        self.give(form.bind(py).clone())
+        request.give(form.bind(py).clone())
     }
 
-    /// A `state` that knows its request would else never be freed.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.state.get())
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Request {} {}>", self.method(), self.path())
+    fn __repr__(this: &Bound<'_, Self>) -> String {
+        let path = this.as_super().get().path();
+        format!("<Request {} {path}>", this.get().method())
     }
 }
 
-/// `application/json` and what is built on it, as `application/merge-patch+json` (RFC 6839).
+/// Is it `application/json`, or based on it, such as `application/merge-patch+json` (RFC 6839)?
 fn is_json(content_type: &[u8]) -> bool {
     let kind = content_type.split(|&byte| byte == b';').next();
     let kind = kind.unwrap_or_default().trim_ascii().to_ascii_lowercase();

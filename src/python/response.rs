@@ -1,4 +1,4 @@
-//! What a handler returned, as an HTTP response.
+//! The HTTP response that is made of the value that a handler returned.
 
 use std::sync::Arc;
 
@@ -22,18 +22,18 @@ use crate::http::trailers;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// A response, and what its body is yet to be made of.
+/// A response, and the source of its body if that is streamed.
 pub(super) struct PreparedResponse {
     pub response: Response,
-    /// What it is made of, if it is streamed.
+
     pub streamed: Option<StreamedBody>,
 }
 
-/// What a streamed body is made of.
+/// The source of a streamed body.
 pub(super) struct StreamedBody {
-    /// Gives the pieces.
+    /// Yields the chunks.
     pub iterator: Py<PyAny>,
-    /// Gives the trailers at the end, if there may be any.
+    /// The trailers, or a function that returns them at the end.
     pub trailers: Option<Py<PyAny>>,
 }
 
@@ -81,8 +81,8 @@ pub(super) fn from_python(
 }
 
 fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedResponse> {
-    let mut made = from_python(&tuple.value, events)?;
-    let response = &mut made.response;
+    let mut prepared = from_python(&tuple.value, events)?;
+    let response = &mut prepared.response;
     response.status = tuple.status()?;
     if let Some(headers) = &tuple.headers {
         match headers.cast::<PyDict>() {
@@ -90,31 +90,31 @@ fn from_tuple(tuple: &TupleValue<'_>, events: &EventBox) -> PyResult<PreparedRes
             Err(_) => add_headers(response, headers)?,
         }
     }
-    Ok(made)
+    Ok(prepared)
 }
 
 /// The body of a `fanbus.Response` is bytes, an iterator, an event stream, or the path of a file.
 fn from_response(value: &Bound<'_, PyAny>, events: &EventBox) -> PyResult<PreparedResponse> {
     let body = value.getattr("body")?;
-    let mut made = PreparedResponse::from(response(
+    let mut prepared = PreparedResponse::from(response(
         status(&value.getattr("status")?)?,
         None,
         Bytes::new(),
     ));
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        made.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
+        prepared.response.body = ResponseBody::Bytes(loan::bytes_of(bytes, events));
     } else if is_iterator(&body)? {
-        made.streamed = Some(StreamedBody {
-            trailers: trailers_of(value, &mut made.response)?,
+        prepared.streamed = Some(StreamedBody {
+            trailers: trailers_of(value, &mut prepared.response)?,
             iterator: body.unbind(),
         });
     } else if is_event_stream(&body)? {
-        made.response.body = stream_of(&body)?;
+        prepared.response.body = stream_of(&body)?;
     } else {
-        made.response.body = ResponseBody::File(body.extract()?);
+        prepared.response.body = ResponseBody::File(body.extract()?);
     }
-    add_headers(&mut made.response, &value.getattr("headers")?)?;
-    Ok(made)
+    add_headers(&mut prepared.response, &value.getattr("headers")?)?;
+    Ok(prepared)
 }
 
 /// Ends an event stream. Any thread.
@@ -129,7 +129,7 @@ impl StreamEnd {
         Self::default()
     }
 
-    /// Sends this as the last of the stream, and ends it. Only the first call counts.
+    /// Sends the last bytes of the stream and ends it. Only the first call counts.
     fn set(&self, last: &[u8]) {
         self.0.set(last.to_vec().into());
     }
@@ -163,7 +163,7 @@ fn add_headers(response: &mut Response, pairs: &Bound<'_, PyAny>) -> PyResult<()
     Ok(())
 }
 
-/// A name and a value.
+/// Reads a header from a name and a value.
 fn header_line(pair: &Bound<'_, PyAny>) -> PyResult<(HeaderName, HeaderValue)> {
     let (name, value): (String, String) = pair.extract()?;
     let bad = || PyValueError::new_err(format!("{name:?}: {value:?} cannot be a header."));
@@ -172,7 +172,7 @@ fn header_line(pair: &Bound<'_, PyAny>) -> PyResult<(HeaderName, HeaderValue)> {
     Ok((parsed, value))
 }
 
-/// The lines of a mapping, or of an iterable of pairs.
+/// Reads headers from a mapping, or from an iterable of pairs.
 fn header_lines(given: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
     let pairs = match given.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -182,7 +182,7 @@ fn header_lines(given: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderVal
     pairs.map(|pair| header_line(&pair?)).collect()
 }
 
-/// What `request.send_early_hints` is given.
+/// Reads the argument of `request.send_early_hints`.
 pub(super) fn early_hints(headers: &Bound<'_, PyAny>) -> PyResult<EarlyHints> {
     let mut hints = EarlyHints::default();
     for (name, value) in header_lines(headers)? {
@@ -191,7 +191,7 @@ pub(super) fn early_hints(headers: &Bound<'_, PyAny>) -> PyResult<EarlyHints> {
     Ok(hints)
 }
 
-/// What a response's trailers were when its body had come to its end.
+/// Reads the trailers of a response when its body has ended.
 pub(super) fn trailers(lines: &Bound<'_, PyAny>) -> PyResult<trailers::Trailers> {
     let mut trailers = trailers::Trailers::default();
     for (name, value) in header_lines(lines)? {
@@ -200,7 +200,7 @@ pub(super) fn trailers(lines: &Bound<'_, PyAny>) -> PyResult<trailers::Trailers>
     Ok(trailers)
 }
 
-/// What will give the trailers of a streamed response. The names that a mapping has already are announced.
+/// The source of the trailers of a streamed response. The names that a mapping has at the start are announced.
 fn trailers_of(value: &Bound<'_, PyAny>, response: &mut Response) -> PyResult<Option<Py<PyAny>>> {
     // Any object with a body, a status and headers is a response.
     let Some(given) = value.getattr_opt("trailers")?.filter(|it| !it.is_none()) else {

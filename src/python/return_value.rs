@@ -1,5 +1,5 @@
 //! The rules for the values that a handler may return: each kind is named here, once, for a handler that Rust calls
-//! and for middleware, which asks [`as_response`].
+//! and for middleware, which calls [`as_response`].
 
 use actix_web::http::StatusCode;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -29,7 +29,7 @@ pub(super) enum ReturnValue<'v, 'py> {
 
 /// A value with another status, and perhaps with headers.
 pub(super) struct TupleValue<'py> {
-    /// What the response is made of.
+    /// The value that the response is made of.
     pub value: Bound<'py, PyAny>,
     status: Bound<'py, PyAny>,
     pub headers: Option<Bound<'py, PyAny>>,

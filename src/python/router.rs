@@ -1,4 +1,4 @@
-//! `_core.Router`: routes with the Python functions behind them, made before the fork.
+//! `_core.Router`: the table of routes and the Python functions behind them, made before the fork.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use actix_http::Method;
 use actix_http::header::HeaderValue;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
+use super::endpoint::{Argument, Endpoint, EndpointKinds, Endpoints, Hooks, endpoint, names};
 use super::errors::value_error;
 use super::options::WebSocketConfig;
 use crate::actors::protocol::Accept;
@@ -22,155 +22,9 @@ use crate::http::compressor::Level;
 use crate::http::cors::{Cors, CorsOptions};
 use crate::http::folder::Folder;
 use crate::http::host::Hosts;
-use crate::http::path::{PathTemplate, Value};
+use crate::http::path::PathTemplate;
 use crate::http::router::{EndpointId, RouteError};
 use crate::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
-
-/// A Python function behind a route.
-pub(super) struct Endpoint {
-    pub callable: Py<PyAny>,
-    pub asynchronous: bool,
-    /// It runs sessions; otherwise it only admits the clients of a turbo route.
-    pub runs_sessions: bool,
-    /// Topics that a session may be subscribed to.
-    pub max_topics: usize,
-    arguments: Vec<Argument>,
-    /// Names of the path's parameters, in its order.
-    pub names: Arc<[String]>,
-    /// The path, as it was declared.
-    pub route: Arc<str>,
-    /// The methods that it answers, as errors name it. None: it is no route of an application's.
-    methods: Option<Arc<str>>,
-}
-
-/// What a handler is called with, in order.
-#[derive(Copy, Clone)]
-enum Argument {
-    /// The request or the WebSocket.
-    Subject,
-    /// The path's parameter with this number.
-    Value(usize),
-}
-
-impl Endpoint {
-    /// Calls the function with the path's `values` and, where it takes it, the `subject`; in the
-    /// `context`, if there is one.
-    pub(super) fn call<'py>(
-        &self,
-        py: Python<'py>,
-        values: &[Value],
-        subject: Option<Bound<'py, PyAny>>,
-        context: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let callable = self.callable.bind(py);
-        if self.arguments.is_empty() && context.is_none() {
-            return callable.call0();
-        }
-        let mut arguments = Vec::with_capacity(1 + self.arguments.len());
-        if context.is_some() {
-            arguments.push(callable.clone());
-        }
-        for argument in &self.arguments {
-            arguments.push(match argument {
-                Argument::Subject => subject.clone().expect("it is made for who asks for it"),
-                Argument::Value(at) => to_python(py, &values[*at])?,
-            });
-        }
-        let arguments = PyTuple::new(py, arguments)?;
-        let Some(context) = context else {
-            return callable.call1(arguments);
-        };
-        context.call_method1(intern!(py, "run"), arguments)
-    }
-
-    /// Does the function take the request or the WebSocket?
-    pub(super) fn wants_subject(&self) -> bool {
-        self.arguments
-            .iter()
-            .any(|argument| matches!(argument, Argument::Subject))
-    }
-
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            callable: self.callable.clone_ref(py),
-            asynchronous: self.asynchronous,
-            runs_sessions: self.runs_sessions,
-            max_topics: self.max_topics,
-            arguments: self.arguments.clone(),
-            names: Arc::clone(&self.names),
-            route: Arc::clone(&self.route),
-            methods: self.methods.clone(),
-        }
-    }
-
-    /// As errors name it: methods and path, or module and qualified name.
-    pub(super) fn label(&self, py: Python<'_>) -> String {
-        match &self.methods {
-            Some(methods) => format!("{methods} {}", self.route),
-            None => label(self.callable.bind(py)),
-        }
-    }
-}
-
-/// A path parameter's value as Python's object.
-pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match value {
-        Value::Str(text) => text.into_pyobject(py)?.into_any(),
-        Value::Int(number) => number.into_pyobject(py)?.into_any(),
-        Value::Float(number) => number.into_pyobject(py)?.into_any(),
-        Value::Uuid(text) => py
-            .import("uuid")?
-            .getattr("UUID")?
-            .call1((text.as_str(),))?
-            .into_any(),
-    })
-}
-
-fn label(callable: &Bound<'_, PyAny>) -> String {
-    let attribute = |name| {
-        callable
-            .getattr(name)
-            .and_then(|value| value.extract::<String>())
-    };
-    match (attribute("__module__"), attribute("__qualname__")) {
-        (Ok(module), Ok(name)) => format!("{module}.{name}"),
-        _ => callable.to_string(),
-    }
-}
-
-/// All functions behind routes, by endpoint.
-#[derive(Default)]
-pub(super) struct Endpoints {
-    pub http: Vec<Endpoint>,
-    /// None: a turbo route that asks nobody.
-    pub websockets: Vec<Option<Endpoint>>,
-    /// Of each WebSocket endpoint: None unless it is a turbo route with hooks.
-    pub hooks: Vec<Option<Hooks>>,
-}
-
-/// Who is told of a turbo route's sessions.
-pub(super) struct Hooks {
-    /// `fanbus.routing.session_hooks.Hooks`.
-    pub object: Py<PyAny>,
-    /// Names of the path's parameters, in its order.
-    pub names: Arc<[String]>,
-}
-
-/// Which endpoints run on the event loop: all that the I/O thread needs to know.
-pub(super) struct EndpointKinds {
-    requests: Vec<bool>,
-    connects: Vec<bool>,
-}
-
-impl EndpointKinds {
-    pub(super) fn request_is_async(&self, endpoint: EndpointId) -> bool {
-        self.requests[endpoint.0 as usize]
-    }
-
-    pub(super) fn connect_is_async(&self, endpoint: EndpointId) -> bool {
-        self.connects[endpoint.0 as usize]
-    }
-}
 
 /// The routes of one application: pure data, made before the fork.
 #[pyclass(frozen, module = "fanbus._core")]
@@ -181,7 +35,7 @@ pub(super) struct Router(Mutex<State>);
 struct State {
     routes: Routes,
     endpoints: Endpoints,
-    /// Where what is registered was written, for errors; one per endpoint of each kind.
+    /// The places in the application's code that registered the endpoints of each kind, for errors.
     http_places: Vec<String>,
     websocket_places: Vec<String>,
 }
@@ -191,47 +45,16 @@ impl Router {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a worker is made with.
+    /// The routes and endpoints for a worker.
     pub(super) fn parts(
         &self,
         py: Python<'_>,
     ) -> (Arc<Routes>, Arc<Endpoints>, Arc<EndpointKinds>) {
         let state = self.state();
-        let http = &state.endpoints.http;
-        let websockets = &state.endpoints.websockets;
-        let kinds = EndpointKinds {
-            requests: http.iter().map(|endpoint| endpoint.asynchronous).collect(),
-            connects: websockets
-                .iter()
-                .map(|endpoint| {
-                    endpoint
-                        .as_ref()
-                        .is_some_and(|endpoint| endpoint.asynchronous)
-                })
-                .collect(),
-        };
-        let endpoints = Endpoints {
-            http: http.iter().map(|endpoint| endpoint.clone_ref(py)).collect(),
-            websockets: websockets
-                .iter()
-                .map(|endpoint| endpoint.as_ref().map(|endpoint| endpoint.clone_ref(py)))
-                .collect(),
-            hooks: state
-                .endpoints
-                .hooks
-                .iter()
-                .map(|hooks| {
-                    hooks.as_ref().map(|hooks| Hooks {
-                        object: hooks.object.clone_ref(py),
-                        names: Arc::clone(&hooks.names),
-                    })
-                })
-                .collect(),
-        };
         (
             Arc::new(state.routes.clone()),
-            Arc::new(endpoints),
-            Arc::new(kinds),
+            Arc::new(state.endpoints.clone_ref(py)),
+            Arc::new(EndpointKinds::of(&state.endpoints)),
         )
     }
 }
@@ -314,8 +137,8 @@ impl Router {
         Ok(())
     }
 
-    /// Registers an HTTP handler. `place` is how errors name it.
-    /// `turbo`: its answers are kept, for `cache_ttl` seconds.
+    /// Registers an HTTP handler. `place` is its name in errors. `turbo`: its responses are cached, for `cache_ttl`
+    /// seconds.
     #[pyo3(signature = (
         methods, path, handler, *, asynchronous, arguments, place, max_body_size, stream_body = false,
         turbo = false, cache_ttl = None,
@@ -361,11 +184,11 @@ impl Router {
         Ok(id.0)
     }
 
-    /// Puts another function before that of an HTTP endpoint, with the same arguments, but that it
-    /// always takes the request, and takes it first. Unless it `keeps`, each request is for it, even if
-    /// answers were to be kept.
+    /// Replaces the function of an HTTP endpoint by one that wraps it. The wrapper takes the request first, and then the
+    /// values of the path that the function takes. Without `keeps` it is called for each request, even on a turbo
+    /// route, whose responses are then not cached.
     #[pyo3(signature = (endpoint, handler, asynchronous, *, keeps))]
-    fn surround(
+    fn wrap_endpoint(
         &self,
         endpoint: u32,
         handler: Bound<'_, PyAny>,
@@ -390,8 +213,8 @@ impl Router {
         Ok(())
     }
 
-    /// Has a function called with the request, the status (404, 405), the sentence, and the methods that the
-    /// path has, instead of answering so.
+    /// Sets the function that responds if no route matches, instead of the built-in response. It gets the request, the
+    /// status (404 or 405), the message and the path's methods.
     fn set_fallback(&self, handler: Bound<'_, PyAny>, asynchronous: bool) {
         let state = &mut *self.state();
         if let Some(EndpointId(at)) = state.routes.fallback {
@@ -427,7 +250,7 @@ impl Router {
         state.routes.fallback = Some(id);
     }
 
-    /// What pages of other origins may do.
+    /// Sets the CORS rules for pages of other origins.
     #[pyo3(signature = (*, origins, credentials, methods, headers, expose, max_age))]
     fn set_cors(
         &self,
@@ -450,7 +273,7 @@ impl Router {
         Ok(())
     }
 
-    /// The hosts that requests and handshakes may name. None: all.
+    /// Sets the hosts that requests and handshakes may name. None: all.
     #[pyo3(signature = (hosts, /))]
     fn set_hosts(&self, hosts: Option<Vec<String>>) -> PyResult<()> {
         let hosts = hosts.map(Hosts::new).transpose().map_err(value_error)?;
@@ -481,8 +304,8 @@ impl Router {
         )
     }
 
-    /// Registers a route that is served in Rust. `admit` is asked once per connection.
-    /// `hooks` are told of each session.
+    /// Registers a route that is served in Rust. `admit` is called once per connection, `hooks` for each session that
+    /// opens or closes.
     #[pyo3(signature = (path, *, response_prefix, broadcast, config, admit, asynchronous, arguments, hooks, place))]
     #[expect(
         clippy::too_many_arguments,
@@ -521,7 +344,7 @@ impl Router {
         self.add_socket(path, accept, endpoint, hooks, place, &config)
     }
 
-    /// The parameters of a path, in its order: their names, and those of their converters.
+    /// The parameters of a path, in its order: their names, and the names of their converters.
     #[expect(clippy::unused_self, reason = "a method in Python")]
     fn path_parameters<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
@@ -532,7 +355,7 @@ impl Router {
         Ok(parameters)
     }
 
-    /// The path as a URL has it, with each parameter as `{name}`.
+    /// The path as a URL, with each parameter as `{name}`.
     #[expect(clippy::unused_self, reason = "a method in Python")]
     fn documented_path(&self, path: &str) -> PyResult<String> {
         let template = PathTemplate::parse(path).map_err(value_error)?;
@@ -586,52 +409,12 @@ impl Router {
     }
 }
 
-/// Names of the parameters in a path, in its order.
-fn names(path: &str) -> PyResult<Vec<String>> {
-    let template = PathTemplate::parse(path).map_err(value_error)?;
-    Ok(template.names().map(str::to_owned).collect())
-}
-
-fn endpoint(
-    path: &str,
-    callable: &Bound<'_, PyAny>,
-    asynchronous: bool,
-    arguments: &[Option<String>],
-) -> PyResult<Endpoint> {
-    let template = PathTemplate::parse(path).map_err(value_error)?;
-    let names: Arc<[String]> = template.names().map(str::to_owned).collect();
-    let arguments = arguments
-        .iter()
-        .map(|argument| match argument {
-            None => Ok(Argument::Subject),
-            Some(name) => match names.iter().position(|other| other == name) {
-                Some(at) => Ok(Argument::Value(at)),
-                None => Err(value_error(format!(
-                    "{} takes {name:?}, which the path {path:?} does not have.",
-                    label(callable)
-                ))),
-            },
-        })
-        .collect::<PyResult<_>>()?;
-    let callable = callable.clone().unbind();
-    Ok(Endpoint {
-        callable,
-        asynchronous,
-        runs_sessions: false,
-        max_topics: 0,
-        arguments,
-        names,
-        route: path.into(),
-        methods: None,
-    })
-}
-
 fn method(name: &str) -> PyResult<Method> {
     Method::from_bytes(name.to_ascii_uppercase().as_bytes())
         .map_err(|_| value_error(format!("{name:?} is not an HTTP method.")))
 }
 
-/// A conflict names both handlers; other errors say enough themselves.
+/// Adds the names of both handlers to the error of a conflict.
 fn conflict(error: &RouteError, place: &str, places: &[String]) -> PyErr {
     let RouteError::Conflict {
         endpoint: Some(other),

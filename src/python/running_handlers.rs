@@ -1,5 +1,5 @@
-//! The handlers that run, from their first step to their last, whether or not their client is still
-//! there. An orderly end waits for them, and names those that it cuts off.
+//! The table that holds the running handlers of a worker, whether or not their clients are connected. A graceful
+//! shutdown waits for them, and names those that it cancels.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::router::Endpoint;
+use super::endpoint::Endpoint;
 
-/// All of one worker.
+/// The running handlers of one worker.
 #[derive(Default)]
 pub(super) struct RunningHandlers(Mutex<State>);
 
-/// A place for each, used again when it is free: nothing is allocated for a handler.
+/// One place per handler, reused when it is free: a handler costs no allocation.
 #[derive(Default)]
 struct State {
     all: Vec<Option<RunningHandler>>,
@@ -23,11 +23,11 @@ struct State {
 struct RunningHandler {
     route: Arc<str>,
     at: Instant,
-    /// asyncio holds tasks weakly: one that waits for something that nobody else holds would be collected.
+    /// asyncio holds tasks weakly: a task that waits for an object without another owner would be collected.
     task: Option<Py<PyAny>>,
 }
 
-/// A handler that runs until this is dropped.
+/// Counts a handler as running until it is dropped.
 pub(super) struct HandlerGuard {
     all: Arc<RunningHandlers>,
     place: usize,
@@ -37,7 +37,7 @@ pub(super) struct HandlerGuard {
 pub(super) struct RouteHandlers {
     pub route: Arc<str>,
     pub count: usize,
-    /// How long the oldest one runs.
+    /// How long the oldest one has run.
     pub oldest: Duration,
 }
 
@@ -46,7 +46,7 @@ impl RunningHandlers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A handler begins.
+    /// Counts a handler that starts.
     pub(super) fn begin(self: &Arc<Self>, endpoint: &Endpoint) -> HandlerGuard {
         let handler = RunningHandler {
             route: Arc::clone(&endpoint.route),
@@ -67,13 +67,13 @@ impl RunningHandlers {
         }
     }
 
-    /// How many run.
+    /// The number of running handlers.
     pub(super) fn count(&self) -> usize {
         let places = self.places();
         places.all.len() - places.free.len()
     }
 
-    /// Those that run, by route.
+    /// The running handlers by route.
     pub(super) fn by_route(&self) -> Vec<RouteHandlers> {
         let mut found: HashMap<Arc<str>, (usize, Instant)> = HashMap::new();
         for handler in self.places().all.iter().flatten() {
@@ -92,7 +92,7 @@ impl RunningHandlers {
 }
 
 impl HandlerGuard {
-    /// The task lives as long as the handler runs.
+    /// Holds a reference to the task as long as the handler runs.
     pub(super) fn hold(&self, task: Py<PyAny>) {
         let mut places = self.all.places();
         let handler = places.all[self.place].as_mut();
@@ -106,13 +106,13 @@ impl Drop for HandlerGuard {
         let mut places = self.all.places();
         let handler = places.all[self.place].take();
         places.free.push(self.place);
-        // A crowd that has left leaves no memory behind.
+        // The memory of a burst is returned.
         if places.free.len() == places.all.len() {
             places.all.clear();
             places.free.clear();
-            if places.all.capacity() > MOST_KEPT {
-                places.all.shrink_to(MOST_KEPT);
-                places.free.shrink_to(MOST_KEPT);
+            if places.all.capacity() > MAX_RETAINED {
+                places.all.shrink_to(MAX_RETAINED);
+                places.free.shrink_to(MAX_RETAINED);
             }
         }
         drop(places);
@@ -120,5 +120,5 @@ impl Drop for HandlerGuard {
     }
 }
 
-/// State whose memory is retained while no handler runs.
-const MOST_KEPT: usize = 1024;
+/// Capacity for places that is retained while no handler runs.
+const MAX_RETAINED: usize = 1024;

@@ -1,4 +1,5 @@
-//! `_core.Sink`: where a generator's pieces go, and who is told that there is room, or nobody left.
+//! `_core.Sink`: the sink that takes the chunks of a streamed response; and the table of the producers, which are
+//! notified when there is capacity again, and when the stream is over.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use super::response::{self, StreamedBody};
 use crate::http::stream_body::{BodyWatcher, StreamBody, StreamSender, stream_body};
 use crate::http::trailers::TrailerSlot;
 
-/// Who makes the pieces of a stream: a handler on a thread, which had that context, or on the event loop.
+/// The context of the generator of a stream: a handler on a thread, with its context variables, or on the event loop.
 pub(super) struct ProducerContext<'m, 'py> {
     pub event_loop: &'m Py<PyAny>,
     pub on_error: &'m Py<PyAny>,
@@ -23,18 +24,18 @@ pub(super) struct ProducerContext<'m, 'py> {
     pub context: Option<&'m Bound<'py, PyAny>>,
 }
 
-/// A stream that has begun.
+/// A stream that has been started.
 pub(super) struct StreamStart<'py> {
     pub body: StreamBody,
     pub trailers: Option<TrailerSlot>,
-    /// The handler's task has to run it.
+    /// A coroutine that the handler's task has to run.
     pub coroutine: Option<Bound<'py, PyAny>>,
 }
 
-/// The producers of the streams that are being sent: objects of `fanbus.streaming`.
+/// The producers of the active streams: objects of `fanbus.runtime.streaming`.
 pub(super) struct Streams {
     pub events: EventBox,
-    /// The threads that synchronous producers run on.
+    /// The lane of synchronous producers.
     lane: Py<PyLane>,
     next: AtomicU64,
     producers: Mutex<HashMap<StreamKey, Py<PyAny>, foldhash::fast::RandomState>>,
@@ -58,7 +59,7 @@ impl Streams {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to send what an iterator gives. A coroutine may be returned, which the handler's task has to run.
+    /// Starts to send the chunks of an iterator. The result may have a coroutine that the handler's task has to run.
     pub(super) fn start<'py>(
         &self,
         py: Python<'py>,
@@ -107,8 +108,8 @@ impl Streams {
         })
     }
 
-    /// Event loop: a stream has room again.
-    pub(super) fn room(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
+    /// Event loop: a stream has capacity again.
+    pub(super) fn ready(&self, py: Python<'_>, key: StreamKey) -> PyResult<()> {
         let producer = self.producers().get(&key).map(|it| it.clone_ref(py));
         producer.map_or(Ok(()), |it| it.call_method0(py, "room").map(drop))
     }
@@ -120,7 +121,7 @@ impl Streams {
     }
 }
 
-/// Posts what happens to a stream to the event loop.
+/// Posts the events of a stream to the event loop.
 struct StreamWatcher {
     key: StreamKey,
     events: EventBox,
@@ -128,7 +129,7 @@ struct StreamWatcher {
 
 impl BodyWatcher for StreamWatcher {
     fn send_ready(&self) {
-        let event = Event::StreamRoom { stream: self.key };
+        let event = Event::StreamReady { stream: self.key };
         self.events.post(|events| events.push(event));
     }
 
@@ -138,7 +139,7 @@ impl BodyWatcher for StreamWatcher {
     }
 }
 
-/// Where the pieces of a response go. Any thread.
+/// The sink of the chunks of a response. Any thread.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Sink {
     source: StreamSender,
@@ -148,7 +149,7 @@ pub(super) struct Sink {
 
 #[pymethods]
 impl Sink {
-    /// Hands over a piece: str or bytes. False: wait for room, or nobody takes anything any more.
+    /// Hands over a chunk: str or bytes. False: wait for capacity, or the stream is over.
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(if let Ok(bytes) = piece.cast::<PyBytes>() {
             let hold = || loan::bytes_of(bytes, &self.events);
@@ -165,18 +166,18 @@ impl Sink {
         })
     }
 
-    /// Must whoever writes wait for room?
+    /// Must the producer wait for capacity?
     fn is_full(&self) -> bool {
         self.source.is_full()
     }
 
-    /// Nobody takes anything any more.
+    /// Is the stream over, for example because the client has disconnected?
     fn is_over(&self) -> bool {
         self.source.is_closed()
     }
 
-    /// Gives the lines that follow the last piece: a mapping, or pairs. Before `end`, once. `ValueError` for a field
-    /// that cannot be a trailer.
+    /// Sets the trailers: a mapping, or pairs. Call it once, before `end`. `ValueError` for a field that cannot be a
+    /// trailer.
     fn set_trailers(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
         let trailers = response::trailers(lines)?;
         if let Some(slot) = &self.trailers {
@@ -186,7 +187,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Nothing more comes. `failed`: although more should have come; the connection is broken off.
+    /// Ends the body. `failed`: the body is incomplete, so the connection is aborted.
     fn end(&self, failed: bool) {
         self.source.end(failed);
     }

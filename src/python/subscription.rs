@@ -1,4 +1,4 @@
-//! `_core.Subscription`, what it gives, and the bell that an event loop watches for it.
+//! `_core.Subscription`: the reader of one topic; and the bell that an event loop watches for it.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::actors::frame::Kind;
 use crate::actors::mailbox::FdSignal;
 use crate::ipc::{self, Fate, PublishError};
 
-/// One reader of one topic. Keeps the bus open.
+/// One reader of one topic. It holds the bus open.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Subscription {
     cursor: Arc<Cursor>,
@@ -43,7 +43,7 @@ impl Subscription {
 
 #[pymethods]
 impl Subscription {
-    /// The next record; None if there is none yet, or if it is closed. `Lagged`, `BusError`.
+    /// The next record. None if there is none yet, or if the subscription is closed. `Lagged`, `BusError`.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Record>> {
         match self.cursor.next() {
             Step::Message {
@@ -69,11 +69,10 @@ impl Subscription {
         }
     }
 
-    /// Blocks this thread until there may be something, for a quarter of a second at most, and for
-    /// no longer than `limit_s`.
+    /// Blocks this thread until there may be a record, for at most a quarter of a second, and at most `limit_s` seconds.
     #[pyo3(signature = (limit_s=f64::INFINITY))]
     fn sleep(&self, py: Python<'_>, limit_s: f64) {
-        // What is no duration, infinity for example, is no limit.
+        // A number that is not a duration, such as infinity, is not a limit.
         let limit = Duration::try_from_secs_f64(limit_s).unwrap_or(Duration::MAX);
         py.detach(|| {
             if let Some((bus, offset)) = self.cursor.place() {
@@ -82,10 +81,10 @@ impl Subscription {
         });
     }
 
-    /// Ends it. Twice is allowed.
+    /// Ends the subscription. Further calls do nothing.
     fn close(&self) {
         self.cursor.close();
-        self.readers.ring();
+        self.readers.wake_loops();
     }
 
     #[getter]
@@ -94,7 +93,7 @@ impl Subscription {
     }
 }
 
-/// A descriptor that is readable when subscriptions may have something to read.
+/// The descriptor that is readable when subscriptions may have records to read.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Bell(pub(super) Arc<FdSignal>);
 
@@ -104,7 +103,7 @@ impl Bell {
         self.0.as_fd().as_raw_fd()
     }
 
-    /// Makes it unreadable until the next ring. Before polling.
+    /// Makes it unreadable until it is raised again. Call it before polling.
     fn clear(&self) {
         self.0.clear();
     }

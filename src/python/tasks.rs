@@ -1,10 +1,10 @@
-//! How coroutines become tasks of the event loop.
+//! The factory that makes coroutines tasks of the event loop.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Makes tasks of one loop.
+/// The factory of the tasks of one loop.
 pub(super) struct Tasks {
     /// `loop.create_task`, looked up once.
     create: Py<PyAny>,
@@ -12,10 +12,10 @@ pub(super) struct Tasks {
     eager: Option<Eager>,
 }
 
-/// Tasks that take their first step where they are made: most handlers have no other one, and then the loop
-/// never hears of them.
+/// Tasks that take their first step where they are created: most handlers have no other step, and then the loop never
+/// schedules them.
 struct Eager {
-    /// `loop.get_task_factory`: what the application says about tasks holds for those of handlers.
+    /// `loop.get_task_factory`: a factory of the application applies to handlers, too.
     factory: Py<PyAny>,
     /// `asyncio.Task`
     class: Py<PyAny>,
@@ -33,8 +33,8 @@ impl Tasks {
         Ok(Self { create, eager })
     }
 
-    /// Event loop: makes a coroutine a task. An error of a first step that was taken at once is one of
-    /// those that asyncio hands on to whoever runs the step.
+    /// Event loop: makes a coroutine a task. If it takes its first step at once, an error is one of those that asyncio
+    /// raises in the caller of a step.
     pub(super) fn start<'py>(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         if let Some(eager) = &self.eager

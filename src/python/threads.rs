@@ -1,9 +1,9 @@
-//! Python threads for synchronous functions, in lanes: one for each kind of job. Each lane has as many threads
-//! as keep Python's lock busy, and no more, as its [`Sizing`](crate::actors::sizing::Sizing) finds out; without
-//! the lock at least one per core.
+//! The threads that run synchronous functions of Python, in lanes: one for each kind of job. Each lane has as many
+//! threads as keep Python's lock busy, and no more, as its [`Sizing`](crate::actors::sizing::Sizing) finds out;
+//! without the lock at least one per core.
 //!
-//! While jobs wait in any lane, the I/O thread looks at what the threads of all lanes do. Once it has ended,
-//! nobody looks any more, and each lane has as many threads as it may.
+//! While jobs wait in any lane, the I/O thread looks at the CPU time of all threads. Once it has ended, each lane may
+//! have its maximum of threads.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,10 @@ use super::lane::{Lane, PyLane};
 use super::lane_context::{LaneContext, UserCode};
 use super::lock as python_lock;
 
-/// Between two looks at what the threads do, while jobs wait.
+/// The time between two looks at the threads, while jobs wait.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// See the module's documentation.
+/// The lanes of one worker.
 pub(super) struct Threads {
     lanes: Mutex<Vec<Arc<Lane>>>,
     context: Arc<LaneContext>,
@@ -30,7 +30,7 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// So many threads can run Python at the same time.
+    /// `side_by_side`: threads that can run Python at the same time.
     pub(super) fn new(side_by_side: usize) -> Arc<Self> {
         Arc::new(Self {
             lanes: Mutex::default(),
@@ -40,20 +40,20 @@ impl Threads {
         })
     }
 
-    /// One more, of at most so many threads, which have this name.
+    /// Adds a lane of at most `most` threads, which have this name.
     pub(super) fn lane(&self, name: &str, most: usize) -> Arc<Lane> {
         let lane = Lane::new(name, most, Arc::clone(&self.context));
         lock(&self.lanes).push(Arc::clone(&lane));
         lane
     }
 
-    /// Event loop: what jobs are done with. The loop runs on this thread.
+    /// Event loop: sets the functions that do jobs. The loop runs on this thread.
     pub(super) fn run_with(&self, user_code: UserCode) {
         *lock(&self.event_loop) = Some(ThreadClock::always_at_work());
         let _before = self.context.set_user_code(Some(user_code));
     }
 
-    /// I/O thread: looks after the threads as long as jobs wait, and until what those needed is not there any more.
+    /// I/O thread: looks at the threads as long as jobs wait, and until the extra threads are gone.
     pub(super) async fn watch(self: Arc<Self>) {
         loop {
             self.context.looks_requested().await;
@@ -64,7 +64,7 @@ impl Threads {
                     continue;
                 }
                 self.context.set_watched(false);
-                // A job may have come since, whose poster took this for a look that goes on.
+                // A job may have come since, whose poster saw that looks go on.
                 if !self.lanes().iter().any(|lane| lane.has_waiting()) {
                     break;
                 }
@@ -93,29 +93,29 @@ impl Threads {
         lanes.iter().fold(false, look)
     }
 
-    /// CPU time of the event loop since this was last asked.
+    /// CPU time of the event loop since the last call.
     fn loop_cpu(&self) -> Duration {
         lock(&self.event_loop)
             .as_mut()
             .map_or(Duration::ZERO, ThreadClock::spent)
     }
 
-    /// Are jobs being done by threads that share one lock with the event loop?
+    /// Do threads at work share one lock with the event loop?
     pub(super) fn contend_for_lock(&self) -> bool {
         self.context.side_by_side == 1 && self.lanes().iter().any(|lane| lane.is_at_work())
     }
 
-    /// The I/O thread has ended: from now on, each lane has as many threads as it may.
-    pub(super) fn nobody_looks(&self) {
+    /// The I/O thread has ended: from now on each lane may have its maximum of threads.
+    pub(super) fn lift_limits(&self) {
         self.context.lift_limits();
         for lane in &*self.lanes() {
             lane.lift_limits();
         }
     }
 
-    /// Ends the threads that have nothing to do; the others end with their job. Jobs that wait are dropped.
+    /// Ends the idle threads; the others end after their job. Waiting jobs are dropped.
     pub(super) fn end(&self, _py: Python<'_>) {
-        // Dropped where Python's lock is held, and none of ours.
+        // Dropped while Python's lock is held, and no lock of this file.
         let _user_code = self.context.set_user_code(None);
         let lanes = mem::take(&mut *self.lanes());
         for lane in lanes {
@@ -144,13 +144,12 @@ impl PyThreads {
         Ok(Self(Threads::new(side_by_side)))
     }
 
-    /// One more, of at most so many threads, which are named after it.
+    /// Adds a lane of at most `most` threads, which are named after it.
     fn lane(&self, name: &str, most: usize) -> PyLane {
         PyLane(self.0.lane(name, most))
     }
 
-    /// Ends the threads that have nothing to do; the others end with what they do. Functions that wait
-    /// are not called.
+    /// Ends the idle threads; the others end after their job. Waiting functions are not called.
     fn end(&self, py: Python<'_>) {
         self.0.end(py);
     }

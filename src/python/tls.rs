@@ -1,4 +1,4 @@
-//! `_core.Tls`: the files of TLS, read and checked.
+//! `_core.Tls`: the certificate and key that were read from files and checked.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::errors::value_error;
 use crate::http::tls::files::{Tls as Checked, TlsFiles};
 
-/// Certificate and key, as the files had them when this was made.
+/// A certificate and its key, as the files were when this object was made.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Tls(pub(super) Checked);
 
@@ -28,12 +28,12 @@ impl Tls {
             ssl_keyfile_password,
             ssl_ca_certs,
         };
-        // A good password is slow to check.
+        // The key derivation of an encrypted key is slow by design.
         let checked = py.detach(|| Checked::read(&files)).map_err(value_error)?;
         Ok(Self(checked))
     }
 
-    /// Sentences about what works, but not with every client: a certificate that has expired.
+    /// Warnings about a certificate that some clients refuse, for example because it has expired.
     #[getter]
     fn warnings(&self) -> Vec<String> {
         self.0.warnings.clone()

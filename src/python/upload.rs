@@ -1,4 +1,4 @@
-//! `_core.Upload`: the body of a request that a handler reads piece by piece.
+//! `_core.Upload`: the body of a request that a handler reads in chunks.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -8,7 +8,7 @@ use super::errors::HTTPError;
 use super::events::{Event, EventBox};
 use crate::http::upload::{Upload as Http, UploadChunk, UploadError};
 
-/// Pieces of the body of a request. `fanbus.uploads` makes an iterator of it.
+/// The chunks of a request body. `fanbus.runtime.request_stream` makes an iterator of them.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Upload {
     http: Http,
@@ -23,18 +23,18 @@ impl Upload {
 
 #[pymethods]
 impl Upload {
-    /// The next piece, b"" at the end, or None if there is nothing yet. `HTTPError` if the body is too large
-    /// (413), too slow (408), or broken off (400).
+    /// The next chunk, b"" at the end, or None if none has arrived yet. `HTTPError` if the body is too large (413), too
+    /// slow (408), or incomplete (400).
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        given(py, self.http.take())
+        chunk(py, self.http.take())
     }
 
-    /// The next piece, b"" at the end. Waits for it on this thread.
+    /// The next chunk, b"" at the end. Blocks this thread until it arrives.
     fn wait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        given(py, py.detach(|| self.http.wait()))
+        chunk(py, py.detach(|| self.http.wait()))
     }
 
-    /// Has the event loop give the future a result when there is something to take.
+    /// Makes the event loop set the future's result when there is a chunk to take.
     fn ring(&self, future: Py<PyAny>) {
         let events = EventBox::clone(&self.events);
         self.http.notify(Box::new(move || {
@@ -43,7 +43,7 @@ impl Upload {
     }
 }
 
-fn given(
+fn chunk(
     py: Python<'_>,
     taken: Result<UploadChunk, UploadError>,
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {
@@ -66,7 +66,7 @@ fn given(
     }
 }
 
-/// A future of the event loop has its result, unless it has one, or was cancelled.
+/// Sets the result of a future of the event loop, unless it is done.
 pub(super) fn wake(py: Python<'_>, future: &Py<PyAny>) -> PyResult<()> {
     let future = future.bind(py);
     if !future.call_method0("done")?.extract::<bool>()? {
@@ -75,7 +75,7 @@ pub(super) fn wake(py: Python<'_>, future: &Py<PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// For the methods of a request whose body is read piece by piece.
+/// The error of the methods that need the whole body, where it is read in chunks.
 pub(super) fn is_streamed() -> PyErr {
     PyRuntimeError::new_err(
         "This route reads its body piece by piece (stream_body=True): use request.stream(), or leave \

@@ -1,4 +1,4 @@
-//! What a handler awaits of its WebSocket: the next message, and room to send.
+//! The awaitables of a WebSocket: the next message, and readiness to send.
 
 #![allow(unsafe_code)] // pyo3 has no safe way to end an iterator with a value that makes no exception.
 
@@ -10,18 +10,18 @@ use pyo3::types::PyTuple;
 use super::awaitables::{Waiter, stop_plain, thrown, yielded};
 use super::websocket::WebSocket;
 
-/// Awaited, it gives the next message.
+/// The awaitable that returns the next message.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Receive {
     ws: Py<WebSocket>,
-    /// Made by `async for`, which ends quietly when the session does.
+    /// Made by `async for`, which ends without an exception when the session is closed.
     iterates: bool,
 }
 
-/// What became of an await.
+/// The result of a step of an awaitable.
 enum Step {
     Waits(Py<Waiter>),
-    /// With a message, which is neither a tuple nor an exception.
+    /// The end, with a message, which is neither a tuple nor an exception.
     Ends(Py<PyAny>),
 }
 
@@ -42,8 +42,8 @@ impl Receive {
     }
 }
 
-/// Ends an awaitable with a value: call it before `__next__` returns None. The interpreter takes the value out again without
-/// ever making the exception (up to Python 3.11), which pyo3 makes of each error: 600 instructions for each message.
+/// Ends an awaitable with a value: call it before `__next__` returns None. Up to Python 3.11, the interpreter then takes
+/// the value without creating the exception. pyo3 would create it: 600 instructions for each message.
 fn end_with(value: &Bound<'_, PyAny>) {
     // SAFETY: this thread has the interpreter, as `value` shows; both objects are borrowed for the call alone, and
     // the error that it sets holds a reference of its own.
@@ -87,20 +87,20 @@ impl Receive {
     fn close(&self) {}
 }
 
-/// Awaited, it waits until the client has caught up.
+/// The awaitable that waits until the client has caught up.
 #[pyclass(frozen, module = "fanbus._core")]
-pub(super) struct Room {
+pub(super) struct SendReady {
     ws: Py<WebSocket>,
 }
 
-impl Room {
+impl SendReady {
     pub(super) fn new(ws: Py<WebSocket>) -> Self {
         Self { ws }
     }
 }
 
 #[pymethods]
-impl Room {
+impl SendReady {
     fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
         this
     }

@@ -1,4 +1,4 @@
-//! `_core.Worker`: starts and ends a worker's Rust half.
+//! `_core.Worker`: the object that starts and ends the Rust half of a worker.
 
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
@@ -12,8 +12,10 @@ use pyo3::prelude::*;
 
 use super::access::AccessLog;
 use super::bus::Bus;
+use super::connection;
 use super::crash;
 use super::dispatch::{Callbacks, HandlerRuntime};
+use super::endpoint::{EndpointKinds, Endpoints};
 use super::event_loop::EventLoop;
 use super::events::{Event, EventBox};
 use super::handler::PythonHandler;
@@ -23,8 +25,7 @@ use super::lane_context::UserCode;
 use super::logs;
 use super::options::Settings;
 use super::publisher::Publisher;
-use super::request;
-use super::router::{EndpointKinds, Endpoints, Router};
+use super::router::Router;
 use super::stream::Streams;
 use super::threads::{PyThreads, Threads};
 use super::tls::Tls;
@@ -40,16 +41,15 @@ use crate::http::listener;
 use crate::http::server::Server;
 
 /// Events that may wait for Python before sessions stop reading and requests get 503.
-const MOST_EVENTS: usize = 16_384;
+const MAX_EVENTS: usize = 16_384;
 
-/// Commands and replies are bounded by what asks for them: sessions and requests.
+/// Commands and replies need no bound of their own: the numbers of sessions and requests bound them.
 const UNBOUNDED: usize = usize::MAX;
 
 /// Binds `count` `SO_REUSEPORT` listeners on one port; returns the port and the descriptors.
 ///
-/// The descriptors are close-on-exec. Port 0 picks one. The first listener is bound exclusively,
-/// so that a port in use is an error even against another `SO_REUSEPORT` server, unless it is to be
-/// `shared`.
+/// The descriptors are close-on-exec. Port 0 picks a free port. The first listener is bound exclusively, so that a
+/// port in use is an error even if another `SO_REUSEPORT` server uses it, unless `shared`.
 #[pyfunction]
 #[pyo3(signature = (host, port, count, backlog, *, shared = false))]
 pub(super) fn bind_listeners(
@@ -74,8 +74,8 @@ pub(super) fn bind_listeners(
     ))
 }
 
-/// `OSError` with its errno, by which the caller tells a port in use from one it may not have.
-/// (pyo3's own conversion keeps only the text.)
+/// `OSError` with its errno, so that the caller can tell a port in use from a forbidden one.
+/// (pyo3's own conversion has only the text.)
 fn os_error(error: std::io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => PyOSError::new_err((number, error.to_string())),
@@ -83,16 +83,16 @@ fn os_error(error: std::io::Error) -> PyErr {
     }
 }
 
-/// One worker's Rust half: I/O thread, hub, mailbox.
+/// The Rust half of a worker: I/O thread, hub and mailboxes.
 #[pyclass(frozen, module = "fanbus._core")]
 pub(super) struct Worker {
     events: EventBox,
-    worker: Arc<WorkerHandle>,
+    handle: Arc<WorkerHandle>,
     endpoints: Arc<Endpoints>,
     threads: Arc<Threads>,
-    /// That of the synchronous handlers.
+    /// The lane of the synchronous handlers.
     handlers: Arc<Lane>,
-    /// That of what makes the pieces of responses.
+    /// The lane of the synchronous generators of streamed responses.
     streams: Py<PyLane>,
     trigger: Trigger,
     pulse: Arc<Pulse>,
@@ -100,7 +100,7 @@ pub(super) struct Worker {
     on_error: Py<PyAny>,
     after_response: Py<PyAny>,
     state: Mutex<State>,
-    /// From before the application's start, which may fork.
+    /// Made before the application starts, which may fork.
     _served: Served,
 }
 
@@ -121,7 +121,7 @@ struct Resources<'py> {
 
 #[derive(Default)]
 struct State {
-    /// What the I/O thread is started with; None once it is.
+    /// The parts that the I/O thread is started with. None once it runs.
     io: Option<(Server, Arc<EndpointKinds>)>,
     event_loop: Option<Arc<EventLoop>>,
 }
@@ -142,10 +142,10 @@ impl Worker {
             ..settings.config()?
         };
         let json = resources.json.as_ref();
-        request::set_root_path(settings.root_path);
+        connection::set_root_path(settings.root_path);
         json::set_codec(json)?;
         let bus = bus.get()?;
-        let orders = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
+        let commands = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let replies = Arc::new(Mailbox::new(UNBOUNDED, TaskSignal::default()));
         let (http_routes, endpoints, kinds) = router.parts(py);
         let (trigger, shutdown) = shutdown::signal();
@@ -159,19 +159,19 @@ impl Worker {
             routes: http_routes,
             config,
             tls: resources.tls.map(|tls| tls.get().0.clone()),
-            orders: Arc::clone(&orders),
+            orders: Arc::clone(&commands),
             replies: Arc::clone(&replies),
             shutdown,
             pulse: Arc::clone(&pulse),
             replays: Arc::clone(&replays),
         };
-        let events: EventBox = Arc::new(Mailbox::new(MOST_EVENTS, FdSignal::new()?));
+        let events: EventBox = Arc::new(Mailbox::new(MAX_EVENTS, FdSignal::new()?));
         let state = State {
             io: Some((server, kinds)),
             event_loop: None,
         };
         Ok(Self {
-            worker: WorkerHandle::new(bus, orders, replies, replays, Arc::clone(&events))?,
+            handle: WorkerHandle::new(bus, commands, replies, replays, Arc::clone(&events))?,
             events,
             endpoints,
             threads: Arc::clone(&resources.threads.get().0),
@@ -194,7 +194,7 @@ impl Worker {
                 "This worker has been started already.",
             ));
         };
-        let (worker, endpoints) = (Arc::clone(&self.worker), Arc::clone(&self.endpoints));
+        let (worker, endpoints) = (Arc::clone(&self.handle), Arc::clone(&self.endpoints));
         let on_error = self.on_error.clone_ref(py);
         let events = Arc::clone(&self.events);
         let callbacks = Callbacks {
@@ -214,9 +214,9 @@ impl Worker {
         let event_loop = Arc::new(EventLoop::new(runtime, Arc::clone(&events)));
         self.state().event_loop = Some(event_loop);
         let (threads, lane) = (Arc::clone(&self.threads), Arc::clone(&self.handlers));
-        let worker = Arc::clone(&self.worker);
+        let worker = Arc::clone(&self.handle);
         let io = move || {
-            // However it ends, Python hears of it.
+            // Python is notified, however the thread ends.
             let _notify = NotifyOnDrop(Arc::clone(&events), Arc::clone(&threads));
             let make = || {
                 let events = Arc::clone(&events);
@@ -239,13 +239,13 @@ impl Worker {
         self.events.signal().as_fd().as_raw_fd()
     }
 
-    /// Does what has come. Called by the event loop.
+    /// Handles the events in the mailbox. Called by the event loop.
     fn drain(this: &Bound<'_, Self>) -> PyResult<()> {
         let event_loop = this.get().state().event_loop.clone();
         if let Some(event_loop) = event_loop
             && event_loop.drain(this.py(), || this.get().threads.contend_for_lock())
         {
-            // Behind the first steps of the handlers that have begun.
+            // After the first steps of the handlers that were started.
             let linger = this.getattr(intern!(this.py(), "linger"))?;
             let call_soon = intern!(this.py(), "call_soon");
             event_loop
@@ -256,8 +256,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for what comes next, with Python's lock, where the loop has waited long for that, and then
-    /// does it. Called by the event loop.
+    /// Waits for the next event while holding Python's lock, where the loop waits long for that lock, and handles the
+    /// event. Called by the event loop.
     fn linger(this: &Bound<'_, Self>) -> PyResult<()> {
         let event_loop = this.get().state().event_loop.clone();
         if event_loop.is_some_and(|it| it.linger()) {
@@ -269,30 +269,29 @@ impl Worker {
     /// Publishes to every session of every worker that is subscribed to the topic. Any thread.
     /// Returns the offset on the bus. May wait for hubs, without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.worker.publish_message(topic, message, 0)
+        self.handle.publish_message(topic, message, 0)
     }
 
-    /// How often the I/O thread has come round, ten times a second if it is well; and how many
-    /// requests have come, handshakes among them.
+    /// The number of turns of the I/O thread's timer, ten per second if it is healthy; and the number of requests so
+    /// far, including handshakes.
     fn pulse(&self) -> (u64, u64) {
         (self.pulse.beats(), self.pulse.requests())
     }
 
-    /// Whether this worker's descriptor of the listener has been closed, which it is after the queue
-    /// was emptied.
+    /// Has this worker closed its descriptor of the listener? It does so after it has emptied the accept queue.
     fn has_stopped_listening(&self) -> bool {
         self.pulse.has_stopped_listening()
     }
 
-    /// How many handlers run, at least, or wait for a thread; whether or not their client is still there.
+    /// The least number of handlers that run or wait for a thread, whether or not their clients are connected.
     fn busy(&self) -> usize {
         let event_loop = self.state().event_loop.clone();
         let running = event_loop.map_or(0, |it| it.runtime.handlers.count());
         running.max(usize::from(self.handlers.is_busy()))
     }
 
-    /// The handlers that run: of each route, how many, and how long the oldest one does.
-    fn under_way(&self) -> Vec<(String, usize, f64)> {
+    /// The running handlers: for each route the number, and for how many seconds the oldest one has run.
+    fn running_handlers(&self) -> Vec<(String, usize, f64)> {
         let Some(event_loop) = self.state().event_loop.clone() else {
             return Vec::new();
         };
@@ -316,7 +315,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// Not held while Python runs.
+    /// The lock is not held while Python runs.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -328,17 +327,17 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     })
 }
 
-/// Tells Python, when it is dropped, that the I/O thread has ended.
+/// Notifies Python, when it is dropped, that the I/O thread has ended.
 struct NotifyOnDrop(EventBox, Arc<Threads>);
 
 impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        self.1.nobody_looks();
+        self.1.lift_limits();
         self.0.post(|batch| batch.push(Event::Stopped));
     }
 }
 
-/// The worker's own descriptor of a listener that the supervisor keeps.
+/// The worker's own descriptor of a listener that the supervisor has open.
 #[expect(
     unsafe_code,
     reason = "the supervisor hands over a descriptor as a number"

@@ -1,4 +1,4 @@
-//! The way from Python, on any thread, to the worker's I/O thread.
+//! The handle that any thread of Python uses to command the worker's I/O thread.
 
 use std::cell::Cell;
 use std::io;
@@ -14,7 +14,7 @@ use super::message::Message;
 use super::publisher::Publisher;
 use super::session_count::SessionCount;
 use crate::actors::frame;
-use crate::actors::hub::{Command, Commands, Orders};
+use crate::actors::hub::{Command, CommandMailbox, Commands};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
@@ -22,34 +22,33 @@ use crate::actors::session_key::SessionKey;
 use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 
-/// Shared by everything in Python that acts on the worker.
+/// The worker, as Python's sessions, requests and handlers use it.
 pub(super) struct WorkerHandle {
     pub bus: Bus,
-    orders: Orders,
+    commands: CommandMailbox,
     replies: ReplyBox,
-    /// Where large objects go when they were sent.
+    /// Large objects return here when they were sent.
     events: EventBox,
-    /// An offset above those of all that this worker's Python has published.
+    /// An offset above those of all messages that the Python of this worker has published.
     published: AtomicU64,
     pub drains: Arc<Drains>,
-    /// Sessions wait until the mailbox has room, and want to hear of it.
+    /// Sessions wait for capacity in the mailbox, and must be notified.
     pub stalled: AtomicBool,
     /// Sessions of turbo routes that hooks observe.
     pub observed: Arc<SessionCount>,
-    /// What is sent of the past.
+    /// Replays that several clients share.
     replays: Arc<Replays>,
 }
 
 /// Bytes of a replay up to which each client gets its own copy: hardly any of it will wait.
-const MOST_COPIED: usize = 16 << 10;
+const MAX_COPIED: usize = 16 << 10;
 
 thread_local! {
-    /// This thread drains the mailbox: what it orders is handed over at the end of the drain.
+    /// This thread drains the mailbox: its commands are handed over at the end of the drain.
     static DRAINING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Restores the mark when it is dropped, also by a panic: an order that is never handed over would
-/// be worse.
+/// Restores the mark when it is dropped, also by a panic: a command must not wait forever.
 struct DrainGuard(bool);
 
 impl Drop for DrainGuard {
@@ -61,14 +60,14 @@ impl Drop for DrainGuard {
 impl WorkerHandle {
     pub(super) fn new(
         bus: Bus,
-        orders: Orders,
+        commands: CommandMailbox,
         replies: ReplyBox,
         replays: Arc<Replays>,
         events: EventBox,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             bus,
-            orders,
+            commands,
             replies,
             events,
             published: AtomicU64::new(0),
@@ -79,7 +78,7 @@ impl WorkerHandle {
         }))
     }
 
-    /// Runs `drain`, which begins now, and wakes the I/O thread once for all that it ordered and answered.
+    /// Runs `drain`, which begins now, and wakes the I/O thread once for all its commands and responses.
     pub(super) fn in_one_go(&self, now: Instant, drain: impl FnOnce()) {
         let draining = DrainGuard(DRAINING.replace(true));
         self.drains.begin(now);
@@ -89,28 +88,28 @@ impl WorkerHandle {
         self.hand_over();
     }
 
-    /// Wakes the I/O thread for what was ordered and answered quietly.
+    /// Wakes the I/O thread for the commands and responses that were posted quietly.
     fn hand_over(&self) {
         if self.stalled.swap(false, SeqCst) {
-            self.orders
+            self.commands
                 .post(|commands| commands.push(Command::MailboxHasRoom));
         }
-        self.orders.wake();
+        self.commands.wake();
         self.replies.wake();
     }
 
-    /// I/O thread: takes what a drain that is still under way has ordered and answered so far.
+    /// I/O thread: takes the commands and responses of a drain that is still running.
     pub(super) fn take_early(&self) {
-        self.orders.wake();
+        self.commands.wake();
         self.replies.wake();
     }
 
-    /// Gives the hub a command.
+    /// Sends the hub a command.
     pub(super) fn command(&self, command: Command) {
         self.command_with(|commands| commands.push(command));
     }
 
-    /// Sends a message, which is `object`, to one session; it is counted by `link` first.
+    /// Sends a message, read from `object`, to one session. `link` counts it first.
     pub(super) fn send(
         &self,
         session: SessionKey,
@@ -139,10 +138,10 @@ impl WorkerHandle {
         Ok(())
     }
 
-    /// Sends frames from the bus to one session, in their order; they are counted by `link` first.
+    /// Sends frames of the bus to one session, in their order. `link` counts them first.
     pub(super) fn send_frames(&self, session: SessionKey, link: &Link, past: &Replay) {
         link.sent(past.frames.len());
-        if past.frames.len() > MOST_COPIED {
+        if past.frames.len() > MAX_COPIED {
             let pieces = self.replays.share(past);
             return self.command(Command::SendPast { session, pieces });
         }
@@ -153,7 +152,7 @@ impl WorkerHandle {
         });
     }
 
-    /// Answers an HTTP request.
+    /// Responds to an HTTP request.
     pub(super) fn reply(&self, key: ReplyKey, answer: impl Into<Reply>) {
         let answer = answer.into();
         let put = |batch: &mut Vec<(ReplyKey, Reply)>| batch.push((key, answer));
@@ -170,9 +169,9 @@ impl WorkerHandle {
             put(commands);
         };
         if DRAINING.get() {
-            self.orders.post_quietly(put);
+            self.commands.post_quietly(put);
         } else {
-            self.orders.post(put);
+            self.commands.post(put);
         }
     }
 }

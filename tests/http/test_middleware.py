@@ -246,7 +246,9 @@ def test_a_route_without_any_of_it_is_called_as_it_is(tmp_path: Path) -> None:
     real = app._router
 
     class Spy:
-        def surround(self, endpoint: int, _function: Any, _is_async: bool, *, keeps: bool) -> None:
+        def wrap_endpoint(
+            self, endpoint: int, _function: Any, _is_async: bool, *, keeps: bool
+        ) -> None:
             assert keeps is False
             called.append(str(endpoint))
 

@@ -336,7 +336,7 @@ class _Ending:
             )
 
     def _under_way(self) -> list[tuple[str, int, float]]:
-        return [*self._core.under_way(), *streaming.under_way(self._loop)]
+        return [*self._core.running_handlers(), *streaming.under_way(self._loop)]
 
 
 def _finish_hooks(loop: asyncio.AbstractEventLoop, hosted: HostedApplication) -> None:

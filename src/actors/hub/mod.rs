@@ -48,7 +48,7 @@ use super::wheel::{TICK, Wheel};
 use crate::ipc::{Bus, Counter, Subscriber};
 
 /// Commands that one handler's thread has for the hub.
-pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
+pub type CommandMailbox = Arc<Mailbox<Commands, TaskSignal>>;
 
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
@@ -59,7 +59,7 @@ pub struct Hub {
     subscriber: Subscriber,
     inbox: Rc<dyn Inbox>,
     turn_queue: Rc<TurnQueue>,
-    orders: Orders,
+    orders: CommandMailbox,
     /// New clients.
     requests: Rc<Requests>,
     /// The parts that all sessions share.
@@ -111,7 +111,7 @@ impl Hub {
     pub fn new(
         bus: Bus,
         inbox: Rc<dyn Inbox>,
-        orders: Orders,
+        orders: CommandMailbox,
         requests: Rc<Requests>,
         watch: Watch,
         most_sessions: usize,

@@ -17,12 +17,12 @@ use super::time::{self, Zone};
 use super::{number, text};
 
 /// Nesting deeper than this is refused, as Python's own encoder does with its recursion limit.
-const MOST_LEVELS: usize = 512;
+const MAX_LEVELS: usize = 512;
 
 /// In lists of fewer elements, no names of dicts come again often enough to be remembered.
 const MANY: usize = 8;
 
-/// Types whose ways one value has at hand; it may have more.
+/// Types whose kinds one encoding has in its own cache; a value may have more types.
 const MOST_AT_HAND: usize = 8;
 
 /// As `json.dumps(value, separators=(",", ":"), ensure_ascii=False)` writes it. NaN and infinities, which
@@ -60,8 +60,8 @@ impl<'py> Encoder<'py> {
         self.write_rest(value, level)
     }
 
-    /// Writes what most values are. False: it is something else, or wants more care; nothing has been
-    /// written, no Python has run, and no object was made.
+    /// Writes a value of a common, simple type. False for every other value: then nothing has been written, no Python has
+    /// run, and no object was made.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
@@ -89,12 +89,12 @@ impl<'py> Encoder<'py> {
         Ok(true)
     }
 
-    /// Writes what has something in it, and what is rare.
+    /// Writes containers and values of rare types.
     fn write_rest(&mut self, value: &Bound<'py, PyAny>, level: usize) -> PyResult<()> {
-        if level > MOST_LEVELS {
+        if level > MAX_LEVELS {
             return Err(too_deep());
         }
-        // The type is asked for first: a cast that fails makes an error.
+        // The type is read first: a cast that fails makes an error.
         if value.is_instance_of::<PyDict>() {
             self.write_dict(value.cast()?, level)
         } else if value.is_instance_of::<PyList>() {
@@ -135,8 +135,8 @@ impl<'py> Encoder<'py> {
         let mut pairs = Pairs::of(dict);
         // Each pair has a comma before it. The first one becomes the brace.
         for _ in 0..len {
-            // SAFETY: what is no leaf gets a reference of its own before anything is done with it, and
-            // after an error neither is used. What other threads may change was copied.
+            // SAFETY: a value that is not a leaf gets a reference of its own before it is used, and after an
+            // error neither is used. Objects that other threads may change were copied.
             let Some((key, value)) = (unsafe { pairs.next() }) else {
                 break;
             };
@@ -159,7 +159,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Makes brackets of what was written from `start` on.
+    /// Puts brackets around the text from `start` on.
     #[inline]
     fn enclose(&mut self, start: usize, [open, close]: [u8; 2]) {
         if self.out.len() == start {
@@ -224,8 +224,8 @@ impl<'py> Encoder<'py> {
         }
         let start = self.out.len();
         for at in 0..list.len() {
-            // SAFETY: what is no leaf gets a reference of its own before anything is done with it, and
-            // after an error it is not used. What other threads may change was copied.
+            // SAFETY: a value that is not a leaf gets a reference of its own before it is used, and after an
+            // error it is not used. Objects that other threads may change were copied.
             let Some(item) = (unsafe { element(list, at) }) else {
                 break; // Python has run, and has made the list shorter
             };
@@ -252,7 +252,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Writes a list whose elements are all models of one type in one call. False: it is not one.
+    /// Writes a list in one call if all its elements are models of one type. False for every other list.
     fn write_models(&mut self, list: &Bound<'py, PyList>) -> PyResult<bool> {
         let Some(first) = list.iter().next() else {
             return Ok(false);
@@ -287,7 +287,7 @@ impl<'py> Encoder<'py> {
         Ok(way)
     }
 
-    /// Writes what plain JSON has no word for.
+    /// Writes a value of a type that JSON does not have.
     fn write_other(&mut self, value: &Bound<'py, PyAny>, way: &Way, level: usize) -> PyResult<()> {
         let py = value.py();
         let out = &mut self.out;
@@ -351,7 +351,7 @@ impl<'py> Encoder<'py> {
         Ok(())
     }
 
-    /// Writes what `fanbus.models` makes of it.
+    /// Writes the plain value that `fanbus.parameters.models` makes of it.
     fn write_simpler(&mut self, value: &Bound<'py, PyAny>, level: usize) -> PyResult<()> {
         let models = value.py().import("fanbus.parameters.models")?;
         let simpler = models.getattr("plain")?.call1((value,))?;
@@ -374,7 +374,7 @@ fn has_size(dict: &Bound<'_, PyDict>, len: usize) -> PyResult<()> {
     ))
 }
 
-/// Is it what JSON has a word for? Then it is no model.
+/// Is it of a type that JSON has? Then it is not a model.
 fn is_plain(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyDict>()
         || value.is_instance_of::<PyString>()

@@ -9,14 +9,14 @@ use super::text;
 const PLACES: usize = 64;
 
 /// Bytes of the longest entry: a comma, the quoted name and a colon.
-const MOST_BYTES: usize = 32;
+const MAX_BYTES: usize = 32;
 
 /// By the address of the object, which stays while it is here. A place that is taken stays taken.
 pub(super) struct Keys<'py>([Option<Key<'py>>; PLACES]);
 
 struct Key<'py> {
     object: Bound<'py, PyString>,
-    bytes: [u8; MOST_BYTES],
+    bytes: [u8; MAX_BYTES],
     len: u8,
 }
 
@@ -35,7 +35,7 @@ impl<'py> Keys<'py> {
         if let Some(key) = place
             && key.object.is(name)
         {
-            *out.room() = key.bytes;
+            *out.space() = key.bytes;
             out.take(usize::from(key.len));
             return Ok(());
         }
@@ -44,8 +44,8 @@ impl<'py> Keys<'py> {
         text::write(name.to_str()?, out);
         out.push(b':');
         let written = out.since(start);
-        if place.is_none() && written.len() <= MOST_BYTES {
-            let mut bytes = [0; MOST_BYTES];
+        if place.is_none() && written.len() <= MAX_BYTES {
+            let mut bytes = [0; MAX_BYTES];
             bytes[..written.len()].copy_from_slice(written);
             *place = Some(Key {
                 object: name.clone(),

@@ -20,10 +20,10 @@ pub(super) enum Way {
     DateTime,
     Time,
     Delta,
-    /// As what their `isoformat()` returns: what is derived from dates and times.
+    /// As the result of their `isoformat()`: subclasses of dates and times.
     Iso,
     Uuid,
-    /// As what `str()` returns.
+    /// As the result of `str()`.
     Text,
     /// As their `_value_`.
     Enum,
@@ -41,7 +41,7 @@ pub(super) enum Way {
     Mapping,
     /// As the mapping of their columns: rows of `SQLAlchemy`.
     Row,
-    /// As what `fanbus.parameters.models.plain` makes of them, if it can.
+    /// As the plain value that `fanbus.parameters.models.plain` makes of them, if it can.
     Other,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Field {
 }
 
 /// Types that are cached. Above it, those that no longer exist are removed, and no more are added.
-const MOST_TYPES: usize = 1024;
+const MAX_TYPES: usize = 1024;
 
 struct Known {
     kind: Py<PyWeakrefReference>,
@@ -92,7 +92,7 @@ fn remember(py: Python<'_>, address: usize, new: Known) -> Vec<Known> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();
     let mut gone = Vec::new();
-    if known.len() >= MOST_TYPES {
+    if known.len() >= MAX_TYPES {
         let is_gone = |known: &mut Known| known.kind.bind(py).upgrade().is_none();
         gone.extend(
             known
@@ -100,7 +100,7 @@ fn remember(py: Python<'_>, address: usize, new: Known) -> Vec<Known> {
                 .map(|(_, known)| known),
         );
     }
-    if known.len() < MOST_TYPES {
+    if known.len() < MAX_TYPES {
         gone.extend(known.insert(address, new));
     } else {
         gone.push(new);

@@ -1,5 +1,4 @@
-//! JSON: from Python's plain objects, written straight into bytes; or what the application has chosen
-//! instead.
+//! The JSON codec: it writes Python's objects straight into bytes, unless the application has a codec of its own.
 
 mod containers;
 mod encoder;
@@ -22,8 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::errors::HTTPError;
 
-/// What the application writes and reads JSON with, if it has said so: one for the process, which serves
-/// one application.
+/// The codec of the application, if it has one: one for the process, which serves one application.
 static CODEC: RwLock<Option<JsonCodec>> = RwLock::new(None);
 
 struct JsonCodec {
@@ -31,8 +29,7 @@ struct JsonCodec {
     loads: Py<PyAny>,
 }
 
-/// From now on `json.dumps` writes what handlers answer, and `json.loads` reads what they get. None: what
-/// is here does.
+/// From now on `json.dumps` writes responses, and `json.loads` reads request bodies. None: the codec of Fanbus does.
 pub(super) fn set_codec(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     let codec = json.map(|json| -> PyResult<_> {
         let [dumps, loads] = [json.getattr("dumps")?, json.getattr("loads")?].map(Bound::unbind);
@@ -46,13 +43,13 @@ pub(super) fn set_codec(json: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     Ok(())
 }
 
-/// One of the two. The lock is not held while Python runs.
+/// One function of the application's codec. The lock is not held while Python runs.
 fn codec(py: Python<'_>, which: fn(&JsonCodec) -> &Py<PyAny>) -> Option<Bound<'_, PyAny>> {
     let codec = CODEC.read().unwrap_or_else(PoisonError::into_inner);
     codec.as_ref().map(|codec| which(codec).bind(py).clone())
 }
 
-/// What a handler answers, as the application writes it.
+/// Writes the value of a handler as JSON, with the application's codec.
 pub(super) fn answer(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
@@ -81,7 +78,7 @@ pub(super) fn answer_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
     Ok(PyBytes::new(value.py(), &answer(value)?))
 }
 
-/// What a client has sent, as the application reads it. `HTTPError` 400 if it is not JSON.
+/// Reads a request body, with the application's codec. `HTTPError` 400 if it is not JSON.
 pub(super) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let loads = match codec(py, |codec| &codec.loads) {
         Some(loads) => loads,
@@ -98,7 +95,7 @@ pub(super) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAn
     })
 }
 
-/// `_core.to_json`: what Fanbus's own encoder writes, whatever codec the application has.
+/// `_core.to_json`: writes with the encoder of Fanbus, whatever codec the application has.
 #[pyfunction]
 pub(super) fn to_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(value.py(), &encoder::encode(value)?))

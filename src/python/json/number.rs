@@ -8,7 +8,7 @@ use super::containers::small;
 use super::out::Out;
 use super::text;
 
-/// Appends an `int`, or what is derived from it.
+/// Appends an `int`, or a value of a subclass.
 pub(super) fn write_int(value: &Bound<'_, PyInt>, out: &mut Out) -> PyResult<()> {
     let Some(number) = small(value) else {
         // int's own text, also for a subclass that prints itself otherwise.
@@ -57,7 +57,7 @@ pub(super) fn write_usual(number: f64, out: &mut Out) -> bool {
         write_small(i64::from(hundredths / 100), out);
         let [tenth, hundredth] =
             [hundredths / 10 % 10, hundredths % 10].map(|digit| b'0' + digit as u8);
-        *out.room() = [b'.', tenth, hundredth];
+        *out.space() = [b'.', tenth, hundredth];
         out.take(if hundredth == b'0' { 2 } else { 3 });
     } else if is_usual {
         text::write_plain(zmij::Buffer::new().format_finite(number), out);

@@ -1,15 +1,15 @@
-//! The text that is being written: bytes, of which the first ones are in use.
+//! The output buffer: bytes, of which the first ones are in use.
 //!
-//! All of them are initialised, so that a writer takes a piece of fixed length, fills what it needs of it,
-//! and says how much that was: room is asked for once, and copies of fixed length are single instructions.
+//! All bytes are initialised. So a writer takes a slice of fixed length, fills a part of it, and reports the length of
+//! that part: capacity is checked once, and copies of fixed length are single instructions.
 
-/// Room for most answers of a few fields.
+/// Capacity for most responses of a few fields.
 const FIRST: usize = 128;
 
-/// Bytes that were not written yet. With zeros, cleared memory would be asked for, which takes longer.
+/// The value of unwritten bytes. Zeros would make the allocator clear memory, which takes longer.
 const FILLER: u8 = b' ';
 
-/// What has outgrown that gets so much.
+/// The capacity of a buffer that has outgrown that.
 const SMALL: usize = 1024;
 
 /// Bytes that are initialised at a time, beyond those that are wanted.
@@ -38,9 +38,9 @@ impl Out {
         self.bytes
     }
 
-    /// The next bytes, which have any value. What was written of them is taken by `take`.
+    /// The next bytes, which have any value. `take` takes those that were written.
     #[inline]
-    pub(super) fn room<const N: usize>(&mut self) -> &mut [u8; N] {
+    pub(super) fn space<const N: usize>(&mut self) -> &mut [u8; N] {
         if self.bytes.len() - self.len < N {
             self.grow(N);
         }
@@ -49,16 +49,19 @@ impl Out {
             .expect("it has grown")
     }
 
-    /// That many bytes of the last `room` were written.
+    /// Marks this number of bytes of the last `space` as written.
     #[inline]
     pub(super) fn take(&mut self, len: usize) {
         self.len += len;
-        debug_assert!(self.len <= self.bytes.len(), "more than there was room for");
+        debug_assert!(
+            self.len <= self.bytes.len(),
+            "more than there was space for"
+        );
     }
 
     #[inline]
     pub(super) fn push(&mut self, byte: u8) {
-        *self.room() = [byte];
+        *self.space() = [byte];
         self.take(1);
     }
 
@@ -73,7 +76,7 @@ impl Out {
         self.len += bytes.len();
     }
 
-    /// What was written from `start` on.
+    /// The bytes in use from `start` on.
     pub(super) fn since(&mut self, start: usize) -> &mut [u8] {
         &mut self.bytes[start..self.len]
     }
@@ -86,7 +89,7 @@ impl Out {
             // To twice as much, and a small one to more at once.
             self.bytes.reserve(more.max(SMALL.saturating_sub(self.len)));
         }
-        // What is never used need not be cleared.
+        // Bytes that are never used need not be cleared.
         let end = self.bytes.capacity().min(wanted + AHEAD);
         self.bytes.resize(end, FILLER);
     }

@@ -13,10 +13,10 @@ pub(super) fn write(text: &str, out: &mut Out) {
     if bytes.len() > 32 {
         return write_long(bytes, out);
     }
-    let room = out.room::<40>();
-    room[0] = b'"';
-    let found = copy_short::<1>(bytes, room);
-    room[1 + bytes.len()] = b'"';
+    let space = out.space::<40>();
+    space[0] = b'"';
+    let found = copy_short::<1>(bytes, space);
+    space[1 + bytes.len()] = b'"';
     if found == 0 {
         out.take(bytes.len() + 2);
     } else {
@@ -26,20 +26,20 @@ pub(super) fn write(text: &str, out: &mut Out) {
 
 /// Copies up to 32 bytes to `AT`. Not 0 if one of them must be escaped.
 #[inline]
-fn copy_short<const AT: usize>(bytes: &[u8], room: &mut [u8; 40]) -> u64 {
+fn copy_short<const AT: usize>(bytes: &[u8], space: &mut [u8; 40]) -> u64 {
     let end = AT + bytes.len();
     if let (Some(first), Some(last)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) {
-        room[AT..AT + 16].copy_from_slice(first);
-        room[end - 16..end].copy_from_slice(last);
+        space[AT..AT + 16].copy_from_slice(first);
+        space[end - 16..end].copy_from_slice(last);
         return marks_of_two(first) | marks_of_two(last);
     }
     if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        room[AT..AT + 8].copy_from_slice(first);
-        room[end - 8..end].copy_from_slice(last);
+        space[AT..AT + 8].copy_from_slice(first);
+        space[end - 8..end].copy_from_slice(last);
         return marks(u64::from_le_bytes(*first)) | marks(u64::from_le_bytes(*last));
     }
     let word = short_word(bytes);
-    room[AT..AT + 8].copy_from_slice(&word.to_le_bytes());
+    space[AT..AT + 8].copy_from_slice(&word.to_le_bytes());
     marks(word)
 }
 
@@ -59,22 +59,22 @@ fn write_long(bytes: &[u8], out: &mut Out) {
     }
 }
 
-/// Appends what needs no quotes and no escapes, such as a number.
+/// Appends text that needs no quotes and no escapes, such as a number.
 #[inline]
 pub(super) fn write_plain(text: &str, out: &mut Out) {
     let bytes = text.as_bytes();
     if bytes.len() > 32 {
         return out.extend(bytes);
     }
-    let room = out.room::<40>();
-    copy_short::<0>(bytes, room);
+    let space = out.space::<40>();
+    copy_short::<0>(bytes, space);
     out.take(bytes.len());
 }
 
 /// Appends the beginning of a word.
 #[inline]
 pub(super) fn write_word(word: [u8; 8], len: usize, out: &mut Out) {
-    *out.room() = word;
+    *out.space() = word;
     out.take(len);
 }
 
@@ -93,11 +93,11 @@ pub(super) fn write_uuid(number: u128, out: &mut Out) {
     /// Where the digits of each byte stand.
     const PLACES: [usize; 16] = [1, 3, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 29, 31, 33, 35];
     const BETWEEN: [u8; 38] = *b"\"        -    -    -    -            \"";
-    let room = out.room();
-    *room = BETWEEN;
+    let space = out.space();
+    *space = BETWEEN;
     for (byte, place) in number.to_be_bytes().into_iter().zip(PLACES) {
-        room[place] = HEX[usize::from(byte >> 4)];
-        room[place + 1] = HEX[usize::from(byte & 15)];
+        space[place] = HEX[usize::from(byte >> 4)];
+        space[place + 1] = HEX[usize::from(byte & 15)];
     }
     out.take(BETWEEN.len());
 }
@@ -120,7 +120,7 @@ fn short_word(bytes: &[u8]) -> u64 {
 fn marks(word: u64) -> u64 {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = EACH << 7;
-    // A subtraction sets the highest bit of a byte that is below what is taken from it. It borrows
+    // A subtraction sets the highest bit of a byte that is below the subtracted value. It borrows
     // from the next byte, which may be marked too, but only where one is marked.
     let below = |word: u64, limit: u64| word.wrapping_sub(EACH * limit) & !word;
     let is_byte = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);

@@ -1,7 +1,7 @@
 //! Dates, times and durations as JSON texts (ISO 8601), as Python's `isoformat` and pydantic write them.
 //!
-//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: what is derived from them
-//! may write itself in its own way.
+//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: their subclasses may have a text of
+//! their own.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use super::out::Out;
 
 /// `"2030-12-31"`
 pub(super) fn write_date(date: &Bound<'_, PyDate>, out: &mut Out) {
-    let mut line = Line::quoted(out.room());
+    let mut line = Line::quoted(out.space());
     line.date(date);
     let len = line.end();
     out.take(len);
@@ -26,7 +26,7 @@ pub(super) fn write_datetime<'py>(
     last: &mut Zone<'py>,
     out: &mut Out,
 ) -> PyResult<()> {
-    let mut line = Line::quoted(out.room());
+    let mut line = Line::quoted(out.space());
     line.date(datetime);
     line.push(b'T');
     line.clock(datetime);
@@ -44,7 +44,7 @@ pub(super) fn write_time<'py>(
     last: &mut Zone<'py>,
     out: &mut Out,
 ) -> PyResult<()> {
-    let mut line = Line::quoted(out.room());
+    let mut line = Line::quoted(out.space());
     line.clock(time);
     if let Some(zone) = time.get_tzinfo() {
         line.offset(last.offset(time, zone)?);
@@ -56,7 +56,7 @@ pub(super) fn write_time<'py>(
 
 /// `"-P1DT2H3M4.5S"`
 pub(super) fn write_delta(delta: &Bound<'_, PyDelta>, out: &mut Out) {
-    let mut line = Line::quoted(out.room());
+    let mut line = Line::quoted(out.space());
     let length = Length::of(delta);
     if length.is_negative {
         line.push(b'-');
@@ -109,17 +109,17 @@ impl Length {
     }
 }
 
-/// A text that is being made. None is longer than its room: a datetime with an offset in microseconds
+/// The text of one value. None is longer than its space: a datetime with an offset in microseconds
 /// has 44 bytes.
 struct Line<'a> {
-    room: &'a mut [u8; 64],
+    space: &'a mut [u8; 64],
     len: usize,
 }
 
 impl<'a> Line<'a> {
-    fn quoted(room: &'a mut [u8; 64]) -> Self {
-        room[0] = b'"';
-        Self { room, len: 1 }
+    fn quoted(space: &'a mut [u8; 64]) -> Self {
+        space[0] = b'"';
+        Self { space, len: 1 }
     }
 
     /// Its length, with both quotes.
@@ -129,7 +129,7 @@ impl<'a> Line<'a> {
     }
 
     fn push(&mut self, byte: u8) {
-        self.room[self.len] = byte;
+        self.space[self.len] = byte;
         self.len += 1;
     }
 
@@ -148,7 +148,7 @@ impl<'a> Line<'a> {
     }
 
     fn trim_zeros(&mut self) {
-        while self.room[self.len - 1] == b'0' {
+        while self.space[self.len - 1] == b'0' {
             self.len -= 1;
         }
     }
@@ -187,7 +187,7 @@ impl<'a> Line<'a> {
     }
 
     fn offset(&mut self, Offset { bytes, len }: Offset) {
-        self.room[self.len..][..bytes.len()].copy_from_slice(&bytes);
+        self.space[self.len..][..bytes.len()].copy_from_slice(&bytes);
         self.len += len;
     }
 }
@@ -228,7 +228,7 @@ struct Offset {
 impl Offset {
     fn of(time: &Bound<'_, PyAny>, zone: &Bound<'_, PyTzInfo>) -> PyResult<Self> {
         let py = time.py();
-        // A datetime has its zone asked, and checks the answer; so it is asked itself if there is a doubt.
+        // A datetime checks the offset that its zone returns. So the datetime itself is called if there is a doubt.
         if !time.is_instance_of::<PyTime>() {
             let offset = zone.call_method1(intern!(py, "utcoffset"), (time,))?;
             if let Ok(offset) = offset.cast::<PyDelta>() {
@@ -246,9 +246,9 @@ impl Offset {
     }
 
     fn written(length: &Length) -> Self {
-        let mut room = [0; 64];
+        let mut space = [0; 64];
         let mut line = Line {
-            room: &mut room,
+            space: &mut space,
             len: 0,
         };
         let seconds = length.seconds as u32; // less than a day
@@ -264,7 +264,7 @@ impl Offset {
             line.fraction(length.micros);
         }
         let len = line.len;
-        let (&bytes, _) = room.split_first_chunk().expect("it is longer");
+        let (&bytes, _) = space.split_first_chunk().expect("it is longer");
         Self { bytes, len }
     }
 }

@@ -12,7 +12,7 @@ use actix_http::StatusCode;
 use bytes::Bytes;
 use fanbus::actors::close::CloseCause;
 use fanbus::actors::frame::{Kind, message_header};
-use fanbus::actors::hub::{Command, Orders};
+use fanbus::actors::hub::{Command, CommandMailbox};
 use fanbus::actors::inbox::Inbox;
 use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
@@ -54,7 +54,7 @@ pub fn asked(seen: &Seen) -> Option<SessionKey> {
 
 pub struct Scripted {
     pub bus: Bus,
-    pub orders: Orders,
+    pub orders: CommandMailbox,
     pub replies: ReplyBox,
     pub seen: Mutex<mpsc::Sender<Seen>>,
     /// False: the handler's mailbox is full.
@@ -74,7 +74,7 @@ struct Client {
 impl Scripted {
     pub fn start(
         bus: Bus,
-        (orders, replies): (Orders, ReplyBox),
+        (orders, replies): (CommandMailbox, ReplyBox),
         seen: mpsc::Sender<Seen>,
         has_room: Arc<AtomicBool>,
         watches: Arc<AtomicBool>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fanbus::actors::hub::{Command, Orders};
+use fanbus::actors::hub::{Command, CommandMailbox};
 use fanbus::actors::limits::Limits;
 use fanbus::actors::mailbox::{Mailbox, TaskSignal};
 use fanbus::actors::protocol::Accept;
@@ -105,7 +105,7 @@ pub struct Worker {
     pub address: SocketAddr,
     /// Its membership.
     pub bus: Bus,
-    pub orders: Orders,
+    pub orders: CommandMailbox,
     pub replies: ReplyBox,
     /// What is sent of the past. Its gauge counts what waits for clients, too.
     pub replays: Arc<Replays>,
