@@ -17,7 +17,7 @@ from fanbus.server.slot import Process
 
 if TYPE_CHECKING:
     from fanbus.server.reload.start_command import Invocation
-    from fanbus.server.reload.watch import Changes
+    from fanbus.server.reload.watch import FileWatcher
     from fanbus.server.rolling_restart import RollingRestart
     from fanbus.server.slot import Slot
     from fanbus.server.workers import Workers
@@ -30,7 +30,7 @@ class ReloadOnChange:
 
     def __init__(
         self,
-        changes: Changes,
+        changes: FileWatcher,
         selector: selectors.BaseSelector,
         workers: Workers,
         rolling: RollingRestart,
@@ -67,35 +67,35 @@ class ReloadOnChange:
         if self._changes.has_changed():
             self._begin()
 
-    def starts_workers(self) -> bool:
+    def has_newer_code(self) -> bool:
         """Whether this process itself has only older code, and cannot fork them."""
         return self._has_changed
 
-    def start(self, slot: Slot) -> None:
+    def start_worker(self, slot: Slot) -> None:
         """A new process for the slot, which reads the code as it is now."""
         assert self._command is not None
-        self._forget_a_dead_one()
+        self._discard_ended()
         if self._standby is not None and self._standby.listener != slot.listener:
             self.cancel()  # it waits for the first slot; SIGTTIN has made others
         standby, self._standby = self._standby, None
         try:
             standby = standby or Standby(self._command, slot.listener)
         except OSError as error:
-            self._workers.cannot_start(slot, error)
+            self._workers.note_failed_start(slot, error)
             return
         standby.call(f"worker {slot.index}", self._bus, self._compatibility_key)
         process = Process.new(standby.pid, self._rolling.generation, standby.report, standby.trace)
-        self._workers.take_in(slot, process)
+        self._workers.add(slot, process)
         hear = lambda: self._hear(slot, process, standby)  # noqa: E731 - a name for two
         self._selector.register(standby.line, selectors.EVENT_READ, hear)
 
-    def keep_ready(self) -> None:
+    def ensure_standby(self) -> None:
         """Starts a standby process unless a worker boots, which needs the processor more.
 
         The supervisor calls it in each turn of its loop.
         """
         slot = self._workers.slots[0]
-        self._forget_a_dead_one()
+        self._discard_ended()
         if self._standby is not None or not self._keeps_one or self._is_over:
             return
         if slot.next is not None or slot.current is None or not slot.current.is_ready:
@@ -127,7 +127,7 @@ class ReloadOnChange:
             self._standby.close()
         self._changes.close()
 
-    def _forget_a_dead_one(self) -> None:
+    def _discard_ended(self) -> None:
         if self._standby is not None and self._standby.has_ended():
             self._standby.close()
             self._standby = None
@@ -146,7 +146,7 @@ class ReloadOnChange:
         logger.info("Reloading.")
         self._on_begin()
         self._has_changed = True
-        self._workers.dismiss_unready()  # they may have read what has changed since
+        self._workers.kill_unready()  # they may have read what has changed since
         self._rolling.begin(self._rolling.generation + 1)
 
     def _hear(self, slot: Slot, process: Process, standby: Standby) -> None:
@@ -156,13 +156,13 @@ class ReloadOnChange:
             return
         self._selector.unregister(standby.line)
         standby.line.close()
-        if not answer or process not in slot.staying():
+        if not answer or process not in slot.active():
             return  # it has failed, or is not wanted any more
         if answer["is_enough"]:
             self._changes.watch_also(answer["directories"])
             return
         # Until the supervisor itself has the new code, what it has must do.
         self._has_changed = False
-        self._workers.dismiss_unready()
+        self._workers.kill_unready()
         self._rolling.stop()
         self._reload()

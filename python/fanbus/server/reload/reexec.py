@@ -32,9 +32,9 @@ __all__ = [
     "handed_over_state",
     "has_fallback",
     "reexec",
+    "script_failure",
     "start_fallback",
     "take_handover",
-    "wrong_script",
 ]
 
 
@@ -145,7 +145,7 @@ def reexec(state: dict[str, Any], descriptors: Iterable[int]) -> NoReturn:
             os.set_inheritable(number, False)
 
 
-def wrong_script() -> str:
+def script_failure() -> str:
     """Why the script that this process runs cannot be read any more; empty if it can.
 
     An error of syntax there is the one that Python finds before `take_handover` has been called.

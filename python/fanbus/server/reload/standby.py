@@ -170,10 +170,10 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     """Waits for the call, and runs the server's command then. The numbers are those of a process
     and of descriptors."""
     global _part
-    from fanbus.runtime import worker
+    from fanbus.runtime import worker_process
 
-    worker.reset_signals()
-    worker.die_with(supervisor)
+    worker_process.reset_signals()
+    worker_process.end_with_parent(supervisor)
     for descriptor in (line, listener, report, trace):
         os.set_inheritable(descriptor, False)
     faulthandler.enable(file=trace, all_threads=True)
@@ -197,16 +197,18 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
         why = f"It ended with status {end.code} before it came to app.run()."
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
         why = "".join(traceback.format_exception(type(error), error, _of_the_application(error)))
-    os.write(report, worker.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK])
+    os.write(
+        report, worker_process.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK]
+    )
     logging.shutdown()
     stdio.flush()
-    os._exit(worker.STARTING_FAILED)
+    os._exit(worker_process.STARTING_FAILED)
 
 
 def _serve(app: Application, settings: Settings) -> None:
     """The application has been imported and its options are well: serves, and never returns."""
     assert _part is not None
-    from fanbus.runtime import logs, worker
+    from fanbus.runtime import logs, worker_process
     from fanbus.server.reload import watch
 
     key = compatibility_key(app.name, app.retention_rules, settings)
@@ -219,7 +221,7 @@ def _serve(app: Application, settings: Settings) -> None:
         logging.shutdown()
         os._exit(0)
     logs.set_role(_part.call["role"])
-    worker.main(
+    worker_process.main(
         app,
         settings,
         listener=_part.listener,
