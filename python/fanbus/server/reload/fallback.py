@@ -1,9 +1,9 @@
-"""A supervisor without an application: it goes on with the old workers when new code has broken.
+"""The fallback supervisor that continues with the old workers when new code has failed.
 
-A reload reads the code twice, for a probe and for the supervisor's next life. If it breaks in
-between, this takes the place of the latter. It looks after the workers that are there, ends them in
-order, and starts none, because it has no code for them. SIGHUP tries the new code again, and so
-does the death of a worker, and, with `reload`, a file that changes.
+A reload reads the code twice: in a probe, and in the re-executed supervisor. If the second read
+fails, this supervisor takes over. It watches the workers and ends them in order, but starts none,
+because it has no code. SIGHUP tries the new code again. The exit of a worker does so too, and, with
+`reload`, a file that changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRYING_S = 1.0
 
 
 class FallbackSupervisor(Supervisor):
-    """Looks after the workers of the supervisor whose place it has taken."""
+    """Supervises the workers of the supervisor that it replaces."""
 
     _has_code = False
 
@@ -62,14 +62,14 @@ class FallbackSupervisor(Supervisor):
         self._bus.join(self._state_before["bus"], joined=len(self._workers.pids()))
 
     def _start_due_workers(self, now: float) -> None:
-        """A slot without a worker is a reason to try the new code again."""
+        """Tries the new code again if a slot has no worker."""
         self._workers.advance_scale_down(now)
         empty = [slot for slot in self._workers.slots if slot.current is None]
         if self._reloads.check.is_running():
             for slot in empty:
                 slot.start_at = max(slot.start_at or 0.0, now + _TRYING_S)
         elif any(slot.start_at is None or slot.start_at <= now for slot in empty):
-            for slot in empty:  # each try counts as one that died, and so they become rarer
+            for slot in empty:  # each try counts as an exit, so that tries become rarer
                 slot.started_at = now
                 slot.note_exit(now)
             self._reloads.begin()
@@ -87,7 +87,7 @@ def _has_no_code(**_: Any) -> NoReturn:
 
 
 def main() -> None:
-    """Goes on where the supervisor of the same process has ended."""
+    """Continues in place of the supervisor of the same process."""
     state = reexec.handed_over_state()
     if state is None or "why" not in state:
         sys.stderr.write(

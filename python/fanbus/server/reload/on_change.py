@@ -1,8 +1,7 @@
-"""New code for who writes an application: a file changes, and a process that has waited for that
-reads the code and serves.
+"""The reload on a change of a file: a standby process reads the new code and serves.
 
-Nothing is tried before: the old worker serves until the new one does, and goes on if that one
-cannot start. If the code wants something of the supervisor itself, that reloads as for SIGHUP.
+There is no check before. The old worker serves until the new one does, and stays if that one cannot
+start. If the code changes values of the supervisor itself, the supervisor reloads as for SIGHUP.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["ReloadOnChange"]
 
 
 class ReloadOnChange:
-    """Watches files, and keeps a spare process for the first slot, usually the only one."""
+    """Watches files, and holds a standby process for the first slot, usually the only one."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class ReloadOnChange:
         selector.register(changes, selectors.EVENT_READ, self._on_change)
 
     def directories(self) -> list[str]:
-        """What is watched."""
+        """The watched directories."""
         return self._changes.directories()
 
     def begin_if_changed(self) -> None:
@@ -86,7 +85,7 @@ class ReloadOnChange:
         standby.call(f"worker {slot.index}", self._bus, self._compatibility_key)
         process = Process.new(standby.pid, self._rolling.generation, standby.report, standby.trace)
         self._workers.add(slot, process)
-        hear = lambda: self._hear(slot, process, standby)  # noqa: E731 - a name for two
+        hear = lambda: self._read_reply(slot, process, standby)  # noqa: E731 - a name for two
         self._selector.register(standby.line, selectors.EVENT_READ, hear)
 
     def ensure_standby(self) -> None:
@@ -107,22 +106,22 @@ class ReloadOnChange:
             self._keeps_one = False
 
     def pids(self) -> set[int]:
-        """Processes that wait."""
+        """The ID of the standby process."""
         return set() if self._standby is None else {self._standby.pid}
 
     def cancel(self) -> None:
-        """Nobody waits any more, for now."""
+        """Ends the standby process."""
         if self._standby is not None:
             self._standby.cancel()
             self._standby = None
 
     def end(self) -> None:
-        """The server ends: new code is not wanted any more."""
+        """Ends the standby process for good: the server ends."""
         self._is_over = True
         self.cancel()
 
     def close(self) -> None:
-        """Lets go of all descriptors; in a worker, too, which has nothing to do with them."""
+        """Closes all descriptors; also in a worker, which has no use for them."""
         if self._standby is not None:
             self._standby.close()
         self._changes.close()
@@ -149,7 +148,7 @@ class ReloadOnChange:
         self._workers.kill_unready()  # they may have read what has changed since
         self._rolling.begin(self._rolling.generation + 1)
 
-    def _hear(self, slot: Slot, process: Process, standby: Standby) -> None:
+    def _read_reply(self, slot: Slot, process: Process, standby: Standby) -> None:
         """What a process that was called says about the code that it has read."""
         answer = standby.answer()
         if answer is None:

@@ -1,8 +1,7 @@
-"""A spare process, for who writes an application: it has started Python and imported Fanbus, and
-waits to become the next worker.
+"""The standby process that has imported Fanbus, and waits to become the next worker.
 
-When a file changes, it runs the server's own command. When that comes to `app.run()`, it serves. So
-new code answers as soon as it has been read, and what is wrong with it harms nobody else.
+When a file changes, it runs the command of the server, and serves when that reaches `app.run()`. So
+new code serves as soon as it has been read, and a fault in it harms no other process.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def compatibility_key(
 
 
 class Standby:
-    """One that waits, as the supervisor sees it."""
+    """A standby process, as the supervisor sees it."""
 
     def __init__(self, command: Invocation, listener: int) -> None:
         """Starts it, for the slot of this listener. OSError if there can be none."""
@@ -119,7 +118,7 @@ class Standby:
         return self._has_ended
 
     def cancel(self) -> None:
-        """It is not wanted any more."""
+        """Kills the process."""
         if not self.has_ended():
             os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
@@ -127,7 +126,7 @@ class Standby:
         self.close()
 
     def close(self) -> None:
-        """Lets go of it, without a word."""
+        """Closes its descriptors."""
         for descriptor in (self.report, self.trace):
             os.close(descriptor)
         self.line.close()
