@@ -55,7 +55,7 @@ _T = TypeVar("_T")
 _AccessNote: TypeAlias = tuple[
     str, float, float, tuple[str, int] | None, bool, str, str, str, int, int | None, str, str
 ]
-"""What ("request", "opened", "closed"), when (seconds since 1970), how long (seconds), client,
+"""Kind ("request", "opened", "closed"), time (seconds since 1970), duration (seconds), client,
 secure, method, target, version, status, bytes, referer, agent."""
 
 __version__: str

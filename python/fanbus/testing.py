@@ -30,8 +30,9 @@ from fanbus import _core
 from fanbus.app import Fanbus
 from fanbus.config import Settings
 from fanbus.exceptions import BusError, FanbusError, StartError
-from fanbus.runtime import worker
+from fanbus.runtime import worker, worker_process
 from fanbus.runtime.application import Application
+from fanbus.server.server_bus import ServerBus
 from fanbus.server.sockets import open_listeners
 
 try:
@@ -359,13 +360,6 @@ def _become_server(app: Application, settings: Settings, log: Path, report: int)
         from fanbus.runtime import fork_handlers, logs
         from fanbus.server.supervisor import Supervisor
 
-        class ForTests(Supervisor):
-            """A supervisor that removes its bus even with rules of `app.topic`: no later server
-            uses the port of a test again."""
-
-            def _retains_history(self) -> bool:
-                return False
-
         atexit._clear()  # exit handlers of the test are for its own process
         fork_handlers.disown()
         _core.die_with_parent(signal.SIGTERM)  # in order, so that the bus goes too
@@ -380,11 +374,11 @@ def _become_server(app: Application, settings: Settings, log: Path, report: int)
         def on_ready(port: int) -> None:
             os.write(report, f"{port}\n".encode())
 
-        ForTests(
+        Supervisor(
             settings,
-            application_name=app.name,
-            retention_rules=app.retention_rules,
-            run_worker=partial(worker.main, app, settings),
+            # No other server will use the port of a test, so the bus does not stay.
+            bus=ServerBus(app.name, app.retention_rules, settings, is_temporary=True),
+            run_worker=partial(worker_process.main, app, settings),
             on_ready=on_ready,
         ).run()
         status = 0

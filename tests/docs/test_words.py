@@ -42,8 +42,6 @@ COMMENTS_NOT_YET = {
     "src/python",
     "crates/bench/src",
     "python/fanbus/server",
-    "python/fanbus/runtime/worker.py",
-    "python/fanbus/_core.pyi",
 }
 
 # Parts of names to avoid, in names of functions, classes and parameters of Python, and of tests.

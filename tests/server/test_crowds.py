@@ -10,7 +10,7 @@ import pytest
 from conftest import StartServer
 from fanbus.config import Settings
 from fanbus.server import health
-from fanbus.server.health import outlived
+from fanbus.server.health import reason_to_replace
 from fanbus.server.slot import Process
 from support.raw_websocket import RawSocket
 from support.servers import own_memory, wait_for
@@ -50,9 +50,9 @@ def test_a_worker_is_not_replaced_for_memory_that_it_is_about_to_give_back(
     process = Process(1, 0, None, -1, 0.0, 0.0)
     memory = 200 * 2**20
     monkeypatch.setattr(health, "own_memory", lambda _: memory)
-    assert not any(outlived(process, settings, now) for now in range(5))
+    assert not any(reason_to_replace(process, settings, now) for now in range(5))
     memory = 50 * 2**20  # the crowd has left
-    assert outlived(process, settings, 5) is None
+    assert reason_to_replace(process, settings, 5) is None
     memory = 200 * 2**20
-    assert not any(outlived(process, settings, now) for now in range(6, 11))
-    assert outlived(process, settings, 11) == "has 200 MiB of memory"
+    assert not any(reason_to_replace(process, settings, now) for now in range(6, 11))
+    assert reason_to_replace(process, settings, 11) == "has 200 MiB of memory"

@@ -18,9 +18,9 @@ import pytest
 
 from conftest import StartServer
 from fanbus.config import Settings
-from fanbus.runtime.worker import LEAVE, most_requests
+from fanbus.runtime.worker_process import LEAVE, max_requests
 from fanbus.server import reuseport
-from fanbus.server.health import outlived
+from fanbus.server.health import reason_to_replace
 from fanbus.server.slot import Process
 from support import segments
 from support.paths import TESTS
@@ -175,7 +175,7 @@ def test_a_worker_that_is_old_enough_is_replaced(server: StartServer) -> None:
             return http.get("/").json()["pid"] not in before
 
         wait_for(is_new, "a younger worker")
-    one.wait_for_log("has lived for")
+    one.wait_for_log("has run for")
 
 
 def test_a_worker_that_takes_too_much_memory_is_replaced(server: StartServer) -> None:
@@ -193,7 +193,7 @@ def test_workers_of_one_age_are_not_replaced_at_one_time() -> None:
 
     def replaced_at(pid: int) -> int:
         process = Process(pid, 0, None, -1, 0.0, 0.0)
-        return next(age for age in range(300) if outlived(process, settings, age))
+        return next(age for age in range(300) if reason_to_replace(process, settings, age))
 
     ages = [replaced_at(pid) for pid in range(1000, 1100)]
     assert min(ages) >= 100
@@ -204,13 +204,13 @@ def test_workers_of_one_age_are_not_replaced_at_one_time() -> None:
 def test_the_jitter_of_the_number_of_requests_spreads_workers_evenly() -> None:
     """Neighbouring process IDs, as workers have them; each quarter of the range gets its share."""
     settings = Settings(limit_max_requests=1000, limit_max_requests_jitter=99)
-    limits = [most_requests(settings, pid) or 0 for pid in range(5000, 5400)]
+    limits = [max_requests(settings, pid) or 0 for pid in range(5000, 5400)]
     assert min(limits) >= 1000
     assert max(limits) <= 1099
     quarters = Counter((limit - 1000) // 25 for limit in limits)
     assert sorted(quarters) == [0, 1, 2, 3]
     assert all(60 <= count <= 140 for count in quarters.values())
-    assert limits == [most_requests(settings, pid) for pid in range(5000, 5400)]
+    assert limits == [max_requests(settings, pid) for pid in range(5000, 5400)]
 
 
 def test_a_worker_has_the_number_of_requests_that_its_process_id_gives_it(
@@ -223,7 +223,7 @@ def test_a_worker_has_the_number_of_requests_that_its_process_id_gives_it(
     }
     one = server("changing", workers=1, environment=environment)
     (pid,) = one.worker_pids()
-    most = most_requests(settings, pid)
+    most = max_requests(settings, pid)
     assert most is not None
     with one.http() as http:
         for _ in range(most - 1):

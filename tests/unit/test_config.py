@@ -211,7 +211,7 @@ def test_settings_that_cannot_work_raise_with_exit_status_2(
 
 def test_the_first_deaths_are_replaced_at_once_and_a_crash_loop_ever_more_slowly() -> None:
     slot = Slot(1, listener=0)
-    pauses = [slot.died(slot.started_at + 1) for _ in range(12)]
+    pauses = [slot.note_exit(slot.started_at + 1) for _ in range(12)]
     assert pauses[:3] == [0, 0, 0]
     assert pauses[3:6] == [0.25, 0.5, 1]
     assert pauses[-1] == 10
@@ -220,8 +220,8 @@ def test_the_first_deaths_are_replaced_at_once_and_a_crash_loop_ever_more_slowly
 def test_a_worker_that_was_well_ends_a_crash_loop() -> None:
     slot = Slot(1, listener=0)
     for _ in range(9):
-        slot.died(slot.started_at + 1)
-    assert slot.died(slot.started_at + 3600) == 0
+        slot.note_exit(slot.started_at + 1)
+    assert slot.note_exit(slot.started_at + 3600) == 0
 
 
 def test_the_banner_says_where_and_what() -> None:

@@ -37,7 +37,7 @@ class Bench:
     def give_up(self) -> Slot:
         """The last slot."""
         slot = self.slots.pop()
-        self.retired.take(slot, self.slots)
+        self.retired.add(slot, self.slots)
         return slot
 
     def take_back(self) -> Slot:
@@ -167,7 +167,7 @@ def test_they_come_back_in_their_places(bench: Bench) -> None:
 def test_one_that_shares_its_queue_goes_at_once(bench: Bench) -> None:
     shared = Slot(5, os.dup(bench.slots[0].listener))
     shared.current = Process(5, 0, None, -1, 0.0, 0.0)
-    bench.retired.take(shared, bench.slots)
+    bench.retired.add(shared, bench.slots)
     assert shared.listener == -1
     assert bench.told == shared.leaving
     bench.connect()

@@ -20,7 +20,7 @@ from fanbus.config import OPTIONS
 from fanbus.exceptions import FanbusError, StartError
 from fanbus.options import arguments, report
 from fanbus.runtime import signals, stdio
-from fanbus.runtime.worker import STARTING_FAILED
+from fanbus.runtime.worker_process import STARTING_FAILED
 from fanbus.server import process_setup, serve
 
 __all__ = ["load", "main"]

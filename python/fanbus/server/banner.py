@@ -1,4 +1,4 @@
-"""What the server says when it really listens: a frame on a terminal, a line in a log."""
+"""The banner that shows the addresses of the server: a frame on a terminal, a line in a log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from fanbus.server import file_limit
 
 __all__ = ["line", "render", "show", "url"]
 
-# Of each address that stands for every interface, those of this machine that can be opened.
+# The addresses to open in a browser, for each address that stands for every interface.
 _EVERY_INTERFACE = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - compared
 _MIN_WIDTH = 54
 
 
 def show(settings: Settings, port: int, counts: HandlerCounts, pid: int) -> None:
-    """Writes the banner to stderr, if that is a terminal and its log is for people; plain ASCII
-    where the terminal knows no more. Otherwise the log gets one line."""
+    """Writes the banner to stderr if that is a terminal with a log for people.
+
+    It is plain ASCII if the terminal supports no more. Otherwise one line is logged.
+    """
     stream: TextIO = sys.stderr
     network = _network_address(settings.host)
     is_for_people = settings.log_config is None and settings.log_format != "json"
@@ -38,7 +40,7 @@ def show(settings: Settings, port: int, counts: HandlerCounts, pid: int) -> None
 
 
 def line(settings: Settings, port: int, pid: int, *, network: str | None = None) -> str:
-    """The same in one sentence, for a log."""
+    """The banner as one line, for a log."""
     where = " and ".join(_addresses(settings, port, network))
     workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
     return (
@@ -50,7 +52,7 @@ def line(settings: Settings, port: int, pid: int, *, network: str | None = None)
 def render(
     settings: Settings, port: int, counts: HandlerCounts, pid: int, *, network: str | None = None
 ) -> str:
-    """The banner as text. `network` is this machine's address for others, if it is wanted."""
+    """The banner as text. `network` is the address of this machine for other machines, if any."""
     local = _EVERY_INTERFACE.get(_plain(settings.host), ())
     secure = settings.ssl_certfile is not None
     lines = [f"Fanbus v{_core.__version__}", *_addresses(settings, port, network)]
@@ -74,7 +76,7 @@ def render(
 
 
 def _addresses(settings: Settings, port: int, network: str | None) -> list[str]:
-    """Where the server can be reached."""
+    """The addresses of the server."""
     if settings.uds is not None:
         return [f"unix:{settings.uds}"]
     if not port:
@@ -92,7 +94,7 @@ def _connections() -> int:
 
 
 def url(host: str, port: int, *, secure: bool = False) -> str:
-    """Something that can be clicked."""
+    """A URL that a terminal can open."""
     host = _plain(host)
     name = f"[{host}]" if ":" in host else host
     scheme, usual = ("https", 443) if secure else ("http", 80)
@@ -100,12 +102,12 @@ def url(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def _plain(host: str) -> str:
-    """Without the brackets that an IPv6 address has in a URL."""
+    """The host without the brackets of an IPv6 address in a URL."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def _network_address(host: str) -> str | None:
-    """The address that other machines would use. Asks the routing table; sends nothing."""
+    """The address for other machines, from the routing table. No packet is sent."""
     if _plain(host) not in _EVERY_INTERFACE:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -1,4 +1,4 @@
-"""How many files, and so connections, a process may have open."""
+"""The limit of open files, and so of connections, of a process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 __all__ = ["connections", "raise_limit"]
 
-# What a worker needs beside connections: listener, bus, event loops, files that it sends.
+# Descriptors of a worker beside connections: listener, bus, event loops, files that it sends.
 _RESERVED = 128
 # Limits of `src/http/config.rs`: connections that speak HTTP, and WebSockets.
 _MOST_CONNECTIONS = 16_384 + 65_536
@@ -22,11 +22,11 @@ def raise_limit() -> int:
         return _ENOUGH if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):  # what a sandbox may forbid
+    except (OSError, ValueError):  # a sandbox may forbid it
         return soft
     return most
 
 
 def connections(limit: int) -> int:
-    """How many connections a worker with this limit can have."""
+    """The number of connections that a worker with this limit can have."""
     return max(0, min(limit - _RESERVED, _MOST_CONNECTIONS))

@@ -1,4 +1,4 @@
-"""How processes are forked from this one, and how they ended."""
+"""The fork of a process, and the description of its exit."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import warnings
 from fanbus.runtime import stdio
 from fanbus.runtime.logs import logger
 
-__all__ = ["fork", "manner", "warn_of_threads"]
+__all__ = ["describe_exit", "fork", "warn_of_threads"]
 
 
 def fork() -> int:
-    """As `os.fork`; what this process has written, only this one has."""
-    # Or each child would write what stands in the buffers once more.
+    """As `os.fork`, with empty output buffers in the child."""
+    # Otherwise each child would write the buffered output once more.
     stdio.flush()
     with warnings.catch_warnings():
-        # Python 3.12 warns of threads; `warn_of_threads` has done so, by name.
+        # Python 3.12 warns about threads; `warn_of_threads` has done so, with their names.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 def warn_of_threads() -> None:
-    """Names the threads that no worker will have."""
+    """Logs the names of threads that will not exist in a worker."""
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
         names = ", ".join(thread.name for thread in others)
@@ -35,8 +35,8 @@ def warn_of_threads() -> None:
         )
 
 
-def manner(exit_code: int) -> str:
-    """How a process ended, for a sentence that begins with it."""
+def describe_exit(exit_code: int) -> str:
+    """The exit of a process, as the predicate of a sentence."""
     if exit_code >= 0:
         return f"ended with status {exit_code}"
     try:

@@ -1,4 +1,4 @@
-"""Whether workers are well: signs of life, ends in time, age, and what they take of the memory."""
+"""The health monitor that checks workers: heartbeats, ends in time, age and memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from fanbus.config import Settings
     from fanbus.server.slot import Process, Slot
 
-__all__ = ["CHECK_INTERVAL_S", "HealthMonitor", "outlived", "own_memory"]
+__all__ = ["CHECK_INTERVAL_S", "HealthMonitor", "own_memory", "reason_to_replace"]
 
-# How often workers are looked at, at least.
+# The longest interval between two checks.
 CHECK_INTERVAL_S = 1.0
-# The supervisor's loop stood still for longer: it was stopped, and so, likely, were the workers.
+# If the supervisor's loop paused for longer, the machine was suspended or the processes stopped.
 _WAS_STOPPED_S = 5.0
-# A worker that was told to write its stacks and die has done so by then, or never will.
+# A worker that got SIGABRT has written its stacks after this time, or never will.
 _ABORT_S = 2.0
 
-# A crowd that has just left is no reason: its memory is given back within a few seconds.
+# Memory must stay above the limit this long: after a burst it returns to the system in seconds.
 _LARGE_S = 5.0
 
 _SIZES = re.compile(r"^(VmRSS|RssShmem):\s+(\d+) kB$", re.MULTILINE)
 
 
 class HealthMonitor:
-    """Looks after the workers of a workers."""
+    """Checks the workers of a server."""
 
     def __init__(self, settings: Settings, workers: Workers) -> None:
         self._settings = settings
@@ -40,59 +40,61 @@ class HealthMonitor:
         self._checked_at = self._aged_at = time.monotonic()
 
     def check(self, now: float, *, is_ending: bool) -> None:
-        """Is called in each turn of the supervisor's loop. While the server ends, nobody needs to
-        be well."""
+        """Checks all workers; called in each turn of the supervisor's loop.
+
+        While the server ends, only the time of their ends is checked.
+        """
         was_stopped = now - self._checked_at > _WAS_STOPPED_S
         self._checked_at = now
         for process in self._workers.processes():
-            if process.end_by is not None and now >= process.end_by:
-                process.end_by = now + KILL_AFTER_GRACE_S
+            if process.kill_at is not None and now >= process.kill_at:
+                process.kill_at = now + KILL_AFTER_GRACE_S
                 logger.warning("PID %d has not ended in its time, and is killed.", process.pid)
                 self._workers.send(process, signal.SIGKILL)
         if is_ending:
             return
         for slot in self._workers.all_slots():
-            for one in slot.staying():
+            for one in slot.active():
                 if was_stopped:
-                    one.heard_at = now
-                self._hears_from(slot, one, now)
+                    one.reported_at = now
+                self._check_heartbeat(slot, one, now)
         if now - self._aged_at >= CHECK_INTERVAL_S:
             self._aged_at = now
             for slot in self._workers.slots:
                 current = slot.current
-                if current is not None and current.is_ready and current.renewal is None:
-                    current.renewal = outlived(current, self._settings, now)
+                if current is not None and current.is_ready and current.replace_reason is None:
+                    current.replace_reason = reason_to_replace(current, self._settings, now)
 
-    def _hears_from(self, slot: Slot, process: Process, now: float) -> None:
+    def _check_heartbeat(self, slot: Slot, process: Process, now: float) -> None:
         if process.aborted_at is not None:
             if now - process.aborted_at > _ABORT_S:
                 self._workers.send(process, signal.SIGKILL)
             return
         settings = self._settings
         limit = settings.timeout_worker if process.is_ready else settings.timeout_worker_boot
-        if not limit or now - process.heard_at <= limit:
+        if not limit or now - process.reported_at <= limit:
             return
         if not process.is_ready:
-            what = "is not ready"
+            state = "is not ready"
         elif process.io_is_stuck:
-            what = "has not answered: its I/O thread is stuck"
+            state = "has not answered: its I/O thread is stuck"
         else:
-            what = "has not answered: its event loop is stuck"
+            state = "has not answered: its event loop is stuck"
         logger.error(
-            "Worker %d (PID %d) %s for %g s; ending it.", slot.index, process.pid, what, limit
+            "Worker %d (PID %d) %s for %g s; ending it.", slot.index, process.pid, state, limit
         )
         process.aborted_at = now
-        self._workers.send(process, signal.SIGABRT)  # faulthandler writes the stacks, then it dies
+        self._workers.send(process, signal.SIGABRT)  # it writes its stacks and exits
 
 
-def outlived(process: Process, settings: Settings, now: float) -> str | None:
-    """Why a worker that is well should be replaced; None if it should not."""
+def reason_to_replace(process: Process, settings: Settings, now: float) -> str | None:
+    """Why a worker that serves should be replaced; None if it should stay."""
     lifetime = settings.workers_lifetime
     if lifetime is not None:
-        # The same for a process each time it is asked for, so that it can be compared with.
-        more = random.Random(process.pid).random() * settings.workers_lifetime_jitter  # noqa: S311
-        if now - process.started_at >= lifetime + more:
-            return f"has lived for {now - process.started_at:.0f} s"
+        # The jitter depends on the PID alone, so that each check compares with the same value.
+        jitter = random.Random(process.pid).random() * settings.workers_lifetime_jitter  # noqa: S311
+        if now - process.started_at >= lifetime + jitter:
+            return f"has run for {now - process.started_at:.0f} s"
     if settings.workers_max_rss is not None:
         memory = own_memory(process.pid)
         if memory <= settings.workers_max_rss:
@@ -105,8 +107,8 @@ def outlived(process: Process, settings: Settings, now: float) -> str | None:
 
 
 def own_memory(pid: int) -> int:
-    """Resident bytes of a process, without the memory that it shares with others, such as the bus.
-    0 if it is gone."""
+    """Resident bytes of a process without shared memory, such as the bus. 0 if the process is
+    gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

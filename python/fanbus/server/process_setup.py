@@ -1,4 +1,4 @@
-"""The process and its surroundings: directory, environment, and the file with its ID."""
+"""The setup of the process: working directory, environment, user, and the file with its ID."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pathlib import Path
 
 from fanbus.config import Settings
 from fanbus.exceptions import StartError
+from fanbus.server.reload import reexec
 
-__all__ = ["change_directory_and_load_env", "drop_privileges", "pid_file"]
+__all__ = ["change_directory_and_load_env", "drop_privileges", "own_pid_file", "pid_file"]
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def change_directory_and_load_env(settings: Settings) -> None:
-    """Goes to `chdir`, then reads `env_file`. Before the application is imported, if possible."""
+    """Changes to `chdir`, then reads `env_file`. Call it before the application is imported."""
     if settings.chdir is not None:
         try:
             os.chdir(settings.chdir)
@@ -33,9 +34,9 @@ def change_directory_and_load_env(settings: Settings) -> None:
 
 
 def drop_privileges(settings: Settings) -> None:
-    """Becomes `user` and `group`, for good. After the sockets are bound, before the bus is there.
+    """Changes to `user` and `group`, after the sockets are bound and before the bus is opened.
 
-    StartError if there is no such user, or if this process may not.
+    StartError if there is no such user, or if this process may not change.
     """
     if settings.user is None and settings.group is None:
         return
@@ -43,8 +44,8 @@ def drop_privileges(settings: Settings) -> None:
     group = user.pw_gid if settings.group is None else _group(settings.group)
     if (os.getuid(), os.geteuid(), os.getgid()) == (user.pw_uid, user.pw_uid, group):
         return
-    # Here, so that a server that stays the same user goes without it; and not later, because the
-    # other user may not be allowed to read the standard library. `steering` needs it as well.
+    # Here, so that a server without `user` does not load it; and not later, because the other user
+    # may not be allowed to read the standard library. `reuseport` needs it too.
     import ctypes
 
     try:
@@ -82,7 +83,7 @@ def _group(name: str) -> int:
 
 
 def _load(path: Path) -> None:
-    """What is in the environment already stays as it is."""
+    """Loads the file. Variables that are set already do not change."""
     try:
         from dotenv import load_dotenv
     except ImportError:
@@ -97,13 +98,25 @@ def _load(path: Path) -> None:
         raise StartError(f"env_file={path} cannot be read: {reason}.", status=2) from None
 
 
+def own_pid_file(settings: Settings) -> str | None:
+    """The name of the file to write the process ID to; None: it must not be written.
+
+    Before a reload, this process may have written it and then changed to a user without access to
+    it. The number in it is still right.
+    """
+    name = settings.pid_file
+    if reexec.handed_over_state() is not None and name is not None and not os.access(name, os.W_OK):
+        return None
+    return name
+
+
 @contextlib.contextmanager
 def pid_file(name: str | None) -> Iterator[None]:
-    """Keeps this process's ID in a file meanwhile.
+    """Holds the ID of this process in a file during the `with` block.
 
-    The file is locked as long as the process lives, so the kernel says whether another server has
-    it, whatever number stands in it; a file that a dead one left is taken over.
-    StartError if another has it, or if it cannot be written.
+    The process holds a lock on the file, so the kernel knows whether another server uses it,
+    whatever number is in it. A file of a process that has ended is taken over. StartError if
+    another server uses it, or if it cannot be written.
     """
     if name is None:
         yield
@@ -120,7 +133,7 @@ def pid_file(name: str | None) -> Iterator[None]:
         yield
     finally:
         if os.getpid() == owner:
-            with contextlib.suppress(OSError):  # `user` may not; the next start takes it over
+            with contextlib.suppress(OSError):  # `user` may lack the permission
                 if _is(path, descriptor):
                     path.unlink(missing_ok=True)
             os.close(descriptor)
@@ -136,7 +149,7 @@ def _locked(path: Path) -> int:
             os.close(descriptor)
             raise StartError(f"pid_file={path} is not a regular file.")
         try:
-            # A lock of the process, not of the description: workers must not inherit it.
+            # A lock of the process, not of the open file description: workers must not inherit it.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             held_by = os.read(descriptor, 32).decode("ascii", "replace").strip()
@@ -151,7 +164,7 @@ def _locked(path: Path) -> int:
 
 
 def _is(path: Path, descriptor: int) -> bool:
-    """Whether the file that is open still has this name."""
+    """Whether the open file still has this name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Children that this process did not start: what is left of the application's own.
+"""The reaper that collects ended children which this process did not start.
 
-When their parent is gone, PID 1 of a container inherits them, and nobody else buries them.
+They are orphans of the application's processes. PID 1 of a container inherits and must reap them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ __all__ = ["Reaper"]
 
 
 class Reaper:
-    """Buries orphans, and leaves alone what the application itself started before `run`."""
+    """Reaps orphans, but not the processes that the application started before `run`."""
 
     def __init__(self, known: Collection[int]) -> None:
-        """`known` are this process's own children."""
+        """`known` are the children that this process started."""
         self._not_ours = set(_children()) - set(known)
 
     def reap(self, known: Collection[int]) -> None:
-        """Takes note of the end of those who have ended."""
+        """Collects the orphans that have ended."""
         for pid in _children():
             if pid not in known and pid not in self._not_ours:
                 try:
@@ -30,7 +30,7 @@ class Reaper:
 
 
 def _children() -> list[int]:
-    """The children of this process, zombies too. Empty where the kernel does not tell."""
+    """The children of this process, zombies too. Empty if the kernel does not list them."""
     found: list[int] = []
     try:
         for task in Path("/proc/self/task").iterdir():

@@ -1,4 +1,4 @@
-"""One listener more, and one less, while the server runs, without a connection lost."""
+"""The SO_REUSEPORT group that gains or loses a listener without losing a connection."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ __all__ = ["clone_listener", "limit_to_first", "use_all"]
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
-# linux/filter.h: a random number, its remainder by the number of listeners, and that is the answer.
+# linux/filter.h: load a random number, divide by the number of listeners, return the remainder.
 _LOAD_ABSOLUTE, _REMAINDER, _RETURN_ACCUMULATOR = 0x20, 0x94, 0x16
 _RANDOM = 0x1_0000_0000 - 0x1000 + 56
 
 
 def clone_listener(listener: int, backlog: int) -> int:
-    """A further listener on the address of `listener`, for a further worker. OSError if there can
-    be none."""
+    """Opens one more listener on the address of `listener`, for one more worker.
+
+    OSError if it cannot be opened.
+    """
     with socket.socket(fileno=os.dup(listener)) as first:
         is_internet = first.family in (socket.AF_INET, socket.AF_INET6)
         if not is_internet or not first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-            return os.dup(listener)  # workers share a Unix socket, and one that was inherited
+            return os.dup(listener)  # workers share a Unix socket or an inherited one
         with socket.socket(first.family, socket.SOCK_STREAM) as new:
             new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -37,12 +39,12 @@ def clone_listener(listener: int, backlog: int) -> int:
 
 
 def limit_to_first(listener: int, count: int) -> bool:
-    """New connections go to the first `count` listeners only, in the order in which they were
-    bound. False if the kernel does not do that; then nothing has changed.
+    """Directs new connections to the first `count` listeners, in the order of their binding.
 
-    What has been given to the others waits in their queues as before.
+    False if the kernel does not support it; then nothing has changed. Connections in the queues of
+    the others stay there.
     """
-    import ctypes  # here, so that a server whose workers stay the same goes without it
+    import ctypes  # here, so that only a scale-down loads it
 
     program = b"".join(
         struct.pack("=HBBI", code, 0, 0, operand)
@@ -63,7 +65,7 @@ def limit_to_first(listener: int, count: int) -> bool:
 
 
 def use_all(listener: int) -> None:
-    """The kernel spreads connections by its own hash again."""
+    """Has the kernel spread connections by its own hash again."""
     try:
         with socket.socket(fileno=os.dup(listener)) as group:
             group.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)

@@ -1,4 +1,4 @@
-"""Which workers are to be replaced by new ones while they are well, one after the other."""
+"""The rolling restart that replaces workers one after the other while they serve."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_LEAVING", "RollingRestart"]
 
-# Old workers that finish what they have, at a time. The bus has places for so many, and for one
-# that starts.
+# The most old workers that finish their requests at a time. The bus has places for them, and for
+# one that starts.
 MOST_LEAVING = 4
 
 
 class RollingRestart:
-    """The generation of the code that workers are to have, and how far that has come."""
+    """The generation of the code that workers should have, and the progress towards it."""
 
     def __init__(self, workers: Workers) -> None:
         self.generation = 0
-        """Counts reloads. New workers are of this one."""
+        """The number of reloads. New workers have this generation."""
         self.is_on = False
         """Whether workers of older generations are being replaced."""
         self._workers = workers
 
     def begin(self, generation: int) -> None:
-        """From here on there is newer code."""
+        """Begins to replace workers: there is newer code."""
         self.generation, self.is_on = generation, True
 
     def stop(self) -> None:
-        """Older workers stay."""
+        """Stops replacing; older workers stay."""
         self.is_on = False
 
-    def due(self, now: float) -> Slot | None:
-        """A slot whose worker is to be replaced now. None while another one is."""
+    def next_slot(self, now: float) -> Slot | None:
+        """A slot whose worker must be replaced now. None while another one is being replaced."""
         workers = self._workers
         if any(slot.next for slot in workers.slots):
             return None  # one after the other
@@ -47,19 +47,21 @@ class RollingRestart:
             if current is None or not current.is_ready or current.aborted_at is not None:
                 continue
             is_old = self.is_on and current.generation < self.generation
-            if (is_old or current.renewal) and (slot.start_at is None or slot.start_at <= now):
-                if current.renewal:
+            if (is_old or current.replace_reason) and (
+                slot.start_at is None or slot.start_at <= now
+            ):
+                if current.replace_reason:
                     logger.info(
                         "Worker %d (PID %d) %s; replacing it.",
                         slot.index,
                         current.pid,
-                        current.renewal,
+                        current.replace_reason,
                     )
                 return slot
         return None
 
-    def has_ended(self) -> bool:
-        """Whether this has just come to its end: all workers are new. Tells so once."""
+    def complete(self) -> bool:
+        """Ends the restart if all workers are new. True once, when it has just ended."""
         serving = [slot.current for slot in self._workers.slots]
         if not self.is_on or any(slot.next for slot in self._workers.slots):
             return False

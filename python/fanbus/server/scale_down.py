@@ -1,9 +1,9 @@
-"""Slots that were given up, until nobody needs them any more.
+"""The scale-down that closes removed slots without resetting a connection.
 
-A listener that is closed resets what waits in its queue, and each connection whose handshake it has
-begun. So it is closed in steps: new connections are steered past it; those under way have come; its
-worker has emptied its queue, closed its own copy, and said so. Only then the supervisor closes the
-last copy, and the kernel spreads connections by itself again.
+Closing a listener resets the connections in its queue, and those whose handshake it has begun. So
+it is closed in steps. First, new connections are directed to the other listeners. Then connections
+under way have arrived. Then its worker has emptied the queue, closed its own copy and reported so.
+Only then the supervisor closes the last copy, and the kernel spreads connections by itself again.
 """
 
 from __future__ import annotations
@@ -18,97 +18,99 @@ from fanbus.server.slot import Process, Slot
 
 __all__ = ["ScaleDown"]
 
-# Connections that were under way to a listener have come by then.
-_STEERED_S = 1.0
+# Connections that were under way to a listener have arrived after this time.
+_LIMITED_S = 1.0
 
 
 class ScaleDown:
-    """Given up in the order of `slots`: each stood last among the listeners that were left."""
+    """The slots that are being removed, in order: each was the last listener at its time."""
 
-    def __init__(self, tell_to_end: Callable[[Slot, Process], None]) -> None:
+    def __init__(self, end_worker: Callable[[Slot, Process], None]) -> None:
         self.slots: list[Slot] = []
-        self.steered_until: float | None = None
-        """When what was under way has come; None if nothing is waited for."""
-        self._tell_to_end = tell_to_end
+        self.limited_until: float | None = None
+        """When connections under way have arrived; None if none are expected."""
+        self._end_worker = end_worker
 
     def resume(self, slots: Sequence[Slot]) -> None:
-        """Those of the supervisor's life before."""
+        """Takes over the slots from before a re-exec."""
         self.slots = list(slots)
         if self._open():
-            self.steered_until = time.monotonic() + _STEERED_S
+            self.limited_until = time.monotonic() + _LIMITED_S
 
-    def take(self, slot: Slot, serving: Sequence[Slot]) -> None:
-        """A slot that is given up; `serving` stay."""
+    def add(self, slot: Slot, serving: Sequence[Slot]) -> None:
+        """Begins to remove a slot; the slots in `serving` stay."""
         self.slots.append(slot)
         is_shared = any(os.path.sameopenfile(slot.listener, one.listener) for one in serving)
         if not is_shared and reuseport.limit_to_first(slot.listener, _listeners(serving)):
-            self.steered_until = time.monotonic() + _STEERED_S
+            self.limited_until = time.monotonic() + _LIMITED_S
             return
-        # The queue is everybody's, or the kernel cannot steer and the worker has to be quick.
+        # All slots share the queue, or the kernel cannot direct connections: the worker ends now.
         slot.stop_listening()
         self._end_processes(slot)
 
     def reuse_slot(self, serving: Sequence[Slot]) -> Slot | None:
-        """A slot that is wanted again, with who may still serve it; None if there is none."""
+        """Takes a slot back, with the process that may still serve it; None if there is none."""
         slots = self._open()
         if not slots:
             return None
-        # The last one to go was the first of them among the listeners.
+        # The slot that was removed last comes first of them among the listeners.
         slot = slots.pop()
         self.slots.remove(slot)
         if slots:
             reuseport.limit_to_first(slot.listener, _listeners([*serving, slot]))
         else:
-            self.steered_until = None
+            self.limited_until = None
             reuseport.use_all(slot.listener)
         return slot
 
     def advance(self, now: float, serving: Sequence[Slot]) -> list[Slot]:
-        """Ends their workers, and closes their listeners. Returns those in whose queues connections
-        wait although nobody serves them: each needs one more worker."""
-        if self.steered_until is not None and now < self.steered_until:
+        """Takes the next step: ends workers, and closes listeners.
+
+        Returns the slots in whose queues connections wait without a worker: each needs one more.
+        """
+        if self.limited_until is not None and now < self.limited_until:
             return []
-        self.steered_until = None
+        self.limited_until = None
         slots = self._open()
         if not slots:
             return []
         for slot in slots:
-            # Who boots is let be if somebody waits for it.
+            # A worker that boots stays if connections wait for it.
             if slot.current is None or slot.current.is_ready or not _has_waiting(slot):
                 self._end_processes(slot)
-        # Always the last one of the listeners: the kernel puts the last one in the place of one
-        # that goes, and connections are steered by places.
-        while slots and _is_deserted(slots[0]) and not _has_waiting(slots[0]):
+        # Only the last listener may be closed: the kernel moves the last one to the place of a
+        # closed one, and connections are directed by places.
+        while slots and _has_no_worker(slots[0]) and not _has_waiting(slots[0]):
             slots.pop(0).stop_listening()
         if not slots:
             reuseport.use_all(serving[0].listener)
-        return [slot for slot in slots if _is_deserted(slot) and _has_waiting(slot)]
+        return [slot for slot in slots if _has_no_worker(slot) and _has_waiting(slot)]
 
-    def forget(self) -> None:
-        """Those of which nothing is left."""
+    def drop_closed(self) -> None:
+        """Drops slots without a listener and without processes."""
         self.slots = [slot for slot in self.slots if slot.listener >= 0 or slot.processes()]
 
     def _open(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.listener >= 0]
 
     def _end_processes(self, slot: Slot) -> None:
-        for process in slot.staying():
-            self._tell_to_end(slot, process)
+        for process in slot.active():
+            self._end_worker(slot, process)
         slot.current = slot.next = None
 
 
 def _listeners(slots: Sequence[Slot]) -> int:
-    """How many there are: slots may share one that was inherited."""
+    """The number of listeners: slots may share an inherited one."""
     return len({os.fstat(slot.listener).st_ino for slot in slots})
 
 
-def _is_deserted(slot: Slot) -> bool:
-    """Nobody takes what waits in its queue, or will."""
+def _has_no_worker(slot: Slot) -> bool:
+    """Whether no process accepts connections of its queue, or will."""
     return all(process.has_stopped_listening for process in slot.processes())
 
 
 def _has_waiting(slot: Slot) -> bool:
-    """Whether there are connections in its queue."""
+    """Whether connections wait in its queue."""
     waiting = select.poll()
     waiting.register(slot.listener, select.POLLIN)
     return bool(waiting.poll(0))

@@ -1,6 +1,6 @@
-"""From an application to a running server: settings, listeners, bus, and who serves.
+"""The start of a server: it settles the options, checks the application and starts the processes.
 
-Knows what can go wrong before the first request, and says it in a sentence.
+Every failure before the first request is a StartError whose message names the remedy.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from fanbus.config import OPTIONS, Settings
 from fanbus.exceptions import FanbusError, StartError
 from fanbus.options import files
 from fanbus.options.sources import Value, resolve
-from fanbus.runtime import logs, signals, stdio, worker
+from fanbus.runtime import logs, signals, stdio, worker_process
 from fanbus.runtime.access_log import compile_format
 from fanbus.runtime.tls import check_tls
 from fanbus.server import banner, file_limit, process_setup
 from fanbus.server.reload import check, start_command
-from fanbus.server.resources import own_pid_file
+from fanbus.server.server_bus import ServerBus
 from fanbus.server.sockets import remove_socket
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _importing: ContextVar[bool] = ContextVar("_importing", default=False)
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While the command imports an application, the application's own `app.run()` does nothing."""
+    """The block in which the command imports an application: `app.run()` does nothing in it."""
     token = _importing.set(True)
     try:
         yield
@@ -45,12 +45,12 @@ def importing() -> Iterator[None]:
 
 
 def is_importing() -> bool:
-    """Whether the command is importing the application right now."""
+    """Whether the command is importing the application now."""
     return _importing.get()
 
 
 def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str, Value]]:
-    """The settings in force, and where each value came from. StartError for what cannot be."""
+    """The settings in force, and the source of each value. StartError for an invalid value."""
     values = resolve(
         OPTIONS,
         given=given,
@@ -66,7 +66,7 @@ def settle(given: Mapping[str, Any], *, origin: str) -> tuple[Settings, dict[str
 
 
 def run_with(app: Application, given: Mapping[str, Any]) -> None:
-    """`app.run`: what hinders the start ends the process, with a sentence."""
+    """Serves for `app.run`. A StartError ends the process with its message and status."""
     stdio.open_missing()
     try:
         for name in ("app_dir", "factory"):
@@ -84,10 +84,10 @@ def run_with(app: Application, given: Mapping[str, Any]) -> None:
 
 
 def serve(app: Application, settings: Settings, values: Mapping[str, Value]) -> None:
-    """Serves `app` until it is told to end. StartError for what hinders the start."""
+    """Serves `app` until a signal ends the server. StartError if the server cannot start."""
     settings = settings.anchored()
     logs.configure(settings)
-    compile_format(settings.access_log_format)  # says what is wrong before the first fork
+    compile_format(settings.access_log_format)  # finds mistakes before the first fork
     if threading.current_thread() is not threading.main_thread():
         raise StartError(
             "run() works in the main thread only, because signals arrive there. "
@@ -95,17 +95,17 @@ def serve(app: Application, settings: Settings, values: Mapping[str, Value]) -> 
         )
     check_tls(settings)
     warnings = _check(app)
-    check.answer()
+    check.report_success()
     signals.quieten()
     file_limit.raise_limit()
     if start_command.serve_instead is not None:
         start_command.serve_instead(app, settings)
-    asked = values["workers"].value
-    if settings.debug and asked > 1:
-        logs.logger.info("debug=True: one worker instead of %d.", asked)
+    requested = values["workers"].value
+    if settings.debug and requested > 1:
+        logs.logger.info("debug=True: one worker instead of %d.", requested)
     for warning in warnings:
         logs.logger.warning("%s", warning)
-    with process_setup.pid_file(own_pid_file(settings)):
+    with process_setup.pid_file(process_setup.own_pid_file(settings)):
         try:
             if settings.single_process:
                 from fanbus.server import single
@@ -126,9 +126,8 @@ def _supervise(app: Application, settings: Settings) -> None:
 
     Supervisor(
         settings,
-        application_name=app.name,
-        retention_rules=app.retention_rules,
-        run_worker=partial(worker.main, app, settings),
+        bus=ServerBus(app.name, app.retention_rules, settings),
+        run_worker=partial(worker_process.main, app, settings),
         on_ready=announce,
     ).run()
 

@@ -1,6 +1,6 @@
-"""The sockets that a server listens on: a port, a Unix socket, or what somebody handed over.
+"""The sockets that a server listens on: a port, a Unix socket, or an inherited descriptor.
 
-What cannot be is a StartError, in a sentence that says what to do.
+A socket that cannot be opened is a StartError whose message names the remedy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FIRST_OF_SYSTEMD = 3  # sd_listen_fds(3)
 
 
 def open_listeners(settings: Settings) -> tuple[int, list[int]]:
-    """One descriptor per worker. Returns them with the port, which is 0 if there is none.
+    """Opens one descriptor per worker. Returns the port, which is 0 without one, and descriptors.
 
-    With a port each has a queue of its own. A Unix socket or an inherited one has one queue, which
-    all workers share.
+    On a port, each descriptor has its own queue. A Unix socket or an inherited one has a single
+    queue, which all workers share.
     """
     if settings.uds is not None:
         return 0, _listen_at(Path(settings.uds), settings)
@@ -41,7 +41,7 @@ def open_listeners(settings: Settings) -> tuple[int, list[int]]:
 
 
 def remove_socket(settings: Settings) -> None:
-    """The end of a server: its Unix socket goes, unless another one listens there by now."""
+    """Removes the Unix socket at the end of a server, unless another server listens there now."""
     if settings.uds is None:
         return
     path = Path(settings.uds)
@@ -55,7 +55,7 @@ def _listen_at(path: Path, settings: Settings) -> list[int]:
         with _alone_in(path.parent):
             _clear(path)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                before = os.umask(0o111)  # who may come in is the directory's affair
+                before = os.umask(0o111)  # the permissions of the directory control the access
                 try:
                     listener.bind(str(path))
                 finally:
@@ -67,7 +67,7 @@ def _listen_at(path: Path, settings: Settings) -> list[int]:
 
 
 def _clear(path: Path) -> None:
-    """Takes away the socket of a server that is dead."""
+    """Removes the socket of a server that has ended."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -89,13 +89,13 @@ def _is_served(path: Path) -> bool:
         except ConnectionRefusedError:
             return False
         except OSError:
-            return True  # its queue is full, or we may not ask: somebody has it
+            return True  # its queue is full, or access is denied: a process has it
     return True
 
 
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Of two that start at once, one waits until the other listens."""
+    """Locks the directory: of two servers that start at once, one waits until the other listens."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -105,7 +105,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 
 def _from_systemd() -> int | None:
-    """The descriptor of socket activation, if that is for this process."""
+    """The descriptor of socket activation, if it is meant for this process."""
     environment = os.environ
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return None
@@ -144,7 +144,7 @@ def _copies(listener: socket.socket, count: int) -> list[int]:
 
 
 def _bind_port(settings: Settings) -> tuple[int, list[int]]:
-    """One listener per worker, all on one port. Returns the port and the file descriptors."""
+    """Binds one listener per worker, all on one port. Returns the port and the descriptors."""
     host, port = settings.host, settings.port
     try:
         return _core.bind_listeners(

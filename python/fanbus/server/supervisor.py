@@ -1,13 +1,10 @@
-"""The supervisor: it listens, has workers forked, replaces those that die, and ends them in order.
+"""The supervisor that listens, starts workers, replaces those that exit, and ends them in order.
 
-It serves nothing itself, starts no thread, and touches no connection. Each worker slot has its
-own listener, bound here before the first fork and kept here: when a worker dies, the connections
-that wait in its accept queue are served by its replacement.
+It serves no requests, starts no threads and touches no connections. Each slot has its own listener,
+which the supervisor binds before the first fork and holds. When a worker exits, its replacement
+serves the connections that wait in the accept queue.
 
-A reload (SIGHUP) is three steps. A probe finds out whether the new code starts (`reloading`). Then
-this process starts anew in its own place (`rebirth`), with the same children and the new code.
-Then, one slot after the other, a new worker boots, and the old one ends when the new one serves
-(`rolling`).
+`fanbus.server.reload.manager` describes a reload.
 """
 
 from __future__ import annotations
@@ -16,84 +13,65 @@ import gc
 import os
 import selectors
 import signal
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
-from fanbus.exceptions import BusError, StartError
-from fanbus.runtime import fork_handlers, logs, signals, worker
+from fanbus.exceptions import StartError
+from fanbus.runtime import fork_handlers, logs, signals, worker_process
 from fanbus.runtime.event_loop import loop_factory
 from fanbus.runtime.exit import flush_files
 from fanbus.runtime.logs import logger
-from fanbus.server.fork import manner, warn_of_threads
+from fanbus.server.fork import describe_exit, warn_of_threads
 from fanbus.server.health import CHECK_INTERVAL_S, HealthMonitor
 from fanbus.server.reaper import Reaper
-from fanbus.server.reload import reexec, start_command
-from fanbus.server.reload.check import ReloadCheck
-from fanbus.server.reload.start_command import Invocation
-from fanbus.server.resources import leave_bus, open_bus, retains_history
+from fanbus.server.reload import reexec
+from fanbus.server.reload.manager import ReloadManager
 from fanbus.server.rolling_restart import RollingRestart
+from fanbus.server.server_bus import ServerBus
 from fanbus.server.sockets import open_listeners
 from fanbus.server.systemd import Notifier
-from fanbus.server.workers import KILL_AFTER_GRACE_S, Death, Workers
+from fanbus.server.workers import KILL_AFTER_GRACE_S, RunWorker, WorkerExit, Workers
 
 if TYPE_CHECKING:
     from fanbus.config import Settings
-    from fanbus.history import RetentionRule
-    from fanbus.server.reload.on_change import ReloadOnChange
     from fanbus.server.slot import Process, Slot
 
-__all__ = ["RunWorker", "Supervisor"]
+__all__ = ["Supervisor"]
 
 
-class RunWorker(Protocol):
-    """`fanbus.runtime.worker.main` with its application and its settings."""
-
-    def __call__(
-        self,
-        *,
-        listener: int,
-        bus: tuple[str, int],
-        report: int,
-        trace: int,
-        supervisor_pid: int,
-    ) -> NoReturn:
-        """Runs a worker in a process that was forked for it."""
-
-
-# A faulty bus is given so long to be replaced, workers and all, before that is tried once more.
-RENEW_BUS_S = 30.0
-# If the bus has no place for a worker that is to replace another one, when that is tried again.
-NEXT_PLACE_S = 10.0
+# A faulty bus and all workers are replaced within this time, or the supervisor tries again.
+_RENEW_BUS_S = 30.0
+# If the bus has no place for a replacement, the next try is after this time.
+_NEXT_PLACE_S = 10.0
 
 
 class Supervisor:
     """Runs an application in worker processes until SIGINT or SIGTERM.
 
-    The first signal ends it in order (SIGTERM to all workers, the grace time, then SIGKILL), a
-    second one at once. SIGHUP reloads, SIGTTIN and SIGTTOU mean a worker more or less, SIGUSR1
-    reopens log files.
+    The first signal ends it in order (SIGTERM to all workers, the grace time, then SIGKILL), the
+    second one at once. SIGHUP reloads, SIGTTIN adds a worker, SIGTTOU removes one, SIGUSR1 reopens
+    log files.
     """
+
+    _has_code = True
+    """Whether this process has an application, and can fork workers."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        application_name: str,
-        retention_rules: Sequence[RetentionRule],
+        bus: ServerBus,
         run_worker: RunWorker,
         on_ready: Callable[[int], None],
     ) -> None:
-        """`application_name` and `retention_rules` are for the bus. `run_worker` is called in each
-        forked worker process. `on_ready` is called once with the port, when all workers serve.
-        """
+        """`run_worker` is called in each worker process after its fork. `on_ready` is called once
+        with the port, when all workers serve."""
         self._settings = settings
-        self._application_name = application_name
-        self._retention_rules = retention_rules
+        self._bus = bus
         self._run_worker = run_worker
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
@@ -103,29 +81,30 @@ class Supervisor:
         self._workers = Workers(settings, self._selector, on_ready=self._worker_is_ready)
         self._rolling = RollingRestart(self._workers)
         self._health = HealthMonitor(settings, self._workers)
-        self._reload_check = ReloadCheck(
+        self._reloads = ReloadManager(
             settings,
-            on_begin=self._notifier.reloading,
-            on_good=self._reexec,
-            on_bad=self._keep_old_code,
+            self._workers,
+            self._rolling,
+            self._notifier,
+            status=self._status,
+            state=self._state,
+            handle_signals=self._handle_pending_signals,
         )
-        self._reload_on_change: ReloadOnChange | None = None
         self._reaper: Reaper | None = None
         self._port = settings.port
         self._on_ready = on_ready
-        self._bus: _core.Bus | None = None
         self._check_bus_at = 0.0
-        self._up = False
+        self._is_up = False
         self._failure: str | None = None
-        self._end_by: float | None = None
-        """When the workers' time to end is over; None while the server runs."""
+        self._kill_at: float | None = None
+        """The time at which all workers are killed; None while the server runs."""
 
     def run(self) -> None:
-        """Returns after a clean end. StartError if the server cannot start."""
+        """Runs the server, and returns after its end. StartError if it cannot start."""
         logs.set_role("supervisor")
         state = reexec.handed_over_state()
         reexec.application_imported()
-        # Until nothing is left: whenever a signal comes, no segment and no worker stays.
+        # The signals are caught until the end, so that no signal leaves a segment or a worker.
         with self._signals.caught() as caught:
             self._selector.register(caught, selectors.EVENT_READ, self._on_signal)
             if state is None:
@@ -134,348 +113,36 @@ class Supervisor:
             else:
                 self._resume(state)
             with self._or_fallback():
-                self._bus = self._open_bus()
+                self._open_bus()
             try:
                 with self._or_fallback():
                     self._prepare(state)
                 reexec.complete()
-                self._watch()
+                self._run_loop()
             finally:
-                self._leave()
+                self._close()
         if self._failure is not None:
-            raise StartError(self._failure, status=worker.STARTING_FAILED)
+            raise StartError(self._failure, status=worker_process.STARTING_FAILED)
 
     def _prepare(self, state: dict[str, Any] | None) -> None:
         self._reaper = Reaper(self._children())
         warn_of_threads()
         if self._settings.watches_files:
-            self._reload_on_change = self._watch_files(state or {})
-        # The workers share what is there now; a collection would copy it into each.
+            self._reloads.watch_files(
+                self._selector, self._bus, state or {}, has_code=self._has_code
+            )
+        # The workers share the objects of now. A later collection would copy their pages.
         loop_factory(self._settings.loop)
-        flush_files()  # or each worker would write at its end what stands in the buffers
+        flush_files()  # otherwise each worker would write the buffered output at its end
         gc.collect()
         gc.freeze()
-        _core.give_back_memory()  # or each would hold what imports have left
-        self._begin(state)
+        _core.give_back_memory()  # otherwise each worker would hold the free memory of imports
+        self._adapt_to(state)
 
-    def _watch_files(self, state: dict[str, Any]) -> ReloadOnChange:
-        # Here, so that a server whose code stays the same goes without them.
-        from fanbus.server.reload import standby
-        from fanbus.server.reload.on_change import ReloadOnChange
-        from fanbus.server.reload.watch import Changes
-
-        assert self._bus is not None
-        since, known = state.get("changed_since"), state.get("directories", ())
-        return ReloadOnChange(
-            Changes(self._settings, since=since, known=known),
-            self._selector,
-            self._workers,
-            self._rolling,
-            command=self._invocation(),
-            bus=(self._bus.name, self._bus.epoch),
-            compatibility_key=standby.compatibility_key(
-                self._application_name, self._retention_rules, self._settings
-            ),
-            on_begin=self._notifier.reloading,
-            reload=self._reload_check.begin,
-        )
-
-    def _invocation(self) -> Invocation | None:
-        """The command for a standby process; None if there can be none."""
-        return Invocation.parse(start_command.command(), start_command.ARGUMENTS)
-
-    def _begin(self, state: dict[str, Any] | None) -> None:
-        if state is not None:
-            self._adapt_to_settings(state)
-
-    @contextmanager
-    def _or_fallback(self) -> Iterator[None]:
-        """If a life after a reload cannot begin, the caretaker does, and the workers stay."""
-        try:
-            yield
-        except Exception as error:
-            if reexec.has_fallback():
-                signals.block()
-                self._on_signal()
-                if self._end_by is None:
-                    told = isinstance(error, StartError)
-                    reexec.start_fallback(str(error) if told else traceback.format_exc().strip())
-            raise
-
-    def _open_bus(self) -> _core.Bus:
-        return open_bus(
-            self._application_name,
-            self._retention_rules,
-            self._settings,
-            self._port,
-            joined=len(self._workers.pids()),
-        )
-
-    def _retains_history(self) -> bool:
-        return retains_history(self._retention_rules)
-
-    # The loop: it sleeps until a signal, a report, or the next thing that is due.
-
-    def _watch(self) -> None:
-        now = time.monotonic()
-        for slot in self._workers.slots:
-            if slot.current is None and slot.start_at is None:
-                slot.start_at = now
-        if self._reload_on_change is not None:
-            self._reload_on_change.begin_if_changed()
-        while True:
-            if self._end_by is None:
-                self._start_due_workers(time.monotonic())
-                if self._reload_on_change is not None:
-                    self._reload_on_change.keep_ready()
-            elif not any(self._workers.processes()):
-                return
-            for key, _ in self._selector.select(self._timeout()):
-                key.data()
-            self._reap_workers()
-            if self._end_by is None:
-                self._reload_check.hear()
-            self._check_processes(time.monotonic())
-
-    def _timeout(self) -> float | None:
-        workers = self._workers
-        due = [process.end_by for process in workers.processes()]
-        due += [slot.start_at for slot in workers.slots if slot.current is None]
-        due += [
-            self._end_by,
-            workers.scale_down.steered_until,
-            self._notifier.due_at(),
-            self._reload_check.due_at(),
-        ]
-        now = time.monotonic()
-        if self._end_by is None and any(workers.processes()):
-            due.append(now + CHECK_INTERVAL_S)
-        some = [at for at in due if at is not None]
-        return max(0.0, min(some) - now) if some else None
-
-    def _check_processes(self, now: float) -> None:
-        self._notifier.watchdog(now)
-        if self._end_by is not None and now >= self._end_by:
-            self._kill_all()
-        self._health.check(now, is_ending=self._end_by is not None)
-        if self._end_by is None and now >= self._check_bus_at:
-            self._check_bus(now)
-
-    def _check_bus(self, now: float) -> None:
-        """If the bus was removed or damaged, or has lost its name: another one, and new workers."""
-        self._check_bus_at = now + CHECK_INTERVAL_S
-        fault = self._bus.fault() if self._bus is not None else None
-        if fault is None:
+    def _adapt_to(self, state: dict[str, Any] | None) -> None:
+        """Applies changes of the settings after a re-exec with `state`."""
+        if state is None:
             return
-        assert self._bus is not None
-        logger.error(
-            "The bus %r %s while the server runs. A new bus is created: clients of WebSockets and "
-            "event streams are closed, and new workers take over.",
-            self._bus.name,
-            fault,
-        )
-        # Whoever has it open is told, so that nobody publishes to the half that stays.
-        self._bus.remove()
-        self._check_bus_at = now + RENEW_BUS_S
-        # The next life of this process makes it, before it starts workers.
-        self._reload_check.begin()
-
-    def _children(self) -> set[int]:
-        waiting = self._reload_on_change.pids() if self._reload_on_change is not None else set()
-        return self._workers.pids() | self._reload_check.pids() | waiting
-
-    # Workers come.
-
-    def _start_due_workers(self, now: float) -> None:
-        for slot in self._workers.slots:
-            if slot.current is None and (slot.start_at is None or slot.start_at <= now):
-                self._start(slot)
-        for slot in self._workers.advance_scale_down(now):
-            if slot.start_at is None or slot.start_at <= now:
-                self._start(slot)
-        renewed = self._rolling.due(now)
-        if renewed is not None:
-            if self._has_place_to_renew(renewed, now):
-                self._start(renewed)
-        elif self._rolling.has_ended():
-            logger.info("Reloaded: %s.", self._status())
-            self._notifier.ready(self._status())
-
-    def _has_place_to_renew(self, slot: Slot, now: float) -> bool:
-        """Whether the bus has a place for one more worker. Else the slot's old one stays."""
-        why = self._why_no_place()
-        if why is None:
-            return True
-        if any(one.leaving for one in self._workers.all_slots()):
-            return False  # its place will do
-        if self._rolling.is_on:
-            self._stop_rolling(why)
-        else:
-            logger.error("Worker %d cannot be replaced now. %s", slot.index, why)
-            slot.start_at = now + NEXT_PLACE_S
-        return False
-
-    def _why_no_place(self) -> str | None:
-        """Why the bus has no place for one worker more than there are or will be; None: it has."""
-        assert self._bus is not None
-        workers = self._workers
-        coming = sum(slot.current is None for slot in workers.slots)
-        try:
-            self._bus.reserve_places(1 + len(workers.pids()) + coming + 1)
-        except BusError as error:
-            return str(error)
-        return None
-
-    def _start(self, slot: Slot) -> None:
-        if self._reload_on_change is not None and self._reload_on_change.starts_workers():
-            self._reload_on_change.start(slot)
-            return
-
-        def live(report: int, trace: int) -> NoReturn:
-            self._become_worker(slot, report, trace)
-
-        self._workers.fork(slot, self._rolling.generation, live)
-
-    def _become_worker(self, slot: Slot, report: int, trace: int) -> NoReturn:
-        assert self._bus is not None
-        if self._reload_on_change is not None:
-            self._reload_on_change.close()
-        self._selector.close()
-        self._signals.let_go()
-        fork_handlers.disown()
-        logs.set_role(f"worker {slot.index}")
-        self._run_worker(
-            listener=slot.listener,
-            bus=(self._bus.name, self._bus.epoch),
-            report=report,
-            trace=trace,
-            supervisor_pid=self._pid,
-        )
-
-    def _worker_is_ready(self, _slot: Slot, _process: Process) -> None:
-        if self._up:
-            return
-        if all(one.current and one.current.is_ready for one in self._workers.slots):
-            self._up = True
-            self._on_ready(self._port)
-            self._notifier.ready(self._status())
-
-    def _status(self) -> str:
-        count = len(self._workers.slots)
-        return f"{count} worker{'s' if count > 1 else ''} on port {self._port}"
-
-    # Workers go.
-
-    def _reap_workers(self) -> None:
-        for death in self._workers.dead():
-            assert self._bus is not None
-            self._bus.reap()
-            self._take_note_of(death)
-        self._workers.scale_down.forget()
-        if self._reaper is not None:
-            self._reaper.reap(self._children())
-
-    def _take_note_of(self, death: Death) -> None:
-        slot, process = death.slot, death.process
-        if process in slot.leaving:
-            slot.leaving.remove(process)
-            if death.exit_code and process.is_ready and self._end_by is None:
-                how = manner(death.exit_code)
-                logger.warning("Old worker %d (PID %d) %s.", slot.index, process.pid, how)
-            return
-        pause = slot.died(time.monotonic())
-        was_next = process is slot.next
-        if was_next:
-            slot.next = None
-        else:
-            slot.current, slot.next = slot.next, None
-        if self._end_by is not None:
-            return
-        cannot_start = death.exit_code == worker.STARTING_FAILED and not process.is_ready
-        if cannot_start and not self._up and self._rolling.generation == 0:
-            if self._failure is None:
-                self._failure = _failure(process)
-            self._end()
-            return
-        is_newest = was_next and process.generation == self._rolling.generation
-        if is_newest and cannot_start:
-            self._stop_rolling(_failure(process))
-            return
-        stacks = f" Its threads were:\n{death.stacks}" if death.stacks else ""
-        if is_newest and not process.is_ready and self._reload_on_change is not None:
-            # The same code would do the same again; the next change is waited for.
-            self._stop_rolling(f"It {manner(death.exit_code)}.{stacks}")
-            return
-        if cannot_start:
-            logger.error("Worker %d could not start. %s", slot.index, _failure(process))
-        logger.error(
-            "Worker %d (PID %d) %s; %s.%s",
-            slot.index,
-            process.pid,
-            manner(death.exit_code),
-            self._what_follows(slot, pause),
-            stacks,
-        )
-
-    def _what_follows(self, slot: Slot, pause: float) -> str:
-        if slot not in self._workers.slots:
-            return "the worker was being removed"
-        return f"next start in {pause:.2g} s" if pause else "replaced at once"
-
-    # New code.
-
-    def _keep_old_code(self, why: str) -> None:
-        logger.error("The new code does not start; the workers go on with the old code.\n%s", why)
-        self._notifier.ready(f"{self._status()}; the last reload failed")
-
-    def _stop_rolling(self, why: str) -> None:
-        self._rolling.stop()
-        logger.error("A worker with the new code does not start; the old workers stay. %s", why)
-        self._notifier.ready(f"{self._status()}; the last reload failed")
-
-    def _reexec(self, since: float) -> None:
-        """The new code starts: this process goes on with it, in its next life."""
-        # Pending signals outlive the exec; what has been delivered is carried out before it.
-        signals.block()
-        try:
-            self._on_signal()
-            if self._end_by is not None or self._reload_check.is_open():
-                return
-            if wrong := reexec.wrong_script():
-                self._keep_old_code(wrong)
-                return
-            if self._reload_on_change is not None:
-                self._reload_on_change.cancel()
-            reexec.reexec(self._state(since), self._workers.descriptors())
-        except OSError as error:
-            self._keep_old_code(f"{sys.executable} cannot be executed: {error.strerror}.")
-        finally:
-            signals.unblock()
-
-    def _state(self, since: float) -> dict[str, Any]:
-        return {
-            **self._workers.to_json(),
-            "port": self._port,
-            "asked": [self._settings.host, self._settings.port, self._settings.workers],
-            "generation": self._rolling.generation,
-            "changed_since": since,
-            "bus": self._bus.name if self._bus is not None else None,
-            # For the caretaker, if this has to be the last life with this code.
-            "settings": self._settings.to_json(),
-            "retains_history": self._retains_history(),
-            "directories": self._reload_on_change.directories() if self._reload_on_change else [],
-            "limit_s": self._settings.timeout_worker_boot,
-            "signals": sorted(signals.HANDLED),
-        }
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        """The life before has ended in `_reexec`; here it goes on."""
-        self._port = state["port"]
-        self._workers.resume(state)
-        self._up = True
-        self._rolling.begin(state["generation"] + 1)
-
-    def _adapt_to_settings(self, state: dict[str, Any]) -> None:
         host, port, workers = state["asked"]
         if [host, port] != [self._settings.host, self._settings.port]:
             logger.warning(
@@ -489,12 +156,240 @@ class Supervisor:
             while len(self._workers.slots) > self._settings.workers:
                 self._remove_worker()
 
-    # A worker more or less.
+    @contextmanager
+    def _or_fallback(self) -> Iterator[None]:
+        """If this process fails after a re-exec, the fallback supervisor takes over the workers."""
+        try:
+            yield
+        except Exception as error:
+            if reexec.has_fallback():
+                signals.block()
+                if self._handle_pending_signals():
+                    is_expected = isinstance(error, StartError)
+                    reexec.start_fallback(
+                        str(error) if is_expected else traceback.format_exc().strip()
+                    )
+            raise
+
+    def _open_bus(self) -> None:
+        self._bus.open(self._port, joined=len(self._workers.pids()))
+
+    # The loop. It sleeps until a signal, a report, or the next time that is due.
+
+    def _run_loop(self) -> None:
+        now = time.monotonic()
+        for slot in self._workers.slots:
+            if slot.current is None and slot.start_at is None:
+                slot.start_at = now
+        self._reloads.begin_if_changed()
+        while True:
+            if self._kill_at is None:
+                self._start_due_workers(time.monotonic())
+                self._reloads.ensure_standby()
+            elif not any(self._workers.processes()):
+                return
+            for key, _ in self._selector.select(self._timeout()):
+                key.data()
+            self._reap_workers()
+            if self._kill_at is None:
+                self._reloads.check.poll()
+            self._check_processes(time.monotonic())
+
+    def _timeout(self) -> float | None:
+        workers = self._workers
+        due = [process.kill_at for process in workers.processes()]
+        due += [slot.start_at for slot in workers.slots if slot.current is None]
+        due += [
+            self._kill_at,
+            workers.scale_down.limited_until,
+            self._notifier.due_at(),
+            self._reloads.check.due_at(),
+        ]
+        now = time.monotonic()
+        if self._kill_at is None and any(workers.processes()):
+            due.append(now + CHECK_INTERVAL_S)
+        times = [at for at in due if at is not None]
+        return max(0.0, min(times) - now) if times else None
+
+    def _check_processes(self, now: float) -> None:
+        self._notifier.watchdog(now)
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_all()
+        self._health.check(now, is_ending=self._kill_at is not None)
+        if self._kill_at is None and now >= self._check_bus_at:
+            self._check_bus(now)
+
+    def _check_bus(self, now: float) -> None:
+        """Replaces the bus and all workers if the bus was removed or damaged, or lost its name."""
+        self._check_bus_at = now + CHECK_INTERVAL_S
+        fault = self._bus.fault()
+        if fault is None:
+            return
+        self._bus.remove(fault, "new workers take over")
+        self._check_bus_at = now + _RENEW_BUS_S
+        # After the re-exec, this process opens a new bus before it starts workers.
+        self._reloads.begin()
+
+    def _children(self) -> set[int]:
+        """The IDs of the children that this process has started."""
+        return self._workers.pids() | self._reloads.pids()
+
+    # Starting workers.
+
+    def _start_due_workers(self, now: float) -> None:
+        for slot in self._workers.slots:
+            if slot.current is None and (slot.start_at is None or slot.start_at <= now):
+                self._start(slot)
+        for slot in self._workers.advance_scale_down(now):
+            if slot.start_at is None or slot.start_at <= now:
+                self._start(slot)
+        replaced = self._rolling.next_slot(now)
+        if replaced is None:
+            self._reloads.report_completion()
+        elif self._has_place_to_replace(replaced, now):
+            self._start(replaced)
+
+    def _has_place_to_replace(self, slot: Slot, now: float) -> bool:
+        """Whether the bus has a place for one more worker. If not, the old worker stays."""
+        reason = self._why_no_place()
+        if reason is None:
+            return True
+        if any(one.leaving for one in self._workers.all_slots()):
+            return False  # a worker that ends makes a place free
+        if self._rolling.is_on:
+            self._reloads.stop_rolling(reason)
+        else:
+            logger.error("Worker %d cannot be replaced now. %s", slot.index, reason)
+            slot.start_at = now + _NEXT_PLACE_S
+        return False
+
+    def _why_no_place(self) -> str | None:
+        """Why the bus has no place for one more worker than there are or will be. None: it has."""
+        workers = self._workers
+        missing = sum(slot.current is None for slot in workers.slots)
+        return self._bus.why_no_place(1 + len(workers.pids()) + missing + 1)
+
+    def _start(self, slot: Slot) -> None:
+        if self._reloads.start_worker(slot):
+            return
+
+        def run(report: int, trace: int) -> NoReturn:
+            self._become_worker(slot, report, trace)
+
+        self._workers.fork(slot, self._rolling.generation, run)
+
+    def _become_worker(self, slot: Slot, report: int, trace: int) -> NoReturn:
+        self._reloads.close()
+        self._selector.close()
+        self._signals.let_go()
+        fork_handlers.disown()
+        logs.set_role(f"worker {slot.index}")
+        self._run_worker(
+            listener=slot.listener,
+            bus=self._bus.identity,
+            report=report,
+            trace=trace,
+            supervisor_pid=self._pid,
+        )
+
+    def _worker_is_ready(self, _slot: Slot, _process: Process) -> None:
+        if self._is_up:
+            return
+        if all(one.current and one.current.is_ready for one in self._workers.slots):
+            self._is_up = True
+            self._on_ready(self._port)
+            self._notifier.ready(self._status())
+
+    def _status(self) -> str:
+        count = len(self._workers.slots)
+        return f"{count} worker{'s' if count > 1 else ''} on port {self._port}"
+
+    # Exits of workers.
+
+    def _reap_workers(self) -> None:
+        for one in self._workers.reap():
+            self._bus.core.reap()
+            self._handle_exit(one)
+        self._workers.scale_down.drop_closed()
+        if self._reaper is not None:
+            self._reaper.reap(self._children())
+
+    def _handle_exit(self, ended: WorkerExit) -> None:
+        slot, process = ended.slot, ended.process
+        if process in slot.leaving:
+            slot.leaving.remove(process)
+            if ended.exit_code and process.is_ready and self._kill_at is None:
+                how = describe_exit(ended.exit_code)
+                logger.warning("Old worker %d (PID %d) %s.", slot.index, process.pid, how)
+            return
+        pause = slot.note_exit(time.monotonic())
+        was_next = process is slot.next
+        if was_next:
+            slot.next = None
+        else:
+            slot.current, slot.next = slot.next, None
+        if self._kill_at is not None:
+            return
+        cannot_start = ended.exit_code == worker_process.STARTING_FAILED and not process.is_ready
+        if cannot_start and not self._is_up and self._rolling.generation == 0:
+            if self._failure is None:
+                self._failure = _failure_of(process)
+            self._end()
+            return
+        is_newest = was_next and process.generation == self._rolling.generation
+        if is_newest and cannot_start:
+            self._reloads.stop_rolling(_failure_of(process))
+            return
+        stacks = f" Its threads were:\n{ended.stacks}" if ended.stacks else ""
+        if is_newest and not process.is_ready and self._reloads.on_change is not None:
+            # The same code would fail again, so the next change must come first.
+            self._reloads.stop_rolling(f"It {describe_exit(ended.exit_code)}.{stacks}")
+            return
+        if cannot_start:
+            logger.error("Worker %d could not start. %s", slot.index, _failure_of(process))
+        logger.error(
+            "Worker %d (PID %d) %s; %s.%s",
+            slot.index,
+            process.pid,
+            describe_exit(ended.exit_code),
+            self._next_step(slot, pause),
+            stacks,
+        )
+
+    def _next_step(self, slot: Slot, pause: float) -> str:
+        if slot not in self._workers.slots:
+            return "the worker was being removed"
+        return f"next start in {pause:.2g} s" if pause else "replaced at once"
+
+    # The state over a re-exec.
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self._workers.to_json(),
+            "port": self._port,
+            "asked": [self._settings.host, self._settings.port, self._settings.workers],
+            "generation": self._rolling.generation,
+            "bus": self._bus.name,
+            # For the fallback supervisor, if the new code fails after the exec.
+            "settings": self._settings.to_json(),
+            "retains_history": self._bus.retains_history,
+            "limit_s": self._settings.timeout_worker_boot,
+            "signals": sorted(signals.HANDLED),
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Continues with the workers from before the re-exec."""
+        self._port = state["port"]
+        self._workers.resume(state)
+        self._is_up = True
+        self._rolling.begin(state["generation"] + 1)
+
+    # Adding and removing workers.
 
     def _add_worker(self) -> bool:
-        why = self._why_no_place()
-        if why is not None:
-            logger.error("No worker can be added. %s", why)
+        reason = self._why_no_place()
+        if reason is not None:
+            logger.error("No worker can be added. %s", reason)
             return False
         added = self._workers.add_slot()
         if added:
@@ -508,39 +403,37 @@ class Supervisor:
     # The end.
 
     def _end(self) -> None:
-        """The first time in order; the second time at once."""
-        if self._end_by is not None:
+        """Ends the server: the first call in order, the second one at once."""
+        if self._kill_at is not None:
             self._kill_all()
             return
         self._notifier.stopping()
         grace = self._settings.timeout_graceful_shutdown + KILL_AFTER_GRACE_S
-        self._end_by = time.monotonic() + grace
-        self._want_no_new_code()
+        self._kill_at = time.monotonic() + grace
+        self._reloads.end()
         self._workers.end_all()
-
-    def _want_no_new_code(self) -> None:
-        self._reload_check.end()
-        if self._reload_on_change is not None:
-            self._reload_on_change.end()
 
     def _kill_all(self) -> None:
         left = sorted(self._workers.pids())
         logger.warning("Killing the workers that have not ended: PID %s.", left)
         self._workers.send_all(signal.SIGKILL)
-        self._end_by = time.monotonic() + KILL_AFTER_GRACE_S
+        self._kill_at = time.monotonic() + KILL_AFTER_GRACE_S
 
-    def _leave(self) -> None:
-        """Also after an error of our own: no worker, no listener and no segment stay."""
-        self._want_no_new_code()
-        self._workers.leave()
-        if self._reload_on_change is not None:
-            self._reload_on_change.close()
+    def _close(self) -> None:
+        """Closes everything, also after an error: no worker, no listener and no segment stay."""
+        self._reloads.end()
+        self._workers.close()
+        self._reloads.close()
         self._selector.close()
         gc.unfreeze()
-        if self._bus is not None:
-            leave_bus(self._bus, keeps=self._retains_history())
+        self._bus.close()
 
-    # What signals ask for.
+    # Signals.
+
+    def _handle_pending_signals(self) -> bool:
+        """Handles signals that have been delivered. Returns False if the server ends."""
+        self._on_signal()
+        return self._kill_at is None
 
     def _on_signal(self) -> None:
         for number in self._signals.read():
@@ -554,23 +447,23 @@ class Supervisor:
             signal.SIGTERM: self._end,
             signal.SIGQUIT: self._end,
         }
-        if self._end_by is None:
+        if self._kill_at is None:
             actions |= {
-                signal.SIGHUP: self._hang_up,
+                signal.SIGHUP: self._handle_hangup,
                 signal.SIGTTIN: self._add_worker,
                 signal.SIGTTOU: self._remove_worker,
                 signal.SIGUSR1: self._reopen_logs,
-                signal.SIGUSR2: self._has_no_usr2,
+                signal.SIGUSR2: self._explain_usr2,
             }
         return actions
 
-    def _hang_up(self) -> None:
+    def _handle_hangup(self) -> None:
         if self._has_terminal and not signals.has_terminal():  # its window was closed
             self._end()
         else:
-            self._reload_check.begin()
+            self._reloads.begin()
 
-    def _has_no_usr2(self) -> None:
+    def _explain_usr2(self) -> None:
         logger.info("SIGUSR2 has no meaning for this server. For new code send SIGHUP.")
 
     def _reopen_logs(self) -> None:
@@ -579,7 +472,7 @@ class Supervisor:
         logger.info("Reopened the log files.")
 
 
-def _failure(process: Process) -> str:
-    """Why a worker could not start, as it has said."""
+def _failure_of(process: Process) -> str:
+    """Why a worker could not start, from its report."""
     text = process.failure[1:].decode(errors="replace").strip()
     return f"The application cannot start.\n{text}" if text else "The application cannot start."

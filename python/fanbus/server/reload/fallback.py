@@ -1,9 +1,9 @@
-"""A supervisor without an application: it goes on with the old workers when new code has broken.
+"""The fallback supervisor that continues with the old workers when new code has failed.
 
-A reload reads the code twice, for a probe and for the supervisor's next life. If it breaks in
-between, this takes the place of the latter. It looks after the workers that are there, ends them in
-order, and starts none, because it has no code for them. SIGHUP tries the new code again, and so
-does the death of a worker, and, with `reload`, a file that changes.
+A reload reads the code twice: in a probe, and in the re-executed supervisor. If the second read
+fails, this supervisor takes over. It watches the workers and ends them in order, but starts none,
+because it has no code. SIGHUP tries the new code again. The exit of a worker does so too, and, with
+`reload`, a file that changes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fanbus import _core
 from fanbus.config import Settings
 from fanbus.exceptions import StartError
 from fanbus.runtime import logs
 from fanbus.runtime.logs import logger
 from fanbus.server import process_setup
 from fanbus.server.reload import reexec, start_command
-from fanbus.server.resources import join_bus, own_pid_file
+from fanbus.server.server_bus import ServerBus
 from fanbus.server.sockets import remove_socket
 from fanbus.server.supervisor import Supervisor
 
@@ -34,19 +33,20 @@ _TRYING_S = 1.0
 
 
 class FallbackSupervisor(Supervisor):
-    """Looks after the workers of the supervisor whose place it has taken."""
+    """Supervises the workers of the supervisor that it replaces."""
+
+    _has_code = False
 
     def __init__(self, settings: Settings, state: dict[str, Any]) -> None:
         super().__init__(
             settings,
-            application_name="",  # the name and the rules of the bus are in the state
-            retention_rules=(),
+            bus=ServerBus("", (), settings, retains_history=state["retains_history"]),
             run_worker=_has_no_code,
             on_ready=lambda _: None,
         )
         self._state_before = state
 
-    def _begin(self, state: dict[str, Any] | None) -> None:
+    def _adapt_to(self, state: dict[str, Any] | None) -> None:
         assert state is not None
         self._rolling.generation = state["generation"]
         self._rolling.stop()
@@ -58,31 +58,23 @@ class FallbackSupervisor(Supervisor):
         )
         self._notifier.ready(f"{self._status()}; the last reload failed")
 
-    def _open_bus(self) -> _core.Bus:
-        name: str = self._state_before["bus"]
-        joined = len(self._workers.pids())
-        return join_bus(name, self._settings, keeps=self._retains_history(), joined=joined)
-
-    def _retains_history(self) -> bool:
-        return bool(self._state_before["retains_history"])
+    def _open_bus(self) -> None:
+        self._bus.join(self._state_before["bus"], joined=len(self._workers.pids()))
 
     def _start_due_workers(self, now: float) -> None:
-        """A slot without a worker is a reason to try the new code again."""
+        """Tries the new code again if a slot has no worker."""
         self._workers.advance_scale_down(now)
         empty = [slot for slot in self._workers.slots if slot.current is None]
-        if self._reload_check.is_open():
+        if self._reloads.check.is_running():
             for slot in empty:
                 slot.start_at = max(slot.start_at or 0.0, now + _TRYING_S)
         elif any(slot.start_at is None or slot.start_at <= now for slot in empty):
-            for slot in empty:  # each try counts as one that died, and so they become rarer
+            for slot in empty:  # each try counts as an exit, so that tries become rarer
                 slot.started_at = now
-                slot.died(now)
-            self._reload_check.begin()
+                slot.note_exit(now)
+            self._reloads.begin()
 
-    def _invocation(self) -> None:
-        return None
-
-    def _what_follows(self, _slot: Slot, _pause: float) -> str:
+    def _next_step(self, _slot: Slot, _pause: float) -> str:
         return "no code is left to replace it with, so the new code is tried again"
 
     def _add_worker(self) -> bool:
@@ -95,10 +87,12 @@ def _has_no_code(**_: Any) -> NoReturn:
 
 
 def main() -> None:
-    """Goes on where the supervisor of the same process has ended."""
+    """Continues in place of the supervisor of the same process."""
     state = reexec.handed_over_state()
     if state is None or "why" not in state:
-        sys.stderr.write("fanbus: the caretaker is started by a supervisor. Use `fanbus run`.\n")
+        sys.stderr.write(
+            "fanbus: the fallback supervisor is started by a supervisor. Use `fanbus run`.\n"
+        )
         raise SystemExit(2)
     start_command.adopt(state["command"])
     settings = Settings.from_json(state["settings"])
@@ -109,7 +103,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(remove_socket, settings)
         try:
-            stack.enter_context(process_setup.pid_file(own_pid_file(settings)))
+            stack.enter_context(process_setup.pid_file(process_setup.own_pid_file(settings)))
         except StartError as error:
             logger.warning("%s", error)
         FallbackSupervisor(settings, state).run()

@@ -1,8 +1,7 @@
-"""New code for who writes an application: a file changes, and a process that has waited for that
-reads the code and serves.
+"""The reload on a change of a file: a standby process reads the new code and serves.
 
-Nothing is tried before: the old worker serves until the new one does, and goes on if that one
-cannot start. If the code wants something of the supervisor itself, that reloads as for SIGHUP.
+There is no check before. The old worker serves until the new one does, and stays if that one cannot
+start. If the code changes values of the supervisor itself, the supervisor reloads as for SIGHUP.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fanbus.server.slot import Process
 
 if TYPE_CHECKING:
     from fanbus.server.reload.start_command import Invocation
-    from fanbus.server.reload.watch import Changes
+    from fanbus.server.reload.watch import FileWatcher
     from fanbus.server.rolling_restart import RollingRestart
     from fanbus.server.slot import Slot
     from fanbus.server.workers import Workers
@@ -26,11 +25,11 @@ __all__ = ["ReloadOnChange"]
 
 
 class ReloadOnChange:
-    """Watches files, and keeps a spare process for the first slot, usually the only one."""
+    """Watches files, and holds a standby process for the first slot, usually the only one."""
 
     def __init__(
         self,
-        changes: Changes,
+        changes: FileWatcher,
         selector: selectors.BaseSelector,
         workers: Workers,
         rolling: RollingRestart,
@@ -59,7 +58,7 @@ class ReloadOnChange:
         selector.register(changes, selectors.EVENT_READ, self._on_change)
 
     def directories(self) -> list[str]:
-        """What is watched."""
+        """The watched directories."""
         return self._changes.directories()
 
     def begin_if_changed(self) -> None:
@@ -67,35 +66,35 @@ class ReloadOnChange:
         if self._changes.has_changed():
             self._begin()
 
-    def starts_workers(self) -> bool:
+    def has_newer_code(self) -> bool:
         """Whether this process itself has only older code, and cannot fork them."""
         return self._has_changed
 
-    def start(self, slot: Slot) -> None:
+    def start_worker(self, slot: Slot) -> None:
         """A new process for the slot, which reads the code as it is now."""
         assert self._command is not None
-        self._forget_a_dead_one()
+        self._discard_ended()
         if self._standby is not None and self._standby.listener != slot.listener:
             self.cancel()  # it waits for the first slot; SIGTTIN has made others
         standby, self._standby = self._standby, None
         try:
             standby = standby or Standby(self._command, slot.listener)
         except OSError as error:
-            self._workers.cannot_start(slot, error)
+            self._workers.note_failed_start(slot, error)
             return
         standby.call(f"worker {slot.index}", self._bus, self._compatibility_key)
         process = Process.new(standby.pid, self._rolling.generation, standby.report, standby.trace)
-        self._workers.take_in(slot, process)
-        hear = lambda: self._hear(slot, process, standby)  # noqa: E731 - a name for two
+        self._workers.add(slot, process)
+        hear = lambda: self._read_reply(slot, process, standby)  # noqa: E731 - a name for two
         self._selector.register(standby.line, selectors.EVENT_READ, hear)
 
-    def keep_ready(self) -> None:
+    def ensure_standby(self) -> None:
         """Starts a standby process unless a worker boots, which needs the processor more.
 
         The supervisor calls it in each turn of its loop.
         """
         slot = self._workers.slots[0]
-        self._forget_a_dead_one()
+        self._discard_ended()
         if self._standby is not None or not self._keeps_one or self._is_over:
             return
         if slot.next is not None or slot.current is None or not slot.current.is_ready:
@@ -107,27 +106,27 @@ class ReloadOnChange:
             self._keeps_one = False
 
     def pids(self) -> set[int]:
-        """Processes that wait."""
+        """The ID of the standby process."""
         return set() if self._standby is None else {self._standby.pid}
 
     def cancel(self) -> None:
-        """Nobody waits any more, for now."""
+        """Ends the standby process."""
         if self._standby is not None:
             self._standby.cancel()
             self._standby = None
 
     def end(self) -> None:
-        """The server ends: new code is not wanted any more."""
+        """Ends the standby process for good: the server ends."""
         self._is_over = True
         self.cancel()
 
     def close(self) -> None:
-        """Lets go of all descriptors; in a worker, too, which has nothing to do with them."""
+        """Closes all descriptors; also in a worker, which has no use for them."""
         if self._standby is not None:
             self._standby.close()
         self._changes.close()
 
-    def _forget_a_dead_one(self) -> None:
+    def _discard_ended(self) -> None:
         if self._standby is not None and self._standby.has_ended():
             self._standby.close()
             self._standby = None
@@ -146,23 +145,23 @@ class ReloadOnChange:
         logger.info("Reloading.")
         self._on_begin()
         self._has_changed = True
-        self._workers.dismiss_unready()  # they may have read what has changed since
+        self._workers.kill_unready()  # they may have read what has changed since
         self._rolling.begin(self._rolling.generation + 1)
 
-    def _hear(self, slot: Slot, process: Process, standby: Standby) -> None:
+    def _read_reply(self, slot: Slot, process: Process, standby: Standby) -> None:
         """What a process that was called says about the code that it has read."""
         answer = standby.answer()
         if answer is None:
             return
         self._selector.unregister(standby.line)
         standby.line.close()
-        if not answer or process not in slot.staying():
+        if not answer or process not in slot.active():
             return  # it has failed, or is not wanted any more
         if answer["is_enough"]:
             self._changes.watch_also(answer["directories"])
             return
         # Until the supervisor itself has the new code, what it has must do.
         self._has_changed = False
-        self._workers.dismiss_unready()
+        self._workers.kill_unready()
         self._rolling.stop()
         self._reload()

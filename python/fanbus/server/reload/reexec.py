@@ -1,11 +1,11 @@
-"""The supervisor starts anew in its own place: same process, same children, new code.
+"""The re-exec that replaces the supervisor's program: same process, same children, new code.
 
-What it holds is handed over by number (listeners, reports), what it knows in a memory file. Signals
-stay blocked over the exec, so that none of them meets a process without handlers.
+Descriptors (listeners, reports) are handed over by number, state in a memory file. Signals stay
+blocked over the exec, so that no signal reaches a process without handlers.
 
-The new code was tried by a probe, and may break all the same, because it is read once more. Until
-the new life stands (`complete`), whatever ends it starts the caretaker instead, which goes on with
-the old workers (`fanbus.server.reload.fallback`).
+A probe has tried the new code, which may still fail, because it is read once more. Until the new
+supervisor is `complete`, any end of it starts the fallback supervisor, which continues with the old
+workers (`fanbus.server.reload.fallback`).
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ __all__ = [
     "handed_over_state",
     "has_fallback",
     "reexec",
+    "script_failure",
     "start_fallback",
     "take_handover",
-    "wrong_script",
 ]
 
 
 @dataclass
-class _Before:
-    """The life before this one."""
+class _Handover:
+    """The state that the supervisor before the re-exec handed over."""
 
     saved: int
     """Its memory file."""
 
     state: dict[str, Any]
     has_fallback: bool
-    """Whether the caretaker takes over if this life ends."""
+    """Whether the fallback supervisor takes over if this process fails."""
 
     withheld: _core.Withheld | None
-    """While the application is imported: what it forks gets none of the descriptors."""
+    """During the import of the application: processes that it forks get no descriptor."""
 
 
-_before: _Before | None = None
+_handover: _Handover | None = None
 
 
 def take_handover() -> None:
-    """Is called when the package is imported, which is before the application's code runs."""
-    global _before
+    """Called when the package is imported, which is before code of the application runs."""
+    global _handover
     if start_command.STATE is None:
         return
     saved, start_command.STATE = start_command.STATE, None
     with os.fdopen(os.dup(saved), "rb") as file:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
-    if state["pid"] != os.getpid():  # a child of the application's has it by mistake
+    if state["pid"] != os.getpid():  # a child process of the application inherited it
         os.close(saved)
         return
     for number in (*state["descriptors"], saved):
         os.set_inheritable(number, False)
     withheld = _core.Withheld([*state["descriptors"], saved])
-    _before = _Before(saved, state, has_fallback="why" not in state, withheld=withheld)
-    if not _before.has_fallback:  # this is the caretaker
+    _handover = _Handover(saved, state, has_fallback="why" not in state, withheld=withheld)
+    if not _handover.has_fallback:  # this is the fallback supervisor
         return
     sys.excepthook = _on_exception
     atexit.register(_at_exit)
@@ -83,40 +83,42 @@ def take_handover() -> None:
 
 
 def application_imported() -> None:
-    """The application has been imported. What is forked from here on is a worker."""
-    if _before is not None:
-        _before.withheld = None
+    """Notes that the application has been imported. From here on, forked processes are workers."""
+    if _handover is not None:
+        _handover.withheld = None
 
 
 def handed_over_state() -> dict[str, Any] | None:
-    """The state of this process's life before. None if this is its first."""
-    return None if _before is None else _before.state
+    """The state from before the re-exec. None if there was none."""
+    return None if _handover is None else _handover.state
 
 
 def has_fallback() -> bool:
-    """Whether there are workers of the life before, and nobody else who would look after them."""
-    return _before is not None and _before.has_fallback and _before.state["pid"] == os.getpid()
+    """Whether there are workers from before the re-exec that need a fallback supervisor."""
+    return (
+        _handover is not None and _handover.has_fallback and _handover.state["pid"] == os.getpid()
+    )
 
 
 def complete() -> None:
-    """The new life stands, and looks after the workers itself from here on."""
-    global _before
-    if _before is None:
+    """Completes the handover: this process supervises the workers from here on."""
+    global _handover
+    if _handover is None:
         return
-    if _before.has_fallback:
+    if _handover.has_fallback:
         _disarm()
-    os.close(_before.saved)
-    _before = None
+    os.close(_handover.saved)
+    _handover = None
 
 
 def start_fallback(why: str) -> None:
-    """Starts the caretaker in place of this life. Returns if there is nothing to take care of."""
+    """Replaces this program by the fallback supervisor. Returns if there is no handover."""
     if not has_fallback():
         return
-    assert _before is not None
-    saved, state = _before.saved, _before.state
+    assert _handover is not None
+    saved, state = _handover.saved, _handover.state
     _disarm()
-    _before.has_fallback = False
+    _handover.has_fallback = False
     signal.pthread_sigmask(signal.SIG_BLOCK, state["signals"])
     os.ftruncate(saved, 0)
     os.lseek(saved, 0, os.SEEK_SET)
@@ -145,7 +147,7 @@ def reexec(state: dict[str, Any], descriptors: Iterable[int]) -> NoReturn:
             os.set_inheritable(number, False)
 
 
-def wrong_script() -> str:
+def script_failure() -> str:
     """Why the script that this process runs cannot be read any more; empty if it can.
 
     An error of syntax there is the one that Python finds before `take_handover` has been called.
@@ -200,6 +202,6 @@ def _at_exit() -> None:
 
 
 def _too_late(_number: int, frame: FrameType | None) -> None:
-    assert _before is not None
+    assert _handover is not None
     stack = "".join(traceback.format_stack(frame)).rstrip()
-    start_fallback(f"It did not reach app.run() within {_before.state['limit_s']:g} s.\n{stack}")
+    start_fallback(f"It did not reach app.run() within {_handover.state['limit_s']:g} s.\n{stack}")

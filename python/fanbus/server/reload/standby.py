@@ -1,8 +1,7 @@
-"""A spare process, for who writes an application: it has started Python and imported Fanbus, and
-waits to become the next worker.
+"""The standby process that has imported Fanbus, and waits to become the next worker.
 
-When a file changes, it runs the server's own command. When that comes to `app.run()`, it serves. So
-new code answers as soon as it has been read, and what is wrong with it harms nobody else.
+When a file changes, it runs the command of the server, and serves when that reaches `app.run()`. So
+new code serves as soon as it has been read, and a fault in it harms no other process.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def compatibility_key(
 
 
 class Standby:
-    """One that waits, as the supervisor sees it."""
+    """A standby process, as the supervisor sees it."""
 
     def __init__(self, command: Invocation, listener: int) -> None:
         """Starts it, for the slot of this listener. OSError if there can be none."""
@@ -119,7 +118,7 @@ class Standby:
         return self._has_ended
 
     def cancel(self) -> None:
-        """It is not wanted any more."""
+        """Kills the process."""
         if not self.has_ended():
             os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
@@ -127,7 +126,7 @@ class Standby:
         self.close()
 
     def close(self) -> None:
-        """Lets go of it, without a word."""
+        """Closes its descriptors."""
         for descriptor in (self.report, self.trace):
             os.close(descriptor)
         self.line.close()
@@ -170,10 +169,10 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     """Waits for the call, and runs the server's command then. The numbers are those of a process
     and of descriptors."""
     global _part
-    from fanbus.runtime import worker
+    from fanbus.runtime import worker_process
 
-    worker.reset_signals()
-    worker.die_with(supervisor)
+    worker_process.reset_signals()
+    worker_process.end_with_parent(supervisor)
     for descriptor in (line, listener, report, trace):
         os.set_inheritable(descriptor, False)
     faulthandler.enable(file=trace, all_threads=True)
@@ -197,16 +196,18 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
         why = f"It ended with status {end.code} before it came to app.run()."
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
         why = "".join(traceback.format_exception(type(error), error, _of_the_application(error)))
-    os.write(report, worker.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK])
+    os.write(
+        report, worker_process.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK]
+    )
     logging.shutdown()
     stdio.flush()
-    os._exit(worker.STARTING_FAILED)
+    os._exit(worker_process.STARTING_FAILED)
 
 
 def _serve(app: Application, settings: Settings) -> None:
     """The application has been imported and its options are well: serves, and never returns."""
     assert _part is not None
-    from fanbus.runtime import logs, worker
+    from fanbus.runtime import logs, worker_process
     from fanbus.server.reload import watch
 
     key = compatibility_key(app.name, app.retention_rules, settings)
@@ -219,7 +220,7 @@ def _serve(app: Application, settings: Settings) -> None:
         logging.shutdown()
         os._exit(0)
     logs.set_role(_part.call["role"])
-    worker.main(
+    worker_process.main(
         app,
         settings,
         listener=_part.listener,

@@ -21,7 +21,7 @@ from fanbus.server.reload import start_command
 if TYPE_CHECKING:
     from fanbus.config import Settings
 
-__all__ = ["Changes", "directories_of_modules"]
+__all__ = ["FileWatcher", "directories_of_modules"]
 
 # inotify(7).
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
@@ -36,7 +36,7 @@ _OTHERS = ("__pycache__", "node_modules", "site-packages")
 _MOST_DIRECTORIES = 4096
 
 
-class Changes:
+class FileWatcher:
     """Watches the directories of the application's modules, and those of `reload_dir` with all
     that is in them. Without `reload_dir`, the working directory is one."""
 
