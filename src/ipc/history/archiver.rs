@@ -101,12 +101,12 @@ impl Archiver {
             match parts.log().state_at(offset) {
                 EntryState::Empty => break,
                 EntryState::Lapped { resume } => {
-                    area.skip(resume);
+                    area.note_gap(resume);
                     offset = resume;
                 }
                 EntryState::Filled(entry) => {
                     if !self.archive_one(area, parts.ring(entry.slot), entry, offset, now)? {
-                        area.skip(offset + 1);
+                        area.note_gap(offset + 1);
                     }
                     offset += 1;
                 }
