@@ -40,7 +40,7 @@ pub(super) struct SlotDemand {
 const ALL: Range<u8> = 0..MAX_MEMBERS as u8;
 
 /// The slots that have living members, as a mask. The door is locked, so none joins meanwhile.
-fn living(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
+fn living_mask(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
     let mut mask = own.map_or(0, |slot| 1 << slot);
     for slot in ALL {
         if file.is_token_held(slot)? {
@@ -69,7 +69,7 @@ pub(super) fn reserve(
     own: Option<u8>,
     need: SlotDemand,
 ) -> Result<(), BusError> {
-    let living = living(file, own)?;
+    let living = living_mask(file, own)?;
     let before = parts.reserved();
     let mut reserved = if before & living == 0 { 0 } else { before };
     for slot in ALL.filter(|slot| living >> slot & 1 == 0) {
@@ -100,7 +100,7 @@ pub(super) fn reserve_for(
     own: u8,
     members: usize,
 ) -> Result<(), BusError> {
-    let have = (living(file, Some(own))? & parts.reserved()).count_ones() as usize;
+    let have = (living_mask(file, Some(own))? & parts.reserved()).count_ones() as usize;
     let missing = members.saturating_sub(have);
     let need = SlotDemand {
         least: missing,

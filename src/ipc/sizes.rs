@@ -116,7 +116,7 @@ impl SizeRequest {
     /// Whether an existing bus without members will do, where `capacity` bytes are free or its own. It must have the
     /// requested sizes. A bus with a history may be smaller than a new one; others must be as large.
     pub(super) fn accepts(&self, found: Layout, has_history: bool, capacity: u64) -> bool {
-        let is_asked_for = self.log_entries == found.log_entries()
+        let has_requested_sizes = self.log_entries == found.log_entries()
             && self
                 .ring_bytes
                 .is_none_or(|bytes| bytes == found.ring_bytes())
@@ -125,7 +125,7 @@ impl SizeRequest {
                 .is_none_or(|_| self.layout(STEPS[0]).history_bytes() == found.history_bytes());
         let fits = self.needed(found, self.demand.least_rings) <= capacity;
         let is_best = || self.choose("", capacity).is_ok_and(|best| best == found);
-        is_asked_for && fits && (has_history || is_best())
+        has_requested_sizes && fits && (has_history || is_best())
     }
 }
 
@@ -208,7 +208,8 @@ mod tests {
         assert!(wish.accepts(large, false, 1024 * MIB));
         assert!(wish.accepts(small, false, 16 * MIB));
         assert!(!wish.accepts(large, true, 16 * MIB), "it does not fit");
-        let asked = SizeRequest::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
-        assert!(!asked.accepts(large, true, 1024 * MIB));
+        let requested =
+            SizeRequest::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
+        assert!(!requested.accepts(large, true, 1024 * MIB));
     }
 }
