@@ -67,7 +67,7 @@ enum Call {
         range: u16,
         bytes: u16,
     },
-    PastFrom {
+    ReplayFrom {
         topic: u8,
         offset: u64,
     },
@@ -286,7 +286,7 @@ impl TemporaryBus {
                 range,
                 bytes,
             } => check_replay(bus, topic, ReplayRange::Last(range.into()), bytes.into()),
-            Call::PastFrom { topic, offset } => {
+            Call::ReplayFrom { topic, offset } => {
                 check_replay(bus, topic, ReplayRange::From(offset), usize::MAX);
             }
             Call::Reap => drop(bus.reap_members()),
