@@ -9,7 +9,7 @@ use super::record::{Member, record_bytes};
 
 /// A published message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Message {
+pub(super) struct BusMessage {
     pub(super) topic: &'static str,
     pub(super) frame: Vec<u8>,
     pub(super) producer: Member,
@@ -18,7 +18,7 @@ pub(super) struct Message {
 /// The result of reading on, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedNext {
-    Record(u64, Message),
+    Record(u64, BusMessage),
     Lagged(u64),
     Empty,
 }
@@ -26,7 +26,7 @@ pub(super) enum ExpectedNext {
 /// The result of reading one offset, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedAt {
-    Record(Message),
+    Record(BusMessage),
     Overwritten,
     NotYet,
 }
@@ -46,7 +46,7 @@ struct RingUse {
 
 #[derive(Debug)]
 struct LogItem {
-    message: Message,
+    message: BusMessage,
     /// Its position in the ring of its member.
     at: u64,
 }
@@ -97,7 +97,7 @@ impl Reference {
         self.end
     }
 
-    pub(super) fn publish(&mut self, message: Message) -> u64 {
+    pub(super) fn publish(&mut self, message: BusMessage) -> u64 {
         let body = message.frame.len() + message.topic.len();
         let at = self.write(message.producer.slot, body);
         self.log.push_back(LogItem { message, at });

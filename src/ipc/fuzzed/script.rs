@@ -13,7 +13,7 @@ use crate::ipc::membership;
 use crate::ipc::open::read_header;
 use crate::ipc::parts::Parts;
 use crate::ipc::producer::Producer;
-use crate::ipc::record::{Head, Member, topic_hash};
+use crate::ipc::record::{Member, RecordHead, topic_hash};
 use crate::ipc::ring::max_message_bytes;
 use crate::ipc::sync::AtomicU64;
 use crate::ipc::wake::slots;
@@ -300,7 +300,7 @@ impl Play<'_> {
         }
     }
 
-    fn check_record(&self, head: &Head, frames: &[u8], topic: &str) {
+    fn check_record(&self, head: &RecordHead, frames: &[u8], topic: &str) {
         assert_eq!(
             head.frame,
             BEFORE.len()..frames.len(),

@@ -47,7 +47,7 @@ fn a_bus_without_members_is_taken_over_unless_another_size_is_requested() {
     let name = Name::new("sizes");
     let bus = open(&name);
     let epoch = bus.epoch();
-    bus.publish(&draft(b"kept")).expect("a sound bus");
+    bus.publish(&draft(b"before")).expect("a sound bus");
     drop(bus);
 
     let attached = Bus::attach(&name.0).expect("it is there");

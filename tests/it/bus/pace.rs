@@ -32,7 +32,7 @@ fn a_reader_counts_as_slow_well_before_it_is_overtaken() {
             while slow_readers(&publisher).is_empty() {
                 publish(&publisher, "room:lobby", &message);
                 most += 1;
-                assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never told");
+                assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never reported");
             }
             let told = PacedReader {
                 slot: reader.member().slot,

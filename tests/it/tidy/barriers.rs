@@ -15,7 +15,7 @@ fn is_label(word: &str) -> bool {
         && number.chars().all(|it| it.is_ascii_digit())
 }
 
-/// The labels in square brackets of a text.
+/// The labels in square brackets in the comments of `text`.
 fn labels_in_comments(text: &str) -> BTreeSet<String> {
     let comments = text.lines().filter_map(|line| line.split_once("//"));
     let words = comments.flat_map(|(_, comment)| comment.split('[').skip(1));

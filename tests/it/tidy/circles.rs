@@ -54,7 +54,7 @@ impl Crate {
         read: &impl Fn(&str) -> Option<String>,
     ) {
         let code = code_only(text);
-        let mut reader = Reader::new(module.to_vec(), path);
+        let mut reader = SourceReader::new(module.to_vec(), path);
         reader.read(&without_tests(&tokens(&code)));
         self.sources.insert(module.to_vec(), reader.source);
         for child in reader.children {
@@ -225,7 +225,7 @@ fn item_end(tokens: &[&str]) -> usize {
 
 /// A reader of one file's tokens, which knows in which inline module it is.
 #[derive(Debug)]
-struct Reader {
+struct SourceReader {
     /// The module of the file.
     file: Module,
     /// The inline modules that are open, and the depth of braces at which each of them ends.
@@ -234,13 +234,13 @@ struct Reader {
     source: Source,
 }
 
-impl Reader {
-    fn new(file: Module, path: String) -> Reader {
+impl SourceReader {
+    fn new(file: Module, path: String) -> SourceReader {
         let source = Source {
             path,
             ..Source::default()
         };
-        Reader {
+        SourceReader {
             file,
             inline: Vec::new(),
             children: Vec::new(),
