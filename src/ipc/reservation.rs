@@ -51,7 +51,7 @@ fn living_mask(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
 }
 
 /// The mask of reserved slots, if it is in force. Otherwise 0.
-pub(super) fn in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusError> {
+pub(super) fn mask_in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusError> {
     let reserved = parts.reserved();
     for slot in slots(reserved) {
         if file.is_token_held(slot)? {
@@ -111,12 +111,12 @@ pub(super) fn reserve_for(
 }
 
 /// The slots that a process may take, in order of preference.
-pub(super) fn open_to(
+pub(super) fn allowed_slots(
     role: Role,
     file: &SegmentFile,
     parts: Parts<'_>,
 ) -> Result<impl Iterator<Item = u8>, BusError> {
-    let reserved = in_force(file, parts)?;
+    let reserved = mask_in_force(file, parts)?;
     let (first, then) = match role {
         Role::Guest => {
             if reserved == 0 {

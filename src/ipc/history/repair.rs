@@ -6,7 +6,7 @@ use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
 
 /// A block in use. `newest` is the newest offset up to it, for the order of all blocks.
-struct Used {
+struct UsedBlock {
     number: usize,
     newest: u64,
 }
@@ -74,7 +74,7 @@ impl Area<'_> {
     }
 
     /// Walks through a topic's records, and sets the counts of its blocks and of the topic.
-    fn recount(&self, number: usize, chain: &[(usize, usize)], all: &mut Vec<Used>) {
+    fn recount(&self, number: usize, chain: &[(usize, usize)], all: &mut Vec<UsedBlock>) {
         let topic_words = self.topic(number).expect("it has a hash");
         let words = |at: usize| self.block(chain[at].0).expect("found in a chain");
         let (mut records, mut newest) = (0, 0);
@@ -83,7 +83,7 @@ impl Area<'_> {
             words(at).set(block::BEHIND, behind);
             words(at).set(block::OWNER, number as u64);
             words(at).set(block::NEWEST, 0);
-            all.push(Used {
+            all.push(UsedBlock {
                 number: own,
                 newest: 0,
             });

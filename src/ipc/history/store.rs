@@ -70,7 +70,7 @@ impl<'a> Area<'a> {
             self.note_lost(record.offset + 1);
             return Ok(());
         }
-        while self.free_blocks() < needed {
+        while self.count_free_blocks() < needed {
             self.free_oldest_block()?;
         }
         let number = match self.find(record.topic_hash, record.topic) {
@@ -203,7 +203,7 @@ impl<'a> Area<'a> {
         Ok((number, block))
     }
 
-    fn free_blocks(&self) -> usize {
+    fn count_free_blocks(&self) -> usize {
         let fresh = self
             .blocks()
             .saturating_sub(self.get_head(head::USED) as usize);
