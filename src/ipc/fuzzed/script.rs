@@ -247,24 +247,24 @@ impl Play<'_> {
         let cursor = &mut self.readers[reader];
         let before = cursor.offset();
         let mut frames = BEFORE.to_vec();
-        let mut asked = 0;
+        let mut calls = 0;
         self.is_sound &= during.is_empty();
         let next = cursor.next(
             parts,
             |hash| {
-                if asked == 0 {
+                if calls == 0 {
                     for write in during {
                         write.apply(self.words, parts);
                     }
                 }
-                asked += 1;
+                calls += 1;
                 wanted == 0 || hash as u8 & 7 <= wanted & 7
             },
             &mut frames,
         );
         let after = cursor.offset();
         assert!(
-            asked <= parts.log().capacity() + 1024,
+            calls <= parts.log().capacity() + 1024,
             "a loop without bound"
         );
         assert_eq!(frames[..BEFORE.len()], *BEFORE);

@@ -23,7 +23,7 @@ fn a_bus_of_dead_members_is_taken_over_with_its_history() {
     assert_eq!(bus.end(), 10);
     let mut frame = Vec::new();
     let ReadAt::Record(head) = bus.read_at(3, &mut frame) else {
-        panic!("history is gone")
+        panic!("the history is lost")
     };
     assert_eq!(frame[5..], 3_u64.to_le_bytes());
     let dead = Member {

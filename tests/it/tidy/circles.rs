@@ -168,7 +168,7 @@ fn common_folder(circle: &BTreeSet<&str>) -> String {
 
 /// Leaves out the items that only tests have: `#[cfg(test)]`, `#[cfg(all(test, ..))]`, `#[cfg(any(.., test))]`.
 fn without_tests<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
-    let mut kept = Vec::new();
+    let mut left = Vec::new();
     let mut rest = tokens;
     while let [first, after @ ..] = rest {
         let is_attribute = matches!(rest, ["#", "[", "cfg", "(", ..]);
@@ -177,11 +177,11 @@ fn without_tests<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
             rest = &after[end..];
             rest = &rest[item_end(rest)..];
         } else {
-            kept.push(*first);
+            left.push(*first);
             rest = after;
         }
     }
-    kept
+    left
 }
 
 fn is_for_tests(attribute: &[&str]) -> bool {
