@@ -1,6 +1,6 @@
 //! The two halves of a publish, over plain memory: a record into words, and its word into the log.
 //!
-//! They are no part of Fanbus's interface, so their files are compiled here a second time.
+//! They do not belong to Fanbus's interface, so their files are compiled here a second time.
 
 #[path = "../../src/ipc/copy.rs"]
 mod copy;
@@ -13,7 +13,7 @@ mod ring;
 #[path = "../../src/ipc/sync.rs"]
 mod sync;
 
-/// What those files need of the layout; the real one knows the whole segment.
+/// The part of the layout that these files need. The real one describes the whole segment.
 mod layout {
     pub(super) const WORD_BYTES: usize = 8;
     pub(super) const LINE_BYTES: usize = 64;
@@ -38,7 +38,7 @@ fn words(bytes: usize) -> Vec<AtomicU64> {
     zeros.take(bytes / layout::WORD_BYTES).collect()
 }
 
-/// Header, frame and topic into a ring.
+/// Writes header, frame and topic into a ring.
 pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
     let mut group = criterion.benchmark_group("record encode");
     let (memory, intent) = (words(RING_BYTES), AtomicU64::new(0));
@@ -78,7 +78,7 @@ pub(crate) fn encode(criterion: &mut Criterion, sizes: &[usize]) {
     group.finish();
 }
 
-/// A word into the log, by a publisher that knows its end.
+/// Writes a word into the log, as a publisher that knows its end.
 pub(crate) fn commit(criterion: &mut Criterion) {
     let (memory, tail) = (words(LOG_ENTRIES * layout::WORD_BYTES), AtomicU64::new(0));
     let log = Log::new(&memory, &tail);

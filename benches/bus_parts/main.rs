@@ -1,7 +1,7 @@
-//! The parts of the bus, each by itself, in one thread: what a publish, a read and their pieces
-//! cost when nobody else touches their cache lines. `cargo bench --bench bus_parts`
+//! The benchmark of the parts of the bus, each by itself, in one thread: the cost of a publish, a read and their
+//! parts when no other core touches their cache lines. `cargo bench --bench bus_parts`
 //!
-//! What they cost between processes is another matter: `make bench-bus`.
+//! Between processes they cost more: `make bench-bus`.
 
 #[allow(
     dead_code,
@@ -38,7 +38,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What publishing costs where the history keeps, of this topic or of another, and what a replay does.
+/// The cost of a publish on a bus with a retention rule, for this topic or another, and of a replay.
 fn kept(criterion: &mut Criterion) {
     let name = format!("bench-kept-{}", std::process::id());
     let bus = Bus::open(&name, &BusOptions::default()).expect("room in /dev/shm");
@@ -100,7 +100,7 @@ fn whole(criterion: &mut Criterion, bus: &Bus) {
         });
         group.finish();
 
-        // As many as fit in half a ring are published unseen, then read.
+        // Half a ring of messages is published without a reader, then read.
         let batch = ((4 << 20) / (bytes + 128)).min(bus.log_entries() as usize / 2) as u64;
         let mut group = criterion.benchmark_group("read");
         group.throughput(Throughput::Bytes(bytes as u64));
@@ -145,7 +145,7 @@ fn draft(payload: &[u8]) -> Draft<'_> {
     }
 }
 
-/// Reads that many records, and tells how long it took.
+/// Reads that many records, and returns the time that it took.
 fn read(subscriber: &mut Subscriber, count: u64) -> Duration {
     let mut frame = Vec::new();
     let start = Instant::now();

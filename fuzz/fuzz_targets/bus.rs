@@ -1,4 +1,4 @@
-//! Publishers and readers over a segment that is damaged meanwhile.
+//! The fuzz target of publishers and readers over a segment that is damaged meanwhile.
 #![no_main]
 
 use fanbus::ipc::fuzzed::Script;

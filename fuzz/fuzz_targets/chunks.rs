@@ -1,4 +1,5 @@
-//! A chunked body: however the network cuts it, and however little room there is, it is the same body.
+//! The fuzz target of chunked bodies: the body is the same for every way of cutting it, and for every size of the
+//! output.
 #![no_main]
 
 #[path = "scripts/chunks.rs"]

@@ -1,4 +1,4 @@
-//! The WebSocket decoder: a client's honest frames and then anything, cut anywhere.
+//! The fuzz target of the WebSocket decoder: valid frames of a client and then any bytes, cut anywhere.
 #![no_main]
 
 #[path = "scripts/codec.rs"]

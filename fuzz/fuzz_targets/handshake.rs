@@ -1,4 +1,4 @@
-//! The opening handshake: whatever headers come, it is refused or answered, and the answer is one.
+//! The fuzz target of the opening handshake: for any headers, the request is refused or accepted, with one response.
 #![no_main]
 
 #[path = "scripts/handshake.rs"]

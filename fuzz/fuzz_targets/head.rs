@@ -1,4 +1,4 @@
-//! The head of a request over HTTP/1: whatever comes, and however the network cuts it, it is refused, or
+//! The fuzz target of HTTP/1 request heads: for any bytes, and every way of cutting them, a head is refused or
 //! understood in one way.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Opening whatever lies under a bus's name in /dev/shm.
+//! The fuzz target that opens any file under a bus's name in /dev/shm.
 #![no_main]
 
 use fanbus::ipc::fuzzed::Opening;

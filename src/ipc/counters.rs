@@ -58,7 +58,7 @@ counters! {
 pub struct Description {
     /// Its name for programs.
     pub key: &'static str,
-    /// What it counts in.
+    /// The unit of its number.
     pub unit: Unit,
     /// The head of its column.
     pub column: &'static str,

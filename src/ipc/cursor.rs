@@ -3,7 +3,7 @@
 use super::layout::MAX_TOPIC_BYTES;
 use super::log::{EntryState, Log};
 use super::parts::Parts;
-use super::record::{Head, Member, RecordHeader};
+use super::record::{Member, RecordHead, RecordHeader};
 use super::ring::ReadResult;
 
 /// After this many unwanted records, control returns to the reader.
@@ -13,7 +13,7 @@ const SKIP_BUDGET: u64 = 1024;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next {
     /// A record. Its frame is at the end of the buffer.
-    Record(Head),
+    Record(RecordHead),
     /// Only unwanted records so far, and there may be more: call again.
     Skipped,
     /// Nothing more for now.
@@ -27,7 +27,7 @@ pub enum Next {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadAt {
     /// A record. Its frame is at the end of the buffer.
-    Record(Head),
+    Record(RecordHead),
     /// There was a record, and it has been overwritten.
     Overwritten,
     /// Nothing has been published there yet.
@@ -164,8 +164,8 @@ pub(super) fn read_at(
 }
 
 #[inline]
-fn head(offset: u64, slot: u8, header: RecordHeader, frames_end: usize) -> Head {
-    Head {
+fn head(offset: u64, slot: u8, header: RecordHeader, frames_end: usize) -> RecordHead {
+    RecordHead {
         offset,
         topic_hash: header.topic_hash,
         flags: header.flags,

@@ -64,7 +64,7 @@ pub fn buses() -> io::Result<Vec<BusInfo>> {
 /// One bus, by its name.
 pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
     let file = find(name)?;
-    let held = living(&file)?;
+    let held = living_slots(&file)?;
     let mapping = if file.bytes()? < PAGE_BYTES as u64 {
         None
     } else {
@@ -118,7 +118,7 @@ pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
     if !file.is_still_named()? {
         return Err(BusError::NotFound { name: name.into() });
     }
-    let members = living(&file)?.len();
+    let members = living_slots(&file)?.len();
     if members > 0 && !although_used {
         return Err(BusError::InUse {
             name: name.into(),
@@ -153,7 +153,7 @@ fn find(name: &str) -> Result<SegmentFile, BusError> {
 }
 
 /// The slots whose tokens a process holds.
-fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
+fn living_slots(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
     let mut slots = Vec::new();
     for slot in 0..MAX_MEMBERS as u8 {
         if file.is_token_held(slot)? {

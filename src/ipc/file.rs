@@ -74,7 +74,7 @@ pub(super) fn names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes that are free in /dev/shm. If that cannot be found out, it is no error: `fallocate` decides.
+/// Bytes that are free in /dev/shm. If that cannot be found out, the number is unlimited: `fallocate` decides.
 pub(super) fn free_bytes() -> u64 {
     statvfs(FOLDER).map_or(u64::MAX, |space| {
         space.blocks_available() * space.fragment_size()

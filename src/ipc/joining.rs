@@ -98,13 +98,13 @@ impl Bus {
             log_entries,
             history_bytes,
         } = *options;
-        let wish = SizeRequest::new(
+        let sizes = SizeRequest::new(
             Some(ring_bytes),
             log_entries,
             Some(history_bytes),
             MemoryDemand::PROGRAM,
         )?;
-        Bus::join(name, &JoinRequest::guest(Some(wish)))
+        Bus::join(name, &JoinRequest::guest(Some(sizes)))
     }
 
     /// As [`Bus::open`]. Sizes that are not given are the largest that fit into /dev/shm: 8 MiB at most, and 1 MiB at
@@ -115,13 +115,13 @@ impl Bus {
         history_bytes: Option<usize>,
     ) -> Result<Bus, BusError> {
         let log_entries = BusOptions::default().log_entries;
-        let wish = SizeRequest::new(
+        let sizes = SizeRequest::new(
             ring_bytes,
             log_entries,
             history_bytes,
             MemoryDemand::PROGRAM,
         )?;
-        Bus::join(name, &JoinRequest::guest(Some(wish)))
+        Bus::join(name, &JoinRequest::guest(Some(sizes)))
     }
 
     /// Joins the bus of that name as the first process of a server, and creates it if there is none. Reserves slots
@@ -130,7 +130,7 @@ impl Bus {
     /// A supervisor publishes nothing. It reserves further slots with [`Bus::reserve_places`].
     pub fn serve(name: &str, server: &ServerNeeds) -> Result<Bus, BusError> {
         let log_entries = BusOptions::default().log_entries;
-        let wish = SizeRequest::new(
+        let sizes = SizeRequest::new(
             server.ring_bytes,
             log_entries,
             server.history_bytes,
@@ -141,12 +141,12 @@ impl Bus {
         } else {
             Role::Worker
         };
-        let entry = JoinRequest {
-            wish: Some(wish),
+        let request = JoinRequest {
+            sizes: Some(sizes),
             role,
             reserves: Some(server.need()),
         };
-        Bus::join(name, &entry)
+        Bus::join(name, &request)
     }
 
     /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For programs that use the bus of
@@ -157,11 +157,11 @@ impl Bus {
 
     /// As [`Bus::attach`], for a worker of the bus's server: it takes one of the reserved slots.
     pub fn attach_as_worker(name: &str) -> Result<Bus, BusError> {
-        let entry = JoinRequest {
-            wish: None,
+        let request = JoinRequest {
+            sizes: None,
             role: Role::Worker,
             reserves: None,
         };
-        Bus::join(name, &entry)
+        Bus::join(name, &request)
     }
 }

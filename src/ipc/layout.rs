@@ -137,12 +137,12 @@ impl Layout {
     /// The layout of these sizes, without a history. `None` if a size is not a power of two within its limits, or if
     /// both are too large together.
     pub(super) fn new(ring_bytes: usize, log_entries: usize) -> Option<Layout> {
-        let sound = RING_BYTES.contains(&ring_bytes)
+        let is_valid = RING_BYTES.contains(&ring_bytes)
             && LOG_ENTRIES.contains(&log_entries)
             && ring_bytes.is_power_of_two()
             && log_entries.is_power_of_two()
             && ring_bytes * log_entries <= RING_TIMES_LOG;
-        sound.then(|| Layout {
+        is_valid.then(|| Layout {
             ring_bytes,
             log_entries,
             history_bytes: 0,
@@ -152,8 +152,8 @@ impl Layout {
 
     /// The same layout with a history of `bytes`, rounded down to pages. 0: no history. `None` outside the limits.
     pub(super) fn with_history(self, bytes: usize) -> Option<Layout> {
-        let sound = bytes == 0 || (MIN_HISTORY_BYTES..=MAX_HISTORY_BYTES).contains(&bytes);
-        sound.then_some(Layout {
+        let is_valid = bytes == 0 || (MIN_HISTORY_BYTES..=MAX_HISTORY_BYTES).contains(&bytes);
+        is_valid.then_some(Layout {
             history_bytes: bytes / PAGE_BYTES * PAGE_BYTES,
             ..self
         })

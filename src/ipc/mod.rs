@@ -123,7 +123,7 @@ pub use pace::PacedReader;
 #[cfg(not(loom))]
 pub use parker::Parker;
 pub use parts::Fate;
-pub use record::{Draft, Head, Member, topic_hash};
+pub use record::{Draft, Member, RecordHead, topic_hash};
 #[cfg(not(loom))]
 pub use shortage::Shortage;
 #[cfg(not(loom))]

@@ -12,8 +12,8 @@ use super::layout::tests::plain_words;
 use super::layout::{Layout, WORD_BYTES};
 use super::parts::Parts;
 use super::producer::{Producer, PublishHints};
-use super::record::{Draft, Head, Member, topic_hash};
-use super::reference::{ExpectedAt, ExpectedNext, Message, Reference};
+use super::record::{Draft, Member, RecordHead, topic_hash};
+use super::reference::{BusMessage, ExpectedAt, ExpectedNext, Reference};
 use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
@@ -44,7 +44,7 @@ fn resume(parts: Parts<'_>, slot: u8) -> Producer {
     Producer::resume(parts.log(), parts.ring(slot), member(slot))
 }
 
-fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Option<u64> {
+fn publish(producer: &mut Producer, parts: Parts<'_>, message: &BusMessage) -> Option<u64> {
     let (head, payload) = message.frame.split_at(message.frame.len().min(3));
     let draft = Draft {
         topic: message.topic,
@@ -60,15 +60,15 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
 }
 
 /// A reader of the bus and of the reference.
-struct Reader {
+struct ComparedReader {
     cursor: Cursor,
     wants: &'static [&'static str],
     next: u64,
 }
 
-impl Reader {
-    fn new(wants: &'static [&'static str], next: u64) -> Reader {
-        Reader {
+impl ComparedReader {
+    fn new(wants: &'static [&'static str], next: u64) -> ComparedReader {
+        ComparedReader {
             cursor: Cursor::new(next),
             wants,
             next,
@@ -103,7 +103,7 @@ impl Reader {
 }
 
 /// The published message of a record that was read behind "before".
-fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
+fn message(head: &RecordHead, frames: &[u8], topic: &str) -> BusMessage {
     assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
     assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
     assert_eq!(
@@ -111,7 +111,7 @@ fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
         (head.frame.len() as u8, 5)
     );
     let known = TOPICS.iter().find(|known| **known == topic);
-    Message {
+    BusMessage {
         topic: known.expect("a topic of these tests"),
         frame: frames[6..].to_vec(),
         producer: head.producer,
@@ -180,14 +180,14 @@ proptest! {
         let resume_within = |slot| resume(parts, slot).within(extent(slot));
         let mut producers = [0, 1, 2].map(resume_within);
         let wants = [&TOPICS[..], &TOPICS[..1], &TOPICS[1..]];
-        let mut readers = wants.map(|topics| Reader::new(topics, 0));
+        let mut readers = wants.map(|topics| ComparedReader::new(topics, 0));
         for step in steps {
             match step {
                 ModelStep::Publish { slot, topic, bytes } => {
                     let number = reference.end() as u8;
                     let frame = (0..bytes).map(|i| number.wrapping_add(i as u8)).collect();
                     let producer = member(slot);
-                    let message = Message { topic: TOPICS[topic], frame, producer };
+                    let message = BusMessage { topic: TOPICS[topic], frame, producer };
                     let offset = publish(&mut producers[usize::from(slot)], parts, &message);
                     prop_assert_eq!(offset, Some(reference.publish(message)));
                 }
@@ -208,7 +208,7 @@ proptest! {
                 }
                 ModelStep::Subscribe { reader, offset } => {
                     let offset = offset.index(reference.end() as usize + 1) as u64;
-                    readers[reader] = Reader::new(wants[reader], offset);
+                    readers[reader] = ComparedReader::new(wants[reader], offset);
                 }
                 ModelStep::Replace { slot } => {
                     // The member dies after announcing a record, and before committing it.
@@ -249,7 +249,7 @@ proptest! {
         let mut producer = resume(parts, 0);
         for number in 0..published {
             let frame = vec![number as u8; number * 3];
-            let message = Message { topic: TOPICS[number % 3], frame, producer: member(0) };
+            let message = BusMessage { topic: TOPICS[number % 3], frame, producer: member(0) };
             prop_assert!(publish(&mut producer, parts, &message).is_some());
         }
         if all_garbage {
@@ -271,7 +271,7 @@ proptest! {
         }
         let _ = read_at(parts, start, &mut frames, &mut String::new());
         let _ = parts.log().is_sound();
-        let message = Message { topic: "a", frame: vec![1; 700], producer: member(0) };
+        let message = BusMessage { topic: "a", frame: vec![1; 700], producer: member(0) };
         let _ = publish(&mut producer, parts, &message);
         let mut producer = resume(parts, 63);
         let _ = publish(&mut producer, parts, &message);
@@ -296,7 +296,7 @@ fn a_lapped_reader_gets_the_exact_number_of_missed_records() {
     let parts = Parts::new(&words, layout());
     let mut producer = resume(parts, 0);
     let mut cursor = Cursor::new(0);
-    let message = Message {
+    let message = BusMessage {
         topic: "a",
         frame: vec![1; 15],
         producer: member(0),
@@ -324,7 +324,7 @@ fn an_offset_far_behind_the_end_is_empty_though_its_lap_looks_like_an_old_one() 
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
     let mut producer = resume(parts, 0);
-    let message = Message {
+    let message = BusMessage {
         topic: "a",
         frame: vec![1; 15],
         producer: member(0),
@@ -351,7 +351,7 @@ fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
     // Twenty large records of another topic overwrite each other, and one of them is wanted.
     for number in 0..20 {
         let topic = if number == 18 { "wanted" } else { "other" };
-        let message = Message {
+        let message = BusMessage {
             topic,
             frame: vec![number; 1000],
             producer: member(0),
@@ -372,7 +372,7 @@ fn a_reader_of_a_busy_bus_gets_control_back_between_unwanted_records() {
     let words = plain_words(layout);
     let parts = Parts::new(&words, layout);
     let mut producer = resume(parts, 0);
-    let message = Message {
+    let message = BusMessage {
         topic: "a",
         frame: Vec::new(),
         producer: member(0),
@@ -431,7 +431,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
                 let mut producer = resume(parts, slot);
                 for number in 0..EACH {
                     let frame = frame_of(slot, number);
-                    let message = Message {
+                    let message = BusMessage {
                         topic: "a",
                         frame,
                         producer: member(slot),

@@ -53,7 +53,7 @@ pub(super) enum SegmentHeader {
 pub(super) struct JoinRequest {
     /// With it, the bus is created if there is none, and a bus without a living member gets these sizes. Without it,
     /// the bus must exist, and is joined as it is.
-    pub(super) wish: Option<SizeRequest>,
+    pub(super) sizes: Option<SizeRequest>,
     pub(super) role: Role,
     /// The slots that are reserved first.
     pub(super) reserves: Option<SlotDemand>,
@@ -61,9 +61,9 @@ pub(super) struct JoinRequest {
 
 impl JoinRequest {
     /// The request of a program that is not of the bus's server.
-    pub(super) fn guest(wish: Option<SizeRequest>) -> JoinRequest {
+    pub(super) fn guest(sizes: Option<SizeRequest>) -> JoinRequest {
         JoinRequest {
-            wish,
+            sizes,
             role: Role::Guest,
             reserves: None,
         }
@@ -71,8 +71,8 @@ impl JoinRequest {
 }
 
 /// Joins the bus `name`.
-pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusError> {
-    let wish = entry.wish.as_ref();
+pub(super) fn open(name: &str, request: &JoinRequest) -> Result<Membership, BusError> {
+    let sizes = request.sizes.as_ref();
     let pipe = Pipe::new().map_err(|source| BusError::Os {
         doing: "make a pipe to be woken through, for",
         path: name.into(),
@@ -80,7 +80,7 @@ pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusErr
     })?;
     let deadline = Instant::now() + DOOR_TIMEOUT;
     while Instant::now() < deadline {
-        let Some(file) = find(name, wish.is_some())? else {
+        let Some(file) = find(name, sizes.is_some())? else {
             continue;
         };
         file.check_owner()?;
@@ -89,10 +89,10 @@ pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusErr
             continue;
         }
         let alive = file.has_members()?;
-        let Some((segment, epoch)) = settle(name, file, wish, alive)? else {
+        let Some((segment, epoch)) = judge(name, file, sizes, alive)? else {
             continue;
         };
-        let joined = join(&segment, name, &pipe, entry);
+        let joined = join(&segment, name, &pipe, request);
         if joined.is_err() && epoch.is_new {
             segment.file().unlink()?;
         }
@@ -124,17 +124,17 @@ struct Epoch {
 }
 
 /// Step 3, with the door locked. `None`: the file was not usable and is unlinked, start again.
-fn settle(
+fn judge(
     name: &str,
     file: SegmentFile,
-    wish: Option<&SizeRequest>,
+    sizes: Option<&SizeRequest>,
     alive: bool,
 ) -> Result<Option<(Segment, Epoch)>, BusError> {
     if file.bytes()? == 0
         && !alive
-        && let Some(wish) = wish
+        && let Some(sizes) = sizes
     {
-        return build(name, file, wish).map(Some);
+        return build(name, file, sizes).map(Some);
     }
     let found = if file.bytes()? < PAGE_BYTES as u64 {
         None
@@ -160,9 +160,9 @@ fn settle(
                 return Err(BusError::Damaged { name: name.into() });
             }
             let is_sound = || !is_damaged && parts.log().is_sound();
-            let room = free_bytes().saturating_add(file.reserved_bytes()?);
-            let will_do = |wish: &SizeRequest| wish.accepts(layout, parts.has_rules(), room);
-            if alive || (wish.is_none_or(will_do) && is_sound()) {
+            let capacity = free_bytes().saturating_add(file.reserved_bytes()?);
+            let will_do = |sizes: &SizeRequest| sizes.accepts(layout, parts.has_rules(), capacity);
+            if alive || (sizes.is_none_or(will_do) && is_sound()) {
                 let segment = mapping.into_segment(file, layout);
                 return Ok(segment.map(|segment| {
                     (
@@ -185,7 +185,7 @@ fn settle(
         _ if alive => return Err(BusError::Damaged { name: name.into() }),
         _ => {}
     }
-    if wish.is_none() {
+    if sizes.is_none() {
         // This process may not remove it: that is up to the process that starts the server.
         return Err(BusError::NotFound { name: name.into() });
     }
@@ -194,8 +194,8 @@ fn settle(
 }
 
 /// Turns an empty file into a segment.
-fn build(name: &str, file: SegmentFile, wish: &SizeRequest) -> Result<(Segment, Epoch), BusError> {
-    let layout = match wish.choose(name, free_bytes()) {
+fn build(name: &str, file: SegmentFile, sizes: &SizeRequest) -> Result<(Segment, Epoch), BusError> {
+    let layout = match sizes.choose(name, free_bytes()) {
         Ok(layout) => layout,
         Err(error) => {
             file.unlink()?;
@@ -233,23 +233,23 @@ fn join(
     segment: &Segment,
     name: &str,
     pipe: &Pipe,
-    entry: &JoinRequest,
+    request: &JoinRequest,
 ) -> Result<Member, BusError> {
     let (file, parts) = (segment.file(), segment.parts());
-    if let Some(need) = entry.reserves {
+    if let Some(need) = request.reserves {
         reservation::reserve(file, parts, None, need)?;
     }
-    let slots = reservation::open_to(entry.role, file, parts)?;
+    let slots = reservation::allowed_slots(request.role, file, parts)?;
     let Some(member) = claim(file, parts, pipe.identity(), slots)? else {
-        let reserved = reservation::in_force(file, parts)?.count_ones();
+        let reserved = reservation::mask_in_force(file, parts)?.count_ones();
         let name = name.into();
-        return Err(if entry.role == Role::Guest && reserved > 0 {
+        return Err(if request.role == Role::Guest && reserved > 0 {
             BusError::FullForGuests { name, reserved }
         } else {
             BusError::Full { name }
         });
     };
-    if entry.role == Role::Supervisor {
+    if request.role == Role::Supervisor {
         return Ok(member);
     }
     if let Err(error) = segment.reserve(&parts.layout().first_range(member.slot)) {

@@ -44,7 +44,7 @@ impl Draft<'_> {
 
 /// The fields of a record that a reader gets besides its frame and topic.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Head {
+pub struct RecordHead {
     /// The record's number in the order of all records.
     pub offset: u64,
     /// [`topic_hash`] of its topic.

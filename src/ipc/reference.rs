@@ -9,7 +9,7 @@ use super::record::{Member, record_bytes};
 
 /// A published message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Message {
+pub(super) struct BusMessage {
     pub(super) topic: &'static str,
     pub(super) frame: Vec<u8>,
     pub(super) producer: Member,
@@ -18,7 +18,7 @@ pub(super) struct Message {
 /// The result of reading on, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedNext {
-    Record(u64, Message),
+    Record(u64, BusMessage),
     Lagged(u64),
     Empty,
 }
@@ -26,7 +26,7 @@ pub(super) enum ExpectedNext {
 /// The result of reading one offset, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedAt {
-    Record(Message),
+    Record(BusMessage),
     Overwritten,
     NotYet,
 }
@@ -46,7 +46,7 @@ struct RingUse {
 
 #[derive(Debug)]
 struct LogItem {
-    message: Message,
+    message: BusMessage,
     /// Its position in the ring of its member.
     at: u64,
 }
@@ -97,7 +97,7 @@ impl Reference {
         self.end
     }
 
-    pub(super) fn publish(&mut self, message: Message) -> u64 {
+    pub(super) fn publish(&mut self, message: BusMessage) -> u64 {
         let body = message.frame.len() + message.topic.len();
         let at = self.write(message.producer.slot, body);
         self.log.push_back(LogItem { message, at });
@@ -143,15 +143,15 @@ impl Reference {
     }
 
     /// The item of the log at an offset below the end. `None`: it was overwritten.
-    fn kept(&self, offset: u64) -> Option<&LogItem> {
+    fn item(&self, offset: u64) -> Option<&LogItem> {
         let oldest = self.end - self.log.len() as u64;
         self.log.get(offset.checked_sub(oldest)? as usize)
     }
 
     /// Whether all bytes of a record are still there.
-    fn has_bytes(&self, kept: &LogItem) -> bool {
-        let announced = self.members[usize::from(kept.message.producer.slot)].announced;
-        announced - kept.at <= self.ring_bytes
+    fn has_bytes(&self, item: &LogItem) -> bool {
+        let announced = self.members[usize::from(item.message.producer.slot)].announced;
+        announced - item.at <= self.ring_bytes
     }
 
     /// The offset at which a lapped reader continues: half a log behind the end, as far as the found word and the
@@ -168,20 +168,20 @@ impl Reference {
         let mut lagged = 0;
         while *next < self.end {
             let before = *next;
-            let Some(kept) = self.kept(before) else {
+            let Some(item) = self.item(before) else {
                 *next = self.resume_reading(before);
                 lagged += *next - before;
                 continue;
             };
-            let is_there = self.has_bytes(kept);
+            let is_there = self.has_bytes(item);
             if is_there && lagged > 0 {
                 break;
             }
             *next += 1;
             if !is_there {
                 lagged += 1;
-            } else if topics.contains(&kept.message.topic) {
-                return ExpectedNext::Record(before, kept.message.clone());
+            } else if topics.contains(&item.message.topic) {
+                return ExpectedNext::Record(before, item.message.clone());
             }
         }
         match lagged {
@@ -194,8 +194,8 @@ impl Reference {
         if offset >= self.end {
             return ExpectedAt::NotYet;
         }
-        match self.kept(offset) {
-            Some(kept) if self.has_bytes(kept) => ExpectedAt::Record(kept.message.clone()),
+        match self.item(offset) {
+            Some(item) if self.has_bytes(item) => ExpectedAt::Record(item.message.clone()),
             _ => ExpectedAt::Overwritten,
         }
     }

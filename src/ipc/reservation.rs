@@ -40,7 +40,7 @@ pub(super) struct SlotDemand {
 const ALL: Range<u8> = 0..MAX_MEMBERS as u8;
 
 /// The slots that have living members, as a mask. The door is locked, so none joins meanwhile.
-fn living(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
+fn living_mask(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
     let mut mask = own.map_or(0, |slot| 1 << slot);
     for slot in ALL {
         if file.is_token_held(slot)? {
@@ -51,7 +51,7 @@ fn living(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
 }
 
 /// The mask of reserved slots, if it is in force. Otherwise 0.
-pub(super) fn in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusError> {
+pub(super) fn mask_in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusError> {
     let reserved = parts.reserved();
     for slot in slots(reserved) {
         if file.is_token_held(slot)? {
@@ -69,7 +69,7 @@ pub(super) fn reserve(
     own: Option<u8>,
     need: SlotDemand,
 ) -> Result<(), BusError> {
-    let living = living(file, own)?;
+    let living = living_mask(file, own)?;
     let before = parts.reserved();
     let mut reserved = if before & living == 0 { 0 } else { before };
     for slot in ALL.filter(|slot| living >> slot & 1 == 0) {
@@ -100,7 +100,7 @@ pub(super) fn reserve_for(
     own: u8,
     members: usize,
 ) -> Result<(), BusError> {
-    let have = (living(file, Some(own))? & parts.reserved()).count_ones() as usize;
+    let have = (living_mask(file, Some(own))? & parts.reserved()).count_ones() as usize;
     let missing = members.saturating_sub(have);
     let need = SlotDemand {
         least: missing,
@@ -111,12 +111,12 @@ pub(super) fn reserve_for(
 }
 
 /// The slots that a process may take, in order of preference.
-pub(super) fn open_to(
+pub(super) fn allowed_slots(
     role: Role,
     file: &SegmentFile,
     parts: Parts<'_>,
 ) -> Result<impl Iterator<Item = u8>, BusError> {
-    let reserved = in_force(file, parts)?;
+    let reserved = mask_in_force(file, parts)?;
     let (first, then) = match role {
         Role::Guest => {
             if reserved == 0 {

@@ -217,7 +217,8 @@ impl<'a> Ring<'a> {
 
     /// The header of the record that the log has at `offset`, and all words behind it. `None`: the record is gone. It
     /// may be overwritten while it is read: only [`Ring::is_intact`] makes the header valid.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: a call costs 13 of the 524 instructions of a read
     fn header(&self, entry: LogEntry, offset: u64) -> Option<(RecordHeader, &'a [AtomicU64])> {
         if !self.holds(entry) {
             return None;

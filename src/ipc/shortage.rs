@@ -1,4 +1,4 @@
-//! The error that a bus does not fit into /dev/shm: what it needs, what is free, and what to do.
+//! The error that a bus does not fit into /dev/shm, with the needed and the free memory, and advice.
 
 use std::fmt;
 

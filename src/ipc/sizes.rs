@@ -10,7 +10,7 @@ use super::shortage::Shortage;
 /// Bytes of a ring, and of the history, that are tried in turn if no size was requested.
 const STEPS: [usize; 4] = [8 << 20, 4 << 20, 2 << 20, 1 << 20];
 /// Rings for other programs, if they fit into /dev/shm too.
-const OTHERS: usize = 2;
+const RINGS_FOR_OTHERS: usize = 2;
 
 /// The memory that a bus needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,7 +52,7 @@ impl SizeRequest {
         history_bytes: Option<usize>,
         demand: MemoryDemand,
     ) -> Result<SizeRequest, BusError> {
-        let wish = SizeRequest {
+        let request = SizeRequest {
             ring_bytes,
             log_entries,
             history_bytes,
@@ -68,14 +68,14 @@ impl SizeRequest {
         layout
             .with_history(history_bytes)
             .ok_or(BusError::HistorySize { history_bytes })?;
-        Ok(wish)
+        Ok(request)
     }
 
     /// The layout with the requested sizes, and `step` for the others.
     fn layout(&self, step: usize) -> Layout {
         Layout::new(self.ring_bytes.unwrap_or(step), self.log_entries)
             .and_then(|layout| layout.with_history(self.history_bytes.unwrap_or(step)))
-            .expect("checked when the wish was made")
+            .expect("checked when the request was made")
     }
 
     fn needed(&self, layout: Layout, rings: usize) -> u64 {
@@ -89,7 +89,7 @@ impl SizeRequest {
 
     /// The largest sizes with which a bus fits into `free` bytes.
     pub(super) fn choose(&self, name: &str, free: u64) -> Result<Layout, BusError> {
-        let most_rings = self.demand.most_rings + OTHERS;
+        let most_rings = self.demand.most_rings + RINGS_FOR_OTHERS;
         let layouts = || STEPS.into_iter().map(|step| self.layout(step));
         let fits = |layout: &Layout, rings| self.needed(*layout, rings) <= free;
         let smallest = layouts().next_back().expect("there are steps");
@@ -116,7 +116,7 @@ impl SizeRequest {
     /// Whether an existing bus without members will do, where `capacity` bytes are free or its own. It must have the
     /// requested sizes. A bus with a history may be smaller than a new one; others must be as large.
     pub(super) fn accepts(&self, found: Layout, has_history: bool, capacity: u64) -> bool {
-        let is_asked_for = self.log_entries == found.log_entries()
+        let has_requested_sizes = self.log_entries == found.log_entries()
             && self
                 .ring_bytes
                 .is_none_or(|bytes| bytes == found.ring_bytes())
@@ -125,7 +125,7 @@ impl SizeRequest {
                 .is_none_or(|_| self.layout(STEPS[0]).history_bytes() == found.history_bytes());
         let fits = self.needed(found, self.demand.least_rings) <= capacity;
         let is_best = || self.choose("", capacity).is_ok_and(|best| best == found);
-        is_asked_for && fits && (has_history || is_best())
+        has_requested_sizes && fits && (has_history || is_best())
     }
 }
 
@@ -146,8 +146,8 @@ mod tests {
     }
 
     fn chosen(demand: MemoryDemand, free: u64) -> Option<(usize, usize)> {
-        let wish = SizeRequest::new(None, LOG, None, demand).expect("within the limits");
-        let layout = wish.choose("chat", free).ok()?;
+        let request = SizeRequest::new(None, LOG, None, demand).expect("within the limits");
+        let layout = request.choose("chat", free).ok()?;
         Some((layout.ring_bytes() >> 20, layout.history_bytes() >> 20))
     }
 
@@ -177,9 +177,11 @@ mod tests {
 
     #[test]
     fn requested_sizes_stay_and_the_error_has_the_figures() {
-        let wish =
+        let request =
             SizeRequest::new(Some(8 << 20), LOG, None, server(8, true)).expect("within the limits");
-        let refused = wish.choose("chat", 64 * MIB).expect_err("9 x 8 MiB and 1");
+        let refused = request
+            .choose("chat", 64 * MIB)
+            .expect_err("9 x 8 MiB and 1");
         assert_eq!(
             refused.to_string(),
             "The bus \"chat\" does not fit into /dev/shm. It needs 73.8 MiB (9 rings of 8 MiB: one for each of 8 \
@@ -187,7 +189,7 @@ mod tests {
              free. Enlarge /dev/shm (Docker: --shm-size=128m), or use fewer --workers, a --bus-size of at most 4M or \
              a smaller --history-size."
         );
-        let fits = wish
+        let fits = request
             .choose("chat", 80 * MIB)
             .expect("the history is smaller");
         assert_eq!(
@@ -200,15 +202,17 @@ mod tests {
 
     #[test]
     fn an_unused_bus_is_reused_if_it_has_a_history_or_is_as_large_as_a_new_one() {
-        let wish = SizeRequest::new(None, LOG, None, server(2, true)).expect("within the limits");
-        let small = wish.layout(1 << 20);
-        let large = wish.layout(8 << 20);
-        assert!(!wish.accepts(small, false, 1024 * MIB));
-        assert!(wish.accepts(small, true, 1024 * MIB));
-        assert!(wish.accepts(large, false, 1024 * MIB));
-        assert!(wish.accepts(small, false, 16 * MIB));
-        assert!(!wish.accepts(large, true, 16 * MIB), "it does not fit");
-        let asked = SizeRequest::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
-        assert!(!asked.accepts(large, true, 1024 * MIB));
+        let request =
+            SizeRequest::new(None, LOG, None, server(2, true)).expect("within the limits");
+        let small = request.layout(1 << 20);
+        let large = request.layout(8 << 20);
+        assert!(!request.accepts(small, false, 1024 * MIB));
+        assert!(request.accepts(small, true, 1024 * MIB));
+        assert!(request.accepts(large, false, 1024 * MIB));
+        assert!(request.accepts(small, false, 16 * MIB));
+        assert!(!request.accepts(large, true, 16 * MIB), "it does not fit");
+        let requested =
+            SizeRequest::new(Some(1 << 20), LOG, None, server(2, true)).expect("allowed");
+        assert!(!requested.accepts(large, true, 1024 * MIB));
     }
 }

@@ -1,9 +1,8 @@
-//! The commit log alone under contention: what a commit costs, and how often it has to try again, when
-//! 1 to 32 producers commit as quickly as they can. `make bench-bus` builds it beside the rest.
+//! The benchmark of the commit log alone under contention: the cost of a commit, and the number of its attempts, when
+//! 1 to 32 producers commit at full rate. `make bench-bus` builds it beside the rest.
 //!
-//! The log's own file is compiled here a second time, over words that count the swaps that failed: a
-//! counter in the product would be a write that nobody reads. Producers are threads, not processes: a cache
-//! line travels the same way.
+//! The log's own file is compiled here a second time, over words that count failed swaps: a counter in the product
+//! would be a write without a reader. Producers are threads, not processes: a cache line travels the same way.
 
 #[path = "../../../src/ipc/log.rs"]
 #[allow(
@@ -14,7 +13,7 @@
 mod log;
 mod sync;
 
-/// What the log's file needs of the layout.
+/// The part of the layout that the log's file needs.
 mod layout {
     pub(super) const LINE_BYTES: usize = 64;
     pub(super) const MAX_OFFSET: u64 = 1 << 62;
@@ -37,19 +36,19 @@ const EACH: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 21;
 const PRODUCERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
-/// Commits between two looks at whether it is over.
+/// Commits between two checks of the end.
 const BETWEEN_LOOKS: u64 = 64;
 
 /// A record of 128 bytes with its header, as a publish writes it before its commit.
 const RECORD_BYTES: usize = 256;
 const RING_BYTES: usize = 1 << 20;
 
-/// What all producers of a run did.
+/// The totals of all producers of a run.
 #[derive(Clone, Copy, Default)]
 struct Done {
     commits: u64,
     failed_swaps: u64,
-    /// Entries of others that a producer found where it wanted to put its own.
+    /// Entries of others at the place that a producer wanted.
     walked: u64,
     cpu_ns: u64,
 }
@@ -83,7 +82,7 @@ fn main() {
             let cost = |at: usize| rounds[at].per_commit(rounds[at].cpu_ns);
             let (middle, last) = (rounds[ROUNDS / 2], ROUNDS - 1);
             let failed = |it: &Done| it.per_commit(it.failed_swaps) * 1e3;
-            // What else runs here keeps producers from each other, so the most says more than the middle.
+            // Other load delays the producers, so the maximum says more than the median.
             let most = rounds.iter().map(failed).fold(0.0, f64::max);
             println!(
                 "| {producers} | {} | {:.1} | {:.1} to {:.1} | {:.1} | {most:.1} | {:.1} |",
@@ -98,7 +97,7 @@ fn main() {
     }
 }
 
-/// That many producers at once, for a while.
+/// Runs that many producers at once, for a while.
 fn run(producers: usize, writes: bool) -> Done {
     let zeros = std::iter::repeat_with(|| AtomicU64::new(0));
     let memory: Vec<AtomicU64> = zeros.take(LOG_ENTRIES).collect();
@@ -124,7 +123,7 @@ fn run(producers: usize, writes: bool) -> Done {
     })
 }
 
-/// One CPU after the other, as the processes of the other benchmark are: neighbours never share one.
+/// One CPU after the other, as in the other benchmark: neighbours never share one.
 fn pin(number: usize) {
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a thread may ask about itself");
     let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
@@ -152,7 +151,7 @@ fn produce(log: &Log<'_>, slot: u8, writes: bool, is_over: &AtomicBool) -> Done 
             pos,
         };
         let at = log.commit(from, entry).expect("a sound log");
-        // What the first commit walks is the past of a run, not a contest.
+        // The first commit walks over old entries, and not against others.
         if done.commits > 0 {
             done.walked += at - from;
         }

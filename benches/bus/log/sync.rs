@@ -1,4 +1,4 @@
-//! Words that count the swaps that failed on them, for each thread.
+//! The words that count failed swaps, for each thread.
 
 use std::cell::Cell;
 pub(super) use std::sync::atomic::Ordering;
@@ -7,12 +7,12 @@ thread_local! {
     static FAILED_SWAPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many swaps of this thread have failed so far.
+/// The number of swaps of this thread that have failed.
 pub(super) fn failed_swaps() -> u64 {
     FAILED_SWAPS.get()
 }
 
-/// As that of the standard library, as far as the log uses it.
+/// An atomic as in the standard library, as far as the log uses it.
 #[derive(Debug)]
 pub(super) struct AtomicU64(std::sync::atomic::AtomicU64);
 

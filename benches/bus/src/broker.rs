@@ -1,4 +1,4 @@
-//! Redis and NATS: started for the benchmark, with nothing kept on disk, and ended with it.
+//! The brokers Redis and NATS: started for the benchmark, without files on disk, and ended with it.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::plan::Contender;
 
-/// How long a broker may take to listen.
+/// Deadline for a broker to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server. Killed when it is dropped.
@@ -29,7 +29,7 @@ impl Broker {
         }
     }
 
-    /// Where it listens: a path, or an address with a port.
+    /// The address: a path, or a host with a port.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -41,7 +41,7 @@ impl Broker {
             .ok_or("the temporary folder has no UTF-8 name")?;
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no"]);
-        // The window bounds what waits for a reader; Redis need not close it.
+        // The window limits the messages that wait for a reader, so Redis need not close it.
         let limits = ["client-output-buffer-limit", "pubsub", "0", "0", "0"];
         command
             .arg("--unixsocket")

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::task::Task;
 
-/// A process that plays its part. Killed when it is dropped.
+/// A process in its role. Killed when it is dropped.
 pub(crate) struct Actor {
     process: Child,
     stdin: ChildStdin,
@@ -41,7 +41,7 @@ impl Actor {
         })
     }
 
-    /// The next line that it says, if it comes before the deadline.
+    /// The next line of its output, if it comes before the deadline.
     pub(crate) fn hear(&mut self, deadline: Instant) -> Outcome<String> {
         let patience = deadline.saturating_duration_since(Instant::now());
         self.lines
@@ -86,7 +86,7 @@ impl Drop for Actor {
 
 const READY: &str = "ready";
 
-/// In the other process: says a line to the one that leads.
+/// In the other process: sends a line to the leader.
 #[expect(
     clippy::print_stdout,
     reason = "the standard output is the way to the leader"
@@ -95,13 +95,13 @@ pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
-/// In the other process: says that a step is done, and waits to be sent on.
+/// In the other process: reports that a step is done, and waits for the next.
 pub(crate) fn ready() -> Outcome<()> {
     say(READY);
     wait()
 }
 
-/// In the other process: waits to be sent on.
+/// In the other process: waits for the next step.
 pub(crate) fn wait() -> Outcome<()> {
     let mut line = String::new();
     if io::stdin().read_line(&mut line)? == 0 {

@@ -1,4 +1,4 @@
-//! Time and place: one clock for all processes, and which CPU a process runs on.
+//! The clock that all processes share, and the CPU that a process runs on.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn cpus() -> Outcome<Vec<usize>> {
     Ok(all.collect())
 }
 
-/// From now on this process runs on that CPU alone.
+/// Pins this process to one CPU.
 pub(crate) fn pin(cpu: usize) -> Outcome<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
@@ -37,7 +37,7 @@ pub(crate) fn pin(cpu: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// The first three figures of /proc/loadavg: who else is working here.
+/// The first three figures of /proc/loadavg: the load of the machine.
 pub(crate) fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")

@@ -1,8 +1,8 @@
-//! How far a producer may be ahead of its readers, told through a pipe beside the transport.
+//! The credit of a producer: how far it may be ahead of its readers, reported through a pipe beside the transport.
 //!
-//! The bus and the brokers lose messages of a producer that is too fast, so everything is measured
-//! in a closed loop: at most a window of messages that not every reader has. The same window counts
-//! for all. A reader tells four times per window, one system call in thousands of small messages.
+//! The bus and the brokers lose messages of a producer that is too fast, so everything is measured in a closed loop:
+//! at most a window of messages that not every reader has. All transports have the same window. A reader reports four
+//! times per window, one system call in thousands of small messages.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -20,11 +20,11 @@ pub(crate) fn path(task: &Task, producer: usize) -> PathBuf {
     task.folder.join(format!("credit-{producer}"))
 }
 
-/// Who is told, and how far everybody is.
+/// The progress of all readers of a producer.
 pub(crate) struct Window {
     pipe: File,
     size: u64,
-    /// By reader: messages that it has.
+    /// By reader: the messages that it has.
     done: Vec<u64>,
     /// Messages that all readers have.
     all_done: u64,
@@ -46,13 +46,13 @@ impl Window {
         })
     }
 
-    /// Whether one more may be sent after `sent`.
+    /// Whether another message may be sent after `sent`.
     #[inline]
     pub(crate) fn is_open(&self, sent: u64) -> bool {
         sent - self.all_done < self.size
     }
 
-    /// Takes what the readers have said. False: nothing new.
+    /// Takes the reports of the readers. False: there is nothing new.
     pub(crate) fn refresh(&mut self) -> Outcome<bool> {
         let mut words = [0; 16 * 64];
         let count = match self.pipe.read(&mut words) {
@@ -89,7 +89,7 @@ impl Credits {
         })
     }
 
-    /// Tells a producer, if it is time.
+    /// Reports to a producer, if it is time.
     #[inline]
     pub(crate) fn grant(&mut self, producer: usize, ledger: &Ledger) -> Outcome<()> {
         let (pipe, told) = &mut self.pipes[producer];
@@ -100,7 +100,7 @@ impl Credits {
             if let Err(error) = pipe.write_all(&credit)
                 && error.kind() != ErrorKind::BrokenPipe
             {
-                return Err(error.into()); // a broken pipe: this producer is done
+                return Err(error.into()); // a broken pipe: this producer has ended
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What was measured: every run of everybody, and the medians of the rounds.
+//! The figures of a sitting: every run of every contender, and the medians of the rounds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ pub(crate) struct Figures {
     runs: BTreeMap<(Case, Contender), Vec<Option<Run>>>,
 }
 
-/// What the processes of one run said.
+/// The reports of the processes of one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Run {
     pub(crate) sent: Vec<Sent>,
     pub(crate) received: Vec<Received>,
 }
 
-/// What became of all messages of a contender.
+/// The totals of all messages of a contender.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Account {
     pub(crate) sent: u64,
@@ -46,7 +46,7 @@ impl Run {
         self.received.iter().map(|it| it.messages).sum()
     }
 
-    /// The latency below which this part of the messages was, in microseconds.
+    /// The latency below which this share of the messages was, in microseconds.
     pub(crate) fn latency_us(&self, part: f64) -> f64 {
         let mut steps: Vec<_> = self.received.iter().flat_map(|it| &it.latencies).collect();
         steps.sort_unstable();
@@ -68,14 +68,14 @@ impl Run {
         self.received() as f64 * 1e9 / end.saturating_sub(begin).max(1) as f64
     }
 
-    /// User and system time of producers and readers per delivery; a broker's own is not in it.
+    /// User and system time of producers and readers per delivery. A broker's own is not included.
     pub(crate) fn cpu_us(&self) -> f64 {
         let sent = self.sent.iter().map(|it| it.cpu_ns);
         let all: u64 = sent.chain(self.received.iter().map(|it| it.cpu_ns)).sum();
         all as f64 / 1e3 / self.received().max(1) as f64
     }
 
-    /// User and system time of the producers per message, without what they spent on waiting for readers.
+    /// User and system time of the producers per message, without the time for waiting for readers.
     pub(crate) fn publish_ns(&self) -> f64 {
         let spent = |it: &Sent| it.cpu_ns.saturating_sub(it.waiting_ns);
         let messages: u64 = self.sent.iter().map(|it| it.messages).sum();
@@ -132,7 +132,7 @@ impl Figures {
             .all(|contender| self.account(*contender).is_complete())
     }
 
-    /// How many rounds there were.
+    /// The number of rounds.
     pub(crate) fn rounds(&self) -> usize {
         self.runs.values().map(Vec::len).max().unwrap_or(0)
     }
@@ -159,8 +159,7 @@ impl Figures {
         median(runs.iter().flatten().map(of).collect())
     }
 
-    /// The median, over the rounds, of how much larger the contender's figure is than Fanbus's of the
-    /// same round.
+    /// The median, over the rounds, of the ratio between the contender's figure and Fanbus's of the same round.
     pub(crate) fn ratio(
         &self,
         case: Case,
@@ -217,7 +216,7 @@ pub(crate) struct Row {
     rounds: Vec<Option<Round>>,
 }
 
-/// One run in it.
+/// One run in that file.
 #[derive(Debug, Serialize)]
 struct Round {
     p50_us: Option<f64>,
@@ -244,7 +243,7 @@ fn round(case: Case, run: &Run) -> Round {
     }
 }
 
-/// Of the values that are numbers: a run on a busy machine may be over before its warm-up is.
+/// The median of the values that are numbers: a run on a busy machine may end before its warm-up.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What a message says of itself, and who got what: every message at every reader is accounted for.
+//! The ledger of a run: the stamp in each message, and the account of every message at every reader.
 
 /// Bytes of a stamp.
 const STAMP_BYTES: usize = 24;
@@ -7,16 +7,16 @@ const STAMP_BYTES: usize = 24;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
     pub(crate) producer: u32,
-    /// The last one, which says by its number how many there were.
+    /// The last message of a producer. Its number is the number of messages before it.
     pub(crate) is_end: bool,
-    /// Of its producer, from 0 on.
+    /// Its number at its producer, from 0 on.
     pub(crate) number: u64,
-    /// When it was published.
+    /// The time of its publication.
     pub(crate) time_ns: u64,
 }
 
 impl Stamp {
-    /// Panics if the message is shorter than a stamp; no message here is.
+    /// Panics if the message is shorter than a stamp. No message here is.
     pub(crate) fn write(self, message: &mut [u8]) {
         let first = u64::from(self.producer) | u64::from(self.is_end) << 32;
         for (at, word) in [first, self.number, self.time_ns].into_iter().enumerate() {
@@ -40,15 +40,15 @@ impl Stamp {
     }
 }
 
-/// Reads one byte of every cache line, as somebody who uses the message would: what has been handed
-/// over in place has to come to this core too.
+/// Reads one byte of every cache line, as a user of the message would: data that is handed over in place has to come
+/// to this core too.
 #[inline]
 pub(crate) fn touch(message: &[u8]) -> u8 {
     let bytes = message.iter().step_by(64);
     std::hint::black_box(bytes.fold(0, |all, byte| all ^ byte))
 }
 
-/// What one reader got of each producer.
+/// The messages of one producer at one reader.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
@@ -58,9 +58,9 @@ pub(crate) struct Ledger {
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     received: u64,
-    /// The number that comes next if nothing is lost.
+    /// The next number if no message is lost.
     next: u64,
-    /// How many there were, once it is known.
+    /// The number of its messages, once it is known.
     sent: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Ledger {
         }
     }
 
-    /// Takes a message.
+    /// Counts a message.
     #[inline]
     pub(crate) fn take(&mut self, stamp: Stamp) {
         let Some(account) = self.accounts.get_mut(stamp.producer as usize) else {
@@ -90,13 +90,13 @@ impl Ledger {
         account.next = stamp.number + 1;
     }
 
-    /// How many of this producer have come.
+    /// The number of messages that have arrived from a producer.
     #[inline]
     pub(crate) fn next_of(&self, producer: usize) -> u64 {
         self.accounts[producer].next
     }
 
-    /// Whether every producer has said that it is done.
+    /// Whether every producer has sent its last message.
     pub(crate) fn is_over(&self) -> bool {
         self.accounts.iter().all(|account| account.sent.is_some())
     }

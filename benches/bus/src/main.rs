@@ -1,7 +1,7 @@
-//! The bus alone, beside other ways between processes: one-way latency and throughput.
+//! The benchmark of the bus alone, beside other transports between processes: one-way latency and throughput.
 //!
-//! This process plans, starts the others (itself again, with a task), and prints. Every message of
-//! every run is accounted for: what was sent, what each reader got, and what is missing.
+//! This process plans, starts the others (itself again, with a task), and prints. Every message of every run is
+//! accounted for: sent, received, or missing.
 
 mod broker;
 mod child;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 
-/// What goes wrong outside of the measurement. Told, not handled.
+/// An error outside of the measurement. It is reported, not handled.
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether every run was completed, and nothing was missing in any.
+/// Runs all rounds. Returns whether every run was completed without a missing message.
 fn measure(options: &Options) -> Outcome<bool> {
     let mut figures = figures::Figures::default();
     let before = clock::load_average();

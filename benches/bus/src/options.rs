@@ -22,7 +22,7 @@ Measures the bus alone, beside iceoryx2, a Unix socket, a pipe, Redis and NATS.
 
 pub(crate) enum Command {
     Help,
-    /// Internal: be one process of a run.
+    /// Internal: run as one process of a run.
     Play(Box<Task>),
     Measure(Options),
 }
@@ -75,7 +75,7 @@ impl Options {
         Ok(Command::Measure(options))
     }
 
-    /// Who takes part in a row.
+    /// The contenders of a row.
     pub(crate) fn contenders(&self, case: Case) -> Vec<Contender> {
         if !case.name().contains(&self.only) {
             return Vec::new();

@@ -1,10 +1,10 @@
-//! What is measured: the rows of the table, and who takes part in each.
+//! The plan of the measurement: the rows of the tables, and the contenders of each.
 
 use serde::{Deserialize, Serialize};
 
 use crate::task::Patience;
 
-/// A way between processes.
+/// A transport between processes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub(crate) enum Contender {
     Fanbus,
@@ -25,7 +25,7 @@ impl Contender {
         Contender::Nats,
     ];
 
-    /// In the head of a table.
+    /// Its name in the head of a table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Contender::Fanbus => "Fanbus",
@@ -37,21 +37,21 @@ impl Contender {
         }
     }
 
-    /// Whether a server stands between the processes.
+    /// Whether a server sits between the processes.
     pub(crate) fn has_broker(self) -> bool {
         matches!(self, Contender::Redis | Contender::Nats)
     }
 
-    /// Whether readers look at shared memory, so that a system call per look is not needed.
+    /// Whether readers poll shared memory, so that a poll needs no system call.
     fn shares_memory(self) -> bool {
         matches!(self, Contender::Fanbus | Contender::Iceoryx)
     }
 }
 
-/// A row of a table, but for the size of the messages.
+/// A kind of row, without the size of the messages.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(crate) enum Work {
-    /// Latency to a reader that looks all the time, on another CPU.
+    /// Latency to a reader that polls, on another CPU.
     Busy,
     /// Latency to a reader that sleeps, on another CPU.
     AsleepApart,
@@ -71,12 +71,12 @@ pub(crate) struct Case {
 const SIZES: [usize; 5] = [64, 128, 1 << 10, 64 << 10, 1 << 20];
 const CROWDS: [(usize, usize); 5] = [(1, 1), (2, 2), (4, 4), (1, 4), (4, 1)];
 
-/// The rows that show what producers cost each other, beside those of one and four above.
+/// The rows that show the cost of producers for each other, beside those with one and four above.
 const PRODUCERS: [usize; 4] = [2, 8, 16, 32];
 /// Bytes of their messages.
 pub(crate) const CONTENDED_BYTES: usize = 128;
 
-/// What all rings of a run take together at most.
+/// Most bytes of all rings of a run together.
 const ALL_RINGS_BYTES: usize = 64 << 20;
 
 /// All rows, in the order of the tables.
@@ -131,8 +131,8 @@ impl Case {
         format!("{}, {}", self.work.name(), size_name(self.bytes))
     }
 
-    /// A broker needs a CPU while the other two are taken by a producer and a reader that spin. What
-    /// producers cost each other is a question about Fanbus's log.
+    /// A broker needs a CPU, while a producer and a reader that spin take the other two. The cost of producers for
+    /// each other is a question about Fanbus's log.
     pub(crate) fn has(self, contender: Contender) -> bool {
         if self.work.producers() > 4 || (self.work.producers(), self.work.readers()) == (2, 1) {
             return contender == Contender::Fanbus;
@@ -140,14 +140,14 @@ impl Case {
         self.work != Work::Busy || !contender.has_broker()
     }
 
-    /// Bytes of each of Fanbus's rings: what was wished for, or less if there are many.
+    /// Bytes of each of Fanbus's rings: as requested, or less if there are many.
     pub(crate) fn ring_bytes(self, wish: usize) -> usize {
         let members = self.work.producers() + self.work.readers();
         let most = (ALL_RINGS_BYTES / members + 1).next_power_of_two() / 2;
         if members > 8 { wish.min(most) } else { wish }
     }
 
-    /// What a reader does while there is nothing: whatever gets the transport furthest.
+    /// The action of a reader without messages: the one that gives the transport its best figures.
     pub(crate) fn patience(self, contender: Contender) -> Patience {
         match self.work {
             Work::Busy => Patience::Spin,

@@ -1,4 +1,4 @@
-//! A process that publishes.
+//! The process that publishes.
 
 use std::thread;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::task::{Pace, Sent, Task};
 use crate::transport::{Publish, UsePublisher};
 use crate::{Outcome, child};
 
-/// Messages between two looks at the clock, when nothing else sets the pace.
+/// Messages between two looks at the clock, when nothing else limits the rate.
 const BETWEEN_LOOKS: u64 = 64;
 
-/// The producer's part, once it has a transport.
+/// The role of a producer, once it has a transport.
 pub(crate) struct Producing<'a>(pub(crate) &'a Task);
 
 impl UsePublisher for Producing<'_> {
@@ -53,7 +53,7 @@ impl UsePublisher for Producing<'_> {
         }
         let messages = stream.number;
         let (cpu_ns, waiting_ns) = (cpu_ns() - cpu, stream.waiting_ns);
-        stream.wait_for_room()?;
+        stream.wait_for_window()?;
         stream.publish(true, now_ns())?;
         stream.publisher.flush()?;
         let sent = Sent {
@@ -62,7 +62,7 @@ impl UsePublisher for Producing<'_> {
             cpu_ns,
             waiting_ns,
         };
-        // Stays until everybody has everything: some transports take with them what was not read.
+        // Stays until all readers have all messages: some transports lose unread messages with their producer.
         child::say(&serde_json::to_string(&sent)?);
         child::wait()
     }
@@ -75,14 +75,14 @@ struct Stream<'a, P> {
     message: Vec<u8>,
     producer: u32,
     number: u64,
-    /// CPU that went into waiting for room.
+    /// CPU time for waiting.
     waiting_ns: u64,
 }
 
 impl<P: Publish> Stream<'_, P> {
-    /// Waits until the slowest reader is near enough. True: it did wait.
+    /// Waits until the slowest reader is near enough. True: it had to wait.
     #[inline]
-    fn wait_for_room(&mut self) -> Outcome<bool> {
+    fn wait_for_window(&mut self) -> Outcome<bool> {
         if self.window.is_open(self.number) {
             return Ok(false);
         }
@@ -111,8 +111,7 @@ impl<P: Publish> Stream<'_, P> {
     }
 }
 
-/// One message now and then, at intervals that vary by a quarter, so that none falls in step with
-/// the kernel's clock.
+/// Publishes single messages, at intervals that vary by a quarter, so that none keeps step with the kernel's clock.
 fn paced<P: Publish>(
     stream: &mut Stream<'_, P>,
     interval_ns: u64,
@@ -125,20 +124,20 @@ fn paced<P: Publish>(
         let turn = stream.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         next = next.max(now_ns()) + interval_ns * 7 / 8 + interval_ns * turn / 1024;
         wait_until(next);
-        stream.wait_for_room()?; // only if others kept the reader from its CPU
+        stream.wait_for_window()?; // only if other processes took the reader's CPU
         stream.publish(false, now_ns())?;
         stream.publisher.flush()?;
     }
     Ok(())
 }
 
-/// As many as the window allows.
+/// Publishes as many messages as the window allows.
 fn flat<P: Publish>(stream: &mut Stream<'_, P>, end_ns: u64) -> Outcome<()> {
     loop {
         if stream.number.is_multiple_of(BETWEEN_LOOKS) && now_ns() >= end_ns {
             break;
         }
-        if stream.wait_for_room()? && now_ns() >= end_ns {
+        if stream.wait_for_window()? && now_ns() >= end_ns {
             break;
         }
         stream.publish(false, 0)?;

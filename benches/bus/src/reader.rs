@@ -11,14 +11,14 @@ use crate::task::{Pace, Patience, Received, Task};
 use crate::transport::{Read, UseReader};
 use crate::{Outcome, child};
 
-/// The first messages of a latency run are not counted: caches are cold, and ways are opened.
+/// The first messages of a latency run are not counted: caches are cold, and connections are opened.
 const WARMUP: u64 = 50;
-/// The slowest latency that is told apart.
+/// The slowest latency that has a value of its own.
 const SLOWEST_NS: u64 = 60_000_000_000;
-/// Looks in vain before a reader lets others run.
+/// Polls without a message before a reader yields its CPU.
 const LOOKS: u32 = 200;
 
-/// The reader's part, once it has a transport.
+/// The role of a reader, once it has a transport.
 pub(crate) struct Reading<'a>(pub(crate) &'a Task);
 
 impl UseReader for Reading<'_> {

@@ -13,18 +13,18 @@ use crate::plan::{Case, Contender, Work, cases};
 use crate::task::{Pace, Patience, Role, Task};
 use crate::{Outcome, clock};
 
-/// How long a run may take on top of its time, before it counts as failed.
+/// Longest time of a run beyond its measurement, before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// No further round begins that would not be over by then.
+/// No further round begins that would end after this.
 const ENOUGH: Duration = Duration::from_secs(450);
 
-/// Messages to a reader that is busy come so often, and a little apart from each other if they are large.
+/// The interval of messages to a busy reader, longer if they are large.
 const BUSY_INTERVAL_NS: u64 = 20_000;
 /// Long enough for a reader, and its CPU, to fall asleep.
 const ASLEEP_INTERVAL_NS: u64 = 1_000_000;
 
-/// Runs everything, and tells how far it is.
+/// Runs all rounds, and reports progress.
 pub(crate) fn all(options: &Options, figures: &mut Figures) -> Outcome<()> {
     let cpus = clock::cpus()?;
     let folder = tempfile::tempdir()?;
@@ -99,7 +99,7 @@ impl Setting<'_> {
         run
     }
 
-    /// Removes what the run has left in shared memory: Fanbus's segment, and what iceoryx2 keeps.
+    /// Removes the files that the run has left in shared memory: Fanbus's segment, and those of iceoryx2.
     fn clean(&self) -> Outcome<()> {
         for entry in std::fs::read_dir("/dev/shm")? {
             let entry = entry?;
@@ -196,7 +196,7 @@ impl Setting<'_> {
                 interval_ns: BUSY_INTERVAL_NS + self.case.bytes as u64,
                 for_ns,
             },
-            // Fewer of them: they take twice as long, so that percentiles say something.
+            // There are fewer messages: twice the time, so that percentiles mean something.
             Patience::Sleep | Patience::Yield => Pace::Sleeping {
                 interval_ns: ASLEEP_INTERVAL_NS,
                 for_ns: 2 * for_ns,

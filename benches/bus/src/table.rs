@@ -1,4 +1,4 @@
-//! The figures, for people: the tables of docs/benchmarks/bus.md; and for programs.
+//! The tables of figures for people, in docs/benchmarks/bus.md, and the file for programs.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::plan::{CONTENDED_BYTES, Case, Contender, Work};
 use crate::{Outcome, clock};
 
-/// Where and when it was measured.
+/// The place and time of the measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Header {
     date: String,
@@ -55,7 +55,7 @@ fn said_by(program: &str, arguments: &[&str]) -> String {
     text.unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// Of what is compared, as far as it has one of its own.
+/// The version of a contender, if it has one of its own.
 fn versions() -> String {
     let mut lock = include_str!("../Cargo.lock").lines();
     let _ = lock.find(|line| *line == "name = \"iceoryx2\"");
@@ -158,7 +158,7 @@ fn times(contender: Contender, ratio: Option<f64>) -> String {
     }
 }
 
-/// What a publish costs its producer, when there are so many that publish to one reader.
+/// The cost of a publish for its producer, beside others that publish to the same reader.
 fn producers(text: &mut String, figures: &Figures) {
     let is_asked = |case: &Case| {
         let is_flat = matches!(case.work, Work::Throughput { .. });
@@ -230,7 +230,7 @@ fn bars(text: &mut String, figures: &Figures) {
     }
 }
 
-/// What became of every message.
+/// The account of all messages.
 fn accounts(text: &mut String, figures: &Figures) {
     *text += "\n**Every message of every run** (due: once for each reader)\n\n";
     *text += "| | sent | due | received | missing | out of place | lagged | failed runs |\n";
@@ -252,7 +252,7 @@ fn accounts(text: &mut String, figures: &Figures) {
     }
 }
 
-/// As many digits as mean something.
+/// A number with its significant digits.
 fn digits(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -261,7 +261,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Thousands or millions.
+/// A number in thousands or millions.
 fn amount(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{} M", digits(value / 1e6)),

@@ -1,4 +1,4 @@
-//! What one process of a run does, as it is handed to it, and what it hands back.
+//! The task of one process of a run, and its report.
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ pub(crate) struct Task {
     pub(crate) pace: Pace,
     pub(crate) patience: Patience,
     pub(crate) cpu: usize,
-    /// Where sockets and pipes of this run are.
+    /// The folder of the sockets and pipes of this run.
     pub(crate) folder: PathBuf,
-    /// Of the bus, the service, the channel or the subject: no other run has it.
+    /// The name of the bus, the service, the channel or the subject. No other run has it.
     pub(crate) name: String,
-    /// Where the broker listens, if the contender has one.
+    /// The address of the broker, if the contender has one.
     pub(crate) broker: Option<String>,
     /// Messages that a producer may be ahead of the slowest reader.
     pub(crate) window: u64,
@@ -39,56 +39,56 @@ pub(crate) enum Role {
     Reader,
 }
 
-/// When a producer publishes.
+/// The pace of a producer.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Pace {
-    /// Every so often, having spun in between.
+    /// At intervals, spinning in between.
     Spinning { interval_ns: u64, for_ns: u64 },
-    /// Every so often, having slept in between.
+    /// At intervals, sleeping in between.
     Sleeping { interval_ns: u64, for_ns: u64 },
-    /// As often as the window allows.
+    /// As fast as the window allows.
     Flat { for_ns: u64 },
 }
 
-/// What a reader does while there is nothing.
+/// The action of a reader without messages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Patience {
-    /// Looks again.
+    /// Polls again.
     Spin,
-    /// Looks again, and lets others run now and then.
+    /// Polls again, and yields its CPU now and then.
     Yield,
     /// Sleeps until it is woken.
     Sleep,
 }
 
-/// What a producer did.
+/// The report of a producer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) messages: u64,
     pub(crate) begin_ns: u64,
     pub(crate) cpu_ns: u64,
-    /// How much of `cpu_ns` went into waiting for readers.
+    /// The part of `cpu_ns` for waiting for readers.
     pub(crate) waiting_ns: u64,
 }
 
-/// What a reader got.
+/// The report of a reader.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Received {
     pub(crate) messages: u64,
-    /// Sent and never seen.
+    /// Sent and never received.
     pub(crate) missing: u64,
-    /// Not the next of its producer: out of order, or doubled.
+    /// Not the next message of its producer: out of order, or twice.
     pub(crate) misplaced: u64,
-    /// What the transport itself said was lost.
+    /// Lost messages that the transport itself reported.
     pub(crate) lagged: u64,
     pub(crate) end_ns: u64,
     pub(crate) cpu_ns: u64,
-    /// One-way latencies: nanoseconds, and how many had them.
+    /// One-way latencies: nanoseconds, and the number of messages with it.
     pub(crate) latencies: Vec<(u64, u64)>,
 }
 
 impl Task {
-    /// Plays the part, led by the lines that come on the standard input.
+    /// Runs the task, led by lines on standard input.
     pub(crate) fn play(&self) -> Outcome<()> {
         clock::pin(self.cpu)?;
         match self.role {

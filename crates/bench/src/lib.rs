@@ -33,6 +33,7 @@ mod response;
 mod script;
 mod sockets;
 mod stamp;
+mod steps;
 mod target;
 mod tls;
 mod upgrade;
@@ -44,7 +45,7 @@ pub use error::BenchError;
 pub use floor::Floor;
 pub use options::{Mode, Options};
 pub use report::Report;
-pub use script::{Script, Step};
+pub use steps::{Script, Step};
 pub use watch::{Progress, Watch};
 
 /// The memory that a process and its descendants take together, in MiB: `server.memory_mib` of a report.

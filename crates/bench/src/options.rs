@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::envelope::Envelope;
 use super::error::{BenchError, Outcome};
-use super::script::{Script, Step};
 use super::stamp::STAMP_BYTES;
+use super::steps::{Script, Step};
 
 /// The largest message: it and its copy in the kernel are held for each connection.
 const MAX_BYTES: usize = 16 * 1024 * 1024;

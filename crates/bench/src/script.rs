@@ -10,6 +10,7 @@ use super::options::Options;
 use super::pool::TICK;
 use super::report::{Account, Report, report};
 use super::sockets::Sockets;
+use super::steps::{Script, Step};
 use super::target::Target;
 use super::watch::Pulse;
 
@@ -19,38 +20,6 @@ const MAX_EARLY_BYTES: usize = 64 * 1024;
 /// Stand in a text for the connection's number, and for the number of its turn.
 const CLIENT: &str = "$CLIENT";
 const TURN: &str = "$TURN";
-
-/// One line of a script.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub enum Step {
-    /// Sends this as a text message.
-    Send(String),
-    /// Waits for a message that contains this; others are passed over.
-    Expect(String),
-}
-
-/// What a connection does. `again` has something to expect in it, or it would never wait.
-#[derive(Clone, Default, Eq, PartialEq, Debug)]
-pub struct Script {
-    /// Once.
-    pub first: Vec<Step>,
-    /// Then this, over and over: a turn.
-    pub again: Vec<Step>,
-}
-
-impl Script {
-    /// Whether each turn waits for something.
-    pub(super) fn is_bounded(&self) -> bool {
-        let is_expect = |step: &Step| matches!(step, Step::Expect(text) if !text.is_empty());
-        self.again.iter().any(is_expect)
-    }
-
-    fn step(&self, at: usize) -> Option<&Step> {
-        self.first
-            .get(at)
-            .or_else(|| self.again.get(at - self.first.len()))
-    }
-}
 
 /// How far a connection is.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! A chunked body: however the network cuts it, and however little room there is, it is the same body.
+//! The check of chunked bodies: the body is the same for every way of cutting it, and for every size of the output.
 
 use bytes::BytesMut;
 use fanbus::http::http1::chunked::{Decoder, Malformed};
@@ -12,17 +12,17 @@ struct Decoded {
     is_malformed: bool,
 }
 
-/// Decodes pieces of so many bytes into room for so many.
-fn decode(bytes: &[u8], piece: usize, room: usize) -> Decoded {
+/// Decodes chunks of the input of one size, with an output buffer of one size.
+fn decode(bytes: &[u8], piece: usize, capacity: usize) -> Decoded {
     let (mut decoder, mut body, mut used) = (Decoder::default(), Vec::new(), 0);
     let mut is_malformed = false;
     'pieces: for piece in bytes.chunks(piece) {
         let mut rest = piece;
         while !rest.is_empty() && !decoder.is_done() {
             let mut out = BytesMut::new();
-            match decoder.decode(rest, &mut out, room) {
+            match decoder.decode(rest, &mut out, capacity) {
                 Ok(count) => {
-                    assert!(count > 0 && out.len() <= room.min(count));
+                    assert!(count > 0 && out.len() <= capacity.min(count));
                     rest = &rest[count..];
                     used += count;
                 }
@@ -34,7 +34,7 @@ fn decode(bytes: &[u8], piece: usize, room: usize) -> Decoded {
             }
         }
     }
-    // Bytes that were used before the decoder saw that they are malformed are its own affair.
+    // The number of bytes before the decoder noticed an error does not matter.
     Decoded {
         body,
         used: if is_malformed { 0 } else { used },
@@ -46,8 +46,8 @@ fn decode(bytes: &[u8], piece: usize, room: usize) -> Decoded {
 /// Decodes a body in several ways.
 pub(crate) fn play(bytes: &[u8]) {
     let whole = decode(bytes, bytes.len().max(1), usize::MAX);
-    for (piece, room) in [(1, usize::MAX), (2, 1), (3, 7), (bytes.len().max(1), 1)] {
-        assert_eq!(decode(bytes, piece, room), whole);
+    for (piece, capacity) in [(1, usize::MAX), (2, 1), (3, 7), (bytes.len().max(1), 1)] {
+        assert_eq!(decode(bytes, piece, capacity), whole);
     }
     if whole.is_malformed {
         return;

@@ -1,16 +1,16 @@
-//! The WebSocket decoder: a client's honest frames and then anything, cut anywhere, against a model.
+//! The check of the WebSocket decoder against a model: valid frames of a client and then any bytes, cut anywhere.
 //!
-//! The model is RFC 6455 read once from front to back, with all bytes at hand. The fuzzer and
-//! `cargo test` play the same scripts.
+//! The model is RFC 6455, read once from front to back, with all bytes present. The fuzzer and `cargo test` play the
+//! same scripts.
 
 use arbitrary::Arbitrary;
 use fanbus::actors::frame::{Decode, Event, Kind};
 use fanbus::http::websocket::codec::Decoder;
 
-/// What a well-behaved client may send.
+/// An action of a well-behaved client.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Action {
-    /// A message, a fragment of it for each size, with a ping after each fragment but the last.
+    /// A message, with a fragment for each size, and a ping after each fragment but the last.
     Text(String, Vec<u8>, Option<u8>),
     Binary(Vec<u8>, Vec<u8>, Option<u8>),
     Ping(u8),
@@ -22,13 +22,13 @@ pub(crate) struct Script {
     pub(crate) limit: u16,
     pub(crate) key: [u8; 4],
     pub(crate) actions: Vec<Action>,
-    /// Behind the actions.
+    /// The bytes behind the actions.
     pub(crate) anything: Vec<u8>,
-    /// How long the pieces are in which the bytes come, over and over.
+    /// The lengths of the chunks in which the bytes arrive, repeated.
     pub(crate) pieces: Vec<u8>,
 }
 
-/// An event that owns its bytes, or how it ended.
+/// An event that owns its bytes, or the end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     Message(Kind, Vec<u8>),
@@ -49,7 +49,7 @@ impl From<Event<'_>> for Outcome {
     }
 }
 
-/// Feeds the pieces one after another and collects what comes out, up to the end of the session.
+/// Passes the chunks in, and collects the events, up to the end of the session.
 pub(crate) fn decode<'a>(
     mut decoder: Decoder,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -99,8 +99,8 @@ fn masked(payload: &[u8], key: [u8; 4]) -> impl Iterator<Item = u8> {
         .map(|(byte, key)| byte ^ key)
 }
 
-/// What `bytes` mean to a server that takes messages of `limit` bytes, by RFC 6455: events, up to a
-/// close frame or to the first byte that shows a violation.
+/// The meaning of `bytes` for a server that takes messages of `limit` bytes, by RFC 6455: events, up to a close frame
+/// or to the first byte that shows a violation.
 pub(crate) fn meaning(limit: usize, bytes: &[u8]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut reading = Reading {
@@ -129,7 +129,7 @@ enum Stop {
     Violation(u16),
 }
 
-/// Fails with a close code unless the rule is kept.
+/// Fails with a close code if the rule is broken.
 fn rule(is_kept: bool, code: u16) -> Result<(), Stop> {
     if is_kept {
         Ok(())
@@ -141,7 +141,7 @@ fn rule(is_kept: bool, code: u16) -> Result<(), Stop> {
 struct Reading<'b> {
     limit: usize,
     rest: &'b [u8],
-    /// A message that has begun.
+    /// The message that has begun.
     message: Option<(Kind, Vec<u8>)>,
 }
 
@@ -204,7 +204,7 @@ impl<'b> Reading<'b> {
         message.extend(payload);
         let ends = is_whole && is_final;
         if let (Kind::Text, Err(error)) = (*kind, std::str::from_utf8(message)) {
-            // A character may go on in what comes next.
+            // The next fragment may continue a character.
             rule(error.error_len().is_none() && !ends, 1007)?;
         }
         if !is_whole {
@@ -232,7 +232,7 @@ fn close(payload: &[u8]) -> Result<Outcome, Stop> {
     Ok(Outcome::Close(Some(code), reason))
 }
 
-/// The bytes of an honest client, and what it means by them.
+/// The bytes of a valid client, and their meaning.
 #[derive(Default)]
 struct Client {
     key: [u8; 4],
@@ -285,12 +285,12 @@ impl Client {
 }
 
 impl Script {
-    /// Decodes it whole and cut: both times it must mean what the model says.
+    /// Decodes the bytes whole and cut: both times the meaning must be that of the model.
     pub(crate) fn play(&self) {
         self.play_damaged(|_| {});
     }
 
-    /// The same when something happens to the bytes on the way.
+    /// The same with damaged bytes.
     pub(crate) fn play_damaged(&self, damage: impl FnOnce(&mut [u8])) {
         let mut client = Client {
             key: self.key,

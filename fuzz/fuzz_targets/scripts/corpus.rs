@@ -1,4 +1,4 @@
-//! The scripts that fuzzers found worth keeping, played without one. Part of several test modules.
+//! The replay of the corpus, without a fuzzer. Part of several test modules.
 
 use std::cell::Cell;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-/// Plays the scripts that are kept for a fuzzer, as libFuzzer's harness makes them of the bytes of a
-/// file. Bytes that make none are passed by.
+/// Plays the scripts of a fuzzer's corpus, as libFuzzer's harness makes them from the bytes of a file. Bytes that do
+/// not make a script are skipped.
 pub(crate) fn replay<S: for<'a> Arbitrary<'a>>(target: &str, play: impl Fn(S)) {
     let played = Cell::new(0);
     replay_bytes(target, |bytes| {
@@ -20,7 +20,7 @@ pub(crate) fn replay<S: for<'a> Arbitrary<'a>>(target: &str, play: impl Fn(S)) {
     assert!(played >= 20, "only {played} scripts in the corpus");
 }
 
-/// Plays the inputs that are kept for a fuzzer of plain bytes.
+/// Plays the corpus of a fuzzer of plain bytes.
 pub(crate) fn replay_bytes(target: &str, play: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let files = fs::read_dir(folder.join(target)).expect("the corpus is part of the repository");

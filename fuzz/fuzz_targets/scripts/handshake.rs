@@ -1,4 +1,4 @@
-//! The opening handshake: whatever headers come, it is refused or answered, and the answer is one.
+//! The check of the opening handshake: for any headers, the request is refused or accepted, with one response.
 
 use actix_http::Method;
 use actix_http::header::{
@@ -10,7 +10,7 @@ use fanbus::http::headers::Headers;
 use fanbus::http::websocket::handshake::Upgrade;
 use fanbus::http::websocket::origin::Origins;
 
-/// A header that the handshake looks at, and one value of it that is right.
+/// A header of the handshake, with a valid value.
 const KNOWN: [(HeaderName, &[u8]); 6] = [
     (UPGRADE, b"websocket"),
     (CONNECTION, b"keep-alive, Upgrade"),
@@ -23,7 +23,7 @@ const KNOWN: [(HeaderName, &[u8]); 6] = [
 #[derive(Arbitrary, Debug)]
 struct Header {
     known: u8,
-    /// `None`: the right one.
+    /// `None`: the valid one.
     value: Option<Vec<u8>>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Request {
     is_get: bool,
     is_old: bool,
     origins: u8,
-    /// Which of the right headers are there.
+    /// The valid headers that are present, as a mask.
     right: u8,
     others: Vec<Header>,
 }
@@ -48,7 +48,7 @@ impl Headers for Plain {
 }
 
 impl Request {
-    /// Checks and answers it.
+    /// Checks the request, and its response.
     pub(crate) fn play(self) {
         let right = |known: usize| (KNOWN[known].0.clone(), KNOWN[known].1.to_vec());
         let mut headers: Vec<_> = (0..KNOWN.len())
@@ -81,7 +81,7 @@ impl Request {
                 assert!(self.is_get && !self.is_old);
                 for (name, length) in [(SEC_WEBSOCKET_VERSION, 2), (SEC_WEBSOCKET_KEY, 24)] {
                     let lengths: Vec<_> = headers.values(&name).map(<[u8]>::len).collect();
-                    assert_eq!(lengths, [length], "{name} is to be there once");
+                    assert_eq!(lengths, [length], "{name} must be there once");
                 }
                 upgrade.write(None, [], &mut answer);
                 assert!(answer.starts_with(b"HTTP/1.1 101 "));
@@ -91,7 +91,7 @@ impl Request {
                 assert!(refusal.status.is_client_error() && answer.starts_with(b"HTTP/1.1 4"));
             }
         }
-        // One head, of lines that nothing of the request has cut.
+        // One head, with lines that nothing of the request has cut.
         let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
         assert!(head.is_some(), "the head does not end");
     }

@@ -1,5 +1,5 @@
-//! The head of a request over HTTP/1: whatever comes, and however the network cuts it, it is refused, or
-//! understood in one way.
+//! The check of HTTP/1 request heads: for any bytes, and every way of cutting them, a head is refused or understood
+//! in one way.
 
 use fanbus::http::http1::parse::{RequestStart, parse};
 use fanbus::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
@@ -10,10 +10,10 @@ const DIRECT: Peer = Peer {
     is_secure: false,
 };
 
-/// The last bytes of a head at each of which it is cut.
+/// The last bytes of a head, at each of which it is cut.
 const CUTS: usize = 80;
 
-/// Everything that is understood of a head, so that two readings can be compared.
+/// All parts of a head, so that two results can be compared.
 fn summary(start: &RequestStart) -> String {
     let headers: Vec<_> = start.head.headers().collect();
     format!(
@@ -41,8 +41,8 @@ pub(crate) fn play(bytes: &[u8]) {
     };
     assert!(start.len <= bytes.len() && start.len <= MAX_HEAD_BYTES);
     let (head, _) = bytes.split_at(start.len);
-    let alone = parse(head, DIRECT).expect("what follows changes nothing");
-    let alone = alone.expect("what follows is not needed");
+    let alone = parse(head, DIRECT).expect("the bytes behind the head change nothing");
+    let alone = alone.expect("the bytes behind the head are not needed");
     assert_eq!(summary(&alone), summary(&start));
     for cut in start.len.saturating_sub(CUTS)..start.len {
         let cut = parse(&head[..cut], DIRECT).expect("a good head has a good beginning");

@@ -64,10 +64,10 @@ enum Call {
     },
     Replay {
         topic: u8,
-        reach: u16,
+        range: u16,
         bytes: u16,
     },
-    PastFrom {
+    ReplayFrom {
         topic: u8,
         offset: u64,
     },
@@ -283,11 +283,11 @@ impl TemporaryBus {
             }
             Call::Replay {
                 topic,
-                reach,
+                range,
                 bytes,
-            } => past(bus, topic, ReplayRange::Last(reach.into()), bytes.into()),
-            Call::PastFrom { topic, offset } => {
-                past(bus, topic, ReplayRange::From(offset), usize::MAX)
+            } => check_replay(bus, topic, ReplayRange::Last(range.into()), bytes.into()),
+            Call::ReplayFrom { topic, offset } => {
+                check_replay(bus, topic, ReplayRange::From(offset), usize::MAX);
             }
             Call::Reap => drop(bus.reap_members()),
             _ => {}
@@ -295,17 +295,19 @@ impl TemporaryBus {
     }
 }
 
-fn past(bus: &Bus, topic: u8, reach: ReplayRange, most: usize) {
+/// Checks a replay against its limits.
+fn check_replay(bus: &Bus, topic: u8, range: ReplayRange, most: usize) {
     let topic = TOPICS[usize::from(topic) % TOPICS.len()];
-    let past = bus.replay(topic, reach, u64::MAX, most);
-    assert!(past.frames.len() <= most);
+    let replay = bus.replay(topic, range, u64::MAX, most);
+    assert!(replay.frames.len() <= most);
     assert!(
-        past.records
+        replay
+            .records
             .iter()
-            .all(|it| it.frame.end <= past.frames.len())
+            .all(|it| it.frame.end <= replay.frames.len())
     );
-    if let ReplayRange::Last(count) = reach {
-        assert!(past.records.len() <= count);
+    if let ReplayRange::Last(count) = range {
+        assert!(replay.records.len() <= count);
     }
 }
 

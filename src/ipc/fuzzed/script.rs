@@ -13,7 +13,7 @@ use crate::ipc::membership;
 use crate::ipc::open::read_header;
 use crate::ipc::parts::Parts;
 use crate::ipc::producer::Producer;
-use crate::ipc::record::{Head, Member, topic_hash};
+use crate::ipc::record::{Member, RecordHead, topic_hash};
 use crate::ipc::ring::max_message_bytes;
 use crate::ipc::sync::AtomicU64;
 use crate::ipc::wake::slots;
@@ -247,24 +247,24 @@ impl Play<'_> {
         let cursor = &mut self.readers[reader];
         let before = cursor.offset();
         let mut frames = BEFORE.to_vec();
-        let mut asked = 0;
+        let mut calls = 0;
         self.is_sound &= during.is_empty();
         let next = cursor.next(
             parts,
             |hash| {
-                if asked == 0 {
+                if calls == 0 {
                     for write in during {
                         write.apply(self.words, parts);
                     }
                 }
-                asked += 1;
+                calls += 1;
                 wanted == 0 || hash as u8 & 7 <= wanted & 7
             },
             &mut frames,
         );
         let after = cursor.offset();
         assert!(
-            asked <= parts.log().capacity() + 1024,
+            calls <= parts.log().capacity() + 1024,
             "a loop without bound"
         );
         assert_eq!(frames[..BEFORE.len()], *BEFORE);
@@ -300,7 +300,7 @@ impl Play<'_> {
         }
     }
 
-    fn check_record(&self, head: &Head, frames: &[u8], topic: &str) {
+    fn check_record(&self, head: &RecordHead, frames: &[u8], topic: &str) {
         assert_eq!(
             head.frame,
             BEFORE.len()..frames.len(),

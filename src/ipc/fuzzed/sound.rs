@@ -4,7 +4,7 @@ use crate::ipc::cursor::Next;
 use crate::ipc::log::LogDamage;
 use crate::ipc::parts::Parts;
 use crate::ipc::producer::{Producer, PublishHints};
-use crate::ipc::record::{Draft, Head, topic_hash};
+use crate::ipc::record::{Draft, RecordHead, topic_hash};
 
 pub(super) const TOPICS: [&str; 4] = ["a", "room:lobby", "größe", "x:0123456789:0123456789"];
 
@@ -15,14 +15,14 @@ const HINTS: PublishHints = PublishHints {
 
 /// A published message.
 #[derive(Debug)]
-struct Message {
+struct PublishedMessage {
     topic: &'static str,
     frame: Vec<u8>,
 }
 
 /// All published messages, by offset.
 #[derive(Debug, Default)]
-pub(super) struct ExpectedRecords(Vec<Message>);
+pub(super) struct ExpectedRecords(Vec<PublishedMessage>);
 
 impl ExpectedRecords {
     /// Publishes a message. Its frame follows from its number, its length and its topic.
@@ -46,7 +46,7 @@ impl ExpectedRecords {
         };
         let (log, ring) = (parts.log(), parts.ring(producer.slot()));
         let offset = producer.publish(log, ring, &draft, HINTS, |_| ())?;
-        self.0.push(Message { topic, frame });
+        self.0.push(PublishedMessage { topic, frame });
         Ok(offset)
     }
 
@@ -55,7 +55,7 @@ impl ExpectedRecords {
     }
 
     /// Checks that a record is the one that was published at its offset.
-    pub(super) fn check_record(&self, head: &Head, frame: &[u8], topic: &str) {
+    pub(super) fn check_record(&self, head: &RecordHead, frame: &[u8], topic: &str) {
         let message = &self.0[head.offset as usize];
         assert_eq!((frame, topic), (&message.frame[..], message.topic));
         assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));

@@ -17,12 +17,13 @@ use crate::ipc::sync::{Ordering, fence};
 
 /// Attempts to take the lock. Another archiver needs microseconds for its batch, and longer if it gets no processor.
 /// A stopped one costs one wait of a tenth of a second: the records that are overwritten then count as lost.
-const PATIENCE: u32 = 1000;
-const BETWEEN: Duration = Duration::from_micros(50);
+const LOCK_ATTEMPTS: u32 = 1000;
+/// Pause between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_micros(50);
 /// After this many records, their offset is published to the other processes.
 const BATCH: u64 = 64;
 /// Topics whose rule is cached.
-const REMEMBERED: usize = 4096;
+const MAX_CACHED_RULES: usize = 4096;
 /// Capacity that the frame buffer retains between batches.
 const FRAME_CAPACITY: usize = 64 << 10;
 
@@ -53,7 +54,7 @@ impl Archiver {
         }
         area.set_head(head::BUSY, 1);
         fence(Ordering::Release); // an unneeded repair does no harm, a missing one would
-        if self.look_at(area, parts, up_to) == Err(HistoryDamage) {
+        if self.archive_up_to(area, parts, up_to) == Err(HistoryDamage) {
             area.clear();
             set_retained(area, up_to);
         }
@@ -66,11 +67,11 @@ impl Archiver {
         let attempts = if self.stuck_at == Some(area.retained()) {
             1
         } else {
-            PATIENCE
+            LOCK_ATTEMPTS
         };
         for attempt in 0..attempts {
             if attempt > 0 {
-                thread::sleep(BETWEEN);
+                thread::sleep(LOCK_PAUSE);
             }
             // A lock that cannot be checked counts as held.
             if file.take_archive_lock().unwrap_or(false) {
@@ -85,13 +86,13 @@ impl Archiver {
         false
     }
 
-    fn look_at(
+    fn archive_up_to(
         &mut self,
         area: Area<'_>,
         parts: Parts<'_>,
         up_to: u64,
     ) -> Result<(), HistoryDamage> {
-        if self.version != area.rules_version() || self.rules.len() > REMEMBERED {
+        if self.version != area.rules_version() || self.rules.len() > MAX_CACHED_RULES {
             self.version = area.rules_version();
             self.rules.clear();
         }
@@ -101,12 +102,12 @@ impl Archiver {
             match parts.log().state_at(offset) {
                 EntryState::Empty => break,
                 EntryState::Lapped { resume } => {
-                    area.skip(resume);
+                    area.note_gap(resume);
                     offset = resume;
                 }
                 EntryState::Filled(entry) => {
                     if !self.archive_one(area, parts.ring(entry.slot), entry, offset, now)? {
-                        area.skip(offset + 1);
+                        area.note_gap(offset + 1);
                     }
                     offset += 1;
                 }

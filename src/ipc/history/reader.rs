@@ -38,20 +38,20 @@ impl Area<'_> {
         let places = self.hashes.iter().enumerate();
         places
             .filter(|(_, it)| it.load(Ordering::Acquire) == hash)
-            .find_map(|(number, _)| Some((number, self.named(number, name)?)))
+            .find_map(|(number, _)| Some((number, self.version_if_named(number, name)?)))
     }
 
-    fn named(&self, number: usize, name: &str) -> Option<u64> {
-        let it = self.topic(number)?;
+    fn version_if_named(&self, number: usize, name: &str) -> Option<u64> {
+        let topic_words = self.topic(number)?;
         let mut bytes = Vec::with_capacity(MAX_TOPIC_BYTES + WORD_BYTES);
         for _ in 0..ATTEMPTS {
             // [H6] Version even, then the words, then the same version again. Pairs with [H5].
-            let version = it.0[topic::VERSION].load(Ordering::Acquire);
+            let version = topic_words.0[topic::VERSION].load(Ordering::Acquire);
             bytes.clear();
-            let count = (it.get(topic::NAME_BYTES) as usize).min(MAX_TOPIC_BYTES);
-            append(&it.0[topic::NAME..TOPIC_WORDS], count, &mut bytes);
+            let count = (topic_words.get(topic::NAME_BYTES) as usize).min(MAX_TOPIC_BYTES);
+            append(&topic_words.0[topic::NAME..TOPIC_WORDS], count, &mut bytes);
             fence(Ordering::Acquire);
-            if version.is_multiple_of(2) && it.get(topic::VERSION) == version {
+            if version.is_multiple_of(2) && topic_words.get(topic::VERSION) == version {
                 return (bytes == name.as_bytes()).then_some(version);
             }
         }
@@ -69,14 +69,14 @@ impl Area<'_> {
     ) -> Option<Stream> {
         for _ in 0..ATTEMPTS {
             let (number, version) = self.look_up(hash, name)?;
-            let it = self.topic(number)?;
+            let topic_words = self.topic(number)?;
             // [H2] Pairs with [H1].
-            let end = Link::from_word(it.0[topic::END].load(Ordering::Acquire));
+            let end = Link::from_word(topic_words.0[topic::END].load(Ordering::Acquire));
             let stream = self.copy_chain(end, &enough);
             // Records that were freed meanwhile are below the floor. [H4]
             fence(Ordering::Acquire);
-            let floor = it.get(topic::FLOOR);
-            if it.get(topic::VERSION) != version {
+            let floor = topic_words.get(topic::FLOOR);
+            if topic_words.get(topic::VERSION) != version {
                 continue; // the place belongs to another topic by now
             }
             match stream {

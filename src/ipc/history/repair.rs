@@ -6,7 +6,7 @@ use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
 
 /// A block in use. `newest` is the newest offset up to it, for the order of all blocks.
-struct Used {
+struct UsedBlock {
     number: usize,
     newest: u64,
 }
@@ -26,7 +26,7 @@ impl Area<'_> {
                 hash.store(0, Ordering::Relaxed);
                 continue;
             }
-            self.count_again(number, &chain, &mut all);
+            self.recount(number, &chain, &mut all);
         }
         all.sort_by_key(|it| it.newest);
 
@@ -34,7 +34,7 @@ impl Area<'_> {
         self.set_head(head::FREE, 0);
         self.set_head(head::FREE_BLOCKS, 0);
         for number in (0..used).filter(|&number| !is_used[number]) {
-            self.give_back(number, self.block(number).expect("below their number"));
+            self.free_block(number, self.block(number).expect("below their number"));
         }
         // A block that the head does not count as used, because its first user died.
         let known = all.iter().map(|it| it.number + 1).max().unwrap_or(0);
@@ -42,12 +42,12 @@ impl Area<'_> {
         self.set_head(head::OLDEST, 0);
         self.set_head(head::NEWEST, 0);
         let mut before: Option<usize> = None;
-        for (at, it) in all.iter().enumerate() {
+        for (at, used_block) in all.iter().enumerate() {
             let newer = all.get(at + 1).map_or(0, |next| next.number as u64 + 1);
             let older = before.map_or(0, |number| number as u64 + 1);
-            let words = self.block(it.number).expect("found in a chain");
+            let words = self.block(used_block.number).expect("found in a chain");
             words.set(block::NEIGHBOURS, older | newer << 32);
-            before = Some(it.number);
+            before = Some(used_block.number);
         }
         if let (Some(first), Some(last)) = (all.first(), all.last()) {
             self.set_head(head::OLDEST, first.number as u64 + 1);
@@ -74,8 +74,8 @@ impl Area<'_> {
     }
 
     /// Walks through a topic's records, and sets the counts of its blocks and of the topic.
-    fn count_again(&self, number: usize, chain: &[(usize, usize)], all: &mut Vec<Used>) {
-        let it = self.topic(number).expect("it has a hash");
+    fn recount(&self, number: usize, chain: &[(usize, usize)], all: &mut Vec<UsedBlock>) {
+        let topic_words = self.topic(number).expect("it has a hash");
         let words = |at: usize| self.block(chain[at].0).expect("found in a chain");
         let (mut records, mut newest) = (0, 0);
         for (at, &(own, _)) in chain.iter().enumerate() {
@@ -83,7 +83,7 @@ impl Area<'_> {
             words(at).set(block::BEHIND, behind);
             words(at).set(block::OWNER, number as u64);
             words(at).set(block::NEWEST, 0);
-            all.push(Used {
+            all.push(UsedBlock {
                 number: own,
                 newest: 0,
             });
@@ -125,9 +125,9 @@ impl Area<'_> {
                 all[here + at].newest = all[here + at].newest.max(all[here + at - 1].newest);
             }
         }
-        it.set(topic::RECORDS, records);
-        it.set(topic::NEWEST, newest);
-        it.set(topic::OLDEST, chain[0].0 as u64 + 1);
+        topic_words.set(topic::RECORDS, records);
+        topic_words.set(topic::NEWEST, newest);
+        topic_words.set(topic::OLDEST, chain[0].0 as u64 + 1);
     }
 
     /// The words before a record's frame, which may lie in two blocks.

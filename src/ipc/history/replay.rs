@@ -70,12 +70,12 @@ pub(in crate::ipc) fn replay(
         from: if from > until { 0 } else { from },
         most,
         max_bytes,
-        born_after: rule.map_or(0, |(_, rule)| born_after(rule)),
+        oldest_second: rule.map_or(0, |(_, rule)| oldest_second(rule)),
         at: until,
         replay: Replay::default(),
     };
-    let reached = match (walk.through_log(rule.map(|(area, _)| area)), rule) {
-        (Stop::Below, Some((area, rule))) => walk.through_store(area, rule),
+    let reached = match (walk.walk_log(rule.map(|(area, _)| area)), rule) {
+        (Stop::Below, Some((area, rule))) => walk.walk_store(area, rule),
         (Stop::Below, None) => walk.at <= walk.from,
         (Stop::Enough, _) => true,
         (Stop::Hole | Stop::Limit, _) => false,
@@ -86,7 +86,7 @@ pub(in crate::ipc) fn replay(
 }
 
 /// The second before which records are too old. 0: none is.
-fn born_after(rule: TopicRetention) -> u32 {
+fn oldest_second(rule: TopicRetention) -> u32 {
     match rule.seconds {
         0 => 0,
         seconds => clock::seconds().saturating_sub(seconds),
@@ -112,7 +112,7 @@ struct Walk<'a> {
     from: u64,
     most: usize,
     max_bytes: usize,
-    born_after: u32,
+    oldest_second: u32,
     /// Everything from this offset on has been read.
     at: u64,
     replay: Replay,
@@ -120,7 +120,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks down the log, to the records that the store has.
-    fn through_log(&mut self, store: Option<Area<'_>>) -> Stop {
+    fn walk_log(&mut self, store: Option<Area<'_>>) -> Stop {
         let mut retained = store.map_or(0, |area| area.retained());
         let mut name = String::new();
         while self.at > self.from.max(retained) {
@@ -181,7 +181,7 @@ impl Walk<'_> {
     }
 
     /// Walks through the store, below the part that the log had. True: all wanted records are there.
-    fn through_store(&mut self, area: Area<'_>, rule: TopicRetention) -> bool {
+    fn walk_store(&mut self, area: Area<'_>, rule: TopicRetention) -> bool {
         if self.at <= self.from {
             return true;
         }
@@ -238,6 +238,6 @@ impl Walk<'_> {
     }
 
     fn is_too_old(&self, seconds: u32) -> bool {
-        seconds != 0 && seconds < self.born_after
+        seconds != 0 && seconds < self.oldest_second
     }
 }

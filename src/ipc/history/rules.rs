@@ -235,13 +235,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_fills_the_braces_matches(parts in prop::collection::vec("[ab:]{0,3}", 2..5), fill in "[ab:]{1,4}") {
+        fn strings_in_the_braces_match(parts in prop::collection::vec("[ab:]{0,3}", 2..5), fill in "[ab:]{1,4}") {
             let pattern = parts.join("{x}");
             prop_assert!(matches(&pattern, &parts.join(&fill)), "{pattern}");
         }
 
         #[test]
-        fn anything_may_be_asked(pattern in ".*", topic in ".*") {
+        fn any_pattern_and_topic_can_be_compared(pattern in ".*", topic in ".*") {
             matches(&pattern, &topic);
             is_pattern(&pattern);
         }

@@ -34,7 +34,7 @@ pub(super) struct NewRecord<'a> {
 pub(super) struct HistoryDamage;
 
 /// The place of the next word.
-struct Pen<'a> {
+struct WritePlace<'a> {
     number: usize,
     block: Words<'a>,
     used: usize,
@@ -42,14 +42,14 @@ struct Pen<'a> {
 
 impl<'a> Area<'a> {
     /// Notes that records below `offset` may be missing, of topics without a place.
-    fn lose(&self, offset: u64) {
+    fn note_lost(&self, offset: u64) {
         self.set_head(head::LOST, self.get_head(head::LOST).max(offset));
     }
 
     /// Notes that records below `offset` may be missing, of any topic.
-    pub(super) fn skip(&self, offset: u64) {
+    pub(super) fn note_gap(&self, offset: u64) {
         self.set_head(head::GAP, self.get_head(head::GAP).max(offset));
-        self.lose(offset);
+        self.note_lost(offset);
     }
 
     /// Appends a record to its topic, and frees the blocks that the topic no longer needs. `now` is in seconds of
@@ -67,23 +67,23 @@ impl<'a> Area<'a> {
             if let Some(number) = self.find(record.topic_hash, record.topic) {
                 self.remove_topic(number)?;
             }
-            self.lose(record.offset + 1);
+            self.note_lost(record.offset + 1);
             return Ok(());
         }
-        while self.free_blocks() < needed {
-            self.evict()?;
+        while self.count_free_blocks() < needed {
+            self.free_oldest_block()?;
         }
         let number = match self.find(record.topic_hash, record.topic) {
             Some(number) => number,
-            None => self.enter(record.topic_hash, record.topic)?,
+            None => self.add_topic(record.topic_hash, record.topic)?,
         };
-        let it = self.topic(number).ok_or(HistoryDamage)?;
-        if it.get(topic::NEWEST) > record.offset {
+        let topic_words = self.topic(number).ok_or(HistoryDamage)?;
+        if topic_words.get(topic::NEWEST) > record.offset {
             return Ok(()); // it was archived already, by a process that died before it could note that
         }
-        self.write(number, it, record)?;
-        while it.get(topic::OLDEST) != 0 && self.has_too_much(it, rule, now)? {
-            self.drop_oldest(it)?;
+        self.write(number, topic_words, record)?;
+        while topic_words.get(topic::OLDEST) != 0 && self.has_surplus(topic_words, rule, now)? {
+            self.free_first_block(topic_words)?;
         }
         Ok(())
     }
@@ -91,21 +91,21 @@ impl<'a> Area<'a> {
     fn write(
         &self,
         number: usize,
-        it: Words<'a>,
+        topic_words: Words<'a>,
         record: &NewRecord<'_>,
     ) -> Result<(), HistoryDamage> {
-        let end = Link::from_word(it.get(topic::END));
-        let mut pen = match end {
-            Some(link) if link.used < BLOCK_CAPACITY => Pen {
+        let end = Link::from_word(topic_words.get(topic::END));
+        let mut place = match end {
+            Some(link) if link.used < BLOCK_CAPACITY => WritePlace {
                 number: link.block,
                 block: self.block(link.block).ok_or(HistoryDamage)?,
                 used: link.used,
             },
-            before => self.next_block(number, it, before.map(|link| link.block))?,
+            before => self.next_block(number, topic_words, before.map(|link| link.block))?,
         };
-        let begins_in = pen.block;
+        let begins_in = place.block;
         if begins_in.get(block::FIRST) >= BLOCK_CAPACITY as u64 {
-            begins_in.set(block::FIRST, pen.used as u64);
+            begins_in.set(block::FIRST, place.used as u64);
         }
         begins_in.set(block::NEWEST, record.offset + 1);
         begins_in.set(block::SECONDS, u64::from(record.seconds));
@@ -114,34 +114,37 @@ impl<'a> Area<'a> {
 
         let sizes = record.frame.len() as u64 | u64::from(record.flags) << 32;
         for word in [record.offset, sizes, u64::from(record.seconds)] {
-            if pen.used == BLOCK_CAPACITY {
-                pen = self.next_block(number, it, Some(pen.number))?;
+            if place.used == BLOCK_CAPACITY {
+                place = self.next_block(number, topic_words, Some(place.number))?;
             }
-            pen.block.set(block::RECORDS + pen.used, word);
-            pen.used += 1;
+            place.block.set(block::RECORDS + place.used, word);
+            place.used += 1;
         }
         let mut frame = record.frame;
         while !frame.is_empty() {
-            if pen.used == BLOCK_CAPACITY {
-                pen = self.next_block(number, it, Some(pen.number))?;
+            if place.used == BLOCK_CAPACITY {
+                place = self.next_block(number, topic_words, Some(place.number))?;
             }
             let (now, later) =
-                frame.split_at(frame.len().min((BLOCK_CAPACITY - pen.used) * WORD_BYTES));
-            let mut packer = Packer::new(&pen.block.0[block::RECORDS + pen.used..]);
+                frame.split_at(frame.len().min((BLOCK_CAPACITY - place.used) * WORD_BYTES));
+            let mut packer = Packer::new(&place.block.0[block::RECORDS + place.used..]);
             packer.write(now);
             packer.finish();
-            pen.used += now.len().div_ceil(WORD_BYTES);
+            place.used += now.len().div_ceil(WORD_BYTES);
             frame = later;
         }
         let end = Link {
-            block: pen.number,
-            used: pen.used,
-            generation: pen.block.get(block::GENERATION) as u32,
+            block: place.number,
+            used: place.used,
+            generation: place.block.get(block::GENERATION) as u32,
         };
         // [H1] Pairs with [H2]: a reader that sees the end sees the records before it.
-        it.0[topic::END].store(end.to_word(), Ordering::Release);
-        it.set(topic::NEWEST, record.offset + 1);
-        it.set(topic::RECORDS, it.get(topic::RECORDS).wrapping_add(1));
+        topic_words.0[topic::END].store(end.to_word(), Ordering::Release);
+        topic_words.set(topic::NEWEST, record.offset + 1);
+        topic_words.set(
+            topic::RECORDS,
+            topic_words.get(topic::RECORDS).wrapping_add(1),
+        );
         Ok(())
     }
 
@@ -149,13 +152,13 @@ impl<'a> Area<'a> {
     fn next_block(
         &self,
         owner: usize,
-        it: Words<'a>,
+        topic_words: Words<'a>,
         before: Option<usize>,
-    ) -> Result<Pen<'a>, HistoryDamage> {
-        let (number, block) = self.take()?;
+    ) -> Result<WritePlace<'a>, HistoryDamage> {
+        let (number, block) = self.take_block()?;
         let link = match before {
             None => {
-                it.set(topic::OLDEST, number as u64 + 1);
+                topic_words.set(topic::OLDEST, number as u64 + 1);
                 0
             }
             Some(before) => {
@@ -176,8 +179,8 @@ impl<'a> Area<'a> {
         block.set(block::NEWEST, 0);
         block.set(block::SECONDS, 0);
         block.set(block::OWNER, owner as u64);
-        self.line_up(number, block)?;
-        Ok(Pen {
+        self.append_to_list(number, block)?;
+        Ok(WritePlace {
             number,
             block,
             used: 0,
@@ -185,7 +188,7 @@ impl<'a> Area<'a> {
     }
 
     /// Takes a free block. There is one, because `append` has freed one if needed.
-    fn take(&self) -> Result<(usize, Words<'a>), HistoryDamage> {
+    fn take_block(&self) -> Result<(usize, Words<'a>), HistoryDamage> {
         let free = self.get_head(head::FREE);
         if let Some(number) = free.checked_sub(1) {
             let block = self.block(number as usize).ok_or(HistoryDamage)?;
@@ -200,7 +203,7 @@ impl<'a> Area<'a> {
         Ok((number, block))
     }
 
-    fn free_blocks(&self) -> usize {
+    fn count_free_blocks(&self) -> usize {
         let fresh = self
             .blocks()
             .saturating_sub(self.get_head(head::USED) as usize);
@@ -208,7 +211,7 @@ impl<'a> Area<'a> {
     }
 
     /// Appends a block to the list of all blocks, as the newest.
-    fn line_up(&self, number: usize, block: Words<'_>) -> Result<(), HistoryDamage> {
+    fn append_to_list(&self, number: usize, block: Words<'_>) -> Result<(), HistoryDamage> {
         let last = self.get_head(head::NEWEST);
         block.set(block::NEIGHBOURS, last);
         if let Some(before) = last.checked_sub(1) {
@@ -223,7 +226,7 @@ impl<'a> Area<'a> {
     }
 
     /// Removes a block from the list of all blocks.
-    fn step_out(&self, block: Words<'_>) -> Result<(), HistoryDamage> {
+    fn remove_from_list(&self, block: Words<'_>) -> Result<(), HistoryDamage> {
         let both = block.get(block::NEIGHBOURS);
         let (older, newer) = (both & 0xffff_ffff, both >> 32);
         match older.checked_sub(1) {
@@ -246,69 +249,80 @@ impl<'a> Area<'a> {
     }
 
     /// Frees the oldest block of all. With its last block a topic loses its place.
-    fn evict(&self) -> Result<(), HistoryDamage> {
+    fn free_oldest_block(&self) -> Result<(), HistoryDamage> {
         let oldest = self.get_head(head::OLDEST);
         let number = oldest.checked_sub(1).ok_or(HistoryDamage)?;
         let block = self.block(number as usize).ok_or(HistoryDamage)?;
         let owner = (block.get(block::OWNER) & 0xffff_ffff) as usize;
-        let it = self.topic(owner).ok_or(HistoryDamage)?;
-        if self.hashes[owner].load(Ordering::Relaxed) == 0 || it.get(topic::OLDEST) != oldest {
+        let topic_words = self.topic(owner).ok_or(HistoryDamage)?;
+        if self.hashes[owner].load(Ordering::Relaxed) == 0
+            || topic_words.get(topic::OLDEST) != oldest
+        {
             return Err(HistoryDamage);
         }
-        if Link::from_word(it.get(topic::END)).is_some_and(|end| end.block as u64 == number) {
+        if Link::from_word(topic_words.get(topic::END))
+            .is_some_and(|end| end.block as u64 == number)
+        {
             self.remove_topic(owner)
         } else {
-            self.drop_oldest(it)
+            self.free_first_block(topic_words)
         }
     }
 
     /// Whether a topic has enough records without its oldest block, or all in that are too old.
-    fn has_too_much(
+    fn has_surplus(
         &self,
-        it: Words<'_>,
+        topic_words: Words<'_>,
         rule: TopicRetention,
         now: u32,
     ) -> Result<bool, HistoryDamage> {
-        let oldest = it.get(topic::OLDEST) - 1;
-        if Link::from_word(it.get(topic::END)).is_none_or(|end| end.block as u64 == oldest) {
+        let oldest = topic_words.get(topic::OLDEST) - 1;
+        if Link::from_word(topic_words.get(topic::END)).is_none_or(|end| end.block as u64 == oldest)
+        {
             return Ok(false);
         }
         let oldest = self.block(oldest as usize).ok_or(HistoryDamage)?;
         let begin = oldest.get(block::OWNER) >> 32;
-        let enough = it.get(topic::RECORDS) >= begin + u64::from(rule.records);
+        let enough = topic_words.get(topic::RECORDS) >= begin + u64::from(rule.records);
         let age = now.saturating_sub(oldest.get(block::SECONDS) as u32);
         Ok(enough || rule.seconds > 0 && begin > 0 && age > rule.seconds)
     }
 
-    fn drop_oldest(&self, it: Words<'_>) -> Result<(), HistoryDamage> {
-        let number = it.get(topic::OLDEST).checked_sub(1).ok_or(HistoryDamage)? as usize;
+    fn free_first_block(&self, topic_words: Words<'_>) -> Result<(), HistoryDamage> {
+        let number = topic_words
+            .get(topic::OLDEST)
+            .checked_sub(1)
+            .ok_or(HistoryDamage)? as usize;
         let block = self.block(number).ok_or(HistoryDamage)?;
-        let floor = it.get(topic::FLOOR).max(block.get(block::NEWEST));
-        it.set(topic::FLOOR, floor);
-        it.set(topic::OLDEST, block.get(block::BEHIND));
+        let floor = topic_words.get(topic::FLOOR).max(block.get(block::NEWEST));
+        topic_words.set(topic::FLOOR, floor);
+        topic_words.set(topic::OLDEST, block.get(block::BEHIND));
         let begin = block.get(block::OWNER) >> 32;
-        it.set(topic::RECORDS, it.get(topic::RECORDS).saturating_sub(begin));
-        self.step_out(block)?;
-        self.give_back(number, block);
+        topic_words.set(
+            topic::RECORDS,
+            topic_words.get(topic::RECORDS).saturating_sub(begin),
+        );
+        self.remove_from_list(block)?;
+        self.free_block(number, block);
         Ok(())
     }
 
     /// Removes a topic, and frees all its blocks.
     pub(super) fn remove_topic(&self, number: usize) -> Result<(), HistoryDamage> {
-        let it = self.topic(number).ok_or(HistoryDamage)?;
-        self.lose(it.get(topic::NEWEST));
+        let topic_words = self.topic(number).ok_or(HistoryDamage)?;
+        self.note_lost(topic_words.get(topic::NEWEST));
         self.hashes[number].store(0, Ordering::Relaxed);
         for _ in 0..self.blocks() {
-            if it.get(topic::OLDEST) == 0 {
+            if topic_words.get(topic::OLDEST) == 0 {
                 return Ok(());
             }
-            self.drop_oldest(it)?;
+            self.free_first_block(topic_words)?;
         }
         Err(HistoryDamage)
     }
 
     /// Frees a block. Readers that still copy it notice.
-    pub(super) fn give_back(&self, number: usize, block: Words<'_>) {
+    pub(super) fn free_block(&self, number: usize, block: Words<'_>) {
         let generation = block.get(block::GENERATION).wrapping_add(1);
         // [H3] First the offsets below which records are missing, then the new generation, then other words. Pairs
         // with [H4].
@@ -322,40 +336,40 @@ impl<'a> Area<'a> {
     }
 
     /// Gives a topic a place.
-    fn enter(&self, hash: u64, name: &str) -> Result<usize, HistoryDamage> {
+    fn add_topic(&self, hash: u64, name: &str) -> Result<usize, HistoryDamage> {
         let free = || {
             let mut hashes = self.hashes.iter();
             hashes.position(|it| it.load(Ordering::Relaxed) == 0)
         };
         let mut number = free();
         while number.is_none() {
-            self.evict()?;
+            self.free_oldest_block()?;
             number = free();
         }
         let number = number.expect("looked for until there was one");
-        let it = self.topic(number).ok_or(HistoryDamage)?;
-        let version = it.get(topic::VERSION) | 1;
-        it.set(topic::VERSION, version);
+        let topic_words = self.topic(number).ok_or(HistoryDamage)?;
+        let version = topic_words.get(topic::VERSION) | 1;
+        topic_words.set(topic::VERSION, version);
         // [H5] Version odd, then the words, then even. Pairs with [H6].
         fence(Ordering::Release);
-        it.set(topic::END, 0);
+        topic_words.set(topic::END, 0);
         for word in [topic::NEWEST, topic::RECORDS, topic::OLDEST] {
-            it.set(word, 0);
+            topic_words.set(word, 0);
         }
         // The topic may have had a place before.
-        it.set(topic::FLOOR, self.get_head(head::LOST));
-        it.set(topic::NAME_BYTES, name.len() as u64);
-        let mut packer = Packer::new(&it.0[topic::NAME..]);
+        topic_words.set(topic::FLOOR, self.get_head(head::LOST));
+        topic_words.set(topic::NAME_BYTES, name.len() as u64);
+        let mut packer = Packer::new(&topic_words.0[topic::NAME..]);
         packer.write(name.as_bytes());
         packer.finish();
-        it.0[topic::VERSION].store(version.wrapping_add(1), Ordering::Release);
+        topic_words.0[topic::VERSION].store(version.wrapping_add(1), Ordering::Release);
         self.hashes[number].store(hash, Ordering::Release);
         Ok(number)
     }
 
     /// Removes all records, because the content was not written by an archiver.
     pub(super) fn clear(&self) {
-        self.skip(self.get_head(head::RETAINED));
+        self.note_gap(self.get_head(head::RETAINED));
         for hash in self.hashes {
             hash.store(0, Ordering::Relaxed);
         }

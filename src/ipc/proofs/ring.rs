@@ -68,9 +68,9 @@ impl RingMemory {
             return None;
         };
         let (mut frames, mut topic) = (Vec::new(), String::new());
-        let mut asked = None;
+        let mut hash_seen = None;
         let wants = |hash| {
-            asked = Some(hash);
+            hash_seen = Some(hash);
             wants
         };
         match self
@@ -87,7 +87,11 @@ impl RingMemory {
                 Some(true)
             }
             ReadResult::Unwanted => {
-                assert_eq!(asked, Some(offset << 8), "passed by for another's topic");
+                assert_eq!(
+                    hash_seen,
+                    Some(offset << 8),
+                    "skipped for the topic of another record"
+                );
                 Some(true)
             }
             ReadResult::Overwritten => Some(false),
@@ -97,7 +101,7 @@ impl RingMemory {
 
 /// A reader of the first record while `later` more overwrite it, in a ring of that many lines.
 fn overwrite(lines: usize, later: u64, wants: bool) {
-    let (whole, gone) = (Seen::new(), Seen::new());
+    let (whole, lost) = (Seen::new(), Seen::new());
     loom::model(move || {
         let memory = Arc::new(RingMemory::new(lines));
         let mut producer = memory.producer();
@@ -105,7 +109,7 @@ fn overwrite(lines: usize, later: u64, wants: bool) {
         let other = Arc::clone(&memory);
         let reader = thread::spawn(move || match other.read(0, wants) {
             Some(true) => whole.note(),
-            Some(false) => gone.note(),
+            Some(false) => lost.note(),
             None => {} // overwritten in the log too
         });
         for number in 1..=later {
@@ -115,7 +119,7 @@ fn overwrite(lines: usize, later: u64, wants: bool) {
         assert_eq!(memory.read(later, wants), Some(true), "the newest is there");
     });
     whole.assert("the record was read");
-    gone.assert("the record was gone");
+    lost.assert("the record was overwritten");
 }
 
 #[test]

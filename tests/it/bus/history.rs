@@ -74,19 +74,19 @@ fn records_of_any_size_come_back_as_they_were() {
         ..TINY
     };
     let bus = Bus::open(&name.0, &options).expect("it opens");
-    retain(&bus, "kept", 500, 0);
+    retain(&bus, "retained", 500, 0);
     let mut model = Model::default();
     for size in (0..100).chain([935, 936, 937, 960, 1000, 5000, 16_000, 0, 1]) {
         let frame = (0..size).map(|at| (at * 7 + size) as u8).collect();
-        model.publish(&bus, "kept", frame);
+        model.publish(&bus, "retained", frame);
     }
     for _ in 0..200 {
         model.publish(&bus, "noise", vec![1; 2000]);
     }
-    assert!(model.check(&bus, "kept", ReplayRange::Last(500), ALL));
-    assert!(model.check(&bus, "kept", ReplayRange::From(0), ALL));
+    assert!(model.check(&bus, "retained", ReplayRange::Last(500), ALL));
+    assert!(model.check(&bus, "retained", ReplayRange::From(0), ALL));
     assert_eq!(
-        bus.replay("kept", ReplayRange::From(0), u64::MAX, ALL)
+        bus.replay("retained", ReplayRange::From(0), u64::MAX, ALL)
             .records
             .len(),
         109

@@ -73,5 +73,9 @@ fn a_living_member_whose_process_id_leads_nowhere_is_alive() {
     let MemberInfo { slot, pid, .. } = living[1];
     assert_eq!((slot, pid), (member.slot, dead.pid()));
     let next = open(&name);
-    assert_ne!(next.member().slot, member.slot, "its place was given away");
+    assert_ne!(
+        next.member().slot,
+        member.slot,
+        "another member got its slot"
+    );
 }

@@ -23,7 +23,7 @@ fn a_bus_of_dead_members_is_taken_over_with_its_history() {
     assert_eq!(bus.end(), 10);
     let mut frame = Vec::new();
     let ReadAt::Record(head) = bus.read_at(3, &mut frame) else {
-        panic!("history is gone")
+        panic!("the history is lost")
     };
     assert_eq!(frame[5..], 3_u64.to_le_bytes());
     let dead = Member {
@@ -47,7 +47,7 @@ fn a_bus_without_members_is_taken_over_unless_another_size_is_requested() {
     let name = Name::new("sizes");
     let bus = open(&name);
     let epoch = bus.epoch();
-    bus.publish(&draft(b"kept")).expect("a sound bus");
+    bus.publish(&draft(b"before")).expect("a sound bus");
     drop(bus);
 
     let attached = Bus::attach(&name.0).expect("it is there");

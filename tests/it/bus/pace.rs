@@ -32,13 +32,13 @@ fn a_reader_counts_as_slow_well_before_it_is_overtaken() {
             while slow_readers(&publisher).is_empty() {
                 publish(&publisher, "room:lobby", &message);
                 most += 1;
-                assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never told");
+                assert!(most <= OPTIONS.log_entries, "{bytes} bytes: never reported");
             }
-            let told = PacedReader {
+            let slow_reader = PacedReader {
                 slot: reader.member().slot,
                 offset: from,
             };
-            assert_eq!(slow_readers(&publisher), [told]);
+            assert_eq!(slow_readers(&publisher), [slow_reader]);
             let mut frames = Vec::new();
             for number in 0..most {
                 frames.clear();
@@ -57,7 +57,7 @@ fn readers_that_sleep_or_left_or_have_no_pace_are_not_slow() {
     let name = Name::new("pace-sleep");
     let publisher = Bus::open(&name.0, &OPTIONS).expect("a bus");
     let reader = Bus::open(&name.0, &OPTIONS).expect("the same");
-    let _never_asked = Bus::open(&name.0, &OPTIONS).expect("the same");
+    let _without_pace = Bus::open(&name.0, &OPTIONS).expect("the same");
     let end = reader.end();
     reader.keep_pace(end);
     let far = |count| {

@@ -19,7 +19,8 @@ pub(super) struct Name(pub(super) String);
 
 impl Name {
     pub(super) fn new(test: &str) -> Name {
-        let name = Name(format!("test-{}-{test}", std::process::id()));
+        // The end makes sure that no name is a part of another test's name, see `files`.
+        let name = Name(format!("test-{}-{test}-bus", std::process::id()));
         let _ = fs::remove_file(name.path());
         name
     }

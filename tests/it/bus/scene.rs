@@ -172,7 +172,7 @@ impl Scene {
         assert_eq!(self.writer.reap_members(), [dead]);
         let bytes = fs::read(self.name.path()).expect("the segment");
         let bit = 1 << dead.slot;
-        assert_eq!(word(&bytes, PARKED) & bit, 0, "it sleeps for ever");
+        assert_eq!(word(&bytes, PARKED) & bit, 0, "it does not wake up");
         let interested = (INTEREST..MEMBERS)
             .step_by(8)
             .any(|at| word(&bytes, at) & bit != 0);

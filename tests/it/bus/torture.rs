@@ -85,10 +85,7 @@ pub(super) fn reader(name: &str) {
         frames.clear();
         match subscriber.next(|_| true, &mut frames) {
             Next::Record(head) => {
-                assert_eq!(
-                    head.offset, next,
-                    "the gaps that were told are all there are"
-                );
+                assert_eq!(head.offset, next, "the reported gaps are all gaps");
                 next += 1;
                 received += 1;
                 let payload = &frames[5..];

@@ -173,7 +173,7 @@ fn a_lapped_reader_in_another_process_gets_the_exact_number_of_missed_records() 
     let [gaps, lagged, received, _] = numbers[..] else {
         panic!("{line}")
     };
-    assert_eq!(gaps, 1, "one gap is told once");
+    assert_eq!(gaps, 1, "one gap is reported once");
     assert_eq!(lagged + received, sent);
     // 64 KiB hold 512 records of two lines each, less than half of the log.
     assert_eq!(received, 512);
@@ -216,7 +216,7 @@ fn only_sleepers_with_interest_get_a_wakeup() {
     let publisher = Bus::open(&name.0, &small()).expect("it opens");
     let reader = Bus::open(&name.0, &small()).expect("it opens");
     publisher
-        .publish(&draft(b"offset 0 rings everybody"))
+        .publish(&draft(b"offset 0 wakes all members"))
         .expect("a sound bus");
 
     reader.add_interest(hash());

@@ -1,6 +1,6 @@
 //! The tokens that the tidy tests compare: a small lexer for Rust source.
 
-/// The words of a text: letters, digits and underscores.
+/// The words in `text`: letters, digits and underscores.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty())

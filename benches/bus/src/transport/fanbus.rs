@@ -1,4 +1,4 @@
-//! Fanbus's bus, with its default sizes unless it is told otherwise.
+//! The transport Fanbus: its bus, by default with its default sizes.
 
 use fanbus::ipc::{Bus, BusOptions, Draft, Next, Subscriber, topic_hash};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -86,7 +86,7 @@ impl Read for Reader {
         }
     }
 
-    /// As a worker's event loop does it.
+    /// Sleeps as a worker's event loop does.
     fn wait(&mut self) -> Outcome<()> {
         let parker = self.bus.parker();
         if parker.park(self.subscriber.offset()) {

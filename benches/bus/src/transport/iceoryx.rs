@@ -1,5 +1,5 @@
-//! iceoryx2: messages are written into memory that is lent, and read in place. A reader that sleeps
-//! is woken by an event, which the producer sends behind each message.
+//! The transport iceoryx2: messages are written into lent memory, and read in place. A sleeping reader is woken by an
+//! event, which the producer sends behind each message.
 
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
@@ -44,7 +44,7 @@ fn node(task: &Task) -> Outcome<Node<Service>> {
 pub(super) struct Publisher {
     port: publisher::Publisher<Service, [u8], ()>,
     notifier: Option<Notifier<Service>>,
-    // Behind what stands on them: fields are dropped in order.
+    // After the fields that use it: fields are dropped in order.
     _messages: Messages,
     _node: Node<Service>,
 }

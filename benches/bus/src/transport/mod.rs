@@ -1,4 +1,4 @@
-//! What is compared: each transport as a producer and a reader of messages would use it.
+//! The transports that are compared, each as a producer and a reader of messages would use it.
 
 mod fanbus;
 mod iceoryx;
@@ -15,7 +15,7 @@ pub(crate) trait Publish {
     /// Hands over a message for all readers. It may wait in this process until [`Publish::flush`].
     fn publish(&mut self, message: &[u8]) -> Outcome<()>;
 
-    /// Nothing waits in this process any more.
+    /// Sends all messages that wait in this process.
     fn flush(&mut self) -> Outcome<()> {
         Ok(())
     }
@@ -28,29 +28,29 @@ pub(crate) trait Read {
         Ok(())
     }
 
-    /// Hands on what is there, and says how many messages that was.
+    /// Hands over the messages that are there, and returns their number.
     fn read(&mut self, each: &mut impl FnMut(&[u8])) -> Outcome<usize>;
 
-    /// Sleeps until there may be something.
+    /// Sleeps until there may be a message.
     fn wait(&mut self) -> Outcome<()>;
 
-    /// How many messages the transport said were lost.
+    /// The number of messages that the transport reported as lost.
     fn lagged(&self) -> u64 {
         0
     }
 }
 
-/// What to do with a sending end, whichever it is.
+/// An action with a sending end of any transport.
 pub(crate) trait UsePublisher {
     fn run<P: Publish>(self, publisher: P) -> Outcome<()>;
 }
 
-/// What to do with a receiving end, whichever it is.
+/// An action with a receiving end of any transport.
 pub(crate) trait UseReader {
     fn run<R: Read>(self, reader: R) -> Outcome<()>;
 }
 
-/// Opens the sending end that the task names. Every reader is there already.
+/// Opens the sending end of the task's transport. Every reader is there already.
 pub(crate) fn with_publisher(task: &Task, user: impl UsePublisher) -> Outcome<()> {
     match task.contender {
         Contender::Fanbus => user.run(fanbus::Publisher::open(task)?),
@@ -62,7 +62,7 @@ pub(crate) fn with_publisher(task: &Task, user: impl UsePublisher) -> Outcome<()
     }
 }
 
-/// Opens the receiving end that the task names.
+/// Opens the receiving end of the task's transport.
 pub(crate) fn with_reader(task: &Task, user: impl UseReader) -> Outcome<()> {
     match task.contender {
         Contender::Fanbus => user.run(fanbus::Reader::open(task)?),

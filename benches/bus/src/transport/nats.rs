@@ -1,8 +1,8 @@
-//! NATS: its protocol spoken directly, over loopback.
+//! The transport NATS: its protocol spoken directly, over loopback.
 //!
-//! The protocol is lines of text, and a blocking client is these few functions; the crate
-//! `async-nats` would bring a runtime and two hand-overs per message, and be what is measured.
-//! Producers in a hurry send up to 64 messages at once.
+//! The protocol consists of text lines, and a blocking client is these few functions. The crate `async-nats` would
+//! bring a runtime and two hand-overs per message, and the benchmark would measure those. Producers at full rate send
+//! up to 64 messages at once.
 
 use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::TcpStream;
@@ -11,10 +11,10 @@ use super::{Publish, Read};
 use crate::Outcome;
 use crate::task::Task;
 
-/// Messages sent at once, and bytes after which it is enough.
+/// Most messages sent at once, and bytes after which no more are added.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
-/// What a reader takes at once.
+/// Bytes that a reader takes at once.
 const READ_BYTES: usize = 256 << 10;
 
 /// Connects, and waits until the server has taken the `commands`.
@@ -80,7 +80,7 @@ pub(super) struct Reader {
     stream: BufReader<TcpStream>,
     line: Vec<u8>,
     payload: Vec<u8>,
-    /// Whether the payload has not been handed on.
+    /// Whether the payload has not been handed over yet.
     is_full: bool,
 }
 

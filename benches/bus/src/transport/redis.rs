@@ -1,7 +1,6 @@
-//! Redis: its publish and subscribe, over a Unix socket, with the crate `redis`.
+//! The transport Redis: publish and subscribe over a Unix socket, with the crate `redis`.
 //!
-//! Producers in a hurry send up to 64 messages at once (a pipeline); one that wants them to be there
-//! sends one.
+//! Producers at full rate send up to 64 messages at once (a pipeline). A producer of single messages sends one.
 
 use redis::{Client, Connection, Msg, Pipeline, PubSub};
 
@@ -9,7 +8,7 @@ use super::{Publish, Read};
 use crate::Outcome;
 use crate::task::Task;
 
-/// Messages of a pipeline, and bytes after which it is long enough.
+/// Most messages of a pipeline, and bytes after which no more are added.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 
@@ -59,7 +58,7 @@ impl Publish for Publisher {
 pub(super) struct Reader {
     /// Borrows a connection that lives as long as the process.
     subscription: PubSub<'static>,
-    /// What the last wait has brought.
+    /// The message of the last wait.
     message: Option<Msg>,
 }
 

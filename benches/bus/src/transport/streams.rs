@@ -1,7 +1,7 @@
-//! Streams of the kernel, one from each producer to each reader: Unix sockets, and pipes.
+//! The transports of the kernel, one stream from each producer to each reader: Unix sockets, and pipes.
 //!
-//! One write for each message and reader; a reader takes with one read what is there, up to 256 KiB
-//! or a message. All messages of a run have one size, so nothing needs to say where one ends.
+//! One write for each message and reader. A reader takes all that is there with one read, up to 256 KiB or a message.
+//! All messages of a run have one size, so no length is needed.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,10 +19,10 @@ use super::{Publish, Read};
 use crate::Outcome;
 use crate::task::{Patience, Task};
 
-/// What a pipe and a socket may hold: the most that Linux gives anybody without asking.
+/// Bytes that a pipe and a socket may hold: the most that Linux allows without privileges.
 const PIPE_BYTES: i32 = 1 << 20;
 const SOCKET_BYTES: usize = 212_992;
-/// What a reader takes at once.
+/// Bytes that a reader takes at once.
 const READ_BYTES: usize = 256 << 10;
 
 fn socket_path(task: &Task, reader: usize) -> PathBuf {
@@ -81,15 +81,15 @@ pub(super) struct Reader {
     sources: Vec<Source>,
     producers: usize,
     bytes: usize,
-    /// One source, and a reader that sleeps: it sleeps in `read` itself.
+    /// With one source, a sleeping reader sleeps in `read` itself.
     blocks: bool,
 }
 
-/// One stream, and what was read of it.
+/// One stream, and its read bytes.
 struct Source {
     stream: OwnedFd,
     buffer: Vec<u8>,
-    /// What is in the buffer and has not been handed on.
+    /// The bytes in the buffer that have not been handed over.
     start: usize,
     end: usize,
 }
@@ -106,7 +106,7 @@ impl Reader {
         for producer in 0..task.producers {
             let path = pipe_path(task, producer, task.number);
             nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
-            // Else it would wait for the producer, who comes later.
+            // Otherwise it would wait for the producer, which comes later.
             let flags = OFlag::O_NONBLOCK.bits();
             let pipe = OpenOptions::new()
                 .read(true)
@@ -138,7 +138,7 @@ impl Reader {
 }
 
 impl Source {
-    /// Hands on the whole messages that are here.
+    /// Hands over the whole messages that are here.
     fn drain(&mut self, bytes: usize, each: &mut impl FnMut(&[u8])) -> usize {
         let whole = (self.end - self.start) / bytes;
         let messages = &self.buffer[self.start..self.start + whole * bytes];
@@ -147,7 +147,7 @@ impl Source {
         whole
     }
 
-    /// Takes what is in the stream. Waits for it if the stream blocks.
+    /// Reads the bytes that are in the stream. Waits for them if the stream blocks.
     fn fill(&mut self) -> Outcome<()> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
