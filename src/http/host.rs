@@ -6,7 +6,7 @@ use super::head::Head;
 
 /// The response to a request that names another host.
 pub(super) const NOT_SERVED: &str =
-    "The application does not serve this host. Fanbus(hosts=[...]) has those that it serves.";
+    "The application does not serve this host. Fanbus(hosts=[...]) lists the hosts that it serves.";
 
 /// The hosts that an application serves.
 ///
