@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use fanbus::actors::session::SessionKey;
+use fanbus::actors::session_key::SessionKey;
 use fanbus_bench::{Floor, Mode, Options, Progress};
 use support::client::{Client, opcode};
 use support::handler::publish;

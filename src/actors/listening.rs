@@ -9,43 +9,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use super::hub::Leave;
-use super::limits::Limits;
-use super::replays::Piece;
 use super::session_writer::SessionWriter;
 use super::shared::Shared;
 use super::socket_writer::{Acks, SocketWriter};
 use super::topic::Topic;
+use super::turn_queue::SessionRequest;
 use crate::ipc::Bus;
-
-/// A client asks to listen. Left for the end of the turn, as an
-/// [`Open`](crate::actors::hub::Open) is.
-pub struct Listen {
-    /// What it listens to.
-    pub topic: Interest,
-    /// The end of the bus when it began to be interested: what lies behind is delivered.
-    pub from: u64,
-    /// What is sent before anything is delivered.
-    pub beginning: Vec<Piece>,
-    /// The limits of its stream.
-    pub limits: Rc<Limits>,
-    /// Which HTTP endpoint it is, for limits on the number of streams.
-    pub endpoint: u32,
-    /// Gets the stream, or a sentence why there is none.
-    pub answer: oneshot::Sender<Result<Listening, &'static str>>,
-}
-
-impl fmt::Debug for Listen {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Listen")
-            .field("topic", &self.topic)
-            .field("from", &self.from)
-            .finish_non_exhaustive()
-    }
-}
 
 /// That this worker wants to be woken for a topic, until it is dropped.
 pub struct Interest {
@@ -114,7 +84,9 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.shared.hub.do_send(Leave(self.writer.key()));
+        let session = self.writer.key();
+        let request = SessionRequest::Leave { session };
+        self.shared.turn_queue.request_for(request);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::session::SessionKey;
+use super::session_key::SessionKey;
 
 /// Clients that may finish their message at a time although the budget is used up.
 pub const MOST_TURNS: usize = 16;

@@ -18,52 +18,14 @@ use tokio::time::Sleep;
 use super::close::CloseCause;
 use super::deflate::Encoding;
 use super::frame::{self, Decode, Event, is_close_code};
-use super::hub::Leave;
 use super::limits::{Limits, TokenBucket};
 use super::outbox::Source;
 use super::partials::SHORT_READ;
-use super::publish::publish;
-use super::session_writer::SessionWriter;
-use super::shared::Shared;
-use super::topic::Topic;
-use crate::ipc::PublishError;
-
-/// Names a session within its worker for as long as the worker lives. Never 0.
-#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
-pub struct SessionKey(u64);
-
-impl SessionKey {
-    /// The key of place `slot` in its `generation`-th use, counted from 1: a late message for the
-    /// session that had the place before is recognised.
-    pub fn new(slot: u32, generation: u32) -> Self {
-        debug_assert!(generation > 0, "key 0 means no session");
-        Self(u64::from(generation) << 32 | u64::from(slot))
-    }
-
-    /// Place in the hub.
-    pub fn slot(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    /// As it stands in a record's `origin`.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-/// What a session does with the messages of its client.
-#[derive(Clone, Debug)]
-pub enum Route {
-    /// Send them back, with this in front.
-    Echo(Rc<[u8]>),
-    /// Publish them to the topic, which the session is subscribed to.
-    Relay(Box<Topic>),
-    /// Give them to the handler.
-    Handler,
-}
-
-/// Bytes read from one socket at a time.
-pub(super) const READ_BYTES: usize = 64 * 1024;
+use super::protocol::{Protocol, SessionContext};
+use super::session_key::SessionKey;
+use super::session_writer::{Control, SessionWriter};
+use super::shared::{READ_BYTES, Shared};
+use super::turn_queue::{Backlog, SessionRequest};
 
 /// Reads of one socket before the others get their turn.
 const READS_IN_A_ROW: usize = 8;
@@ -72,23 +34,12 @@ const READS_IN_A_ROW: usize = 8;
 /// that does not deflate may bring in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 
-/// What the hub tells a session, through its [`SessionWriter`].
-#[derive(Debug)]
-pub enum Control {
-    /// Close, for this cause.
-    Close(CloseCause),
-    /// The handler has caught up: read on.
-    Resume,
-    /// The client has had its time to answer the close frame.
-    Abort,
-}
-
 /// See the module's documentation. Spawned on the hub's thread, it is done when the session is over.
 pub struct Session<R, D> {
     shared: Rc<Shared>,
     reader: R,
     decoder: D,
-    route: Route,
+    protocol: Box<dyn Protocol>,
     writer: Rc<SessionWriter>,
     /// Boxed: most routes have none.
     bucket: Option<Box<TokenBucket>>,
@@ -102,7 +53,7 @@ pub struct Session<R, D> {
     failing: Option<Box<Failing>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
-    /// The end is reported to the [`Inbox`](super::shared::Inbox).
+    /// The end is reported to user code, which does not run the session.
     is_observed: bool,
     /// The cause of the end, once it is known. Boxed: an open session has none.
     cause: Option<Box<CloseCause>>,
@@ -129,7 +80,6 @@ impl<R, D> fmt::Debug for Session<R, D> {
         formatter
             .debug_struct("Session")
             .field("key", &self.writer.key())
-            .field("route", &self.route)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
     }
@@ -142,19 +92,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         shared: Rc<Shared>,
         reader: R,
         decoder: D,
-        route: Route,
+        protocol: Box<dyn Protocol>,
         writer: Rc<SessionWriter>,
         limits: Rc<Limits>,
         early: Vec<u8>,
     ) -> Self {
-        let is_observed = matches!(route, Route::Handler);
         let partials = &shared.turn_queue.partials;
         partials.changed(writer.key(), 0, early.len(), 0);
         Self {
             shared,
             reader,
             decoder,
-            route,
+            protocol,
             writer,
             bucket: limits
                 .rate_limit
@@ -165,7 +114,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             phase: Phase::Open,
             failing: None,
             ended: false,
-            is_observed,
+            is_observed: false,
             cause: None,
         }
     }
@@ -175,6 +124,21 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     pub fn observed(mut self) -> Self {
         self.is_observed = true;
         self
+    }
+
+    /// Begins the session: sends the response to the handshake, and behind it the replies with which the
+    /// protocol begins.
+    pub fn open(&mut self, mut response: Vec<u8>) {
+        let opened = self.protocol.opened(&mut SessionContext {
+            shared: &self.shared,
+            writer: &self.writer,
+            output: &mut response,
+            is_paused: &mut self.paused,
+        });
+        self.writer.send(&response, Source::Session);
+        if let Err(cause) = opened {
+            self.close(cause);
+        }
     }
 
     fn key(&self) -> SessionKey {
@@ -279,40 +243,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             return true;
         }
         let turn_queue = &self.shared.turn_queue;
-        let answers = matches!(self.route, Route::Echo(_)) || self.writer.is_waiting();
-        if answers && turn_queue.queues.is_over() {
-            // The hub makes room before this task has its next turn.
-            turn_queue.request();
-            task.waker().wake_by_ref();
-            return true;
+        let backlog = if self.writer.is_waiting() && turn_queue.queues.is_over() {
+            Some(Backlog::Outboxes)
+        } else {
+            self.protocol.must_pause(&self.shared)
+        };
+        if let Some(backlog) = backlog {
+            turn_queue.wait_for(backlog, task.waker());
         }
-        let is_behind = self.receiver_is_behind();
-        if is_behind {
-            let turn_queue = &self.shared.turn_queue;
-            match self.route {
-                Route::Handler if !self.shared.inbox.has_room() => {
-                    turn_queue.wait_for_mailbox(task.waker().clone());
-                }
-                Route::Handler | Route::Relay(_) => {
-                    turn_queue.wait_for_hub(task.waker().clone());
-                }
-                Route::Echo(_) => unreachable!("an echo is for its sender only"),
-            }
-        }
-        is_behind
-    }
-
-    /// Is a hub, or the handler's mailbox, so far behind that it should get nothing more?
-    fn receiver_is_behind(&self) -> bool {
-        let turn_queue = &self.shared.turn_queue;
-        match self.route {
-            Route::Echo(_) => false,
-            Route::Relay(_) => {
-                let most_bytes = self.shared.bus.max_message_bytes();
-                turn_queue.is_held() || turn_queue.relays_must_wait(most_bytes)
-            }
-            Route::Handler => turn_queue.is_held() || !self.shared.inbox.has_room(),
-        }
+        backlog.is_some()
     }
 
     /// Has this input brought as much as may be taken in before the queues are looked at again?
@@ -320,7 +259,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// may be a thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
         matches!(self.writer.encoding(), Encoding::Deflated(_))
-            && (taken_bytes >= MOST_TAKEN_BYTES || self.paused || self.receiver_is_behind())
+            && (taken_bytes >= MOST_TAKEN_BYTES
+                || self.paused
+                || self.protocol.must_pause(&self.shared).is_some())
     }
 
     /// Decodes `input`, hands it on, and sends what is to be answered in one write. `output` keeps
@@ -350,8 +291,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
     /// The client broke a rule. What came before it was in order: the handler, on its own thread,
     /// may answer that first. Nothing to do when it is closing already.
     fn fail(&mut self, cause: CloseCause) {
-        let answers = matches!(self.route, Route::Handler) && self.writer.link().owes();
-        if answers && self.phase == Phase::Open {
+        let is_answering = self.protocol.is_answering(self.writer.link());
+        if is_answering && self.phase == Phase::Open {
             let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
             self.failing = Some(Box::new(Failing { cause, deadline }));
         } else {
@@ -364,7 +305,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         let Some(failing) = &mut self.failing else {
             return;
         };
-        if (failing.deadline.as_mut().poll(task).is_ready() || !self.writer.link().owes())
+        let is_due = failing.deadline.as_mut().poll(task).is_ready();
+        if (is_due || !self.protocol.is_answering(self.writer.link()))
             && let Some(failing) = self.failing.take()
         {
             self.close(failing.cause);
@@ -395,25 +337,15 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 taken_bytes += payload.len();
             }
             match event {
-                Event::Message { kind, payload } => match &self.route {
-                    Route::Echo(prefix) => {
-                        let encoding = self.writer.encoding();
-                        encoding.append(kind, [prefix, &payload], output);
-                    }
-                    Route::Relay(topic) => {
-                        let header = frame::message_header(kind, payload.len());
-                        let bus = &self.shared.bus;
-                        let offset = publish(bus, topic, kind, &payload, 0).map_err(refused)?;
-                        let bytes = header.len() + payload.len();
-                        self.shared.turn_queue.note_published(offset, bytes);
-                    }
-                    Route::Handler => {
-                        // Counted first: a handler may receive it at once.
-                        self.paused |= self.writer.link().handed_over(payload.len());
-                        self.shared.inbox.message(self.writer.key(), kind, payload);
-                        self.shared.turn_queue.request();
-                    }
-                },
+                Event::Message { kind, payload } => {
+                    let mut context = SessionContext {
+                        shared: &self.shared,
+                        writer: &self.writer,
+                        output,
+                        is_paused: &mut self.paused,
+                    };
+                    self.protocol.message(kind, payload, &mut context)?;
+                }
                 // In order with what else is answered, unless it would have to wait for more than that.
                 Event::Ping(payload) if self.writer.is_waiting() => {
                     self.writer.send_control(&frame::pong(payload));
@@ -477,15 +409,14 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             self.shared.inbox.closed(self.key(), &cause);
             self.shared.turn_queue.request();
         }
+        let mut context = SessionContext {
+            shared: &self.shared,
+            writer: &self.writer,
+            output: &mut Vec::new(),
+            is_paused: &mut self.paused,
+        };
+        self.protocol.closed(&cause, &mut context);
         self.cause = Some(Box::new(cause));
-    }
-}
-
-/// The cause for which a client is closed whose message the bus refuses.
-fn refused(error: PublishError) -> CloseCause {
-    match error {
-        PublishError::TooLarge { .. } => CloseCause::TooLargeForBus,
-        _ => CloseCause::BusRefuses,
     }
 }
 
@@ -500,7 +431,10 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D>
         }
         session.give_up_input();
         session.note_end(CloseCause::Lost);
-        session.shared.hub.do_send(Leave(session.key()));
+        let request = SessionRequest::Leave {
+            session: session.key(),
+        };
+        session.shared.turn_queue.request_for(request);
         let cause = session
             .cause
             .take()

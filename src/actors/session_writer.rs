@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::close::CloseCause;
 use super::deflate::{self, Encoding};
 use super::event::{self, Position};
 use super::frame::{self, ControlFrame, Kind};
@@ -21,7 +22,7 @@ use super::limits::Limits;
 use super::link::Link;
 use super::outbox::{Outbox, Overflow, Overflowed, Source};
 use super::replays::Piece;
-use super::session::{Control, SessionKey};
+use super::session_key::SessionKey;
 use super::socket_writer::{Acks, SocketWriter};
 use super::stamp::Stamp;
 use super::turn::{Index, Run, Turn};
@@ -29,6 +30,17 @@ use super::turn_queue::TurnQueue;
 
 /// Frames that go into one vectored write.
 const SLICES: usize = 64;
+
+/// What the hub orders a session to do, through its [`SessionWriter`].
+#[derive(Debug)]
+pub enum Control {
+    /// Close, for this cause.
+    Close(CloseCause),
+    /// The handler has caught up: read on.
+    Resume,
+    /// The client has had its time to answer the close frame.
+    Abort,
+}
 
 /// See the module's documentation.
 pub struct SessionWriter {

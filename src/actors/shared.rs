@@ -1,38 +1,19 @@
-//! What the sessions of one worker share: the way to the hub and the bus, to user code, and a buffer to read in.
+//! The parts that the sessions of one worker share: the bus, the inbox of user code, the queue for the end of
+//! the turn, and a buffer to read in.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use actix::Addr;
-
-use super::close::CloseCause;
-use super::frame::Kind;
-use super::hub::Hub;
-use super::session::{READ_BYTES, SessionKey};
+use super::inbox::Inbox;
 use super::turn_queue::TurnQueue;
 use crate::ipc::Bus;
 
-/// Where user code gets what happens to its sessions. Called on the I/O thread: must not block.
-pub trait Inbox: 'static {
-    /// A message of the client.
-    fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
-    /// The session is over. Comes exactly once, after its last message.
-    fn closed(&self, session: SessionKey, cause: &CloseCause);
-    /// A handler that was told to wait may send again.
-    fn room(&self, session: SessionKey);
-    /// May sessions read on? That is, does it have room for messages?
-    fn has_room(&self) -> bool;
-    /// The turn ends: hand over what was collected. `stalled`: sessions wait for room and want to
-    /// hear of it.
-    fn flush(&self, stalled: bool);
-}
+/// Bytes read from one socket at a time.
+pub(super) const READ_BYTES: usize = 64 * 1024;
 
 /// What the sessions of one worker share. All of it lives on the I/O thread.
 pub struct Shared {
-    /// The hub of this worker.
-    pub hub: Addr<Hub>,
     /// The bus, to publish on.
     pub bus: Bus,
     /// The handler's end.
@@ -59,19 +40,13 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// What the sessions of one worker share.
-    pub fn new(
-        hub: Addr<Hub>,
-        bus: Bus,
-        inbox: Rc<dyn Inbox>,
-        turn_queue: Rc<TurnQueue>,
-    ) -> Rc<Self> {
+    pub fn new(bus: Bus, inbox: Rc<dyn Inbox>, turn_queue: Rc<TurnQueue>) -> Rc<Self> {
         let input = vec![0; READ_BYTES].into_boxed_slice();
         let scratch = RefCell::new(Scratch {
             input,
             output: Vec::new(),
         });
         Rc::new(Self {
-            hub,
             bus,
             inbox,
             turn_queue,

@@ -5,12 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::hub::Open;
-use super::listening::Listen;
 use super::partials::Partials;
 use super::queues::Queues;
 use super::replays::Replays;
-use super::session::SessionKey;
+use super::session_key::SessionKey;
+use super::topic::Topic;
 
 /// What sessions leave for the end of the turn, when the hub does it once for all of them.
 /// Shared by everything on a worker's I/O thread.
@@ -30,10 +29,8 @@ pub struct TurnQueue {
     stalled: RefCell<Vec<Waker>>,
     /// Sessions whose client has a close frame to answer.
     closing: RefCell<Vec<SessionKey>>,
-    /// Clients that ask to come in.
-    openings: RefCell<Vec<Open>>,
-    /// Clients that ask to listen.
-    listens: RefCell<Vec<Listen>>,
+    /// Requests of sessions, in their order.
+    requests: RefCell<Vec<SessionRequest>>,
     /// Sessions that the hub has.
     sessions: Cell<usize>,
     /// What relays have published and the hub has not read yet.
@@ -42,6 +39,47 @@ pub struct TurnQueue {
     held: Cell<bool>,
     /// Sessions that wait until the hub has read it, or until nobody is held any more.
     too_fast: RefCell<Vec<Waker>>,
+}
+
+/// A queue that is too full for another message of a client. Its session does not read until the queue
+/// has capacity again.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Backlog {
+    /// The outboxes of all sessions together.
+    Outboxes,
+    /// The mailbox of the handlers.
+    Mailbox,
+    /// The records that a hub of the server has not read yet.
+    Hub,
+}
+
+/// A request of a session to the hub.
+#[derive(Debug)]
+pub enum SessionRequest {
+    /// Deliver the topic from offset `from` on. The interest in the topic has been added, and the hub takes
+    /// it over.
+    Subscribe {
+        /// The session of the protocol.
+        session: SessionKey,
+        /// The topic.
+        topic: Topic,
+        /// The end of the bus when it subscribed.
+        from: u64,
+    },
+    /// Deliver the topic up to offset `until`, and no longer.
+    Unsubscribe {
+        /// The session of the protocol.
+        session: SessionKey,
+        /// The topic.
+        topic: Topic,
+        /// The end of the bus when it unsubscribed.
+        until: u64,
+    },
+    /// The session is over.
+    Leave {
+        /// The session.
+        session: SessionKey,
+    },
 }
 
 /// How far the relays of a worker are ahead of its hub.
@@ -83,10 +121,36 @@ impl TurnQueue {
         self.request();
     }
 
-    /// The task behind `waker` reads on when the handler's mailbox has room.
-    pub fn wait_for_mailbox(&self, waker: Waker) {
-        self.stalled.borrow_mut().push(waker);
+    /// The task behind `waker` is woken when the backlog is so short that its session may read on.
+    pub fn wait_for(&self, backlog: Backlog, waker: &Waker) {
+        match backlog {
+            Backlog::Outboxes => {
+                // The hub frees memory before this task has its next turn.
+                self.request();
+                waker.wake_by_ref();
+            }
+            Backlog::Mailbox => {
+                self.stalled.borrow_mut().push(waker.clone());
+                self.request();
+            }
+            Backlog::Hub => {
+                self.too_fast.borrow_mut().push(waker.clone());
+                if !self.is_held() {
+                    self.request();
+                }
+            }
+        }
+    }
+
+    /// A session has a request for the hub.
+    pub fn request_for(&self, request: SessionRequest) {
+        self.requests.borrow_mut().push(request);
         self.request();
+    }
+
+    /// Hub: the requests of sessions, in their order.
+    pub fn take_requests(&self) -> Vec<SessionRequest> {
+        self.requests.take()
     }
 
     /// A relay has published a record of `bytes` at `offset`.
@@ -112,15 +176,6 @@ impl TurnQueue {
         self.held.get()
     }
 
-    /// The task behind `waker` reads on when the hub has caught up with the relays, and nobody is
-    /// held.
-    pub fn wait_for_hub(&self, waker: Waker) {
-        self.too_fast.borrow_mut().push(waker);
-        if !self.is_held() {
-            self.request();
-        }
-    }
-
     /// Hub: it has read everything before `offset`; `held`: a hub of the server is far behind.
     pub fn has_read(&self, offset: u64, held: bool) {
         self.held.set(held);
@@ -137,9 +192,9 @@ impl TurnQueue {
         self.sessions.set(sessions);
     }
 
-    /// Sessions of this worker, with the clients that ask to come in.
+    /// Sessions of this worker, open and opening.
     pub fn sessions(&self) -> usize {
-        self.sessions.get() + self.openings.borrow().len() + self.listens.borrow().len()
+        self.sessions.get()
     }
 
     /// A close frame was sent to the client of `session`, which has a limited time to answer.
@@ -160,28 +215,6 @@ impl TurnQueue {
     /// Hub: the sessions whose handlers have room again.
     pub fn take_roomy(&self) -> Vec<SessionKey> {
         self.roomy.take()
-    }
-
-    /// A client asks to come in.
-    pub fn open(&self, open: Open) {
-        self.openings.borrow_mut().push(open);
-        self.request();
-    }
-
-    /// Hub: the clients that ask to come in.
-    pub fn take_openings(&self) -> Vec<Open> {
-        self.openings.take()
-    }
-
-    /// A client asks to listen.
-    pub fn listen(&self, listen: Listen) {
-        self.listens.borrow_mut().push(listen);
-        self.request();
-    }
-
-    /// Hub: the clients that ask to listen.
-    pub fn take_listens(&self) -> Vec<Listen> {
-        self.listens.take()
     }
 
     /// Hub: the sessions that have begun to close.

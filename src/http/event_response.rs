@@ -23,7 +23,8 @@ use super::response::{Response, WireBody, WireResponse};
 use super::router::EndpointId;
 use super::worker::HttpWorker;
 use crate::actors::event::{Beginning, Position};
-use crate::actors::listening::{Interest, Listen, Listening};
+use crate::actors::hub::Listen;
+use crate::actors::listening::{Interest, Listening};
 use crate::ipc::ReplayRange;
 
 /// A replay may take this share of a client's queue; the rest is for messages that are published meanwhile.
@@ -96,7 +97,7 @@ async fn open(
         }
     };
     let (reply, opened) = oneshot::channel();
-    worker.turn_queue.listen(Listen {
+    worker.requests.listen(Listen {
         topic: interest,
         from,
         beginning,

@@ -9,9 +9,9 @@ use super::path::Values;
 use super::replies::ReplyKey;
 use super::request::Request;
 use super::router::EndpointId;
+use crate::actors::inbox::Inbox;
 use crate::actors::link::Link;
-use crate::actors::session::SessionKey;
-use crate::actors::shared::Inbox;
+use crate::actors::session_key::SessionKey;
 
 /// The arguments of an endpoint's call.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::router::{EndpointId, Router};
 use super::websocket::origin::Origins;
 use super::websocket::subprotocol::Subprotocol;
 use crate::actors::limits::Limits;
-use crate::actors::topic::TopicTemplate;
+use crate::actors::protocol::Accept;
 
 /// The routes and settings, which are made once and shared by the whole worker.
 #[derive(Clone, Default)]
@@ -65,12 +65,12 @@ pub struct Turbo {
 /// The settings of a WebSocket endpoint.
 #[derive(Clone, Debug)]
 pub struct WebSocketEndpoint {
-    /// What its sessions do.
-    pub behaviour: Behaviour,
-    /// A turbo route whose clients user code admits one by one.
-    pub asks: bool,
-    /// A turbo route of whose sessions user code is told when they open and close.
-    pub watched: bool,
+    /// Makes the protocol of each session.
+    pub accept: Arc<dyn Accept>,
+    /// User code accepts or rejects each client.
+    pub needs_admission: bool,
+    /// A turbo route with hooks: user code is notified when a session opens and when it closes.
+    pub has_hooks: bool,
     /// The limits of its sessions.
     pub limits: Limits,
     /// Whose pages may connect.
@@ -79,24 +79,6 @@ pub struct WebSocketEndpoint {
     pub subprotocols: Vec<Subprotocol>,
     /// Clients that offer permessage-deflate get it.
     pub compression: bool,
-}
-
-impl WebSocketEndpoint {
-    /// Does user code hear of a client before it is let in?
-    pub fn connects_by_user_code(&self) -> bool {
-        self.asks || matches!(self.behaviour, Behaviour::Handler)
-    }
-}
-
-/// What the sessions of a WebSocket endpoint do.
-#[derive(Clone, Debug)]
-pub enum Behaviour {
-    /// Send back what comes, with a prefix.
-    Echo(String),
-    /// Publish what comes to a topic.
-    Relay(TopicTemplate),
-    /// Give what comes to user code.
-    Handler,
 }
 
 impl fmt::Debug for Routes {

@@ -33,10 +33,10 @@ use super::worker::HttpWorker;
 use crate::actors::crowd::Crowd;
 use crate::actors::forks::{self, Withheld};
 use crate::actors::heap::{self, IdleWatch, Usage};
-use crate::actors::hub::{Command, Hub, Orders};
+use crate::actors::hub::{Command, Hub, Orders, Requests};
+use crate::actors::inbox::Inbox;
 use crate::actors::pulse::Pulse;
 use crate::actors::replays::Replays;
-use crate::actors::shared::Inbox;
 use crate::actors::shutdown::{Ending, Shutdown};
 use crate::actors::turn_queue::TurnQueue;
 use crate::actors::watch::{Sleeper, Watch};
@@ -110,15 +110,16 @@ impl Server {
         let most_connections = config.max_connections;
         let (queues, messages) = (config.queue_memory_bytes, config.message_memory_bytes);
         let turn_queue = Rc::new(TurnQueue::new(queues, messages, replays));
+        let requests = Requests::new(Rc::clone(&turn_queue));
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
         let (lives, hub_has_ended) = oneshot::channel();
-        Hub::new(
+        let _hub = Hub::new(
             bus.clone(),
             inbox,
             Arc::clone(&orders),
-            Rc::clone(&turn_queue),
+            Rc::clone(&requests),
             watch,
             config.max_websockets,
             lives,
@@ -136,6 +137,7 @@ impl Server {
             config: Arc::new(config),
             handler,
             replies: Rc::clone(&replies),
+            requests: Rc::clone(&requests),
             turn_queue: Rc::clone(&turn_queue),
             bus,
             cache: Rc::default(),
@@ -150,13 +152,13 @@ impl Server {
         });
         spawn_local(replies.deliver());
         let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
-        let (sessions, deadlines) = (Rc::clone(&turn_queue), Rc::clone(&worker.deadlines));
+        let (sessions, deadlines) = (Rc::clone(&requests), Rc::clone(&worker.deadlines));
         spawn_local(async move {
             let mut memory = MemoryTrim::new();
             loop {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
-                let waiting = sessions.queues.gauge().held();
+                let waiting = turn_queue.queues.gauge().held();
                 memory.check(connected + sessions.sessions(), waiting);
                 sleep(TICK).await;
                 deadlines.tick(Instant::now());
@@ -179,7 +181,7 @@ impl Server {
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {
             let is_open = || connections.available_permits() < most_connections;
-            while turn_queue.sessions() > 0 || is_open() {
+            while requests.sessions() > 0 || is_open() {
                 sleep(Duration::from_millis(10)).await;
             }
         };

@@ -13,6 +13,7 @@ use super::handler::Handler;
 use super::keepalive_drain::KeepAliveDrain;
 use super::replies::Replies;
 use super::routes::Routes;
+use crate::actors::hub::Requests;
 use crate::actors::limits::Limits;
 use crate::actors::pulse::Pulse;
 use crate::actors::shutdown::Shutdown;
@@ -27,6 +28,7 @@ pub(super) struct HttpWorker {
     pub limits: Vec<Rc<Limits>>,
     pub handler: Rc<dyn Handler>,
     pub replies: Rc<Replies>,
+    pub requests: Rc<Requests>,
     pub turn_queue: Rc<TurnQueue>,
     /// This worker's member of the bus.
     pub bus: Bus,

@@ -12,8 +12,9 @@ use super::request::{Request, RequestLinks};
 use super::router::{Endpoint, Endpoints};
 use super::websocket::WebSocket;
 use crate::actors::close::CloseCause;
-use crate::actors::hub::{Command, Rejection};
-use crate::actors::session::SessionKey;
+use crate::actors::hub::Command;
+use crate::actors::rejection::Rejection;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::router::EndpointId;
 

@@ -17,7 +17,7 @@ use super::stream::{ProducerContext, Streams};
 use super::tasks::Tasks;
 use super::websocket::WebSocket;
 use super::worker_handle::WorkerHandle;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 use crate::http::response::{Response, ResponseBody};

@@ -5,7 +5,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::actors::hub::Rejection;
+use crate::actors::rejection::Rejection;
 use crate::http::response::Response;
 
 pyo3::import_exception!(fanbus.exceptions, BusError);

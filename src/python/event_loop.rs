@@ -18,7 +18,7 @@ use crate::actors::frame::Kind;
 use crate::actors::lingering::Lingering;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, Signal};
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::actors::starts::Starts;
 use crate::http::handler::Call;
 

@@ -4,7 +4,7 @@ use crate::actors::arena::Arena;
 use crate::actors::frame::Kind;
 use crate::actors::link::Link;
 use crate::actors::mailbox::{Batch, FdSignal, Mailbox};
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 use crate::http::replies::ReplyKey;
 

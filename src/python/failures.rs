@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::dispatch::HandlerRuntime;
 use super::errors::HttpRefusal;
-use crate::actors::hub::Rejection;
+use crate::actors::rejection::Rejection;
 use crate::http::response::Response;
 
 impl HandlerRuntime {

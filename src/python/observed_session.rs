@@ -12,7 +12,7 @@ use super::dispatch::HandlerRuntime;
 use super::head::Head;
 use super::multidict::MultiDict;
 use super::session_count::SessionCountGuard;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::handler::Call;
 
 /// The sessions that are open and have hooks.

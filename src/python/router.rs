@@ -13,6 +13,10 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::errors::value_error;
 use super::options::WebSocketConfig;
+use crate::actors::protocol::Accept;
+use crate::actors::protocols::echo::Echo;
+use crate::actors::protocols::handler::HandlerProtocol;
+use crate::actors::protocols::relay::RelayRoute;
 use crate::actors::topic::TopicTemplate;
 use crate::http::compressor::Level;
 use crate::http::cors::{Cors, CorsOptions};
@@ -20,7 +24,7 @@ use crate::http::folder::Folder;
 use crate::http::host::Hosts;
 use crate::http::path::{PathTemplate, Value};
 use crate::http::router::{EndpointId, RouteError};
-use crate::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
+use crate::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 
 /// A Python function behind a route.
 pub(super) struct Endpoint {
@@ -469,7 +473,7 @@ impl Router {
         endpoint.max_topics = config.max_topics;
         self.add_socket(
             path,
-            Behaviour::Handler,
+            Arc::new(HandlerProtocol),
             Some(endpoint),
             None,
             place,
@@ -496,11 +500,12 @@ impl Router {
         hooks: Option<Py<PyAny>>,
         place: String,
     ) -> PyResult<()> {
-        let behaviour = match (response_prefix, broadcast) {
-            (Some(prefix), None) => Behaviour::Echo(prefix),
+        let accept: Arc<dyn Accept> = match (response_prefix, broadcast) {
+            (Some(prefix), None) => Arc::new(Echo::new(&prefix)),
             (None, Some(topic)) => {
                 let names: Vec<String> = names(path)?;
-                Behaviour::Relay(TopicTemplate::parse(topic, &names).map_err(value_error)?)
+                let template = TopicTemplate::parse(topic, &names).map_err(value_error)?;
+                Arc::new(RelayRoute::new(template))
             }
             _ => {
                 return Err(value_error(format!(
@@ -513,7 +518,7 @@ impl Router {
             .as_ref()
             .map(|admit| endpoint(path, admit, asynchronous, &arguments))
             .transpose()?;
-        self.add_socket(path, behaviour, endpoint, hooks, place, &config)
+        self.add_socket(path, accept, endpoint, hooks, place, &config)
     }
 
     /// The parameters of a path, in its order: their names, and those of their converters.
@@ -552,16 +557,16 @@ impl Router {
     fn add_socket(
         &self,
         path: &str,
-        behaviour: Behaviour,
+        accept: Arc<dyn Accept>,
         endpoint: Option<Endpoint>,
         hooks: Option<Py<PyAny>>,
         place: String,
         config: &WebSocketConfig,
     ) -> PyResult<()> {
         let settings = WebSocketEndpoint {
-            asks: endpoint.is_some() && !matches!(behaviour, Behaviour::Handler),
-            watched: hooks.is_some(),
-            behaviour,
+            accept,
+            needs_admission: endpoint.is_some(),
+            has_hooks: hooks.is_some(),
             limits: config.limits(),
             origins: config.origins()?,
             subprotocols: config.subprotocols()?,

@@ -18,7 +18,7 @@ use crate::actors::hub::{Command, Commands, Orders};
 use crate::actors::link::Link;
 use crate::actors::replays::Replays;
 use crate::actors::second_look::Drains;
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::http::replies::{Reply, ReplyBox, ReplyKey};
 use crate::ipc::{Bus, PublishError, Replay};
 

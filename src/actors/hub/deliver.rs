@@ -6,7 +6,7 @@ use super::Hub;
 use super::topics::TopicId;
 use crate::actors::close::CloseCause;
 use crate::actors::deflate::{Encoding, Window};
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
 use crate::ipc::{Fate, Next, ReadAt};

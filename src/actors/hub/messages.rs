@@ -4,109 +4,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Context, Handler, Message};
 use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
+use super::requests::{Listen, Open};
 use crate::actors::arena::Arena;
 use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::listening::{Asked, Listen, Listening};
+use crate::actors::listening::{Asked, Listening};
 use crate::actors::mailbox::Batch;
+use crate::actors::rejection::Rejection;
 use crate::actors::replays::Piece;
-use crate::actors::session::{Control, Route, SessionKey};
-use crate::actors::session_writer::SessionWriter;
-use crate::actors::shared::Shared;
+use crate::actors::session_key::SessionKey;
+use crate::actors::session_writer::{Control, SessionWriter};
 use crate::actors::topic::Topic;
-
-/// A client whose handshake has been checked and not been answered yet.
-pub trait Opening: 'static {
-    /// Answers that the connection is a WebSocket now, and starts the session.
-    fn accept(self: Box<Self>, seat: Seat) -> Rc<SessionWriter>;
-    /// Answers with an HTTP response instead, and closes the connection.
-    fn reject(self: Box<Self>, rejection: Rejection);
-}
-
-/// What a client is answered that is not let in.
-#[derive(Debug)]
-pub struct Rejection {
-    /// HTTP status, 400 to 599.
-    pub status: u16,
-    /// The body: a sentence for the client, unless the headers say that it is something else.
-    pub body: String,
-    /// Further headers. What cannot be one is left out.
-    pub headers: Vec<(String, String)>,
-}
-
-impl Rejection {
-    /// A status with a sentence.
-    pub fn new(status: u16, sentence: impl Into<String>) -> Self {
-        Self {
-            status,
-            body: sentence.into(),
-            headers: Vec::new(),
-        }
-    }
-}
-
-/// What a session needs to start.
-#[derive(Debug)]
-pub struct Seat {
-    /// Its name in this worker.
-    pub key: SessionKey,
-    /// What it shares with the others.
-    pub shared: Rc<Shared>,
-    /// What it does with messages.
-    pub route: Route,
-    /// Its limits.
-    pub limits: Rc<Limits>,
-    /// What it counts together with its handler.
-    pub link: Arc<Link>,
-    /// The subprotocol that the handler chose.
-    pub subprotocol: Option<String>,
-}
-
-/// A client asks to come in. Left for the end of the turn, because what it holds belongs to this
-/// thread: [`TurnQueue::open`](crate::actors::turn_queue::TurnQueue::open).
-pub struct Open {
-    /// The client.
-    pub opening: Box<dyn Opening>,
-    /// What its session will do.
-    pub route: Route,
-    /// The limits of its session.
-    pub limits: Rc<Limits>,
-    /// Which WebSocket endpoint it is, for limits on the number of sessions.
-    pub endpoint: u32,
-    /// Whom to ask first; nobody: it is let in at once.
-    pub ask: Option<Ask>,
-    /// Whom to tell when it is in.
-    pub watch: Option<Tell>,
-}
-
-/// Tells the handler that a client asks to come in. It answers with [`Command::Accept`] or
-/// [`Command::Reject`].
-pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
-
-/// Tells user code that the session is open.
-pub type Tell = Box<dyn FnOnce(SessionKey)>;
-
-impl std::fmt::Debug for Open {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Open")
-            .field("route", &self.route)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A session is over.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Leave(pub SessionKey);
+use crate::actors::turn_queue::SessionRequest;
 
 /// What a handler, on any thread, wants done.
 #[derive(Debug)]
@@ -312,13 +228,15 @@ impl Hub {
         }
         let Open {
             opening,
-            route,
+            protocol,
             limits,
             ask,
             watch,
             ..
         } = open;
-        let entered = self.registry.enter(opening, route, limits, endpoint, watch);
+        let entered = self
+            .registry
+            .enter(opening, protocol, limits, endpoint, watch);
         let (key, link) = entered;
         match ask {
             Some(ask) => {
@@ -358,7 +276,7 @@ impl Hub {
             let _ = answer.send(Err(reason));
             return;
         }
-        let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
+        let shared = Rc::clone(&self.shared);
         let turn_queue = Rc::clone(&self.turn_queue);
         let (key, writer) = self.registry.seat(limits, endpoint, |key, limits| {
             let link = Arc::new(Link::new(limits.max_queue_bytes));
@@ -378,41 +296,48 @@ impl Hub {
     }
 
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
-        let shared = Rc::clone(self.shared.as_ref().expect("set when the hub started"));
-        // Before the client is let in: once it is, its relay is subscribed.
-        let relayed = self.registry.topic_of_relay(key).map(|topic| {
-            self.bus.add_interest(topic.hash());
-            let from = self.bus.end();
-            (topic, from)
-        });
-        let watch = self.registry.accept(key, &shared, subprotocol);
-        if let Some((topic, from)) = relayed {
-            self.subscribe(key, topic, from);
-        }
-        if let Some(watch) = watch {
-            // Before the session runs for the first time, and can end.
-            watch(key);
-            self.turn_queue.request();
-        }
+        let shared = Rc::clone(&self.shared);
+        self.registry.accept(key, &shared, subprotocol);
+        // The session does not run before this turn is over: it finds its first subscriptions.
+        self.carry_out_requests();
         self.look_at(key, Instant::now());
         self.close_if_late(key);
+    }
+
+    /// Carries out the requests of sessions in their order.
+    pub(super) fn carry_out_requests(&mut self) {
+        for request in self.turn_queue.take_requests() {
+            match request {
+                SessionRequest::Subscribe {
+                    session,
+                    topic,
+                    from,
+                } => self.subscribe(session, topic, from),
+                SessionRequest::Unsubscribe {
+                    session,
+                    topic,
+                    until,
+                } => {
+                    self.deliver_ahead(session, until);
+                    self.unsubscribe(session, &topic);
+                }
+                SessionRequest::Leave { session } => self.release(session),
+            }
+        }
+    }
+
+    /// Releases a session that is over, with its subscriptions.
+    fn release(&mut self, session: SessionKey) {
+        for topic in self.registry.leave(session) {
+            if let Some(hash) = self.topics.leave(topic, session) {
+                self.bus.remove_interest(hash);
+            }
+        }
     }
 
     fn reject(&mut self, key: SessionKey, rejection: Rejection) {
         if let Some(opening) = self.registry.take_opening(key) {
             opening.reject(rejection);
-        }
-    }
-}
-
-impl Handler<Leave> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, Leave(key): Leave, _context: &mut Context<Self>) {
-        for topic in self.registry.leave(key) {
-            if let Some(hash) = self.topics.leave(topic, key) {
-                self.bus.remove_interest(hash);
-            }
         }
     }
 }

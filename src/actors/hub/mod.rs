@@ -11,6 +11,7 @@ mod life;
 mod messages;
 mod parting;
 mod registry;
+mod requests;
 mod shedding;
 mod topics;
 
@@ -26,21 +27,25 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
-pub use self::messages::{Ask, Command, Commands, Leave, Open, Opening, Rejection, Seat, Tell};
+pub use self::messages::{Command, Commands};
 use self::parting::Parting;
 use self::registry::{Due, Registry};
+pub use self::requests::{Ask, Listen, Open, Opening, Requests, SessionStart, Tell};
 use self::topics::{TopicId, Topics};
 use super::close::CloseCause;
 use super::event::Position;
+use super::inbox::Inbox;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
-use super::session::{Control, SessionKey};
-use super::shared::{Inbox, Shared};
+use super::rejection::Rejection;
+use super::session_key::SessionKey;
+use super::session_writer::Control;
+use super::shared::Shared;
 use super::turn::{Index, Turn};
 use super::turn_queue::TurnQueue;
 use super::watch::Watch;
 use super::wheel::{TICK, Wheel};
-use crate::ipc::{Bus, Subscriber};
+use crate::ipc::{Bus, Counter, Subscriber};
 
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
@@ -55,8 +60,10 @@ pub struct Hub {
     inbox: Rc<dyn Inbox>,
     turn_queue: Rc<TurnQueue>,
     orders: Orders,
-    /// What sessions are made with; set when the hub has started and knows its address.
-    shared: Option<Rc<Shared>>,
+    /// New clients.
+    requests: Rc<Requests>,
+    /// The parts that all sessions share.
+    shared: Rc<Shared>,
     registry: Registry,
     topics: Topics,
     wheel: Wheel<SessionKey>,
@@ -105,12 +112,14 @@ impl Hub {
         bus: Bus,
         inbox: Rc<dyn Inbox>,
         orders: Orders,
-        turn_queue: Rc<TurnQueue>,
+        requests: Rc<Requests>,
         watch: Watch,
         most_sessions: usize,
         lives: oneshot::Sender<Infallible>,
     ) -> Self {
         let subscriber = bus.subscriber();
+        let turn_queue = Rc::clone(requests.turn_queue());
+        let shared = Shared::new(bus.clone(), Rc::clone(&inbox), Rc::clone(&turn_queue));
         let turn = Turn::new(bus.epoch(), turn_queue.queues.gauge().clone());
         Self {
             pace: Pace::new(bus.clone()),
@@ -119,7 +128,8 @@ impl Hub {
             inbox,
             turn_queue,
             orders,
-            shared: None,
+            requests,
+            shared,
             registry: Registry::default(),
             topics: Topics::default(),
             wheel: Wheel::default(),
@@ -144,10 +154,11 @@ impl Hub {
     /// over what sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.turn_queue.begin(task.waker());
-        for open in self.turn_queue.take_openings() {
+        self.carry_out_requests();
+        for open in self.requests.take_openings() {
             self.open(open);
         }
-        for listen in self.turn_queue.take_listens() {
+        for listen in self.requests.take_listens() {
             self.listen(listen);
         }
         self.orders.signal().register(task.waker());
@@ -156,7 +167,7 @@ impl Hub {
         self.registry.shed(&self.turn_queue.queues);
         let dropped = self.turn_queue.queues.take_dropped();
         if dropped > 0 {
-            self.bus.count_dropped(dropped);
+            self.bus.count(Counter::Dropped, dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();
@@ -295,12 +306,6 @@ impl Actor for Hub {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.bus.begin_pace(self.subscriber.offset());
-        self.shared = Some(Shared::new(
-            context.address(),
-            self.bus.clone(),
-            Rc::clone(&self.inbox),
-            Rc::clone(&self.turn_queue),
-        ));
         context.spawn(Turns);
         context.run_interval(TICK, |hub, _| hub.tick());
     }

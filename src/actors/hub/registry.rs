@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::life::Asked;
-use super::messages::{Opening, Seat, Tell};
+use super::requests::{Opening, SessionStart, Tell};
 use super::topics::TopicId;
 use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::session::{Control, Route, SessionKey};
-use crate::actors::session_writer::SessionWriter;
+use crate::actors::protocol::Protocol;
+use crate::actors::session_key::SessionKey;
+use crate::actors::session_writer::{Control, SessionWriter};
 use crate::actors::shared::Shared;
 use crate::actors::stamp::Stamp;
-use crate::actors::topic::Topic;
 
 /// When a session wants to be looked at again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -68,7 +68,7 @@ enum State {
 
 struct Waiting {
     opening: Box<dyn Opening>,
-    route: Route,
+    protocol: Box<dyn Protocol>,
     limits: Rc<Limits>,
     link: Arc<Link>,
     endpoint: Endpoint,
@@ -106,7 +106,7 @@ impl Registry {
     pub(super) fn enter(
         &mut self,
         opening: Box<dyn Opening>,
-        route: Route,
+        protocol: Box<dyn Protocol>,
         limits: Rc<Limits>,
         endpoint: Endpoint,
         watch: Option<Tell>,
@@ -114,7 +114,7 @@ impl Registry {
         let link = Arc::new(Link::new(limits.max_queue_bytes));
         let waiting = Waiting {
             opening,
-            route,
+            protocol,
             limits,
             link: Arc::clone(&link),
             endpoint,
@@ -164,51 +164,46 @@ impl Registry {
         SessionKey::new(slot, place.generation)
     }
 
-    /// The topic that a waiting client's relay publishes to.
-    pub(super) fn topic_of_relay(&mut self, key: SessionKey) -> Option<Topic> {
-        match &self.place(key)?.state {
-            State::Opening(Waiting {
-                route: Route::Relay(topic),
-                ..
-            }) => Some(Topic::clone(topic)),
-            _ => None,
-        }
-    }
-
-    /// Lets a waiting client in, unless it is gone. Returns whom to tell.
+    /// Accepts a waiting client, unless it is gone.
     pub(super) fn accept(
         &mut self,
         key: SessionKey,
         shared: &Rc<Shared>,
         subprotocol: Option<String>,
-    ) -> Option<Tell> {
-        let place = self.place(key)?;
+    ) {
+        let Some(place) = self.place(key) else {
+            return;
+        };
         let waiting = match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => waiting,
             other => {
                 place.state = other;
-                return None;
+                return;
             }
         };
         let Waiting {
             opening,
-            route,
+            protocol,
             limits,
             link,
             endpoint,
             watch,
             ..
         } = waiting;
-        let shared = Rc::clone(shared);
-        let seat = Seat {
+        // Before the session begins, and can end.
+        if let Some(watch) = watch {
+            watch(key);
+            shared.turn_queue.request();
+        }
+        let start = SessionStart {
             key,
-            shared,
-            route,
+            shared: Rc::clone(shared),
+            protocol,
             limits: Rc::clone(&limits),
             link,
             subprotocol,
         };
-        let writer = opening.accept(seat);
+        let writer = opening.accept(start);
         let (topics, touched) = (SmallVec::new(), Vec::new());
         let member = Member {
             writer,
@@ -219,7 +214,6 @@ impl Registry {
             asked: None,
         };
         place.state = State::Open(member);
-        watch
     }
 
     /// Takes a waiting client out, to refuse it.

@@ -3,7 +3,8 @@
 use super::registry::Registry;
 use crate::actors::close::CloseCause;
 use crate::actors::queues::Queues;
-use crate::actors::session::{Control, SessionKey};
+use crate::actors::session_key::SessionKey;
+use crate::actors::session_writer::Control;
 
 impl Registry {
     /// Makes room, if there is none: closes the sessions for which the most waits.

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use indexmap::IndexMap;
 use smallvec::SmallVec;
 
-use crate::actors::session::SessionKey;
+use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Index;
 

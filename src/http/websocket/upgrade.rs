@@ -1,20 +1,24 @@
 //! From an upgrade request on an HTTP connection to a session on the bare socket.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::body::BodySize;
 use actix_http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use actix_http::{Method, StatusCode};
+use smallvec::SmallVec;
 
 use super::codec::Decoder;
 use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
-use crate::actors::hub::{Ask, Open, Opening, Rejection, Seat, Tell};
-use crate::actors::outbox::{Overflow, Source};
-use crate::actors::session::{Route, Session};
+use crate::actors::hub::{Ask, Open, Opening, SessionStart, Tell};
+use crate::actors::outbox::Overflow;
+use crate::actors::protocol::{self, Protocol};
+use crate::actors::rejection::Rejection;
+use crate::actors::session::Session;
 use crate::actors::session_writer::SessionWriter;
 use crate::http::access::PendingRecord;
 use crate::http::handler::Call;
@@ -24,7 +28,7 @@ use crate::http::lingering_close;
 use crate::http::path::Values;
 use crate::http::request::Request;
 use crate::http::router::EndpointId;
-use crate::http::routes::{Behaviour, WebSocketEndpoint};
+use crate::http::routes::WebSocketEndpoint;
 use crate::http::tcp;
 use crate::http::transport::{Transport, limit_writes};
 use crate::http::worker::HttpWorker;
@@ -61,7 +65,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     match check(worker, method, head) {
         Ok(checked) => {
             let open = checked.open(worker, head, client);
-            worker.turn_queue.open(open);
+            worker.requests.open(open);
         }
         Err(refusal) => client.refuse(&refusal),
     }
@@ -87,7 +91,7 @@ struct Checked<'w> {
     deflate: Option<Agreement>,
     subprotocol: Option<Subprotocol>,
     values: Values,
-    route: Route,
+    protocol: Box<dyn Protocol>,
 }
 
 fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
@@ -103,8 +107,8 @@ fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Che
     let settings = &worker.routes.websockets[found.endpoint.0 as usize];
     let upgrade = Upgrade::check(method, head.version, head, &settings.origins)?;
     let is_full =
-        settings.connects_by_user_code() && !worker.handler.has_capacity_to_connect(found.endpoint);
-    if is_full || settings.watched && !worker.handler.has_capacity_to_watch() {
+        settings.needs_admission && !worker.handler.has_capacity_to_connect(found.endpoint);
+    if is_full || settings.has_hooks && !worker.handler.has_capacity_to_watch() {
         let sentence = "The server is busy. Try again in a moment.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
@@ -114,23 +118,32 @@ fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Che
         None
     };
     let subprotocol = Subprotocol::choose(&settings.subprotocols, head).cloned();
-    let route = match &settings.behaviour {
-        Behaviour::Echo(prefix) => Route::Echo(prefix.as_bytes().into()),
-        Behaviour::Relay(template) => match template.fill(&found.values) {
-            Ok(topic) => Route::Relay(Box::new(topic)),
-            Err(error) => return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
-        },
-        Behaviour::Handler => Route::Handler,
-    };
-    let (endpoint, values) = (found.endpoint, found.values);
+    let values = found.values;
+    let protocol = start_protocol(settings, head, &values, subprotocol.as_ref())?;
     Ok(Checked {
-        endpoint,
+        endpoint: found.endpoint,
         settings,
         upgrade,
         deflate,
         subprotocol,
         values,
-        route,
+        protocol,
+    })
+}
+
+/// Makes the protocol of the session, unless the route rejects the client.
+fn start_protocol(
+    settings: &WebSocketEndpoint,
+    head: &Head,
+    values: &Values,
+    subprotocol: Option<&Subprotocol>,
+) -> Result<Box<dyn Protocol>, Rejection> {
+    let values: SmallVec<[&dyn Display; 2]> = values.iter().map(|value| value as _).collect();
+    settings.accept.start(&protocol::Handshake {
+        path: head.path(),
+        values: &values,
+        subprotocol: subprotocol.map(Subprotocol::as_str),
+        header: &|name| head.get(&name.parse().ok()?),
     })
 }
 
@@ -143,21 +156,20 @@ impl Checked<'_> {
             deflate,
             subprotocol,
             values,
-            route,
+            protocol,
         } = self;
-        let asks = settings.connects_by_user_code();
         let call = |values| Call {
             endpoint,
             values,
             request: Some(Request::new(Method::GET, Arc::clone(head))),
         };
-        let watched = settings.watched;
-        let watch = watched.then(|| -> Tell {
+        let has_hooks = settings.has_hooks;
+        let watch = has_hooks.then(|| -> Tell {
             let handler = Rc::clone(&worker.handler);
             let call = call(values.clone());
             Box::new(move |session| handler.opened(call, session))
         });
-        let ask = asks.then(|| -> Ask {
+        let ask = settings.needs_admission.then(|| -> Ask {
             let handler = Rc::clone(&worker.handler);
             let call = call(values);
             Box::new(move |session, link| handler.connect(call, session, link))
@@ -168,9 +180,9 @@ impl Checked<'_> {
                 upgrade,
                 deflate,
                 subprotocol,
-                watched,
+                has_hooks,
             }),
-            route,
+            protocol,
             limits: Rc::clone(&worker.limits[endpoint.0 as usize]),
             endpoint: endpoint.0,
             ask,
@@ -197,12 +209,12 @@ struct Handshake<T> {
     deflate: Option<Agreement>,
     /// The one of the endpoint's that the client prefers.
     subprotocol: Option<Subprotocol>,
-    /// User code is told of its session's end.
-    watched: bool,
+    /// The end of the session is reported to user code.
+    has_hooks: bool,
 }
 
 impl<T: Transport> Opening for Handshake<T> {
-    fn accept(self: Box<Self>, seat: Seat) -> Rc<SessionWriter> {
+    fn accept(self: Box<Self>, start: SessionStart) -> Rc<SessionWriter> {
         let Self {
             client:
                 Client {
@@ -214,16 +226,16 @@ impl<T: Transport> Opening for Handshake<T> {
             upgrade,
             deflate,
             subprotocol,
-            watched,
+            has_hooks,
         } = *self;
-        let Seat {
+        let SessionStart {
             key,
             shared,
-            route,
+            protocol,
             limits,
             link,
             subprotocol: chosen,
-        } = seat;
+        } = start;
         let chosen = chosen
             .and_then(|name| Subprotocol::new(name).ok())
             .or(subprotocol);
@@ -248,15 +260,17 @@ impl<T: Transport> Opening for Handshake<T> {
             link,
             turn_queue,
         ));
-        let mut answer = unsent;
+        let mut response = unsent;
         let extensions = deflate
             .iter()
             .map(|agreed| (&SEC_WEBSOCKET_EXTENSIONS, &agreed.answer));
-        upgrade.write(chosen.as_ref(), extensions, &mut answer);
-        writer.send(&answer, Source::Session);
+        upgrade.write(chosen.as_ref(), extensions, &mut response);
         let sending = Rc::clone(&writer);
-        let session = Session::new(shared, reader, decoder, route, sending, limits, early);
-        let session = if watched { session.observed() } else { session };
+        let mut session = Session::new(shared, reader, decoder, protocol, sending, limits, early);
+        if has_hooks {
+            session = session.observed();
+        }
+        session.open(response);
         if let Some(record) = record {
             let open = record.open();
             tokio::task::spawn_local(async move {
@@ -269,20 +283,22 @@ impl<T: Transport> Opening for Handshake<T> {
     }
 
     fn reject(self: Box<Self>, rejection: Rejection) {
-        let Rejection {
-            status,
-            body,
-            headers,
-        } = rejection;
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut refusal = Refusal::new(status, body);
-        for (name, value) in headers {
+        self.client.refuse(&rejection.into());
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        let status = StatusCode::from_u16(rejection.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut refusal = Self::new(status, rejection.body);
+        for (name, value) in rejection.headers {
             if let (Ok(name), Ok(value)) =
                 (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
             {
                 refusal.headers.push((name, value));
             }
         }
-        self.client.refuse(&refusal);
+        refusal
     }
 }

@@ -7,7 +7,7 @@ use fanbus::actors::frame::{Kind, message_header};
 use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
 use fanbus::actors::link::Link;
-use fanbus::actors::session::SessionKey;
+use fanbus::actors::session_key::SessionKey;
 use fanbus::ipc::BusOptions;
 
 use super::setup;

@@ -13,6 +13,7 @@ mod over_tls;
 mod pace;
 mod pipelining;
 mod pressure;
+mod protocols;
 mod second_opinion;
 mod shutdown;
 mod stalled;

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use fanbus::actors::close::CloseCause;
-use fanbus::actors::hub::{Command, Rejection};
+use fanbus::actors::hub::Command;
 use fanbus::actors::limits::Limits;
+use fanbus::actors::rejection::Rejection;
 
 use super::setup;
 use crate::support::client::{Client, End, frame, handshake, opcode};

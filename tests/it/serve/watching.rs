@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use fanbus::actors::session::SessionKey;
+use fanbus::actors::session_key::SessionKey;
 
 use crate::support::client::Client;
 use crate::support::worker::{Seen, Setup, TestBus, Worker};

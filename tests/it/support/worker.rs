@@ -10,6 +10,10 @@ use std::time::Duration;
 use fanbus::actors::hub::{Command, Orders};
 use fanbus::actors::limits::Limits;
 use fanbus::actors::mailbox::{Mailbox, TaskSignal};
+use fanbus::actors::protocol::Accept;
+use fanbus::actors::protocols::echo::Echo;
+use fanbus::actors::protocols::handler::HandlerProtocol;
+use fanbus::actors::protocols::relay::RelayRoute;
 use fanbus::actors::replays::Replays;
 use fanbus::actors::shutdown::{self, Ending, Trigger};
 use fanbus::actors::topic::TopicTemplate;
@@ -17,7 +21,7 @@ use fanbus::http::config::Config;
 use fanbus::http::listener;
 use fanbus::http::replies::{Reply, ReplyBox, ReplyKey};
 use fanbus::http::router::{EndpointId, Router};
-use fanbus::http::routes::{Behaviour, HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
+use fanbus::http::routes::{HttpEndpoint, Routes, Turbo, WebSocketEndpoint};
 use fanbus::http::server::Server;
 use fanbus::http::tls::files::Tls;
 use fanbus::http::websocket::origin::Origins;
@@ -88,6 +92,8 @@ pub struct Setup {
     pub compression: bool,
     /// User code is told of the sessions of turbo routes.
     pub watched: bool,
+    /// Served at `/protocol/{name}`.
+    pub protocol: Option<Arc<dyn Accept>>,
     /// Clients speak TLS; [`Client`](super::client::Client) knows.
     pub tls: Option<Tls>,
     /// Called first on the worker's I/O thread.
@@ -253,6 +259,9 @@ impl Drop for Worker {
     }
 }
 
+/// The path of the handler's sessions.
+const HANDLER: &str = "/handler/{mode}";
+
 fn routes(setup: &Setup) -> Routes {
     let mut router = Router::new();
     let methods = [
@@ -270,20 +279,23 @@ fn routes(setup: &Setup) -> Routes {
             .expect("no conflict");
     }
     let relay = TopicTemplate::parse("room:{room}", &["room"]).expect("it fits the path");
-    let websockets = [
-        ("/echo", Behaviour::Echo("Echo: ".to_owned())),
-        ("/relay/{room}", Behaviour::Relay(relay)),
-        ("/handler/{mode}", Behaviour::Handler),
+    let mut websockets: Vec<(&str, Arc<dyn Accept>)> = vec![
+        ("/echo", Arc::new(Echo::new("Echo: "))),
+        ("/relay/{room}", Arc::new(RelayRoute::new(relay))),
+        (HANDLER, Arc::new(HandlerProtocol)),
     ];
+    if let Some(protocol) = &setup.protocol {
+        websockets.push(("/protocol/{name}", Arc::clone(protocol)));
+    }
     let mut endpoints = Vec::new();
-    for (number, (path, behaviour)) in (0..).zip(websockets) {
+    for (number, (path, accept)) in (0..).zip(websockets) {
         router
             .add_websocket(path, EndpointId(number))
             .expect("no conflict");
         endpoints.push(WebSocketEndpoint {
-            behaviour,
-            asks: false,
-            watched: setup.watched,
+            accept,
+            needs_admission: path == HANDLER,
+            has_hooks: setup.watched && path != HANDLER,
             limits: setup.limits.clone(),
             origins: Origins::Same,
             subprotocols: Vec::new(),

@@ -1,0 +1,162 @@
+//! The requests of new clients to the hub: a WebSocket or an event stream. Left for the end of the turn,
+//! because what they hold belongs to the I/O thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::actors::limits::Limits;
+use crate::actors::link::Link;
+use crate::actors::listening::{Interest, Listening};
+use crate::actors::protocol::Protocol;
+use crate::actors::rejection::Rejection;
+use crate::actors::replays::Piece;
+use crate::actors::session_key::SessionKey;
+use crate::actors::session_writer::SessionWriter;
+use crate::actors::shared::Shared;
+use crate::actors::turn_queue::TurnQueue;
+
+/// A client whose handshake has been checked and not been answered yet.
+pub trait Opening: 'static {
+    /// Answers that the connection is a WebSocket now, and starts the session.
+    fn accept(self: Box<Self>, start: SessionStart) -> Rc<SessionWriter>;
+    /// Answers with an HTTP response instead, and closes the connection.
+    fn reject(self: Box<Self>, rejection: Rejection);
+}
+
+/// What a session needs to start.
+pub struct SessionStart {
+    /// Its name in this worker.
+    pub key: SessionKey,
+    /// The parts that all sessions share.
+    pub shared: Rc<Shared>,
+    /// Decides what happens with messages.
+    pub protocol: Box<dyn Protocol>,
+    /// Its limits.
+    pub limits: Rc<Limits>,
+    /// What it counts together with its handler.
+    pub link: Arc<Link>,
+    /// The subprotocol that the handler chose.
+    pub subprotocol: Option<String>,
+}
+
+impl fmt::Debug for SessionStart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SessionStart")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client asks for a WebSocket.
+pub struct Open {
+    /// The client.
+    pub opening: Box<dyn Opening>,
+    /// What its session will do.
+    pub protocol: Box<dyn Protocol>,
+    /// The limits of its session.
+    pub limits: Rc<Limits>,
+    /// The number of its WebSocket endpoint, for limits on the number of sessions.
+    pub endpoint: u32,
+    /// Called first; the handler accepts or rejects the client. None: the client is accepted at once.
+    pub ask: Option<Ask>,
+    /// Called when the client is accepted.
+    pub watch: Option<Tell>,
+}
+
+/// Notifies the handler that a client asks for a WebSocket. The handler answers with
+/// [`Command::Accept`](super::Command::Accept) or [`Command::Reject`](super::Command::Reject).
+pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
+
+/// Notifies user code that the session is open.
+pub type Tell = Box<dyn FnOnce(SessionKey)>;
+
+impl fmt::Debug for Open {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Open")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client asks for an event stream.
+pub struct Listen {
+    /// The topic of the stream.
+    pub topic: Interest,
+    /// The end of the bus when the interest began: later records are delivered.
+    pub from: u64,
+    /// Sent before anything is delivered.
+    pub beginning: Vec<Piece>,
+    /// The limits of its stream.
+    pub limits: Rc<Limits>,
+    /// The number of its HTTP endpoint, for limits on the number of streams.
+    pub endpoint: u32,
+    /// Gets the stream, or a sentence that says why there is none.
+    pub answer: oneshot::Sender<Result<Listening, &'static str>>,
+}
+
+impl fmt::Debug for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Listen")
+            .field("topic", &self.topic)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The requests that the hub has not carried out yet. Shared by everything on a worker's I/O thread.
+#[derive(Debug)]
+pub struct Requests {
+    turn_queue: Rc<TurnQueue>,
+    openings: RefCell<Vec<Open>>,
+    listens: RefCell<Vec<Listen>>,
+}
+
+impl Requests {
+    /// No requests. `turn_queue` wakes the hub.
+    pub fn new(turn_queue: Rc<TurnQueue>) -> Rc<Self> {
+        Rc::new(Self {
+            turn_queue,
+            openings: RefCell::default(),
+            listens: RefCell::default(),
+        })
+    }
+
+    /// The queue that wakes the hub.
+    pub(super) fn turn_queue(&self) -> &Rc<TurnQueue> {
+        &self.turn_queue
+    }
+
+    /// A client asks for a WebSocket.
+    pub fn open(&self, open: Open) {
+        self.openings.borrow_mut().push(open);
+        self.turn_queue.request();
+    }
+
+    /// A client asks for an event stream.
+    pub fn listen(&self, listen: Listen) {
+        self.listens.borrow_mut().push(listen);
+        self.turn_queue.request();
+    }
+
+    /// Sessions of this worker, with the clients that ask for one.
+    pub fn sessions(&self) -> usize {
+        self.turn_queue.sessions() + self.openings.borrow().len() + self.listens.borrow().len()
+    }
+
+    /// Hub: the clients that ask for a WebSocket.
+    pub(super) fn take_openings(&self) -> Vec<Open> {
+        self.openings.take()
+    }
+
+    /// Hub: the clients that ask for an event stream.
+    pub(super) fn take_listens(&self) -> Vec<Listen> {
+        self.listens.take()
+    }
+}
