@@ -286,10 +286,10 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_relative_folder_is_beside_the_file_that_names_it() -> None:
     app = Fanbus("test")
-    app.static("/apps", "apps")
+    app.static("/apps", "../apps")
     assert app.url_for("static", path="a/b c.css") == "/apps/a/b%20c.css"
     with pytest.raises(FanbusError, match=r"conflicts.*folder .*apps \(.*\.py:\d+\)"):
-        app.static("/apps", "apps")
+        app.static("/apps", "../apps")
 
 
 # Conditional requests
