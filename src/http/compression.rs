@@ -99,7 +99,7 @@ impl Compression {
         &self,
         mut response: WireResponse,
         request: &WireRequest,
-        most: usize,
+        max: usize,
     ) -> WireResponse {
         let status = response.status.as_u16();
         let is_whole = matches!(status, 200 | 201 | 203 | 400..=599);
@@ -108,7 +108,7 @@ impl Compression {
         }
         add_vary(&mut response);
         let chosen = chosen(request);
-        let Some((coding, permit)) = chosen.zip(CompressorPermit::take(&self.permits, most)) else {
+        let Some((coding, permit)) = chosen.zip(CompressorPermit::take(&self.permits, max)) else {
             return response;
         };
         let len = match &response.body {
@@ -193,8 +193,8 @@ fn may_be_compressed<B>(response: &Response<B>) -> bool {
 struct CompressorPermit(Rc<Cell<usize>>);
 
 impl CompressorPermit {
-    fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
-        if taken.get() >= most {
+    fn take(taken: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        if taken.get() >= max {
             return None;
         }
         taken.set(taken.get() + 1);

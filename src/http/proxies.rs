@@ -109,11 +109,11 @@ fn address(text: &str) -> Option<SocketAddr> {
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
     let address: IpAddr = address.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
+    let max = if address.is_ipv4() { 32 } else { 128 };
     let prefix = if text.contains('/') {
-        prefix.parse().ok().filter(|prefix| *prefix <= most)?
+        prefix.parse().ok().filter(|prefix| *prefix <= max)?
     } else {
-        most
+        max
     };
     Some((address, prefix))
 }

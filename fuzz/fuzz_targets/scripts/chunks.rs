@@ -1,7 +1,7 @@
 //! A chunked body: however the network cuts it, and however little room there is, it is the same body.
 
 use bytes::BytesMut;
-use fanbus::http::http1::chunked::{Decoder, Malformed};
+use fanbus::http::http1::chunked::{ChunkedDecoder, Malformed};
 use fanbus::http::limits::{MAX_CHUNK_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
 #[derive(Debug, Eq, PartialEq)]
@@ -14,7 +14,7 @@ struct Decoded {
 
 /// Decodes pieces of so many bytes into room for so many.
 fn decode(bytes: &[u8], piece: usize, room: usize) -> Decoded {
-    let (mut decoder, mut body, mut used) = (Decoder::default(), Vec::new(), 0);
+    let (mut decoder, mut body, mut used) = (ChunkedDecoder::default(), Vec::new(), 0);
     let mut is_malformed = false;
     'pieces: for piece in bytes.chunks(piece) {
         let mut rest = piece;
