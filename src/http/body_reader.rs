@@ -82,7 +82,7 @@ pub(super) async fn read(
         let (parts, hold) = form.map_err(|error| bad_form(error, limit))?;
         (RequestContent::Form(parts), hold)
     } else {
-        let whole = body.whole(bodies).await;
+        let whole = body.read_whole(bodies).await;
         let (bytes, hold) = whole.map_err(|error| bad_body(error, limit))?;
         (RequestContent::Bytes(bytes), hold)
     };

@@ -157,7 +157,7 @@ impl Hold {
 
     /// Waits for its turn, then holds a complete body of this size. It must hold nothing while it waits: otherwise
     /// two bodies could wait for each other.
-    pub(super) async fn whole(&mut self, bytes: usize) {
+    pub(super) async fn acquire(&mut self, bytes: usize) {
         debug_assert_eq!(self.bytes, 0, "two bodies would wait for each other");
         let budget = Rc::clone(&self.budget);
         let root = budget.root();
@@ -273,9 +273,9 @@ mod tests {
         let (mut slow, mut whole, mut large) = (Hold::new(&all), Hold::new(&all), Hold::new(&all));
         assert!(slow.try_grow(5));
         assert!(!slow.try_grow(1));
-        assert!(pin!(whole.whole(5)).poll(&mut task).is_ready());
+        assert!(pin!(whole.acquire(5)).poll(&mut task).is_ready());
         {
-            let mut waits = pin!(large.whole(11));
+            let mut waits = pin!(large.acquire(11));
             assert!(waits.as_mut().poll(&mut task).is_pending());
             drop((slow, whole));
             // A body larger than the budget fits alone.
@@ -310,12 +310,12 @@ mod tests {
         let all = Budget::of_requests(10);
         let mut task = Context::from_waker(Waker::noop());
         let mut running = Hold::new(&all);
-        assert!(pin!(running.whole(10)).poll(&mut task).is_ready());
+        assert!(pin!(running.acquire(10)).poll(&mut task).is_ready());
         let (mut first, mut second, mut third) =
             (Hold::new(&all), Hold::new(&all), Hold::new(&all));
-        let mut turn = Box::pin(first.whole(8));
-        let mut second = Box::pin(second.whole(8));
-        let mut third = pin!(third.whole(1));
+        let mut turn = Box::pin(first.acquire(8));
+        let mut second = Box::pin(second.acquire(8));
+        let mut third = pin!(third.acquire(1));
         assert!(turn.as_mut().poll(&mut task).is_pending());
         assert!(second.as_mut().poll(&mut task).is_pending());
         assert!(third.as_mut().poll(&mut task).is_pending());

@@ -49,7 +49,7 @@ impl Hosts {
     }
 
     /// Whether the application serves the host that the request names.
-    pub(super) fn serve(&self, head: &Head) -> bool {
+    pub(super) fn serves(&self, head: &Head) -> bool {
         self.has(head.text(&HOST).unwrap_or_default())
     }
 

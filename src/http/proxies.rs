@@ -37,7 +37,7 @@ impl Proxies {
     }
 
     /// The client of a request, which may have come through a trusted proxy.
-    pub fn peer(&self, head: &Head) -> Peer {
+    pub fn resolve_peer(&self, head: &Head) -> Peer {
         let direct = head.peer;
         if direct.address.is_some_and(|it| !self.trust(it.ip())) {
             return direct;
@@ -151,7 +151,9 @@ mod tests {
 
     fn client(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
         let proxies = Proxies::parse(trusted).expect("good networks");
-        let found = proxies.peer(&head(peer, &FORWARDED_FOR, lines)).address;
+        let found = proxies
+            .resolve_peer(&head(peer, &FORWARDED_FOR, lines))
+            .address;
         found.map_or_else(String::new, |found| found.to_string())
     }
 
