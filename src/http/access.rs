@@ -183,15 +183,15 @@ impl Drop for PendingRecord {
 }
 
 impl AccessRecords {
-    /// Waits at most `limit` for the next record, and takes up to `most` further ones. Also returns the number of
+    /// Waits at most `limit` for the next record, and takes up to `max` further ones. Also returns the number of
     /// records that were lost since the last call.
-    pub fn take(&self, limit: Duration, most: usize) -> (Vec<AccessRecord>, u64) {
+    pub fn take(&self, limit: Duration, max: usize) -> (Vec<AccessRecord>, u64) {
         let mut records = Vec::new();
         match self.queue.recv_timeout(limit) {
             Ok(first) => records.extend(first),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
-        records.extend(self.queue.try_iter().take(most).flatten());
+        records.extend(self.queue.try_iter().take(max).flatten());
         (records, self.lost.swap(0, Relaxed))
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn read(
         let (parts, hold) = form.map_err(|error| bad_form(error, limit))?;
         (RequestContent::Form(parts), hold)
     } else {
-        let whole = body.whole(bodies).await;
+        let whole = body.read_whole(bodies).await;
         let (bytes, hold) = whole.map_err(|error| bad_body(error, limit))?;
         (RequestContent::Bytes(bytes), hold)
     };
@@ -98,12 +98,12 @@ fn bad_body(error: BodyError, limit: usize) -> WireResponse {
         BodyError::TooLarge => too_large(limit),
         BodyError::TooSlow => Response::sentence(
             StatusCode::REQUEST_TIMEOUT,
-            "The request's body did not come in time.",
+            "The request's body did not arrive in time.",
         ),
         BodyError::NoMemory => too_busy(),
         BodyError::NoDisk => Response::sentence(
             StatusCode::INSUFFICIENT_STORAGE,
-            "The server has no room for this body.",
+            "The server has no disk space for this body.",
         ),
         BodyError::Broken => Response::sentence(
             StatusCode::BAD_REQUEST,
@@ -132,12 +132,12 @@ fn bad_form(error: FormError, limit: usize) -> WireResponse {
         ),
         FormError::Disk(error) => {
             log::error!(
-                "cannot keep an upload in {}: {error}",
+                "cannot store an upload in {}: {error}",
                 std::env::temp_dir().display()
             );
             (
                 StatusCode::INSUFFICIENT_STORAGE,
-                "The server has no room for this upload.".to_owned(),
+                "The server has no disk space for this upload.".to_owned(),
             )
         }
     };

@@ -17,12 +17,12 @@ use std::task::{Poll, Waker};
 /// A number of bytes that bodies may hold together.
 #[derive(Debug)]
 pub(super) struct Budget {
-    most: usize,
+    max: usize,
     /// The part that bodies without a turn may use.
-    most_unqueued: usize,
+    max_unqueued: usize,
     held: Cell<usize>,
     /// Complete bodies that wait for their turn, in order of arrival.
-    queue: RefCell<TurnQueue>,
+    queue: RefCell<WaitQueue>,
     /// Tasks that found no capacity, and do not wait for a turn.
     capacity_wakers: RefCell<Vec<Waker>>,
     /// The budget that this one is a share of.
@@ -30,33 +30,33 @@ pub(super) struct Budget {
 }
 
 #[derive(Debug, Default)]
-struct TurnQueue {
+struct WaitQueue {
     waiting: VecDeque<(u64, Waker)>,
     next: u64,
 }
 
 impl Budget {
-    /// A budget of `most` bytes for the bodies of requests.
-    pub(super) fn of_requests(most: usize) -> Rc<Self> {
-        Self::make(most, most / 2, None)
+    /// A budget of `max` bytes for the bodies of requests.
+    pub(super) fn of_requests(max: usize) -> Rc<Self> {
+        Self::make(max, max / 2, None)
     }
 
-    /// A budget of `most` bytes for the bodies of responses.
-    pub(super) fn of_responses(most: usize) -> Rc<Self> {
-        Self::make(most, most, None)
+    /// A budget of `max` bytes for the bodies of responses.
+    pub(super) fn of_responses(max: usize) -> Rc<Self> {
+        Self::make(max, max, None)
     }
 
-    /// A share of at most `most` bytes.
-    pub(super) fn share(self: &Rc<Self>, most: usize) -> Rc<Self> {
-        let is_divided = self.most_unqueued < self.most;
-        let most_unqueued = if is_divided { most / 2 } else { most };
-        Self::make(most, most_unqueued, Some(Rc::clone(self)))
+    /// A share of at most `max` bytes.
+    pub(super) fn share(self: &Rc<Self>, max: usize) -> Rc<Self> {
+        let is_divided = self.max_unqueued < self.max;
+        let max_unqueued = if is_divided { max / 2 } else { max };
+        Self::make(max, max_unqueued, Some(Rc::clone(self)))
     }
 
-    fn make(most: usize, most_unqueued: usize, parent: Option<Rc<Self>>) -> Rc<Self> {
+    fn make(max: usize, max_unqueued: usize, parent: Option<Rc<Self>>) -> Rc<Self> {
         Rc::new(Self {
-            most,
-            most_unqueued,
+            max,
+            max_unqueued,
             held: Cell::new(0),
             queue: RefCell::default(),
             capacity_wakers: RefCell::default(),
@@ -66,7 +66,7 @@ impl Budget {
 
     /// Whether `bytes` more fit for a body that has no turn.
     fn fits_unqueued(&self, bytes: usize) -> bool {
-        self.held.get() + bytes <= self.most_unqueued
+        self.held.get() + bytes <= self.max_unqueued
             && self
                 .parent
                 .as_ref()
@@ -76,7 +76,7 @@ impl Budget {
     /// Whether a complete body of this size fits. A body larger than the whole budget fits if nothing else is held.
     fn fits_whole(&self, bytes: usize) -> bool {
         let held = self.held.get();
-        (held == 0 || held + bytes <= self.most)
+        (held == 0 || held + bytes <= self.max)
             && self.parent.as_ref().is_none_or(|it| it.fits_whole(bytes))
     }
 
@@ -92,7 +92,7 @@ impl Budget {
         if let Some((_, first)) = self.queue.borrow().waiting.front() {
             first.wake_by_ref();
         }
-        if self.held.get() < self.most_unqueued {
+        if self.held.get() < self.max_unqueued {
             for waker in self.capacity_wakers.take() {
                 waker.wake();
             }
@@ -157,11 +157,11 @@ impl Hold {
 
     /// Waits for its turn, then holds a complete body of this size. It must hold nothing while it waits: otherwise
     /// two bodies could wait for each other.
-    pub(super) async fn whole(&mut self, bytes: usize) {
+    pub(super) async fn acquire(&mut self, bytes: usize) {
         debug_assert_eq!(self.bytes, 0, "two bodies would wait for each other");
         let budget = Rc::clone(&self.budget);
         let root = budget.root();
-        let turn = Turn::take(root);
+        let turn = Ticket::take(root);
         poll_fn(|task| {
             if turn.is_first() && self.budget.fits_whole(bytes) {
                 self.add(bytes);
@@ -190,12 +190,12 @@ impl Drop for Hold {
 }
 
 /// A position in the queue of a budget.
-struct Turn<'b> {
+struct Ticket<'b> {
     budget: &'b Budget,
     number: u64,
 }
 
-impl<'b> Turn<'b> {
+impl<'b> Ticket<'b> {
     fn take(budget: &'b Budget) -> Self {
         let queue = &mut *budget.queue.borrow_mut();
         let number = queue.next;
@@ -218,7 +218,7 @@ impl<'b> Turn<'b> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let queue = &mut *self.budget.queue.borrow_mut();
         queue.waiting.retain(|it| it.0 != self.number);
@@ -273,9 +273,9 @@ mod tests {
         let (mut slow, mut whole, mut large) = (Hold::new(&all), Hold::new(&all), Hold::new(&all));
         assert!(slow.try_grow(5));
         assert!(!slow.try_grow(1));
-        assert!(pin!(whole.whole(5)).poll(&mut task).is_ready());
+        assert!(pin!(whole.acquire(5)).poll(&mut task).is_ready());
         {
-            let mut waits = pin!(large.whole(11));
+            let mut waits = pin!(large.acquire(11));
             assert!(waits.as_mut().poll(&mut task).is_pending());
             drop((slow, whole));
             // A body larger than the budget fits alone.
@@ -310,12 +310,12 @@ mod tests {
         let all = Budget::of_requests(10);
         let mut task = Context::from_waker(Waker::noop());
         let mut running = Hold::new(&all);
-        assert!(pin!(running.whole(10)).poll(&mut task).is_ready());
+        assert!(pin!(running.acquire(10)).poll(&mut task).is_ready());
         let (mut first, mut second, mut third) =
             (Hold::new(&all), Hold::new(&all), Hold::new(&all));
-        let mut turn = Box::pin(first.whole(8));
-        let mut second = Box::pin(second.whole(8));
-        let mut third = pin!(third.whole(1));
+        let mut turn = Box::pin(first.acquire(8));
+        let mut second = Box::pin(second.acquire(8));
+        let mut third = pin!(third.acquire(1));
         assert!(turn.as_mut().poll(&mut task).is_pending());
         assert!(second.as_mut().poll(&mut task).is_pending());
         assert!(third.as_mut().poll(&mut task).is_pending());

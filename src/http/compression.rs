@@ -59,7 +59,11 @@ impl Compression {
     }
 
     /// Compresses a response whose body is complete, if that shrinks it.
-    pub(super) fn whole(&self, response: WireResponse, request: &WireRequest) -> WireResponse {
+    pub(super) fn compress_whole(
+        &self,
+        response: WireResponse,
+        request: &WireRequest,
+    ) -> WireResponse {
         let size = match response.body.size() {
             BodySize::Sized(size) => size,
             BodySize::None | BodySize::Stream => 0,
@@ -72,7 +76,11 @@ impl Compression {
 
     /// Compresses a response whose body is produced while it is sent. The compressed output is flushed whenever the
     /// next chunk is not there yet.
-    pub(super) fn stream(&self, mut response: WireResponse, request: &WireRequest) -> WireResponse {
+    pub(super) fn compress_stream(
+        &self,
+        mut response: WireResponse,
+        request: &WireRequest,
+    ) -> WireResponse {
         response.body = match response.body {
             WireBody::Stream(stream) => {
                 let body = BoxBody::new(stream);
@@ -90,7 +98,7 @@ impl Compression {
             return;
         }
         add_vary(response);
-        if chosen(request).is_some() {
+        if choose_coding(request).is_some() {
             weaken(response);
         }
     }
@@ -99,7 +107,7 @@ impl Compression {
         &self,
         mut response: WireResponse,
         request: &WireRequest,
-        most: usize,
+        max: usize,
     ) -> WireResponse {
         let status = response.status.as_u16();
         let is_whole = matches!(status, 200 | 201 | 203 | 400..=599);
@@ -107,8 +115,8 @@ impl Compression {
             return response;
         }
         add_vary(&mut response);
-        let chosen = chosen(request);
-        let Some((coding, permit)) = chosen.zip(CompressorPermit::take(&self.permits, most)) else {
+        let coding = choose_coding(request);
+        let Some((coding, permit)) = coding.zip(CompressorPermit::take(&self.permits, max)) else {
             return response;
         };
         let len = match &response.body {
@@ -144,7 +152,7 @@ impl Compression {
 }
 
 /// The coding that a response to this request would have.
-fn chosen(request: &WireRequest) -> Option<Coding> {
+fn choose_coding(request: &WireRequest) -> Option<Coding> {
     let names = CODINGS.map(Coding::name);
     let accepted = encoding::accepted(&request.head, &names);
     let first = accepted.first()?;
@@ -193,8 +201,8 @@ fn may_be_compressed<B>(response: &Response<B>) -> bool {
 struct CompressorPermit(Rc<Cell<usize>>);
 
 impl CompressorPermit {
-    fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
-        if taken.get() >= most {
+    fn take(taken: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        if taken.get() >= max {
             return None;
         }
         taken.set(taken.get() + 1);

@@ -89,7 +89,7 @@ impl Config {
     pub(super) fn resolve_peer(&self, head: &mut Arc<Head>) {
         if let Some(proxies) = &self.proxies {
             let head = Arc::get_mut(head).expect("no other owner yet");
-            head.peer = proxies.peer(head);
+            head.peer = proxies.resolve_peer(head);
         }
     }
 }

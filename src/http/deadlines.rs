@@ -20,14 +20,14 @@ const NEVER: u32 = u32::MAX;
 /// The deadlines of all connections of a worker.
 #[derive(Debug)]
 pub(super) struct Deadlines {
-    slots: RefCell<Slab<Slot>>,
+    slots: RefCell<Slab<DeadlineSlot>>,
     began: Instant,
     /// Ticks between `began` and the latest call of [`Deadlines::tick`].
     now: Cell<u32>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct DeadlineSlot {
     /// The tick of the deadline.
     at: u32,
     /// The task of the connection.
@@ -54,7 +54,10 @@ impl Default for Deadlines {
 impl Deadlines {
     /// A deadline, not set yet, for the connection that runs in this task.
     pub(super) fn add(self: &Rc<Self>, waker: Waker) -> Deadline {
-        let slot = self.slots.borrow_mut().insert(Slot { at: NEVER, waker });
+        let slot = self
+            .slots
+            .borrow_mut()
+            .insert(DeadlineSlot { at: NEVER, waker });
         Deadline {
             deadlines: Rc::clone(self),
             slot,

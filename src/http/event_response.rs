@@ -82,7 +82,7 @@ async fn open(
             next: from,
         },
     };
-    let most = limits.max_queue_bytes / REPLAY_SHARE;
+    let max = limits.max_queue_bytes / REPLAY_SHARE;
     let beginning = match range {
         None => beginning.alone(),
         Some(range) => {
@@ -90,8 +90,8 @@ async fn open(
             let replays = Arc::clone(&worker.turn_queue.replays);
             let read = move || {
                 let until = beginning.position.next;
-                let replay = bus.replay(topic.as_str(), range, until, most);
-                beginning.with(&replay, most, id.is_some(), &replays)
+                let replay = bus.replay(topic.as_str(), range, until, max);
+                beginning.with(&replay, max, id.is_some(), &replays)
             };
             spawn_blocking(read).await.map_err(|_| too_busy())?
         }

@@ -125,9 +125,9 @@ impl FileBody {
         }
     }
 
-    fn read_on_a_thread(&mut self, most: usize) {
+    fn read_on_a_thread(&mut self, max: usize) {
         let (file, at) = (Arc::clone(&self.file), self.at);
-        let count = usize::try_from(self.left).unwrap_or(most).min(most);
+        let count = usize::try_from(self.left).unwrap_or(max).min(max);
         self.reading = Some(spawn_blocking(move || read_at(&file, count, at)));
     }
 

@@ -147,7 +147,7 @@ pub(super) async fn respond(
 ) -> WireResponse {
     let response = open_and_respond(path, head, request, compression).await;
     match compression {
-        Some(compression) => compression.whole(response, request),
+        Some(compression) => compression.compress_whole(response, request),
         None => response,
     }
 }

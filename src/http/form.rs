@@ -73,10 +73,10 @@ impl Part {
         }
     }
 
-    /// Up to `most` bytes of the content from `offset` on. Fewer only at its end.
-    pub fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+    /// Up to `max` bytes of the content from `offset` on. Fewer only at its end.
+    pub fn read_at(&self, offset: u64, max: usize) -> io::Result<Bytes> {
         let left = self.size().saturating_sub(offset);
-        let len = left.min(most as u64) as usize;
+        let len = left.min(max as u64) as usize;
         match &self.content {
             PartContent::Memory(_) if len == 0 => Ok(Bytes::new()),
             PartContent::Memory(bytes) => Ok(bytes.slice(offset as usize..offset as usize + len)),

@@ -6,7 +6,7 @@ use super::head::Head;
 
 /// The response to a request that names another host.
 pub(super) const NOT_SERVED: &str =
-    "The application does not serve this host. Fanbus(hosts=[...]) has those that it serves.";
+    "The application does not serve this host. Fanbus(hosts=[...]) lists the hosts that it serves.";
 
 /// The hosts that an application serves.
 ///
@@ -49,7 +49,7 @@ impl Hosts {
     }
 
     /// Whether the application serves the host that the request names.
-    pub(super) fn serve(&self, head: &Head) -> bool {
+    pub(super) fn serves(&self, head: &Head) -> bool {
         self.has(head.text(&HOST).unwrap_or_default())
     }
 

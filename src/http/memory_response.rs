@@ -39,8 +39,8 @@ pub(super) fn respond(
         body => head.with_body(body),
     };
     match compression {
-        Some(compression) if is_stream => compression.stream(response, request),
-        Some(compression) => compression.whole(response, request),
+        Some(compression) if is_stream => compression.compress_stream(response, request),
+        Some(compression) => compression.compress_whole(response, request),
         None => response,
     }
 }

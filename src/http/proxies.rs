@@ -37,7 +37,7 @@ impl Proxies {
     }
 
     /// The client of a request, which may have come through a trusted proxy.
-    pub fn peer(&self, head: &Head) -> Peer {
+    pub fn resolve_peer(&self, head: &Head) -> Peer {
         let direct = head.peer;
         if direct.address.is_some_and(|it| !self.trust(it.ip())) {
             return direct;
@@ -109,11 +109,11 @@ fn address(text: &str) -> Option<SocketAddr> {
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
     let address: IpAddr = address.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
+    let max = if address.is_ipv4() { 32 } else { 128 };
     let prefix = if text.contains('/') {
-        prefix.parse().ok().filter(|prefix| *prefix <= most)?
+        prefix.parse().ok().filter(|prefix| *prefix <= max)?
     } else {
-        most
+        max
     };
     Some((address, prefix))
 }
@@ -151,7 +151,9 @@ mod tests {
 
     fn client(peer: Option<&str>, lines: &[&'static str], trusted: &[&str]) -> String {
         let proxies = Proxies::parse(trusted).expect("good networks");
-        let found = proxies.peer(&head(peer, &FORWARDED_FOR, lines)).address;
+        let found = proxies
+            .resolve_peer(&head(peer, &FORWARDED_FOR, lines))
+            .address;
         found.map_or_else(String::new, |found| found.to_string())
     }
 

@@ -45,17 +45,17 @@ pub struct ReplyKey {
 
 /// The waiting requests of a worker.
 pub struct Replies {
-    waiting: RefCell<Waiting>,
+    waiting: RefCell<WaitingRequests>,
     mailbox: ReplyBox,
 }
 
 #[derive(Default)]
-struct Waiting {
-    slots: Slab<Slot>,
+struct WaitingRequests {
+    slots: Slab<ReplySlot>,
     generation: u32,
 }
 
-struct Slot {
+struct ReplySlot {
     generation: u32,
     waker: Option<Waker>,
     /// Hints of the request so far, sent or not.
@@ -93,7 +93,7 @@ impl Replies {
         let waiting = &mut *self.waiting.borrow_mut();
         waiting.generation = waiting.generation.wrapping_add(1);
         let generation = waiting.generation;
-        let slot = waiting.slots.insert(Slot {
+        let slot = waiting.slots.insert(ReplySlot {
             generation,
             waker: None,
             hint_count: 0,
@@ -140,7 +140,7 @@ impl Replies {
     }
 }
 
-impl Slot {
+impl ReplySlot {
     /// Adds hints. They are dropped after the response, and beyond the limit per request.
     fn add(&mut self, hints: EarlyHints) {
         if self.response.is_none() && self.hint_count < MAX_EARLY_HINTS && !hints.is_empty() {

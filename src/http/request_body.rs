@@ -70,7 +70,10 @@ impl RequestBody {
     }
 
     /// Reads the whole body. The returned hold accounts for its memory.
-    pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), BodyError> {
+    pub(super) async fn read_whole(
+        mut self,
+        budget: &Rc<Budget>,
+    ) -> Result<(Bytes, Hold), BodyError> {
         let mut hold = Hold::new(budget);
         let (mut size, mut step) = (0, FIRST_STEP);
         loop {
@@ -138,7 +141,7 @@ impl RequestBody {
         let rest = self.payload.take();
         let (in_file, len) = (self.received, self.received + rest.len());
         hold.shrink_to(0);
-        hold.whole(len).await;
+        hold.acquire(len).await;
         // Allocated on this thread: memory that many threads allocate stays with each of them.
         let mut body = vec![0; len];
         let read = move || {

@@ -65,19 +65,19 @@ pub struct Turbo {
 /// The settings of a WebSocket endpoint.
 #[derive(Clone, Debug)]
 pub struct WebSocketEndpoint {
-    /// Makes the protocol of each session.
+    /// The factory that makes the protocol of each session.
     pub accept: Arc<dyn Accept>,
-    /// User code accepts or rejects each client.
+    /// Whether user code accepts or rejects each client.
     pub needs_admission: bool,
-    /// A turbo route with hooks: user code is notified when a session opens and when it closes.
+    /// Whether a turbo route has hooks: user code is notified when a session opens and when it closes.
     pub has_hooks: bool,
     /// The limits of its sessions.
     pub limits: Limits,
-    /// Whose pages may connect.
+    /// The origins of pages that may connect.
     pub origins: Origins,
-    /// Subprotocols it speaks, the preferred one first.
+    /// The subprotocols of its sessions, the preferred one first.
     pub subprotocols: Vec<Subprotocol>,
-    /// Clients that offer permessage-deflate get it.
+    /// Whether permessage-deflate is accepted from clients that offer it.
     pub compression: bool,
 }
 

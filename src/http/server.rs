@@ -107,7 +107,7 @@ impl Server {
             replays,
         } = self;
         let connections = Arc::new(Semaphore::new(config.max_connections));
-        let most_connections = config.max_connections;
+        let max_connections = config.max_connections;
         let (queues, messages) = (config.queue_memory_bytes, config.message_memory_bytes);
         let turn_queue = Rc::new(TurnQueue::new(queues, messages, replays));
         let requests = Requests::new(Rc::clone(&turn_queue));
@@ -157,7 +157,7 @@ impl Server {
             let mut memory = MemoryTrim::new();
             loop {
                 beating.beat();
-                let connected = most_connections - permits.available_permits();
+                let connected = max_connections - permits.available_permits();
                 let waiting = turn_queue.queues.gauge().held();
                 memory.check(connected + sessions.sessions(), waiting);
                 sleep(TICK).await;
@@ -180,7 +180,7 @@ impl Server {
         let deadline = Instant::now() + grace;
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
         let finished = async {
-            let is_open = || connections.available_permits() < most_connections;
+            let is_open = || connections.available_permits() < max_connections;
             while requests.sessions() > 0 || is_open() {
                 sleep(Duration::from_millis(10)).await;
             }

@@ -79,7 +79,7 @@ fn find(
         return Err(response);
     }
     let hosts = worker.routes.hosts.as_ref();
-    if hosts.is_some_and(|hosts| !hosts.serve(&request.head)) {
+    if hosts.is_some_and(|hosts| !hosts.serves(&request.head)) {
         return Err(Response::sentence(StatusCode::BAD_REQUEST, NOT_SERVED));
     }
     let path = request.head.path();
@@ -133,7 +133,7 @@ async fn route(
     let settings = &worker.routes.http[target.endpoint.0 as usize];
     if let Some(folder) = &settings.folder {
         let value = target.values.first();
-        return Box::pin(from_folder(worker, folder, value, request)).await;
+        return Box::pin(respond_from_folder(worker, folder, value, request)).await;
     }
     let mut fill = None;
     if let Some(turbo) = &settings.turbo {
@@ -151,7 +151,7 @@ async fn route(
     call_handler(worker, request, &mut target, &mut fill, context).await
 }
 
-async fn from_folder(
+async fn respond_from_folder(
     worker: &HttpWorker,
     folder: &Folder,
     value: Option<&Value>,
@@ -160,7 +160,7 @@ async fn from_folder(
     let compression = worker.compression.as_ref();
     let response = folder.respond(value, request, compression).await;
     match compression {
-        Some(compression) => compression.whole(response, request),
+        Some(compression) => compression.compress_whole(response, request),
         None => response,
     }
 }

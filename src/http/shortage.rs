@@ -11,10 +11,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// A shortage of descriptors or memory. New connections wait in the accept queue meanwhile.
 #[derive(Debug, Default)]
-pub(super) struct Shortage(Option<Since>);
+pub(super) struct Shortage(Option<OngoingShortage>);
 
 #[derive(Debug)]
-struct Since {
+struct OngoingShortage {
     begun: Instant,
     logged: Instant,
 }
@@ -23,11 +23,11 @@ impl Shortage {
     /// A connection could not be accepted.
     pub(super) fn failed(&mut self, error: &io::Error) {
         let now = Instant::now();
-        let is_due = |since: &Since| now - since.logged >= SILENCE;
+        let is_due = |since: &OngoingShortage| now - since.logged >= SILENCE;
         if self.0.as_ref().is_none_or(is_due) {
             log::error!("{}", sentence(error));
             let begun = self.0.as_ref().map_or(now, |since| since.begun);
-            self.0 = Some(Since { begun, logged: now });
+            self.0 = Some(OngoingShortage { begun, logged: now });
         }
     }
 

@@ -70,13 +70,13 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedUpload {
     state: Mutex<State>,
     /// Wakes the threads that wait.
     came: Condvar,
 }
 
-impl Shared {
+impl SharedUpload {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,18 +95,18 @@ impl Shared {
 }
 
 /// The receiving end, for user code on any thread.
-pub struct Upload(Arc<Shared>);
+pub struct Upload(Arc<SharedUpload>);
 
 /// The sending end, on the I/O thread. It fills the queue while it is polled.
 pub(super) struct UploadSender {
-    shared: Arc<Shared>,
+    shared: Arc<SharedUpload>,
     /// None at the end. Boxed, because few requests have one.
     body: Option<Box<RequestBody>>,
 }
 
 /// Makes both ends of an upload.
 pub(super) fn upload(body: RequestBody) -> (Upload, UploadSender) {
-    let shared = Arc::<Shared>::default();
+    let shared = Arc::<SharedUpload>::default();
     let upload = Upload(Arc::clone(&shared));
     let body = Some(Box::new(body));
     (upload, UploadSender { shared, body })

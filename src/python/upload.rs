@@ -57,7 +57,7 @@ fn chunk(
         ))),
         Err(UploadError::TooSlow) => Err(HTTPError::new_err((
             408,
-            "The request's body did not come in time.",
+            "The request's body did not arrive in time.",
         ))),
         Err(UploadError::Broken) => Err(HTTPError::new_err((
             400,

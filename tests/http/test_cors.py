@@ -35,7 +35,7 @@ def test_a_listed_origin_may_read_every_answer(server: StartServer) -> None:
             ("GET", "/nowhere", 404),
             ("GET", "/broken", 500),
             ("GET", "/stream", 200),
-            ("GET", "/files/crossing.py", 200),
+            ("GET", "/files/cors.py", 200),
             ("OPTIONS", "/", 204),
         ]:
             answer = http.request(method, path, headers={"origin": PAGE})

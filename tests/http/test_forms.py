@@ -239,7 +239,7 @@ def test_without_room_on_the_disk_an_upload_is_507(server: StartServer, tmp_path
     one = server("forms", environment={"TMPDIR": str(missing), "TARGET": ""})
     with one.http() as http:
         assert http.post("/read", files={"file": noise(2 * MEMORY)}).status_code == 507
-        one.wait_for_log(f"cannot keep an upload in {missing}")
+        one.wait_for_log(f"cannot store an upload in {missing}")
         assert http.post("/form", files={"file": b"small"}).status_code == 200
 
 

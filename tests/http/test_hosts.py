@@ -107,7 +107,7 @@ def test_refusal_has_advice_and_calls_no_handler() -> None:
     with TestClient(app) as client:
         answer = client.get("/")
         assert answer.status_code == 400
-        assert "Fanbus(hosts=[...]) has those that it serves" in answer.text
+        assert "Fanbus(hosts=[...]) lists the hosts that it serves" in answer.text
         assert client.get("/", headers={"host": "example.org"}).status_code == 404
     assert called == ["/"]
 

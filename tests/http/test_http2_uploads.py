@@ -264,7 +264,7 @@ def test_a_disk_without_room_is_507_and_not_the_end(server: StartServer, tmp_pat
         client.write(head + body)
         client.socket.shutdown(socket.SHUT_WR)
         assert client.answer().status == 507
-    one.wait_for_log("cannot keep a request's body in")
+    one.wait_for_log("cannot store a request's body in")
     with RawSocket(one.port) as client:
         client.write(b"PUT /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
         assert client.answer().status == 200

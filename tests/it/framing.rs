@@ -18,7 +18,7 @@ use std::task::{Context, Waker};
 
 use actix_http::h1;
 use bytes::{Bytes, BytesMut};
-use fanbus::http::http1::chunked::Decoder;
+use fanbus::http::http1::chunked::ChunkedDecoder;
 use fanbus::http::http1::fields::Framing;
 use fanbus::http::http1::parse::{RequestStart, parse};
 use fanbus::http::peer::Peer;
@@ -57,7 +57,7 @@ fn of_fanbus(bytes: &[u8]) -> Option<Reading> {
         Framing::Empty => Vec::new(),
         Framing::Length(length) => rest.get(..usize::try_from(length).ok()?)?.to_vec(),
         Framing::Chunked => {
-            let (mut decoder, mut body) = (Decoder::default(), BytesMut::new());
+            let (mut decoder, mut body) = (ChunkedDecoder::default(), BytesMut::new());
             decoder.decode(rest, &mut body, usize::MAX).ok()?;
             decoder.is_done().then(|| body.to_vec())?
         }

@@ -1,7 +1,7 @@
 //! The check of chunked bodies: the body is the same for every way of cutting it, and for every size of the output.
 
 use bytes::BytesMut;
-use fanbus::http::http1::chunked::{Decoder, Malformed};
+use fanbus::http::http1::chunked::{ChunkedDecoder, Malformed};
 use fanbus::http::limits::{MAX_CHUNK_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
 #[derive(Debug, Eq, PartialEq)]
@@ -14,7 +14,7 @@ struct Decoded {
 
 /// Decodes chunks of the input of one size, with an output buffer of one size.
 fn decode(bytes: &[u8], piece: usize, capacity: usize) -> Decoded {
-    let (mut decoder, mut body, mut used) = (Decoder::default(), Vec::new(), 0);
+    let (mut decoder, mut body, mut used) = (ChunkedDecoder::default(), Vec::new(), 0);
     let mut is_malformed = false;
     'pieces: for piece in bytes.chunks(piece) {
         let mut rest = piece;

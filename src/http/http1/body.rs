@@ -155,13 +155,13 @@ impl Feed {
         let free = state.free();
         let count = match &mut state.remaining {
             Remaining::Length(left) => {
-                let most = free.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let max = free.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 // Doubled each time, so that a length that is only announced takes no memory.
                 if state.buffer.capacity() == state.buffer.len() {
-                    let more = state.buffer.len().max(READ).min(most);
+                    let more = state.buffer.len().max(READ).min(max);
                     state.buffer.reserve(more);
                 }
-                let mut space = (&mut state.buffer).limit(most);
+                let mut space = (&mut state.buffer).limit(max);
                 let count = ready!(pin!(stream.read_buf(&mut space)).poll(task))?;
                 *left -= count as u64;
                 count

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 
-use super::chunked::Decoder;
+use super::chunked::ChunkedDecoder;
 use super::fields::Framing;
 use crate::http::body_error::BrokenBody;
 use crate::http::limits::BODY_AHEAD_BYTES;
@@ -28,7 +28,7 @@ pub(super) struct BodyBuffer {
 #[derive(Debug)]
 pub(super) enum Remaining {
     Length(u64),
-    Chunks(Box<Decoder>),
+    Chunks(Box<ChunkedDecoder>),
 }
 
 impl Remaining {
@@ -93,8 +93,8 @@ impl BodyBuffer {
         let free = self.free();
         let used = match &mut self.remaining {
             Remaining::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX);
-                let used = input.len().min(free).min(most);
+                let max = usize::try_from(*left).unwrap_or(usize::MAX);
+                let used = input.len().min(free).min(max);
                 self.buffer.extend_from_slice(&input[..used]);
                 *left -= used as u64;
                 used

@@ -12,7 +12,7 @@ const MAX_SIZE_DIGITS: u8 = 15;
 
 /// A decoder of one body.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct ChunkedDecoder {
     state: State,
     extension_bytes: usize,
     /// The trailers so far. Empty most of the time.
@@ -56,7 +56,7 @@ impl Default for State {
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
-impl Decoder {
+impl ChunkedDecoder {
     /// Decodes the input until `out` has `capacity` more bytes, or the body ends. Returns the number of bytes of
     /// `input` that were used.
     pub fn decode(
@@ -169,7 +169,7 @@ mod tests {
 
     /// The whole body, and the rest of the input. None: it is malformed.
     fn decoded(input: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-        let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
+        let (mut decoder, mut out) = (ChunkedDecoder::default(), BytesMut::new());
         let used = decoder.decode(input, &mut out, usize::MAX).ok()?;
         decoder.is_done().then(|| (out.to_vec(), &input[used..]))
     }
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(decoded(input), Some((expected.to_vec(), &b"GET"[..])));
         for cut in 0..input.len() {
             for capacity in [1, 3, 1000] {
-                let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
+                let (mut decoder, mut out) = (ChunkedDecoder::default(), BytesMut::new());
                 let mut rest = Vec::new();
                 for part in [&input[..cut], &input[cut..]] {
                     rest.extend_from_slice(part);
@@ -226,7 +226,7 @@ mod tests {
         ] {
             let text = String::from_utf8_lossy(input);
             let mut out = BytesMut::new();
-            let result = Decoder::default().decode(input, &mut out, usize::MAX);
+            let result = ChunkedDecoder::default().decode(input, &mut out, usize::MAX);
             assert_eq!(result, Err(Malformed), "{text:?}");
         }
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn extensions_and_trailers_are_bounded() {
         let of = |part: &[u8], times: usize, first: &[u8]| {
-            let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
+            let (mut decoder, mut out) = (ChunkedDecoder::default(), BytesMut::new());
             decoder
                 .decode(first, &mut out, usize::MAX)
                 .expect("a start");

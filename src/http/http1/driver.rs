@@ -61,7 +61,7 @@ pub(in crate::http) async fn serve<T: Transport>(
                     if start.framing == Framing::Empty {
                         return connection.upgrade(start);
                     }
-                    let reason = "The handshake of a WebSocket has no body.".into();
+                    let reason = "The handshake of a WebSocket must not have a body.".into();
                     let status = StatusCode::BAD_REQUEST;
                     return Box::pin(connection.refuse(HeadError { status, reason })).await;
                 }
@@ -203,7 +203,7 @@ impl<T: Transport> Connection<T> {
                     should_linger: false,
                 });
             }
-            let reason = "The request's head did not come in time.".into();
+            let reason = "The request's head did not arrive in time.".into();
             let status = StatusCode::REQUEST_TIMEOUT;
             return Poll::Ready(NextStep::Refused(HeadError { status, reason }));
         }

@@ -109,7 +109,7 @@ impl<T: Transport> Connection<T> {
                 // body timed out, its rest would time out, too.
                 let may_skip =
                     !pending.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
-                let unread = self.rest_of(feed.as_ref(), may_skip);
+                let unread = self.settle_unread(feed.as_ref(), may_skip);
                 let closes = !keep_alive
                     || unread == UnreadBody::Close
                     || self.worker.shutdown.is_triggered()
@@ -239,7 +239,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Decides what happens to the unread rest of a body.
-    fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> UnreadBody {
+    fn settle_unread(&mut self, feed: Option<&Feed>, may_skip: bool) -> UnreadBody {
         let Some(feed) = feed else {
             return UnreadBody::Nothing;
         };

@@ -48,7 +48,7 @@ fn length(value: &[u8]) -> Result<u64, HeadError> {
     }
     let text = std::str::from_utf8(value).expect("digits are text");
     text.parse().or_else(|_| {
-        let reason = "Content-Length is larger than any body could be.";
+        let reason = "Content-Length is larger than any body can be.";
         error(StatusCode::PAYLOAD_TOO_LARGE, reason)
     })
 }

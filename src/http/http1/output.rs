@@ -32,13 +32,13 @@ pub(in crate::http) struct Output {
     written: usize,
     /// The blocks after `small`. Most connections never have any. The queue is never empty.
     #[expect(clippy::box_collection, reason = "an idle connection is smaller so")]
-    large: Option<Box<VecDeque<Large>>>,
+    large: Option<Box<VecDeque<LargeBlock>>>,
     /// TLS may hold bytes that it has accepted.
     unflushed: bool,
 }
 
 #[derive(Debug)]
-struct Large {
+struct LargeBlock {
     /// Never empty.
     block: Bytes,
     behind: Vec<u8>,
@@ -60,7 +60,7 @@ impl Output {
         } else {
             let behind = Vec::new();
             let large = self.large.get_or_insert_default();
-            large.push_back(Large { block, behind });
+            large.push_back(LargeBlock { block, behind });
         }
     }
 
@@ -96,7 +96,7 @@ impl Output {
     pub(in crate::http) fn take(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.small);
         rest.drain(..std::mem::take(&mut self.written));
-        for Large { block, behind } in self.large.take().into_iter().flat_map(|large| *large) {
+        for LargeBlock { block, behind } in self.large.take().into_iter().flat_map(|large| *large) {
             rest.extend_from_slice(&block);
             rest.extend_from_slice(&behind);
         }

@@ -74,7 +74,7 @@ impl<T: Transport> Connection<T> {
     /// Queues the head of a response, and its content if that is complete.
     pub(super) fn start_response<'r>(
         &mut self,
-        context: &ResponseContext<'r>,
+        request: &ResponseContext<'r>,
         mut response: WireResponse,
     ) -> UnsentResponse<'r> {
         let ResponseContext {
@@ -82,7 +82,7 @@ impl<T: Transport> Connection<T> {
             version,
             closes,
             feed,
-        } = *context;
+        } = *request;
         let mut content = WireContent::of(method, &mut response);
         if self.stream.plain().is_none() {
             content = content.without_files();

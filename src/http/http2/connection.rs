@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::{Feed, Http2Body, pair};
-use super::head::head_of;
+use super::head::convert_head;
 use super::respond::{ResponseSender, interim};
 use super::window::Window;
 use crate::http::budget::{Budget, Hold};
@@ -141,7 +141,7 @@ impl ConnectionState {
             None => (Payload::Empty, None),
             Some((feed, body)) => (Payload::Http2(body), Some(feed)),
         };
-        let (method, head) = match head_of(&parts, self.peer) {
+        let (method, head) = match convert_head(&parts, self.peer) {
             Ok(head) => head,
             Err(reason) => {
                 log::debug!("a request of {:?} is refused: {reason}", self.peer.address);

@@ -9,7 +9,7 @@ use crate::http::host::is_host;
 use crate::http::peer::Peer;
 
 /// Converts the head of a request. The error is the reason why it is refused.
-pub(super) fn head_of(parts: &Parts, direct: Peer) -> Result<(Method, Head), &'static str> {
+pub(super) fn convert_head(parts: &Parts, direct: Peer) -> Result<(Method, Head), &'static str> {
     let method = parts.method.as_str().as_bytes();
     let method = Method::from_bytes(method).map_err(|_| "The method has an invalid character.")?;
     let named = named_host(parts)?;
@@ -73,7 +73,7 @@ mod tests {
             address: None,
             is_secure: true,
         };
-        let (_, head) = head_of(&parts, peer)?;
+        let (_, head) = convert_head(&parts, peer)?;
         let host = head.text(&actix_http::header::HOST);
         Ok(host.map(str::to_owned))
     }

@@ -68,7 +68,7 @@ impl ResponseSender {
         if !matches!(content, WireContent::Stream(_) | WireContent::Chunks(..)) {
             response.drop_trailers();
         }
-        let Some(head) = head_of(&response, length) else {
+        let Some(head) = convert_head(&response, length) else {
             responder.send_reset(Reason::INTERNAL_ERROR);
             return;
         };
@@ -89,7 +89,7 @@ impl ResponseSender {
         let trailers = response.trailers.as_deref().and_then(OnceLock::get);
         let trailers = trailers.filter(|trailers| !trailers.is_empty());
         // A client that has disconnected needs no end of the body.
-        let _ = match trailers.map(Trailers::fields).map(map_of) {
+        let _ = match trailers.map(Trailers::fields).map(convert_fields) {
             None => stream.send_data(Bytes::new(), true),
             Some(Some(trailers)) => stream.send_trailers(trailers),
             Some(None) => return stream.send_reset(Reason::INTERNAL_ERROR),
@@ -173,7 +173,7 @@ impl ResponseSender {
 }
 
 /// Converts the head of a response. None: HTTP/2 does not allow one of its headers.
-fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()>> {
+fn convert_head(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()>> {
     let mut head = http::Response::new(());
     *head.status_mut() = http::StatusCode::from_u16(from.status.as_u16()).ok()?;
     let headers = head.headers_mut();
@@ -204,12 +204,12 @@ fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()
 pub(super) fn interim(status: http::StatusCode, hints: &EarlyHints) -> Option<http::Response<()>> {
     let mut interim = http::Response::new(());
     *interim.status_mut() = status;
-    *interim.headers_mut() = map_of(hints.fields())?;
+    *interim.headers_mut() = convert_fields(hints.fields())?;
     Some(interim)
 }
 
 /// Converts headers to the types of `h2`. None: HTTP/2 does not allow one of them.
-fn map_of(fields: &[(HeaderName, HeaderValue)]) -> Option<http::HeaderMap> {
+fn convert_fields(fields: &[(HeaderName, HeaderValue)]) -> Option<http::HeaderMap> {
     let mut map = http::HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let (name, value) = convert(name, value)?;

@@ -27,7 +27,7 @@ const BLOCK_BYTES: usize = 32 * 1024;
 /// Slices that are encrypted together.
 const SLICES: usize = 64;
 
-struct Shared {
+struct SharedConnection {
     socket: TcpStream,
     state: RefCell<State>,
 }
@@ -41,7 +41,7 @@ struct State {
 }
 
 /// The half that a session reads from.
-pub struct TlsReader(Rc<Shared>);
+pub struct TlsReader(Rc<SharedConnection>);
 
 /// The half that a session writes to.
 ///
@@ -49,7 +49,7 @@ pub struct TlsReader(Rc<Shared>);
 /// they would escape all limits. So while there are such bytes, the last of them is reported as not written. Its
 /// frame stays in the outbox, which knows that the frame has begun ([`SocketWriter::holds_back`]), and therefore
 /// never drops it. When the byte is passed again, it is not encrypted a second time.
-pub struct TlsWriter(Rc<Shared>);
+pub struct TlsWriter(Rc<SharedConnection>);
 
 impl std::fmt::Debug for TlsReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,12 +78,12 @@ impl Transport for TlsStream<TcpStream> {
             held_back: false,
             finishing: false,
         });
-        let shared = Rc::new(Shared { socket, state });
+        let shared = Rc::new(SharedConnection { socket, state });
         (TlsReader(Rc::clone(&shared)), TlsWriter(shared))
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedConnection {
     /// Sends the close alert of a session that ended without one, if the socket accepts it.
     fn drop(&mut self) {
         let state = self.state.get_mut();
@@ -97,7 +97,7 @@ impl State {
     /// Passes the encrypted bytes to the kernel. False if it does not accept all of them.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Raw(socket)) {
+            match self.tls.write_tls(&mut NonBlockingSocket(socket)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -171,7 +171,7 @@ impl SocketWriter for TlsWriter {
     }
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Shared { socket, state } = &*self.0;
+        let SharedConnection { socket, state } = &*self.0;
         state.borrow_mut().write(socket, slices)
     }
 
@@ -181,7 +181,7 @@ impl SocketWriter for TlsWriter {
 
     /// The reading half sends the rest that the kernel does not accept at once.
     fn finish(&self) {
-        let Shared { socket, state } = &*self.0;
+        let SharedConnection { socket, state } = &*self.0;
         let state = &mut *state.borrow_mut();
         state.tls.send_close_notify();
         state.finishing = true;
@@ -207,7 +207,7 @@ impl AsyncRead for TlsReader {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Shared { socket, state } = &*self.0;
+        let SharedConnection { socket, state } = &*self.0;
         let state = &mut *state.borrow_mut();
         loop {
             match state.tls.reader().read(buffer.initialize_unfilled()) {
@@ -223,7 +223,7 @@ impl AsyncRead for TlsReader {
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            match state.tls.read_tls(&mut Raw(socket)) {
+            match state.tls.read_tls(&mut NonBlockingSocket(socket)) {
                 Ok(_) => {
                     let processed = state.tls.process_new_packets();
                     // Responses of TLS itself, such as new keys and alerts. A rest of them is sent before the next
@@ -250,15 +250,15 @@ impl AsyncRead for TlsReader {
 }
 
 /// The socket for rustls, which returns `WouldBlock` where a call would wait.
-struct Raw<'s>(&'s TcpStream);
+struct NonBlockingSocket<'s>(&'s TcpStream);
 
-impl Read for Raw<'_> {
+impl Read for NonBlockingSocket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(buffer)
     }
 }
 
-impl Write for Raw<'_> {
+impl Write for NonBlockingSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }

@@ -96,7 +96,7 @@ struct Checked<'w> {
 
 fn check<'w>(worker: &'w HttpWorker, method: &Method, head: &Head) -> Result<Checked<'w>, Refusal> {
     let hosts = worker.routes.hosts.as_ref();
-    if hosts.is_some_and(|hosts| !hosts.serve(head)) {
+    if hosts.is_some_and(|hosts| !hosts.serves(head)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_SERVED));
     }
     let path = head.path();
