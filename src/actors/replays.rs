@@ -12,9 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::deflate::{self, Window};
-use super::event;
 use super::outbox::FRAME_OVERHEAD;
 use super::queues::Gauge;
+use super::sse;
 use crate::ipc::Replay;
 
 /// Messages from this many bytes on are shared.
@@ -129,7 +129,7 @@ impl Replays {
 
     /// A frame as an event, shared with the outboxes that hold the same.
     pub(super) fn event(&self, frame: &[u8], epoch: u64, offset: u64) -> Piece {
-        let write = || event::event(frame, epoch, offset);
+        let write = || sse::event(frame, epoch, offset);
         if frame.len() < LEAST_SHARED {
             return Piece::Own(write());
         }

@@ -16,7 +16,6 @@ use bytes::Bytes;
 
 use super::close::CloseCause;
 use super::deflate::{self, Encoding};
-use super::event::{self, Position};
 use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
 use super::link::Link;
@@ -24,6 +23,7 @@ use super::outbox::{Outbox, Overflow, Overflowed, Source};
 use super::replays::Piece;
 use super::session_key::SessionKey;
 use super::socket_writer::{Acks, SocketWriter};
+use super::sse::{self, Position};
 use super::stamp::Stamp;
 use super::turn::{Index, Run, Turn};
 use super::turn_queue::TurnQueue;
@@ -426,7 +426,7 @@ impl SessionWriter {
     /// Asks the client whether it is there. `position`: everything before it has been delivered.
     pub fn ping(&self, position: Position) {
         match self.encoding {
-            Encoding::Events => self.send(&event::ping(position), Source::Session),
+            Encoding::Events => self.send(&sse::ping(position), Source::Session),
             Encoding::Plain | Encoding::Deflated(_) => self.send_control(&frame::ping(b"")),
         }
     }

@@ -15,8 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
-use super::event;
 use super::queues::Gauge;
+use super::sse;
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -206,7 +206,7 @@ impl Turn {
         let write = || {
             let frame = &self.arena[record.frame.clone()];
             self.gauge
-                .hold(event::event(frame, self.epoch, record.offset))
+                .hold(sse::event(frame, self.epoch, record.offset))
         };
         record.event.get_or_init(write)
     }

@@ -9,9 +9,9 @@ use super::life::Taking;
 use super::registry::Member;
 use crate::actors::close::{CloseCause, Silence};
 use crate::actors::deflate::Encoding;
-use crate::actors::event::Position;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::Control;
+use crate::actors::sse::Position;
 use crate::actors::stamp::Stamp;
 
 /// The farewell of a client that goes on reading slowly takes at most this many close time-outs.

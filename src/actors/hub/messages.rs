@@ -8,19 +8,19 @@ use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
-use super::requests::{Listen, Open};
+use super::requests::{OpenEventStream, OpenWebSocket};
 use crate::actors::arena::Arena;
 use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::listening::{Asked, Listening};
 use crate::actors::mailbox::Batch;
 use crate::actors::rejection::Rejection;
 use crate::actors::replays::Piece;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::{Control, SessionWriter};
+use crate::actors::sse_session::{NoSocket, SseSession};
 use crate::actors::topic::Topic;
 use crate::actors::turn_queue::SessionRequest;
 
@@ -218,27 +218,27 @@ impl Hub {
     }
 
     /// Gives a client a place, and lets it in or asks its handler.
-    pub(super) fn open(&mut self, open: Open) {
+    pub(super) fn open_websocket(&mut self, open: OpenWebSocket) {
         let endpoint = Endpoint::WebSocket(open.endpoint);
-        let asks = open.ask.is_some() || open.watch.is_some();
-        let busy = (asks && !self.inbox.has_room()).then_some(BUSY);
+        let calls_user_code = open.admission.is_some() || open.on_open.is_some();
+        let busy = (calls_user_code && !self.inbox.has_room()).then_some(BUSY);
         if let Some(reason) = self.refusal(endpoint, &open.limits).or(busy) {
             open.opening.reject(Rejection::new(503, reason));
             return;
         }
-        let Open {
+        let OpenWebSocket {
             opening,
             protocol,
             limits,
-            ask,
-            watch,
+            admission,
+            on_open,
             ..
         } = open;
         let entered = self
             .registry
-            .enter(opening, protocol, limits, endpoint, watch);
+            .enter(opening, protocol, limits, endpoint, on_open);
         let (key, link) = entered;
-        match ask {
+        match admission {
             Some(ask) => {
                 self.look_at(key, Instant::now());
                 ask(key, link);
@@ -258,15 +258,15 @@ impl Hub {
     }
 
     /// Begins an event stream, or says why not.
-    pub(super) fn listen(&mut self, listen: Listen) {
-        let Listen {
+    pub(super) fn open_event_stream(&mut self, open: OpenEventStream) {
+        let OpenEventStream {
             topic,
             from,
             beginning,
             limits,
             endpoint,
             answer,
-        } = listen;
+        } = open;
         if answer.is_closed() {
             return; // the client has gone
         }
@@ -280,7 +280,7 @@ impl Hub {
         let turn_queue = Rc::clone(&self.turn_queue);
         let (key, writer) = self.registry.seat(limits, endpoint, |key, limits| {
             let link = Arc::new(Link::new(limits.max_queue_bytes));
-            let socket = Box::new(Asked);
+            let socket = Box::new(NoSocket);
             let encoding = Encoding::Events;
             Rc::new(SessionWriter::new(
                 socket, key, encoding, limits, link, turn_queue,
@@ -289,7 +289,7 @@ impl Hub {
         // It says nothing, and is not expected to.
         writer.listen(false);
         writer.begin_events(beginning);
-        let _ = answer.send(Ok(Listening::new(writer, shared)));
+        let _ = answer.send(Ok(SseSession::new(writer, shared)));
         self.subscribe(key, topic.hand_over(), from);
         self.look_at(key, Instant::now());
         self.close_if_late(key);

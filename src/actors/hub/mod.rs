@@ -30,10 +30,11 @@ use tokio::sync::oneshot;
 pub use self::messages::{Command, Commands};
 use self::parting::Parting;
 use self::registry::{Due, Registry};
-pub use self::requests::{Ask, Listen, Open, Opening, Requests, SessionStart, Tell};
+pub use self::requests::{
+    AskHandler, NotifyOpened, OpenEventStream, OpenWebSocket, PendingClient, Requests, SessionStart,
+};
 use self::topics::{TopicId, Topics};
 use super::close::CloseCause;
-use super::event::Position;
 use super::inbox::Inbox;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
@@ -41,6 +42,7 @@ use super::rejection::Rejection;
 use super::session_key::SessionKey;
 use super::session_writer::Control;
 use super::shared::Shared;
+use super::sse::Position;
 use super::turn::{Index, Turn};
 use super::turn_queue::TurnQueue;
 use super::watch::Watch;
@@ -155,11 +157,11 @@ impl Hub {
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.turn_queue.begin(task.waker());
         self.carry_out_requests();
-        for open in self.requests.take_openings() {
-            self.open(open);
+        for open in self.requests.take_websockets() {
+            self.open_websocket(open);
         }
-        for listen in self.requests.take_listens() {
-            self.listen(listen);
+        for open in self.requests.take_event_streams() {
+            self.open_event_stream(open);
         }
         self.orders.signal().register(task.waker());
         self.watch.poll_woken(task);

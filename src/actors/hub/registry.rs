@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::life::Asked;
-use super::requests::{Opening, SessionStart, Tell};
+use super::requests::{NotifyOpened, PendingClient, SessionStart};
 use super::topics::TopicId;
-use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::protocol::Protocol;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::{Control, SessionWriter};
 use crate::actors::shared::Shared;
+use crate::actors::sse::Position;
 use crate::actors::stamp::Stamp;
 
 /// When a session wants to be looked at again.
@@ -67,13 +67,13 @@ enum State {
 }
 
 struct Waiting {
-    opening: Box<dyn Opening>,
+    opening: Box<dyn PendingClient>,
     protocol: Box<dyn Protocol>,
     limits: Rc<Limits>,
     link: Arc<Link>,
     endpoint: Endpoint,
     since: Stamp,
-    watch: Option<Tell>,
+    on_open: Option<NotifyOpened>,
 }
 
 /// A session that is open, as the hub knows it.
@@ -105,11 +105,11 @@ impl Registry {
     /// Gives a client a place while it waits to be let in.
     pub(super) fn enter(
         &mut self,
-        opening: Box<dyn Opening>,
+        opening: Box<dyn PendingClient>,
         protocol: Box<dyn Protocol>,
         limits: Rc<Limits>,
         endpoint: Endpoint,
-        watch: Option<Tell>,
+        on_open: Option<NotifyOpened>,
     ) -> (SessionKey, Arc<Link>) {
         let link = Arc::new(Link::new(limits.max_queue_bytes));
         let waiting = Waiting {
@@ -119,7 +119,7 @@ impl Registry {
             link: Arc::clone(&link),
             endpoint,
             since: Stamp::now(),
-            watch,
+            on_open,
         };
         let key = self.take_place(endpoint);
         self.places[key.slot()].state = State::Opening(waiting);
@@ -187,12 +187,12 @@ impl Registry {
             limits,
             link,
             endpoint,
-            watch,
+            on_open,
             ..
         } = waiting;
         // Before the session begins, and can end.
-        if let Some(watch) = watch {
-            watch(key);
+        if let Some(notify) = on_open {
+            notify(key);
             shared.turn_queue.request();
         }
         let start = SessionStart {
@@ -217,7 +217,7 @@ impl Registry {
     }
 
     /// Takes a waiting client out, to refuse it.
-    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn Opening>> {
+    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn PendingClient>> {
         let place = self.place(key)?;
         match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => {

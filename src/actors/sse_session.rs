@@ -56,21 +56,21 @@ impl Drop for Interest {
 }
 
 /// See the module's documentation.
-pub struct Listening {
+pub struct SseSession {
     writer: Rc<SessionWriter>,
     shared: Rc<Shared>,
 }
 
-impl fmt::Debug for Listening {
+impl fmt::Debug for SseSession {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_tuple("Listening")
+            .debug_tuple("SseSession")
             .field(&self.writer)
             .finish()
     }
 }
 
-impl Listening {
+impl SseSession {
     pub(super) fn new(writer: Rc<SessionWriter>, shared: Rc<Shared>) -> Self {
         Self { writer, shared }
     }
@@ -82,7 +82,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for SseSession {
     fn drop(&mut self) {
         let session = self.writer.key();
         let request = SessionRequest::Leave { session };
@@ -91,9 +91,9 @@ impl Drop for Listening {
 }
 
 /// Stands where a socket would: everything waits until it is asked for.
-pub(super) struct Asked;
+pub(super) struct NoSocket;
 
-impl SocketWriter for Asked {
+impl SocketWriter for NoSocket {
     fn try_write(&self, _: &[u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
