@@ -19,7 +19,7 @@ use super::deflate::{self, Encoding};
 use super::frame::{self, ControlFrame, Kind};
 use super::limits::Limits;
 use super::link::Link;
-use super::outbox::{Outbox, Overflow, Overflowed, Source};
+use super::outbox::{Outbox, OutboxFull, Overflow, Source};
 use super::replays::Piece;
 use super::session_key::SessionKey;
 use super::socket_writer::{Acks, SocketWriter};
@@ -189,7 +189,7 @@ impl SessionWriter {
     }
 
     /// Delivers the records `indexes` of `turn`, whose frames are `run`.
-    pub fn deliver(&self, run: Run<'_>, turn: &Turn, indexes: &[Index]) -> Result<(), Overflowed> {
+    pub fn deliver(&self, run: Run<'_>, turn: &Turn, indexes: &[Index]) -> Result<(), OutboxFull> {
         let Run { bytes, encoding } = run;
         let mut sending = self.sending.borrow_mut();
         if indexes.is_empty() || !sending.delivers || sending.closed.is_some() || sending.broken {
@@ -213,7 +213,7 @@ impl SessionWriter {
             match std::mem::take(&mut taken) {
                 0 => match sending.outbox.push(frame, source) {
                     Ok(left_out) => dropped += left_out,
-                    Err(Overflowed) => overflowed = true,
+                    Err(OutboxFull) => overflowed = true,
                 },
                 begun => {
                     let rest = frame.slice(begun..);
@@ -232,7 +232,7 @@ impl SessionWriter {
             self.turn_queue.queues.note_dropped(dropped);
         }
         if overflowed {
-            return Err(Overflowed);
+            return Err(OutboxFull);
         }
         sending.wake();
         Ok(())
@@ -413,7 +413,7 @@ impl SessionWriter {
 
     fn forget(&self, sending: &mut Sending) {
         let before = sending.outbox.own_cost();
-        let handlers = sending.outbox.forget_all();
+        let handlers = sending.outbox.drop_all();
         self.credit(handlers, Source::Handler);
         self.settle(sending, before);
     }
@@ -622,7 +622,7 @@ impl Sending {
         match control {
             Control::Close(cause) if !cause.drops_outbox() => {}
             Control::Close(_) | Control::Abort => {
-                self.outbox.forget_all();
+                self.outbox.drop_all();
                 self.broken = true;
             }
             Control::Resume => return,
