@@ -2,7 +2,7 @@
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer
 
@@ -37,6 +37,7 @@ __all__ = [
     "bind_listeners",
     "buses",
     "check_pattern",
+    "counters",
     "die_with_parent",
     "give_back_memory",
     "inspect_bus",
@@ -189,18 +190,8 @@ class MemberDescription(TypedDict):
 
     slot: int
     pid: int
-    published: int
-    published_bytes: int
-    read: int
-    missed: int
-    woken: int
-    woke: int
-    waits: int
-    """How often a publish has waited for the hubs of a server."""
-    waited_micros: int
-    """Microseconds of that."""
-    dropped: int
-    """Messages that overflow policies have dropped, added up over its clients."""
+    counts: dict[str, int]
+    """By the keys of `counters()`."""
     behind: int | None
     """Records that its reader furthest behind has still to come to. None: nobody there reads."""
 
@@ -242,6 +233,9 @@ def check_pattern(pattern: str) -> None:
 
 def buses() -> list[BusDescription]:
     """All buses of this user, by name."""
+
+def counters() -> list[tuple[str, Literal["count", "bytes", "microseconds"], str, str]]:
+    """The counters of members: key, unit, head of the column, and a phrase about each."""
 
 def inspect_bus(name: str) -> BusDescription:
     """What is known of a bus without joining it. BusError if there is none."""

@@ -226,8 +226,8 @@ struct CompressedBody {
 type CompressorStep = (Option<Compressor>, Bytes);
 
 /// Compresses a chunk. Finishes the output if it is the last one.
-fn step(mut compressor: Compressor, piece: &[u8], is_last: bool) -> io::Result<CompressorStep> {
-    compressor.write(piece)?;
+fn step(mut compressor: Compressor, chunk: &[u8], is_last: bool) -> io::Result<CompressorStep> {
+    compressor.write(chunk)?;
     if is_last {
         return Ok((None, compressor.finish()?));
     }
@@ -251,14 +251,14 @@ impl CompressedBody {
         };
         let next = Pin::new(&mut self.body).poll_next(task);
         Poll::Ready(Ok(Some(match next {
-            Poll::Ready(Some(piece)) => {
-                let (piece, is_whole) = (piece?, self.is_whole);
-                self.is_unflushed |= !piece.is_empty();
-                if piece.len() >= IN_PLACE_BYTES {
-                    self.work = Some(spawn_blocking(move || step(compressor, &piece, is_whole)));
+            Poll::Ready(Some(chunk)) => {
+                let (chunk, is_whole) = (chunk?, self.is_whole);
+                self.is_unflushed |= !chunk.is_empty();
+                if chunk.len() >= IN_PLACE_BYTES {
+                    self.work = Some(spawn_blocking(move || step(compressor, &chunk, is_whole)));
                     return self.poll_step(task);
                 }
-                step(compressor, &piece, is_whole)?
+                step(compressor, &chunk, is_whole)?
             }
             Poll::Ready(None) => (None, compressor.finish()?),
             Poll::Pending => {
@@ -328,7 +328,7 @@ impl MessageBody for YieldingBody {
         }
         let next = Pin::new(&mut self.body).poll_next(task);
         match &next {
-            Poll::Ready(Some(Ok(piece))) => self.taken += piece.len(),
+            Poll::Ready(Some(Ok(chunk))) => self.taken += chunk.len(),
             _ => self.taken = 0,
         }
         next

@@ -97,14 +97,14 @@ async fn open(
             spawn_blocking(read).await.map_err(|_| too_busy())?
         }
     };
-    let (answer, opened) = oneshot::channel();
+    let (reply, opened) = oneshot::channel();
     worker.requests.open_event_stream(OpenEventStream {
         topic: interest,
         from,
         beginning,
         limits: Rc::new(limits),
         endpoint: endpoint.0,
-        answer,
+        answer: reply,
     });
     match opened.await {
         Ok(Ok(listening)) => Ok(EventStreamBody {

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::page_cache;
 
 /// Bytes per read: one TLS record. A client that does not read holds no more than this.
-const PIECE_BYTES: usize = 16 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// A part of at most this size is read at once: one write for head and content costs less than two.
 pub(super) const SMALL_BYTES: u64 = 32 << 10;
@@ -157,14 +157,14 @@ impl MessageBody for FileBody {
                 self.reading = None;
                 break read.map_err(io::Error::other).flatten()?;
             }
-            let count = usize::try_from(self.left).unwrap_or(PIECE_BYTES);
+            let count = usize::try_from(self.left).unwrap_or(CHUNK_BYTES);
             let mut bytes = Vec::new();
-            match page_cache::read(&self.file, &mut bytes, count.min(PIECE_BYTES), self.at) {
+            match page_cache::read(&self.file, &mut bytes, count.min(CHUNK_BYTES), self.at) {
                 Ok(_) => break bytes,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return Poll::Ready(Some(Err(error)));
                 }
-                Err(_) => self.read_on_a_thread(PIECE_BYTES),
+                Err(_) => self.read_on_a_thread(CHUNK_BYTES),
             }
         };
         if bytes.is_empty() {

@@ -25,7 +25,7 @@ use super::part_head::{Malformed, PartHead};
 use super::request_body::RequestBody;
 
 /// Bytes that are written to the file at a time.
-const PIECE_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Memory for all texts and small files of a form, in bytes.
 pub(super) const MAX_MEMORY_BYTES: usize = 1 << 20;
@@ -119,7 +119,7 @@ pub(super) async fn read(
 ) -> Result<(Vec<Part>, Hold), FormError> {
     let mut body = FormInput {
         error: body.error(),
-        pieces: body,
+        chunks: body,
         parser: Parser::new(head.get(&CONTENT_TYPE)).map_err(FormError::Malformed)?,
     };
     let mut reader = PartReader::new(budget);
@@ -139,8 +139,8 @@ pub(super) async fn read(
 
 /// A body that is parsed while it arrives.
 struct FormInput {
-    pieces: RequestBody,
-    /// Why `pieces` failed.
+    chunks: RequestBody,
+    /// Why `chunks` failed.
     error: Rc<Cell<Option<BodyError>>>,
     parser: Parser,
 }
@@ -153,8 +153,8 @@ impl FormInput {
                 MultipartEvent::More => {}
                 event => return Ok(event),
             }
-            if let Some(piece) = self.piece().await? {
-                self.parser.feed(&piece);
+            if let Some(chunk) = self.chunk().await? {
+                self.parser.feed(&chunk);
             } else {
                 self.parser.finish().map_err(FormError::Malformed)?;
                 return Ok(MultipartEvent::End);
@@ -164,14 +164,14 @@ impl FormInput {
 
     /// Reads the bytes after the form, so that the connection can continue.
     async fn rest(&mut self) -> Result<(), FormError> {
-        while self.piece().await?.is_some() {}
+        while self.chunk().await?.is_some() {}
         Ok(())
     }
 
-    async fn piece(&mut self) -> Result<Option<Bytes>, FormError> {
-        let piece = poll_fn(|task| Pin::new(&mut self.pieces).poll_next(task)).await;
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FormError> {
+        let chunk = poll_fn(|task| Pin::new(&mut self.chunks).poll_next(task)).await;
         let broken = |_| FormError::Body(self.error.get().unwrap_or(BodyError::Broken));
-        piece.transpose().map_err(broken)
+        chunk.transpose().map_err(broken)
     }
 }
 
@@ -204,19 +204,19 @@ impl PartReader {
         let begin = self.file_bytes;
         let mut buffer: Vec<u8> = Vec::new();
         let mut is_in_file = false;
-        while let MultipartEvent::Content(piece) = body.next().await? {
+        while let MultipartEvent::Content(chunk) = body.next().await? {
             if !is_in_file {
-                let is_too_much = self.memory_bytes + buffer.len() + piece.len() > MAX_MEMORY_BYTES;
+                let is_too_much = self.memory_bytes + buffer.len() + chunk.len() > MAX_MEMORY_BYTES;
                 if is_too_much && filename.is_none() {
                     return Err(FormError::TextTooLarge);
                 }
-                is_in_file = is_too_much || !self.hold.try_grow(piece.len());
+                is_in_file = is_too_much || !self.hold.try_grow(chunk.len());
                 if is_in_file && filename.is_none() {
                     return Err(FormError::Body(BodyError::NoMemory));
                 }
             }
-            buffer.extend_from_slice(&piece);
-            if is_in_file && buffer.len() >= PIECE_BYTES {
+            buffer.extend_from_slice(&chunk);
+            if is_in_file && buffer.len() >= CHUNK_BYTES {
                 buffer = self.write(buffer).await?;
             }
         }

@@ -1,7 +1,7 @@
-//! One listener per worker slot on one port, all bound before the workers exist.
+//! The listeners of a server: one per worker slot on one port, all bound before the workers start.
 //!
-//! The kernel spreads connections over them (`SO_REUSEPORT`). The supervisor keeps every one, so a
-//! worker's replacement finds the connections that waited for its predecessor.
+//! The kernel spreads connections over them (`SO_REUSEPORT`). The supervisor holds all of them open, so the
+//! replacement of a worker finds the connections that waited for its predecessor.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 
 use crate::actors::forks;
 
-/// Binds `count` listeners to `address`; port 0 picks a free one for all of them.
+/// Binds `count` listeners to `address`. Port 0 selects a free port for all of them.
 ///
-/// Unless the port is to be `shared` with other servers of the same user, the first is bound without
-/// `SO_REUSEPORT`, so that a port on which anybody listens is an error, even if that is a server
-/// like this one. Only then is the port opened to the others.
+/// Unless the port is `shared` with other servers of the same user, the first listener is bound without
+/// `SO_REUSEPORT`. Then a port that another process listens on is an error, even if that process is a server of
+/// this kind. Afterwards the port is opened for the other listeners.
 pub fn bind(
     address: SocketAddr,
     count: usize,
@@ -47,13 +47,13 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
+    // Connections of an earlier run in TIME_WAIT do not block the port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// A worker's listener on its runtime: TCP, or a Unix socket that was handed over in the same way.
+/// The listener of a worker on its runtime: TCP, or a Unix socket that was inherited in the same way.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(tokio::net::TcpListener),
@@ -70,11 +70,11 @@ impl Listener {
         tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
     }
 
-    /// The next connection, and who it is from; nobody has an address on a Unix socket.
+    /// The next connection, and the address of its client. On a Unix socket there is no address.
     ///
-    /// A stream over a Unix socket has the type of one over TCP: reading, writing, waiting and
-    /// shutting down are the same calls on both. Only what is asked of TCP fails there (no delay,
-    /// user time-out, keep-alive), and nobody depends on its success.
+    /// A stream over a Unix socket has the same type as one over TCP: reading, writing, waiting and shutting down
+    /// are the same calls. Only the TCP options fail (no delay, user time-out, keep-alive), and no code depends on
+    /// them.
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
@@ -91,7 +91,7 @@ impl Listener {
         }
     }
 
-    /// The next connection, if one waits already. `WouldBlock` if there is none.
+    /// The next connection that waits already. `WouldBlock` if there is none.
     pub(super) fn take_waiting(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => accept_from(&SockRef::from(listener)),
@@ -99,7 +99,7 @@ impl Listener {
         }
     }
 
-    /// The end of accepting: what is left is a queue to be emptied.
+    /// Stops accepting. The rest is a queue that can be emptied.
     pub(super) fn into_queue(self) -> io::Result<AcceptQueue> {
         let socket = match self {
             Self::Tcp(listener) => Socket::from(listener.into_std()?),
@@ -109,12 +109,12 @@ impl Listener {
     }
 }
 
-/// What waits in the accept queue of a listener that accepts no more.
+/// The accept queue of a listener that no longer accepts.
 #[derive(Debug)]
 pub(super) struct AcceptQueue(Socket);
 
 impl AcceptQueue {
-    /// The next connection, as [`Listener::accept`] gives it. `WouldBlock` if there is none.
+    /// The next connection, as from [`Listener::accept`]. `WouldBlock` if there is none.
     pub(super) fn take(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         accept_from(&self.0)
     }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn all_listeners_share_one_port_and_connections_spread_over_them() {
         let listeners = bind(loopback(0), 4, 64, false).expect("a free port");
-        let address = listeners[0].local_addr().expect("it is bound");
+        let address = listeners[0].local_addr().expect("a bound listener");
         assert!(
             listeners
                 .iter()
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_port_in_use_is_refused_even_to_a_server_of_the_same_kind() {
         let listeners = bind(loopback(0), 2, 64, false).expect("a free port");
-        let address = listeners[0].local_addr().expect("it is bound");
+        let address = listeners[0].local_addr().expect("a bound listener");
         let error = bind(address, 2, 64, false).expect_err("the port is in use");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         drop(listeners);
@@ -174,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_shared_if_both_want_it() {
+    fn a_port_is_shared_if_both_servers_allow_it() {
         let listeners = bind(loopback(0), 1, 64, true).expect("a free port");
-        let address = listeners[0].local_addr().expect("it is bound");
-        bind(address, 1, 64, true).expect("both want it");
-        let error = bind(address, 1, 64, false).expect_err("this one does not");
+        let address = listeners[0].local_addr().expect("a bound listener");
+        bind(address, 1, 64, true).expect("both servers allow it");
+        let error = bind(address, 1, 64, false).expect_err("this server does not");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
     }
 }

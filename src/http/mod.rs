@@ -1,4 +1,4 @@
-//! Sockets and HTTP. Knows no Python: user code plugs in through [`handler::Handler`].
+//! The sockets and the HTTP server. It knows no Python: user code plugs in through [`handler::Handler`].
 
 pub mod access;
 mod body_error;

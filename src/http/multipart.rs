@@ -1,6 +1,6 @@
-//! The parser that takes a multipart body apart (RFC 2046 section 5.1, RFC 7578).
+//! The parser that splits a multipart body into parts (RFC 2046 section 5.1, RFC 7578).
 //!
-//! It is fed with pieces of any size, and says what they are. It knows no sockets and keeps no content.
+//! The caller feeds it chunks of any size, and gets events. It knows no sockets and stores no content.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -8,24 +8,24 @@ use memchr::memmem::Finder;
 use super::parameters::Parameters;
 use super::part_head::{Malformed, PartHead};
 
-/// Bytes that the head of a part may have, and the padding behind a delimiter.
+/// Bytes of the head of a part, and of the padding behind a delimiter.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Characters that a boundary may have. RFC 2046 says 70.
+/// Characters of a boundary. RFC 2046 allows 70.
 const MAX_BOUNDARY_BYTES: usize = 200;
 
-/// What comes next in a body.
+/// The next event of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MultipartEvent {
     /// A part begins.
     Part(PartHead),
-    /// A piece of its content, which is not empty.
+    /// A chunk of its content. Never empty.
     Content(Bytes),
     /// The part is complete.
     PartEnd,
-    /// The form is complete. What follows is nothing.
+    /// The form is complete. Later bytes are ignored.
     End,
-    /// It is not there yet.
+    /// The parser needs more input.
     More,
 }
 
@@ -33,25 +33,25 @@ pub(super) enum MultipartEvent {
 enum State {
     /// Before the first delimiter.
     Preamble,
-    /// Behind a delimiter, which is not over before its line is.
+    /// Behind a delimiter, before the end of its line.
     Delimiter,
     Head,
     Content,
     Over,
 }
 
-/// See the module's documentation.
+/// A parser of one body.
 #[derive(Debug)]
 pub(super) struct Parser {
     delimiter: Finder<'static>,
     buffer: BytesMut,
     state: State,
-    /// A delimiter now ends a part.
+    /// The next delimiter ends a part.
     is_in_part: bool,
 }
 
 impl Parser {
-    /// For a body of this `Content-Type`.
+    /// A parser for a body with this `Content-Type`.
     pub(super) fn new(kind: Option<&[u8]>) -> Result<Self, Malformed> {
         let boundary = Parameters::of(kind.ok_or("it has no Content-Type")?)
             .find(|(name, _)| name.eq_ignore_ascii_case(b"boundary"))
@@ -64,21 +64,21 @@ impl Parser {
         let delimiter = [b"\r\n--", &*boundary].concat();
         Ok(Self {
             delimiter: Finder::new(&delimiter).into_owned(),
-            // The first delimiter may have no line before it.
+            // No line precedes a delimiter at the beginning.
             buffer: BytesMut::from(&b"\r\n"[..]),
             state: State::Preamble,
             is_in_part: false,
         })
     }
 
-    /// More of the body.
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    /// Adds a chunk of the body.
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
         if self.state != State::Over {
-            self.buffer.extend_from_slice(piece);
+            self.buffer.extend_from_slice(chunk);
         }
     }
 
-    /// Nothing more comes. What is missing, unless the form is complete.
+    /// Ends the input. The error names the missing part of an incomplete form.
     pub(super) fn finish(&self) -> Result<(), Malformed> {
         match self.state {
             State::Over => Ok(()),
@@ -87,7 +87,7 @@ impl Parser {
         }
     }
 
-    /// What comes next. Call it until it says `More`, or `End`.
+    /// The next event. Call it until it returns `More` or `End`.
     pub(super) fn next(&mut self) -> Result<MultipartEvent, Malformed> {
         loop {
             let found = match self.state {
@@ -109,17 +109,18 @@ impl Parser {
             self.state = State::Delimiter;
             return None;
         }
-        self.buffer.advance(self.certain());
+        self.buffer.advance(self.undelimited_len());
         Some(MultipartEvent::More)
     }
 
-    /// Bytes at the beginning in which no delimiter begins.
-    fn certain(&self) -> usize {
+    /// Bytes at the beginning of the buffer in which no delimiter can begin.
+    fn undelimited_len(&self) -> usize {
         let last = self.delimiter.needle().len() - 1;
         self.buffer.len().saturating_sub(last)
     }
 
-    /// The rest of a delimiter's line: two hyphens behind the last one, and padding (RFC 2046 5.1.1).
+    /// Reads the rest of a delimiter's line: two hyphens behind the last delimiter, and padding (RFC 2046, section
+    /// 5.1.1).
     fn after_delimiter(&mut self) -> Result<Option<MultipartEvent>, Malformed> {
         let padding = |bytes: &[u8]| {
             let is_padding = |byte: &&u8| matches!(byte, b' ' | b'\t');
@@ -136,7 +137,7 @@ impl Parser {
             return Err("a line with its boundary is too long");
         }
         if line[end..].starts_with(b"\r\n") {
-            // The line's end stays: a head without lines begins with the empty line.
+            // The line's end stays in the buffer: a head without lines begins with the empty line.
             self.buffer.advance(end);
             self.state = State::Head;
             let was_in_part = std::mem::replace(&mut self.is_in_part, false);
@@ -150,7 +151,7 @@ impl Parser {
         if may_go_on {
             return Ok(Some(MultipartEvent::More));
         }
-        // A line that only begins as a delimiter does.
+        // The line only begins like a delimiter.
         if !self.is_in_part {
             self.state = State::Preamble;
             return Ok(None);
@@ -180,7 +181,7 @@ impl Parser {
 
     fn content(&mut self) -> Option<MultipartEvent> {
         let found = self.delimiter.find(&self.buffer);
-        let len = found.unwrap_or_else(|| self.certain());
+        let len = found.unwrap_or_else(|| self.undelimited_len());
         let content = self.buffer.split_to(len).freeze();
         if found.is_some() {
             self.buffer.advance(self.delimiter.needle().len());
@@ -203,7 +204,7 @@ mod tests {
         Parser::new(Some(kind.as_bytes()))
     }
 
-    /// The parts of a body that comes in pieces of these lengths, with their contents.
+    /// The parts of a body that arrives in chunks of these lengths, with their contents.
     fn parts(body: &[u8], lengths: &[usize]) -> Result<Vec<(PartHead, Vec<u8>)>, Malformed> {
         let mut parser = parser("multipart/form-data; boundary=b")?;
         let mut lengths = lengths.iter().copied().cycle();
@@ -237,7 +238,7 @@ mod tests {
     const FIELD: &str = "Content-Disposition: form-data; name=\"a\"\r\n\r\n";
 
     #[test]
-    fn padding_behind_a_boundary_is_nothing() {
+    fn padding_behind_a_boundary_is_ignored() {
         for padding in ["", " ", " \t  "] {
             let body =
                 format!("--b{padding}\r\n{FIELD}1\r\n--b{padding}\r\n{FIELD}2\r\n--b--{padding}");
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preamble_may_have_any_length_and_is_not_kept() {
+    fn a_preamble_may_have_any_length_and_is_discarded() {
         let mut parser = parser("multipart/form-data; boundary=b").expect("a boundary");
         for _ in 0..1000 {
             parser.feed(&[b'\r'; 4096]);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_refused_with_a_reason() {
+    fn malformed_forms_are_refused_with_a_reason() {
         let long = format!("--b\r\nX: {}", "x".repeat(MAX_HEAD_BYTES));
         let many = format!("--b\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEAD_LINES + 1));
         let padded = format!("--b{}", " ".repeat(MAX_HEAD_BYTES + 1));
@@ -353,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_whatever_the_pieces(
+        fn contents_are_read_back_whatever_the_chunks(
             contents in prop::collection::vec(
                 prop::collection::vec(prop::sample::select(b"\r\n-b x".to_vec()), 0..40), 0..5),
             lengths in prop::collection::vec(1_usize..30, 1..10),
@@ -374,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_a_panic(
+        fn no_input_causes_a_panic(
             body in prop::collection::vec(prop::sample::select(b"\r\n-b:;=\"\\ aContent-Disposition".to_vec()), 0..200),
             lengths in prop::collection::vec(1_usize..30, 1..10),
         ) {

@@ -1,4 +1,4 @@
-//! Reads and sends of files that never wait for a disk: from the kernel's page cache, on the I/O thread.
+//! The reader of the kernel's page cache: it reads files on the I/O thread, and never waits for a disk.
 
 #![allow(unsafe_code)] // No crate of ours has a safe call that reads only what is in memory.
 
@@ -6,18 +6,18 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
-/// Reads into the empty part of `buffer`, at most `count` bytes from `at` on. The number is 0 at the end of the
-/// file. [`ErrorKind::WouldBlock`]: they are not in memory, or the file system cannot say so.
+/// Reads into the spare capacity of `buffer`, at most `count` bytes from `at` on. Returns 0 at the end of the file.
+/// [`ErrorKind::WouldBlock`]: the bytes are not in memory, or the file system cannot tell.
 #[cfg(target_os = "linux")]
 pub(super) fn read(file: &File, buffer: &mut Vec<u8>, count: usize, at: u64) -> io::Result<usize> {
     buffer.reserve(count);
-    let room = &mut buffer.spare_capacity_mut()[..count];
+    let spare = &mut buffer.spare_capacity_mut()[..count];
     let slice = libc::iovec {
-        iov_base: room.as_mut_ptr().cast(),
-        iov_len: room.len(),
+        iov_base: spare.as_mut_ptr().cast(),
+        iov_len: spare.len(),
     };
     let at = libc::off_t::try_from(at).map_err(|_| ErrorKind::InvalidInput)?;
-    // SAFETY: the slice is the room behind the vector's bytes, which nobody else has.
+    // SAFETY: the slice is the spare capacity of the vector, which has no other user.
     let read =
         unsafe { libc::preadv2(file.as_raw_fd(), &raw const slice, 1, at, libc::RWF_NOWAIT) };
     let Ok(read) = usize::try_from(read) else {
@@ -27,12 +27,12 @@ pub(super) fn read(file: &File, buffer: &mut Vec<u8>, count: usize, at: u64) -> 
             _ => error,
         });
     };
-    // SAFETY: the kernel has written so many bytes there.
+    // SAFETY: the kernel has initialized this many bytes.
     unsafe { buffer.set_len(buffer.len() + read) };
     Ok(read)
 }
 
-/// There is no such call.
+/// The system has no such call.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn read(_: &File, _: &mut Vec<u8>, _: usize, _: u64) -> io::Result<usize> {
     Err(ErrorKind::WouldBlock.into())
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_memory_is_read_behind_what_is_there() {
+    fn cached_bytes_are_appended_to_the_buffer() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         std::fs::write(&path, b"0123456789").expect("a file");
@@ -51,7 +51,7 @@ mod tests {
         let mut buffer = b"before".to_vec();
         match read(&file, &mut buffer, 3, 4) {
             Ok(count) => assert_eq!((count, &buffer[..]), (3, &b"before456"[..])),
-            // The file system of this machine cannot say what is in memory.
+            // The file system of this machine does not support the call.
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
         let at_the_end = read(&file, &mut Vec::new(), 3, 10);

@@ -1,6 +1,6 @@
-//! Parameters of a header's value, as in `form-data; name="a"`, and the texts in them.
+//! The parser of parameters in a header's value, as in `form-data; name="a"`, and of the strings in them.
 
-/// Bytes are UTF-8; what is not is read as Latin-1, as in headers.
+/// Decodes UTF-8. Other bytes are read as Latin-1, as in headers.
 pub(super) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -8,7 +8,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     }
 }
 
-/// `UTF-8''na%C3%AFve.txt` (RFC 8187). None: it is written otherwise.
+/// Decodes an extended value such as `UTF-8''na%C3%AFve.txt` (RFC 8187). None: it has another form.
 pub(super) fn extended_text(value: &[u8]) -> Option<String> {
     let mut parts = value.splitn(3, |&byte| byte == b'\'');
     let (charset, _language, encoded) = (parts.next()?, parts.next()?, parts.next()?);
@@ -22,8 +22,8 @@ pub(super) fn extended_text(value: &[u8]) -> Option<String> {
 
 /// The parameters of a header's value: `; name=value` and `; name="value"`.
 ///
-/// In quotes, only a quote has a backslash before it: clients write those of file names as they are
-/// (the HTML standard, 4.10.21.8).
+/// In quotes, a backslash escapes only a quote: clients send the backslashes of file names unescaped (the HTML
+/// standard, section 4.10.21.8).
 pub(super) struct Parameters<'a>(&'a [u8]);
 
 impl<'a> Parameters<'a> {
@@ -53,7 +53,7 @@ impl<'a> Iterator for Parameters<'a> {
                 let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
                 (rest[..end].trim_ascii_end().to_vec(), &rest[end..])
             };
-            // Whatever stands between the value and the next parameter is nothing.
+            // Anything between the value and the next parameter is ignored.
             let next = memchr::memchr(b';', rest).unwrap_or(rest.len());
             self.0 = &rest[next..];
             return Some((name.trim_ascii(), value));
@@ -61,7 +61,7 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// What is in the quotes, and what follows them.
+/// The string in the quotes, and the bytes after them.
 fn unquoted(quoted: &[u8]) -> (Vec<u8>, &[u8]) {
     let mut value = Vec::new();
     let mut bytes = quoted.iter().copied().enumerate().peekable();

@@ -8,7 +8,7 @@ pub(super) const MAX_HEAD_LINES: usize = 32;
 /// Why a body is not a form: a clause for people.
 pub(super) type Malformed = &'static str;
 
-/// What the head of a part says.
+/// The fields in the head of a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PartHead {
     pub name: String,

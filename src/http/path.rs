@@ -1,8 +1,8 @@
-//! A route's path: text and typed parameters, as in `/users/{id:int}` or `/users/<int:id>`.
+//! The path of a route: text and typed parameters, as in `/users/{id:int}` or `/users/<int:id>`.
 //!
-//! Percent-encoding is undone before matching, so `/café` and `/caf%C3%A9` are one path, but for
-//! two bytes: `%2F` stays, so that a slash inside a value does not split it, and `%25` stays, so
-//! that it is known what is still encoded. Both are undone in the values.
+//! Percent-encoding is decoded before matching, so `/café` and `/caf%C3%A9` are one path. Two bytes are exceptions:
+//! `%2F` stays, so that a slash inside a value does not split it, and `%25` stays, so that the remaining escapes
+//! are unambiguous. The values have both decoded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +12,17 @@ use percent_encoding::{
 };
 use smallvec::SmallVec;
 
-/// What a value is written into a URL without escapes: the unreserved characters (RFC 3986, 2.3).
+/// Characters that a value need not escape in a URL: the unreserved ones (RFC 3986, section 2.3) are left out here.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The same for the rest of a path.
+/// The same for a parameter that takes the rest of a path.
 const SEGMENTS: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// What is escaped in a route's own text. The percent sign is not: what is left of it is an escape.
+/// Characters that a route's own text escapes. The percent sign is not one: a remaining percent sign is an escape.
 const TEXT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -38,31 +38,31 @@ const TEXT: &AsciiSet = &CONTROLS
 /// The converters and their names, for error messages.
 const CONVERTERS: &str = "str, int, float, path, uuid";
 
-/// What a parameter's text must be, and becomes.
+/// The converter of a parameter: the strings that it accepts, and the type of the value.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Converter {
     /// One segment of the path. The default; Flask's `string` is the same.
     Str,
     /// Decimal digits that fit 64 bits. No sign, as in Flask and Starlette.
     Int,
-    /// Decimal digits, perhaps with a fraction.
+    /// Decimal digits, optionally with a fraction.
     Float,
-    /// The rest of the path, slashes included, at least one byte.
+    /// The rest of the path with its slashes: at least one byte.
     Path,
-    /// A UUID with its hyphens; it becomes lower case.
+    /// A UUID with its hyphens. Its value is lower case.
     Uuid,
 }
 
-/// A parameter's value.
+/// The value of a parameter.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
-    /// Of [`Converter::Str`] and [`Converter::Path`].
+    /// A value of [`Converter::Str`] or [`Converter::Path`].
     Str(String),
-    /// Of [`Converter::Int`].
+    /// A value of [`Converter::Int`].
     Int(i64),
-    /// Of [`Converter::Float`]; finite.
+    /// A finite value of [`Converter::Float`].
     Float(f64),
-    /// Of [`Converter::Uuid`], in its canonical form: lower case, with hyphens.
+    /// A value of [`Converter::Uuid`] in its canonical form: lower case, with hyphens.
     Uuid(String),
 }
 
@@ -82,13 +82,13 @@ pub type Values = SmallVec<[Value; 2]>;
 /// Why a path cannot be registered.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum PathError {
-    /// It is relative.
+    /// The path is relative.
     #[error("The path {0:?} must begin with a slash: write \"/{0}\".")]
     NoSlash(String),
-    /// It has a query or a fragment.
+    /// The path has a query or a fragment.
     #[error("The path {0:?} contains '?' or '#', which end a path: a route is only the path.")]
     Query(String),
-    /// A bracket without its partner.
+    /// A bracket is not closed or not opened.
     #[error("The path {0:?} has an unmatched bracket: write a parameter as {{name}}.")]
     UnpairedBracket(String),
     /// A parameter's name is not an identifier.
@@ -102,15 +102,15 @@ pub enum PathError {
         /// The name.
         name: String,
     },
-    /// There is no such converter.
+    /// The converter does not exist.
     #[error("The path {path:?} uses the unknown converter {converter:?}: use {CONVERTERS}.")]
     UnknownConverter {
         /// The path.
         path: String,
-        /// What it names.
+        /// The name of the converter.
         converter: String,
     },
-    /// Two parameters have one name.
+    /// Two parameters have the same name.
     #[error("The path {path:?} has two parameters named {name:?}: rename one.")]
     Duplicate {
         /// The path.
@@ -133,7 +133,7 @@ pub enum PathError {
     },
 }
 
-/// Why a path cannot be made of these values.
+/// Why these values do not form a path.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum UrlError {
     /// A parameter has no value.
@@ -144,7 +144,7 @@ pub enum UrlError {
         /// The parameter.
         name: String,
     },
-    /// The path would not match itself with this value.
+    /// A request with this value would not match the path.
     #[error("{value:?} cannot be {name:?} in the path {path:?}: no request could have it there.")]
     Unfit {
         /// The path.
@@ -156,16 +156,16 @@ pub enum UrlError {
     },
 }
 
-/// A route's path, parsed.
+/// The parsed path of a route.
 #[derive(Clone, Debug)]
 pub struct PathTemplate {
-    /// As the user wrote it.
+    /// The path as the user wrote it.
     source: String,
-    /// The text before each parameter, and what follows the last, as a URL has it.
+    /// The text before each parameter, and the text after the last one, as in a URL.
     texts: Vec<String>,
-    /// In the syntax of `matchit`.
+    /// The path in the syntax of `matchit`.
     pattern: String,
-    /// The same without the parameters' names.
+    /// The pattern without the names of the parameters.
     shape: String,
     /// The parameters in the path's order.
     parameters: Vec<Parameter>,
@@ -191,7 +191,7 @@ impl PathTemplate {
             shape: String::new(),
             parameters: Vec::new(),
         };
-        // The segment being read has a parameter already.
+        // The current segment already has a parameter.
         let mut has_parameter = false;
         let mut rest = source;
         while let Some(at) = rest.find(['{', '}', '<', '>']) {
@@ -225,7 +225,7 @@ impl PathTemplate {
         if text.contains(['?', '#']) {
             return Err(PathError::Query(self.source.clone()));
         }
-        // A path of the user's is UTF-8; only odd escapes in it might not be. Those match nothing.
+        // A user's path is UTF-8, but its escapes might not be. Such a path matches no request.
         let text = normalize(text).unwrap_or(Cow::Borrowed(text));
         self.texts
             .push(utf8_percent_encode(&text, TEXT).to_string());
@@ -274,7 +274,7 @@ impl PathTemplate {
         Ok(())
     }
 
-    /// The path as it was written.
+    /// The path as the user wrote it.
     pub fn as_str(&self) -> &str {
         &self.source
     }
@@ -286,12 +286,12 @@ impl PathTemplate {
             .map(|parameter| parameter.name.as_str())
     }
 
-    /// What the parameters must be, in the path's order.
+    /// The converters of the parameters, in the path's order.
     pub fn converters(&self) -> impl ExactSizeIterator<Item = Converter> {
         self.parameters.iter().map(|parameter| parameter.converter)
     }
 
-    /// The path as a URL has it, with each parameter as `{name}`: a template of `OpenAPI`.
+    /// The path as in a URL, with each parameter as `{name}`: a path template of `OpenAPI`.
     pub fn documented(&self) -> String {
         let mut path = String::new();
         let mut names = self.names();
@@ -304,8 +304,7 @@ impl PathTemplate {
         path
     }
 
-    /// The path with its parameters filled in, percent-encoded. A request for it matches this path and
-    /// has the same values.
+    /// The path with these values, percent-encoded. A request for it matches this path and has the same values.
     pub fn url<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Result<String, UrlError> {
         let mut url = String::new();
         let (last, before) = self
@@ -326,7 +325,7 @@ impl PathTemplate {
             let encoded = utf8_percent_encode(value, encoded).to_string();
             url.push_str(text);
             url.push_str(&encoded);
-            // Clients take dots for steps in the tree, encoded or not, and never send them.
+            // Clients resolve the segments `.` and `..`, encoded or not, and never send them.
             let is_step = |segment: &str| matches!(segment, "." | "..");
             let normal = normalize(&encoded).unwrap_or_default();
             if value.is_empty()
@@ -349,13 +348,13 @@ impl PathTemplate {
         &self.pattern
     }
 
-    /// What the path matches, whatever its parameters are called.
+    /// The pattern without names: two paths of the same shape match the same requests.
     pub(super) fn shape(&self) -> &str {
         &self.shape
     }
 
-    /// Converts the parameters' texts, as they stand in a normalized path. `None` if one of them
-    /// is not what its converter wants.
+    /// Converts the parameters' strings, as they are in a normalized path. `None` if a converter does not accept
+    /// its string.
     pub(super) fn convert<'v>(&self, texts: impl Iterator<Item = &'v str>) -> Option<Values> {
         let parameters = self.parameters.iter();
         parameters
@@ -366,7 +365,7 @@ impl PathTemplate {
 }
 
 impl Converter {
-    /// As a path names it.
+    /// The name of the converter in a path.
     pub fn name(self) -> &'static str {
         match self {
             Self::Str => "str",
@@ -414,7 +413,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// Undoes the percent-encoding of all but `/` and `%`. `None` if the result is not UTF-8.
+/// Decodes the percent-encoding of all characters except `/` and `%`. `None` if the result is not UTF-8.
 pub(super) fn normalize(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
         return Some(Cow::Borrowed(path));
@@ -430,7 +429,7 @@ pub(super) fn normalize(path: &str) -> Option<Cow<'_, str>> {
         match byte {
             Some(b'/') => bytes.extend_from_slice(b"%2F"),
             Some(byte) if byte != b'%' => bytes.push(byte),
-            // An encoded percent sign, or one that encodes nothing and stands for itself.
+            // It is an encoded percent sign, or a plain one that encodes nothing.
             _ => bytes.extend_from_slice(b"%25"),
         }
         let encoded = if byte.is_some() { 2 } else { 0 };
@@ -439,7 +438,7 @@ pub(super) fn normalize(path: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// Undoes what [`normalize`] left.
+/// Decodes the escapes that [`normalize`] left.
 fn unescape(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

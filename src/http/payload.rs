@@ -21,14 +21,14 @@ pub(super) enum Payload {
 
 impl Payload {
     /// The next chunk. None at the end.
-    pub(super) fn poll_piece(
+    pub(super) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => body.poll_piece(task).map_err(BodyError::from),
-            Self::Http2(body) => body.poll_piece(task).map_err(BodyError::from),
+            Self::Http1(body) => body.poll_chunk(task).map_err(BodyError::from),
+            Self::Http2(body) => body.poll_chunk(task).map_err(BodyError::from),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Who really asks, when a proxy stands in front: the client's address and scheme.
+//! The trusted proxies, which report the address and the scheme of the client in `X-Forwarded-` headers.
 //!
-//! What `X-Forwarded-For` says is only as good as who wrote it. So it is read from its end, where the
-//! proxy that is connected has written, as far as each writer is trusted.
+//! Each proxy appends to `X-Forwarded-For`, and clients can send anything in it. So the header is read from its
+//! end, where the connected proxy has written, for as long as each writer is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,22 +14,20 @@ use super::peer::Peer;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The proxies that are believed. Who is connected through a Unix socket is: the file's mode says
-/// who may.
+/// The proxies that are trusted. A peer on a Unix socket always is: the mode of the socket file controls access.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    everybody: bool,
+    trusts_all: bool,
     networks: Vec<(IpAddr, u8)>,
 }
 
 impl Proxies {
-    /// From addresses and networks, such as `10.0.0.0/8`; `*` is everybody. The error is the text
-    /// that is none.
+    /// Parses addresses and networks, such as `10.0.0.0/8`; `*` trusts every peer. The error is the invalid string.
     pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, String> {
         let mut proxies = Self::default();
         for text in texts.iter().map(AsRef::as_ref) {
             if text == "*" {
-                proxies.everybody = true;
+                proxies.trusts_all = true;
             } else {
                 let network = network(text).ok_or_else(|| text.to_owned())?;
                 proxies.networks.push(network);
@@ -38,7 +36,7 @@ impl Proxies {
         Ok(proxies)
     }
 
-    /// Where a request comes from that came over such a connection.
+    /// The client of a request, which may have come through a trusted proxy.
     pub fn peer(&self, head: &Head) -> Peer {
         let direct = head.peer;
         if direct.address.is_some_and(|it| !self.trust(it.ip())) {
@@ -52,15 +50,15 @@ impl Proxies {
 
     fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.everybody
+        self.trusts_all
             || self
                 .networks
                 .iter()
                 .any(|(network, prefix)| contains(*network, *prefix, address))
     }
 
-    /// The first from the end that is no trusted proxy, or the farthest one there is. What stands
-    /// before something that is no address is not believed.
+    /// The first address from the end that is not a trusted proxy, or else the farthest one. Addresses before an
+    /// invalid one are not trusted.
     fn client(&self, headers: &Head) -> Option<SocketAddr> {
         let lines: Vec<_> = headers.values(&FORWARDED_FOR).collect();
         let mut farthest = None;
@@ -79,7 +77,7 @@ impl Proxies {
     }
 }
 
-/// What the nearest proxy says of the scheme.
+/// The scheme that the nearest proxy reports. True: it is secure.
 fn scheme(headers: &Head) -> Option<bool> {
     let line = str::from_utf8(headers.values(&FORWARDED_PROTO).last()?).ok()?;
     let last = line.rsplit(',').next()?.trim();
@@ -100,7 +98,7 @@ fn scheme(headers: &Head) -> Option<bool> {
     }
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let bare = bare.unwrap_or(text).parse::<IpAddr>();
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_writers_are_believed() {
+    fn only_addresses_of_trusted_proxies_are_used() {
         let local = &["127.0.0.1", "10.0.0.0/8"];
         let from = |peer, lines: &[&'static str]| client(Some(peer), lines, local);
         assert_eq!(from("192.0.2.9", &["198.51.100.1"]), "192.0.2.9:9");
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_belief() {
+    fn addresses_before_an_invalid_one_are_ignored() {
         let from = |line| client(Some("127.0.0.1"), &[line], &["127.0.0.1", "10.0.0.0/8"]);
         assert_eq!(from("6.6.6.6, what?"), "127.0.0.1:9");
         assert_eq!(from("6.6.6.6, what?, 10.0.0.1"), "10.0.0.1:0");
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_and_unix_sockets() {
+    fn every_peer_and_unix_sockets_can_be_trusted() {
         assert_eq!(
             client(Some("192.0.2.9"), &["1.1.1.1, 2.2.2.2"], &["*"]),
             "1.1.1.1:0"
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_have_their_size() {
+    fn networks_contain_exactly_their_addresses() {
         assert!(Proxies::parse(&["10.0.0.0/33"]).is_err());
         assert!(Proxies::parse(&["ten"]).is_err());
         assert!(Proxies::parse(&["10.0.0.1/"]).is_err());
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_what_the_nearest_proxy_says() {
+    fn the_scheme_is_that_of_the_nearest_proxy() {
         let of = |line| scheme(&head(None, &FORWARDED_PROTO, &[line]));
         assert_eq!(of("https"), Some(true));
         assert_eq!(of("http, HTTPS"), Some(true));

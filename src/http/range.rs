@@ -1,19 +1,20 @@
-//! The part of a representation that a client asks for: `Range` (RFC 9110, section 14).
+//! The range of bytes that a request selects with `Range` (RFC 9110, section 14).
 
-/// What a request gets.
+/// The part of a representation that a request selects.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum Selection {
     /// All of it.
     Whole,
-    /// From this byte on, so many.
+    /// `count` bytes from `first` on.
     Part { first: u64, count: u64 },
-    /// Nothing: there are no such bytes.
+    /// None: the representation has no such bytes.
     Unsatisfiable,
 }
 
 impl Selection {
-    /// Of a representation of this length. What cannot be read asks for nothing in particular. Nor does a list
-    /// of ranges: a server may always send the whole (section 14.2). An empty file is whole in any case.
+    /// Selects from a representation of this length. An invalid range selects everything, and so does a list of
+    /// ranges: a server may always send the whole representation (section 14.2). An empty file is always sent
+    /// whole.
     pub(super) fn of(range: &[u8], length: u64) -> Self {
         let Some((first, last)) = bounds(range) else {
             return Self::Whole;
@@ -35,7 +36,7 @@ impl Selection {
     }
 }
 
-/// The two numbers of `bytes=1-2`, where either may be missing.
+/// The two numbers of `bytes=1-2`, either of which may be missing.
 fn bounds(range: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
     let text = std::str::from_utf8(range).ok()?;
     let (unit, numbers) = text.split_once('=')?;
@@ -47,7 +48,7 @@ fn bounds(range: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
     (is_number(first) && is_number(last)).then(|| (number(first), number(last)))
 }
 
-/// A number that is too large for 64 bits is behind the end of every file, as the largest one is.
+/// Parses a number. One that exceeds 64 bits is beyond the end of every file, as the largest one is.
 fn number(digits: &str) -> Option<u64> {
     (!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX))
 }
@@ -57,10 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_what_the_standard_says() {
+    fn ranges_select_bytes_as_the_standard_says() {
         use Selection::{Unsatisfiable, Whole};
         let part = |first, count| Selection::Part { first, count };
-        for (range, length, wanted) in [
+        for (range, length, expected) in [
             ("bytes=0-0", 10, part(0, 1)),
             ("bytes=2-4", 10, part(2, 3)),
             ("Bytes = 2-4", 10, part(2, 3)),
@@ -85,7 +86,7 @@ mod tests {
         ] {
             assert_eq!(
                 Selection::of(range.as_bytes(), length),
-                wanted,
+                expected,
                 "{range} of {length}"
             );
         }

@@ -1,7 +1,7 @@
-//! HTTP requests that wait for user code on another thread.
+//! The requests that wait for the replies of user code on another thread.
 //!
-//! Replies come back in batches through a mailbox, so that a burst of them wakes the I/O thread
-//! once. A client that goes away forgets its key; a reply that comes later finds nobody.
+//! Replies arrive in batches through a mailbox, so a burst of them wakes the I/O thread once. When a client
+//! disconnects, its key becomes invalid, and a later reply is dropped.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,10 +17,10 @@ use super::limits::MAX_EARLY_HINTS;
 use super::response::Response;
 use crate::actors::mailbox::{Mailbox, TaskSignal};
 
-/// Replies on their way from user code.
+/// The mailbox for replies of user code.
 pub type ReplyBox = Arc<Mailbox<Vec<(ReplyKey, Reply)>, TaskSignal>>;
 
-/// What user code has for a client.
+/// A reply of user code to a request.
 #[derive(Debug)]
 pub enum Reply {
     /// Headers that the client gets before the response.
@@ -35,15 +35,15 @@ impl From<Response> for Reply {
     }
 }
 
-/// Names a request that waits, in its worker.
+/// The key of a waiting request in its worker.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct ReplyKey {
     slot: u32,
-    /// The slot's use, so that a late reply does not answer the next request.
+    /// The slot's generation: a late reply must not reach the next request in the slot.
     generation: u32,
 }
 
-/// The requests of a worker that wait.
+/// The waiting requests of a worker.
 pub struct Replies {
     waiting: RefCell<Waiting>,
     mailbox: ReplyBox,
@@ -58,7 +58,7 @@ struct Waiting {
 struct Slot {
     generation: u32,
     waker: Option<Waker>,
-    /// Hints that the request has had, sent or not.
+    /// Hints of the request so far, sent or not.
     hint_count: usize,
     hints: Vec<EarlyHints>,
     response: Option<Response>,
@@ -74,7 +74,7 @@ impl fmt::Debug for Replies {
 }
 
 impl Replies {
-    /// Nobody waits yet.
+    /// No request waits yet.
     pub fn new(mailbox: ReplyBox) -> Rc<Self> {
         Rc::new(Self {
             waiting: RefCell::default(),
@@ -82,13 +82,13 @@ impl Replies {
         })
     }
 
-    /// Requests that wait for their reply.
+    /// The number of requests that wait for their reply.
     pub fn in_flight(&self) -> usize {
         self.waiting.borrow().slots.len()
     }
 
-    /// Begins to wait. The future resolves with the reply; dropping it forgets the request. Hints that come before
-    /// the reply are put into `queue`.
+    /// Registers a request. The future resolves with the response; dropping it invalidates the key. Early hints go
+    /// into `queue`.
     pub(super) fn expect<'r>(self: &Rc<Self>, queue: &'r HintQueue) -> PendingReply<'r> {
         let waiting = &mut *self.waiting.borrow_mut();
         waiting.generation = waiting.generation.wrapping_add(1);
@@ -107,14 +107,14 @@ impl Replies {
         }
     }
 
-    /// Hands out replies for as long as the worker lives.
-    pub async fn hand_out(self: Rc<Self>) {
+    /// Delivers replies for as long as the worker runs.
+    pub async fn deliver(self: Rc<Self>) {
         let mut batch = Vec::new();
         std::future::poll_fn(|task: &mut Context<'_>| {
             self.mailbox.signal().register(task.waker());
             while self.mailbox.take(&mut batch) {
-                for (key, answer) in batch.drain(..) {
-                    self.answer(key, answer);
+                for (key, reply) in batch.drain(..) {
+                    self.put(key, reply);
                 }
             }
             Poll::<()>::Pending
@@ -122,12 +122,12 @@ impl Replies {
         .await;
     }
 
-    fn answer(&self, key: ReplyKey, answer: Reply) {
+    fn put(&self, key: ReplyKey, reply: Reply) {
         let waiting = &mut *self.waiting.borrow_mut();
         let slot = waiting.slots.get_mut(key.slot as usize);
         if let Some(slot) = slot.filter(|slot| slot.generation == key.generation) {
-            match answer {
-                // The first reply counts.
+            match reply {
+                // Only the first response counts.
                 Reply::Response(response) => {
                     slot.response.get_or_insert(response);
                 }
@@ -141,7 +141,7 @@ impl Replies {
 }
 
 impl Slot {
-    /// Hints behind the response, or more of them than a request may have, are not sent.
+    /// Adds hints. They are dropped after the response, and beyond the limit per request.
     fn add(&mut self, hints: EarlyHints) {
         if self.response.is_none() && self.hint_count < MAX_EARLY_HINTS && !hints.is_empty() {
             self.hint_count += 1;
@@ -150,11 +150,11 @@ impl Slot {
     }
 }
 
-/// A reply to come.
+/// A future that resolves with the response.
 #[derive(Debug)]
 pub(super) struct PendingReply<'r> {
     replies: Rc<Replies>,
-    /// What user code answers to.
+    /// The key that user code replies to.
     pub(super) key: ReplyKey,
     queue: &'r HintQueue,
 }

@@ -1,4 +1,4 @@
-//! A request: as it came off the wire, and as it travels to user code on another thread.
+//! The request, as a connection reads it, and as user code on another thread gets it.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::head::Head;
 use super::payload::Payload;
 use super::upload::Upload;
 
-/// A request whose body has not been read yet.
+/// A request whose body is not read yet.
 #[derive(Debug)]
 pub(super) struct WireRequest {
     /// The method.
     pub(super) method: Method,
     /// Path, query, headers, and the address of the client.
     pub(super) head: Arc<Head>,
-    /// What follows the head.
+    /// The body.
     pub(super) payload: Payload,
 }
 
@@ -28,23 +28,23 @@ pub struct Request {
     pub method: Method,
     /// Path, query, headers, and the address of the client.
     pub head: Arc<Head>,
-    /// The whole body.
+    /// The body.
     pub body: RequestContent,
 }
 
-/// A body, as far as it is understood before user code asks.
+/// The body of a request, as its endpoint wants it.
 #[derive(Debug)]
 pub enum RequestContent {
-    /// As it came.
+    /// The bytes of the body.
     Bytes(Bytes),
-    /// A multipart form, taken apart.
+    /// The parts of a multipart form.
     Form(Vec<Part>),
-    /// User code reads it piece by piece.
+    /// A stream that user code reads in chunks.
     Stream(Upload),
 }
 
 impl Default for RequestContent {
-    /// An empty one.
+    /// An empty body.
     fn default() -> Self {
         Self::Bytes(Bytes::new())
     }

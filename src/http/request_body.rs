@@ -1,4 +1,4 @@
-//! A request's body as it comes: within its limit, in time, and within the memory for all bodies.
+//! The request body that a connection reads within its limits: of size, of time, and of the memory for all bodies.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,34 +20,33 @@ use super::budget::{Budget, Hold};
 use super::payload::Payload;
 use super::spool::on_disk;
 
-/// The least of a body that is waited for at a time, when all of it is wanted, and all that is in memory of
-/// one that goes to a file.
+/// Bytes of a body that are read at first, and at a time once the body goes to a file.
 const FIRST_STEP: usize = 16 << 10;
 
-/// The most by which the memory for a body grows at a time.
+/// Largest step by which the memory for a body grows.
 const LARGEST_STEP: usize = 1 << 20;
 
-/// What the time and the size of a body are held to.
+/// The limits on the size and the time of a body.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct BodyLimits {
-    /// Bytes that it may have.
+    /// Largest size, in bytes.
     pub bytes: usize,
-    /// The time that it has in any case.
+    /// Time that every body has.
     pub time: Duration,
-    /// Bytes for each of which it has a second more: a body that comes steadily is not too slow.
+    /// Bytes that extend the time by a second: a body that arrives steadily is not too slow.
     pub bytes_per_second: usize,
 }
 
-/// See the module's documentation. A stream, for readers that take it apart while it comes.
+/// A request body. As a stream it serves readers that parse it while it arrives.
 pub(super) struct RequestBody {
     payload: Payload,
     limits: BodyLimits,
     received: usize,
-    /// The time for which the client was waited for, so far. A reader that takes its time does not count.
+    /// Time spent waiting for the client so far. Time that the reader takes does not count.
     waited: Duration,
-    /// Since when it is waited for, at the moment.
+    /// The start of the current wait.
     since: Option<Instant>,
-    /// None as long as there was nothing to wait for.
+    /// None until the first wait.
     waiting: Option<Pin<Box<Sleep>>>,
     error: Rc<Cell<Option<BodyError>>>,
 }
@@ -65,12 +64,12 @@ impl RequestBody {
         }
     }
 
-    /// Why the stream has ended with an error: a reader may have given it another name.
+    /// The reason why the stream ended with an error. Stream readers wrap errors, and lose the reason.
     pub(super) fn error(&self) -> Rc<Cell<Option<BodyError>>> {
         Rc::clone(&self.error)
     }
 
-    /// All of it, and what it holds of the budget as long as it is needed.
+    /// Reads the whole body. The returned hold accounts for its memory.
     pub(super) async fn whole(mut self, budget: &Rc<Budget>) -> Result<(Bytes, Hold), BodyError> {
         let mut hold = Hold::new(budget);
         let (mut size, mut step) = (0, FIRST_STEP);
@@ -79,7 +78,7 @@ impl RequestBody {
                 return self.via_file(hold).await;
             }
             size += step;
-            // One byte more than it may have is enough to know.
+            // One byte above the limit is enough to detect a body that is too large.
             let capacity = size.min(self.limits.bytes + 1);
             if poll_fn(|task| self.poll_fill(capacity, task)).await? {
                 let body = self.payload.take();
@@ -114,8 +113,8 @@ impl RequestBody {
         }
     }
 
-    /// The memory for bodies is used up: the rest goes to a file, as it comes, and is read back when there is
-    /// room for all of it.
+    /// Reads the rest of the body into a file, because the memory for bodies is used up. The body is read back when
+    /// all of it fits into memory.
     async fn via_file(mut self, mut hold: Hold) -> Result<(Bytes, Hold), BodyError> {
         let mut file: Option<File> = None;
         loop {
@@ -124,23 +123,23 @@ impl RequestBody {
             if poll_fn(|task| self.poll_fill(capacity, task)).await? {
                 break;
             }
-            let piece = self.payload.take();
-            self.received += piece.len();
-            let offset = (self.received - piece.len()) as u64;
+            let chunk = self.payload.take();
+            self.received += chunk.len();
+            let offset = (self.received - chunk.len()) as u64;
             let write = move || {
                 let file = file.map_or_else(tempfile::tempfile, Ok)?;
-                file.write_all_at(&piece, offset)?;
+                file.write_all_at(&chunk, offset)?;
                 Ok(file)
             };
             file = Some(on_disk(write).await.map_err(|error| no_disk(&error))?);
-            // Not before it is written: on a slow disk many pieces would wait that nobody counts.
+            // Only after the write: otherwise many chunks could wait for a slow disk without being counted.
             hold.shrink_to(0);
         }
         let rest = self.payload.take();
         let (in_file, len) = (self.received, self.received + rest.len());
         hold.shrink_to(0);
         hold.whole(len).await;
-        // Made here: memory that many threads allocate stays with each of them.
+        // Allocated on this thread: memory that many threads allocate stays with each of them.
         let mut body = vec![0; len];
         let read = move || {
             let (front, back) = body.split_at_mut(in_file);
@@ -158,14 +157,14 @@ impl RequestBody {
         Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
     }
 
-    /// The client has sent something.
+    /// Stops the clock, because the client has sent something.
     fn stop_timer(&mut self) {
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
         }
     }
 
-    /// Waits for the moment at which the body is too late.
+    /// Waits until the time limit of the body has passed.
     fn poll_timeout(&mut self, received: usize, task: &mut Context<'_>) -> Poll<()> {
         let more = received as f64 / self.limits.bytes_per_second as f64;
         let limit = self.limits.time + Duration::from_secs_f64(more);
@@ -176,7 +175,7 @@ impl RequestBody {
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             ready!(waiting.as_mut().poll(task));
-            // What came since has moved it.
+            // Bytes that arrived since have extended the limit.
             if waiting.deadline() >= deadline {
                 return Poll::Ready(());
             }
@@ -184,19 +183,19 @@ impl RequestBody {
         }
     }
 
-    /// The next piece, or why there is none.
-    pub(super) fn poll_piece(
+    /// The next chunk, or the reason why there is none.
+    pub(super) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match self.payload.poll_piece(task) {
-            Poll::Ready(Some(Ok(piece))) => {
+        match self.payload.poll_chunk(task) {
+            Poll::Ready(Some(Ok(chunk))) => {
                 self.stop_timer();
-                self.received = self.received.saturating_add(piece.len());
+                self.received = self.received.saturating_add(chunk.len());
                 if self.received > self.limits.bytes {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
-                Poll::Ready(Some(Ok(piece)))
+                Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Pending => {
                 let received = self.received;
@@ -211,7 +210,7 @@ impl RequestBody {
 fn no_disk(error: &io::Error) -> BodyError {
     let folder = std::env::temp_dir();
     log::error!(
-        "cannot keep a request's body in {}: {error}",
+        "cannot store a request's body in {}: {error}",
         folder.display()
     );
     BodyError::NoDisk
@@ -221,8 +220,8 @@ impl Stream for RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match ready!(self.poll_piece(task)) {
-            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+        match ready!(self.poll_chunk(task)) {
+            Some(Ok(chunk)) => Poll::Ready(Some(Ok(chunk))),
             Some(Err(error)) => self.fail(error),
             None => Poll::Ready(None),
         }

@@ -1,4 +1,4 @@
-//! A response, as user code and the routes give it.
+//! The response that user code and routes return, and the one that goes to the client.
 
 use std::path::PathBuf;
 
@@ -12,50 +12,50 @@ use super::file_body::FileBody;
 use super::stream_body::StreamBody;
 use super::trailers::TrailerSlot;
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response<B = ResponseBody> {
     /// The status.
     pub status: StatusCode,
     /// `Content-Type`, unless it is among the headers.
     pub content_type: Option<HeaderValue>,
-    /// Headers besides it. Several values of one name are sent as several lines.
+    /// Further headers. Several values of one name are sent as several lines.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: B,
-    /// Where its trailers will be at the end of the body, if it may have any.
+    /// The slot for the trailers, which are there at the end of the body. None: the response has no trailers.
     pub trailers: Option<TrailerSlot>,
 }
 
 /// The body of a response, as user code gives it.
 #[derive(Debug)]
 pub enum ResponseBody {
-    /// All of it.
+    /// The complete body.
     Bytes(Bytes),
-    /// What user code makes while it is sent.
+    /// A stream that user code produces while it is sent.
     Stream(StreamBody),
-    /// A file, or as much of it as the client asks for.
+    /// A file. The request may select a part of it.
     File(PathBuf),
-    /// What is published to a topic, from now on.
+    /// The messages of a topic, from now on.
     Events(Box<EventStream>),
 }
 
-/// The body of a response, as it goes out on the wire. It stays on the I/O thread.
+/// The body of a response on the I/O thread, ready to be sent.
 #[derive(Debug)]
 pub(super) enum WireBody {
-    /// There is none: of a stream, only the head is wanted.
+    /// No body: the response to HEAD, or one without content.
     Nothing,
-    /// All of it.
+    /// The complete body.
     Bytes(Bytes),
-    /// What user code makes while it is sent.
+    /// A stream that user code produces while it is sent.
     Stream(StreamBody),
-    /// The content of a file.
+    /// A part of a file.
     File(FileBody),
-    /// Events, or what a compressor gives.
+    /// An event stream, or the output of a compressor.
     Boxed(BoxBody),
 }
 
-/// A response on its way to the wire.
+/// A response that is ready to be sent.
 pub(super) type WireResponse = Response<WireBody>;
 
 impl From<Bytes> for ResponseBody {
@@ -71,7 +71,7 @@ impl From<Bytes> for WireBody {
 }
 
 impl WireBody {
-    /// How long it is.
+    /// The size of the body.
     pub(super) fn size(&self) -> BodySize {
         match self {
             Self::Nothing => BodySize::None,
@@ -82,7 +82,7 @@ impl WireBody {
         }
     }
 
-    /// As one type.
+    /// The body as one type.
     pub(super) fn boxed(self) -> BoxBody {
         match self {
             Self::Nothing => BoxBody::new(()),
@@ -119,7 +119,7 @@ impl<B: From<Bytes>> Response<B> {
         Response::empty(status).with_body(Bytes::new().into())
     }
 
-    /// A plain-text response of one sentence.
+    /// A plain-text response with one sentence.
     pub fn sentence(status: StatusCode, sentence: impl Into<String>) -> Self {
         let mut body = sentence.into();
         body.push('\n');
@@ -130,7 +130,7 @@ impl<B: From<Bytes>> Response<B> {
 }
 
 impl<B> Response<B> {
-    /// The body, and the rest.
+    /// Splits off the body.
     pub(super) fn split(self) -> (B, Response<()>) {
         let Self {
             status,
@@ -149,7 +149,7 @@ impl<B> Response<B> {
         (body, head)
     }
 
-    /// With another body.
+    /// Replaces the body.
     pub(super) fn with_body<C>(self, body: C) -> Response<C> {
         Response {
             status: self.status,
@@ -160,7 +160,7 @@ impl<B> Response<B> {
         }
     }
 
-    /// Decides that no trailers follow, so that none are announced either.
+    /// Removes the trailers and their announcement.
     pub(super) fn drop_trailers(&mut self) {
         if self.trailers.take().is_some() {
             self.remove(&header::TRAILER);
@@ -188,12 +188,12 @@ impl<B> Response<B> {
         self.get(name)?.to_str().ok()
     }
 
-    /// Whether it has such a header.
+    /// Whether the response has such a header.
     pub(super) fn has(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
 
-    /// Adds a header line besides those of its name.
+    /// Adds a header line, in addition to those of the same name.
     pub(super) fn append(&mut self, name: HeaderName, value: HeaderValue) {
         if name == header::CONTENT_TYPE {
             self.content_type = Some(value);

@@ -1,8 +1,8 @@
-//! Which endpoint answers a request: by path and method for HTTP, by path for a WebSocket.
+//! The router that finds the endpoint of a request: by path and method for HTTP, by path for a WebSocket.
 //!
-//! Paths are matched exactly, trailing slash included. Among the routes of a request's method, text
-//! beats a parameter. A request that misses an HTTP route only by its trailing slash is told where the
-//! route is. It knows nothing of endpoints but their numbers.
+//! Paths match exactly, including a trailing slash. Among the routes of a request's method, text takes precedence
+//! over a parameter. If a request differs from an HTTP route only by its trailing slash, the router returns the
+//! path of the route. It knows endpoints only by their numbers.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use actix_http::Method;
 
 use super::path::{PathError, PathTemplate, Values, normalize};
 
-/// The number of an endpoint: an index into the list of whoever registers them.
+/// The number of an endpoint: an index into the list of the code that registers them.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct EndpointId(pub u32);
 
@@ -24,7 +24,7 @@ pub struct Router {
 /// Why a route cannot be registered.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum RouteError {
-    /// The path itself is wrong.
+    /// The path is invalid.
     #[error(transparent)]
     Path(#[from] PathError),
     /// Another route would match the same requests.
@@ -45,31 +45,31 @@ pub enum RouteError {
     NoMethods(String),
 }
 
-/// What an HTTP request is answered with.
+/// The result of looking up an HTTP request.
 #[derive(Debug)]
 pub enum RouteLookup<'r> {
-    /// This endpoint.
+    /// A route matches.
     Match(RouteMatch<'r>),
     /// 405: the path exists for other methods, listed for the `Allow` header.
     MethodNotAllowed {
         /// The methods, as in `GET, HEAD`.
         allow: String,
     },
-    /// The path exists with a trailing slash, or without the one that it has here.
+    /// The path exists with a trailing slash added or removed.
     OtherSlash {
-        /// That path, percent-encoded as it came.
+        /// That path, percent-encoded as the client sent it.
         path: String,
     },
-    /// 404.
+    /// 404: no route has the path.
     NotFound,
 }
 
 /// A route that matches.
 #[derive(Debug)]
 pub struct RouteMatch<'r> {
-    /// Who answers.
+    /// The endpoint of the route.
     pub endpoint: EndpointId,
-    /// The path that matched, with the parameters' names.
+    /// The path of the route, with the names of its parameters.
     pub path: &'r PathTemplate,
     /// The parameters' values, in the order of the names.
     pub values: Values,
@@ -99,8 +99,8 @@ impl Router {
         self.websocket.add(&[Method::GET], path, endpoint)
     }
 
-    /// Finds who answers a request. `path` is as it came, percent-encoded and without the query.
-    /// HEAD is answered by GET's endpoint, unless it has its own.
+    /// Finds the endpoint of a request. `path` is percent-encoded as the client sent it, without the query. HEAD
+    /// uses the endpoint of GET, unless it has its own.
     pub fn http(&self, method: &Method, path: &str) -> RouteLookup<'_> {
         match self.http.find(method, path) {
             RouteLookup::NotFound => self.http.find_other_slash(method, path),
@@ -108,7 +108,7 @@ impl Router {
         }
     }
 
-    /// Finds who answers a WebSocket's handshake.
+    /// Finds the endpoint of a WebSocket's handshake.
     pub fn websocket(&self, path: &str) -> Option<RouteMatch<'_>> {
         match self.websocket.find(&Method::GET, path) {
             RouteLookup::Match(found) => Some(found),
@@ -132,14 +132,14 @@ impl std::fmt::Debug for Router {
     }
 }
 
-/// All routes of one sort.
+/// All routes of one kind.
 #[derive(Clone, Default)]
 struct Table {
-    /// For each method, from a path to its place in `resources`. What has no route for a method is not in
-    /// its tree, so that text which is served for another method only hides no parameter from it. HEAD's
-    /// tree has the paths of GET, too.
+    /// For each method, a tree from a path to its index in `resources`. A method's tree contains only paths with a
+    /// route for it. So text that is served for other methods only does not hide a parameter. The tree of HEAD also
+    /// has the paths of GET.
     trees: Vec<(Method, matchit::Router<usize>)>,
-    /// Places by shape: the path without its parameters' names.
+    /// Indexes by shape: the path without the names of its parameters.
     by_shape: HashMap<String, usize>,
     /// The routes of each shape: one per registration, no two with a common method. Never empty.
     resources: Vec<Vec<Route>>,
@@ -174,13 +174,13 @@ impl Table {
         }
         let mut new = Vec::new();
         for method in served_with(methods) {
-            let is_there = others.iter().any(|other| other.serves(&method));
-            if !is_there && !new.contains(&method) {
+            let is_known = others.iter().any(|other| other.serves(&method));
+            if !is_known && !new.contains(&method) {
                 new.push(method);
             }
         }
         let place = known.unwrap_or(self.resources.len());
-        self.plant(&new, &route.template, place)?;
+        self.insert(&new, &route.template, place)?;
         if known.is_none() {
             self.by_shape.insert(shape, place);
             self.resources.push(Vec::new());
@@ -189,8 +189,8 @@ impl Table {
         Ok(())
     }
 
-    /// Puts a path into the trees of these methods: into all, or, if one has something against it, none.
-    fn plant(
+    /// Inserts a path into the trees of these methods: into all, or, if one refuses it, into none.
+    fn insert(
         &mut self,
         methods: &[Method],
         template: &PathTemplate,
@@ -216,11 +216,11 @@ impl Table {
         &mut self.trees[at].1
     }
 
-    /// Says what the tree has against a path.
+    /// Explains why a tree refuses a path.
     fn explain(&self, template: &PathTemplate, error: &matchit::InsertError) -> RouteError {
         let path = template.as_str();
         let matchit::InsertError::Conflict { with } = error else {
-            // Our own parser is stricter; what it lets through, the tree has only this against.
+            // Our parser is stricter. Of the paths that it accepts, the tree refuses only this kind.
             return PathError::SharedSegment(path.to_owned()).into();
         };
         let mut routes = self.resources.iter().flatten();
@@ -244,8 +244,8 @@ impl Table {
         if let Some(found) = own {
             return RouteLookup::Match(found);
         }
-        let answers = |(method, tree): &&_| self.find_in(method, tree, &path).is_some();
-        let others = self.trees.iter().filter(answers);
+        let has_route = |(method, tree): &&_| self.find_in(method, tree, &path).is_some();
+        let others = self.trees.iter().filter(has_route);
         let allow = allow(others.map(|(method, _)| method));
         if allow.is_empty() {
             return RouteLookup::NotFound;
@@ -253,7 +253,7 @@ impl Table {
         RouteLookup::MethodNotAllowed { allow }
     }
 
-    /// What the tree of a method knows of a path.
+    /// Looks up a path in the tree of a method.
     fn find_in(
         &self,
         method: &Method,
@@ -277,9 +277,9 @@ impl Table {
         of(method).or_else(by_get)
     }
 
-    /// Looks again, with another trailing slash.
+    /// Looks up the path with its trailing slash added or removed.
     fn find_other_slash(&self, method: &Method, path: &str) -> RouteLookup<'_> {
-        // What begins with two slashes would send the client to another host.
+        // A redirect to a path with two slashes would lead the client to another host.
         if path.starts_with("//") || !path.starts_with('/') {
             return RouteLookup::NotFound;
         }
@@ -295,7 +295,7 @@ impl Table {
 }
 
 impl Route {
-    /// Is it in the tree of this method?
+    /// Whether the route is in the tree of this method.
     fn serves(&self, method: &Method) -> bool {
         served_with(&self.methods).any(|it| it == *method)
     }
@@ -309,14 +309,14 @@ impl Route {
     }
 }
 
-/// These methods, and HEAD where there is GET.
+/// These methods, and HEAD if GET is among them.
 fn served_with(methods: &[Method]) -> impl Iterator<Item = Method> {
     let has = |method| methods.contains(&method);
     let head = (has(Method::GET) && !has(Method::HEAD)).then_some(Method::HEAD);
     methods.iter().cloned().chain(head)
 }
 
-/// The `Allow` header for these methods; OPTIONS is everywhere. Empty without any.
+/// The `Allow` header for these methods. OPTIONS is always allowed. Empty if there are none.
 fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
     let mut names: Vec<&str> = methods.map(Method::as_str).collect();
     if !names.is_empty() {

@@ -1,4 +1,4 @@
-//! An application's routes with what the worker must know of each endpoint.
+//! The routes of an application, and the settings of each endpoint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,53 +14,55 @@ use super::websocket::subprotocol::Subprotocol;
 use crate::actors::limits::Limits;
 use crate::actors::protocol::Accept;
 
-/// Made once, shared by everything in the worker.
+/// The routes and settings, which are made once and shared by the whole worker.
 #[derive(Clone, Default)]
 pub struct Routes {
-    /// Path and method to endpoint.
+    /// The router from method and path to endpoint.
     pub router: Router,
     /// HTTP endpoints by number.
     pub http: Vec<HttpEndpoint>,
     /// WebSocket endpoints by number.
     pub websockets: Vec<WebSocketEndpoint>,
-    /// A request that misses an HTTP route only by its trailing slash is sent there (307); else 404.
+    /// Whether a request that differs from an HTTP route only by its trailing slash is redirected (307) or refused
+    /// (404).
     pub redirect_slashes: bool,
-    /// Responses are compressed for clients that take it, at this level.
+    /// The level of compression for clients that accept it. None: responses are not compressed.
     pub compression: Option<Level>,
-    /// What pages of other origins may do. None: what browsers let them.
+    /// The CORS rules. None: browsers apply the same-origin policy.
     pub cors: Option<Arc<Cors>>,
-    /// The hosts that requests may name. None: all.
+    /// The hosts that requests may name. None: all hosts.
     pub hosts: Option<Arc<Hosts>>,
-    /// Largest body of a request, in bytes, where its endpoint does not say; None: the server's limit.
+    /// Largest body of a request, in bytes, unless its endpoint has a limit of its own. None: the server's limit.
     pub max_body_bytes: Option<usize>,
-    /// Who answers what would be 404 or 405, with the status, the sentence and the methods that the path
-    /// has as its values. None: nobody is called.
+    /// The endpoint that is called instead of the built-in 404 or 405 response. Its path values are the status, the
+    /// sentence and the methods of the path. None: the built-in response is sent.
     pub fallback: Option<EndpointId>,
 }
 
-/// What the worker must know of an HTTP endpoint.
+/// The settings of an HTTP endpoint.
 #[derive(Clone, Debug)]
 pub struct HttpEndpoint {
-    /// The handler looks at the request: it is copied for it.
+    /// Whether the handler uses the request: then it is copied for the handler.
     pub wants_request: bool,
-    /// Largest body, in bytes; None: that of the application, or no limit if it is read piece by piece.
+    /// Largest body, in bytes. None: the limit of the application, or no limit if the handler reads the body in
+    /// chunks.
     pub max_body_bytes: Option<usize>,
-    /// The handler reads the body itself, piece by piece.
+    /// Whether the handler itself reads the body, in chunks.
     pub streams_body: bool,
-    /// Its requests are answered with files, and nobody is called.
+    /// The folder that its responses come from, without user code.
     pub folder: Option<Arc<Folder>>,
-    /// What user code has answered is kept, and given to the next who ask for the same.
+    /// The settings of a turbo route, whose responses are cached.
     pub turbo: Option<Turbo>,
 }
 
-/// How the answers of a turbo route are kept.
+/// How the responses of a turbo route are cached.
 #[derive(Copy, Clone, Debug)]
 pub struct Turbo {
-    /// For so long. None: as long as the worker lives.
+    /// The time for which a response is cached. None: as long as the worker runs.
     pub ttl: Option<Duration>,
 }
 
-/// What the worker must know of a WebSocket endpoint.
+/// The settings of a WebSocket endpoint.
 #[derive(Clone, Debug)]
 pub struct WebSocketEndpoint {
     /// Makes the protocol of each session.

@@ -1,4 +1,4 @@
-//! A worker's I/O thread: its runtime, its accept loop, and its end.
+//! The I/O thread of a worker: its runtime, its accept loop and its shutdown.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -43,42 +43,42 @@ use crate::actors::watch::{Sleeper, Watch};
 use crate::actors::wheel::TICK;
 use crate::ipc::Bus;
 
-/// What a worker serves, and with what.
+/// Everything that a worker needs to serve an application.
 #[derive(Debug)]
 pub struct Server {
-    /// Inherited: bound and listening.
+    /// The inherited listener, which is bound and listens.
     pub listener: TcpListener,
-    /// This worker's membership in the bus.
+    /// This worker's member of the bus.
     pub bus: Bus,
     /// The application's routes.
     pub routes: Arc<Routes>,
-    /// The limits of the HTTP side.
+    /// The configuration of the HTTP side.
     pub config: Config,
-    /// What TLS is spoken with. None: clients speak plain HTTP.
+    /// The TLS configuration. None: clients speak plain HTTP.
     pub tls: Option<Tls>,
-    /// Commands for the hub.
+    /// The mailbox of commands for the hub.
     pub orders: Orders,
-    /// Replies to HTTP requests.
+    /// The mailbox of replies to HTTP requests.
     pub replies: ReplyBox,
-    /// When to stop.
+    /// The signal to stop.
     pub shutdown: Shutdown,
-    /// Signs of life.
+    /// The counters that show that the worker is alive.
     pub pulse: Arc<Pulse>,
-    /// What is sent of the past.
+    /// The replays of retained messages.
     pub replays: Arc<Replays>,
 }
 
-/// How long the accept loop rests when descriptors or memory have run out.
+/// Pause of the accept loop after it ran out of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// The memory that connections read into, in bytes. There is one piece of it for all.
+/// Size of the read buffer that all connections share, in bytes.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// Threads that may wait for a disk at a time; what else wants to, waits for one of them.
+/// Threads that may wait for a disk at a time. Further reads wait for one of them.
 const DISK_THREADS: usize = 8;
 
 impl Server {
-    /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves.
+    /// Serves until shutdown, on this thread. `handler` is made here, because it never leaves the thread.
     pub fn run(self, handler: impl FnOnce() -> Rc<dyn Handler>) -> io::Result<()> {
         let before = forks::open_now()?;
         let sleeper = Sleeper::new(self.bus.clone());
@@ -114,7 +114,7 @@ impl Server {
         let replies = Replies::new(replies);
         let inbox: Rc<dyn Inbox> = Rc::clone(&handler) as _;
         let watch = Watch::new(sleeper)?;
-        let (lives, hub_is_gone) = oneshot::channel();
+        let (lives, hub_has_ended) = oneshot::channel();
         let _hub = Hub::new(
             bus.clone(),
             inbox,
@@ -150,7 +150,7 @@ impl Server {
             responses: Budget::of_responses(RESPONSE_BYTES),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         });
-        spawn_local(replies.hand_out());
+        spawn_local(replies.deliver());
         let (beating, permits) = (Arc::clone(&pulse), Arc::clone(&connections));
         let (sessions, deadlines) = (Rc::clone(&requests), Rc::clone(&worker.deadlines));
         spawn_local(async move {
@@ -159,7 +159,7 @@ impl Server {
                 beating.beat();
                 let connected = most_connections - permits.available_permits();
                 let waiting = turn_queue.queues.gauge().held();
-                memory.look(connected + sessions.sessions(), waiting);
+                memory.check(connected + sessions.sessions(), waiting);
                 sleep(TICK).await;
                 deadlines.tick(Instant::now());
             }
@@ -168,15 +168,14 @@ impl Server {
         spawn_local(drain.run(shutdown.clone(), Rc::clone(&worker.deadlines)));
         let accepting = listen(listener, worker, tls, Arc::clone(&connections));
         let accepting = spawn_local(accepting);
-        // A worker that has lost its hub or its listener serves nobody: better that it ends, and is
-        // replaced.
+        // A worker without hub or listener serves no client, so it ends, and the supervisor replaces it.
         tokio::select! {
             biased;
-            _ = hub_is_gone => return Err(io::Error::other("the hub has ended")),
+            _ = hub_has_ended => return Err(io::Error::other("the hub has ended")),
             ended = accepting => ended.map_err(io::Error::other)??,
         }
         pulse.stop_listening();
-        // Nobody listens here any more: who is sent away from now on does not come back to this worker.
+        // The listener is closed: a client that reconnects from now on does not reach this worker.
         let Ending { grace, .. } = shutdown.wait().await;
         let deadline = Instant::now() + grace;
         orders.post(|commands| commands.push(Command::ShutDown { grace }));
@@ -200,7 +199,7 @@ impl Server {
 struct MemoryTrim {
     crowd: Crowd,
     idle: IdleWatch,
-    looked: Instant,
+    last_check: Instant,
 }
 
 impl MemoryTrim {
@@ -208,15 +207,15 @@ impl MemoryTrim {
         Self {
             crowd: Crowd::default(),
             idle: IdleWatch::new(Usage::now()),
-            looked: Instant::now(),
+            last_check: Instant::now(),
         }
     }
 
-    /// `present`: the clients that there are. `waiting`: the bytes that wait for them.
-    fn look(&mut self, present: usize, waiting: usize) {
+    /// `present`: the number of clients. `waiting`: the bytes that wait for them.
+    fn check(&mut self, present: usize, waiting: usize) {
         let mut is_time = self.crowd.has_gone(present, waiting);
-        if self.looked.elapsed() >= heap::LOOK {
-            self.looked = Instant::now();
+        if self.last_check.elapsed() >= heap::LOOK {
+            self.last_check = Instant::now();
             is_time |= self.idle.is_time(Usage::now());
         }
         if is_time {
@@ -226,8 +225,8 @@ impl MemoryTrim {
     }
 }
 
-/// Serves what comes to the listener, over TLS or without it. Returns at shutdown, when it has taken
-/// in what waited.
+/// Serves the connections of the listener, with TLS or without. Returns at shutdown, when it has served the accept
+/// queue.
 async fn listen(
     listener: TcpListener,
     worker: Rc<HttpWorker>,
@@ -235,7 +234,7 @@ async fn listen(
     permits: Arc<Semaphore>,
 ) -> io::Result<()> {
     let options = SocketOptions::of(&worker.config);
-    // What is connected from now on inherits them, without a system call.
+    // Connections inherit the options from now on, without a system call.
     options.set(&listener);
     let listener = Listener::new(listener)?;
     let shutdown = worker.shutdown.clone();
@@ -249,7 +248,7 @@ async fn listen(
     }
 }
 
-/// What the system is told of each connection. A Unix socket knows none of it.
+/// The socket options of each connection. A Unix socket has none of them.
 #[derive(Copy, Clone, Debug)]
 struct SocketOptions {
     write_timeout: Duration,
@@ -266,10 +265,10 @@ impl SocketOptions {
 
     fn set(self, socket: &impl AsFd) {
         let socket = SockRef::from(socket);
-        // Every frame is written at once and whole: there is nothing to wait for.
+        // Every frame is written at once and whole: delaying it has no use.
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(self.write_timeout));
-        // A peer that has vanished says nothing. As long as nothing is sent to it, only TCP notices.
+        // A vanished peer sends nothing. While nothing is sent to it either, only TCP can detect that.
         let _ = match self.keepalive {
             Some(keepalive) => socket.set_tcp_keepalive(
                 &TcpKeepalive::new()
@@ -282,7 +281,7 @@ impl SocketOptions {
     }
 }
 
-/// Accepts connections and serves each in a task of its own, which holds one of `permits`.
+/// Accepts connections, and serves each in a task of its own, which holds one of `permits`.
 async fn accept<F: Future<Output = ()> + 'static>(
     listener: Listener,
     options: SocketOptions,
@@ -299,13 +298,13 @@ async fn accept<F: Future<Output = ()> + 'static>(
         }));
     };
     let mut shortage = Shortage::default();
-    // Whoever was connected before the listener had its options has waited in the queue.
+    // Clients that connected before the listener had its options wait in the queue.
     let waits = || listener.take_waiting();
     empty(&permits, waits, |stream, peer, permit| {
         options.set(&stream);
         drive(stream, peer, permit);
     });
-    // One for all connections: to begin to wait costs more than to look again.
+    // One future for all connections: creating it costs more than polling it again.
     let mut ending = pin!(shutdown.wait());
     loop {
         let accepted = async {
@@ -330,14 +329,14 @@ async fn accept<F: Future<Output = ()> + 'static>(
             }
         }
     }
-    // What waits in the queue has been told that it is connected: if this was the last descriptor of
-    // the listener, closing it would reset them all. A client that connects in between is cut off.
+    // The clients in the queue believe that they are connected. Closing the last descriptor of the listener would
+    // reset them. A client that connects in between is disconnected.
     let queue = listener.into_queue()?;
     empty(&permits, || queue.take(), drive);
     Ok(())
 }
 
-/// Serves what waits in the accept queue, as far as there are permits.
+/// Serves the connections in the accept queue, as far as there are permits.
 fn empty(
     permits: &Arc<Semaphore>,
     take: impl Fn() -> io::Result<(TcpStream, Option<SocketAddr>)>,
@@ -352,7 +351,7 @@ fn empty(
     }
 }
 
-/// An IPv4 client of an IPv6 listener has its IPv4 address, as it would have anywhere else.
+/// An IPv4 client of an IPv6 listener gets its IPv4 address, as it would on an IPv4 listener.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     match peer.ip().to_canonical() {
         ip if ip.is_ipv4() => SocketAddr::new(ip, peer.port()),
@@ -360,7 +359,7 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The client went away before it was accepted; the listener is well.
+/// Whether the client disconnected before it was accepted. The listener still works.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -373,7 +372,7 @@ mod tests {
     use super::canonical;
 
     #[test]
-    fn an_ipv4_client_is_known_by_its_ipv4_address() {
+    fn an_ipv4_client_has_its_ipv4_address() {
         for (peer, known) in [
             ("[::ffff:192.0.2.7]:9", "192.0.2.7:9"),
             ("192.0.2.7:9", "192.0.2.7:9"),

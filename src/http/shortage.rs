@@ -1,4 +1,4 @@
-//! What the log says while connections cannot be accepted: why, and when that is over.
+//! The log messages about connections that cannot be accepted: the reason, and the end of the shortage.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::{Duration, Instant};
 
-/// While descriptors or memory have run out, the log says so once in this time.
+/// Time between two messages about the same shortage.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Connections wait in the accept queue while there is a shortage.
+/// A shortage of descriptors or memory. New connections wait in the accept queue meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Shortage(Option<Since>);
 

@@ -1,4 +1,5 @@
-//! The file that holds a body for which there is no memory. It has no name, and is gone when it is closed.
+//! The spool file that stores a body for which there is no memory. It has no name, so it disappears when it is
+//! closed.
 
 use std::fs::File;
 use std::io;
@@ -8,19 +9,19 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 /// Bytes that are read at a time.
-const PIECE: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
-/// See the module's documentation. Read once, from its beginning to its end.
+/// A body in a file, which is read once from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct Spool {
-    /// None while a call on another thread has it.
+    /// None while a call on another thread uses it.
     file: Option<File>,
     at: usize,
     len: usize,
 }
 
 impl Spool {
-    /// Writes a whole body, whose memory is free afterwards.
+    /// Writes a whole body, and frees its memory.
     pub(super) async fn write(body: Bytes) -> io::Result<Self> {
         on_disk(move || {
             let file = tempfile::tempfile()?;
@@ -34,22 +35,22 @@ impl Spool {
         .await
     }
 
-    /// The next piece. None at the end, and after an error.
+    /// The next chunk. None at the end, and after an error.
     pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let size = (self.len - self.at).min(PIECE);
+        let size = (self.len - self.at).min(READ_BYTES);
         let Some(file) = self.file.take().filter(|_| size > 0) else {
             return Ok(None);
         };
         let at = self.at as u64;
-        let (file, piece) = on_disk(move || {
-            let mut piece = vec![0; size];
-            file.read_exact_at(&mut piece, at)?;
-            Ok((file, Bytes::from(piece)))
+        let (file, chunk) = on_disk(move || {
+            let mut chunk = vec![0; size];
+            file.read_exact_at(&mut chunk, at)?;
+            Ok((file, Bytes::from(chunk)))
         })
         .await?;
         self.file = Some(file);
         self.at += size;
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 }
 
@@ -66,13 +67,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_comes_back_as_it_was() {
-        for len in [0, 1, PIECE, PIECE * 2 + 1] {
+    async fn a_spool_returns_the_body_unchanged() {
+        for len in [0, 1, READ_BYTES, READ_BYTES * 2 + 1] {
             let body: Vec<u8> = (0..len).map(|at| at as u8).collect();
             let mut spool = Spool::write(body.clone().into()).await.expect("a disk");
             let mut read = Vec::new();
-            while let Some(piece) = spool.next().await.expect("a disk") {
-                read.extend_from_slice(&piece);
+            while let Some(chunk) = spool.next().await.expect("a disk") {
+                read.extend_from_slice(&chunk);
             }
             assert_eq!(read, body);
         }

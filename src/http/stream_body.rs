@@ -1,11 +1,11 @@
-//! A response's body that user code makes while it is sent.
+//! The body of a response that user code produces while it is sent.
 //!
-//! The producer, on another thread, puts pieces into a queue that says when it is full; the connection
-//! takes them out. Who is told when there is room again, and when nobody takes anything any more, is a
-//! [`BodyWatcher`]: it hears of the end exactly once, however the connection ends.
+//! The producer, on another thread, puts chunks into a queue that reports when it is full. The connection takes
+//! them out. A [`BodyWatcher`] is notified when the queue has capacity again, and once when the body is closed,
+//! however the connection ends.
 //!
-//! A connection of HTTP/1 in clear text that has sent all pieces lends the producer what it writes with: then large
-//! pieces go to the socket without the other thread.
+//! A plain HTTP/1 connection that has sent all chunks lends its writer to the producer. Then large chunks go to the
+//! socket without a switch of threads.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,47 +22,47 @@ use bytes::Bytes;
 use super::http1::direct::DirectWriter;
 use crate::actors::frame::LARGE_BYTES;
 
-/// Bytes that may wait for the client before the producer is asked to wait.
+/// Bytes that may wait for the client before the producer must wait.
 pub const MAX_QUEUED_BYTES: usize = 128 << 10;
 
-/// For so long a producer may write to a client that takes everything, before others on its thread have their turn.
+/// Time for which a producer may write to a fast client before other work on its thread has its turn.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Hears of the way of a body. Called on the I/O thread: no call may block.
+/// The notifications about a body. They are called on the I/O thread, and must not block.
 pub trait BodyWatcher: Send + Sync {
-    /// There is room again.
+    /// The queue has capacity again.
     fn send_ready(&self);
-    /// Nobody takes anything any more: all was sent, or the client is gone.
+    /// The body is closed: all was sent, or the client has disconnected.
     fn closed(&self);
 }
 
 #[derive(Default)]
 struct Queue {
-    pieces: VecDeque<Bytes>,
-    /// Of the pieces, and of those that the connection has taken and not sent yet.
+    chunks: VecDeque<Bytes>,
+    /// Bytes of the chunks in the queue, and of those that the connection has taken and not sent yet.
     bytes: usize,
-    /// The latter alone.
+    /// Bytes of the latter alone.
     taken: usize,
     end: End,
-    /// The producer waits for room.
+    /// The producer waits for capacity.
     producer_waits: bool,
     waker: Option<Waker>,
-    /// What the connection writes with, while it has nothing to write.
+    /// The writer of the connection, while the connection has nothing to write.
     writer: Option<DirectWriter>,
-    /// When the producer's turn began.
+    /// The start of the producer's turn.
     turn: Option<Instant>,
 }
 
 #[derive(Copy, Clone, Default, PartialEq, Eq)]
 enum End {
-    /// More may come.
+    /// More chunks may come.
     #[default]
     Open,
-    /// What is in the queue is the rest.
+    /// The chunks in the queue are the last ones.
     Finished,
-    /// The producer failed: the client must see that this is not all.
+    /// The producer failed: the client must see that the body is incomplete.
     Failed,
-    /// Nobody takes anything.
+    /// The connection takes no more chunks.
     Closed,
 }
 
@@ -70,16 +70,16 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The producer's end. Any thread.
+/// The producer's end of a stream. It works on any thread.
 pub struct StreamSender(Arc<Mutex<Queue>>);
 
-/// The connection's end.
+/// The connection's end of a stream.
 pub struct StreamBody {
     queue: Arc<Mutex<Queue>>,
     watcher: Box<dyn BodyWatcher>,
 }
 
-/// Makes both ends.
+/// Makes both ends of a stream.
 pub fn stream_body(watcher: Box<dyn BodyWatcher>) -> (StreamSender, StreamBody) {
     let queue = Arc::default();
     let sender = StreamSender(Arc::clone(&queue));
@@ -87,51 +87,51 @@ pub fn stream_body(watcher: Box<dyn BodyWatcher>) -> (StreamSender, StreamBody) 
 }
 
 impl StreamSender {
-    /// Adds a piece; `hold` gives it as something that lasts. False: the producer is to wait for [`BodyWatcher::send_ready`] before the
-    /// next one, or it has had its turn, or nobody takes anything any more.
-    pub fn write(&self, piece: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
+    /// Adds a chunk; `hold` makes an owned copy of it. False: the producer must stop, because it must wait for
+    /// [`BodyWatcher::send_ready`], has used up its turn, or the body is closed.
+    pub fn write(&self, chunk: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
         let mut guard = lock(&self.0);
         let queue = &mut *guard;
         if queue.end != End::Open {
             return false;
         }
-        if piece.is_empty() {
+        if chunk.is_empty() {
             return !queue.producer_waits;
         }
-        let is_next = queue.pieces.is_empty() && !queue.producer_waits;
-        let is_direct = is_next && piece.len() >= LARGE_BYTES;
+        let is_next = queue.chunks.is_empty() && !queue.producer_waits;
+        let is_direct = is_next && chunk.len() >= LARGE_BYTES;
         if let Some(writer) = queue.writer.as_mut().filter(|_| is_direct) {
-            if writer.write(piece, hold) {
+            if writer.write(chunk, hold) {
                 return queue.has_turn();
             }
             queue.producer_waits = true;
         } else {
-            queue.bytes += piece.len();
-            queue.pieces.push_back(hold());
+            queue.bytes += chunk.len();
+            queue.chunks.push_back(hold());
             queue.producer_waits |= queue.bytes >= MAX_QUEUED_BYTES;
         }
         let goes_on = !queue.producer_waits;
         let waker = queue.waker.take();
         drop(guard);
-        // Without the lock: the connection would run into that.
+        // After the lock is released, because the connection takes it when it wakes.
         if let Some(waker) = waker {
             waker.wake();
         }
         goes_on
     }
 
-    /// Must the producer wait?
+    /// Whether the producer must wait.
     pub fn is_full(&self) -> bool {
         let queue = lock(&self.0);
         queue.producer_waits && queue.end == End::Open
     }
 
-    /// Nobody takes anything any more.
+    /// Whether the connection takes no more chunks.
     pub fn is_closed(&self) -> bool {
         lock(&self.0).end == End::Closed
     }
 
-    /// Nothing more comes. `failed`: although more should have come.
+    /// Ends the body. `failed`: the body is incomplete.
     pub fn end(&self, failed: bool) {
         let waker = {
             let queue = &mut *lock(&self.0);
@@ -148,14 +148,14 @@ impl StreamSender {
 }
 
 impl Drop for StreamSender {
-    /// A producer that is forgotten has failed.
+    /// A producer that is dropped before the end has failed.
     fn drop(&mut self) {
         self.end(true);
     }
 }
 
 impl Queue {
-    /// May the producer write on? Not without a pause for others.
+    /// Whether the producer may write more in its turn. A new turn needs a pause for other work.
     fn has_turn(&mut self) -> bool {
         let is_over = self.turn.get_or_insert_with(Instant::now).elapsed() >= TURN;
         if is_over {
@@ -166,12 +166,12 @@ impl Queue {
 }
 
 impl StreamBody {
-    /// The next piece. It counts as waiting until [`StreamBody::mark_sent`] is called.
-    pub(super) fn poll_piece(&self, task: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// The next chunk. It counts as queued until [`StreamBody::mark_sent`] is called.
+    pub(super) fn poll_chunk(&self, task: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let queue = &mut *lock(&self.queue);
-        if let Some(piece) = queue.pieces.pop_front() {
-            queue.taken += piece.len();
-            return Poll::Ready(Some(Ok(piece)));
+        if let Some(chunk) = queue.chunks.pop_front() {
+            queue.taken += chunk.len();
+            return Poll::Ready(Some(Ok(chunk)));
         }
         match queue.end {
             End::Open => {
@@ -185,14 +185,14 @@ impl StreamBody {
         }
     }
 
-    /// All pieces that were taken are sent: the producer may go on, with that writer. The connection takes it back before
-    /// it writes again, and drops this before it closes its socket.
+    /// All chunks that were taken are sent: the producer may continue, with that writer. The connection reclaims
+    /// the writer before it writes again, and drops this body before it closes its socket.
     pub(super) fn mark_sent(&self, writer: Option<DirectWriter>) {
         let may_resume = {
             let queue = &mut *lock(&self.queue);
             queue.bytes -= mem::take(&mut queue.taken);
-            // Others have come meanwhile, and woken the connection.
-            if !queue.pieces.is_empty() {
+            // Other chunks have arrived meanwhile, and have woken the connection.
+            if !queue.chunks.is_empty() {
                 return;
             }
             queue.writer = writer;
@@ -204,13 +204,14 @@ impl StreamBody {
         }
     }
 
-    /// Ends the right of the producer to write.
+    /// Takes the writer back from the producer.
     pub(super) fn reclaim_writer(&self) -> Option<DirectWriter> {
         lock(&self.queue).writer.take()
     }
 }
 
-/// For those that do not say when a piece is sent: a compressor, and HTTP/2, which takes one piece at a time.
+/// The body for readers that do not report when a chunk is sent: a compressor, and HTTP/2, which takes one chunk at
+/// a time.
 impl MessageBody for StreamBody {
     type Error = io::Error;
 
@@ -222,9 +223,9 @@ impl MessageBody for StreamBody {
         self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let next = self.poll_piece(task);
+        let next = self.poll_chunk(task);
         if next.is_pending() {
-            // The producer makes several pieces when it is woken.
+            // A producer that is woken makes several chunks.
             self.mark_sent(None);
         }
         next
@@ -233,14 +234,14 @@ impl MessageBody for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let pieces = {
+        let chunks = {
             let queue = &mut *lock(&self.queue);
             queue.end = End::Closed;
             queue.bytes = 0;
             queue.writer = None;
-            mem::take(&mut queue.pieces)
+            mem::take(&mut queue.chunks)
         };
-        drop(pieces);
+        drop(chunks);
         self.watcher.closed();
     }
 }
@@ -294,8 +295,8 @@ mod tests {
         (sender, body, calls)
     }
 
-    fn write(sender: &StreamSender, piece: &Bytes) -> bool {
-        sender.write(piece, || piece.clone())
+    fn write(sender: &StreamSender, chunk: &Bytes) -> bool {
+        sender.write(chunk, || chunk.clone())
     }
 
     fn next(body: &mut StreamBody) -> Poll<Option<Result<Bytes, std::io::Error>>> {
@@ -303,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_has_filled_it_hears_once_that_there_is_room_when_all_of_it_is_gone() {
-        const PIECE: Bytes = Bytes::from_static(&[0; MAX_QUEUED_BYTES / 4]);
+    fn a_producer_that_filled_the_queue_is_notified_once_when_the_queue_is_empty() {
+        const CHUNK: Bytes = Bytes::from_static(&[0; MAX_QUEUED_BYTES / 4]);
         let (sender, mut body, calls) = pair_with_calls();
         for _ in 0..3 {
-            assert!(write(&sender, &PIECE));
+            assert!(write(&sender, &CHUNK));
         }
-        assert!(!write(&sender, &PIECE));
+        assert!(!write(&sender, &CHUNK));
         assert!(sender.is_full());
         for _ in 0..4 {
             assert!(matches!(next(&mut body), Poll::Ready(Some(Ok(_)))));
@@ -322,17 +323,17 @@ mod tests {
         assert!(!sender.is_full());
     }
 
-    /// Has the body found empty, and the producer lent a writer to that socket.
+    /// Finds the body empty, and lends the producer a writer to that socket.
     fn lend(body: &StreamBody, socket: &TcpStream) {
         let task = Context::from_waker(Waker::noop());
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(body.poll_chunk(&task).is_pending());
         body.mark_sent(Some(DirectWriter::new(socket, false, Output::default())));
     }
 
     const LARGE: Bytes = Bytes::from_static(&[7; LARGE_BYTES]);
 
     #[test]
-    fn a_large_piece_goes_to_the_client_without_the_connection_if_nothing_waits_before_it() {
+    fn a_large_chunk_goes_directly_to_the_socket_if_the_queue_is_empty() {
         let (sender, body, _) = pair_with_calls();
         let (socket, mut client) = pair();
         lend(&body, &socket);
@@ -348,21 +349,21 @@ mod tests {
         );
         let task = Context::from_waker(Waker::noop());
         for expected in [Bytes::from_static(b"small"), LARGE] {
-            match body.poll_piece(&task) {
-                Poll::Ready(Some(Ok(piece))) => assert_eq!(piece, expected),
+            match body.poll_chunk(&task) {
+                Poll::Ready(Some(Ok(chunk))) => assert_eq!(chunk, expected),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(body.poll_chunk(&task).is_pending());
         assert!(
             write(&sender, &LARGE),
-            "without a writer it waits for the connection"
+            "without a writer the chunk waits for the connection"
         );
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
     }
 
     #[test]
-    fn a_producer_waits_for_a_client_that_takes_no_more_until_all_is_sent() {
+    fn a_producer_waits_for_a_slow_client_until_all_is_sent() {
         let (sender, body, calls) = pair_with_calls();
         let (socket, _client) = pair();
         lend(&body, &socket);
@@ -373,7 +374,7 @@ mod tests {
         let rest = writer.into_output().take();
         assert!(
             (1..=LARGE_BYTES).contains(&rest.len()),
-            "of one piece, a part"
+            "of one chunk, a part"
         );
         assert!(sender.is_full());
         assert_eq!(calls.send_ready.load(SeqCst), 0);
@@ -383,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_whose_client_takes_everything_pauses_for_others() {
+    fn a_producer_with_a_fast_client_pauses_for_other_work() {
         let (sender, body, calls) = pair_with_calls();
         let (socket, client) = pair();
         let reader = thread::spawn(move || io::copy(&mut &client, &mut io::sink()));
         lend(&body, &socket);
-        // A full socket is waited for: this is about a client that is quick.
+        // A full socket is waited for: this test is about a fast client.
         while write(&sender, &LARGE) || sender.is_full() {
             if sender.is_full() {
                 body.reclaim_writer();
@@ -404,15 +405,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_and_not_sent_counts_as_waiting() {
+    fn chunks_that_were_taken_and_not_sent_count_as_queued() {
         const HALF: Bytes = Bytes::from_static(&[0; MAX_QUEUED_BYTES / 2]);
         let (sender, body, calls) = pair_with_calls();
         let task = Context::from_waker(Waker::noop());
         assert!(write(&sender, &HALF));
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
         assert!(!write(&sender, &HALF));
-        assert!(matches!(body.poll_piece(&task), Poll::Ready(Some(Ok(_)))));
-        assert!(body.poll_piece(&task).is_pending());
+        assert!(matches!(body.poll_chunk(&task), Poll::Ready(Some(Ok(_)))));
+        assert!(body.poll_chunk(&task).is_pending());
         assert!(sender.is_full());
         body.mark_sent(None);
         assert!(!sender.is_full());
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn its_end_is_told_once_however_it_comes() {
+    fn a_watcher_is_notified_once_of_the_end() {
         let (sender, mut body, calls) = pair_with_calls();
         assert!(write(&sender, &Bytes::from_static(b"all")));
         sender.end(false);
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_maker_that_is_forgotten_has_failed() {
+    fn a_producer_that_is_dropped_has_failed() {
         let (sender, mut body, _) = pair_with_calls();
         write(&sender, &Bytes::from_static(b"some"));
         drop(sender);

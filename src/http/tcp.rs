@@ -1,5 +1,4 @@
-//! The system's view of a TCP connection: how far its peer has acknowledged what was written, and how much
-//! of it the system has not sent yet.
+//! The system's view of a TCP connection: how many bytes the peer has acknowledged, and how many are not sent yet.
 
 #![allow(unsafe_code)] // No crate has a safe call for what is asked here.
 
@@ -14,34 +13,34 @@ use tokio::net::TcpStream;
 
 use crate::actors::socket_writer::Acks;
 
-/// Half of what the system may take over and not have sent yet, of a client that is to see the present: below
-/// that, it asks for more. What it has sent is not counted, so a client that takes it is as fast as ever.
+/// Half of the bytes that the system may hold unsent for a client that must get recent messages. Below that, the
+/// socket is writable again. Bytes in flight do not count, so a fast client loses no speed.
 const UNSENT_BYTES: u32 = 2 << 10;
 
-/// Has the system wait with [`is_drained`] until it has sent all but a little (`TCP_NOTSENT_LOWAT`, tcp(7)).
+/// Limits the unsent bytes that the system accepts (`TCP_NOTSENT_LOWAT`, tcp(7)). [`is_drained`] checks them.
 pub(super) fn keep_little_unsent(socket: &TcpStream) {
-    // A Unix socket knows nothing of it, and a connection that is gone needs nothing.
+    // A Unix socket does not have this option, and a closed connection does not need it.
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(2 * UNSENT_BYTES);
 }
 
-/// Has the system sent what it was given, but for a little? If not, the socket counts as not writable until it
-/// has. A write would not say so: the system fills up a segment of up to 64 KiB whatever the limit is.
+/// Whether the system has sent nearly all bytes that it accepted. If not, the socket counts as not writable until
+/// it has. A write would not tell: the system fills up a segment of up to 64 KiB whatever the limit is.
 pub(super) fn is_drained(socket: &TcpStream) -> bool {
-    let asked = socket.try_io(Interest::WRITABLE, || {
-        let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut asked, PollTimeout::ZERO) {
+    let polled = socket.try_io(Interest::WRITABLE, || {
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut polled, PollTimeout::ZERO) {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            _ => Ok(()), // writable, or broken, which the write finds out
+            _ => Ok(()), // writable, or broken, which the write reports
         }
     });
-    asked.is_ok()
+    polled.is_ok()
 }
 
 /// `TCP_CLOSE` of `include/net/tcp_states.h`: an error or a reset has ended the connection.
 const CLOSED: u8 = 7;
 
-/// What the peer of this socket has acknowledged. None: it is not a TCP socket, or the system does not
-/// count (Linux does from 4.1 on).
+/// The bytes that the peer of this socket has acknowledged. None: it is not a TCP socket, or the system does not
+/// count them (Linux does since 4.1).
 pub(super) fn acks(socket: &impl AsRawFd) -> Option<Acks> {
     let (info, len) = info(socket).ok()?;
     let counted = offset_of!(libc::tcp_info, tcpi_bytes_acked) + size_of::<u64>();
@@ -53,7 +52,7 @@ pub(super) fn acks(socket: &impl AsRawFd) -> Option<Acks> {
     })
 }
 
-/// The system's table of a connection, and how many bytes of it this system has filled; the others are 0.
+/// The system's record of a connection, and the number of its bytes that this system fills; the others are 0.
 fn info(socket: &impl AsRawFd) -> io::Result<(libc::tcp_info, usize)> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -99,7 +98,7 @@ pub(super) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("it is bound"));
         let (served, _) = listener.accept().expect("it has come");
-        (served, client.expect("somebody listens"))
+        (served, client.expect("a listener"))
     }
 
     fn eventually(socket: &TcpStream, what: &str, is_so: impl Fn(Acks) -> bool) -> Acks {
@@ -115,10 +114,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_peer_takes_is_acknowledged_and_what_it_leaves_is_outstanding() {
+    fn bytes_that_a_peer_reads_are_acknowledged_and_others_are_outstanding() {
         let (mut served, mut client) = pair();
         let before = acks(&served).expect("it is TCP").acknowledged;
-        served.write_all(&[0; 100]).expect("room");
+        served.write_all(&[0; 100]).expect("buffer space");
         let acked = eventually(&served, "all of it", |acks| acks.outstanding == 0);
         assert_eq!(acked.acknowledged, before + 100);
 
@@ -138,7 +137,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_reset_is_over_although_nobody_has_read() {
+    fn a_reset_connection_is_over_before_any_read() {
         let (served, client) = pair();
         let socket = socket2::SockRef::from(&client);
         socket.set_linger(Some(Duration::ZERO)).expect("it is open");

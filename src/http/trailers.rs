@@ -1,8 +1,8 @@
-//! Trailers: header lines behind the content of a response (RFC 9110, section 6.5).
+//! The trailers of a response: header lines after its content (RFC 9110, section 6.5).
 //!
-//! They are for clients that say `TE: trailers`, over HTTP/1.1 and HTTP/2 alike: others may drop them, or take them
-//! for something else, and an intermediary may merge them into the head. They follow content in chunks, or content
-//! over HTTP/2. Nobody else gets them, nor the announcement in `Trailer`.
+//! Only clients that send `TE: trailers` get them, over HTTP/1.1 and HTTP/2. Other clients may drop or misread
+//! them, and an intermediary may merge them into the head. They follow chunked content, or content over HTTP/2.
+//! Other responses have neither trailers nor their announcement in `Trailer`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,8 +11,8 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use super::head::{Head, Version};
 use super::headers::Headers;
 
-/// Fields that decide how a message is framed, routed, authenticated, cached or read: a recipient needs them before
-/// the content, and one that merged them afterwards could be misled (RFC 9110, section 6.5.1).
+/// Fields that control the framing, routing, authentication, caching or decoding of a message. A recipient needs
+/// them before the content, and one that merges them afterwards could be misled (RFC 9110, section 6.5.1).
 const NEVER: [&str; 41] = [
     "accept-encoding",
     "age",
@@ -61,7 +61,7 @@ const NEVER: [&str; 41] = [
 #[derive(Debug, Default)]
 pub struct Trailers(Vec<(HeaderName, HeaderValue)>);
 
-/// Where the trailers of a response will be when its content is complete. Its producer sets it before the end.
+/// The slot for the trailers of a response. Its producer fills it before the content ends.
 pub type TrailerSlot = Arc<OnceLock<Trailers>>;
 
 /// A field that cannot be a trailer.
@@ -89,7 +89,7 @@ impl Trailers {
         Ok(())
     }
 
-    /// There is nothing to send.
+    /// Whether there is nothing to send.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -100,8 +100,7 @@ impl Trailers {
     }
 }
 
-/// Whether the client of this request has said that it takes trailers. No weight belongs to this word (RFC 9110,
-/// section 10.1.4).
+/// Whether the client of this request accepts trailers. This keyword has no weight (RFC 9110, section 10.1.4).
 pub(super) fn are_accepted(head: &Head) -> bool {
     let mut lines = head.values(&header::TE);
     head.version != Version::Http10
@@ -118,7 +117,7 @@ mod tests {
     use crate::http::peer::Peer;
 
     #[test]
-    fn only_clients_that_say_so_take_trailers() {
+    fn only_clients_that_send_te_trailers_accept_trailers() {
         for (version, line, expected) in [
             (Version::Http11, Some("trailers"), true),
             (Version::Http11, Some("gzip;q=0.5 , Trailers"), true),
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_before_the_content_is_no_trailer() {
+    fn fields_that_are_needed_before_the_content_are_refused_as_trailers() {
         let mut trailers = Trailers::default();
         let value = HeaderValue::from_static("x");
         for name in NEVER.into_iter().chain(["if-match", "if-none-match"]) {

@@ -1,7 +1,7 @@
-//! What an HTTP connection runs on, and what a session needs of it: plain TCP, or TLS over it.
+//! The transport of an HTTP connection and of a session: plain TCP, or TLS over it.
 //!
-//! A session on plain TCP writes to its socket directly, as if TLS did not exist: which transport it
-//! has is decided at compile time for its reading half, and by the [`SocketWriter`] that any writer has.
+//! A session on plain TCP writes to its socket directly, as if TLS did not exist. The compiler selects the
+//! transport of the reading half; the writing half is a [`SocketWriter`].
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -16,22 +16,22 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::tcp;
 use crate::actors::socket_writer::{Acks, SocketWriter};
 
-/// A connection that HTTP is spoken on, and that may become a session.
+/// A connection that speaks HTTP, and may become a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// What a session reads from.
+    /// The half that a session reads from.
     type Reader: AsyncRead + Unpin + 'static;
-    /// What its writer writes to.
+    /// The half that a session writes to.
     type Writer: SocketWriter;
 
-    /// The socket below.
+    /// The TCP socket.
     fn socket(&self) -> &TcpStream;
 
-    /// The socket, if what is written to it is what the client reads: the kernel can send files to it.
+    /// The socket, if the client reads its bytes unchanged: then the kernel can send files to it.
     fn plain(&self) -> Option<&TcpStream> {
         None
     }
 
-    /// A session's halves.
+    /// Splits the connection into the halves of a session.
     fn split(self) -> (Self::Reader, Self::Writer);
 }
 
@@ -53,8 +53,8 @@ impl Transport for TcpStream {
     }
 }
 
-/// The writing half of a TCP connection. Dropped without [`SocketWriter::finish`], it says nothing to the
-/// peer: the reading half goes with it, and the kernel's close is farewell enough.
+/// The writing half of a TCP connection. Dropped without [`SocketWriter::finish`], it sends nothing: the reading
+/// half is dropped, too, and the kernel closes the connection.
 #[derive(Debug)]
 pub struct TcpWriter(Option<OwnedWriteHalf>);
 
@@ -98,15 +98,15 @@ impl SocketWriter for TcpWriter {
     }
 }
 
-/// Says to the peer that nothing more comes.
+/// Shuts down the writing side of the connection.
 pub(super) fn end_writing(socket: &TcpStream) {
-    // A connection that is gone already needs no farewell.
+    // A connection that is closed already needs no shutdown.
     let _ = SockRef::from(socket).shutdown(Shutdown::Write);
 }
 
-/// A peer that takes nothing of what is sent for this long is cut off by the kernel.
+/// Lets the kernel close the connection if its peer takes no sent bytes for this long.
 pub(super) fn limit_writes(socket: &TcpStream, timeout: Option<Duration>) {
-    // A connection that is gone already needs no limit.
+    // A connection that is closed already needs no limit.
     let _ = SockRef::from(socket).set_tcp_user_timeout(timeout);
 }
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_session_and_its_task_are_four_cache_lines() {
-        // Tokio aligns a task to two cache lines, and adds about a hundred bytes to what it runs.
+        // Tokio aligns a task to two cache lines, and adds about a hundred bytes to its future.
         type Open = Session<OwnedReadHalf, Decoder>;
         type Secure = Session<TlsReader, Decoder>;
         assert!(size_of::<Open>() <= 144, "{}", size_of::<Open>());

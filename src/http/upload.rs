@@ -1,8 +1,8 @@
-//! The body of a request that user code reads piece by piece, on another thread.
+//! The upload: the body of a request that user code reads in chunks, on another thread.
 //!
-//! The I/O thread pumps pieces into a queue, which says when it is full; user code takes them out. Nothing is
-//! read before the first piece is asked for, so that a client that expects `100 Continue` waits, and at most
-//! [`BODY_AHEAD_BYTES`] and one piece wait for user code.
+//! The I/O thread puts chunks into a queue that reports when it is full, and user code takes them out. Nothing is
+//! read before the first chunk is requested, so a client that expects `100 Continue` waits. At most
+//! [`BODY_AHEAD_BYTES`] and one chunk wait for user code.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,17 +19,17 @@ use super::limits::BODY_AHEAD_BYTES;
 use super::request_body::RequestBody;
 use super::response::{WireBody, WireResponse};
 
-/// Called once when there is something to take. On the I/O thread: it must not block.
+/// A callback that is called once when a chunk can be taken. It runs on the I/O thread, and must not block.
 pub type Notifier = Box<dyn FnOnce() + Send>;
 
-/// Why there is no more of a body, although more should come.
+/// Why a body is incomplete.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum UploadError {
-    /// It is larger than its limit.
+    /// It exceeds its limit.
     TooLarge,
-    /// It did not come in time.
+    /// It did not arrive in time.
     TooSlow,
-    /// It ended early, is malformed, or its request has been answered already.
+    /// It ended early, is malformed, or its request already has a response.
     Broken,
 }
 
@@ -43,28 +43,28 @@ impl From<BodyError> for UploadError {
     }
 }
 
-/// What can be taken of a body.
+/// The result of taking a chunk.
 #[derive(Debug, Eq, PartialEq)]
 pub enum UploadChunk {
-    /// The next piece.
+    /// The next chunk.
     Chunk(Bytes),
-    /// There is no more.
+    /// The body has ended.
     End,
-    /// Nothing yet.
+    /// No chunk is there yet.
     Pending,
 }
 
 #[derive(Default)]
 struct State {
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     bytes: usize,
-    /// What follows the pieces, once it is known.
+    /// The end of the body, once it is known. It follows the chunks.
     end: Option<Result<(), UploadError>>,
-    /// Somebody has asked for a piece.
+    /// User code has requested a chunk.
     is_requested: bool,
-    /// Nobody reads any more.
+    /// User code has dropped its end.
     is_dropped: bool,
-    /// The sender, which waits for room.
+    /// The task of the sender, while it waits for capacity.
     sender: Option<Waker>,
     notifier: Option<Notifier>,
 }
@@ -72,7 +72,7 @@ struct State {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// For threads that wait.
+    /// Wakes the threads that wait.
     came: Condvar,
 }
 
@@ -94,17 +94,17 @@ impl Shared {
     }
 }
 
-/// The end of user code. Any thread.
+/// The receiving end, for user code on any thread.
 pub struct Upload(Arc<Shared>);
 
-/// The end of the I/O thread. It fills the queue while it is polled.
+/// The sending end, on the I/O thread. It fills the queue while it is polled.
 pub(super) struct UploadSender {
     shared: Arc<Shared>,
-    /// None at the end. Boxed: few requests have one.
+    /// None at the end. Boxed, because few requests have one.
     body: Option<Box<RequestBody>>,
 }
 
-/// Makes both ends.
+/// Makes both ends of an upload.
 pub(super) fn upload(body: RequestBody) -> (Upload, UploadSender) {
     let shared = Arc::<Shared>::default();
     let upload = Upload(Arc::clone(&shared));
@@ -113,12 +113,12 @@ pub(super) fn upload(body: RequestBody) -> (Upload, UploadSender) {
 }
 
 impl Upload {
-    /// The next piece, if it is there.
+    /// Takes the next chunk, if there is one.
     pub fn take(&self) -> Result<UploadChunk, UploadError> {
         take(&mut self.0.lock())
     }
 
-    /// The next piece. Waits for it on this thread.
+    /// Takes the next chunk. Blocks this thread until there is one.
     pub fn wait(&self) -> Result<UploadChunk, UploadError> {
         let mut state = self.0.lock();
         loop {
@@ -131,10 +131,10 @@ impl Upload {
         }
     }
 
-    /// Has `notifier` called when there is something to take: at once, if there is.
+    /// Calls `notifier` once a chunk can be taken: at once, if there is one.
     pub fn notify(&self, notifier: Notifier) {
         let state = &mut *self.0.lock();
-        if state.pieces.is_empty() && state.end.is_none() {
+        if state.chunks.is_empty() && state.end.is_none() {
             state.notifier = Some(notifier);
         } else {
             notifier();
@@ -144,16 +144,16 @@ impl Upload {
 
 fn take(state: &mut State) -> Result<UploadChunk, UploadError> {
     state.is_requested = true;
-    let taken = match (state.pieces.pop_front(), state.end) {
-        (Some(piece), _) => {
-            state.bytes -= piece.len();
-            UploadChunk::Chunk(piece)
+    let taken = match (state.chunks.pop_front(), state.end) {
+        (Some(chunk), _) => {
+            state.bytes -= chunk.len();
+            UploadChunk::Chunk(chunk)
         }
         (None, None) => UploadChunk::Pending,
         (None, Some(Ok(()))) => UploadChunk::End,
         (None, Some(Err(error))) => return Err(error),
     };
-    // Half empty, so that the sender brings more than one piece when it is woken.
+    // At half the limit, so that the sender adds more than one chunk when it is woken.
     if state.bytes <= BODY_AHEAD_BYTES / 2
         && let Some(sender) = state.sender.take()
     {
@@ -166,7 +166,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let state = &mut *self.0.lock();
         state.is_dropped = true;
-        state.pieces.clear();
+        state.chunks.clear();
         if let Some(sender) = state.sender.take() {
             sender.wake();
         }
@@ -174,7 +174,7 @@ impl Drop for Upload {
 }
 
 impl UploadSender {
-    /// Brings the body as long as its reader has not answered.
+    /// Sends the body until the response is there.
     pub(super) async fn drive<T>(&mut self, response: impl Future<Output = T>) -> T {
         let mut response = pin!(response);
         poll_fn(|task| {
@@ -184,7 +184,7 @@ impl UploadSender {
         .await
     }
 
-    /// The body is over, or nobody reads it any more.
+    /// Whether the body has ended, or user code has dropped its end.
     pub(super) fn is_done(&self) -> bool {
         self.body.is_none()
     }
@@ -193,7 +193,7 @@ impl UploadSender {
 impl Future for UploadSender {
     type Output = ();
 
-    /// Brings what there is and fits. Ready at the end.
+    /// Sends the chunks that are there and fit. Ready at the end.
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         while let Some(body) = &mut this.body {
@@ -207,10 +207,10 @@ impl Future for UploadSender {
                     return Poll::Pending;
                 }
             }
-            match ready!(body.poll_piece(task)) {
-                Some(Ok(piece)) => this.shared.change(|state| {
-                    state.bytes += piece.len();
-                    state.pieces.push_back(piece);
+            match ready!(body.poll_chunk(task)) {
+                Some(Ok(chunk)) => this.shared.change(|state| {
+                    state.bytes += chunk.len();
+                    state.chunks.push_back(chunk);
                 }),
                 Some(Err(why)) => {
                     this.shared
@@ -229,7 +229,7 @@ impl Future for UploadSender {
 }
 
 impl Drop for UploadSender {
-    /// The request is over, or its client is gone.
+    /// The request has ended, or its client has disconnected.
     fn drop(&mut self) {
         self.shared.change(|state| {
             state.end.get_or_insert(Err(UploadError::Broken));
@@ -237,7 +237,7 @@ impl Drop for UploadSender {
     }
 }
 
-/// A response whose body may be made of the request's, which is read on as long as it is sent.
+/// Sends the rest of the request's body while the response is sent: the handler may make one of the other.
 pub(super) fn send_during_response(response: WireResponse, sender: UploadSender) -> WireResponse {
     let (body, head) = response.split();
     match body {
@@ -288,7 +288,7 @@ mod tests {
     use crate::http::payload::Payload;
     use crate::http::request_body::BodyLimits;
 
-    /// A body of so many bytes, of which so many have come.
+    /// A body of `len` bytes, of which `came` have arrived.
     fn body(len: u64, came: usize) -> (TestFeed, Upload, UploadSender) {
         let (feed, body) = TestFeed::new(len, came);
         let limits = BodyLimits {
@@ -318,7 +318,7 @@ mod tests {
             }
             assert!(upload.0.lock().bytes <= 2 * BODY_AHEAD_BYTES);
             match upload.take() {
-                Ok(UploadChunk::Chunk(piece)) => read += piece.len(),
+                Ok(UploadChunk::Chunk(chunk)) => read += chunk.len(),
                 Ok(UploadChunk::End) => break,
                 other => panic!("{other:?}"),
             }
@@ -342,7 +342,7 @@ mod tests {
         let _ = poll(&mut sender);
         assert_eq!(*count.lock().expect("one thread"), 1);
         notify(&upload);
-        assert_eq!(*count.lock().expect("one thread"), 2, "a piece waits");
+        assert_eq!(*count.lock().expect("one thread"), 2, "a chunk waits");
         assert_eq!(upload.take(), Ok(UploadChunk::Chunk("x".into())));
         drop(sender);
         assert_eq!(upload.take(), Err(UploadError::Broken));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_nobody_reads_any_more_ends_the_pump() {
+    async fn a_dropped_upload_ends_its_sender() {
         let (_feed, upload, mut sender) = body(2, 0);
         assert!(poll(&mut sender).is_pending());
         drop(upload);

@@ -1,7 +1,7 @@
-//! What follows the head of a response: decided here for HTTP/1 and HTTP/2 alike.
+//! The content of a response as both versions of HTTP send it: the decision on what follows the head.
 //!
-//! A response with a body that its status or its method does not allow would be read as the beginning of the
-//! next one. So no encoder looks at a body itself: both ask here.
+//! A client would read a body that the status or the method does not allow as the beginning of the next response.
+//! So no encoder looks at a body itself: both use this type.
 
 use std::io;
 use std::pin::Pin;
@@ -17,24 +17,24 @@ use super::file_body::FileBody;
 use super::response::{WireBody, WireResponse};
 use super::stream_body::StreamBody;
 
-/// See the module's documentation.
+/// The content that follows the head of a response.
 #[derive(Debug)]
 pub(super) enum WireContent {
-    /// The response ends with its head. `Content-Length` is written if it is known: of a response to HEAD
-    /// it is that of the body which GET would get.
+    /// The response ends with its head. `Content-Length` is written if it is known: for HEAD it is that of the body
+    /// which GET would get.
     Nothing(Option<u64>),
-    /// All of it is there.
+    /// The complete content.
     Whole(Bytes),
     /// A part of a file.
     File(FileBody),
-    /// User code makes it while it is sent. How long it is is not known.
+    /// A stream that user code produces while it is sent. Its length is not known.
     Stream(StreamBody),
-    /// It comes piece by piece; how long it is may be known.
+    /// A body that comes in chunks, and its length if it is known.
     Chunks(BoxBody, Option<u64>),
 }
 
 impl WireContent {
-    /// For a connection that cannot send files.
+    /// Converts the content for a connection that cannot send files.
     pub(super) fn without_files(self) -> Self {
         match self {
             Self::File(file) => {
@@ -58,7 +58,7 @@ impl WireContent {
         let size = body.size();
         let stated = stated_length(response);
         let length = match (size, stated) {
-            // A handler of HEAD need not make the body to say how long it is.
+            // A handler of HEAD can state the length of the body without making it.
             (BodySize::None | BodySize::Sized(0), Some(stated)) if *method == Method::HEAD => {
                 Some(stated)
             }
@@ -74,7 +74,7 @@ impl WireContent {
             (BodySize::Stream, stated) => stated,
         };
         if *method == Method::HEAD {
-            // Of a stream that was not made, nothing is known but what its handler says.
+            // A stream was not made for HEAD: its length is known only if the handler states it.
             let is_known = size != BodySize::None || stated.is_some();
             return Self::Nothing(length.filter(|_| is_known));
         }
@@ -96,13 +96,13 @@ impl WireContent {
     }
 }
 
-/// Whether a response with this status may have content at all (RFC 9110, section 6.4.1).
+/// Whether a response with this status may have content (RFC 9110, section 6.4.1).
 fn may_have_content(status: StatusCode) -> bool {
     !status.is_informational()
         && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The length that a handler states. What is not a number is not used.
+/// The length that a handler states. An invalid one is ignored.
 fn stated_length(response: &WireResponse) -> Option<u64> {
     let value = response.get(&header::CONTENT_LENGTH)?.as_bytes();
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -114,8 +114,8 @@ fn stated_length(response: &WireResponse) -> Option<u64> {
     length
 }
 
-/// A stream of the length that its handler has stated: longer or shorter is an error, which ends the
-/// connection, because the client would take the difference for another response.
+/// A stream whose length the handler has stated. Another length is an error that closes the connection: the client
+/// would take the difference for another response.
 struct CheckedBody {
     body: BoxBody,
     left: u64,
@@ -134,8 +134,8 @@ impl MessageBody for CheckedBody {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let next = Pin::new(&mut self.body).poll_next(task);
         let wrong = match &next {
-            Poll::Ready(Some(Ok(piece))) => {
-                let left = self.left.checked_sub(piece.len() as u64);
+            Poll::Ready(Some(Ok(chunk))) => {
+                let left = self.left.checked_sub(chunk.len() as u64);
                 self.left = left.unwrap_or(0);
                 left.is_none()
             }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_stream_that_was_not_made_for_head_is_what_its_handler_says() {
+    fn head_has_the_length_that_the_handler_states_for_a_stream() {
         for (stated, expected) in [(Some("7"), Some(7)), (None, None)] {
             let mut response = response(200, b"", stated);
             response.body = WireBody::Nothing;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_responses_that_may_have_content_get_it() {
+    fn only_responses_that_may_have_content_have_it() {
         let of = |method, status, body, stated| match WireContent::of(
             &method,
             &mut response(status, body, stated),

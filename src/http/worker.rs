@@ -30,26 +30,26 @@ pub(super) struct HttpWorker {
     pub replies: Rc<Replies>,
     pub requests: Rc<Requests>,
     pub turn_queue: Rc<TurnQueue>,
-    /// This worker's membership.
+    /// This worker's member of the bus.
     pub bus: Bus,
-    /// What compresses responses, if anything does.
+    /// The compressors of responses. None: responses are not compressed.
     pub compression: Option<Compression>,
-    /// What turbo routes have answered.
+    /// The cached responses of turbo routes.
     pub cache: Rc<Cache>,
     /// Clients speak TLS.
     pub is_secure: bool,
-    /// When to stop.
+    /// The signal to stop.
     pub shutdown: Shutdown,
-    /// Signs of life.
+    /// The counters that show that the worker is alive.
     pub pulse: Arc<Pulse>,
-    /// The times at which connections are looked at.
+    /// The deadlines of the connections.
     pub deadlines: Rc<Deadlines>,
-    /// Which connections stay open while the worker ends.
+    /// Which keep-alive connections may close while the worker ends.
     pub keepalive_drain: Rc<KeepAliveDrain>,
     /// The memory for the bodies of requests.
     pub bodies: Rc<Budget>,
     /// The memory for responses that wait for clients of HTTP/2.
     pub responses: Rc<Budget>,
-    /// Lent to the connection that reads.
+    /// The read buffer, which a connection borrows for a read.
     pub scratch: RefCell<Box<[u8]>>,
 }

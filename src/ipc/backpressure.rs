@@ -23,6 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::bus::Bus;
+use super::counters::Counter;
 use super::error::PublishError;
 use super::layout::MAX_MEMBERS;
 use super::record::Draft;
@@ -117,8 +118,9 @@ impl Bus {
             None => Vec::new(),
             Some(wait) => {
                 let micros = wait.began.elapsed().as_micros();
-                self.counters()
-                    .count_wait(micros.try_into().unwrap_or(u64::MAX));
+                let micros = micros.try_into().unwrap_or(u64::MAX);
+                self.count(Counter::Waits, 1);
+                self.count(Counter::WaitedMicros, micros);
                 wait.abandoned_hubs
             }
         };

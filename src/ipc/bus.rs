@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock;
-use super::counters::{Counters, ReaderOffsets};
+use super::counters::{Counter, Counters, ReaderOffsets};
 use super::error::{BusError, PublishError};
 use super::extent::Extent;
 use super::file::is_name;
@@ -300,7 +300,7 @@ impl Bus {
         let sleepers = self.parts().sleepers();
         for slot in slots(mask) {
             sleepers.wake(slot, || {
-                self.counters().count_wakeup_sent();
+                self.count(Counter::WakeupsSent, 1);
                 self.send_wakeup(slot)
             });
         }
@@ -322,9 +322,9 @@ impl Bus {
         archiver.archive(self.shared.segment.file(), self.parts(), up_to);
     }
 
-    /// Adds to the number of messages that this member has dropped for slow clients.
-    pub fn count_dropped(&self, messages: u64) {
-        self.counters().count_dropped(messages);
+    /// Adds to a counter of this member, which `fanbus bus show` prints.
+    pub fn count(&self, counter: Counter, more: u64) {
+        self.counters().add(counter, more);
     }
 
     #[inline]

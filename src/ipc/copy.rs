@@ -1,10 +1,9 @@
-//! Bytes into words and out of them, while another process may be doing the same.
+//! The copy of bytes into words and out of them, while another process may be doing the same.
 //!
-//! A racing copy with plain loads is undefined behaviour, so small copies go word by word through
-//! relaxed atomics. From [`OPAQUE_BYTES`] on the processor's own string copy is 1.5 times as quick
-//! (64 KiB: 7.6 us against 12; `docs/bus.md`), and the compiler sees neither its loads nor its
-//! stores. That instruction is the only reason for `unsafe` here; other processors, Miri and loom
-//! copy everything by words.
+//! A racing copy with plain loads is undefined behaviour, so small copies go word by word through relaxed atomics.
+//! From [`OPAQUE_BYTES`] on the processor's own string copy is 1.5 times as fast (64 KiB: 7.6 us instead of 12;
+//! `docs/bus.md`), and the compiler sees neither its loads nor its stores. That instruction is the only reason for
+//! `unsafe` here. Other processors, Miri and loom copy everything by words.
 
 use super::layout::WORD_BYTES;
 use super::sync::{AtomicU64, Ordering};
@@ -12,7 +11,7 @@ use super::sync::{AtomicU64, Ordering};
 /// From this many bytes on a copy is one opaque instruction.
 const OPAQUE_BYTES: usize = 4096;
 
-/// Writes byte strings one behind the other into words.
+/// The writer of byte strings into words, one string behind the other.
 ///
 /// The bytes behind the last string, up to the word's end, become zero.
 #[derive(Debug)]
@@ -20,9 +19,9 @@ pub(super) struct Packer<'a> {
     words: &'a [AtomicU64],
     /// Index of the word that is being filled.
     at: usize,
-    /// Its bytes so far; those not yet filled are zero.
+    /// Its bytes so far. Those that are not filled yet are zero.
     pending: u64,
-    /// How many bits of it are filled: a multiple of 8 below 64.
+    /// The number of bits of it that are filled: a multiple of 8 below 64.
     filled: u32,
 }
 
@@ -96,7 +95,7 @@ impl<'a> Packer<'a> {
         self.filled = 8 * (end % WORD_BYTES) as u32;
         self.pending = match self.filled {
             0 => 0,
-            // The copy left whatever was there before behind its last byte.
+            // Behind its last byte the copy left the old content of the word.
             filled => self.words[self.at].load(Ordering::Relaxed) & ((1 << filled) - 1),
         };
     }
@@ -109,14 +108,14 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Stores what is left.
+    /// Stores the rest.
     #[inline]
     pub(super) fn finish(self) {
         self.flush();
     }
 }
 
-/// Fewer than eight bytes as the low bytes of a word. Reads some of them twice, and branches little.
+/// Fewer than eight bytes, as the low bytes of a word. Reads some of them twice, to avoid branches.
 #[inline]
 fn few_bytes(bytes: &[u8]) -> u64 {
     debug_assert!(bytes.len() < WORD_BYTES);
@@ -264,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_comes_out_whole(
+        fn packed_parts_come_out_whole(
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)
         ) {
             round_trip(&parts);
@@ -281,7 +280,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "range end index")]
-    fn more_bytes_than_words_are_a_mistake_of_the_caller() {
+    fn a_caller_with_more_bytes_than_words_panics() {
         Packer::new(&words(1)).write(&[0; 16]);
     }
 }

@@ -6,14 +6,79 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::layout::COUNTER_WORDS;
 use super::sync::{AtomicU64, Ordering};
 
-const PUBLISHED: usize = 0;
-const PUBLISHED_BYTES: usize = 1;
-const WAKEUPS_SENT: usize = 2;
-const WAKEUPS_RECEIVED: usize = 3;
-const READ: usize = 4;
-const MISSED: usize = 5;
+/// Declares the counters: word, key for programs, unit, column and help for people.
+macro_rules! counters {
+    ($($name:ident = $word:literal, $key:literal, $unit:ident, $column:literal, $help:literal;)*) => {
+        /// A number that each member counts. `fanbus bus show` prints all of them.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(usize)]
+        pub enum Counter {
+            $(#[doc = $help] $name = $word,)*
+        }
+
+        impl Counter {
+            /// All counters, in the order in which people read them.
+            pub const ALL: &[Counter] = &[$(Counter::$name,)*];
+
+            /// The texts about it.
+            pub const fn description(self) -> Description {
+                match self {
+                    $(Counter::$name => Description {
+                        key: $key,
+                        unit: Unit::$unit,
+                        column: $column,
+                        help: $help,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+// To add a counter, add a line here with a free word, and call `Bus::count` where it happens.
+counters! {
+    Published = 0, "published", Count, "PUBLISHED", "messages that it has published";
+    PublishedBytes = 1, "published_bytes", Bytes, "BYTES", "size of these messages";
+    Read = 4, "read", Count, "READ", "messages that its readers have read, without those that no client wanted";
+    Missed = 5, "missed", Count, "MISSED",
+        "messages that were overwritten before it had read them, while it had subscribers: an upper limit of the messages that its subscribers missed";
+    WakeupsReceived = 3, "woken", Count, "WOKEN", "how often another process has woken it up";
+    WakeupsSent = 2, "woke", Count, "WOKE", "how often it has woken up another process, or one of its threads another one";
+    Waits = 11, "waits", Count, "WAITS", "how often its publishers have waited for slow readers";
+    WaitedMicros = 12, "waited_micros", Micros, "WAITED", "time that its publishers have waited for slow readers";
+    Dropped = 13, "dropped", Count, "DROPPED",
+        "messages that were dropped for slow clients, because overflow= of their route allows it";
+}
+
+/// The texts about a counter.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Its name for programs.
+    pub key: &'static str,
+    /// What it counts in.
+    pub unit: Unit,
+    /// The head of its column.
+    pub column: &'static str,
+    /// A phrase without a full stop.
+    pub help: &'static str,
+}
+
+/// The unit of a counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unit {
+    /// Events.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Microseconds.
+    Micros,
+}
+
+// The other words of a member.
+
 /// The offset of the member's reader that is furthest behind, plus 1. 0: it has none.
 const READER_OFFSET: usize = 6;
 /// The offset of the reader that publishers may wait for, plus 1. 0: there is none. See [`super::pace`].
@@ -25,35 +90,43 @@ const THREAD: usize = 9;
 /// The beat at which a publisher stopped waiting for that reader, because it made no progress, plus 1. 0: no publisher
 /// has since the reader last caught up. Written by other members.
 const ABANDONED: usize = 10;
-/// Publishes that waited for readers, and the microseconds that they waited.
-const WAITS: usize = 11;
-const WAITED: usize = 12;
-/// Messages that overflow policies have dropped for slow clients.
-const DROPPED: usize = 13;
+
+const OTHER_WORDS: [usize; 5] = [READER_OFFSET, PACE, BEAT, THREAD, ABANDONED];
+const WORDS: usize = Counter::ALL.len() + OTHER_WORDS.len();
+
+// Each word has one meaning, and no word is left out.
+const _: () = {
+    assert!(WORDS <= COUNTER_WORDS);
+    let mut used = [false; WORDS];
+    let mut at = 0;
+    while at < WORDS {
+        let word = if at < OTHER_WORDS.len() {
+            OTHER_WORDS[at]
+        } else {
+            Counter::ALL[at - OTHER_WORDS.len()] as usize
+        };
+        assert!(!used[word]);
+        used[word] = true;
+        at += 1;
+    }
+};
 
 /// The counts of a member since it joined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Records published.
-    pub published: u64,
-    /// Bytes of their frames.
-    pub published_bytes: u64,
-    /// Wake-ups sent to other members, or from one of its threads to another.
-    pub wakeups_sent: u64,
-    /// Wake-ups that ended a sleep of this member.
-    pub wakeups_received: u64,
-    /// Records read, by all its readers. Unwanted ones are not counted.
-    pub read: u64,
-    /// Records that its readers missed because they were overtaken. Unwanted ones are not counted.
-    pub missed: u64,
+    words: [u64; WORDS],
+}
+
+impl Counts {
+    /// The count of one counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.words[counter as usize]
+    }
+
     /// The next offset of its reader that is furthest behind. `None`: it has no reader.
-    pub reader_offset: Option<u64>,
-    /// Publishes that waited for hubs.
-    pub waits: u64,
-    /// Microseconds that publishes waited for hubs.
-    pub waited_micros: u64,
-    /// Messages that overflow policies have dropped, summed over its clients.
-    pub dropped: u64,
+    pub fn reader_offset(&self) -> Option<u64> {
+        self.words[READER_OFFSET].checked_sub(1)
+    }
 }
 
 /// The counters of one member, over words.
@@ -75,28 +148,23 @@ impl<'a> Counters<'a> {
     /// Counts one record. The caller holds the lock of the ring, so there is one writer.
     #[inline]
     pub(super) fn count_published(&self, bytes: usize) {
-        for (at, more) in [(PUBLISHED, 1), (PUBLISHED_BYTES, bytes as u64)] {
-            let count = self.0[at].load(Ordering::Relaxed);
-            self.0[at].store(count.wrapping_add(more), Ordering::Relaxed);
+        for (counter, more) in [
+            (Counter::Published, 1),
+            (Counter::PublishedBytes, bytes as u64),
+        ] {
+            let word = &self.0[counter as usize];
+            let count = word.load(Ordering::Relaxed);
+            word.store(count.wrapping_add(more), Ordering::Relaxed);
         }
     }
 
-    pub(super) fn count_wakeup_sent(&self) {
-        self.0[WAKEUPS_SENT].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_wakeup(&self) {
-        self.0[WAKEUPS_RECEIVED].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_read(&self, read: u64, missed: u64) {
-        self.0[READ].fetch_add(read, Ordering::Relaxed);
-        self.0[MISSED].fetch_add(missed, Ordering::Relaxed);
+    pub(super) fn add(&self, counter: Counter, more: u64) {
+        self.0[counter as usize].fetch_add(more, Ordering::Relaxed);
     }
 
     /// Takes records that no client wanted out of the count of missed ones.
     pub(super) fn uncount_missed(&self, records: u64) {
-        self.0[MISSED].fetch_sub(records, Ordering::Relaxed);
+        self.0[Counter::Missed as usize].fetch_sub(records, Ordering::Relaxed);
     }
 
     fn set_reader_offset(&self, reader_offset: Option<u64>) {
@@ -146,29 +214,12 @@ impl<'a> Counters<'a> {
         self.0[ABANDONED].load(Ordering::Relaxed).checked_sub(1)
     }
 
-    pub(super) fn count_wait(&self, micros: u64) {
-        self.0[WAITS].fetch_add(1, Ordering::Relaxed);
-        self.0[WAITED].fetch_add(micros, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_dropped(&self, messages: u64) {
-        self.0[DROPPED].fetch_add(messages, Ordering::Relaxed);
-    }
-
     pub(super) fn counts(&self) -> Counts {
-        let word = |at: usize| self.0[at].load(Ordering::Relaxed);
-        Counts {
-            published: word(PUBLISHED),
-            published_bytes: word(PUBLISHED_BYTES),
-            wakeups_sent: word(WAKEUPS_SENT),
-            wakeups_received: word(WAKEUPS_RECEIVED),
-            read: word(READ),
-            missed: word(MISSED),
-            reader_offset: word(READER_OFFSET).checked_sub(1),
-            waits: word(WAITS),
-            waited_micros: word(WAITED),
-            dropped: word(DROPPED),
+        let mut counts = Counts::default();
+        for (count, word) in counts.words.iter_mut().zip(self.0) {
+            *count = word.load(Ordering::Relaxed);
         }
+        counts
     }
 }
 
@@ -240,7 +291,8 @@ impl ReaderTally {
     ) {
         if reader_offset != self.reader_offset {
             offsets.replace(Some(self.reader_offset), Some(reader_offset), counters);
-            counters.count_read(self.read, self.missed);
+            counters.add(Counter::Read, self.read);
+            counters.add(Counter::Missed, self.missed);
             *self = ReaderTally::new(reader_offset);
         }
     }
@@ -258,18 +310,18 @@ mod tests {
             .collect();
         let counters = Counters::new(&words);
         let offsets = ReaderOffsets::default();
-        assert_eq!(counters.counts().reader_offset, None);
+        assert_eq!(counters.counts().reader_offset(), None);
         offsets.replace(None, Some(5), counters);
         offsets.replace(None, Some(5), counters);
         offsets.replace(None, Some(9), counters);
-        assert_eq!(counters.counts().reader_offset, Some(5));
+        assert_eq!(counters.counts().reader_offset(), Some(5));
         offsets.replace(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().reader_offset, Some(5));
+        assert_eq!(counters.counts().reader_offset(), Some(5));
         offsets.replace(Some(5), Some(12), counters);
-        assert_eq!(counters.counts().reader_offset, Some(9));
+        assert_eq!(counters.counts().reader_offset(), Some(9));
         offsets.replace(Some(9), None, counters);
         offsets.replace(Some(12), None, counters);
         offsets.replace(Some(12), None, counters);
-        assert_eq!(counters.counts().reader_offset, None);
+        assert_eq!(counters.counts().reader_offset(), None);
     }
 }

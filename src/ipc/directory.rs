@@ -1,6 +1,6 @@
-//! Which buses there are, seen from outside: whoever looks here joins nothing and wakes nobody.
+//! The directory of buses: which there are, and their contents. An inspection joins no bus and wakes no member.
 //!
-//! What is reported may be old by the time it is read, and what the segments hold is not trusted.
+//! The report may be outdated when it is read, and the contents of the segments are not trusted.
 
 use std::io;
 use std::time::Instant;
@@ -14,35 +14,34 @@ use super::open::{DOOR_TIMEOUT, SegmentHeader, read_header};
 use super::parts::{Fate, Parts};
 use super::segment::Mapping;
 
-/// A bus as it was found.
+/// A bus, as an inspection found it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BusInfo {
-    /// The name to open it with.
+    /// The name that opens it.
     pub name: String,
     /// Memory that is reserved for it in `/dev/shm`.
     pub reserved_bytes: u64,
-    /// The living members, by slot. Nobody: it is kept for the next to open it.
+    /// The living members, by slot. Empty: the bus waits for the next process to open it.
     pub members: Vec<MemberInfo>,
-    /// What is in it. `None`: it is being made just now, or by another version of Fanbus, or
-    /// damaged.
+    /// Its contents. `None`: it is just being created, or by another version of Fanbus, or damaged.
     pub contents: Option<Contents>,
 }
 
 /// A living member of a bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MemberInfo {
-    /// Which of the 64 places it has.
+    /// The number of its slot, below 64.
     pub slot: u8,
-    /// Its process, as it wrote it down; 0 if it has not come to that yet.
+    /// The id of its process, as the member wrote it. 0: not written yet.
     pub pid: u32,
-    /// What it has done so far.
+    /// Its counts since it joined.
     pub counts: Counts,
 }
 
-/// What the header and the log of a bus say.
+/// The sizes and the state of a bus, from its header and its log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Contents {
-    /// Which life of the bus it is: nanoseconds since 1970 at its creation.
+    /// The epoch: nanoseconds since 1970 at its creation.
     pub epoch: u64,
     /// The offset that the next record will get.
     pub end: u64,
@@ -50,13 +49,13 @@ pub struct Contents {
     pub ring_bytes: usize,
     /// Entries of the log.
     pub log_entries: usize,
-    /// How many of the places are reserved for the processes of a server, those that they have included.
+    /// The number of slots that are reserved for the processes of a server, including those that these have.
     pub reserved: u32,
-    /// What is kept beyond that. `None`: this bus has no room for it.
+    /// The history. `None`: this bus was created without one.
     pub history: Option<HistoryContents>,
 }
 
-/// All buses of this user, by name. Those that vanish or refuse while one looks are left out.
+/// All buses of this user, by name. Buses that vanish or refuse meanwhile are left out.
 pub fn buses() -> io::Result<Vec<BusInfo>> {
     let names = names()?;
     Ok(names.iter().filter_map(|name| inspect(name).ok()).collect())
@@ -111,8 +110,8 @@ pub fn inspect(name: &str) -> Result<BusInfo, BusError> {
     })
 }
 
-/// Removes a bus with all that is in it. One that living members use only with `although_used`:
-/// they keep it, and each other, but who comes later gets another.
+/// Removes a bus with all its contents. One with living members only with `although_used`: these members can still
+/// use it, and later processes get another bus.
 pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
     let file = find(name)?;
     file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
@@ -127,10 +126,10 @@ pub fn remove(name: &str, although_used: bool) -> Result<(), BusError> {
         });
     }
     tell_members(name, &file)?;
-    file.unlink() // the door opens when the file is closed
+    file.unlink() // closing the file unlocks the door
 }
 
-/// Says in the segment that it is removed, if it is one of this layout.
+/// Marks the segment as removed, if it has this version's layout.
 fn tell_members(name: &str, file: &SegmentFile) -> Result<(), BusError> {
     if file.bytes()? < PAGE_BYTES as u64 {
         return Ok(());
@@ -153,7 +152,7 @@ fn find(name: &str) -> Result<SegmentFile, BusError> {
     Ok(file)
 }
 
-/// The slots whose tokens somebody holds.
+/// The slots whose tokens a process holds.
 fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
     let mut slots = Vec::new();
     for slot in 0..MAX_MEMBERS as u8 {
@@ -167,6 +166,7 @@ fn living(file: &SegmentFile) -> Result<Vec<u8>, BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::counters::Counter;
     use crate::ipc::layout::Layout;
     use crate::ipc::layout::first_bytes;
     use crate::ipc::{Bus, BusOptions, Draft, topic_hash};
@@ -179,7 +179,7 @@ mod tests {
 
     fn open(test: &str) -> Bus {
         let name = format!("directory-{test}-{}", std::process::id());
-        Bus::open(&name, &OPTIONS).expect("room in /dev/shm")
+        Bus::open(&name, &OPTIONS).expect("memory in /dev/shm")
     }
 
     #[test]
@@ -201,7 +201,13 @@ mod tests {
         let places: Vec<_> = found.members.iter().map(|it| (it.slot, it.pid)).collect();
         assert_eq!(places, [(0, pid), (1, pid)]);
         let counts = found.members[0].counts;
-        assert_eq!((counts.published, counts.published_bytes), (1, 5));
+        assert_eq!(
+            (
+                counts.get(Counter::Published),
+                counts.get(Counter::PublishedBytes)
+            ),
+            (1, 5)
+        );
         assert_eq!(found.members[1].counts, Counts::default());
         let contents = Contents {
             epoch: bus.epoch(),
@@ -211,7 +217,7 @@ mod tests {
             reserved: 0,
             history: found.contents.as_ref().and_then(|it| it.history.clone()),
         };
-        let history = contents.history.clone().expect("room for one");
+        let history = contents.history.clone().expect("space for one");
         assert_eq!(
             (history.rules.len(), history.topics, history.used_bytes),
             (0, 0, 0)
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_joins_nothing() {
+    fn an_inspection_joins_no_bus() {
         let bus = open("looking");
         for _ in 0..100 {
             inspect(bus.name()).expect("it is there");
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_in_use_is_removed_only_on_purpose() {
+    fn a_bus_in_use_is_removed_only_with_the_flag() {
         let bus = open("in-use");
         let refused = remove(bus.name(), false).expect_err("we use it");
         assert!(matches!(refused, BusError::InUse { members: 1, .. }));
@@ -260,8 +266,8 @@ mod tests {
             let bus = open("abandoned");
             bus.name().to_owned()
         };
-        assert_eq!(inspect(&name).expect("it is kept").members, []);
-        remove(&name, false).expect("nobody uses it");
+        assert_eq!(inspect(&name).expect("it stays").members, []);
+        remove(&name, false).expect("it is unused");
         assert!(matches!(
             remove(&name, false),
             Err(BusError::NotFound { .. })
@@ -269,18 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_bus_is_listed_without_contents_and_removed() {
+    fn a_file_that_is_not_a_bus_is_listed_without_contents_and_removed() {
         let name = format!("directory-garbage-{}", std::process::id());
-        let file = SegmentFile::create(&name).expect("room").expect("new");
-        file.set_bytes(2 * PAGE_BYTES).expect("room");
+        let file = SegmentFile::create(&name).expect("memory").expect("new");
+        file.set_bytes(2 * PAGE_BYTES).expect("memory");
         drop(file);
         let found = inspect(&name).expect("it is there");
         assert_eq!((found.members, found.contents), (vec![], None));
-        remove(&name, false).expect("nobody uses it");
+        remove(&name, false).expect("it is unused");
     }
 
     #[test]
-    fn names_that_are_none_are_refused() {
+    fn invalid_names_are_refused() {
         for name in ["", "../x", ".hidden"] {
             assert!(matches!(inspect(name), Err(BusError::Name { .. })));
             assert!(matches!(remove(name, true), Err(BusError::Name { .. })));

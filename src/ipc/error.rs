@@ -1,4 +1,4 @@
-//! What can go wrong, in sentences for the person who can do something about it.
+//! The errors of the bus. Each message says what is wrong, and what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::layout::{
 use super::shortage::Shortage;
 use super::units::Bytes;
 
-/// Why a bus could not be opened or removed.
+/// The error that a bus could not be opened or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
@@ -20,7 +20,7 @@ pub enum BusError {
          0-9, '.', '_' and '-', and does not start with '.'."
     )]
     Name {
-        /// As it was given.
+        /// The given value.
         name: String,
     },
 
@@ -33,9 +33,9 @@ pub enum BusError {
         LOG_ENTRIES.start, LOG_ENTRIES.end - 1, RING_TIMES_LOG.ilog2()
     )]
     Sizes {
-        /// As it was given.
+        /// The given value.
         ring_bytes: usize,
-        /// As it was given.
+        /// The given value.
         log_entries: usize,
     },
 
@@ -45,7 +45,7 @@ pub enum BusError {
         Bytes(*history_bytes as u64), Bytes(MIN_HISTORY_BYTES as u64), Bytes(MAX_HISTORY_BYTES as u64)
     )]
     HistorySize {
-        /// As it was given.
+        /// The given value.
         history_bytes: usize,
     },
 
@@ -55,7 +55,7 @@ pub enum BusError {
          {{anything in braces}} stands for any characters."
     )]
     Pattern {
-        /// As it was given.
+        /// The given value.
         pattern: String,
     },
 
@@ -65,21 +65,21 @@ pub enum BusError {
          create it with a history size above 0."
     )]
     NoHistory {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
-    /// There are too many rules.
+    /// The bus has too many retention rules.
     #[error(
         "The bus {name:?} has {MAX_RULES} retention rules, which is the limit. Let one \
          pattern stand for several topics: \"room:{{room}}\"."
     )]
     TooManyRules {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
-    /// It would not fit into /dev/shm, and so nothing was made.
+    /// The bus would not fit into /dev/shm. Nothing was created.
     #[error("{0}")]
     DoesNotFit(Shortage),
 
@@ -90,49 +90,49 @@ pub enum BusError {
         Bytes(*bytes), Bytes(*free)
     )]
     OutOfMemory {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
-        /// How much was to be reserved: the log, or this member's ring.
+        /// The bytes that could not be reserved: the log, or this member's ring.
         bytes: u64,
-        /// How much /dev/shm has left.
+        /// The bytes that are free in /dev/shm.
         free: u64,
     },
 
-    /// The name is taken by another user.
+    /// The name belongs to another user.
     #[error(
         "{} belongs to user {owner}, and this process runs as user {user}. A bus connects processes \
          of one user; choose another name.",
         path.display()
     )]
     OtherOwner {
-        /// Of the segment.
+        /// The path of the segment.
         path: PathBuf,
-        /// Its user id.
+        /// The user id of its owner.
         owner: u32,
-        /// Our effective user id.
+        /// The effective user id of this process.
         user: u32,
     },
 
-    /// The segment is open to others.
+    /// Other users may access the segment.
     #[error(
         "{} has mode {mode:03o}, and a bus has 600: others could read or change it. Was it made by \
          something else? Remove it, or choose another name.",
         path.display()
     )]
     OtherMode {
-        /// Of the segment.
+        /// The path of the segment.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
 
-    /// Processes of another Fanbus are using it.
+    /// Processes of another version of Fanbus use the bus.
     #[error(
         "The bus {name:?} is in use by another version of Fanbus (its memory layout is {found}, ours \
          is {ours}). Stop the processes that use it, or choose another name."
     )]
     OtherLayout {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
         /// Layout version of the segment.
         found: u64,
@@ -140,13 +140,13 @@ pub enum BusError {
         ours: u64,
     },
 
-    /// It is in use, and its header is not one that Fanbus wrote.
+    /// The bus is in use, and its header is damaged.
     #[error(
         "The bus {name:?} is in use, but its memory is damaged. Stop the processes that use it; the \
          next one that opens it creates it again."
     )]
     Damaged {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
@@ -155,7 +155,7 @@ pub enum BusError {
         "The bus {name:?} has {MAX_MEMBERS} members, which is the limit. Close it in another process first."
     )]
     Full {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
@@ -166,68 +166,68 @@ pub enum BusError {
          lists them."
     )]
     FullForGuests {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
-        /// How many places are reserved.
+        /// The number of reserved slots.
         reserved: u32,
     },
 
-    /// Somebody has been opening or removing it for too long.
+    /// Another process has been opening or removing the bus for too long.
     #[error(
         "Another process is opening or removing the bus {name:?} and does not finish. Is it \
          stopped? `fuser /dev/shm/fanbus.{name}` shows who uses it."
     )]
     Busy {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
-    /// It was to be removed, and living members use it.
+    /// The bus cannot be removed, because living members use it.
     #[error(
         "The bus {name:?} is in use by {members} {}. Stop {} first.",
         if *members == 1 { "process" } else { "processes" },
         if *members == 1 { "it" } else { "them" }
     )]
     InUse {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
-        /// How many.
+        /// Their number.
         members: usize,
     },
 
-    /// There is no such bus to attach to.
+    /// There is no bus of this name.
     #[error("There is no bus {name:?}. Is its server running, under this user?")]
     NotFound {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
     },
 
-    /// This handle came here by a fork.
+    /// The bus was opened before a fork, by the parent process.
     #[error("This bus was opened before a fork; the child process must open it itself.")]
     Forked,
 
     /// The segment could not be mapped.
     #[error("Cannot map the memory of the bus {name:?}: {source}.")]
     Mapping {
-        /// Of the bus.
+        /// The name of the bus.
         name: String,
-        /// What `shared_memory` says.
+        /// The error of `shared_memory`.
         source: shared_memory::ShmemError,
     },
 
-    /// Anything else that the operating system refuses.
+    /// Another error of the operating system.
     #[error("Cannot {doing} {}: {source}.", path.display())]
     Os {
-        /// What was tried.
+        /// The action that failed.
         doing: &'static str,
-        /// With what.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Why a record was not published. Nothing of it is on the bus then.
+/// The error that a record was not published. No part of it is on the bus then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -237,7 +237,7 @@ pub enum PublishError {
          less, or use a larger --bus-size (a message may have a quarter of it)."
     )]
     TooLarge {
-        /// Of the frame.
+        /// Bytes of the frame.
         bytes: usize,
         /// See [`super::Bus::max_message_bytes`].
         limit: usize,
@@ -247,21 +247,21 @@ pub enum PublishError {
     #[error("A topic must be 1 to {MAX_TOPIC_BYTES} bytes of UTF-8 without control characters.")]
     BadTopic,
 
-    /// This handle came here by a fork.
+    /// The bus was opened before a fork, by the parent process.
     #[error("This bus was opened before a fork; the child process must open it itself.")]
     Forked,
 
-    /// This process looks after a server's workers, and has no ring.
+    /// This process is the supervisor of a server, which has no ring.
     #[error(
         "The supervisor of a server cannot publish. Publish in a worker or in another process."
     )]
     NoRing,
 
-    /// It was removed while this process had it open.
+    /// The bus was removed while this process had it open.
     #[error("This bus was removed. Open it again to join the new one.")]
     Removed,
 
-    /// The log holds what no publisher could have written.
+    /// The log has a content that no publisher could have written.
     #[error(
         "The memory of the bus is damaged: something other than Fanbus wrote into it. Stop all its \
          processes; the next one that opens it creates it again."
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_memory_is_a_sentence_with_figures_and_a_way_out() {
+    fn the_message_about_a_full_dev_shm_has_figures_and_a_way_out() {
         let error = BusError::OutOfMemory {
             name: "chat".into(),
             bytes: 96 << 20,
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_is_named_in_its_sentence() {
+    fn messages_name_the_limits() {
         let sizes = BusError::Sizes {
             ring_bytes: 5,
             log_entries: 6,

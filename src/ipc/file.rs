@@ -1,9 +1,9 @@
 //! The file of a segment: its name, owner, memory and locks. It knows nothing of the file's content.
 //!
-//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: a process holds it while it creates,
-//! takes over, joins or removes a segment. Bytes 1 to 64 are the **tokens** of the members. A process holds byte 65 while
-//! it copies records into the history.
-//! These bytes mean the same in every layout version, and have nothing to do with the file's content.
+//! Locks are *open file description* locks on single bytes. Byte 0 is the **door**: a process holds it while it
+//! creates, takes over, joins or removes a segment. Bytes 1 to 64 are the **tokens** of the members. A process holds
+//! byte 65 while it copies records into the history. These bytes mean the same in every layout version, and have
+//! nothing to do with the file's content.
 
 use std::fs::metadata;
 use std::io;
@@ -178,8 +178,8 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Whether the name still leads to this file. Stays true while the door is held, because a process that unlinks holds
-    /// it too.
+    /// Whether the name still leads to this file. Stays true while the door is held, because a process that unlinks
+    /// holds it too.
     pub(super) fn is_still_named(&self) -> Result<bool, BusError> {
         let mine = self.stat()?;
         match metadata(path(&self.name)) {
@@ -326,7 +326,7 @@ mod tests {
     fn a_lock_belongs_to_the_description_and_not_to_the_process() {
         let name = format!("test-file-{}", std::process::id());
         let first = SegmentFile::create(&name)
-            .expect("room")
+            .expect("memory")
             .expect("a new name");
         let second = SegmentFile::open(&name)
             .expect("ours")
@@ -343,7 +343,7 @@ mod tests {
         assert!(second.has_members().expect("a look"));
         assert!(
             !first.has_members().expect("a look"),
-            "its own token is not somebody else's"
+            "its own token does not count"
         );
         drop(first);
         assert!(!second.has_members().expect("a look"));

@@ -1,6 +1,6 @@
 //! The descriptors that a forked child gives up, and the fork handlers that take them away.
 //!
-//! A lock of an open file description lives as long as any copy of the descriptor. If children unshared copies, a worker
+//! A lock of an open file description lives as long as any copy of the descriptor. If children had copies, a worker
 //! that was killed would count as alive until its last child has ended.
 #![allow(unsafe_code)] // Fork handlers and `dup3` over a descriptor need it.
 

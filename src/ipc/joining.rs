@@ -1,4 +1,4 @@
-//! The ways into a bus: as a program, as a server's supervisor, and as a worker.
+//! The methods that join a bus: as a program, as a server's supervisor, and as a worker.
 
 use super::bus::Bus;
 use super::error::BusError;
@@ -6,7 +6,7 @@ use super::open::JoinRequest;
 use super::reservation::{Role, SlotDemand};
 use super::sizes::{MemoryDemand, SizeRequest};
 
-/// Sizes of a bus. They count when it is created; who joins a living bus takes it as it is.
+/// The sizes of a bus, for its creation. A process that joins an existing bus uses the sizes of that bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BusOptions {
     /// Bytes of each member's ring, a power of two from 4 KiB to 1 GiB.
@@ -20,8 +20,8 @@ pub struct BusOptions {
     /// A reader that falls behind by more misses records, even small ones. The default, 2^16, is
     /// one and a half rings of messages of 128 bytes, and goes with rings of up to 32 MiB.
     pub log_entries: usize,
-    /// Bytes for what is kept by [`Bus::retain`], from 128 KiB to 8 GiB; 0 retains_history nothing. Reserved with
-    /// the first rule. The default is 8 MiB.
+    /// Bytes of the history, which holds the records of [`Bus::retain`], from 128 KiB to 8 GiB. 0: no history.
+    /// Reserved with the first rule. The default is 8 MiB.
     pub history_bytes: usize,
 }
 
@@ -35,28 +35,28 @@ impl Default for BusOptions {
     }
 }
 
-/// What a server needs of its bus.
+/// The slots and the memory that a server needs on its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ServerNeeds {
-    /// Processes that serve.
+    /// Worker processes.
     pub workers: usize,
-    /// Further ones that there may be at a time: new workers that start while old ones finish what they have.
+    /// Further workers that may run at a time: new ones start while old ones still finish their requests.
     pub extra_workers: usize,
-    /// Whether another process looks after them: the caller. Else the caller serves.
+    /// Whether a supervisor runs the workers. It is the caller. False: the caller serves clients itself.
     pub is_supervised: bool,
-    /// Workers that have joined already, in the caller's life before it executed itself.
+    /// Workers that have joined already, before the supervisor re-executed itself.
     pub joined: usize,
-    /// Whether it makes rules of what to retain.
+    /// Whether the server makes retention rules.
     pub retains_history: bool,
-    /// Bytes of each ring. `None`: as many as fit into /dev/shm, 8 MiB at most and 1 MiB at least.
+    /// Bytes of each ring. `None`: the largest size that fits into /dev/shm, 8 MiB at most and 1 MiB at least.
     pub ring_bytes: Option<usize>,
     /// Bytes of the history. `None`: as for the rings.
     pub history_bytes: Option<usize>,
 }
 
 impl ServerNeeds {
-    /// The places that it needs when it opens its bus: a supervisor's, those of its workers, and those for
-    /// workers that replace others while these finish what they have.
+    /// The slots that the server needs when it opens its bus: for the supervisor, for its workers, and for workers
+    /// that overlap during a reload.
     fn need(&self) -> SlotDemand {
         if !self.is_supervised {
             return SlotDemand {
@@ -66,7 +66,7 @@ impl ServerNeeds {
             };
         }
         let missing = self.workers.saturating_sub(self.joined);
-        // One that goes on has the memory that it has; whether there is more is asked before it is needed.
+        // A supervisor that re-executed itself has memory already. Further memory is checked when a worker needs it.
         let rings = if self.joined == 0 { missing + 1 } else { 0 };
         SlotDemand {
             least: 1 + rings,
@@ -86,11 +86,10 @@ impl ServerNeeds {
 }
 
 impl Bus {
-    /// Joins the bus of that name, creating it if there is none.
+    /// Joins the bus of that name, and creates it if there is none.
     ///
-    /// A segment that living members use is joined as it is, whatever `options` say. One that
-    /// nobody lives in any more is taken over with its history and its epoch, if it is sound and has
-    /// these sizes, and made anew otherwise.
+    /// A bus with living members is joined as it is, whatever `options` say. A bus without members is taken over,
+    /// with its history and its epoch, if it is sound and has these sizes. Otherwise it is created again.
     ///
     /// May wait up to ten seconds for another process that is just opening it.
     pub fn open(name: &str, options: &BusOptions) -> Result<Bus, BusError> {
@@ -108,8 +107,8 @@ impl Bus {
         Bus::join(name, &JoinRequest::guest(Some(wish)))
     }
 
-    /// As [`Bus::open`], with the largest sizes that fit into /dev/shm for those that are not given: 8 MiB
-    /// at most, and 1 MiB at least.
+    /// As [`Bus::open`]. Sizes that are not given are the largest that fit into /dev/shm: 8 MiB at most, and 1 MiB at
+    /// least.
     pub fn open_fitting(
         name: &str,
         ring_bytes: Option<usize>,
@@ -125,11 +124,10 @@ impl Bus {
         Bus::join(name, &JoinRequest::guest(Some(wish)))
     }
 
-    /// Joins the bus of that name as the first process of a server, creating it if there is none, and
-    /// reserves places for the server's other processes, which [`Bus::attach_as_worker`] gives them, and the
-    /// memory of their rings.
+    /// Joins the bus of that name as the first process of a server, and creates it if there is none. Reserves slots
+    /// for the server's other processes, which join with [`Bus::attach_as_worker`], and the memory of their rings.
     ///
-    /// A supervisor publishes nothing. It reserves further places by [`Bus::reserve_places`].
+    /// A supervisor publishes nothing. It reserves further slots with [`Bus::reserve_places`].
     pub fn serve(name: &str, server: &ServerNeeds) -> Result<Bus, BusError> {
         let log_entries = BusOptions::default().log_entries;
         let wish = SizeRequest::new(
@@ -151,13 +149,13 @@ impl Bus {
         Bus::join(name, &entry)
     }
 
-    /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For those who
-    /// come to somebody else's bus, a command line or a task queue.
+    /// Joins the bus of that name as it is: [`BusError::NotFound`] if there is none. For programs that use the bus of
+    /// a server, such as a command line or a task queue.
     pub fn attach(name: &str) -> Result<Bus, BusError> {
         Bus::join(name, &JoinRequest::guest(None))
     }
 
-    /// As [`Bus::attach`], for a worker of the bus's server: it takes one of the reserved places.
+    /// As [`Bus::attach`], for a worker of the bus's server: it takes one of the reserved slots.
     pub fn attach_as_worker(name: &str) -> Result<Bus, BusError> {
         let entry = JoinRequest {
             wish: None,

@@ -51,8 +51,8 @@ pub(super) const HISTORY_AT: usize = 3 * APART_WORDS;
 pub(super) const HISTORY_HEAD_WORDS: usize = 9;
 /// The number of retention rules. Read by every publisher, hardly ever written.
 pub(super) const RULES_AT: usize = HISTORY_AT + APART_WORDS;
-/// The slots that are reserved for the processes of a server, see [`super::reservation`]. Read and written by holders of
-/// the door.
+/// The slots that are reserved for the processes of a server, see [`super::reservation`]. Read and written by holders
+/// of the door.
 pub(super) const RESERVED_AT: usize = RULES_AT + 1;
 
 pub(super) const INTEREST_AT: usize = PAGE_BYTES / WORD_BYTES;

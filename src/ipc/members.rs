@@ -1,9 +1,9 @@
 //! The member table: the identity of each member, and whether its slot is taken.
 //!
 //! A member is alive as long as the kernel holds its **token**: a lock on one byte of the segment's file, owned by an
-//! open file description that only this member has. The kernel releases it when the process has ended, in whatever way.
-//! No clock, process id or timeout decides. Only the holder of a slot's token may change the slot, so a member, a process
-//! that claims the slot and one that reaps it exclude each other.
+//! open file description that only this member has. The kernel releases it when the process has ended, in whatever
+//! way. No clock, process id or timeout decides. Only the holder of a slot's token may change the slot, so a member, a
+//! process that claims the slot and one that reaps it exclude each other.
 
 use std::{fs, process};
 

@@ -103,7 +103,7 @@ mod wake;
 pub use backpressure::{AbandonedHub, Publication};
 #[cfg(not(loom))]
 pub use bus::Bus;
-pub use counters::Counts;
+pub use counters::{Counter, Counts, Unit};
 pub use cursor::{Next, ReadAt};
 #[cfg(not(loom))]
 pub use directory::{BusInfo, Contents, MemberInfo, buses, inspect, remove};

@@ -1,5 +1,5 @@
-//! Tests of the whole bus on plain arrays: against a reference that a child could check, record for
-//! record and gap for gap; on garbage; and by threads that publish and read at once.
+//! The model test of the bus on plain arrays: it compares every record and every gap with a simple reference. Further
+//! tests use damaged memory, and threads that publish and read at once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::sync::{AtomicU64, Ordering, process};
 
 const RING_BYTES: usize = 4096;
 const LOG_ENTRIES: usize = 64;
-/// What is reserved of a ring at first, and by how much that grows. The largest record here fits.
+/// Bytes of a ring that are reserved at first, and bytes by which that grows. The largest record here fits.
 const FIRST: usize = 1280;
 const PIECE: usize = 256;
 const TOPICS: [&str; 3] = ["room:lobby", "room:kitchen", "größe"];
@@ -59,7 +59,7 @@ fn publish(producer: &mut Producer, parts: Parts<'_>, message: &Message) -> Opti
         .ok()
 }
 
-/// A reader of the bus, and of the reference.
+/// A reader of the bus and of the reference.
 struct Reader {
     cursor: Cursor,
     wants: &'static [&'static str],
@@ -75,7 +75,7 @@ impl Reader {
         }
     }
 
-    /// Reads once from both, and returns what they agree on.
+    /// Reads once from both, compares, and returns the common result.
     fn step(&mut self, parts: Parts<'_>, reference: &Reference) -> ExpectedNext {
         let hashes: Vec<_> = self
             .wants
@@ -102,7 +102,7 @@ impl Reader {
     }
 }
 
-/// What was published, from what was read behind "before".
+/// The published message of a record that was read behind "before".
 fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
     assert_eq!(head.frame, 6..frames.len(), "only the frame is appended");
     assert_eq!(head.topic_hash, topic_hash(topic.as_bytes()));
@@ -119,7 +119,7 @@ fn message(head: &Head, frames: &[u8], topic: &str) -> Message {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Publish {
         slot: u8,
         topic: usize,
@@ -137,26 +137,28 @@ enum Step {
     Replace {
         slot: u8,
     },
-    /// The system has memory for so much of a ring, from now on.
+    /// From now on the system has memory for this many bytes of a ring.
     Memory {
         slot: u8,
         bytes: usize,
     },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let publish = (
         0_u8..3,
         0_usize..3,
         prop_oneof![0_usize..100, 0_usize..1024],
     )
-        .prop_map(|(slot, topic, bytes)| Step::Publish { slot, topic, bytes });
-    let read = (0_usize..3, 1_usize..40).prop_map(|(reader, times)| Step::Read { reader, times });
-    let read_at = any::<prop::sample::Index>().prop_map(Step::ReadAt);
+        .prop_map(|(slot, topic, bytes)| ModelStep::Publish { slot, topic, bytes });
+    let read =
+        (0_usize..3, 1_usize..40).prop_map(|(reader, times)| ModelStep::Read { reader, times });
+    let read_at = any::<prop::sample::Index>().prop_map(ModelStep::ReadAt);
     let subscribe = (0_usize..3, any::<prop::sample::Index>())
-        .prop_map(|(reader, offset)| Step::Subscribe { reader, offset });
-    let replace = (0_u8..3).prop_map(|slot| Step::Replace { slot });
-    let memory = (0_u8..3, 0..=RING_BYTES).prop_map(|(slot, bytes)| Step::Memory { slot, bytes });
+        .prop_map(|(reader, offset)| ModelStep::Subscribe { reader, offset });
+    let replace = (0_u8..3).prop_map(|slot| ModelStep::Replace { slot });
+    let memory =
+        (0_u8..3, 0..=RING_BYTES).prop_map(|(slot, bytes)| ModelStep::Memory { slot, bytes });
     let step = prop_oneof![
         20 => publish, 4 => read, 4 => read_at, 1 => subscribe, 1 => replace, 1 => memory,
     ];
@@ -165,7 +167,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn every_reader_gets_what_a_list_under_a_lock_would_give_it(steps in steps()) {
+    fn every_reader_gets_the_records_of_a_list_under_a_lock(steps in steps()) {
         let words = plain_words(layout());
         let parts = Parts::new(&words, layout());
         let mut reference = Reference::new(RING_BYTES, LOG_ENTRIES, FIRST, PIECE);
@@ -181,7 +183,7 @@ proptest! {
         let mut readers = wants.map(|topics| Reader::new(topics, 0));
         for step in steps {
             match step {
-                Step::Publish { slot, topic, bytes } => {
+                ModelStep::Publish { slot, topic, bytes } => {
                     let number = reference.end() as u8;
                     let frame = (0..bytes).map(|i| number.wrapping_add(i as u8)).collect();
                     let producer = member(slot);
@@ -189,12 +191,12 @@ proptest! {
                     let offset = publish(&mut producers[usize::from(slot)], parts, &message);
                     prop_assert_eq!(offset, Some(reference.publish(message)));
                 }
-                Step::Read { reader, times } => {
+                ModelStep::Read { reader, times } => {
                     for _ in 0..times {
                         readers[reader].step(parts, &reference);
                     }
                 }
-                Step::ReadAt(offset) => {
+                ModelStep::ReadAt(offset) => {
                     let offset = offset.index(reference.end() as usize + 2) as u64;
                     let (mut frames, mut topic) = (b"before".to_vec(), String::new());
                     let at = match read_at(parts, offset, &mut frames, &mut topic) {
@@ -204,12 +206,12 @@ proptest! {
                     };
                     prop_assert_eq!(at, reference.read_at(offset));
                 }
-                Step::Subscribe { reader, offset } => {
+                ModelStep::Subscribe { reader, offset } => {
                     let offset = offset.index(reference.end() as usize + 1) as u64;
                     readers[reader] = Reader::new(wants[reader], offset);
                 }
-                Step::Replace { slot } => {
-                    // Died after announcing a record, before committing it.
+                ModelStep::Replace { slot } => {
+                    // The member dies after announcing a record, and before committing it.
                     let ring = parts.ring(slot);
                     let draft = Draft {
                         topic: "lost", topic_hash: 1, flags: 0, exclude_session: 0, frame: [b"", &[0; 99]],
@@ -222,7 +224,7 @@ proptest! {
                     producers[usize::from(slot)] = resume_within(slot);
                     reference.replace(slot, 99 + 4);
                 }
-                Step::Memory { slot, bytes } => {
+                ModelStep::Memory { slot, bytes } => {
                     memory[usize::from(slot)].store(bytes as u64, Ordering::Relaxed);
                     reference.has_memory(slot, bytes);
                 }
@@ -235,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_nobody_published_neither_panic_nor_loop(
+    fn a_reader_of_damaged_memory_neither_panics_nor_loops(
         seed: u64,
         published in 0_usize..200,
         holes in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 0..40),
@@ -253,7 +255,7 @@ proptest! {
         if all_garbage {
             scramble(&words, seed);
         }
-        // Where it hurts: everything before the second ring.
+        // The words that matter: everything before the second ring.
         let near = layout().ring_range(1).start / WORD_BYTES;
         for (place, value) in holes {
             words[place.index(near)].store(value, Ordering::Relaxed);
@@ -289,7 +291,7 @@ fn scramble(words: &[AtomicU64], seed: u64) {
 }
 
 #[test]
-fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
+fn a_lapped_reader_gets_the_exact_number_of_missed_records() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
     let mut producer = resume(parts, 0);
@@ -318,7 +320,7 @@ fn a_lapped_reader_is_told_exactly_how_many_it_missed() {
 }
 
 #[test]
-fn what_lies_far_behind_the_end_is_not_there_yet_though_its_lap_looks_like_an_old_one() {
+fn an_offset_far_behind_the_end_is_empty_though_its_lap_looks_like_an_old_one() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
     let mut producer = resume(parts, 0);
@@ -346,7 +348,7 @@ fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
     let mut tags = [0; 4];
     tags[usize::from(tag >> 6)] |= 1 << (tag & 63);
     cursor.set_tags(tags);
-    // Twenty large records of another topic overwrite each other; one is wanted.
+    // Twenty large records of another topic overwrite each other, and one of them is wanted.
     for number in 0..20 {
         let topic = if number == 18 { "wanted" } else { "other" };
         let message = Message {
@@ -365,7 +367,7 @@ fn records_of_other_tags_are_passed_by_and_do_not_count_as_missed() {
 }
 
 #[test]
-fn a_reader_of_a_busy_bus_gets_a_pause_from_what_it_does_not_want() {
+fn a_reader_of_a_busy_bus_gets_control_back_between_unwanted_records() {
     let layout = Layout::new(1 << 18, 4096).expect("allowed");
     let words = plain_words(layout);
     let parts = Parts::new(&words, layout);
@@ -395,7 +397,7 @@ fn threads_that_publish_and_read_at_once_agree_on_one_order() {
     let words = plain_words(layout());
     let parts = Parts::new(&words, layout());
 
-    // Its length and every byte follow from who published it and as which.
+    // Its length and every byte follow from the producer and the number.
     let frame_of = |slot: u8, number: u64| {
         let mut frame = number.to_le_bytes().to_vec();
         let bytes = (number * 7 + u64::from(slot)) % 300;

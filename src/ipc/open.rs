@@ -1,15 +1,14 @@
-//! Create, attach, take over: how a process comes to a segment, while others do the same or die.
+//! The steps by which a process opens a segment (create, attach, take over), while others do the same or die.
 //!
-//! All of it happens behind the **door**, a lock that the kernel opens when its holder dies:
+//! They run with the **door** locked. The kernel releases this lock when its holder dies:
 //!
 //! 1. Open the file, or create it empty, and lock its door.
-//! 2. If the name does not lead to this file any more, somebody removed it meanwhile: start again.
-//! 3. Judge it. Sound: use it. Empty: build it. Anything else, and nobody lives in it: unlink it and
-//!    start again. A file is never rebuilt in place, for a child forked from a dead member may still
-//!    have it mapped.
-//! 4. Take a slot, and let the door go. A server reserves slots for its processes first.
+//! 2. If the name no longer leads to this file, another process removed it meanwhile: start again.
+//! 3. Judge the file. Sound: use it. Empty: build it. Anything else, without a living member: unlink it and start
+//!    again. A file is never rebuilt in place, because a child forked from a dead member may still have it mapped.
+//! 4. Take a slot, and unlock the door. A server reserves slots for its processes first.
 //!
-//! The magic number is written last, so a file whose creator died is not sound, and is made anew.
+//! The magic number is written last, so a file whose creator died is not sound, and is created again.
 
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,10 +28,10 @@ use super::segment::{Mapping, Segment};
 use super::sizes::SizeRequest;
 use super::sync::{AtomicU64, Ordering};
 
-/// How long to wait at the door. Whoever holds it needs milliseconds, unless it was stopped.
+/// Longest wait for the door. A process that holds it needs milliseconds, unless it is stopped.
 pub(super) const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A segment that this process is a member of.
+/// The membership of this process in a segment.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) segment: Segment,
@@ -41,7 +40,7 @@ pub(super) struct Membership {
     pub(super) epoch: u64,
 }
 
-/// What the first page says.
+/// The content of the first page, as far as it can be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SegmentHeader {
     Sound { layout: Layout, epoch: u64 },
@@ -49,19 +48,19 @@ pub(super) enum SegmentHeader {
     Damaged,
 }
 
-/// How a process joins a bus.
+/// The way in which a process joins a bus.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JoinRequest {
-    /// With it, the bus is created if there is none, and one without a living member gets these sizes;
-    /// without, it must exist, and is taken as it is.
+    /// With it, the bus is created if there is none, and a bus without a living member gets these sizes. Without it,
+    /// the bus must exist, and is joined as it is.
     pub(super) wish: Option<SizeRequest>,
     pub(super) role: Role,
-    /// What is reserved first.
+    /// The slots that are reserved first.
     pub(super) reserves: Option<SlotDemand>,
 }
 
 impl JoinRequest {
-    /// Of a program that is not of the bus's server.
+    /// The request of a program that is not of the bus's server.
     pub(super) fn guest(wish: Option<SizeRequest>) -> JoinRequest {
         JoinRequest {
             wish,
@@ -109,7 +108,7 @@ pub(super) fn open(name: &str, entry: &JoinRequest) -> Result<Membership, BusErr
     Err(BusError::Busy { name: name.into() })
 }
 
-/// Opens the file, or creates an empty one. `None`: somebody was quicker, try again.
+/// Opens the file, or creates an empty one. `None`: another process was faster, try again.
 fn find(name: &str, create: bool) -> Result<Option<SegmentFile>, BusError> {
     match SegmentFile::open(name)? {
         Some(file) => Ok(Some(file)),
@@ -124,7 +123,7 @@ struct Epoch {
     is_new: bool,
 }
 
-/// Step 3, behind the door. `None`: the file was of no use and is unlinked, start again.
+/// Step 3, with the door locked. `None`: the file was not usable and is unlinked, start again.
 fn settle(
     name: &str,
     file: SegmentFile,
@@ -151,12 +150,11 @@ fn settle(
         {
             let parts = Parts::new(mapping.words(), layout);
             if parts.fate() == Some(Fate::Removed) {
-                // Whoever said so has died before it took the name away.
+                // The process that marked it died before it unlinked the name.
                 file.unlink()?;
                 return Ok(None);
             }
-            // Living members' sizes win. A bus that nobody uses stays if it is in order and of sizes
-            // that will do.
+            // The sizes of living members win. A bus without members stays if it is in order and its sizes match.
             let is_damaged = parts.fate().is_some();
             if alive && is_damaged {
                 return Err(BusError::Damaged { name: name.into() });
@@ -188,14 +186,14 @@ fn settle(
         _ => {}
     }
     if wish.is_none() {
-        // Not ours to throw away: whoever starts the server decides.
+        // This process may not remove it: that is up to the process that starts the server.
         return Err(BusError::NotFound { name: name.into() });
     }
     file.unlink()?;
     Ok(None)
 }
 
-/// Makes an empty file a segment.
+/// Turns an empty file into a segment.
 fn build(name: &str, file: SegmentFile, wish: &SizeRequest) -> Result<(Segment, Epoch), BusError> {
     let layout = match wish.choose(name, free_bytes()) {
         Ok(layout) => layout,
@@ -263,7 +261,7 @@ fn join(
 
 pub(super) fn read_header(words: &[AtomicU64]) -> SegmentHeader {
     let word = |at: usize| words[at].load(Ordering::Relaxed);
-    // [C2] Pairs with [C1]: who sees the magic number sees the rest of the header.
+    // [C2] Pairs with [C1]: a process that sees the magic number sees the rest of the header.
     if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
         return SegmentHeader::Damaged;
     }
@@ -283,7 +281,7 @@ pub(super) fn read_header(words: &[AtomicU64]) -> SegmentHeader {
     }
 }
 
-/// Fills the first page, and returns the epoch: nanoseconds since 1970, so it never comes twice.
+/// Fills the first page, and returns the epoch: nanoseconds since 1970, so that no epoch occurs twice.
 fn write_header(words: &[AtomicU64], layout: Layout) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let epoch = now.map_or(1, |since| since.as_nanos() as u64);
@@ -310,7 +308,7 @@ fn check(layout: Layout, epoch: u64) -> u64 {
     super::record::topic_hash(&words.map(u64::to_le_bytes).concat())
 }
 
-/// Removes the name of a segment, if it still leads to that segment. Its members learn of it first.
+/// Removes the name of a segment, if it still leads to that segment. The segment is marked first, for its members.
 pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
     file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = unlink(file, parts);
@@ -318,7 +316,7 @@ pub(super) fn remove(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusErro
     removed
 }
 
-/// The same, unless somebody else is a member: then false.
+/// The same, unless another process is a member: then nothing happens, and the result is false.
 pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<bool, BusError> {
     file.lock_door(Instant::now() + DOOR_TIMEOUT)?;
     let removed = match file.has_members() {
@@ -330,7 +328,7 @@ pub(super) fn remove_if_unused(file: &SegmentFile, parts: Parts<'_>) -> Result<b
     removed
 }
 
-/// SlowHub the door.
+/// Marks a segment as removed, and unlinks its name if it still leads to it. The caller holds the door.
 fn unlink(file: &SegmentFile, parts: Parts<'_>) -> Result<(), BusError> {
     parts.set_fate(Fate::Removed);
     if file.is_still_named()? {

@@ -1,8 +1,9 @@
 //! The pace of a reader that publishers may wait for: the hub of a worker.
 //!
-//! A publish takes a microsecond, a delivery takes ten for each session. So a loop of publishes would overtake every hub
-//! before it has read one record. A member may therefore report the offset that its hub has reached. A publisher that may
-//! block waits for slow hubs that make progress ([`super::backpressure`]), and a worker takes in less from its clients.
+//! A publish takes a microsecond, a delivery takes ten for each session. So a loop of publishes would overtake every
+//! hub before it has read one record. A member may therefore report the offset that its hub has reached. A publisher
+//! that may block waits for slow hubs that make progress ([`super::backpressure`]), and a worker takes in less from
+//! its clients.
 //!
 //! The pace is advice. A wrong word costs a pause, or an overtaken reader. Publishers limit how long they wait.
 
@@ -77,8 +78,8 @@ impl Bus {
         counters.abandon(counters.beat());
     }
 
-    /// The offset below which a reader is slow: a quarter of this member's ring, or of the log, behind. It moves in steps
-    /// of a 64th of the ring or the log. Costs a few loads.
+    /// The offset below which a reader is slow: a quarter of this member's ring, or of the log, behind. It moves in
+    /// steps of a 64th of the ring or the log. Costs a few loads.
     pub fn slow_below(&self) -> u64 {
         let log = self.parts().log();
         let step = log.capacity() / 64;

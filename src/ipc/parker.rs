@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::counters::Counter;
 use super::fork::generation;
 use super::pipe::Pipe;
 use super::segment::Segment;
@@ -85,14 +86,16 @@ impl Parker {
     /// repeated.
     pub fn clear(&self) {
         if self.generation == generation() && self.pipe.clear() {
-            self.segment.parts().counters(self.slot).count_wakeup();
+            let counters = self.segment.parts().counters(self.slot);
+            counters.add(Counter::WakeupsReceived, 1);
         }
     }
 
     /// Counts a wake-up, for a caller that has read the pipe empty by itself.
     pub fn count_wakeup(&self) {
         if self.generation == generation() {
-            self.segment.parts().counters(self.slot).count_wakeup();
+            let counters = self.segment.parts().counters(self.slot);
+            counters.add(Counter::WakeupsReceived, 1);
         }
     }
 

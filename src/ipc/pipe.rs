@@ -1,7 +1,8 @@
 //! The pipes through which members wake each other.
 //!
-//! Each member owns a non-blocking pipe that its event loop watches. Others open it through `/proc/PID/fd/N`. So it has no
-//! name that could be left over or guessed, needs no common parent, and only processes of the same user can open it.
+//! Each member owns a non-blocking pipe that its event loop watches. Others open it through `/proc/PID/fd/N`. So it
+//! has no name that could be left over or guessed, needs no common parent, and only processes of the same user can
+//! open it.
 //!
 //! Others open it for reading *and* writing. With writing alone, a write after the owner's death would raise SIGPIPE,
 //! and a process that does not ignore that signal would die. The death of a member shows in its token (`membership`).
@@ -67,8 +68,8 @@ impl Pipe {
         is_sent(write(&self.writer, &[1]).map_err(io::Error::from))
     }
 
-    /// Reads the pipe empty, and returns whether it held anything. Bounded: a pipe holds 64 KiB unless a process enlarged
-    /// it. Usually it holds one byte, and a small buffer is zeroed by a few stores.
+    /// Reads the pipe empty, and returns whether it held anything. Bounded: a pipe holds 64 KiB unless a process
+    /// enlarged it. Usually it holds one byte, and a small buffer is zeroed by a few stores.
     pub(super) fn clear(&self) -> bool {
         let mut bytes = [0; 256];
         let mut was_woken = false;

@@ -139,8 +139,8 @@ impl Producer {
         self.marks[self.step.wrapping_sub(back as u64) as usize % RING_STEPS]
     }
 
-    /// The offset below which all hubs must have read: a reader below it is an eighth of the ring, or of the log, behind
-    /// this member. In the ring it moves in steps.
+    /// The offset below which all hubs must have read: a reader below it is an eighth of the ring, or of the log,
+    /// behind this member. In the ring it moves in steps.
     #[inline]
     pub(super) fn must_be_read(&self, log: Log<'_>) -> u64 {
         let end = self.next.max(log.tail());

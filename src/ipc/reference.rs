@@ -1,12 +1,13 @@
-//! The bus as one would write it without a thought of speed or of death: lists, changed by one at a
-//! time. It has the limits of the real one, so that it loses the same records; `model` holds the two
-//! against each other.
+//! The reference of the model test: the bus as simple lists, changed by one thread, without a thought of speed or
+//! death.
+//!
+//! It has the limits of the real bus, so that it loses the same records. `model` compares the two.
 
 use std::collections::VecDeque;
 
 use super::record::{Member, record_bytes};
 
-/// What one publish was given.
+/// A published message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Message {
     pub(super) topic: &'static str,
@@ -14,7 +15,7 @@ pub(super) struct Message {
     pub(super) producer: Member,
 }
 
-/// What a reader gets.
+/// The result of reading on, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedNext {
     Record(u64, Message),
@@ -22,7 +23,7 @@ pub(super) enum ExpectedNext {
     Empty,
 }
 
-/// What there is at an offset.
+/// The result of reading one offset, as expected.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ExpectedAt {
     Record(Message),
@@ -30,35 +31,35 @@ pub(super) enum ExpectedAt {
     NotYet,
 }
 
-/// How much a member has written, in bytes since the beginning.
+/// The use of one ring, in bytes since the beginning.
 #[derive(Clone, Copy, Debug, Default)]
 struct RingUse {
-    /// SlowHub its last record.
+    /// The end of its last record.
     up_to: u64,
-    /// What it has announced: whole steps, of which a ring has 64.
+    /// The announced end: whole steps, of which a ring has 64.
     announced: u64,
-    /// Bytes of its ring that it may use.
+    /// Bytes of the ring that the producer may use.
     usable: u64,
-    /// Bytes of its ring that the system has memory for.
+    /// Bytes of the ring that the system has memory for.
     memory: u64,
 }
 
 #[derive(Debug)]
 struct LogItem {
     message: Message,
-    /// Where it begins, of what its member has written.
+    /// Its position in the ring of its member.
     at: u64,
 }
 
-/// See the module's documentation.
+/// The bus as lists.
 #[derive(Debug)]
 pub(super) struct Reference {
     ring_bytes: u64,
     log_entries: u64,
-    /// What is reserved of a ring at first, and by how much that grows.
+    /// Bytes of a ring that are reserved at first, and bytes by which that grows.
     first: u64,
     piece: u64,
-    /// The newest records, whether their bytes are still there or not.
+    /// The newest records. Their bytes may be overwritten already.
     log: VecDeque<LogItem>,
     /// The offset that the next record gets.
     end: u64,
@@ -87,7 +88,7 @@ impl Reference {
         }
     }
 
-    /// The system has memory for so much of a member's ring.
+    /// From now on the system has memory for this many bytes of a member's ring.
     pub(super) fn has_memory(&mut self, slot: u8, bytes: usize) {
         self.members[usize::from(slot)].memory = bytes as u64;
     }
@@ -107,7 +108,7 @@ impl Reference {
         self.end - 1
     }
 
-    /// A member dies with a record written and not committed, and another takes its place.
+    /// A member dies with a record written and not committed, and another takes its slot.
     pub(super) fn replace(&mut self, slot: u8, lost_body: usize) {
         self.resume(slot);
         self.members[usize::from(slot)].usable = self.ring_bytes;
@@ -121,7 +122,7 @@ impl Reference {
         written.up_to = written.announced;
     }
 
-    /// Finds room for a record in a member's ring, and returns where.
+    /// Finds the position of a record in a member's ring.
     fn write(&mut self, slot: u8, body: usize) -> u64 {
         let ring_bytes = self.ring_bytes;
         let bytes = record_bytes(body) as u64;
@@ -141,20 +142,20 @@ impl Reference {
         at
     }
 
-    /// What the log has at an offset below the end; `None` if that was overwritten.
+    /// The item of the log at an offset below the end. `None`: it was overwritten.
     fn kept(&self, offset: u64) -> Option<&LogItem> {
         let oldest = self.end - self.log.len() as u64;
         self.log.get(offset.checked_sub(oldest)? as usize)
     }
 
-    /// Whether a record's bytes are all there.
+    /// Whether all bytes of a record are still there.
     fn has_bytes(&self, kept: &LogItem) -> bool {
         let announced = self.members[usize::from(kept.message.producer.slot)].announced;
         announced - kept.at <= self.ring_bytes
     }
 
-    /// Where a reader goes on whose place in the log was overwritten: half a log behind the end, as
-    /// far as the word that it finds there and the tail tell where that is.
+    /// The offset at which a lapped reader continues: half a log behind the end, as far as the found word and the
+    /// tail show where that is.
     fn resume_reading(&self, offset: u64) -> u64 {
         let overwriter = self.end - 1 - (self.end - 1 - offset) % self.log_entries;
         let tail = self.end - self.end % 8;
@@ -162,7 +163,7 @@ impl Reference {
         (offset + 1).max(known_end.saturating_sub(self.log_entries / 2))
     }
 
-    /// The next of these topics from `next` on, which moves.
+    /// The next record of these topics from `next` on, which moves.
     pub(super) fn read(&self, next: &mut u64, topics: &[&str]) -> ExpectedNext {
         let mut lagged = 0;
         while *next < self.end {

@@ -1,11 +1,11 @@
 //! The reservation of slots for the processes of a server, so that other programs cannot take them.
 //!
-//! A mask in the first page says which slots are reserved. It is in force while a member has one of them:
-//! when the whole server is gone, in whatever way, so is its reservation. A worker that replaces another
-//! finds a slot, and memory to begin a ring with, whatever other programs do.
+//! A mask in the first page has the reserved slots. It is in force while a living member has one of them: when all
+//! processes of the server have ended, in whatever way, the reservation has ended too. A worker that replaces another
+//! finds a slot, and memory for the beginning of a ring, whatever other programs do.
 //!
-//! Everything here happens behind the door. A process that dies in here leaves a mask with slots that are
-//! free: in force or not, it is one that a later `reserve` goes on with.
+//! All of this happens with the door locked. A process that dies in here leaves a mask with free slots. In force or
+//! not, the next `reserve` continues from it.
 
 use std::ops::Range;
 
@@ -15,31 +15,31 @@ use super::layout::MAX_MEMBERS;
 use super::parts::Parts;
 use super::wake::slots;
 
-/// What a process is to the bus that it joins.
+/// The role of a process on the bus that it joins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
     /// A program that is not of the server.
     Guest,
-    /// A process that serves.
+    /// A process of a server that serves clients.
     Worker,
-    /// The process that looks after the workers. It publishes nothing, and has no ring.
+    /// The process that starts and ends the workers. It publishes nothing, and has no ring.
     Supervisor,
 }
 
-/// How many slots must be free for a server, and how many of these must have a ring.
+/// The slots that a server needs, and the number of them that need a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct SlotDemand {
-    /// Fewer of them are an error.
+    /// The minimum. Fewer free slots are an error.
     pub(super) least: usize,
-    /// More are good for nothing.
+    /// The maximum. More slots are not needed.
     pub(super) most: usize,
-    /// No more than `least`.
+    /// Not more than `least`.
     pub(super) rings: usize,
 }
 
 const ALL: Range<u8> = 0..MAX_MEMBERS as u8;
 
-/// The slots that living members have, as a mask. The door is held, so none comes to it meanwhile.
+/// The slots that have living members, as a mask. The door is locked, so none joins meanwhile.
 fn living(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
     let mut mask = own.map_or(0, |slot| 1 << slot);
     for slot in ALL {
@@ -50,7 +50,7 @@ fn living(file: &SegmentFile, own: Option<u8>) -> Result<u64, BusError> {
     Ok(mask)
 }
 
-/// The mask, if it is in force.
+/// The mask of reserved slots, if it is in force. Otherwise 0.
 pub(super) fn in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusError> {
     let reserved = parts.reserved();
     for slot in slots(reserved) {
@@ -61,8 +61,8 @@ pub(super) fn in_force(file: &SegmentFile, parts: Parts<'_>) -> Result<u64, BusE
     Ok(0)
 }
 
-/// Reserves slots until as many as `need` says are free, as far as there are so many, and memory for
-/// their rings. `own` is the caller's slot, if it has one.
+/// Reserves slots until as many as `need` demands are free, as far as there are any, and memory for their rings.
+/// `own` is the caller's slot, if it has one.
 pub(super) fn reserve(
     file: &SegmentFile,
     parts: Parts<'_>,
@@ -85,7 +85,7 @@ pub(super) fn reserve(
         });
     }
     parts.set_reserved(reserved);
-    // Members take the lowest slot first. Above the lowest `least`, nobody relies on a ring.
+    // Members take the lowest slot first. No member relies on a ring above the lowest `least`.
     let without_rings = need.least - need.rings;
     for slot in slots(free).skip(without_rings).take(need.rings) {
         file.reserve(&parts.layout().first_range(slot))?;
@@ -93,7 +93,7 @@ pub(super) fn reserve(
     Ok(())
 }
 
-/// Reserves what is missing so that a server can have so many members, those that it has included.
+/// Reserves the missing slots for a server with this number of members, including those that it has.
 pub(super) fn reserve_for(
     file: &SegmentFile,
     parts: Parts<'_>,
@@ -110,7 +110,7 @@ pub(super) fn reserve_for(
     reserve(file, parts, Some(own), need)
 }
 
-/// The slots that a process may take, the best first.
+/// The slots that a process may take, in order of preference.
 pub(super) fn open_to(
     role: Role,
     file: &SegmentFile,
@@ -120,7 +120,7 @@ pub(super) fn open_to(
     let (first, then) = match role {
         Role::Guest => {
             if reserved == 0 {
-                // A guest in a slot of a server that is gone would keep its reservation in force.
+                // A guest in a slot of a server that has ended would hold its reservation in force.
                 parts.set_reserved(0);
             }
             (!reserved, 0)

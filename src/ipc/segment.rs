@@ -33,8 +33,8 @@ unsafe impl Sync for Segment {}
 pub(super) struct Mapping(Shmem);
 
 impl Mapping {
-    /// Maps the segment that `name` leads to. The caller holds the door and knows that it is `file`: `shared_memory` opens
-    /// it by name once more, and does not show that descriptor.
+    /// Maps the segment that `name` leads to. The caller holds the door and knows that it is `file`: `shared_memory`
+    /// opens it by name once more, and does not show that descriptor.
     pub(super) fn new(name: &str, file: &SegmentFile) -> Result<Mapping, BusError> {
         let opened = ShmemConf::new().os_id(os_name(name)).open();
         let memory = opened.map_err(|source| BusError::Mapping {
@@ -86,8 +86,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Faults a reserved part in, so that the first lap through it is as quick as the second. A kernel before 5.14 cannot
-    /// do that; then the pages come one by one.
+    /// Faults a reserved part in, so that the first lap through it is as quick as the second. A kernel before 5.14
+    /// cannot do that; then the pages come one by one.
     pub(super) fn populate(&self, part: &Range<usize>) {
         assert!(part.start <= part.end && part.end <= self.memory.len());
         // SAFETY: the range lies in the mapping, and this advice changes no contents.

@@ -1,4 +1,4 @@
-//! The refusal of a bus that does not fit into /dev/shm: what it needs, what there is, and what to do.
+//! The error that a bus does not fit into /dev/shm: what it needs, what is free, and what to do.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use super::units::Bytes;
 /// The smallest `--bus-size` of a server.
 const LEAST_BUS_SIZE: u64 = 64 << 10;
 
-/// Why a bus does not fit.
+/// The figures of a bus that does not fit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Shortage {
-    /// Of the bus.
+    /// The name of the bus.
     pub name: String,
-    /// Of the server that would make it; 0: it is no server.
+    /// Workers of the server that would create the bus. 0: another program would.
     pub workers: usize,
-    /// How many rings it needs.
+    /// Rings that it needs.
     pub rings: usize,
-    /// Of one ring.
+    /// Bytes of one ring.
     pub ring_bytes: usize,
-    /// 0: no history is going to be kept.
+    /// Bytes of the history. 0: the history will not be used.
     pub history_bytes: usize,
-    /// All of it, in bytes.
+    /// Bytes that it needs in all.
     pub needed: u64,
-    /// What /dev/shm has.
+    /// Bytes that are free in /dev/shm.
     pub free: u64,
 }
 
@@ -60,7 +60,7 @@ impl Shortage {
         }
     }
 
-    /// What needs less.
+    /// The ways to need less memory.
     fn less(&self) -> String {
         if self.workers == 0 {
             return "a smaller size".into();
@@ -85,7 +85,7 @@ impl Shortage {
         }
     }
 
-    /// The largest ring with which the rest stays as it is; `None` if there is none.
+    /// The largest ring that fits while the other sizes stay the same. `None`: there is none.
     fn largest_ring(&self) -> Option<u64> {
         let rest = self.needed - (self.rings * self.ring_bytes) as u64;
         let bytes = self.free.checked_sub(rest)? / self.rings as u64;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_less_is_what_can_be_had() {
+    fn the_advice_fits_into_the_free_memory() {
         let less = |shortage: Shortage| shortage.less();
         assert_eq!(
             less(shortage()),

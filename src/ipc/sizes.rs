@@ -1,32 +1,32 @@
-//! The sizes of a new bus: those that were asked for, and else the largest that fit into /dev/shm.
+//! The sizes of a new bus: the requested ones, or the largest that fit into /dev/shm.
 //!
-//! The check comes before anything is made. It is a forecast: others may take the memory meanwhile, and
+//! The check comes before anything is created. It is a forecast: other processes may take the memory meanwhile, and
 //! then `fallocate` refuses.
 
 use super::error::BusError;
 use super::layout::Layout;
 use super::shortage::Shortage;
 
-/// Bytes of a ring, and of the history, that are tried in turn if none were asked for.
+/// Bytes of a ring, and of the history, that are tried in turn if no size was requested.
 const STEPS: [usize; 4] = [8 << 20, 4 << 20, 2 << 20, 1 << 20];
-/// Rings that a bus has room for besides those that it needs, if /dev/shm has: other programs may join.
+/// Rings for other programs, if they fit into /dev/shm too.
 const OTHERS: usize = 2;
 
-/// What a bus must hold.
+/// The memory that a bus needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct MemoryDemand {
-    /// Workers of the server that makes it; 0: it is made by another program.
+    /// Workers of the server that creates the bus. 0: another program creates it.
     pub(super) workers: usize,
-    /// Rings without which it is of no use.
+    /// Rings that it cannot do without.
     pub(super) least_rings: usize,
-    /// Rings that it may come to, without those of other programs.
+    /// Rings that it may come to have, without those of other programs.
     pub(super) most_rings: usize,
-    /// Whether its history is going to be used.
+    /// Whether its history will be used.
     pub(super) retains_history: bool,
 }
 
 impl MemoryDemand {
-    /// Of a program that makes a bus for itself and others.
+    /// The demand of a program that creates a bus.
     pub(super) const PROGRAM: MemoryDemand = MemoryDemand {
         workers: 0,
         least_rings: 1,
@@ -35,7 +35,7 @@ impl MemoryDemand {
     };
 }
 
-/// The sizes that were asked for. `None`: the bus chooses.
+/// The requested sizes. `None`: the bus chooses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct SizeRequest {
     ring_bytes: Option<usize>,
@@ -45,7 +45,7 @@ pub(super) struct SizeRequest {
 }
 
 impl SizeRequest {
-    /// An error if a size is outside its limits.
+    /// Checks the sizes. It is an error if one is outside its limits.
     pub(super) fn new(
         ring_bytes: Option<usize>,
         log_entries: usize,
@@ -71,7 +71,7 @@ impl SizeRequest {
         Ok(wish)
     }
 
-    /// The layout with these sizes, as far as none were asked for.
+    /// The layout with the requested sizes, and `step` for the others.
     fn layout(&self, step: usize) -> Layout {
         Layout::new(self.ring_bytes.unwrap_or(step), self.log_entries)
             .and_then(|layout| layout.with_history(self.history_bytes.unwrap_or(step)))
@@ -113,10 +113,9 @@ impl SizeRequest {
             })
     }
 
-    /// Whether a bus that is there and that nobody uses will do, where `room` bytes are free or its own.
-    /// One that has kept something will do if it is of no size that was not asked for; another one must be as
-    /// large as a new one would be.
-    pub(super) fn accepts(&self, found: Layout, has_history: bool, room: u64) -> bool {
+    /// Whether an existing bus without members will do, where `capacity` bytes are free or its own. It must have the
+    /// requested sizes. A bus with a history may be smaller than a new one; others must be as large.
+    pub(super) fn accepts(&self, found: Layout, has_history: bool, capacity: u64) -> bool {
         let is_asked_for = self.log_entries == found.log_entries()
             && self
                 .ring_bytes
@@ -124,8 +123,8 @@ impl SizeRequest {
             && self
                 .history_bytes
                 .is_none_or(|_| self.layout(STEPS[0]).history_bytes() == found.history_bytes());
-        let fits = self.needed(found, self.demand.least_rings) <= room;
-        let is_best = || self.choose("", room).is_ok_and(|best| best == found);
+        let fits = self.needed(found, self.demand.least_rings) <= capacity;
+        let is_best = || self.choose("", capacity).is_ok_and(|best| best == found);
         is_asked_for && fits && (has_history || is_best())
     }
 }
@@ -153,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn the_sizes_follow_workers_and_room_and_history() {
-        // Docker's default.
+    fn the_sizes_depend_on_workers_memory_and_history() {
+        // Docker's default size of /dev/shm.
         let docker: Vec<_> = [1, 2, 4, 8, 16, 32, 56]
-            .map(|workers| chosen(server(workers, false), 64 * MIB).expect("room").0)
+            .map(|workers| chosen(server(workers, false), 64 * MIB).expect("memory").0)
             .into();
         assert_eq!(docker, [8, 8, 4, 4, 2, 1, 1]);
         assert_eq!(chosen(server(2, true), 64 * MIB), Some((4, 4)));
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_smallest_sizes_the_workers_must_fit_and_nothing_else() {
+    fn the_smallest_sizes_need_memory_for_the_workers_only() {
         assert_eq!(chosen(server(14, false), 16 * MIB), Some((1, 1)));
         assert_eq!(chosen(server(15, false), 16 * MIB), None);
         assert_eq!(chosen(server(13, true), 16 * MIB), Some((1, 1)));
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_not_changed_and_the_refusal_has_the_figures() {
+    fn requested_sizes_stay_and_the_error_has_the_figures() {
         let wish =
             SizeRequest::new(Some(8 << 20), LOG, None, server(8, true)).expect("within the limits");
         let refused = wish.choose("chat", 64 * MIB).expect_err("9 x 8 MiB and 1");
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_that_is_there_stays_if_it_keeps_something_or_is_as_large_as_a_new_one() {
+    fn an_unused_bus_is_reused_if_it_has_a_history_or_is_as_large_as_a_new_one() {
         let wish = SizeRequest::new(None, LOG, None, server(2, true)).expect("within the limits");
         let small = wish.layout(1 << 20);
         let large = wish.layout(8 << 20);

@@ -1,24 +1,24 @@
-//! The atomics of the bus, from one place, so that a model checker can take their place.
+//! The atomics of the bus, imported in one place, so that a model checker can replace them.
 //!
-//! Nothing else in this folder imports atomics (a test below reads the files). Under `cfg(loom)`
-//! the shared words become loom's, and the algorithms (`log`, `ring`, `wake`, `cursor`), which only
-//! ever see `&[AtomicU64]`, run in the model unchanged.
+//! No other file in this folder imports atomics (a test below reads the files). Under `cfg(loom)` the shared words
+//! become loom's. The algorithms (`log`, `ring`, `wake`, `cursor`) only see `&[AtomicU64]`, and run in the model
+//! unchanged.
 
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// What belongs to this process alone and is never modelled: the list of descriptors that a forked
-/// child gives up (it must be static, and touched by nothing but atomics and system calls).
+/// The atomics that belong to this process alone and are not modelled, such as the list of descriptors that a forked
+/// child gives up (it must be static, and touched by atomics and system calls only).
 pub(super) mod process {
     pub(in super::super) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 }
 
-/// Stands between the two halves of a store-buffering pair whose accesses are all `SeqCst`.
+/// Fence between the two halves of a store-buffering pair whose accesses are all `SeqCst`.
 ///
-/// The C++20 model, and so Rust, needs nothing here. loom treats `SeqCst` accesses as
-/// acquire/release and only its fences as sequentially consistent, so the model gets a fence.
+/// The C++20 model, and so Rust, needs nothing here. loom treats `SeqCst` accesses as acquire/release, and only its
+/// fences as sequentially consistent, so the model gets a fence.
 #[inline]
 pub(super) fn dekker_fence() {
     #[cfg(loom)]
@@ -30,7 +30,7 @@ mod tests {
     use std::{fs, path::Path};
 
     #[test]
-    fn nothing_else_in_this_folder_imports_atomics() {
+    fn no_other_file_in_this_folder_imports_atomics() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ipc");
         let mut read = 0;
         for file in fs::read_dir(folder).expect("the sources are here when tests are built") {

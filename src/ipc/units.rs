@@ -1,8 +1,8 @@
-//! The sizes in error messages, written as people write them.
+//! The sizes in error messages, in the units that people use.
 
 use std::fmt;
 
-/// A size, in the unit that a person would choose.
+/// A size in bytes, shown in the largest unit that fits.
 pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {

@@ -316,7 +316,21 @@ pub(super) fn buses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     found.iter().map(|bus| description(py, bus)).collect()
 }
 
-/// What is known of a bus without joining it.
+/// The counters of members: the key, the unit, the head of the column, and a phrase about each.
+#[pyfunction]
+pub(super) fn counters() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
+    let texts = ipc::Counter::ALL.iter().map(|it| it.description());
+    let unit = |unit| match unit {
+        ipc::Unit::Count => "count",
+        ipc::Unit::Bytes => "bytes",
+        ipc::Unit::Micros => "microseconds",
+    };
+    texts
+        .map(|it| (it.key, unit(it.unit), it.column, it.help))
+        .collect()
+}
+
+/// The description of a bus, without joining it.
 #[pyfunction]
 pub(super) fn inspect_bus<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
     let found = py.detach(|| ipc::inspect(name)).map_err(bus_error)?;
@@ -355,25 +369,19 @@ fn member<'py>(
     member: &ipc::MemberInfo,
     end: u64,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (dict, counts) = (PyDict::new(py), member.counts);
+    let (dict, counts) = (PyDict::new(py), PyDict::new(py));
+    for counter in ipc::Counter::ALL {
+        counts.set_item(counter.description().key, member.counts.get(*counter))?;
+    }
     dict.set_item("slot", member.slot)?;
     dict.set_item("pid", member.pid)?;
-    for (name, count) in [
-        ("published", counts.published),
-        ("published_bytes", counts.published_bytes),
-        ("read", counts.read),
-        ("missed", counts.missed),
-        ("woken", counts.wakeups_received),
-        ("woke", counts.wakeups_sent),
-        ("waits", counts.waits),
-        ("waited_micros", counts.waited_micros),
-        ("dropped", counts.dropped),
-    ] {
-        dict.set_item(name, count)?;
-    }
+    dict.set_item("counts", counts)?;
     dict.set_item(
         "behind",
-        counts.reader_offset.map(|place| end.saturating_sub(place)),
+        member
+            .counts
+            .reader_offset()
+            .map(|place| end.saturating_sub(place)),
     )?;
     Ok(dict)
 }

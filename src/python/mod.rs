@@ -68,7 +68,7 @@ mod _core {
     #[pymodule_export]
     use super::access::AccessLog;
     #[pymodule_export]
-    use super::bus::{Bus, buses, check_pattern, inspect_bus, remove_bus};
+    use super::bus::{Bus, buses, check_pattern, counters, inspect_bus, remove_bus};
     #[pymodule_export]
     use super::forks::{Withheld, die_with_parent, open_descriptors};
     #[pymodule_export]

@@ -1,8 +1,8 @@
-//! Where requests over HTTP/1 end: second opinions. A head that is accepted here is accepted by hyper and by
-//! actix-http, and they find the end of its request at the same byte. A proxy or a server that disagreed would
-//! take part of one request for another.
+//! The end of HTTP/1 requests as other parsers see it. A head that Fanbus accepts is accepted by hyper and by
+//! actix-http, and they find the end of its request at the same byte. If a proxy or a server disagreed, it would
+//! take a part of one request for another.
 //!
-//! The other way round they accept more, and need not be followed. What they refuse and the standard allows is
+//! The others may accept more heads than Fanbus. Requests that they refuse, although the standard allows them, are
 //! named in [`may_refuse`].
 
 #[path = "../../fuzz/fuzz_targets/scripts/chunks.rs"]
@@ -36,14 +36,14 @@ use tokio_util::codec::Decoder as _;
 
 use crate::codec_model::corpus::replay_bytes;
 
-/// What comes behind the head: chunks, and at the same time bytes of any length.
+/// The bytes after the head: valid chunks, and at the same time bytes for any length.
 const BEHIND: &[u8] =
     b"5\r\nGET /\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n0000000000000000000000000";
 
 /// A reading of one request: its target, and the bytes of its body.
 type Reading = (String, Vec<u8>);
 
-/// What Fanbus reads. None: it refuses the request, or waits for more of it.
+/// The reading of Fanbus. None: it refuses the request, or waits for more of it.
 fn of_fanbus(bytes: &[u8]) -> Option<Reading> {
     let direct = Peer {
         address: None,
@@ -65,7 +65,7 @@ fn of_fanbus(bytes: &[u8]) -> Option<Reading> {
     Some((head.target().to_owned(), body))
 }
 
-/// Path and query, as Fanbus has them.
+/// Path and query, as Fanbus stores them.
 fn target(path_and_query: Option<&str>, is_options: bool) -> String {
     match path_and_query {
         Some("/") | None if is_options => "*".to_owned(),
@@ -74,7 +74,7 @@ fn target(path_and_query: Option<&str>, is_options: bool) -> String {
     }
 }
 
-/// What actix-http reads.
+/// The reading of actix-http.
 fn of_actix(bytes: &[u8]) -> Option<Reading> {
     let mut codec = h1::Codec::default();
     let mut input = BytesMut::from(bytes);
@@ -98,7 +98,7 @@ fn of_actix(bytes: &[u8]) -> Option<Reading> {
     Some((uri.unwrap_or("/").to_owned(), body))
 }
 
-/// What hyper reads. It looks neither for one Host nor, in a request with both, at Content-Length.
+/// The reading of hyper. It checks neither for a single Host nor, in a request with both, for Content-Length.
 fn of_hyper(bytes: &[u8]) -> Option<Reading> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -126,7 +126,7 @@ fn of_hyper(bytes: &[u8]) -> Option<Reading> {
         let connection = hyper::server::conn::http1::Builder::new()
             .keep_alive(false)
             .serve_connection(TokioIo::new(server), service);
-        // Everything is there: what is pending now waits for bytes that never come.
+        // All bytes are there, so a pending read waits for bytes that never come.
         let mut connection = pin!(connection);
         for _ in 0..100 {
             if connection
@@ -192,7 +192,7 @@ const HEADERS: &[&str] = &[
     "X: a\0b\r\n",
 ];
 
-/// Bytes that framing has been broken with.
+/// Bytes that have broken framing before.
 const NASTY: &[u8] = b"\0\t\n\r \x0b,:;0+\"\x7f\xff";
 
 fn requests() -> impl Strategy<Value = Vec<u8>> {
@@ -212,17 +212,17 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whether another server may refuse what is accepted here.
+/// Whether another server may refuse a request that Fanbus accepts.
 fn may_refuse(name: &str, text: &str) -> bool {
-    // Quotes have to be encoded in a target (RFC 3986, section 2); clients that forget it mean no harm.
+    // Quotes must be encoded in a target (RFC 3986, section 2); clients that forget it are harmless.
     let line = text.lines().find(|line| !line.is_empty());
     if line.is_some_and(|line| line.contains('"')) {
         return true;
     }
     match name {
         // HTTP/1.0 had no POST without a length (RFC 1945, section 8.3); today it has an empty body (RFC 9112,
-        // section 6.3, rule 7).
-        // Paths of UTF-8 that nobody has encoded are refused there. Nginx takes them, and so do we.
+        // section 6.3, rule 7). actix-http refuses UTF-8 paths that are not encoded. Nginx accepts them, and so
+        // does Fanbus.
         "actix-http" => text.contains(" HTTP/1.0") || !text.is_ascii(),
         _ => false,
     }
@@ -233,7 +233,7 @@ fn compare(bytes: &[u8]) {
         return;
     };
     let is_options = path == "*";
-    // The codec of actix starts a clock, which wants somewhere to run and never does here.
+    // The codec of actix starts a clock, which needs a task set, although it never runs here.
     let tasks = LocalSet::new();
     let _here = tasks.enter();
     let text = String::from_utf8_lossy(bytes);
@@ -258,7 +258,7 @@ proptest! {
 }
 
 #[test]
-fn good_requests_are_accepted_by_all() {
+fn valid_requests_are_accepted_by_all_parsers() {
     for headers in [
         "",
         "Content-Length: 3\r\n",
@@ -273,11 +273,11 @@ fn good_requests_are_accepted_by_all() {
 }
 
 #[test]
-fn the_heads_that_a_fuzzer_kept_are_read_in_one_way() {
+fn the_heads_of_the_fuzzing_corpus_are_parsed_consistently() {
     replay_bytes("head", head::play);
 }
 
 #[test]
-fn the_chunks_that_a_fuzzer_kept_are_read_in_one_way() {
+fn the_chunks_of_the_fuzzing_corpus_are_decoded_consistently() {
     replay_bytes("chunks", chunks::play);
 }

@@ -1,4 +1,4 @@
-//! Routes: what matches, what it becomes, and what is told to whoever registers a wrong one.
+//! The router: matching paths, values of parameters, and errors of invalid routes.
 
 use actix_http::Method;
 use fanbus::http::path::{PathTemplate, Value};
@@ -15,7 +15,7 @@ fn get(paths: &[&str]) -> Router {
     router
 }
 
-/// The endpoint's number and its values, in words; or the status.
+/// The endpoint's number and its values, or the status as text.
 fn ask(router: &Router, method: &Method, path: &str) -> Result<(u32, Vec<Value>), String> {
     match router.http(method, path) {
         RouteLookup::Match(found) => Ok((found.endpoint.0, found.values.into_vec())),
@@ -46,7 +46,7 @@ fn error(paths: &[&str]) -> String {
 }
 
 #[test]
-fn text_beats_a_parameter_and_a_parameter_beats_nothing() {
+fn text_takes_precedence_over_a_parameter() {
     let router = get(&[
         "/",
         "/users",
@@ -66,7 +66,7 @@ fn text_beats_a_parameter_and_a_parameter_beats_nothing() {
 }
 
 #[test]
-fn who_misses_a_path_by_its_trailing_slash_is_told_where_it_is() {
+fn a_path_with_the_wrong_trailing_slash_is_redirected() {
     let mut router = get(&["/a", "/b/", "/c", "/c/", "/n/{id:int}"]);
     router
         .add_http(&[Method::POST], "/p", EndpointId(9))
@@ -82,7 +82,7 @@ fn who_misses_a_path_by_its_trailing_slash_is_told_where_it_is() {
 }
 
 #[test]
-fn a_websocket_is_not_sent_elsewhere() {
+fn a_websocket_is_not_redirected() {
     let mut router = Router::new();
     router
         .add_websocket("/chat", EndpointId(0))
@@ -121,7 +121,7 @@ fn parameters_have_types() {
 }
 
 #[test]
-fn what_a_converter_does_not_want_is_not_found() {
+fn values_that_a_converter_refuses_are_not_found() {
     let cases = [
         ("/{n:int}", "/x"),
         ("/{n:int}", "/-1"),
@@ -145,7 +145,7 @@ fn what_a_converter_does_not_want_is_not_found() {
 }
 
 #[test]
-fn flasks_spelling_means_the_same() {
+fn the_syntax_of_flask_declares_the_same_parameters() {
     assert_eq!(values("/<int:n>", "/42"), Some(vec![Value::Int(42)]));
     assert_eq!(values("/<name>", "/x"), Some(vec![text("x")]));
     assert_eq!(values("/<string:name>", "/x"), Some(vec![text("x")]));
@@ -155,7 +155,7 @@ fn flasks_spelling_means_the_same() {
 }
 
 #[test]
-fn percent_encoding_is_undone_in_values_and_does_not_split_them() {
+fn values_are_percent_decoded_and_not_split() {
     assert_eq!(
         values("/{x}", "/caf%C3%A9%20%F0%9F%8E%89"),
         Some(vec![text("café 🎉")])
@@ -188,7 +188,7 @@ fn a_percent_sign_that_encodes_nothing_stands_for_itself() {
 }
 
 #[test]
-fn what_is_not_utf8_matches_nothing() {
+fn paths_that_are_not_utf_8_match_no_route() {
     for request in ["/%FF", "/%C3", "/a%ED%A0%80", "/%C0%AF"] {
         assert_eq!(values("/{x}", request), None, "{request}");
         assert_eq!(values("/{x:path}", request), None, "{request}");
@@ -207,7 +207,7 @@ fn an_encoded_path_is_the_same_path() {
 }
 
 #[test]
-fn head_is_answered_by_get_and_other_methods_are_told_what_is_allowed() {
+fn head_uses_the_route_of_get_and_other_methods_get_the_allowed_ones() {
     let mut router = get(&["/a"]);
     router
         .add_http(&[Method::POST, Method::PUT], "/a", EndpointId(7))
@@ -231,7 +231,7 @@ fn head_is_answered_by_get_and_other_methods_are_told_what_is_allowed() {
 }
 
 #[test]
-fn text_for_another_method_hides_no_parameter() {
+fn text_of_another_method_hides_no_parameter() {
     let mut router = get(&["/a/{x}", "/all/{rest:path}"]);
     let mut add = |methods: &[Method], path, number| {
         router
@@ -247,9 +247,9 @@ fn text_for_another_method_hides_no_parameter() {
     assert_eq!(ask(Method::POST, "/a/b"), Ok((10, vec![])));
     assert_eq!(ask(Method::DELETE, "/a/b"), Ok((12, vec![text("b")])));
     assert_eq!(ask(Method::GET, "/all/b/c"), Ok((1, vec![text("b/c")])));
-    // Each way to the path counts, and what is not a number is no way.
-    let everybody = "405 DELETE, GET, HEAD, OPTIONS, POST";
-    assert_eq!(ask(Method::PUT, "/a/b"), Err(everybody.to_owned()));
+    // Every route of the path counts, except those whose converter refuses the value.
+    let all = "405 DELETE, GET, HEAD, OPTIONS, POST";
+    assert_eq!(ask(Method::PUT, "/a/b"), Err(all.to_owned()));
     assert_eq!(
         ask(Method::PATCH, "/a/5"),
         Err("405 DELETE, GET, HEAD, OPTIONS, PUT".to_owned())
@@ -261,7 +261,7 @@ fn text_for_another_method_hides_no_parameter() {
 }
 
 #[test]
-fn a_head_goes_where_its_get_goes() {
+fn head_has_the_same_route_as_get() {
     let mut router = get(&["/about"]);
     router
         .add_http(&[Method::GET, Method::HEAD], "/{page}", EndpointId(1))
@@ -280,7 +280,7 @@ fn a_head_goes_where_its_get_goes() {
 }
 
 #[test]
-fn a_route_that_is_refused_leaves_nothing_behind() {
+fn a_refused_route_changes_nothing() {
     let mut router = get(&["/a/{x}"]);
     let methods = [Method::POST, Method::PUT, Method::GET];
     let refused = router.add_http(&methods, "/a/{rest:path}", EndpointId(1));
@@ -343,7 +343,7 @@ fn websockets_have_their_own_paths() {
 }
 
 #[test]
-fn a_wrong_path_is_told_what_to_do() {
+fn errors_of_invalid_paths_say_what_to_do() {
     assert_eq!(
         error(&["users"]),
         "The path \"users\" must begin with a slash: write \"/users\"."
@@ -414,7 +414,7 @@ fn a_conflict_names_both_paths() {
 }
 
 #[test]
-fn a_url_is_one_that_its_path_matches_with_the_same_values() {
+fn a_url_matches_its_path_with_the_same_values() {
     type Case = (
         &'static str,
         &'static [(&'static str, &'static str)],
@@ -428,7 +428,7 @@ fn a_url_is_one_that_its_path_matches_with_the_same_values() {
             &[("name", "a/b c%?#ü+")],
             "/names/a%2Fb%20c%25%3F%23%C3%BC%2B",
         ),
-        // One segment of this name is no step in the tree.
+        // One segment of this name is not a step in the tree.
         ("/names/<name>", &[("name", "../.")], "/names/..%2F."),
         ("/f/{rest:path}", &[("rest", "a/b c.txt")], "/f/a/b%20c.txt"),
         ("/r/{x:float}", &[("x", "0.5")], "/r/0.5"),
@@ -457,7 +457,7 @@ fn a_url_is_one_that_its_path_matches_with_the_same_values() {
 }
 
 #[test]
-fn values_that_no_request_could_have_make_no_url() {
+fn values_that_no_request_can_have_are_refused_in_urls() {
     let url = |path, value| PathTemplate::parse(path).expect(path).url(|_| value);
     for (path, value) in [
         ("/{id:int}", "-1"),

@@ -83,7 +83,7 @@ def test_messages_that_a_policy_drops_are_counted(server: StartServer, policy: s
             def counted() -> int:
                 (worker,) = one.worker_pids()
                 members = _core.inspect_bus(bus.name)["members"]
-                return sum(it["dropped"] for it in members if it["pid"] == worker)
+                return sum(it["counts"]["dropped"] for it in members if it["pid"] == worker)
 
             dropped = wait_for(lambda: int(http.get("/dropped/me").text), "a dropped message")
             # All of them have passed the hub when one that comes last has.

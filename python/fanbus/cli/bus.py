@@ -11,11 +11,12 @@ import json
 import os
 import re
 import sys
+import textwrap
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fanbus import _core
 from fanbus.bus import Bus, Record, missing_bus
@@ -32,19 +33,18 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-_COLUMNS = """\
-ROLE       supervisor, or the number of the worker; empty: not a process of a server
-PUBLISHED  messages that it has published
-BYTES      size of these messages
-READ       messages that it has read
-MISSED     messages that were overwritten before it had read them, while it had
-           subscribers: an upper limit of the messages that its subscribers missed
-BEHIND     messages that it has not read yet; -: no reader
-WOKEN      how often another process has woken it up
-WOKE       how often it has woken up another process
-WAITED     time that its publishers have waited for slow readers
-DROPPED    messages that were dropped for slow clients, because overflow= of their route
-           allows it"""
+_ROLE = "supervisor, or the number of the worker; empty: not a process of a server"
+_BEHIND = "messages that it has not read yet; -: no reader"
+
+
+def _columns() -> str:
+    """The help for the columns of `fanbus bus show`."""
+    counters = [(column, text) for _, _, column, text in _core.counters()]
+    lines: list[str] = []
+    for column, text in [("ROLE", _ROLE), ("BEHIND", _BEHIND), *counters]:
+        first, *rest = textwrap.wrap(text, 72)
+        lines += [f"{column:11}{first}", *(f"{'':11}{line}" for line in rest)]
+    return "\n".join(lines)
 
 
 def add_to(commands: Any) -> None:
@@ -94,7 +94,7 @@ def add_to(commands: Any) -> None:
         "show",
         help="show one bus and its processes",
         description="Show a bus, and a line for each process on it.",
-        epilog=_COLUMNS,
+        epilog=_columns(),
         formatter_class=RawDescriptionHelpFormatter,
     )
     show.add_argument("bus", nargs="?", metavar="NAME", help="as `fanbus bus list` shows it")
@@ -271,8 +271,8 @@ def _show(options: Namespace) -> int:
         sys.stdout.write(f"{name:11}{value}\n")
     if bus["members"]:
         sys.stdout.write("\n")
-        counts = ("PUBLISHED", "BYTES", "READ", "MISSED", "BEHIND", "WOKEN", "WOKE", "WAITED")
-        head = ("PID", "ROLE", *counts, "DROPPED", "COMMAND")
+        columns = (column for _, _, column, _ in _core.counters())
+        head = ("PID", "ROLE", "BEHIND", *columns, "COMMAND")
         _table([head, *map(_member_row, bus["members"])], str.rjust)
     return 0
 
@@ -293,20 +293,20 @@ def _history_facts(history: HistoryDescription) -> list[tuple[str, str]]:
 
 def _member_row(member: MemberDescription) -> tuple[str, ...]:
     behind = member["behind"]
+    counts = (_amount(member["counts"][key], unit) for key, unit, _, _ in _core.counters())
     return (
         str(member["pid"]),
         _role(member["pid"]),
-        str(member["published"]),
-        _size(member["published_bytes"]),
-        str(member["read"]),
-        str(member["missed"]),
         "-" if behind is None else str(behind),
-        str(member["woken"]),
-        str(member["woke"]),
-        f"{member['waited_micros'] / 1e6:.1f}s",
-        str(member["dropped"]),
+        *counts,
         _command(member["pid"]),
     )
+
+
+def _amount(count: int, unit: Literal["count", "bytes", "microseconds"]) -> str:
+    if unit == "bytes":
+        return _size(count)
+    return f"{count / 1e6:.1f}s" if unit == "microseconds" else str(count)
 
 
 def _table(rows: Sequence[tuple[str, ...]], align: Callable[[str, int], str]) -> None:

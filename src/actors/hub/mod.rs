@@ -47,7 +47,7 @@ use super::turn::{Index, Turn};
 use super::turn_queue::TurnQueue;
 use super::watch::Watch;
 use super::wheel::{TICK, Wheel};
-use crate::ipc::{Bus, Subscriber};
+use crate::ipc::{Bus, Counter, Subscriber};
 
 /// Commands that one handler's thread has for the hub.
 pub type Orders = Arc<Mailbox<Commands, TaskSignal>>;
@@ -169,7 +169,7 @@ impl Hub {
         self.registry.shed(&self.turn_queue.queues);
         let dropped = self.turn_queue.queues.take_dropped();
         if dropped > 0 {
-            self.bus.count_dropped(dropped);
+            self.bus.count(Counter::Dropped, dropped);
         }
         self.watch.reads_on_at(self.subscriber.offset());
         let offset = self.subscriber.offset();

@@ -1,7 +1,7 @@
-//! The body of a request over HTTP/1: read when it is asked for, and no further than there is room.
+//! The body of an HTTP/1 request: read when it is requested, and no further than its capacity.
 //!
-//! It has two ends. The connection holds the [`Feed`] and reads from the socket; whoever wants the body holds
-//! the [`Http1Body`], which outlives the request without harm. Nothing is read before the stream is asked.
+//! It has two ends. The connection owns the [`Feed`] and reads from the socket. The reader owns the [`Http1Body`],
+//! which may outlive the request. Nothing is read before the body is requested.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,23 +18,23 @@ use super::fields::Framing;
 use crate::http::body_error::BrokenBody;
 use crate::http::limits::BODY_AHEAD_BYTES;
 
-/// The least that is asked of the kernel at a time.
+/// Bytes of the smallest read.
 const READ: usize = 16 << 10;
 
-/// The end of the handler.
+/// The reader's end of a body.
 #[derive(Debug)]
 pub(in crate::http) struct Http1Body(Rc<RefCell<BodyBuffer>>);
 
-/// The end of the connection.
+/// The connection's end of a body.
 #[derive(Debug)]
 pub(super) struct Feed(Rc<RefCell<BodyBuffer>>);
 
-/// What reading from the socket came to.
+/// The result of reading from the socket.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum ReadOutcome {
-    /// There is more of the body, or it is broken.
+    /// More of the body has arrived, or it is broken.
     Progress,
-    /// The client sends nothing any more, and has not sent all.
+    /// The client has closed its side, and has not sent everything.
     Closed,
 }
 
@@ -45,16 +45,16 @@ pub(super) fn pair(framing: Framing) -> Option<(Feed, Http1Body)> {
 }
 
 impl Http1Body {
-    /// The next piece. None at the end.
-    pub(in crate::http) fn poll_piece(
+    /// The next chunk. None at the end.
+    pub(in crate::http) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         let state = &mut *self.0.borrow_mut();
         state.capacity = BODY_AHEAD_BYTES;
         if !state.buffer.is_empty() {
-            let piece = std::mem::take(&mut state.buffer);
-            return Poll::Ready(Some(Ok(piece.freeze())));
+            let chunk = std::mem::take(&mut state.buffer);
+            return Poll::Ready(Some(Ok(chunk.freeze())));
         }
         match ready!(state.poll_end(task)) {
             Ok(()) => Poll::Ready(None),
@@ -62,7 +62,7 @@ impl Http1Body {
         }
     }
 
-    /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
+    /// Waits until `capacity` bytes of the body can be taken, or all the rest of it. True: it is the rest.
     pub(in crate::http) fn poll_fill(
         &mut self,
         capacity: usize,
@@ -81,7 +81,7 @@ impl Http1Body {
         self.0.borrow().buffer.len()
     }
 
-    /// What can be taken.
+    /// Takes the bytes that have been read.
     pub(in crate::http) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.0.borrow_mut().buffer).freeze()
     }
@@ -96,17 +96,17 @@ impl Drop for Http1Body {
 }
 
 impl Feed {
-    /// All of the body has come; what follows on the connection is not part of it.
+    /// Whether all of the body has arrived. Later input is not part of it.
     pub(super) fn is_over(&self) -> bool {
         self.0.borrow().remaining.is_nothing()
     }
 
-    /// The rest of it cannot be understood, nor what follows.
+    /// Whether the body is malformed. Then later input cannot be parsed either.
     pub(super) fn is_broken(&self) -> bool {
         self.0.borrow().is_broken
     }
 
-    /// Bytes that are still to come, if that is known.
+    /// Bytes that are still to come, if their number is known.
     pub(super) fn left(&self) -> Option<u64> {
         match self.0.borrow().remaining {
             Remaining::Length(left) => Some(left),
@@ -114,12 +114,12 @@ impl Feed {
         }
     }
 
-    /// Somebody may still read the body.
+    /// Whether the reader still has its end.
     pub(super) fn is_held(&self) -> bool {
         !self.0.borrow().is_dropped
     }
 
-    /// The stream waits for more, and there is room for it.
+    /// Whether the reader waits for more, and there is capacity for it.
     pub(super) fn wants_more(&self) -> bool {
         let state = self.0.borrow();
         state.is_requested
@@ -129,12 +129,12 @@ impl Feed {
             && state.free() > 0
     }
 
-    /// Nothing more comes although more should.
+    /// Ends the body early.
     pub(super) fn fail(&self) {
         self.0.borrow_mut().fail();
     }
 
-    /// Takes from the bytes that were read already. True if it took any, or found that they are malformed.
+    /// Takes bytes from the input of the connection. True if it took any, or found that they are malformed.
     pub(super) fn use_input(&self, input: &mut BytesMut) -> bool {
         let state = &mut *self.0.borrow_mut();
         let used = state.feed(input);
@@ -142,8 +142,8 @@ impl Feed {
         used > 0 || state.is_broken
     }
 
-    /// Reads from the socket, into the body's own buffer if possible. `scratch` is lent for the call; what
-    /// came behind the body goes to `input`, which is empty.
+    /// Reads from the socket, into the body's own buffer if possible. `scratch` is borrowed for the call. Input
+    /// after the body goes to `input`, which is empty.
     pub(super) fn poll_read(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -156,7 +156,7 @@ impl Feed {
         let count = match &mut state.remaining {
             Remaining::Length(left) => {
                 let most = free.min(usize::try_from(*left).unwrap_or(usize::MAX));
-                // Doubled, so that a length that was only announced takes no memory.
+                // Doubled each time, so that a length that is only announced takes no memory.
                 if state.buffer.capacity() == state.buffer.len() {
                     let more = state.buffer.len().max(READ).min(most);
                     state.buffer.reserve(more);
@@ -183,11 +183,11 @@ impl Feed {
         Poll::Ready(Ok(ReadOutcome::Progress))
     }
 
-    /// Passes over bytes of a body that nobody wants. Returns how many of them belonged to it.
+    /// Discards bytes of a body without a reader. Returns how many of them belonged to it.
     pub(super) fn skip(&self, bytes: &[u8]) -> usize {
         let state = &mut *self.0.borrow_mut();
         let mut skipped = 0;
-        // A buffer's worth at a time, so that nothing gathers.
+        // A buffer's worth at a time, so that memory stays bounded.
         loop {
             state.buffer.clear();
             state.capacity = BODY_AHEAD_BYTES;
@@ -201,7 +201,7 @@ impl Feed {
 }
 
 impl Drop for Feed {
-    /// The connection is gone, or on its way to the next request.
+    /// The connection is closed, or continues with the next request.
     fn drop(&mut self) {
         let state = &mut *self.0.borrow_mut();
         if !state.remaining.is_nothing() {
@@ -210,7 +210,7 @@ impl Drop for Feed {
     }
 }
 
-/// Reads once, into memory that is lent.
+/// Reads once, into borrowed memory.
 pub(super) fn poll_read(
     stream: &mut (impl AsyncRead + Unpin),
     scratch: &mut [u8],
@@ -221,8 +221,7 @@ pub(super) fn poll_read(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// A connection's end for the tests of others: so many bytes have come, and are brought when they are asked
-/// for.
+/// A connection's end for the tests of other modules: `came` bytes have arrived, and are delivered on request.
 #[cfg(test)]
 pub(in crate::http) struct TestFeed {
     feed: Feed,
@@ -232,7 +231,7 @@ pub(in crate::http) struct TestFeed {
 #[cfg(test)]
 impl TestFeed {
     pub(in crate::http) fn new(len: u64, came: usize) -> (Self, Http1Body) {
-        let (feed, stream) = pair(Framing::Length(len)).expect("there is a body");
+        let (feed, stream) = pair(Framing::Length(len)).expect("a body");
         let came = RefCell::new(vec![b'x'; came].as_slice().into());
         (Self { feed, came }, stream)
     }
@@ -241,7 +240,7 @@ impl TestFeed {
         self.feed.0.borrow().is_requested
     }
 
-    /// False: nothing more has come, or is wanted.
+    /// Delivers bytes. False: no more have arrived, or are wanted.
     pub(in crate::http) fn bring(&self) -> bool {
         self.feed.wants_more() && self.feed.use_input(&mut self.came.borrow_mut())
     }
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
 
     fn next(stream: &mut Http1Body) -> Poll<Option<Result<Bytes, BrokenBody>>> {
-        stream.poll_piece(&mut Context::from_waker(Waker::noop()))
+        stream.poll_chunk(&mut Context::from_waker(Waker::noop()))
     }
 
     fn read(feed: &Feed, mut socket: &[u8], input: &mut BytesMut) -> Poll<io::Result<ReadOutcome>> {
@@ -264,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_before_the_body_is_requested_for() {
-        let (feed, mut stream) = pair(Framing::Length(5)).expect("there is a body");
+    fn a_connection_reads_nothing_before_the_body_is_requested() {
+        let (feed, mut stream) = pair(Framing::Length(5)).expect("a body");
         assert!(!feed.wants_more());
         assert!(next(&mut stream).is_pending());
         assert!(feed.wants_more());
@@ -279,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_there_is_room_for() {
+    fn a_connection_reads_no_more_than_the_capacity() {
         for framing in [Framing::Length(1 << 20), Framing::Chunked] {
-            let (feed, mut stream) = pair(framing).expect("there is a body");
+            let (feed, mut stream) = pair(framing).expect("a body");
             assert!(next(&mut stream).is_pending());
             let mut input = BytesMut::from(&b"100000\r\n"[..]);
             if framing == Framing::Chunked {
@@ -299,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_whole_body_of_known_length_is_one_block() {
-        let (feed, mut stream) = pair(Framing::Length(200_000)).expect("there is a body");
+        let (feed, mut stream) = pair(Framing::Length(200_000)).expect("a body");
         let task = &mut Context::from_waker(Waker::noop());
         assert!(stream.poll_fill(150_000, task).is_pending());
         let mut reads = 0;
@@ -317,32 +316,32 @@ mod tests {
         assert_eq!(stream.poll_fill(300_000, task), Poll::Ready(Ok(true)));
         assert_eq!(stream.take().len(), 200_000);
         assert!(reads < 10, "{reads} reads");
-        // Whoever counts it counts all of its memory.
+        // The reader accounts for all of its memory.
         assert_eq!(feed.0.borrow().buffer.capacity(), 0);
     }
 
     #[test]
     fn a_body_that_ends_early_or_is_malformed_is_broken_for_good() {
-        let (feed, mut stream) = pair(Framing::Length(5)).expect("there is a body");
+        let (feed, mut stream) = pair(Framing::Length(5)).expect("a body");
         assert!(next(&mut stream).is_pending());
         let end = read(&feed, b"", &mut BytesMut::new());
         assert!(matches!(end, Poll::Ready(Ok(ReadOutcome::Closed))));
         assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
 
-        let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
+        let (feed, mut stream) = pair(Framing::Chunked).expect("a body");
         assert!(next(&mut stream).is_pending());
         assert!(feed.use_input(&mut BytesMut::from(&b"nonsense"[..])));
         assert!(feed.is_broken() && !feed.wants_more());
         assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
 
-        let (feed, mut stream) = pair(Framing::Chunked).expect("there is a body");
+        let (feed, mut stream) = pair(Framing::Chunked).expect("a body");
         drop(feed);
         assert_eq!(next(&mut stream), Poll::Ready(Some(Err(BrokenBody))));
     }
 
     #[test]
-    fn a_body_that_nobody_wants_is_passed_over() {
-        let (feed, stream) = pair(Framing::Chunked).expect("there is a body");
+    fn a_body_without_a_reader_is_skipped() {
+        let (feed, stream) = pair(Framing::Chunked).expect("a body");
         drop(stream);
         let mut body = b"20000\r\n".to_vec();
         body.resize(7 + 0x20000, b'x');

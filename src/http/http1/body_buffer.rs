@@ -1,4 +1,5 @@
-//! The buffer of a request body: the bytes that were decoded and not taken yet, and the bytes still to come.
+//! The buffer of an HTTP/1 request body: decoded bytes that the reader has not taken, and the number of bytes to
+//! come.
 
 use std::task::{Context, Poll, Waker};
 
@@ -12,13 +13,13 @@ use crate::http::limits::BODY_AHEAD_BYTES;
 #[derive(Debug)]
 pub(super) struct BodyBuffer {
     pub(super) remaining: Remaining,
-    /// Decoded, and not taken yet.
+    /// Decoded bytes that the reader has not taken.
     pub(super) buffer: BytesMut,
-    /// Reading pauses when so much waits in `buffer`.
+    /// Reading pauses when `buffer` holds this many bytes.
     pub(super) capacity: usize,
-    /// Somebody wants the body.
+    /// The reader has requested the body.
     pub(super) is_requested: bool,
-    /// Nobody has the stream any more.
+    /// The reader has dropped its end.
     pub(super) is_dropped: bool,
     pub(super) is_broken: bool,
     waker: Option<Waker>,
@@ -58,7 +59,7 @@ impl BodyBuffer {
         })
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the body.
     pub(super) fn poll_end(&mut self, task: &mut Context<'_>) -> Poll<Result<(), BrokenBody>> {
         self.is_requested = true;
         if self.is_broken {
@@ -82,12 +83,12 @@ impl BodyBuffer {
         }
     }
 
-    /// Bytes that may still go into the buffer.
+    /// Bytes that still fit into the buffer.
     pub(super) fn free(&self) -> usize {
         self.capacity.saturating_sub(self.buffer.len())
     }
 
-    /// Uses bytes that were read already.
+    /// Decodes input of the connection. Returns how many bytes were used.
     pub(super) fn feed(&mut self, input: &[u8]) -> usize {
         let free = self.free();
         let used = match &mut self.remaining {

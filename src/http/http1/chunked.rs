@@ -1,22 +1,21 @@
 //! The decoder of chunked bodies (RFC 9112, section 7.1).
 //!
-//! Chunk extensions and trailers are read past, and bounded: a client that sends them without end would
-//! otherwise be read without end. Lines end with CR LF and nothing else, because servers that accept less
-//! disagree with their proxies about where a body ends.
+//! Chunk extensions and trailers are skipped, and bounded: a client could send them without end. Lines must end
+//! with CR LF, because lenient servers disagree with their proxies about the end of a body.
 
 use bytes::{BufMut, BytesMut};
 
 use crate::http::limits::{MAX_CHUNK_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
-/// Hexadecimal digits of a chunk's size: 15 cannot overflow.
+/// Hexadecimal digits of a chunk's size: 15 digits cannot overflow.
 const MAX_SIZE_DIGITS: u8 = 15;
 
-/// See the module's documentation.
+/// A decoder of one body.
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
     extension_bytes: usize,
-    /// As they came; empty most of the time.
+    /// The trailers so far. Empty most of the time.
     trailers: Vec<u8>,
 }
 
@@ -27,22 +26,22 @@ enum State {
         size: u64,
         digits: u8,
     },
-    /// Behind them.
+    /// After the digits.
     Extension {
         size: u64,
     },
-    /// Behind the CR of that line.
+    /// After the CR of that line.
     SizeEnd {
         size: u64,
     },
-    /// So many bytes of the chunk are still to come.
+    /// In the data of a chunk, with this many bytes to come.
     Data {
         left: u64,
     },
-    /// Behind a chunk's data.
+    /// After a chunk's data.
     DataCr,
     DataLf,
-    /// In the trailers, of which there may be none.
+    /// In the trailers, which may be empty.
     Trailers,
     Done,
 }
@@ -53,32 +52,32 @@ impl Default for State {
     }
 }
 
-/// The body is malformed, or has too much beside its data.
+/// The body is malformed, or its extensions or trailers are too large.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
 impl Decoder {
-    /// Decodes what there is, until `out` has `room` more bytes or the body is over. Returns how many bytes
-    /// of `input` were used.
+    /// Decodes the input until `out` has `capacity` more bytes, or the body ends. Returns the number of bytes of
+    /// `input` that were used.
     pub fn decode(
         &mut self,
         input: &[u8],
         out: &mut BytesMut,
-        mut room: usize,
+        mut capacity: usize,
     ) -> Result<usize, Malformed> {
         let mut used = 0;
         while let Some(&byte) = input.get(used) {
             if let State::Data { left } = self.state {
-                if room == 0 {
+                if capacity == 0 {
                     break;
                 }
-                let piece = &input[used..];
-                let len = piece
+                let data = &input[used..];
+                let len = data
                     .len()
-                    .min(room)
+                    .min(capacity)
                     .min(usize::try_from(left).unwrap_or(usize::MAX));
-                out.put_slice(&piece[..len]);
-                (used, room) = (used + len, room - len);
+                out.put_slice(&data[..len]);
+                (used, capacity) = (used + len, capacity - len);
                 let left = left - len as u64;
                 self.state = match left {
                     0 => State::DataCr,
@@ -95,7 +94,7 @@ impl Decoder {
         Ok(used)
     }
 
-    /// All of the body has been decoded.
+    /// Whether the whole body is decoded.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -114,7 +113,7 @@ impl Decoder {
             (State::Size { size, .. } | State::Extension { size }, b'\r') => {
                 State::SizeEnd { size }
             }
-            // Space in front of an extension is allowed, if bad (RFC 9112, section 7.1.1).
+            // Whitespace before an extension is allowed, although discouraged (RFC 9112, section 7.1.1).
             (State::Size { size, .. }, b';' | b' ' | b'\t') => {
                 self.count_extension()?;
                 State::Extension { size }
@@ -141,7 +140,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// One more byte of the trailers, the empty line behind them included.
+    /// Adds a byte of the trailers, including the empty line after them.
     fn trailer(&mut self, byte: u8) -> Result<State, Malformed> {
         let is_line_end = self.trailers.last() == Some(&b'\r');
         if (byte == b'\n') != is_line_end || self.trailers.len() == MAX_TRAILER_BYTES {
@@ -168,7 +167,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    /// The whole body, or None if it is malformed; and what is left of the input.
+    /// The whole body, and the rest of the input. None: it is malformed.
     fn decoded(input: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
         let used = decoder.decode(input, &mut out, usize::MAX).ok()?;
@@ -176,19 +175,21 @@ mod tests {
     }
 
     #[test]
-    fn chunks_become_the_body_however_they_are_cut() {
+    fn chunks_are_decoded_however_they_are_cut() {
         let input =
             b"3\r\nabc\r\n0A;x=\"y\" ;z\r\n0123456789\r\n1 \r\n!\r\n0\r\nX: y\r\nZ: \r\n\r\nGET";
         let expected = b"abc0123456789!";
         assert_eq!(decoded(input), Some((expected.to_vec(), &b"GET"[..])));
         for cut in 0..input.len() {
-            for room in [1, 3, 1000] {
+            for capacity in [1, 3, 1000] {
                 let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
                 let mut rest = Vec::new();
                 for part in [&input[..cut], &input[cut..]] {
                     rest.extend_from_slice(part);
                     while !decoder.is_done() {
-                        let used = decoder.decode(&rest, &mut out, room).expect("well-formed");
+                        let used = decoder
+                            .decode(&rest, &mut out, capacity)
+                            .expect("well-formed");
                         rest.drain(..used);
                         if used == 0 {
                             break;
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_chunks_is_taken_for_them() {
+    fn malformed_chunks_are_refused() {
         for input in [
             &b"\r\n"[..],
             b"x\r\n",
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_and_trailers_have_an_end() {
+    fn extensions_and_trailers_are_bounded() {
         let of = |part: &[u8], times: usize, first: &[u8]| {
             let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
             decoder

@@ -16,17 +16,17 @@ use crate::http::tcp;
 use crate::http::transport::Transport;
 use crate::http::worker::HttpWorker;
 
-/// What becomes of a connection after a response.
+/// The state of a connection after a response.
 pub(super) enum AfterResponse {
-    /// The next request is read.
+    /// It reads the next request.
     Keep,
-    /// It is closed. `should_linger`: the client may be sending still.
+    /// It closes. `should_linger`: the client may still be sending.
     Close { should_linger: bool },
-    /// It is cut off: the response is not whole, or the client has gone.
+    /// It is aborted: the response is incomplete, or the client has disconnected.
     Abort,
 }
 
-/// The client has gone, or takes nothing any more.
+/// The client has disconnected, or has taken no bytes for too long.
 pub(super) struct ClientGone;
 
 /// The facts about a request that its response depends on.
@@ -45,22 +45,22 @@ pub(super) struct Connection<T> {
     pub(super) stream: T,
     /// The other end, which may be a proxy.
     pub(super) peer: Peer,
-    /// Read, and not used yet. Empty while the connection is idle.
+    /// Input that was read and not used yet. Empty while the connection is idle.
     pub(super) input: BytesMut,
     pub(super) output: Output,
     pub(super) deadline: Deadline,
-    /// It has brought a request.
+    /// It has received a request.
     pub(super) has_received_request: bool,
-    /// The client has shut down its sending side. It may still want its answers.
+    /// The client has closed its sending side. It may still wait for responses.
     pub(super) is_half_closed: bool,
-    /// The kernel does not take what waits in `output`; the deadline is that of writing.
+    /// The kernel does not accept `output`; the deadline is the write time-out.
     pub(super) is_blocked: bool,
-    /// Bytes that the client had acknowledged when the time-out for writing was over.
+    /// Bytes that the client had acknowledged when the write time-out last passed.
     pub(super) acknowledged: u64,
 }
 
 impl<T: Transport> Connection<T> {
-    /// Writes what waits. An error: the client has gone, or has taken nothing for too long.
+    /// Writes the queued output. An error: the client has disconnected, or has taken no bytes for too long.
     pub(super) fn poll_output(&mut self, task: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
         if self.output.is_empty() {
             return Poll::Ready(Ok(()));
@@ -72,7 +72,7 @@ impl<T: Transport> Connection<T> {
         self.track_write(&flushed, has_taken)
     }
 
-    /// What comes of an attempt to write. `has_taken`: the kernel took some of it.
+    /// Updates the write deadline after a write. `has_taken`: the kernel accepted some bytes.
     pub(super) fn track_write(
         &mut self,
         written: &Poll<io::Result<()>>,
@@ -98,9 +98,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The kernel takes nothing until a third of its buffer is free. Over a narrow link that may last longer
-    /// than the time-out, of a client that reads without pause: then it has more time. One that has stopped
-    /// is ended by the kernel, whose time-out for it is as long.
+    /// Whether the client has acknowledged bytes since the last check. The kernel accepts nothing until a third of
+    /// its buffer is free. Over a slow link that may take longer than the time-out, although the client reads
+    /// without pause: then it gets more time. The kernel closes a connection whose client has stopped; its time-out
+    /// is as long.
     fn takes_what_was_written(&mut self) -> bool {
         let acknowledged = tcp::acks(self.stream.socket()).map_or(0, |acks| acks.acknowledged);
         let takes = acknowledged > self.acknowledged;

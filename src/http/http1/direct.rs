@@ -1,9 +1,9 @@
-//! The writer by which the producer of a streamed body sends large pieces on its own thread.
+//! The writer by which the producer of a stream sends large chunks on its own thread.
 //!
-//! To hand a piece over to the I/O thread takes as long as to send 64 KiB, and the other core has to fetch it.
-//! So a connection that has nothing left to send lends its output, and the use of its socket, to the producer,
-//! which frames and writes pieces as the connection would. What the kernel does not take stays in the output. The
-//! connection takes that back and writes the rest: only the I/O thread waits for sockets.
+//! The handover of a chunk to the I/O thread takes as long as sending 64 KiB, and the other core must fetch the
+//! bytes. So a connection that has sent everything lends its output and its socket to the producer. The producer
+//! frames and writes chunks as the connection would. Bytes that the kernel does not accept stay in the output. The
+//! connection reclaims it and writes the rest: only the I/O thread waits for sockets.
 
 use std::fmt;
 use std::io::{IoSlice, Write};
@@ -14,18 +14,21 @@ use nix::sys::socket::{MsgFlags, sendmsg};
 
 use super::output::Output;
 
-/// See the module's documentation.
+/// A borrowed output with its socket.
 pub(in crate::http) struct DirectWriter {
-    /// It is open as long as it is lent: see [`StreamBody`](crate::http::stream_body::StreamBody).
+    /// The socket is open while it is lent: see [`StreamBody`](crate::http::stream_body::StreamBody).
     socket: RawFd,
     in_chunks: bool,
     output: Output,
 }
 
 impl DirectWriter {
-    /// For a connection whose output is empty.
+    /// Borrows an empty output.
     pub(in crate::http) fn new(socket: &impl AsRawFd, in_chunks: bool, output: Output) -> Self {
-        debug_assert!(output.is_empty(), "the order of what is sent");
+        debug_assert!(
+            output.is_empty(),
+            "the output must be empty, for the order of the bytes"
+        );
         Self {
             socket: socket.as_raw_fd(),
             in_chunks,
@@ -33,32 +36,35 @@ impl DirectWriter {
         }
     }
 
-    /// What the kernel has not taken.
+    /// The output, with the bytes that the kernel has not accepted.
     pub(in crate::http) fn into_output(self) -> Output {
         self.output
     }
 
-    /// Writes a piece. False: the kernel has not taken all of it, and nothing more may be written. `hold` gives the
-    /// piece as something that lasts.
-    pub(in crate::http) fn write(&mut self, piece: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
-        debug_assert!(self.output.is_empty(), "the order of what is sent");
+    /// Writes a chunk. False: the kernel has not accepted all of it, and no further write is allowed. `hold` makes
+    /// an owned copy of the chunk.
+    pub(in crate::http) fn write(&mut self, chunk: &[u8], hold: impl FnOnce() -> Bytes) -> bool {
+        debug_assert!(
+            self.output.is_empty(),
+            "the output must be empty, for the order of the bytes"
+        );
         let mut size = [0; 2 * size_of::<usize>() + 2];
         let mut framed = 0;
         if self.in_chunks {
-            let room = size.len();
+            let capacity = size.len();
             let mut rest = &mut size[..];
-            write!(rest, "{:X}\r\n", piece.len()).expect("it has room for any number");
-            framed = room - rest.len();
+            write!(rest, "{:X}\r\n", chunk.len()).expect("the buffer fits any number");
+            framed = capacity - rest.len();
         }
         let behind: &[u8] = if self.in_chunks { b"\r\n" } else { b"" };
-        let slices = [&size[..framed], piece, behind].map(IoSlice::new);
+        let slices = [&size[..framed], chunk, behind].map(IoSlice::new);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        // The connection meets an error again, and deals with it.
+        // The connection will get the same error, and handle it.
         let count = sendmsg::<()>(self.socket, &slices, &[], flags, None).unwrap_or(0);
-        if count == framed + piece.len() + behind.len() {
+        if count == framed + chunk.len() + behind.len() {
             return true;
         }
-        self.output.push_piece(hold(), self.in_chunks);
+        self.output.push_chunk(hold(), self.in_chunks);
         self.output.advance(count);
         false
     }
@@ -80,21 +86,21 @@ mod tests {
     use crate::http::tcp::tests::pair;
 
     #[test]
-    fn what_the_kernel_does_not_take_is_left_in_its_place() {
+    fn bytes_that_the_kernel_refuses_stay_in_the_output() {
         for in_chunks in [true, false] {
             let (served, mut client) = pair();
             let mut writer = DirectWriter::new(&served, in_chunks, Output::default());
             let mut expected = Output::default();
-            let mut pieces =
+            let mut chunks =
                 (1..).map(|number: usize| Bytes::from(vec![number as u8; 16384 + number * 77]));
             loop {
-                let piece = pieces.next().expect("there is no end of them");
-                expected.push_piece(piece.clone(), in_chunks);
-                if !writer.write(&piece, || piece.clone()) {
+                let chunk = chunks.next().expect("there is no end of them");
+                expected.push_chunk(chunk.clone(), in_chunks);
+                if !writer.write(&chunk, || chunk.clone()) {
                     break;
                 }
             }
-            drop(pieces);
+            drop(chunks);
             let rest = writer.into_output().take();
             assert!(!rest.is_empty());
             drop(served);
@@ -111,10 +117,10 @@ mod tests {
     fn an_error_is_left_to_the_connection() {
         let (served, client) = pair();
         drop(client);
-        let piece = Bytes::from_static(&[0; 16384]);
+        let chunk = Bytes::from_static(&[0; 16384]);
         let mut writer = DirectWriter::new(&served, true, Output::default());
-        while writer.write(&piece, || piece.clone()) {}
+        while writer.write(&chunk, || chunk.clone()) {}
         let rest = writer.into_output().take();
-        assert_eq!(rest.len(), "4000\r\n".len() + piece.len() + "\r\n".len());
+        assert_eq!(rest.len(), "4000\r\n".len() + chunk.len() + "\r\n".len());
     }
 }

@@ -65,7 +65,7 @@ pub(in crate::http) async fn serve<T: Transport>(
                     let status = StatusCode::BAD_REQUEST;
                     return Box::pin(connection.refuse(HeadError { status, reason })).await;
                 }
-                // Boxed, so that an idle connection has no room for it.
+                // Boxed, so that an idle connection reserves no memory for it.
                 NextStep::Request(start) => match Box::pin(connection.exchanges(start)).await {
                     Some(next) => next,
                     None => break,
@@ -80,17 +80,17 @@ pub(in crate::http) async fn serve<T: Transport>(
     }
 }
 
-/// What a connection does next.
+/// The next step of a connection.
 enum NextStep {
     Request(RequestStart),
-    /// What came is not a request, or did not come in time.
+    /// The input is not a request, or did not arrive in time.
     Refused(HeadError),
-    /// Nothing has come for too long, nothing more comes, or this was the last response. `should_linger`: the client
-    /// may be sending still.
+    /// The connection was idle for too long, the client has closed it, or this was the last response.
+    /// `should_linger`: the client may still be sending.
     Closed {
         should_linger: bool,
     },
-    /// It is cut off: the client has gone, or a response is not whole.
+    /// The connection is aborted: the client has disconnected, or a response is incomplete.
     Abort,
 }
 
@@ -106,8 +106,8 @@ impl<T: Transport> Connection<T> {
             });
     }
 
-    /// Has this request answered, and those that have come behind it. None: the next one is waited for.
-    // A function that makes a future: an `async fn` would hold the request twice.
+    /// Responds to this request and to those that arrived with it. None: the connection waits for the next one.
+    // A function that returns a future: an `async fn` would store the request twice.
     fn exchanges(&mut self, start: RequestStart) -> impl Future<Output = Option<NextStep>> {
         let mut start = Some(start);
         async move {
@@ -127,7 +127,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The first head of what was read. None: it is not whole.
+    /// Parses the first head of the input. None: it is incomplete.
     fn take_head(&mut self) -> Option<NextStep> {
         if self.input.is_empty() {
             return None;
@@ -146,10 +146,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Reads until there is a whole head. Writes what waits meanwhile.
+    /// Reads until there is a complete head. Writes queued output meanwhile.
     fn poll_head(&mut self, task: &mut Context<'_>) -> Poll<NextStep> {
-        // A head that is not whole is only looked at again when another of its lines has come, or when it may have
-        // become too large.
+        // An incomplete head is parsed again only when another of its lines has arrived, or when it may be too
+        // large.
         let mut is_new = !self.input.is_empty();
         loop {
             if is_new && let Some(next) = self.take_head() {
@@ -220,8 +220,8 @@ impl<T: Transport> Connection<T> {
         Poll::Pending
     }
 
-    /// Whether a request opens a WebSocket, or is refused as one that tries to. A server may answer it as if
-    /// the client had not asked for another protocol (RFC 9110, section 7.8), where it has such an answer.
+    /// Whether a request opens a WebSocket, or must be refused as one. A server may ignore the client's request for
+    /// another protocol (RFC 9110, section 7.8), if it has a response without it.
     fn opens_websocket(&self, start: &RequestStart) -> bool {
         if !start.wants_websocket {
             return false;
@@ -243,7 +243,7 @@ impl<T: Transport> Connection<T> {
         upgrade(&self.worker, &method, &head, connection);
     }
 
-    /// Answers what is not a request, and closes.
+    /// Responds to input that is not a valid request, and closes.
     async fn refuse(mut self, error: HeadError) {
         let HeadError { status, reason } = error;
         log::debug!(
@@ -263,8 +263,8 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Ends the connection behind its last response. A socket that is closed with unread input is reset, and
-    /// takes the response with it: so what the client still sends is read for a while.
+    /// Closes the connection after its last response. If a socket is closed with unread input, TCP resets the
+    /// connection, and the response is lost. So input that still arrives is read for a while.
     async fn close(mut self, should_linger: bool) {
         let closed = async {
             if self.stream.shutdown().await.is_err() || !should_linger {
@@ -282,7 +282,7 @@ impl<T: Transport> Connection<T> {
                 }
             }
         };
-        // A client that sends on after that has had the time to read.
+        // A client that is still sending after that has had the time to read.
         let _ = timeout(LINGERING_TIMEOUT, closed).await;
     }
 }
@@ -293,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    /// Of the future that such a function makes.
+    /// The size of the future that such a function returns.
     fn size_of_future<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
@@ -303,7 +303,7 @@ mod tests {
         type Plain = Connection<TcpStream>;
         let size =
             size_of_future(|connection: &'static mut Plain, start| connection.exchanges(start));
-        // glibc keeps freed blocks of up to so many bytes for each thread.
+        // glibc keeps freed blocks up to this size per thread.
         assert!(size <= 1032, "{size}");
     }
 }

@@ -1,4 +1,4 @@
-//! The encoder of response heads.
+//! The encoder that writes the heads of HTTP/1 responses, and the framing of chunked content.
 
 use actix_http::StatusCode;
 use actix_http::header;
@@ -11,24 +11,24 @@ use crate::http::trailers::Trailers;
 /// How the client finds the end of the content.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum Delimiter {
-    /// The head ends the response, and says nothing of a length.
+    /// The response ends with its head, which states no length.
     Nothing,
     /// `Content-Length`.
     Length(u64),
-    /// Chunks.
+    /// Chunked content.
     Chunks,
-    /// The end of the connection: a client of HTTP/1.0 knows no chunks.
+    /// The end of the connection: clients of HTTP/1.0 do not support chunks.
     Close,
 }
 
-/// What the head says of the connection.
+/// The `Connection` header of a response.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum ConnectionHeader {
-    /// Nothing: HTTP/1.1 keeps it.
+    /// No header: HTTP/1.1 keeps the connection open.
     Absent,
-    /// It is kept, and the client speaks HTTP/1.0.
+    /// The connection stays open, and the client speaks HTTP/1.0.
     KeepAlive,
-    /// This is the last response.
+    /// The connection closes after the response.
     Close,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn write_head<B>(
     }
     for (name, value) in &response.headers {
         match *name {
-            // How long the answer is, and what becomes of the connection, is decided here.
+            // The server decides on the length of the content, and on the end of the connection.
             header::CONNECTION | header::TRANSFER_ENCODING | header::CONTENT_LENGTH => continue,
             header::DATE => has_date = true,
             header::UPGRADE => names_protocol = true,
@@ -62,7 +62,7 @@ pub(super) fn write_head<B>(
         }
         Delimiter::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    // Who names other protocols says that this is for the next hop only (RFC 9110, section 7.8).
+    // A response that names other protocols must declare the header as hop-by-hop (RFC 9110, section 7.8).
     out.extend_from_slice(match (connection, names_protocol) {
         (ConnectionHeader::Absent, false) => b"",
         (ConnectionHeader::Absent, true) => b"connection: upgrade\r\n",
@@ -77,8 +77,8 @@ pub(super) fn write_head<B>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether the handler wants the connection to end.
-pub(super) fn asks_to_close<B>(response: &Response<B>) -> bool {
+/// Whether the handler wants the connection to close.
+pub(super) fn requests_close<B>(response: &Response<B>) -> bool {
     let value = response.get(&header::CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
@@ -97,7 +97,7 @@ pub(super) fn write_early_hints(out: &mut Vec<u8>, hints: &EarlyHints) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the end of chunked content, with the trailers behind it.
+/// Appends the end of chunked content, with the trailers.
 pub(super) fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&Trailers>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.map(Trailers::fields).unwrap_or_default() {
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_alone_says_how_a_response_ends() {
+    fn the_server_alone_frames_a_response() {
         let mut response: Response = Response::sentence(StatusCode::NOT_FOUND, "No.");
         for (name, value) in [
             ("content-length", "99"),
@@ -145,7 +145,7 @@ mod tests {
             let name = HeaderName::from_static(name);
             response.append(name, HeaderValue::from_static(value));
         }
-        assert!(asks_to_close(&response));
+        assert!(requests_close(&response));
         let mut out = Vec::new();
         write_head(
             &mut out,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_a_name_still_has_its_space() {
+    fn a_status_line_without_a_reason_keeps_its_space() {
         let mut out = Vec::new();
         let status = StatusCode::from_u16(299).expect("a status");
         write_status(&mut out, status);

@@ -1,6 +1,7 @@
-//! A request under way: it is handed to the service, and its body is read when that asks for it.
+//! The exchange of one request and its response. The service gets the request, and its body is read when the
+//! service requests it.
 //!
-//! While nothing is asked for, a little is read ahead of the request, so that a client that has gone is noticed.
+//! While the service works, a little input is read ahead, so that a disconnected client is noticed.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -25,32 +26,31 @@ use crate::http::response::WireResponse;
 use crate::http::service::{RequestContext, respond};
 use crate::http::transport::Transport;
 
-/// What becomes of a body that has not been read to its end when the response is there.
+/// The handling of a body whose rest is unread when the response is there.
 #[derive(Copy, Clone, Eq, PartialEq)]
 enum UnreadBody {
-    /// There is nothing left of it.
+    /// All of the body was read.
     Nothing,
-    /// It is read and thrown away, for it is small.
+    /// The rest is read and discarded, because it is small.
     Skip,
-    /// The connection ends: to read it would take longer than to connect again.
+    /// The connection closes: reading the rest would take longer than a new connection.
     Close,
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 struct PendingExchange<'w> {
     feed: Option<&'w Feed>,
     /// The client waits for `100 Continue`.
     expects_continue: bool,
-    /// What user code wants the client to have before the response.
+    /// Early hints of user code.
     hints: &'w HintQueue,
     /// HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
-    takes_interim: bool,
+    supports_interim: bool,
 }
 
 impl<T: Transport> Connection<T> {
-    /// Has one request answered, and writes the response.
-    /// `start` is taken.
-    // A function that makes a future, which holds no more than it needs: see `a_running_request_is_small`.
+    /// Responds to one request. It takes `start`.
+    // A function that returns a future, which stores only what it needs: see `a_running_request_is_small`.
     pub(super) fn exchange<'c>(
         &'c mut self,
         start: &mut Option<RequestStart>,
@@ -79,41 +79,41 @@ impl<T: Transport> Connection<T> {
         };
         let worker = Rc::clone(&self.worker);
         async move {
-            // What waits of earlier responses is bounded.
+            // The queued output of earlier responses is bounded.
             if self.output.is_full() && Box::pin(self.make_capacity()).await.is_err() {
                 return AfterResponse::Abort;
             }
-            // Nothing waits while the response is there whole, so the future has no room for it.
+            // A complete response is written without waiting, so this future reserves no memory for that.
             let (unwritten, unread) = {
                 let hints = HintQueue::default();
                 let mut pending = PendingExchange {
                     feed: feed.as_ref(),
                     expects_continue,
                     hints: &hints,
-                    takes_interim: version != Version::Http10,
+                    supports_interim: version != Version::Http10,
                 };
-                let answered = {
+                let responded = {
                     let context = RequestContext {
                         bodies: &worker.bodies,
                         hints: &hints,
                     };
-                    let mut answer = pin!(respond(&worker, &mut request, &context));
-                    poll_fn(|task| self.poll_answer(answer.as_mut(), &mut pending, task)).await
+                    let mut response = pin!(respond(&worker, &mut request, &context));
+                    poll_fn(|task| self.poll_response(response.as_mut(), &mut pending, task)).await
                 };
-                // With the body, if nobody has taken it.
+                // The body is dropped, too, if no reader has taken it.
                 drop(request);
-                let Ok(response) = answered else {
+                let Ok(response) = responded else {
                     return AfterResponse::Abort;
                 };
-                // A client that still waits for 100 may send the body or not: what follows cannot be told apart.
-                // A client whose body did not come in time would not be in time with the rest of it.
+                // A client that still waits for 100 may send the body or not, so later input is ambiguous. If the
+                // body timed out, its rest would time out, too.
                 let may_skip =
                     !pending.expects_continue && response.status != StatusCode::REQUEST_TIMEOUT;
                 let unread = self.rest_of(feed.as_ref(), may_skip);
                 let closes = !keep_alive
                     || unread == UnreadBody::Close
                     || self.worker.shutdown.is_triggered()
-                    || encode::asks_to_close(&response);
+                    || encode::requests_close(&response);
                 let context = ResponseContext {
                     method: &method,
                     version,
@@ -131,7 +131,7 @@ impl<T: Transport> Connection<T> {
                 (AfterResponse::Keep, UnreadBody::Skip, Some(feed)) => {
                     Box::pin(self.skip(feed)).await
                 }
-                // A client that did not ask for the end may be sending its next request already.
+                // A client that expects the connection to stay open may be sending its next request already.
                 (AfterResponse::Close { .. }, unread, _) => AfterResponse::Close {
                     should_linger: keep_alive
                         || unread != UnreadBody::Nothing
@@ -142,7 +142,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Writes until there is room for another response.
+    /// Writes until the output has capacity for another response.
     async fn make_capacity(&mut self) -> Result<(), ClientGone> {
         while self.output.is_full() {
             poll_fn(|task| self.poll_output(task)).await?;
@@ -150,17 +150,17 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    /// Drives what the answer waits for: its request's body, if it wants that.
-    fn poll_answer(
+    /// Polls the response, and reads the body if the response needs it.
+    fn poll_response(
         &mut self,
-        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        mut response: Pin<&mut impl Future<Output = WireResponse>>,
         pending: &mut PendingExchange<'_>,
         task: &mut Context<'_>,
     ) -> Poll<Result<WireResponse, ClientGone>> {
         loop {
-            let polled = answer.as_mut().poll(task);
+            let polled = response.as_mut().poll(task);
             for hints in pending.hints.take() {
-                if pending.takes_interim {
+                if pending.supports_interim {
                     encode::write_early_hints(self.output.tail(), &hints);
                 }
             }
@@ -169,7 +169,7 @@ impl<T: Transport> Connection<T> {
             }
             let has_more = match pending.feed {
                 Some(feed) if feed.wants_more() => {
-                    // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
+                    // A client that has begun to send the body does not wait for 100 (RFC 9110, section 10.1.1).
                     if std::mem::take(&mut pending.expects_continue) && self.input.is_empty() {
                         encode::write_continue(self.output.tail());
                     }
@@ -186,12 +186,12 @@ impl<T: Transport> Connection<T> {
             }
         }
         match self.poll_output(task) {
-            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Pending,
         }
     }
 
-    /// Gets more of a body. False: nothing for now.
+    /// Reads more of a body. False: no more input for now.
     pub(super) fn poll_body(
         &mut self,
         feed: &Feed,
@@ -200,7 +200,7 @@ impl<T: Transport> Connection<T> {
         if !self.input.is_empty() {
             let used = feed.use_input(&mut self.input);
             if self.input.is_empty() {
-                // As large as what was read with the head, for as long as the body takes.
+                // Frees the buffer, which had the size of the input with the head.
                 self.input = BytesMut::new();
             }
             if used || !self.input.is_empty() {
@@ -223,12 +223,12 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Reads a little of what follows the request, so that the client's end is noticed.
+    /// Reads a little input after the request, so that a disconnected client is noticed.
     pub(super) fn poll_ahead(&mut self, task: &mut Context<'_>) -> Result<(), ClientGone> {
         while !self.is_half_closed && self.input.len() < READ_AHEAD_BYTES {
             let scratch = &mut *self.worker.scratch.borrow_mut();
-            let room = READ_AHEAD_BYTES - self.input.len();
-            match body::poll_read(&mut self.stream, &mut scratch[..room], task) {
+            let capacity = READ_AHEAD_BYTES - self.input.len();
+            match body::poll_read(&mut self.stream, &mut scratch[..capacity], task) {
                 Poll::Ready(Ok(0)) => self.is_half_closed = true,
                 Poll::Ready(Ok(count)) => self.input.extend_from_slice(&scratch[..count]),
                 Poll::Ready(Err(_)) => return Err(ClientGone),
@@ -238,12 +238,12 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    /// What to do with the part of a body that nobody has read.
+    /// Decides what happens to the unread rest of a body.
     fn rest_of(&mut self, feed: Option<&Feed>, may_skip: bool) -> UnreadBody {
         let Some(feed) = feed else {
             return UnreadBody::Nothing;
         };
-        // The handler reads on while its response is sent: whether it reads to the end is not known yet.
+        // The handler still reads while its response is sent. It is not known yet whether it reads to the end.
         if feed.is_held() && !feed.is_over() {
             return UnreadBody::Close;
         }
@@ -268,7 +268,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Reads the rest of a body that nobody wants.
+    /// Reads and discards the rest of a body.
     async fn skip(&mut self, feed: &Feed) -> AfterResponse {
         let skipped = poll_fn(|task| {
             loop {

@@ -1,4 +1,4 @@
-//! What the headers of a request say about its connection and its body (RFC 9112, sections 6 and 9.3).
+//! The header fields of a request that control its connection and frame its body (RFC 9112, sections 6 and 9.3).
 
 use actix_http::StatusCode;
 use httparse::Header;
@@ -33,7 +33,7 @@ pub(super) struct FramingFields<'h> {
     pub(super) wants_websocket: bool,
 }
 
-/// Refuses a header that has come before.
+/// Refuses a repeated header.
 fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadError> {
     match before {
         Some(_) => bad(reason),
@@ -41,7 +41,7 @@ fn once<T: Copy>(before: Option<T>, reason: &'static str) -> Result<(), HeadErro
     }
 }
 
-/// A length is digits, and nothing else: `+5` and `5, 5` have been read differently by different servers.
+/// Parses a length, which must consist of digits: servers disagree about `+5` and `5, 5`.
 fn length(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return bad("Content-Length is not a number of bytes.");
@@ -125,7 +125,7 @@ fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
 }
 
-/// Whether a list of tokens has this one, in any case.
+/// Whether a list of tokens contains this one, in any case.
 fn has_token(value: &[u8], token: &[u8]) -> bool {
     value
         .split(|byte| *byte == b',')

@@ -1,7 +1,7 @@
-//! HTTP/1 (RFC 9112): one request is decoded, answered, and only then the next.
+//! HTTP/1 (RFC 9112): a connection reads a request, sends its response, and only then reads the next request.
 //!
-//! `httparse` reads names and values; the framing of requests and responses is ours. Parsing, chunks and
-//! encoding work on plain bytes; only the connection knows a socket.
+//! `httparse` parses names and values; the framing of requests and responses is done here. Parser, chunk decoder
+//! and encoder work on plain bytes; only the connection has a socket.
 
 pub(super) mod body;
 mod body_buffer;

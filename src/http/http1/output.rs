@@ -1,7 +1,7 @@
-//! The bytes of a connection that wait for the kernel.
+//! The output of a connection: bytes that wait for the kernel.
 //!
-//! Small things gather in one buffer, so that the answers to pipelined requests leave together. A large
-//! block is never copied: it is written from where it is, with what is before and behind it.
+//! Small blocks are collected in one buffer, so that responses to pipelined requests leave together. A large block
+//! is never copied: one write sends it together with the bytes before and after it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write as _};
@@ -12,28 +12,28 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
-/// From so many bytes on a block is not copied.
+/// Blocks of at least this size are not copied.
 const LARGE: usize = 8 << 10;
 
-/// With so much waiting in small things, a connection writes before it takes another request.
+/// With this many small bytes queued, a connection writes before it reads another request.
 const FULL: usize = 32 << 10;
 
-/// The same with large blocks: pieces of a stream that came together leave in one write.
+/// The same limit with large blocks: chunks of a stream that are there together leave in one write.
 const FULL_OF_BLOCKS: usize = 256 << 10;
 
 /// Slices of one write.
 const SLICES: usize = 16;
 
-/// See the module's documentation.
+/// The queued output of a connection.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Output {
     small: Vec<u8>,
-    /// Bytes of `small` that the kernel has taken.
+    /// Bytes of `small` that the kernel has accepted.
     written: usize,
-    /// Behind `small`. Most connections never have one. It is never empty.
+    /// The blocks after `small`. Most connections never have any. The queue is never empty.
     #[expect(clippy::box_collection, reason = "an idle connection is smaller so")]
     large: Option<Box<VecDeque<Large>>>,
-    /// TLS may hold bytes that it was given.
+    /// TLS may hold bytes that it has accepted.
     unflushed: bool,
 }
 
@@ -45,7 +45,7 @@ struct Large {
 }
 
 impl Output {
-    /// Where small things are appended.
+    /// The buffer that small blocks are appended to.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         match self.large.as_mut().and_then(|large| large.back_mut()) {
             Some(last) => &mut last.behind,
@@ -53,7 +53,7 @@ impl Output {
         }
     }
 
-    /// Appends part of a body.
+    /// Appends a part of a body.
     pub(super) fn push(&mut self, block: Bytes) {
         if block.len() < LARGE {
             self.tail().extend_from_slice(&block);
@@ -65,17 +65,17 @@ impl Output {
     }
 
     /// Appends a chunk of a body, with its size line if the body is sent in chunks.
-    pub(super) fn push_piece(&mut self, piece: Bytes, in_chunks: bool) {
+    pub(super) fn push_chunk(&mut self, chunk: Bytes, in_chunks: bool) {
         if in_chunks {
-            write!(self.tail(), "{:X}\r\n", piece.len()).expect("writing to a Vec cannot fail");
+            write!(self.tail(), "{:X}\r\n", chunk.len()).expect("writing to a Vec cannot fail");
         }
-        self.push(piece);
+        self.push(chunk);
         if in_chunks {
             self.tail().extend_from_slice(b"\r\n");
         }
     }
 
-    /// Nothing more should be added before something was written.
+    /// Whether the output must be written before more is added.
     pub(super) fn is_full(&self) -> bool {
         if self.small.len() - self.written >= FULL {
             return true;
@@ -87,12 +87,12 @@ impl Output {
         bytes.sum::<usize>() >= FULL_OF_BLOCKS
     }
 
-    /// Everything is with the kernel.
+    /// Whether the kernel has accepted everything.
     pub(in crate::http) fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_none() && !self.unflushed
     }
 
-    /// Takes what waits, to be sent by another part.
+    /// Takes the queued bytes, which another part of the program sends.
     pub(in crate::http) fn take(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.small);
         rest.drain(..std::mem::take(&mut self.written));
@@ -103,7 +103,7 @@ impl Output {
         rest
     }
 
-    /// Writes until nothing waits. `progress` hears of each write that the kernel took something of.
+    /// Writes until nothing is queued. `progress` is called whenever the kernel accepts bytes.
     pub(super) fn poll_flush(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -136,7 +136,7 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// So many bytes are with the kernel.
+    /// Removes `count` bytes that the kernel has accepted.
     pub(super) fn advance(&mut self, mut count: usize) {
         loop {
             let in_small = count.min(self.small.len() - self.written);
@@ -147,19 +147,19 @@ impl Output {
             }
             self.written = 0;
             let Some(large) = &mut self.large else {
-                // An idle connection holds no buffer.
+                // An idle connection owns no buffer.
                 self.small = Vec::new();
                 return;
             };
             self.small.clear();
-            let first = large.front_mut().expect("it is never empty");
+            let first = large.front_mut().expect("the queue is never empty");
             let in_block = count.min(first.block.len());
             first.block.advance(in_block);
             count -= in_block;
             if !first.block.is_empty() {
                 return;
             }
-            let first = large.pop_front().expect("it was there above");
+            let first = large.pop_front().expect("the block above");
             self.small = first.behind;
             if large.is_empty() {
                 self.large = None;
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time, and stops after so many calls.
+    /// A socket that accepts `width` bytes per call, for this many calls.
     struct Narrow {
         taken: Vec<u8>,
         width: usize,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_arrives_in_order_however_little_is_taken_at_a_time() {
+    fn output_arrives_in_order_however_little_a_socket_accepts() {
         let block: Bytes = (0..LARGE * 2).map(|at| at as u8).collect();
         let mut expected = b"head".to_vec();
         for _ in 0..5 {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn large_blocks_gather_until_they_are_many() {
+    fn large_blocks_are_collected_until_the_output_is_full() {
         let mut output = Output::default();
         for _ in 0..FULL_OF_BLOCKS / LARGE {
             assert!(!output.is_full());
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn small_answers_gather_until_they_are_many() {
+    fn small_responses_are_collected_until_the_output_is_full() {
         let mut output = Output::default();
         for _ in 0..FULL / 1024 {
             assert!(!output.is_full());

@@ -1,7 +1,7 @@
-//! The parser of request heads: what is asked for, and where its body ends.
+//! The parser of request heads, which also determines the end of the body.
 //!
-//! Framing decides what the next request on the connection is, so nothing is guessed here: a head that two
-//! readers could understand differently is refused, and the connection closed.
+//! Framing decides where the next request begins, so the parser never guesses. A head that two readers could
+//! understand differently is refused, and the connection closes.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -18,26 +18,26 @@ use crate::http::host::is_host;
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
 use crate::http::peer::Peer;
 
-/// A request's head, understood.
+/// The parsed head of a request.
 #[derive(Debug)]
 pub struct RequestStart {
     /// The method.
     pub method: Method,
-    /// Target and headers, from the other end of the connection.
+    /// Target and headers. The peer is the other end of the connection.
     pub head: Arc<Head>,
-    /// Where the body ends.
+    /// How the body is delimited.
     pub framing: Framing,
-    /// The client wants to send further requests on this connection.
+    /// The connection stays open for further requests.
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// The client requests a WebSocket.
     pub wants_websocket: bool,
-    /// Bytes of the head.
+    /// Length of the head, in bytes.
     pub len: usize,
 }
 
-/// The first head in these bytes; None if more of it must come. `direct` is the other end of the connection.
+/// Parses the first head in these bytes. None: it is incomplete. `direct` is the other end of the connection.
 pub fn parse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, HeadError> {
     match with_httparse(bytes, direct) {
         Err(ParseFailure::Version) if version_digit(bytes).is_none() => {
@@ -57,7 +57,7 @@ pub fn parse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, HeadErr
 }
 
 enum ParseFailure {
-    /// The version is not one that `httparse` knows.
+    /// `httparse` does not accept the version.
     Version,
     HeadError(HeadError),
 }
@@ -99,7 +99,7 @@ fn with_httparse(bytes: &[u8], direct: Peer) -> Result<Option<RequestStart>, Par
     )?))
 }
 
-/// A head that is not whole yet may already be too large.
+/// Refuses an incomplete head that is already too large.
 fn partial(bytes: &[u8]) -> Result<(), HeadError> {
     if bytes.len() < MAX_TARGET_BYTES {
         return Ok(());
@@ -107,7 +107,7 @@ fn partial(bytes: &[u8]) -> Result<(), HeadError> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte));
     let line = &bytes[start.unwrap_or(bytes.len())..];
     let end = line.iter().position(|byte| *byte == b'\n');
-    // The longest method that anybody has registered has 17 letters.
+    // The longest registered method has 17 letters.
     if end.unwrap_or(line.len()) > MAX_TARGET_BYTES + 32 {
         return Err(target_too_long());
     }
@@ -173,7 +173,7 @@ fn request_start(
     let mut head = HeadWriter::new(target.path, target.query, bytes.sum(), headers.len());
     for header in headers {
         let is_host = header.name.eq_ignore_ascii_case("host");
-        // A target that names a host counts more than the header (RFC 9112, section 3.2.2).
+        // A host in the target takes precedence over the header (RFC 9112, section 3.2.2).
         let value = match target.host {
             Some(host) if is_host => host.as_bytes(),
             _ => header.value.trim_ascii(),
@@ -194,7 +194,7 @@ fn request_start(
         head: Arc::new(head.finish(version, direct)),
         framing,
         keep_alive,
-        // A client of HTTP/1.0 does not know 100 (RFC 9110, section 10.1.1).
+        // Clients of HTTP/1.0 do not know status 100 (RFC 9110, section 10.1.1).
         expects_continue: fields.expects_continue && version != Version::Http10,
         wants_websocket: fields.wants_websocket,
         len,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_understood_once_it_is_whole_wherever_it_was_cut() {
+    fn a_head_is_parsed_once_it_is_complete_wherever_it_was_cut() {
         let text = with("POST /a?b HTTP/1.1", "Content-Length: 3\r\nX: y \r\n") + "abcGET";
         let head = text.find("abc").expect("it is there");
         for cut in 0..head {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_minor_version_is_served_as_the_highest_that_is_known() {
+    fn a_higher_minor_version_is_served_as_http_1_1() {
         let text = with("GET / HTTP/1.9", "");
         assert_eq!(parsed(&text).head.version, Version::Http11);
         for cut in 0..text.len() {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_as_each_version_says() {
+    fn connections_stay_open_as_each_version_defines() {
         for (version, header, keeps) in [
             ("1.1", "", true),
             ("1.1", "Connection: close\r\n", false),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_the_head_says_or_the_head_is_refused() {
+    fn heads_with_ambiguous_framing_are_refused() {
         let framing = |headers: &str| parsed(&with("POST / HTTP/1.1", headers)).framing;
         assert_eq!(framing(""), Framing::Empty);
         assert_eq!(framing("Content-Length: 0\r\n"), Framing::Empty);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_target_is_a_path_with_its_host() {
+    fn every_form_of_a_target_has_a_path_and_a_host() {
         let of = |method: &str, target: &str| {
             let text = with(&format!("{method} {target} HTTP/1.1"), "");
             let head = parsed(&text).head;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_refused_before_it_is_whole() {
+    fn heads_that_are_too_large_are_refused_before_they_are_complete() {
         let long = "x".repeat(MAX_TARGET_BYTES);
         let long = with(&format!("GET /{long} HTTP/1.1"), "");
         assert_eq!(status(long.as_bytes()), 414);
@@ -389,14 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_http11_knows_is_heard() {
-        let asks = |version: &str, header: &str| {
+    fn only_http_1_1_supports_expect_and_upgrade() {
+        let wants = |version: &str, header: &str| {
             let parsed = parsed(&with(&format!("GET / HTTP/{version}"), header));
             (parsed.expects_continue, parsed.wants_websocket)
         };
-        assert_eq!(asks("1.1", "Expect: 100-Continue\r\n"), (true, false));
-        assert_eq!(asks("1.0", "Expect: 100-continue\r\n"), (false, false));
-        assert_eq!(asks("1.1", "Upgrade: h2c, WebSocket\r\n"), (false, true));
-        assert_eq!(asks("1.1", "Upgrade: websockets\r\n"), (false, false));
+        assert_eq!(wants("1.1", "Expect: 100-Continue\r\n"), (true, false));
+        assert_eq!(wants("1.0", "Expect: 100-continue\r\n"), (false, false));
+        assert_eq!(wants("1.1", "Upgrade: h2c, WebSocket\r\n"), (false, true));
+        assert_eq!(wants("1.1", "Upgrade: websockets\r\n"), (false, false));
     }
 }

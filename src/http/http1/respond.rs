@@ -1,4 +1,4 @@
-//! A response on its way: its head, and its content as it is made.
+//! The writer of one response: its head, and its content while it is produced.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,36 +22,36 @@ use crate::http::trailers::TrailerSlot;
 use crate::http::transport::Transport;
 use crate::http::wire_content::WireContent;
 
-/// Room for the head of an ordinary response, and a small body.
+/// Bytes reserved for the head of an ordinary response with a small body.
 const HEAD_ROOM: usize = 512;
 
-/// A body on its way.
+/// A body that is being sent.
 struct OutgoingBody<'f> {
     body: BodySource,
-    /// The body of the request, which is still read.
+    /// The body of the request, which the handler still reads.
     feed: Option<&'f Feed>,
     in_chunks: bool,
     trailers: Option<TrailerSlot>,
-    /// How often the client is probed when it has shut down its sending side.
+    /// Probes that remain for a client that has closed its sending side.
     probes: u8,
 }
 
-/// Who makes it.
+/// The producer of a body.
 enum BodySource {
-    /// User code, on another thread.
+    /// User code on another thread.
     Stream(StreamBody),
     Other(BoxBody),
 }
 
-/// A client that has shut down its sending side may still read, or have gone altogether. So while the next chunk
-/// is not there yet, a zero is sent, which its size will begin with. A client that has gone answers the first one
-/// with a reset, so that the second one fails.
+/// Probes for a client that has closed its sending side: it may still read, or have disconnected. While the next
+/// chunk is not there yet, the server sends a zero, which becomes the first digit of its size. A client that has
+/// disconnected answers the first probe with a reset, so the second one fails.
 const PROBES: u8 = 2;
 
-/// The time between two probes: much longer than a packet and its answer take.
+/// Time between two probes: much longer than the round trip of a packet.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What of a response is still to be written, and what follows it.
+/// The part of a response that is not written yet, and the end of the connection.
 pub(super) struct UnsentResponse<'f> {
     content: UnsentContent<'f>,
     closes: bool,
@@ -64,14 +64,14 @@ enum UnsentContent<'f> {
 }
 
 impl UnsentResponse<'_> {
-    /// All of the response waits for the kernel, and the next request is read.
+    /// Whether all of the response is queued, and the connection stays open.
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self.content, UnsentContent::Nothing) && !self.closes
     }
 }
 
 impl<T: Transport> Connection<T> {
-    /// Adds the head of a response to what waits, and its content if that is there.
+    /// Queues the head of a response, and its content if that is complete.
     pub(super) fn start_response<'r>(
         &mut self,
         context: &ResponseContext<'r>,
@@ -157,7 +157,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Has the kernel send a file. Only for a plain connection.
+    /// Lets the kernel send a file. Only for a plain connection.
     fn poll_file(
         &mut self,
         file: &mut FileBody,
@@ -172,7 +172,7 @@ impl<T: Transport> Connection<T> {
         self.track_write(&sent, has_taken)
     }
 
-    /// Writes a body as it is made.
+    /// Writes a body while it is produced.
     fn poll_stream(
         &mut self,
         outgoing: &mut OutgoingBody<'_>,
@@ -185,12 +185,12 @@ impl<T: Transport> Connection<T> {
             if self.output.is_full() {
                 ready!(self.poll_output(task))?;
             }
-            match outgoing.body.poll_piece(task) {
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Ok(piece))) => {
-                    self.output.push_piece(piece, outgoing.in_chunks);
+            match outgoing.body.poll_chunk(task) {
+                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.output.push_chunk(chunk, outgoing.in_chunks);
                 }
-                // Without its end the client sees that this is not all.
+                // Without its end the client notices that the body is incomplete.
                 Poll::Ready(Some(Err(()))) => {
                     let _ = self.poll_output(task);
                     return Poll::Ready(Err(ClientGone));
@@ -203,8 +203,8 @@ impl<T: Transport> Connection<T> {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => {
-                    if let Poll::Ready(Err(gone)) = self.poll_output(task) {
-                        return Poll::Ready(Err(gone));
+                    if let Poll::Ready(Err(error)) = self.poll_output(task) {
+                        return Poll::Ready(Err(error));
                     }
                     let was_open = !self.is_half_closed;
                     match outgoing.feed {
@@ -229,7 +229,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Lets the producer of a body go on, if all that it has made is sent, and write to the socket itself.
+    /// Lets the producer continue if all its chunks are sent. It gets the writer of a plain connection.
     fn wait_for_producer(&mut self, outgoing: &OutgoingBody<'_>) {
         let BodySource::Stream(stream) = &outgoing.body else {
             return;
@@ -237,7 +237,7 @@ impl<T: Transport> Connection<T> {
         if !self.output.is_empty() {
             return;
         }
-        // A probe may be due to a client that has shut down its sending side.
+        // The connection itself may have to probe a client that has closed its sending side.
         let socket = self.stream.plain().filter(|_| !self.is_half_closed);
         stream.mark_sent(socket.map(|socket| {
             let output = std::mem::take(&mut self.output);
@@ -247,7 +247,7 @@ impl<T: Transport> Connection<T> {
 }
 
 impl BodySource {
-    /// What the producer was lent, and has left in it.
+    /// Takes the output back from the producer.
     fn reclaim_output(&self) -> Option<Output> {
         match self {
             Self::Stream(stream) => stream.reclaim_writer().map(DirectWriter::into_output),
@@ -255,9 +255,9 @@ impl BodySource {
         }
     }
 
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
         match self {
-            Self::Stream(stream) => stream.poll_piece(task).map_err(drop),
+            Self::Stream(stream) => stream.poll_chunk(task).map_err(drop),
             Self::Other(body) => Pin::new(body).poll_next(task).map_err(drop),
         }
     }

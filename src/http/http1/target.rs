@@ -1,16 +1,16 @@
-//! The target of a request: what of it is a path, and what a host.
+//! The target of a request, split into path, query and host.
 
 use actix_http::{Method, StatusCode};
 use memchr::{memchr, memchr2};
 
 use super::head_error::{HeadError, bad, error};
 
-/// The four forms of a target (RFC 9112, section 3.2), as one.
+/// A target in any of the four forms (RFC 9112, section 3.2).
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Target<'t> {
     pub(super) path: &'t str,
     pub(super) query: Option<&'t str>,
-    /// Named by the target itself.
+    /// The host that the target itself names.
     pub(super) host: Option<&'t str>,
 }
 
@@ -27,7 +27,7 @@ impl<'t> Target<'t> {
             let host = None;
             return Ok(Self { path, query, host });
         }
-        // A fragment is not for servers; clients that send one mean the address before it.
+        // A fragment is not meant for servers. Clients that send one mean the URL before it.
         let target = target.split('#').next().unwrap_or_default();
         let is_asterisk = target == "*" && *method == Method::OPTIONS;
         let (host, rest) = if is_asterisk {
@@ -53,7 +53,7 @@ impl<'t> Target<'t> {
     }
 }
 
-/// The path and the query of a target, without its fragment.
+/// Splits a target into path and query, without its fragment.
 fn split(target: &str) -> (&str, Option<&str>) {
     let bytes = target.as_bytes();
     let Some(end) = memchr2(b'?', b'#', bytes) else {
@@ -68,7 +68,7 @@ fn split(target: &str) -> (&str, Option<&str>) {
     (path, Some(&query[..end]))
 }
 
-/// The rest of an address, behind `http://` or `https://` in any case.
+/// The rest of a URL after `http://` or `https://`, in any case.
 fn after_scheme(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
     ["http", "https"]

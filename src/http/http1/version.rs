@@ -1,11 +1,11 @@
-//! The version in a request line, where `httparse` does not know it.
+//! The version in a request line that `httparse` does not accept.
 
 use actix_http::StatusCode;
 
 use super::head_error::{HeadError, bad, error};
 
-/// The head with HTTP/1.1 in its first line, if it says HTTP/1.2 to HTTP/1.9: a server answers a higher
-/// minor version as the highest that it knows (RFC 9112, section 2.3).
+/// Replaces HTTP/1.2 to HTTP/1.9 in the request line by HTTP/1.1: a server treats a higher minor version as the
+/// highest that it knows (RFC 9112, section 2.3).
 pub(super) fn as_http11(bytes: &[u8]) -> Option<Vec<u8>> {
     let digit = version_digit(bytes)?;
     let is_minor = bytes[..digit].ends_with(b"HTTP/1.") && matches!(bytes[digit], b'2'..=b'9');
@@ -16,7 +16,7 @@ pub(super) fn as_http11(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Where the last character of the request line is.
+/// The index of the last character of the request line.
 pub(super) fn version_digit(bytes: &[u8]) -> Option<usize> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
     let line = &bytes[start..];
@@ -25,7 +25,7 @@ pub(super) fn version_digit(bytes: &[u8]) -> Option<usize> {
     Some(start + line.len().checked_sub(1)?)
 }
 
-/// Refuses a version that is not served here, or what is none.
+/// Refuses a version that this server does not speak, or an invalid one.
 pub(super) fn bad_version<T>(bytes: &[u8]) -> Result<T, HeadError> {
     let named = version_digit(bytes).is_some_and(|digit| {
         let version = bytes[..=digit].rsplit(|byte| *byte == b' ').next();

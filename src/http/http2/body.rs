@@ -1,8 +1,8 @@
-//! The body of a request over HTTP/2.
+//! The body of an HTTP/2 request.
 //!
-//! It has two ends, as over HTTP/1. The connection holds the [`Feed`] and takes what has come out of `h2`, where each
-//! frame costs memory that nobody counts; whoever wants the body holds the [`Http2Body`]. The client's window opens again
-//! only as far as the body is taken.
+//! It has two ends, as over HTTP/1. The connection owns the [`Feed`] and takes data out of `h2`, where each frame
+//! costs memory that is not counted. The reader owns the [`Http2Body`]. The client's window opens only as far as
+//! the reader takes the body.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,74 +17,74 @@ use tokio::time::timeout;
 use crate::http::body_error::BrokenBody;
 use crate::http::lingering_close::LINGERING_TIMEOUT;
 
-/// Smaller pieces are copied: each would hold on to the block that it was read in.
+/// Smaller chunks are copied, because each would keep the block alive that it was read into.
 const SMALL: usize = 4 << 10;
 
-/// The end of the handler.
+/// The reader's end of a body.
 #[derive(Debug)]
 pub(in crate::http) struct Http2Body {
     state: Rc<RefCell<State>>,
-    /// Taken, for a reader that wants all of it. The reader counts it.
+    /// Taken for a reader that wants the whole body. The reader accounts for it.
     buffer: BytesMut,
 }
 
-/// The end of the connection.
+/// The connection's end of a body.
 #[derive(Clone, Debug)]
 pub(super) struct Feed(Rc<RefCell<State>>);
 
-/// The end of the connection, for as long as one of the others is there.
+/// The connection's end, which does not keep the body alive.
 #[derive(Debug)]
 pub(super) struct WeakFeed(Weak<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
     stream: RecvStream,
-    /// What has come and was not taken.
-    pieces: Pieces,
-    /// How it has ended, behind the pieces.
+    /// Chunks that the reader has not taken.
+    chunks: ChunkQueue,
+    /// The end of the body, which follows the chunks.
     end: Option<Result<(), BrokenBody>>,
-    /// Somebody wants the body.
+    /// The reader has requested the body.
     is_requested: bool,
-    /// Nobody wants it any more.
+    /// The reader has dropped its end.
     is_dropped: bool,
     waker: Option<Waker>,
 }
 
-/// Pieces in their order, small ones put together.
+/// Chunks in their order, with small ones joined.
 #[derive(Debug, Default)]
-struct Pieces {
+struct ChunkQueue {
     large: VecDeque<Bytes>,
-    /// Behind the large ones.
+    /// The chunk after the large ones.
     small: BytesMut,
     bytes: usize,
 }
 
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        self.bytes += piece.len();
-        if piece.len() < SMALL {
-            return self.small.extend_from_slice(&piece);
+impl ChunkQueue {
+    fn push(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        if chunk.len() < SMALL {
+            return self.small.extend_from_slice(&chunk);
         }
         if !self.small.is_empty() {
             let small = std::mem::take(&mut self.small);
             self.large.push_back(small.freeze());
         }
-        self.large.push_back(piece);
+        self.large.push_back(chunk);
     }
 
     fn pop(&mut self) -> Option<Bytes> {
         let small = || std::mem::take(&mut self.small).freeze();
-        let piece = self.large.pop_front().unwrap_or_else(small);
-        self.bytes -= piece.len();
-        (!piece.is_empty()).then_some(piece)
+        let chunk = self.large.pop_front().unwrap_or_else(small);
+        self.bytes -= chunk.len();
+        (!chunk.is_empty()).then_some(chunk)
     }
 }
 
-/// Makes both ends of the body that comes in this stream.
+/// Makes both ends of the body that arrives in this stream.
 pub(super) fn pair(stream: RecvStream) -> (Feed, Http2Body) {
     let state = Rc::new(RefCell::new(State {
         stream,
-        pieces: Pieces::default(),
+        chunks: ChunkQueue::default(),
         end: None,
         is_requested: false,
         is_dropped: false,
@@ -98,18 +98,18 @@ pub(super) fn pair(stream: RecvStream) -> (Feed, Http2Body) {
 }
 
 impl Http2Body {
-    /// The next piece. None at the end.
-    pub(in crate::http) fn poll_piece(
+    /// The next chunk. None at the end.
+    pub(in crate::http) fn poll_chunk(
         &mut self,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         if !self.buffer.is_empty() {
             return Poll::Ready(Some(Ok(self.take())));
         }
-        self.state.borrow_mut().poll_piece(task)
+        self.state.borrow_mut().poll_chunk(task)
     }
 
-    /// Waits until so much of the body can be taken, or all the rest of it. True: it is the rest.
+    /// Waits until `capacity` bytes of the body can be taken, or all the rest of it. True: it is the rest.
     pub(in crate::http) fn poll_fill(
         &mut self,
         capacity: usize,
@@ -117,14 +117,14 @@ impl Http2Body {
     ) -> Poll<Result<bool, BrokenBody>> {
         let state = &mut *self.state.borrow_mut();
         while self.buffer.len() < capacity {
-            match ready!(state.poll_piece(task)) {
-                Some(Ok(piece)) if self.buffer.is_empty() => self.buffer = BytesMut::from(piece),
-                Some(Ok(piece)) => self.buffer.extend_from_slice(&piece),
+            match ready!(state.poll_chunk(task)) {
+                Some(Ok(chunk)) if self.buffer.is_empty() => self.buffer = BytesMut::from(chunk),
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
                 Some(Err(broken)) => return Poll::Ready(Err(broken)),
                 None => return Poll::Ready(Ok(true)),
             }
         }
-        let is_rest = state.end == Some(Ok(())) && state.pieces.bytes == 0;
+        let is_rest = state.end == Some(Ok(())) && state.chunks.bytes == 0;
         Poll::Ready(Ok(is_rest))
     }
 
@@ -133,7 +133,7 @@ impl Http2Body {
         self.buffer.len()
     }
 
-    /// What can be taken.
+    /// Takes the bytes that have been read.
     pub(in crate::http) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.buffer).freeze()
     }
@@ -143,17 +143,17 @@ impl Drop for Http2Body {
     fn drop(&mut self) {
         let state = &mut *self.state.borrow_mut();
         state.is_dropped = true;
-        let left = std::mem::take(&mut state.pieces).bytes;
+        let left = std::mem::take(&mut state.chunks).bytes;
         state.release(left);
     }
 }
 
 impl State {
-    fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         self.is_requested = true;
-        if let Some(piece) = self.pieces.pop() {
-            self.release(piece.len());
-            return Poll::Ready(Some(Ok(piece)));
+        if let Some(chunk) = self.chunks.pop() {
+            self.release(chunk.len());
+            return Poll::Ready(Some(Ok(chunk)));
         }
         match self.end {
             Some(Ok(())) => Poll::Ready(None),
@@ -165,15 +165,15 @@ impl State {
         }
     }
 
-    /// Lets the client send so much more.
+    /// Lets the client send this many bytes more.
     fn release(&mut self, bytes: usize) {
-        // A stream that is gone has no window to open again.
+        // A stream that is closed has no window.
         let _ = self.stream.flow_control().release_capacity(bytes);
     }
 
-    /// Takes all that has come.
+    /// Takes all data out of `h2`.
     fn take_in(&mut self) {
-        // The connection looks here whenever it has read: `h2` need not wake it.
+        // The connection calls this after each read, so `h2` need not wake it.
         let mut task = Context::from_waker(Waker::noop());
         let mut has_news = false;
         while self.end.is_none() {
@@ -182,9 +182,9 @@ impl State {
             };
             has_news = true;
             match next {
-                Some(Ok(piece)) if self.is_dropped => self.release(piece.len()),
-                Some(Ok(piece)) => self.pieces.push(piece),
-                // The client has all that it wants to know, and does not send the rest (RFC 9113, 8.1).
+                Some(Ok(chunk)) if self.is_dropped => self.release(chunk.len()),
+                Some(Ok(chunk)) => self.chunks.push(chunk),
+                // The client needs no further data, and does not send the rest (RFC 9113, section 8.1).
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                     self.end = Some(Ok(()));
                 }
@@ -199,19 +199,19 @@ impl State {
 }
 
 impl Feed {
-    /// Somebody wants the body.
+    /// Whether the reader has requested the body.
     pub(super) fn is_requested(&self) -> bool {
         self.0.borrow().is_requested
     }
 
-    /// For the connection, which must not keep the stream alive.
+    /// A handle for the connection that does not keep the stream alive.
     pub(super) fn downgrade(&self) -> WeakFeed {
         WeakFeed(Rc::downgrade(&self.0))
     }
 
-    /// Waits, for a moment, until the client has sent the rest of a body that nobody wants. It may stop at once (RFC
-    /// 9113, section 8.1), but many clients look at the response only when they have sent all, and some lose it when
-    /// their stream is reset behind it.
+    /// Waits a while until the client has sent the rest of a body without a reader. The client may stop at once
+    /// (RFC 9113, section 8.1). But many clients read the response only after they have sent everything, and some
+    /// lose it when their stream is reset.
     pub(super) async fn read_rest(&self) {
         let read = poll_fn(|task| {
             let state = &mut *self.0.borrow_mut();
@@ -221,25 +221,25 @@ impl Feed {
             state.waker = Some(task.waker().clone());
             Poll::Pending
         });
-        // A client that is not done then has had the time to read.
+        // A client that is still sending after that has had the time to read.
         let _ = timeout(LINGERING_TIMEOUT, read).await;
     }
 }
 
 impl WeakFeed {
-    /// Takes all that has come out of `h2`.
+    /// Takes all data out of `h2`.
     pub(super) fn take_in(&self) {
         if let Some(state) = self.0.upgrade() {
             state.borrow_mut().take_in();
         }
     }
 
-    /// Bytes that wait for the handler. None: there is nothing to look at any more.
+    /// Bytes that wait for the reader. None: the body has ended.
     pub(super) fn waiting(&self) -> Option<usize> {
         let state = self.0.upgrade()?;
         let state = state.borrow();
-        let is_over = state.end.is_some() && state.pieces.bytes == 0;
-        (!is_over).then_some(state.pieces.bytes)
+        let is_over = state.end.is_some() && state.chunks.bytes == 0;
+        (!is_over).then_some(state.chunks.bytes)
     }
 }
 
@@ -248,26 +248,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_keep_their_order_and_small_ones_hold_no_blocks() {
-        let mut pieces = Pieces::default();
+    fn a_chunk_queue_keeps_the_order_and_copies_small_chunks() {
+        let mut chunks = ChunkQueue::default();
         let block = Bytes::from(vec![b'x'; 2 * SMALL]);
         let mut expected = Vec::new();
         for len in [1, 2, SMALL, 3, SMALL + 1, SMALL, 5, 6] {
-            pieces.push(block.slice(..len));
+            chunks.push(block.slice(..len));
             expected.extend_from_slice(&block[..len]);
-            assert_eq!(pieces.bytes, expected.len());
+            assert_eq!(chunks.bytes, expected.len());
         }
         let mut lens = Vec::new();
         let mut all = Vec::new();
-        while let Some(piece) = pieces.pop() {
-            lens.push(piece.len());
-            all.extend_from_slice(&piece);
+        while let Some(chunk) = chunks.pop() {
+            lens.push(chunk.len());
+            all.extend_from_slice(&chunk);
         }
         assert_eq!(lens, [3, SMALL, 3, SMALL + 1, SMALL, 11]);
         assert_eq!(all, expected);
-        assert_eq!(pieces.bytes, 0);
-        pieces.push(block.slice(..1));
-        drop(pieces);
-        assert!(block.try_into_mut().is_ok(), "a small piece is a copy");
+        assert_eq!(chunks.bytes, 0);
+        chunks.push(block.slice(..1));
+        drop(chunks);
+        assert!(block.try_into_mut().is_ok(), "a small chunk is a copy");
     }
 }

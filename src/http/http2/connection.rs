@@ -1,9 +1,8 @@
-//! One HTTP/2 connection: requests come out of it, and each is answered in a task of its own.
+//! The driver of one HTTP/2 connection: it accepts requests, and handles each in a task of its own.
 //!
-//! All tasks end with the connection. It has a bounded number of requests *in work*, whatever its
-//! client resets: a client that opens and resets streams as fast as it can (CVE-2023-44487) finds that
-//! nobody accepts them while its earlier ones are in work, and `h2` ends a connection on which streams
-//! are reset before they were accepted.
+//! All tasks end with the connection. The number of requests *in work* is bounded, whatever the client resets. A
+//! client that opens and resets streams as fast as it can (CVE-2023-44487) must wait for its earlier requests, and
+//! `h2` closes a connection whose streams are reset before they are accepted.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -35,10 +34,10 @@ use crate::http::response::{Response, WireResponse};
 use crate::http::service::{RequestContext, respond};
 use crate::http::worker::HttpWorker;
 
-/// `h2` counts what is missing of so many bytes in each frame of a body.
+/// `h2` charges a frame for the bytes that it has less than this.
 const FULL_FRAME: usize = 256;
 
-/// Serves a connection until its client ends it, it is idle for too long, or the server shuts down.
+/// Serves a connection until its client closes it, it is idle for too long, or the server shuts down.
 pub(in crate::http) async fn serve<T>(worker: Rc<HttpWorker>, stream: T, peer: Option<SocketAddr>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -58,7 +57,7 @@ where
         return;
     };
     let mut window = Window::new(Hold::new(&worker.bodies));
-    let client = Client {
+    let state = ConnectionState {
         peer: Peer {
             address: peer,
             is_secure: worker.is_secure,
@@ -69,7 +68,7 @@ where
     };
     let mut in_work = JoinSet::new();
     let mut ending = false;
-    // Its last responses had their time to reach a slow client.
+    // Its last responses had time to reach a slow client.
     let mut flushed = false;
     let mut idle = pin!(sleep(config.keep_alive));
     loop {
@@ -98,7 +97,7 @@ where
                 if let Some((feed, _)) = &body {
                     window.add(feed);
                 }
-                in_work.spawn_local(client.clone().exchange(parts, body, responder));
+                in_work.spawn_local(state.clone().exchange(parts, body, responder));
             }
             () = &mut idle, if rests => {
                 if connection.has_streams() && !flushed {
@@ -117,17 +116,17 @@ where
     }
 }
 
-/// What all requests of a connection share.
+/// The state that all requests of a connection share.
 #[derive(Clone)]
-struct Client {
+struct ConnectionState {
     worker: Rc<HttpWorker>,
     peer: Peer,
     bodies: Rc<Budget>,
     responses: Rc<Budget>,
 }
 
-impl Client {
-    /// Has one request answered, and sends the response.
+impl ConnectionState {
+    /// Handles one request, and sends the response.
     async fn exchange(
         self,
         parts: Parts,
@@ -167,38 +166,37 @@ impl Client {
                 bodies: &self.bodies,
                 hints: &hints,
             };
-            let answer = pin!(respond(&self.worker, &mut request, &context));
-            let waiting = Waiting {
+            let response = pin!(respond(&self.worker, &mut request, &context));
+            let pending = PendingResponse {
                 body: feed.as_ref().filter(|_| expects),
                 hints: &hints,
             };
-            waiting.wait(answer, &mut responder).await
+            pending.wait(response, &mut responder).await
         };
-        // With the body, if nobody has taken it.
+        // The body is dropped, too, if no reader has taken it.
         drop(request);
         sender.respond(&method, response, responder).await;
         read_rest(feed).await;
     }
 }
 
-/// A request that waits for its answer.
-struct Waiting<'w> {
-    /// Its body, as long as the client waits for `100 Continue`.
+/// A request that waits for its response.
+struct PendingResponse<'w> {
+    /// Its body, while the client waits for `100 Continue`.
     body: Option<&'w Feed>,
-    /// What user code wants the client to have before the response.
+    /// Early hints of user code.
     hints: &'w HintQueue,
 }
 
-impl Waiting<'_> {
-    /// Waits for the answer, and sends what the client gets before it. `100 Continue` is sent when the body is asked
-    /// for.
+impl PendingResponse<'_> {
+    /// Waits for the response, and sends interim ones. `100 Continue` is sent when the body is requested.
     async fn wait(
         mut self,
-        mut answer: Pin<&mut impl Future<Output = WireResponse>>,
+        mut response: Pin<&mut impl Future<Output = WireResponse>>,
         responder: &mut SendResponse<Bytes>,
     ) -> WireResponse {
         poll_fn(|task| {
-            let polled = answer.as_mut().poll(task);
+            let polled = response.as_mut().poll(task);
             for hints in self.hints.take() {
                 send_interim(responder, http::StatusCode::EARLY_HINTS, &hints);
             }
@@ -214,7 +212,7 @@ impl Waiting<'_> {
 
 fn send_interim(responder: &mut SendResponse<Bytes>, status: http::StatusCode, hints: &EarlyHints) {
     if let Some(interim) = interim(status, hints) {
-        // A client that has gone does not miss it.
+        // A client that has disconnected needs no interim response.
         let _ = responder.send_informational(interim);
     }
 }
@@ -225,7 +223,7 @@ async fn read_rest(feed: Option<Feed>) {
     }
 }
 
-/// The next request, if there may be one; drives the connection anyway. None when it is over.
+/// The next request, if another may start. Drives the connection in any case. None when it is closed.
 async fn next<T>(
     connection: &mut Connection<T, Bytes>,
     window: &mut Window,

@@ -1,4 +1,4 @@
-//! The head of a request of `h2`, as one of HTTP/1 is: with a `Host`, which programs look for there.
+//! The converter that makes a head from a request of `h2`, with a `Host` header, which programs expect.
 
 use actix_http::Method;
 use http::request::Parts;
@@ -8,7 +8,7 @@ use crate::http::head::{Head, HeadWriter, Version};
 use crate::http::host::is_host;
 use crate::http::peer::Peer;
 
-/// A head that may be served. The error is what is wrong with it.
+/// Converts the head of a request. The error is the reason why it is refused.
 pub(super) fn head_of(parts: &Parts, direct: Peer) -> Result<(Method, Head), &'static str> {
     let method = parts.method.as_str().as_bytes();
     let method = Method::from_bytes(method).map_err(|_| "The method has an invalid character.")?;
@@ -33,8 +33,7 @@ pub(super) fn head_of(parts: &Parts, direct: Peer) -> Result<(Method, Head), &'s
     Ok((method, head.finish(Version::Http2, direct)))
 }
 
-/// The host that the request names in `:authority` or in `host`, which must not name two (RFC 9113, section
-/// 8.3.1).
+/// The host that the request names in `:authority` or in `host`. It must not name two (RFC 9113, section 8.3.1).
 fn named_host(parts: &Parts) -> Result<Option<&[u8]>, &'static str> {
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
     let host = hosts.next().map(http::HeaderValue::as_bytes);
@@ -55,7 +54,7 @@ fn named_host(parts: &Parts) -> Result<Option<&[u8]>, &'static str> {
     Ok(named)
 }
 
-/// Without the port that `https` has anyway.
+/// Removes the default port of `https`.
 fn bare(host: &[u8]) -> &[u8] {
     host.strip_suffix(b":443").unwrap_or(host)
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 (RFC 9113), over TLS only: the frames are the crate `h2`'s, the limits are ours.
+//! HTTP/2 (RFC 9113), over TLS only. The crate `h2` handles the frames; the limits are set here.
 
 pub(super) mod body;
 pub(super) mod connection;

@@ -1,4 +1,4 @@
-//! A response on a stream of `h2`, at the pace of its client.
+//! The sender of a response on a stream of `h2`, at the speed of its client.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,11 +25,11 @@ use crate::http::spool::Spool;
 use crate::http::trailers::Trailers;
 use crate::http::wire_content::WireContent;
 
-/// Bytes of a body that the client is asked for at a time: the most that a frame has by default.
+/// Bytes that are sent at a time: the default limit of a frame.
 const CHUNK: usize = 16 * 1024;
 
-/// Headers of a connection of HTTP/1.1, which HTTP/2 does not have (RFC 9113, section 8.2.2).
-const OF_HTTP1: [&str; 5] = [
+/// Connection headers of HTTP/1.1, which HTTP/2 does not allow (RFC 9113, section 8.2.2).
+const HTTP1_HEADERS: [&str; 5] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -37,16 +37,16 @@ const OF_HTTP1: [&str; 5] = [
     "upgrade",
 ];
 
-/// How the responses of a connection are sent.
+/// The sender of the responses of a connection.
 pub(super) struct ResponseSender {
-    /// A client that takes nothing of a response for so long gets no more of it.
+    /// A client that takes nothing of a response for this long gets no more of it.
     pub patience: Duration,
-    /// The memory for whole responses that wait for the client.
+    /// The memory for complete responses that wait for the client.
     pub responses: Rc<Budget>,
 }
 
 impl ResponseSender {
-    /// Sends a whole response to a request of this method.
+    /// Sends the response to a request of this method.
     pub(super) async fn respond(
         &self,
         method: &Method,
@@ -72,7 +72,7 @@ impl ResponseSender {
             responder.send_reset(Reason::INTERNAL_ERROR);
             return;
         };
-        // A client that has gone does not miss the answer.
+        // A client that has disconnected needs no response.
         let Ok(mut stream) = responder.send_response(head, is_empty) else {
             return;
         };
@@ -88,7 +88,7 @@ impl ResponseSender {
         }
         let trailers = response.trailers.as_deref().and_then(OnceLock::get);
         let trailers = trailers.filter(|trailers| !trailers.is_empty());
-        // A client that has gone does not miss the end.
+        // A client that has disconnected needs no end of the body.
         let _ = match trailers.map(Trailers::fields).map(map_of) {
             None => stream.send_data(Bytes::new(), true),
             Some(Some(trailers)) => stream.send_trailers(trailers),
@@ -96,8 +96,8 @@ impl ResponseSender {
         };
     }
 
-    /// Sends a body, or a piece of one, that is all there. What is large counts for the memory of its connection until the client has
-    /// taken it, or waits in a file.
+    /// Sends a complete body, or a chunk of one. Large ones count for the memory of the connection until the client
+    /// has taken them, or wait in a file.
     async fn send_whole(
         &self,
         stream: &mut SendStream<Bytes>,
@@ -110,11 +110,11 @@ impl ResponseSender {
         if !hold.try_grow(bytes.len()) {
             return self.send_from_file(stream, bytes).await.map_err(|error| {
                 let folder = std::env::temp_dir();
-                log::error!("cannot keep a response in {}: {error}", folder.display());
+                log::error!("cannot store a response in {}: {error}", folder.display());
                 Reason::INTERNAL_ERROR
             })?;
         }
-        // Of the end, `h2` may hold parts when this is over: they must not hold all the rest.
+        // `h2` may still hold parts of the end afterwards: they must not keep all of the body alive.
         let end = bytes.split_off(bytes.len() - STREAM_SEND_BYTES);
         let end = Bytes::copy_from_slice(&end);
         self.send(stream, bytes).await?;
@@ -127,15 +127,15 @@ impl ResponseSender {
         bytes: Bytes,
     ) -> io::Result<Result<(), Reason>> {
         let mut spool = Spool::write(bytes).await?;
-        while let Some(piece) = spool.next().await? {
-            if let Err(reason) = self.send(stream, piece).await {
+        while let Some(chunk) = spool.next().await? {
+            if let Err(reason) = self.send(stream, chunk).await {
                 return Ok(Err(reason));
             }
         }
         Ok(Ok(()))
     }
 
-    /// Sends a body as it is made.
+    /// Sends a body while it is produced.
     async fn send_chunks(
         &self,
         stream: &mut SendStream<Bytes>,
@@ -143,21 +143,21 @@ impl ResponseSender {
     ) -> Result<(), Reason> {
         let mut body = pin!(body);
         loop {
-            // A client that wants no more says so at any time, and must not be waited for until there is more.
+            // A client may cancel at any time, which must be noticed before the next chunk is there.
             let next = poll_fn(|task| match body.as_mut().poll_next(task) {
                 Poll::Pending => stream.poll_reset(task).map(|_| Err(Reason::CANCEL)),
                 Poll::Ready(next) => Poll::Ready(Ok(next)),
             });
             match next.await? {
-                // A compressor may give all of a large body as one piece.
-                Some(Ok(piece)) => self.send_whole(stream, piece).await?,
+                // A compressor may return all of a large body as one chunk.
+                Some(Ok(chunk)) => self.send_whole(stream, chunk).await?,
                 Some(Err(_)) => return Err(Reason::INTERNAL_ERROR),
                 None => return Ok(()),
             }
         }
     }
 
-    /// Sends part of a body, as fast as the client wants it.
+    /// Sends a part of a body, as fast as the client takes it.
     async fn send(&self, stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), Reason> {
         while !part.is_empty() {
             stream.reserve_capacity(part.len().min(CHUNK));
@@ -165,27 +165,27 @@ impl ResponseSender {
             let Ok(Some(Ok(capacity))) = capacity.await else {
                 return Err(Reason::CANCEL);
             };
-            let piece = part.split_to(capacity.min(part.len()));
-            stream.send_data(piece, false).map_err(|_| Reason::CANCEL)?;
+            let chunk = part.split_to(capacity.min(part.len()));
+            stream.send_data(chunk, false).map_err(|_| Reason::CANCEL)?;
         }
         Ok(())
     }
 }
 
-/// None: a header that HTTP/2 cannot have.
+/// Converts the head of a response. None: HTTP/2 does not allow one of its headers.
 fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()>> {
     let mut head = http::Response::new(());
     *head.status_mut() = http::StatusCode::from_u16(from.status.as_u16()).ok()?;
     let headers = head.headers_mut();
     if let Some(kind) = &from.content_type {
-        let (name, value) = newer(&CONTENT_TYPE, kind)?;
+        let (name, value) = convert(&CONTENT_TYPE, kind)?;
         headers.insert(name, value);
     }
     for (name, value) in &from.headers {
-        if *name == CONTENT_LENGTH || OF_HTTP1.contains(&name.as_str()) {
+        if *name == CONTENT_LENGTH || HTTP1_HEADERS.contains(&name.as_str()) {
             continue;
         }
-        let (name, value) = newer(name, value)?;
+        let (name, value) = convert(name, value)?;
         headers.append(name, value);
     }
     if let Some(length) = length {
@@ -200,7 +200,7 @@ fn head_of(from: &WireResponse, length: Option<u64>) -> Option<http::Response<()
     Some(head)
 }
 
-/// An interim response. None: a header that HTTP/2 cannot have.
+/// Makes an interim response. None: HTTP/2 does not allow one of its headers.
 pub(super) fn interim(status: http::StatusCode, hints: &EarlyHints) -> Option<http::Response<()>> {
     let mut interim = http::Response::new(());
     *interim.status_mut() = status;
@@ -208,17 +208,20 @@ pub(super) fn interim(status: http::StatusCode, hints: &EarlyHints) -> Option<ht
     Some(interim)
 }
 
-/// As a table of the types that `h2` takes. None: a header that HTTP/2 cannot have.
+/// Converts headers to the types of `h2`. None: HTTP/2 does not allow one of them.
 fn map_of(fields: &[(HeaderName, HeaderValue)]) -> Option<http::HeaderMap> {
     let mut map = http::HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
-        let (name, value) = newer(name, value)?;
+        let (name, value) = convert(name, value)?;
         map.append(name, value);
     }
     Some(map)
 }
 
-fn newer(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
+fn convert(
+    name: &HeaderName,
+    value: &HeaderValue,
+) -> Option<(http::HeaderName, http::HeaderValue)> {
     let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
     let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
     Some((name, value))

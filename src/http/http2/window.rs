@@ -1,9 +1,9 @@
-//! How much the client of a connection may send before it is read.
+//! The flow-control window of an HTTP/2 connection: the bytes that its client may send before they are read.
 //!
-//! A connection has one window for all of its streams, beside the window of each. Streams that no handler reads use it
-//! up, and would hold up all others. So the window of the connection grows by what waits in its bodies, as long as the
-//! memory for bodies has room for that; above it the client waits until some of them are read. What waits is not in
-//! `h2` any more: that would keep each frame, however small.
+//! Besides the window of each stream, a connection has one window for all of them. Streams without a reader fill
+//! it, and would block all others. So the window of the connection grows by the bytes that wait in its bodies, as
+//! long as they fit into the memory for bodies. Beyond that the client waits until some of them are read. Waiting
+//! bytes are taken out of `h2`, which would store each frame, however small.
 
 use std::task::Context;
 
@@ -15,19 +15,19 @@ use super::body::{Feed, WeakFeed};
 use crate::http::budget::Hold;
 use crate::http::limits::CONNECTION_WINDOW_BYTES;
 
-/// What waits is counted in steps of so much: most bodies are read when they have come, and change nothing.
+/// Waiting bytes are counted in steps of this size: most bodies are read at once, and change nothing.
 const STEP: usize = 64 << 10;
 
-/// See the module's documentation.
+/// The window of one connection.
 #[derive(Debug)]
 pub(super) struct Window {
     bodies: Vec<WeakFeed>,
-    /// What the window has grown by.
+    /// The bytes that the window has grown by.
     hold: Hold,
 }
 
 impl Window {
-    /// The window of a new connection. `hold` is nothing yet.
+    /// The window of a new connection. `hold` holds nothing yet.
     pub(super) fn new(hold: Hold) -> Self {
         Self {
             bodies: Vec::new(),
@@ -35,13 +35,13 @@ impl Window {
         }
     }
 
-    /// A body comes on this connection.
+    /// Adds a body that arrives on this connection.
     pub(super) fn add(&mut self, feed: &Feed) {
         self.bodies.push(feed.downgrade());
     }
 
-    /// Closes the window by what was read since. Before the connection is driven: it would offer the client what was
-    /// read as well as what the window had grown by.
+    /// Shrinks the window by the bytes that were read since. It must be called before the connection is driven,
+    /// which would otherwise offer these bytes to the client twice.
     pub(super) fn shrink<T>(&mut self, connection: &mut Connection<T, Bytes>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -56,8 +56,8 @@ impl Window {
         }
     }
 
-    /// Takes what has come, and opens the window by as much of it as there is room for. When there is not enough, the
-    /// task is woken as soon as somebody gives something back.
+    /// Takes data out of `h2`, and grows the window by as much of it as fits. If not all fits, the task is woken
+    /// when memory is released.
     pub(super) fn grow<T>(&mut self, connection: &mut Connection<T, Bytes>, task: &mut Context<'_>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -83,7 +83,7 @@ impl Window {
         }
     }
 
-    /// What waits, in whole steps.
+    /// The waiting bytes, in whole steps.
     fn wanted(&mut self) -> usize {
         let mut sum = 0;
         self.bodies.retain(|body| {

@@ -1,4 +1,5 @@
-//! From a TCP connection to a TLS one, within a time. Whoever speaks plain HTTP here is told so.
+//! The acceptor that turns a TCP connection into a TLS connection within a time limit. Clients that speak plain
+//! HTTP get a response that explains the error.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +14,10 @@ use super::files::Tls;
 use crate::http::lingering_close;
 use crate::http::websocket::handshake::Refusal;
 
-/// What ALPN calls HTTP/2.
+/// The name of HTTP/2 in ALPN.
 const HTTP2: &[u8] = b"h2";
 
-/// Handshakes of one server.
+/// The acceptor of one server.
 #[derive(Clone)]
 pub(in crate::http) struct Acceptor {
     tls: TlsAcceptor,
@@ -30,27 +31,28 @@ impl Acceptor {
         Self { tls, limit }
     }
 
-    /// A client that fails is closed, and nobody is told: clients fail all the time, and a log that
-    /// they can fill is of no use.
+    /// Performs a handshake. A client that fails is disconnected without a log message: clients fail all the time,
+    /// and could fill the log.
     pub(in crate::http) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        let shaken = async {
+        let handshake = async {
             if speaks_plain(&stream).await? {
                 lingering_close::respond_and_close(stream, plain_refusal());
                 return Ok(None);
             }
             self.tls.accept(stream).await.map(Some)
         };
-        let shaken: io::Result<_> = timeout(self.limit, shaken).await.ok()?;
-        shaken.ok()?
+        let accepted: io::Result<_> = timeout(self.limit, handshake).await.ok()?;
+        accepted.ok()?
     }
 }
 
-/// Has the client chosen HTTP/2?
+/// Whether the client has chosen HTTP/2.
 pub(in crate::http) fn chose_http2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
 
-/// Does the client begin with a letter, as a method does? A TLS record never does (RFC 8446, 5.1).
+/// Whether the client's input begins with a letter, as a method does. A TLS record never does (RFC 8446, section
+/// 5.1).
 async fn speaks_plain(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     let count = stream.peek(&mut first).await?;
@@ -59,7 +61,7 @@ async fn speaks_plain(stream: &TcpStream) -> io::Result<bool> {
 
 fn plain_refusal() -> Vec<u8> {
     let sentence = "This port speaks HTTPS: use https:// or wss:// to reach it.\n";
-    let mut answer = Vec::new();
-    Refusal::new(StatusCode::BAD_REQUEST, sentence).write(&mut answer);
-    answer
+    let mut response = Vec::new();
+    Refusal::new(StatusCode::BAD_REQUEST, sentence).write(&mut response);
+    response
 }

@@ -1,7 +1,7 @@
-//! Certificate, key and authorities: read from PEM files, and checked as far as files can be.
+//! The TLS files of a server: certificate, key and authorities, read from PEM files and checked.
 //!
-//! Whoever starts a server learns here, in a sentence, what a client would only show as a handshake
-//! that fails. The files are read each time a [`Tls`] is made, so a new worker has what they say then.
+//! The operator gets an error message at the start, where clients would only report a failed handshake. The files
+//! are read each time a [`Tls`] is made, so a new worker uses their current content.
 
 use std::fmt;
 use std::fs;
@@ -20,22 +20,22 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_cert::Certificate;
 
-/// Where the files are. The names are those of the options.
+/// The paths of the files. The fields are named like the options.
 #[derive(Clone)]
 pub struct TlsFiles {
-    /// The server's certificate, and behind it those that lead to its issuer.
+    /// The server's certificate, followed by those that lead to its issuer.
     pub ssl_certfile: PathBuf,
     /// Its private key. None: it is in `ssl_certfile`.
     pub ssl_keyfile: Option<PathBuf>,
-    /// What the key is encrypted with, if it is.
+    /// The password of the key, if it is encrypted.
     pub ssl_keyfile_password: Option<String>,
-    /// The authorities of which a client must have a certificate. None: clients need none.
+    /// The authorities that must have issued the certificates of clients. None: clients need no certificate.
     pub ssl_ca_certs: Option<PathBuf>,
 }
 
 impl fmt::Debug for TlsFiles {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The password is nobody's business.
+        // The password must not appear in logs.
         formatter
             .debug_struct("TlsFiles")
             .field("ssl_certfile", &self.ssl_certfile)
@@ -45,61 +45,61 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// What a server answers handshakes with. Cheap to clone.
+/// The TLS configuration of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub(in crate::http) config: Arc<ServerConfig>,
-    /// Sentences about what works, but not with every client: a certificate that has expired.
+    /// Sentences about problems with some clients, such as an expired certificate.
     pub warnings: Vec<String>,
 }
 
-/// Why these files cannot be used. Each names its option.
+/// Why the files are invalid. Each error names its option.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// It is not there.
+    /// The file does not exist.
     #[error("{option}: there is no file {path}.")]
     Missing {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
     },
-    /// It cannot be read.
+    /// The file is not readable.
     #[error("{option}: {path} cannot be read: {reason}.")]
     Unreadable {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
-        /// The system's.
+        /// The error of the system.
         reason: io::Error,
     },
-    /// There is nothing of the kind in it.
+    /// The file does not contain the expected item.
     #[error(
         "{option}: {path} has no {wanted} in PEM form, which is text with a line \
          \"-----BEGIN {label}-----\". `openssl {tool} -inform der -in FILE -out FILE.pem` makes it of \
          DER."
     )]
     NotPem {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
-        /// What should be there.
+        /// The expected item.
         wanted: &'static str,
-        /// How it begins.
+        /// The label of its first line.
         label: &'static str,
-        /// The command that converts it.
+        /// The `openssl` command that converts it.
         tool: &'static str,
     },
-    /// It begins as PEM, and is damaged.
+    /// The file begins as PEM, and is damaged.
     #[error("{option}: {path} is damaged: {reason}.")]
     Damaged {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the parser.
         reason: String,
     },
     /// The key is encrypted.
@@ -107,34 +107,34 @@ pub enum TlsError {
         "{option}: the key in {path} is encrypted. Give its password with ssl_keyfile_password."
     )]
     NeedsPassword {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
     },
-    /// The key is encrypted with something else.
+    /// The password is wrong.
     #[error("ssl_keyfile_password is not the password of the key in {0}.")]
     WrongPassword(PathBuf),
-    /// The key is encrypted in a way that is not read here.
+    /// The encryption of the key is not supported.
     #[error(
         "{option}: the key in {path} is encrypted in a way that is too old to be safe. \
          `openssl pkcs8 -topk8 -in FILE -out FILE.pem` encrypts it as it is done today."
     )]
     OldEncryption {
-        /// As users write it.
+        /// The name of the option.
         option: &'static str,
-        /// As it was given.
+        /// The path in the option.
         path: PathBuf,
     },
-    /// The key is not that of the certificate.
+    /// The key does not belong to the certificate.
     #[error(
         "The key in {key} is not that of the first certificate in {certificate}. Put the server's own \
          certificate first, and those of its issuers behind it."
     )]
     KeyMismatch {
-        /// Of the key.
+        /// The file of the key.
         key: PathBuf,
-        /// Of the certificate.
+        /// The file of the certificate.
         certificate: PathBuf,
     },
 }
@@ -180,7 +180,7 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// At least one.
+/// Reads the certificates in a file: at least one.
 fn certificates(
     option: &'static str,
     path: &Path,
@@ -278,7 +278,7 @@ fn private_key(
     }
 }
 
-/// PKCS #8 as `openssl pkcs8 -topk8` and `openssl genpkey -aes256` write it (RFC 8018, PBES2).
+/// Decrypts a key in PKCS #8, as `openssl pkcs8 -topk8` and `openssl genpkey -aes256` write it (RFC 8018, PBES2).
 fn decrypted(
     option: &'static str,
     path: &Path,
@@ -297,17 +297,16 @@ fn decrypted(
             path: path.to_owned(),
         }
     })?;
-    // A wrong password is known by what it makes of the key: by its padding most often, by its form
-    // otherwise.
+    // A wrong password usually results in invalid padding, otherwise in an invalid key.
     let wrong = || TlsError::WrongPassword(path.to_owned());
     let key = info.decrypt(password).map_err(|_| wrong())?;
     PrivateKeyInfoRef::try_from(key.as_bytes()).map_err(|_| wrong())?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
 
-/// What clients will say of a certificate that is out of its time.
+/// The warnings about a certificate that is not valid at this time.
 fn warnings(path: &Path, certificate: &CertificateDer<'_>, now: SystemTime) -> Vec<String> {
-    // What cannot be read here may still be a certificate that rustls can use.
+    // A certificate that cannot be parsed here may still work with rustls.
     let Ok(certificate) = Certificate::from_der(certificate) else {
         return Vec::new();
     };

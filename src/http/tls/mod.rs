@@ -1,7 +1,7 @@
-//! TLS by rustls: the files that it needs, the handshake, and the socket that a session runs on.
+//! TLS by rustls: the files, the handshake, and the socket of a session.
 //!
-//! Requests run on `tokio-rustls`, as HTTP does everywhere. A session takes the connection out of it,
-//! because its two halves are used by two owners that never wait.
+//! Requests run on `tokio-rustls`, like most HTTP servers. A session takes the connection out of it, because its
+//! two halves have two owners that never wait for each other.
 
 pub mod accept;
 pub mod files;

@@ -1,8 +1,8 @@
-//! A session's TLS connection: one state, a half that reads and a half that writes.
+//! The TLS connection of a session: one state with a reading and a writing half.
 //!
-//! Neither half ever waits for the other. What is written is encrypted a chunk at a time, and the next
-//! chunk only when the kernel has taken the last one; so a client that does not read costs one chunk
-//! besides what its outbox may hold, wherever in a record it stopped.
+//! Neither half ever waits for the other. Bytes are encrypted one block at a time, and the next block only when the
+//! kernel has accepted the previous one. So a client that does not read costs one block in addition to its outbox,
+//! wherever in a TLS record it stopped.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -20,9 +20,9 @@ use crate::actors::socket_writer::{Acks, SocketWriter};
 use crate::http::tcp;
 use crate::http::transport::{Transport, end_writing};
 
-/// Bytes that are encrypted before the kernel has to take them: two records. More would make a client
-/// that does not read dearer, less would cost more system calls for one that does.
-const CHUNK: usize = 32 * 1024;
+/// Bytes that are encrypted before the kernel must accept them: two TLS records. A larger block would cost more
+/// memory per client that does not read; a smaller one would cost more system calls per client that does.
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// Slices that are encrypted together.
 const SLICES: usize = 64;
@@ -34,21 +34,21 @@ struct Shared {
 
 struct State {
     tls: ServerConnection,
-    /// The last byte that was encrypted was not reported as taken. See [`TlsWriter`].
+    /// The last encrypted byte was not reported as written. See [`TlsWriter`].
     held_back: bool,
-    /// The close alert is on its way; the writing side ends behind it.
+    /// The close alert is queued; the writing side ends after it.
     finishing: bool,
 }
 
 /// The half that a session reads from.
 pub struct TlsReader(Rc<Shared>);
 
-/// The half that a writer writes to.
+/// The half that a session writes to.
 ///
-/// Whoever writes here must be told of what the kernel has not taken yet, or nobody would come back to
-/// flush it, and no limit would see it. So as long as there is such a rest, the last byte of it is
-/// reported as not taken: its frame waits in the outbox, which knows its beginning to be sent
-/// ([`SocketWriter::holds_back`]) and never forgets it then. When it is given again, it is not encrypted again.
+/// The caller must know of bytes that the kernel has not accepted. Otherwise it would not return to flush them, and
+/// they would escape all limits. So while there are such bytes, the last of them is reported as not written. Its
+/// frame stays in the outbox, which knows that the frame has begun ([`SocketWriter::holds_back`]), and therefore
+/// never drops it. When the byte is passed again, it is not encrypted a second time.
 pub struct TlsWriter(Rc<Shared>);
 
 impl std::fmt::Debug for TlsReader {
@@ -84,17 +84,17 @@ impl Transport for TlsStream<TcpStream> {
 }
 
 impl Drop for Shared {
-    /// The farewell of a session that has ended without one, if there is room for it.
+    /// Sends the close alert of a session that ended without one, if the socket accepts it.
     fn drop(&mut self) {
         let state = self.state.get_mut();
         state.tls.send_close_notify();
-        // A connection that is gone already needs no farewell.
+        // A connection that is closed already needs no alert.
         let _ = state.flush(&self.socket);
     }
 }
 
 impl State {
-    /// Gives the kernel what is encrypted already. False when it does not take all of it.
+    /// Passes the encrypted bytes to the kernel. False if it does not accept all of them.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut Raw(socket)) {
@@ -108,19 +108,19 @@ impl State {
         Ok(true)
     }
 
-    /// Encrypts and sends what the kernel takes of the slices.
+    /// Encrypts and sends the slices, as far as the kernel accepts them.
     fn write(&mut self, socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.flush(socket)? {
             return Err(ErrorKind::WouldBlock.into());
         }
-        // It is with the kernel now, and is what the slices begin with.
+        // The kernel has that byte now, and the slices begin with it.
         let mut taken = usize::from(std::mem::take(&mut self.held_back));
         loop {
-            let chunk = part(slices, taken);
-            if chunk.is_empty() {
+            let block = part(slices, taken);
+            if block.is_empty() {
                 return Ok(taken);
             }
-            match self.tls.writer().write_vectored(&chunk)? {
+            match self.tls.writer().write_vectored(&block)? {
                 0 => return Err(ErrorKind::WriteZero.into()),
                 count => taken += count,
             }
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// Ends the writing side, if the close alert is with the kernel. True when nothing is left to do.
+    /// Ends the writing side once the kernel has the close alert. True when nothing is left to do.
     fn finish(&mut self, socket: &TcpStream) -> bool {
         if self.finishing && self.flush(socket).unwrap_or(true) {
             self.finishing = false;
@@ -145,20 +145,20 @@ impl State {
     }
 }
 
-/// What follows the first `skip` bytes of the slices, up to a chunk of it.
+/// The slices after the first `skip` bytes, up to one block.
 fn part<'s>(slices: &'s [IoSlice<'_>], mut skip: usize) -> SmallVec<[IoSlice<'s>; SLICES]> {
     let mut part = SmallVec::new();
-    let mut room = CHUNK;
+    let mut capacity = BLOCK_BYTES;
     for slice in slices {
         if skip >= slice.len() {
             skip -= slice.len();
             continue;
         }
         let bytes = &slice[std::mem::take(&mut skip)..];
-        let bytes = &bytes[..bytes.len().min(room)];
+        let bytes = &bytes[..bytes.len().min(capacity)];
         part.push(IoSlice::new(bytes));
-        room -= bytes.len();
-        if room == 0 || part.len() == SLICES {
+        capacity -= bytes.len();
+        if capacity == 0 || part.len() == SLICES {
             break;
         }
     }
@@ -179,7 +179,7 @@ impl SocketWriter for TlsWriter {
         self.0.socket.poll_write_ready(context)
     }
 
-    /// What does not go out at once is sent by the reading half.
+    /// The reading half sends the rest that the kernel does not accept at once.
     fn finish(&self) {
         let Shared { socket, state } = &*self.0;
         let state = &mut *state.borrow_mut();
@@ -216,8 +216,8 @@ impl AsyncRead for TlsReader {
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The end without TLS's own farewell. A WebSocket has a farewell of its own, by which
-                // who reads knows whether something is missing.
+                // The connection ended without a close alert of TLS. WebSockets have a close frame of their own,
+                // which shows whether data is missing.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Poll::Ready(Ok(()));
                 }
@@ -226,8 +226,8 @@ impl AsyncRead for TlsReader {
             match state.tls.read_tls(&mut Raw(socket)) {
                 Ok(_) => {
                     let processed = state.tls.process_new_packets();
-                    // What TLS answers by itself: new keys, alerts. A rest of it goes out before
-                    // whatever is written next; of a broken socket the next read tells.
+                    // Responses of TLS itself, such as new keys and alerts. A rest of them is sent before the next
+                    // write. The next read reports a broken socket.
                     let _ = state.flush(socket);
                     if let Err(error) = processed {
                         return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, error)));
@@ -249,7 +249,7 @@ impl AsyncRead for TlsReader {
     }
 }
 
-/// The socket as rustls wants it: what is not ready is `WouldBlock`.
+/// The socket for rustls, which returns `WouldBlock` where a call would wait.
 struct Raw<'s>(&'s TcpStream);
 
 impl Read for Raw<'_> {
@@ -287,7 +287,7 @@ mod tests {
 
     use super::*;
 
-    /// A session's halves with little room below them, and its client.
+    /// The halves of a session with a small send buffer, and its client.
     async fn pair() -> (TlsReader, TlsWriter, client::TlsStream<TcpStream>) {
         let made = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let certificate = made.cert.der().clone();
@@ -326,20 +326,20 @@ mod tests {
         (reader, writer, connected.expect("a handshake"))
     }
 
-    /// What is written here is never the same for long.
+    /// Bytes without a short period.
     fn text(len: usize) -> Vec<u8> {
         (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
     }
 
     #[tokio::test]
-    async fn what_the_kernel_has_not_taken_is_never_reported_as_taken_whole() {
+    async fn bytes_that_the_kernel_has_not_accepted_are_never_reported_as_written() {
         let (_reader, writer, mut client) = pair().await;
         let text = text(3_000_000);
         let sends = async {
             let (mut sent, mut waits, mut sizes) = (0, 0, [1, 2, 7, 20_000, 70_000].iter().cycle());
             while sent < text.len() {
                 let size = *sizes.next().expect("it goes round");
-                // In slices, as an outbox has them, of which the first was begun before.
+                // In slices, as from an outbox, where the first one may be partly sent.
                 let rest = &text[sent..text.len().min(sent + size)];
                 let (first, second) = rest.split_at(rest.len() / 3);
                 let slices = [IoSlice::new(first), IoSlice::new(second)];
@@ -347,7 +347,10 @@ mod tests {
                 let owes = writer.0.state.borrow().tls.wants_write();
                 match taken {
                     Ok(count) => {
-                        assert!(!owes || count < rest.len(), "nobody would come back for it");
+                        assert!(
+                            !owes || count < rest.len(),
+                            "no caller would come back for it"
+                        );
                         sent += count;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -368,12 +371,12 @@ mod tests {
         };
         let (waits, received) = tokio::join!(sends, reads);
         assert!(waits > 0, "there was always room: this has tested nothing");
-        // To its end, which TLS says by a farewell.
+        // To the end, which TLS reports by an alert.
         assert!(received.expect("the whole text") == text);
     }
 
     #[tokio::test]
-    async fn a_client_that_never_reads_costs_one_chunk() {
+    async fn a_client_that_never_reads_costs_one_block() {
         let (_reader, writer, client) = pair().await;
         let text = text(8_000_000);
         let mut taken = 0;
@@ -387,8 +390,8 @@ mod tests {
         while state.tls.wants_write() {
             state.tls.write_tls(&mut encrypted).expect("memory");
         }
-        // With what TLS puts around records.
-        assert!(encrypted.len() <= CHUNK + 256, "{}", encrypted.len());
+        // With the overhead of TLS records.
+        assert!(encrypted.len() <= BLOCK_BYTES + 256, "{}", encrypted.len());
         drop(client);
     }
 }

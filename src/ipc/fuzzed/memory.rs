@@ -1,4 +1,4 @@
-//! A segment's words in memory that ends where the segment ends.
+//! The memory for a fuzzer's segment, with guard pages around it.
 #![allow(unsafe_code)] // Pages that must not be touched cannot be had otherwise.
 
 use std::ffi::c_void;
@@ -12,23 +12,23 @@ use crate::ipc::layout::{Layout, PAGE_BYTES, WORD_BYTES};
 use crate::ipc::parts::Parts;
 use crate::ipc::sync::AtomicU64;
 
-/// A new segment, all zero, between two pages that nobody may touch: a copy that leaves it is a
-/// segmentation fault, whoever makes it. The address sanitizer does not see the one instruction of
-/// `copy` that moves bytes; this does.
+/// A new segment, all zero, between two inaccessible pages: a copy that leaves it is a segmentation fault. The
+/// address sanitizer does not see the one instruction of `copy` that moves bytes. These pages do.
 #[derive(Debug)]
-pub(super) struct Guarded {
-    /// Of the page before the segment.
+pub(super) struct GuardedMemory {
+    /// The address of the page before the segment.
     start: NonNull<c_void>,
     layout: Layout,
 }
 
-impl Guarded {
-    pub(super) fn new(layout: Layout) -> Guarded {
+impl GuardedMemory {
+    pub(super) fn new(layout: Layout) -> GuardedMemory {
         let bytes = layout.total_bytes();
         assert!(bytes.is_multiple_of(PAGE_BYTES), "it ends with a page");
         let all = NonZeroUsize::new(bytes + 2 * PAGE_BYTES).expect("two pages at least");
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: new memory, wherever the kernel likes; what is opened for access lies within it.
+        // SAFETY: new memory, at an address that the kernel chooses. The range that becomes accessible lies within
+        // it.
         let start = unsafe {
             let start = mmap_anonymous(None, all, ProtFlags::PROT_NONE, flags);
             let start = start.expect("addresses for a small segment");
@@ -36,12 +36,12 @@ impl Guarded {
             mprotect(start.byte_add(PAGE_BYTES), bytes, access).expect("memory just mapped");
             start
         };
-        Guarded { start, layout }
+        GuardedMemory { start, layout }
     }
 
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: page-aligned, that long, accessible, and mapped as long as `self` lives; every bit
-        // pattern is an `AtomicU64`.
+        // SAFETY: page-aligned, that long, accessible, and mapped as long as `self` lives. Every bit pattern is an
+        // `AtomicU64`.
         unsafe {
             let words = self.start.byte_add(PAGE_BYTES).cast().as_ptr();
             slice::from_raw_parts(words, self.layout.total_bytes() / WORD_BYTES)
@@ -53,10 +53,10 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedMemory {
     fn drop(&mut self) {
         let all = self.layout.total_bytes() + 2 * PAGE_BYTES;
-        // SAFETY: mapped by `new`, and nobody has a reference any more.
+        // SAFETY: mapped by `new`, and no reference into it is left.
         unsafe { munmap(self.start, all) }.expect("it was mapped that long");
     }
 }
@@ -66,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_may_touch_what_lies_beside_the_segment() {
+    fn the_pages_beside_the_segment_are_inaccessible() {
         let layout = Layout::new(4096, 64).expect("the smallest");
-        let memory = Guarded::new(layout);
+        let memory = GuardedMemory::new(layout);
         let start = memory.start.as_ptr() as usize;
         let all = start..start + layout.total_bytes() + 2 * PAGE_BYTES;
         let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");

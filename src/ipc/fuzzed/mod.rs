@@ -1,7 +1,7 @@
-//! What a fuzzer plays on the bus: scripts of honest calls and of damage in between.
+//! The scripts of the fuzzers: calls as the product makes them, with damage in between.
 //!
-//! No build of the product has it. `make fuzz` builds it under `cfg(fuzzing)` and lets libFuzzer write
-//! the scripts (`fuzz/fuzz_targets`); `cargo test` plays those that were worth keeping (`fuzz/corpus`).
+//! No build of the product has this module. `make fuzz` builds it under `cfg(fuzzing)` and lets libFuzzer write the
+//! scripts (`fuzz/fuzz_targets`). `cargo test` plays the retained ones (`fuzz/corpus`).
 //!
 //! A script fails by a panic, by a read outside of the segment, and by never ending.
 

@@ -1,4 +1,4 @@
-//! A script over a segment's file: what lies there, who lives in it, and who comes then.
+//! The script over a segment's file: the file and its members at first, and the processes that open it then.
 
 use std::fs::{OpenOptions, exists, remove_file};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -21,20 +21,20 @@ use crate::ipc::{
     Bus, BusError, BusOptions, Draft, Next, ReplayRange, RetentionRule, inspect, remove, topic_hash,
 };
 
-/// What lies under the name.
+/// The initial content of the file.
 #[derive(Arbitrary, Debug)]
-enum Found {
+enum InitialFile {
     Nothing,
     Bytes(Vec<u8>),
     Bus {
         published: u8,
-        /// How many live in it, or died there.
+        /// The number of its members, alive or dead.
         members: u8,
         are_alive: bool,
     },
 }
 
-/// What who has opened it does, or others do to it.
+/// A call by the process that has opened the bus, or an action of another one.
 #[derive(Arbitrary, Debug)]
 enum Call {
     Publish {
@@ -56,7 +56,7 @@ enum Call {
     Attach,
     Leave,
     Remove,
-    /// Keeps so much of a topic.
+    /// Makes a retention rule for a topic.
     Retain {
         topic: u8,
         records: u8,
@@ -73,17 +73,17 @@ enum Call {
     },
 }
 
-/// What a fuzzer writes. See the module's documentation.
+/// The script over a segment's file, which a fuzzer writes.
 #[derive(Arbitrary, Debug)]
 pub struct Opening {
     sizes: Sizes,
-    found: Found,
-    /// Makes the file that many pages long, if nobody lives in it: a mapping that is cut is SIGBUS.
+    found: InitialFile,
+    /// Makes the file this many pages long, if it has no members: touching a truncated mapping is SIGBUS.
     pages: Option<u16>,
-    /// Lets the header speak of these powers of two, with the checksum that belongs to them.
+    /// Puts these powers of two into the header, with the right checksum.
     header: Option<(u8, u8)>,
     damage: Vec<Write>,
-    /// Comes as a guest, who makes nothing anew.
+    /// Joins as a guest, which creates nothing.
     attaches: bool,
     calls: Vec<Call>,
 }
@@ -92,7 +92,7 @@ impl Opening {
     /// Plays it in /dev/shm. Panics if the bus breaks a promise.
     pub fn play(self) {
         let layout = self.sizes.layout().with_history(MIN_HISTORY_BYTES);
-        let place = Place::new(layout.expect("the smallest there is"));
+        let place = TemporaryBus::new(layout.expect("the smallest there is"));
         let mut buses = place.prepare(&self.found);
         if let (Some(pages), true) = (self.pages, buses.is_empty()) {
             place.resize(usize::from(pages) % 1024);
@@ -119,7 +119,7 @@ impl Opening {
             place.call(&call, &mut buses);
         }
 
-        // Whatever was left there, the next start makes something of it.
+        // In any state, the next process can open the bus or create it again.
         drop(buses);
         let next = Bus::open(&place.name, &place.options()).expect("no other process holds a lock");
         publish(&next, 0, 1).expect("a bus that was taken over is sound");
@@ -142,16 +142,16 @@ fn publish(bus: &Bus, topic: u8, bytes: usize) -> Option<u64> {
     bus.publish(&draft).ok()
 }
 
-/// A name that is this process's own, with nothing there before and after.
-struct Place {
+/// A bus name of this process alone, with no file before and after.
+struct TemporaryBus {
     name: String,
     layout: Layout,
 }
 
-impl Place {
-    fn new(layout: Layout) -> Place {
+impl TemporaryBus {
+    fn new(layout: Layout) -> TemporaryBus {
         let name = format!("fuzz-{}", process::id());
-        let place = Place { name, layout };
+        let place = TemporaryBus { name, layout };
         let _ = remove_file(place.path());
         place
     }
@@ -168,18 +168,18 @@ impl Place {
         }
     }
 
-    /// Puts there what is to be found, and returns who lives in it.
-    fn prepare(&self, found: &Found) -> Vec<Bus> {
+    /// Creates the initial content, and returns the living members.
+    fn prepare(&self, found: &InitialFile) -> Vec<Bus> {
         match found {
-            Found::Nothing => Vec::new(),
-            Found::Bytes(bytes) => {
+            InitialFile::Nothing => Vec::new(),
+            InitialFile::Bytes(bytes) => {
                 let mut options = OpenOptions::new();
                 let file = options.write(true).create_new(true).mode(0o600);
-                let file = file.open(self.path()).expect("room in /dev/shm");
-                file.write_all_at(bytes, 0).expect("room in /dev/shm");
+                let file = file.open(self.path()).expect("memory in /dev/shm");
+                file.write_all_at(bytes, 0).expect("memory in /dev/shm");
                 Vec::new()
             }
-            Found::Bus {
+            InitialFile::Bus {
                 published,
                 members,
                 are_alive,
@@ -201,7 +201,7 @@ impl Place {
         }
     }
 
-    /// Runs over the words that are there, if there is a page of them.
+    /// Runs a function over the file's words, if there is at least a page of them.
     fn with_mapping(&self, run: impl FnOnce(&Mapping)) {
         if let Ok(Some(file)) = SegmentFile::open(&self.name)
             && file.bytes().expect("it is ours") >= PAGE_BYTES as u64
@@ -263,7 +263,7 @@ impl Place {
             Call::ReadFrom(offset) => read(bus, offset),
             Call::ReadAt(offset) => drop(bus.read_at(offset, &mut Vec::new())),
             Call::Sleep if bus.parker().park(bus.end()) => {
-                // Somebody else of this process wakes it, or nobody.
+                // Another member of this process may wake it.
                 let _ = publish(&buses[0], 0, 1);
                 bus.parker().unpark();
             }
@@ -278,7 +278,7 @@ impl Place {
                     records: records.into(),
                     seconds: seconds.into(),
                 };
-                // Whoever damaged it may have left no room for one more.
+                // Damage may have left no space for another rule.
                 let _ = bus.retain(&rule);
             }
             Call::Replay {
@@ -309,13 +309,13 @@ fn past(bus: &Bus, topic: u8, reach: ReplayRange, most: usize) {
     }
 }
 
-impl Drop for Place {
+impl Drop for TemporaryBus {
     fn drop(&mut self) {
-        let _ = remove_file(self.path()); // of a script that failed
+        let _ = remove_file(self.path()); // left by a script that failed
     }
 }
 
-/// Reads until there is nothing more, for as long as a log can take.
+/// Reads until there is nothing more, at most a log of times.
 fn read(bus: &Bus, offset: u64) {
     let mut subscriber = bus.subscriber_at(offset);
     let mut frames = Vec::new();

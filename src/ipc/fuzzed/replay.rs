@@ -1,4 +1,4 @@
-//! The scripts that fuzzers found worth keeping, played without one.
+//! The replay of the fuzzers' corpus, without a fuzzer.
 
 #[path = "../../../fuzz/fuzz_targets/scripts/corpus.rs"]
 mod corpus;
@@ -7,11 +7,11 @@ use self::corpus::replay;
 use super::{Opening, Script};
 
 #[test]
-fn the_scripts_that_a_fuzzer_kept_break_nothing() {
+fn the_scripts_of_the_corpus_break_nothing() {
     replay("bus", Script::play);
 }
 
 #[test]
-fn the_files_that_a_fuzzer_kept_can_be_opened_or_are_refused() {
+fn the_files_of_the_corpus_are_opened_or_refused() {
     replay("opening", Opening::play);
 }

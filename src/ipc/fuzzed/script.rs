@@ -1,10 +1,10 @@
-//! A script over a segment's words: publishers, readers and sleepers, and damage between their calls
-//! and in the middle of them.
+//! The script over a segment's words: publishers, readers and sleepers, with damage between their calls and in the
+//! middle of them.
 
 use arbitrary::Arbitrary;
 
-use super::memory::Guarded;
-use super::sound::{Publication, TOPICS};
+use super::memory::GuardedMemory;
+use super::sound::{ExpectedRecords, TOPICS};
 use super::write::Write;
 use crate::ipc::cursor::{Cursor, Next, ReadAt, read_at};
 use crate::ipc::layout::MAX_TOPIC_BYTES;
@@ -19,11 +19,11 @@ use crate::ipc::sync::AtomicU64;
 use crate::ipc::wake::slots;
 
 const READERS: usize = 3;
-/// What a buffer holds already when something is read into it.
+/// The content of a buffer before a read.
 const BEFORE: &[u8] = b"before";
 
-/// Small segments. Only in the larger rings are copies of more than 4 KiB possible, which take the
-/// other way through `copy`.
+/// The sizes of small segments. Only the larger rings allow copies of more than 4 KiB, which take the other branch in
+/// `copy`.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Sizes {
     Small,
@@ -42,7 +42,7 @@ impl Sizes {
     }
 }
 
-/// Where in the log.
+/// An offset in the log.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Spot {
     BeforeEnd(u16),
@@ -63,7 +63,7 @@ impl Spot {
 
 /// One call, or one damage.
 #[derive(Arbitrary, Clone, Debug)]
-enum Step {
+enum ScriptStep {
     Publish {
         slot: u8,
         topic: u8,
@@ -71,7 +71,7 @@ enum Step {
         times: u8,
     },
     Damage(Write),
-    /// `during`: what changes between the reader's look at a header and its copy of the body.
+    /// `during`: words that change between the reader's look at a header and its copy of the body.
     Read {
         reader: u8,
         wanted: u8,
@@ -87,14 +87,14 @@ enum Step {
         reader: u8,
         tags: [u64; 4],
     },
-    /// A member leaves or is reaped, and the next in its slot resumes.
+    /// A member leaves or is reaped, and the next one in its slot resumes.
     Replace(u8),
     Park {
         slot: u8,
         sleep: u64,
     },
     Unpark(u8),
-    /// `during`: what changes between the look at a sleeper and its mark.
+    /// `during`: a word that changes between the look at a sleeper and its mark.
     Wake {
         during: Option<Write>,
     },
@@ -102,22 +102,22 @@ enum Step {
         slot: u8,
         topic: u8,
     },
-    /// What who opens or inspects a bus looks at.
+    /// The checks of a process that opens or inspects a bus.
     Judge,
 }
 
-/// What a fuzzer writes. See the module's documentation.
+/// The script over a segment's words, which a fuzzer writes.
 #[derive(Arbitrary, Debug)]
 pub struct Script {
     sizes: Sizes,
-    steps: Vec<Step>,
+    steps: Vec<ScriptStep>,
 }
 
 impl Script {
     /// Plays it over a new segment. Panics if the bus breaks a promise.
     pub fn play(self) {
         let layout = self.sizes.layout();
-        let memory = Guarded::new(layout);
+        let memory = GuardedMemory::new(layout);
         let parts = memory.parts();
         let producer = |slot| resume(parts, slot);
         let mut play = Play {
@@ -125,7 +125,7 @@ impl Script {
             parts,
             producers: (0..MAX_MEMBERS as u8).map(producer).collect(),
             readers: std::array::from_fn(|_| Cursor::new(0)),
-            published: Publication::default(),
+            published: ExpectedRecords::default(),
             is_sound: true,
         };
         for step in self.steps {
@@ -155,17 +155,17 @@ struct Play<'a> {
     parts: Parts<'a>,
     producers: Vec<Producer>,
     readers: [Cursor; READERS],
-    published: Publication,
-    /// Nobody has damaged anything yet.
+    published: ExpectedRecords,
+    /// Nothing was damaged yet.
     is_sound: bool,
 }
 
 impl Play<'_> {
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: ScriptStep) {
         let parts = self.parts;
         let sleepers = parts.sleepers();
         match step {
-            Step::Publish {
+            ScriptStep::Publish {
                 slot: of,
                 topic,
                 bytes,
@@ -175,11 +175,11 @@ impl Play<'_> {
                     self.publish(slot(of), topic, bytes.into());
                 }
             }
-            Step::Damage(write) => {
+            ScriptStep::Damage(write) => {
                 self.is_sound = false;
                 write.apply(self.words, parts);
             }
-            Step::Read {
+            ScriptStep::Read {
                 reader,
                 wanted,
                 times,
@@ -189,10 +189,10 @@ impl Play<'_> {
                     self.read(usize::from(reader) % READERS, wanted, &during);
                 }
             }
-            Step::ReadAt(spot) => self.read_at(spot.offset(parts)),
-            Step::Seek { reader, spot } => {
+            ScriptStep::ReadAt(spot) => self.read_at(spot.offset(parts)),
+            ScriptStep::Seek { reader, spot } => {
                 let offset = spot.offset(parts);
-                // A sound caller does not go beyond the end: `Bus::subscriber_at`.
+                // A correct caller does not go beyond the end: `Bus::subscriber_at`.
                 let limit = if self.is_sound {
                     self.published.end()
                 } else {
@@ -200,16 +200,16 @@ impl Play<'_> {
                 };
                 self.readers[usize::from(reader) % READERS] = Cursor::new(offset.min(limit));
             }
-            Step::Tags { reader, tags } => {
+            ScriptStep::Tags { reader, tags } => {
                 self.readers[usize::from(reader) % READERS].set_tags(tags);
             }
-            Step::Replace(of) => {
+            ScriptStep::Replace(of) => {
                 membership::clean(parts, slot(of));
                 self.producers[usize::from(slot(of))] = resume(parts, slot(of));
             }
-            Step::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),
-            Step::Unpark(of) => sleepers.unpark(slot(of)),
-            Step::Wake { during } => {
+            ScriptStep::Park { slot: of, sleep } => sleepers.park(slot(of), sleep),
+            ScriptStep::Unpark(of) => sleepers.unpark(slot(of)),
+            ScriptStep::Wake { during } => {
                 self.is_sound &= during.is_none();
                 for slot in slots(sleepers.all()) {
                     sleepers.wake(slot, || {
@@ -220,13 +220,13 @@ impl Play<'_> {
                     });
                 }
             }
-            Step::Interest { slot: of, topic } => {
+            ScriptStep::Interest { slot: of, topic } => {
                 let hash = topic_hash(TOPICS[usize::from(topic) % TOPICS.len()].as_bytes());
                 sleepers.set_interest(slot(of), hash);
                 assert!(self.parts.sleepers().interested(hash) <= sleepers.all() || !self.is_sound);
                 sleepers.clear_interest(slot(of), hash);
             }
-            Step::Judge => self.judge(),
+            ScriptStep::Judge => self.judge(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a segment must answer as long as nobody has damaged it: the plain list of what was published.
+//! The records that an undamaged segment must return: a plain list of all published messages.
 
 use crate::ipc::cursor::Next;
 use crate::ipc::log::LogDamage;
@@ -13,19 +13,19 @@ const HINTS: PublishHints = PublishHints {
     seconds: 0,
 };
 
-/// What one publish was given.
+/// A published message.
 #[derive(Debug)]
 struct Message {
     topic: &'static str,
     frame: Vec<u8>,
 }
 
-/// All that was published, by offset.
+/// All published messages, by offset.
 #[derive(Debug, Default)]
-pub(super) struct Publication(Vec<Message>);
+pub(super) struct ExpectedRecords(Vec<Message>);
 
-impl Publication {
-    /// The frame follows from its number, its length and its topic.
+impl ExpectedRecords {
+    /// Publishes a message. Its frame follows from its number, its length and its topic.
     pub(super) fn publish(
         &mut self,
         producer: &mut Producer,
@@ -54,7 +54,7 @@ impl Publication {
         self.0.len() as u64
     }
 
-    /// A record is the one that was published there.
+    /// Checks that a record is the one that was published at its offset.
     pub(super) fn check_record(&self, head: &Head, frame: &[u8], topic: &str) {
         let message = &self.0[head.offset as usize];
         assert_eq!((frame, topic), (&message.frame[..], message.topic));
@@ -63,7 +63,7 @@ impl Publication {
         assert_eq!(head.exclude_session, frame.len() as u64);
     }
 
-    /// A reader that came from `before` to `after` is where it says it is.
+    /// Checks that a reader that moved from `before` to `after` is where the result says.
     pub(super) fn check_next(&self, next: &Next, before: u64, after: u64) {
         match next {
             Next::Empty => assert_eq!(after, self.end(), "there was more"),

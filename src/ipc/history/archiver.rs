@@ -1,4 +1,5 @@
-//! Keeps what is about to be overwritten: from the log and the rings into the store.
+//! The archiver: it copies records with a retention rule from the log and the rings into the store, before they are
+//! overwritten.
 
 use std::collections::HashMap;
 use std::thread;
@@ -14,32 +15,31 @@ use crate::ipc::parts::Parts;
 use crate::ipc::ring::{ReadResult, Ring};
 use crate::ipc::sync::{Ordering, fence};
 
-/// Another process that keeps needs microseconds for its batch, and a while more if it is not given
-/// a processor. One that was stopped in it is waited for once, a tenth of a second: what it leaves
-/// is counted as lost.
+/// Attempts to take the lock. Another archiver needs microseconds for its batch, and longer if it gets no processor.
+/// A stopped one costs one wait of a tenth of a second: the records that are overwritten then count as lost.
 const PATIENCE: u32 = 1000;
 const BETWEEN: Duration = Duration::from_micros(50);
-/// So many records are looked at before the others are told.
+/// After this many records, their offset is published to the other processes.
 const BATCH: u64 = 64;
-/// Topics whose rule is remembered.
+/// Topics whose rule is cached.
 const REMEMBERED: usize = 4096;
-/// Memory for a frame that a archiver has at hand between its batches.
+/// Capacity that the frame buffer retains between batches.
 const FRAME_CAPACITY: usize = 64 << 10;
 
-/// What a process that keeps has at hand. One thread at a time.
+/// The archiver of one process, with its buffers and its cache. Used by one thread at a time.
 #[derive(Debug, Default)]
 pub(in crate::ipc) struct Archiver {
-    /// The rule of each topic seen, as long as the rules are those of `version`.
+    /// The rule of each topic, while the rules have this `version`.
     rules: HashMap<String, Option<TopicRetention>>,
     version: u64,
-    /// Where the history stood when somebody else did not come to an end.
+    /// The offset that the history had reached when another archiver did not finish.
     stuck_at: Option<u64>,
     topic: String,
     frame: Vec<u8>,
 }
 
 impl Archiver {
-    /// Sees to it that all records below `up_to` have been looked at, if nobody is in the way.
+    /// Archives all records below `up_to`, unless another process does that already and does not finish.
     pub(in crate::ipc) fn archive(&mut self, file: &SegmentFile, parts: Parts<'_>, up_to: u64) {
         let Some(area) = parts.history() else {
             return;
@@ -52,7 +52,7 @@ impl Archiver {
             area.repair();
         }
         area.set_head(head::BUSY, 1);
-        fence(Ordering::Release); // a repair that was not needed harms nobody, one that was missed would
+        fence(Ordering::Release); // an unneeded repair does no harm, a missing one would
         if self.look_at(area, parts, up_to) == Err(HistoryDamage) {
             area.clear();
             set_retained(area, up_to);
@@ -61,7 +61,7 @@ impl Archiver {
         area.set_head(head::BUSY, 0);
     }
 
-    /// False: somebody else has done it, or holds the lock and does not come to an end.
+    /// Takes the lock. False: another process has archived these records, or holds the lock and does not finish.
     fn lock(&mut self, file: &SegmentFile, area: Area<'_>, up_to: u64) -> bool {
         let attempts = if self.stuck_at == Some(area.retained()) {
             1
@@ -72,7 +72,7 @@ impl Archiver {
             if attempt > 0 {
                 thread::sleep(BETWEEN);
             }
-            // A lock that cannot be asked about is one that cannot be had.
+            // A lock that cannot be checked counts as held.
             if file.take_archive_lock().unwrap_or(false) {
                 self.stuck_at = None;
                 return true;
@@ -120,7 +120,7 @@ impl Archiver {
         Ok(())
     }
 
-    /// Keeps a record if a rule says so. False: it is gone already.
+    /// Archives one record if a rule covers its topic. False: it was overwritten already.
     fn archive_one(
         &mut self,
         area: Area<'_>,
@@ -141,7 +141,7 @@ impl Archiver {
         let ReadResult::Record(header) = copied else {
             return Ok(false);
         };
-        let keep = NewRecord {
+        let record = NewRecord {
             offset,
             seconds: header.seconds,
             flags: header.flags,
@@ -149,10 +149,10 @@ impl Archiver {
             topic: &self.topic,
             frame: &self.frame,
         };
-        area.append(&keep, rule, now).map(|()| true)
+        area.append(&record, rule, now).map(|()| true)
     }
 
-    /// The rule for `self.topic`.
+    /// The retention of `self.topic`. `None`: no rule covers it.
     fn rule(&mut self, area: Area<'_>) -> Option<TopicRetention> {
         if let Some(rule) = self.rules.get(&self.topic) {
             return *rule;
@@ -168,12 +168,12 @@ fn set_retained(area: Area<'_>, offset: u64) {
     area.head[head::RETAINED].store(offset, Ordering::Release);
 }
 
-/// Gives the lock back.
+/// The guard of the lock for archiving, which releases it.
 struct ArchiveLock<'a>(&'a SegmentFile);
 
 impl Drop for ArchiveLock<'_> {
     fn drop(&mut self) {
-        // Can only fail if the descriptor is none, and then the kernel dropped the lock with it.
+        // Can only fail if the descriptor is invalid, and then the kernel has released the lock with it.
         let _ = self.0.release_archive_lock();
     }
 }

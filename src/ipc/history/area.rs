@@ -1,4 +1,5 @@
-//! Where everything of the history lies: its head, its rules, its topics and its blocks, over words.
+//! The memory of the history: its head, its rules, its topics and its blocks, over words.
+//!
 //! Nothing that is read here is trusted: a number that leads nowhere leads to `None`.
 
 use crate::ipc::layout::{MAX_RULES, MAX_TOPIC_BYTES, WORD_BYTES};
@@ -6,7 +7,7 @@ use crate::ipc::sync::{AtomicU64, Ordering};
 
 /// Words of a name of up to 255 bytes.
 pub(super) const NAME_WORDS: usize = (MAX_TOPIC_BYTES + 1) / WORD_BYTES;
-/// Words of a rule: its setting, since when it holds, the length of the pattern, the pattern.
+/// Words of a rule: its limits, the offset since which it holds, the length of the pattern, the pattern.
 pub(super) const RULE_WORDS: usize = 3 + NAME_WORDS;
 /// Words of a topic: [`topic`], then its name.
 pub(super) const TOPIC_WORDS: usize = topic::NAME + NAME_WORDS;
@@ -17,24 +18,24 @@ pub(super) const BLOCK_CAPACITY: usize = BLOCK_WORDS - block::RECORDS;
 /// Words before the frame of a record: its offset, its length and flags, its time.
 pub(super) const RECORD_HEADER_WORDS: usize = 3;
 
-/// Topics are fewer than blocks by this factor.
+/// There are this many blocks for each topic.
 const BLOCKS_PER_TOPIC: usize = 4;
-/// Words that a block takes with its share of the topics.
+/// Words of a block with its share of the topics.
 const WORDS_PER_BLOCK: usize = BLOCK_WORDS + (TOPIC_WORDS + 1).div_ceil(BLOCKS_PER_TOPIC);
 
 /// Words of the history in the segment's first page: [`HISTORY_HEAD_WORDS`](crate::ipc::layout::HISTORY_HEAD_WORDS).
 pub(super) mod head {
-    /// All records below this offset have been looked at, and kept if a rule says so.
+    /// All records below this offset have been archived, if a rule covers them.
     pub(in super::super) const RETAINED: usize = 0;
     /// Below this offset records of any topic may be missing: they were overwritten too soon.
     pub(in super::super) const GAP: usize = 1;
-    /// Below this offset topics that have no place may have had records: for those there was no room.
+    /// Below this offset topics without a place may have had records, which were dropped.
     pub(in super::super) const LOST: usize = 2;
-    /// Not 0 while somebody writes: if nobody does, its writer died.
+    /// Not 0 while an archiver writes. If none does, its writer died.
     pub(in super::super) const BUSY: usize = 3;
-    /// Blocks that have ever been used; those behind them are new.
+    /// The number of blocks that were ever used. The blocks behind them are new.
     pub(in super::super) const USED: usize = 4;
-    /// The first free block among those used, plus 1, and how many there are.
+    /// The first free block among the used ones, plus 1, and the number of free ones.
     pub(in super::super) const FREE: usize = 5;
     pub(in super::super) const FREE_BLOCKS: usize = 6;
     /// The blocks in use, oldest first: both ends of the list, plus 1.
@@ -48,9 +49,9 @@ pub(super) mod topic {
     pub(in super::super) const VERSION: usize = 0;
     /// A [`Link`](super::Link) to its newest block, with the words used there: the commit.
     pub(in super::super) const END: usize = 1;
-    /// No record below this offset is kept any more.
+    /// No record below this offset is retained.
     pub(in super::super) const FLOOR: usize = 2;
-    /// Offset of the newest record kept, plus 1.
+    /// Offset of the newest retained record, plus 1.
     pub(in super::super) const NEWEST: usize = 3;
     // For the archiver only.
     pub(in super::super) const RECORDS: usize = 4;
@@ -61,26 +62,26 @@ pub(super) mod topic {
 
 /// Words of a block.
 pub(super) mod block {
-    /// Grows when the block is given back.
+    /// Grows when the block is freed.
     pub(in super::super) const GENERATION: usize = 0;
     /// A [`Link`](super::Link) to the topic's block before.
     pub(in super::super) const BEFORE: usize = 1;
-    /// Where among its words the first record begins; [`BLOCK_CAPACITY`](super::BLOCK_CAPACITY): none does.
+    /// The word among these where the first record begins. [`BLOCK_CAPACITY`](super::BLOCK_CAPACITY): none does.
     pub(in super::super) const FIRST: usize = 2;
     /// Offset of the newest record that begins here, plus 1; 0: none does.
     pub(in super::super) const NEWEST: usize = 3;
     // For the archiver only. Numbers of blocks are plus 1, so that 0 is none.
     pub(in super::super) const BEHIND: usize = 4;
-    /// Topic, and how many records begin here in the upper half.
+    /// The topic, and in the upper half the number of records that begin here.
     pub(in super::super) const OWNER: usize = 5;
-    /// When the newest record that begins here was published.
+    /// The time of the newest record that begins here.
     pub(in super::super) const SECONDS: usize = 6;
     /// Neighbours in the list of all, the older one in the lower half.
     pub(in super::super) const NEIGHBOURS: usize = 7;
     pub(in super::super) const RECORDS: usize = 8;
 }
 
-/// Names a block in one of its lives, and how many of its words are used.
+/// A reference to one generation of a block, and the number of its words that are used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Link {
     pub(super) block: usize,
@@ -108,10 +109,10 @@ impl Link {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ipc) struct Area<'a> {
     pub(super) head: &'a [AtomicU64],
-    /// How many rules there are, and in the upper half how often they were changed.
+    /// The number of rules, and in the upper half the number of changes.
     pub(super) rules_made: &'a AtomicU64,
     pub(super) rules: &'a [AtomicU64],
-    /// Hash of each topic; 0: that place is free.
+    /// The hash of each topic. 0: that place is free.
     pub(super) hashes: &'a [AtomicU64],
     topics: &'a [AtomicU64],
     blocks: &'a [AtomicU64],
@@ -138,16 +139,16 @@ impl<'a> Area<'a> {
         }
     }
 
-    /// Whether there are rules, and so anything to keep.
+    /// Whether there are rules.
     #[inline]
     pub(in crate::ipc) fn is_used(&self) -> bool {
         self.rules_made.load(Ordering::Relaxed) != 0
     }
 
-    /// All records below this offset have been looked at.
+    /// All records below this offset have been archived.
     #[inline]
     pub(in crate::ipc) fn retained(&self) -> u64 {
-        // [H8] Pairs with [H7]: what was kept of those before is seen.
+        // [H8] Pairs with [H7]: the archived records before it are seen.
         self.head[head::RETAINED].load(Ordering::Acquire)
     }
 

@@ -1,25 +1,25 @@
-//! The contents of a history, as counts: for people that look at a bus.
+//! The contents of a history, as counts for people that inspect a bus.
 
 use super::area::{Area, BLOCK_WORDS, head};
 use super::rules::RetentionRule;
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::Ordering;
 
-/// What a bus keeps for [`crate::ipc::Bus::replay`] besides what rings and log still have.
+/// The retained records that [`crate::ipc::Bus::replay`] can return besides those of rings and log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HistoryContents {
-    /// What is to be kept.
+    /// The retention rules.
     pub rules: Vec<RetentionRule>,
-    /// Topics that something is kept of.
+    /// The number of topics with retained records.
     pub topics: usize,
-    /// Bytes that it takes.
+    /// Bytes in use.
     pub used_bytes: usize,
-    /// Bytes that it may take.
+    /// Bytes that may be used.
     pub bytes: usize,
 }
 
 impl Area<'_> {
-    /// What it holds just now.
+    /// The current counts.
     pub(in crate::ipc) fn contents(&self) -> HistoryContents {
         let hashes = self.hashes.iter();
         let used = (self.get_head(head::USED) as usize).min(self.blocks());

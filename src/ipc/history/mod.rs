@@ -1,15 +1,14 @@
-//! What is kept of chosen topics after the rings have overwritten it.
+//! The history: it retains records of chosen topics after the rings have overwritten them.
 //!
-//! Rules say which topics, and how many records of each ([`rules`]). Before a publisher overwrites a
-//! part of its ring, and whenever the log comes round a quarter, it sees to it that what would be
-//! lost has been looked at: records of kept topics are copied into the blocks of their topic
-//! ([`archiver`], [`store`]). So nobody copies what nobody needs yet, there is no thread and no process
-//! whose job it is, and nothing is lost because somebody was slow. Who reads walks the log backwards, and
-//! where the log ends, the topic's blocks ([`replay`], [`shelf`]).
+//! Rules say which topics are retained, and how many records of each ([`rules`]). A publisher archives before it
+//! overwrites a part of its ring, and after each quarter of the log: it copies the records that a rule covers into the
+//! blocks of their topic ([`archiver`], [`store`]). So no record is copied before that is needed, no thread or process
+//! has this as its task, and a slow one loses nothing. A replay walks the log backwards and then the topic's blocks
+//! ([`replay`], [`reader`]).
 //!
-//! One process keeps at a time: it holds a lock of the file, for one batch. One that dies in a
-//! batch leaves a mark, and the next to come makes the lists anew ([`repair`]). Readers take no lock; a block that was given
-//! to somebody else while it was read has another generation afterwards.
+//! One process archives at a time: it holds a lock of the file for one batch. If it dies in a batch, a mark stays, and
+//! the next archiver rebuilds the lists ([`repair`]). Readers take no lock. A block that was freed while it was read
+//! has another generation afterwards.
 
 #[cfg(not(loom))]
 pub(super) mod archiver;

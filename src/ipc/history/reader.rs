@@ -1,14 +1,14 @@
-//! The reading side of the history: a topic's newest records out of its blocks, beside the archiver.
+//! The reader of the history: it copies a topic's newest records out of its blocks, while an archiver may write.
 
 use super::area::{Area, BLOCK_WORDS, Link, RECORD_HEADER_WORDS, TOPIC_WORDS, block, topic};
 use crate::ipc::copy::append;
 use crate::ipc::layout::{MAX_TOPIC_BYTES, WORD_BYTES};
 use crate::ipc::sync::{Ordering, fence};
 
-/// Attempts at a topic's name while its place is given to another one.
+/// Attempts to read a topic's name while its place is given to another topic.
 const ATTEMPTS: usize = 8;
 
-/// A record that was kept.
+/// A retained record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct StoredRecord<'a> {
     pub(super) offset: u64,
@@ -21,19 +21,19 @@ pub(super) struct StoredRecord<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     bytes: Vec<u8>,
-    /// No record of the topic below this is kept.
+    /// No record of the topic below this offset is retained.
     pub(super) floor: u64,
     /// Whether there are older blocks than those copied.
     pub(super) more: bool,
 }
 
 impl Area<'_> {
-    /// The place of a topic.
+    /// The number of a topic's place.
     pub(super) fn find(&self, hash: u64, name: &str) -> Option<usize> {
         self.look_up(hash, name).map(|(number, _)| number)
     }
 
-    /// The place of a topic, and the version in which it is that topic's.
+    /// The number of a topic's place, and the version in which it belongs to that topic.
     fn look_up(&self, hash: u64, name: &str) -> Option<(usize, u64)> {
         let places = self.hashes.iter().enumerate();
         places
@@ -45,7 +45,7 @@ impl Area<'_> {
         let it = self.topic(number)?;
         let mut bytes = Vec::with_capacity(MAX_TOPIC_BYTES + WORD_BYTES);
         for _ in 0..ATTEMPTS {
-            // [H6] Even, the words, the same again. Pairs with [H5].
+            // [H6] Version even, then the words, then the same version again. Pairs with [H5].
             let version = it.0[topic::VERSION].load(Ordering::Acquire);
             bytes.clear();
             let count = (it.get(topic::NAME_BYTES) as usize).min(MAX_TOPIC_BYTES);
@@ -58,9 +58,9 @@ impl Area<'_> {
         None
     }
 
-    /// Copies the newest blocks of a topic: as many as `enough` wants, which is told of each the
-    /// offset of the first record in it, and of those copied the records and the bytes. `None`:
-    /// nothing is kept.
+    /// Copies the newest blocks of a topic, until `enough` returns true. It is called for each block with the offset
+    /// of the first record in it, and with the number of records and bytes copied so far. `None`: the topic has no
+    /// retained records.
     pub(super) fn stream(
         &self,
         hash: u64,
@@ -73,32 +73,32 @@ impl Area<'_> {
             // [H2] Pairs with [H1].
             let end = Link::from_word(it.0[topic::END].load(Ordering::Acquire));
             let stream = self.copy_chain(end, &enough);
-            // What went while it was read is below the floor. [H4]
+            // Records that were freed meanwhile are below the floor. [H4]
             fence(Ordering::Acquire);
             let floor = it.get(topic::FLOOR);
             if it.get(topic::VERSION) != version {
-                continue; // the place is another topic's by now
+                continue; // the place belongs to another topic by now
             }
             match stream {
                 Some(stream) => return Some(Stream { floor, ..stream }),
-                None if end.is_none() => return None, // it is just being entered
-                None => {}                            // it has moved on by whole blocks
+                None if end.is_none() => return None, // the topic is just being added
+                None => {}                            // whole blocks were freed meanwhile
             }
         }
         Some(Stream {
-            floor: u64::MAX, // there is something, and it cannot be had
+            floor: u64::MAX, // there are records, but they could not be read
             ..Stream::default()
         })
     }
 
-    /// `None`: the newest block was given back before it could be read.
+    /// `None`: the newest block was freed before it could be read.
     fn copy_chain(
         &self,
         end: Option<Link>,
         enough: &impl Fn(u64, u64, usize) -> bool,
     ) -> Option<Stream> {
         let mut link = end;
-        // Newest first: each block's words, and how many of them are used.
+        // Newest first: the words of each block, and the number of used ones.
         let mut copies: Vec<([u64; BLOCK_WORDS], usize)> = Vec::new();
         let (mut records, mut bytes) = (0, 0);
         while let Some(next) = link
@@ -109,13 +109,13 @@ impl Area<'_> {
             // [H4] Pairs with [H3].
             fence(Ordering::Acquire);
             if words.get(block::GENERATION) as u32 != next.generation {
-                break; // it has been given back, and so have all before it
+                break; // this block was freed, and so were all before it
             }
             copies.push((copy, next.used));
             link = Link::from_word(copy[block::BEFORE]);
             records += copy[block::OWNER] >> 32;
             bytes += next.used * WORD_BYTES;
-            // Only a block in which a record begins is one to stop at.
+            // The copy can only stop at a block in which a record begins.
             let first = copy[block::FIRST] as usize;
             if first < next.used && enough(copy[block::RECORDS + first], records, bytes) {
                 break;
@@ -144,7 +144,7 @@ impl Area<'_> {
 }
 
 impl Stream {
-    /// The records, oldest first. Ends at the first that is none.
+    /// The records, oldest first, up to the first invalid one.
     pub(super) fn records(&self) -> impl Iterator<Item = StoredRecord<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {

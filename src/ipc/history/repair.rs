@@ -1,18 +1,18 @@
-//! After a archiver died in a batch: the lists of blocks, and what a topic knows of its blocks, made anew
-//! from the streams, which are whole after every single store.
+//! The repair after an archiver died in a batch: it rebuilds the lists of blocks, and the counts of topics and
+//! blocks, from the streams, which are complete after every single store.
 
 use super::area::{Area, BLOCK_CAPACITY, Link, RECORD_HEADER_WORDS, block, head, topic};
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
 
-/// A block in use: for the order of all, the newest offset up to it.
+/// A block in use. `newest` is the newest offset up to it, for the order of all blocks.
 struct Used {
     number: usize,
     newest: u64,
 }
 
 impl Area<'_> {
-    /// The caller holds the archiver's lock.
+    /// Rebuilds everything but the streams. The caller holds the lock for archiving.
     pub(super) fn repair(&self) {
         let mut is_used = vec![false; self.blocks()];
         let mut all = Vec::new();
@@ -22,7 +22,7 @@ impl Area<'_> {
             }
             let chain = self.chain(number, &mut is_used);
             if chain.is_empty() {
-                // It died between giving the topic a place and its first record.
+                // The archiver died between giving the topic a place and its first record.
                 hash.store(0, Ordering::Relaxed);
                 continue;
             }
@@ -36,7 +36,7 @@ impl Area<'_> {
         for number in (0..used).filter(|&number| !is_used[number]) {
             self.give_back(number, self.block(number).expect("below their number"));
         }
-        // A block that the head does not know to be used, because its first user died.
+        // A block that the head does not count as used, because its first user died.
         let known = all.iter().map(|it| it.number + 1).max().unwrap_or(0);
         self.set_head(head::USED, used.max(known) as u64);
         self.set_head(head::OLDEST, 0);
@@ -56,7 +56,7 @@ impl Area<'_> {
         fence(Ordering::Release);
     }
 
-    /// The blocks of a topic, oldest first, each with the words that are used.
+    /// The blocks of a topic, oldest first, each with the number of used words.
     fn chain(&self, number: usize, is_used: &mut [bool]) -> Vec<(usize, usize)> {
         let mut chain = Vec::new();
         let end = self.topic(number).map_or(0, |it| it.get(topic::END));
@@ -73,7 +73,7 @@ impl Area<'_> {
         chain
     }
 
-    /// Goes through a topic's records, and notes what its blocks and the topic itself should know.
+    /// Walks through a topic's records, and sets the counts of its blocks and of the topic.
     fn count_again(&self, number: usize, chain: &[(usize, usize)], all: &mut Vec<Used>) {
         let it = self.topic(number).expect("it has a hash");
         let words = |at: usize| self.block(chain[at].0).expect("found in a chain");
@@ -89,7 +89,7 @@ impl Area<'_> {
             });
         }
         let here = all.len() - chain.len();
-        // Where the next record begins: block of the chain, word of it.
+        // The start of the next record: block of the chain, word of it.
         let start = chain.iter().enumerate().find_map(|(at, (_, used))| {
             let first = words(at).get(block::FIRST) as usize;
             (first < *used).then_some((at, first))
@@ -145,7 +145,7 @@ impl Area<'_> {
     }
 }
 
-/// The place so many words on. `None`: the stream ends before.
+/// The place `words` words further. `None`: the stream ends before.
 fn forward(
     chain: &[(usize, usize)],
     (mut at, mut within): (usize, usize),

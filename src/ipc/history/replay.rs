@@ -1,4 +1,4 @@
-//! What was published to a topic before: from the log, and what the log has forgotten from the store.
+//! The replay of a topic: its earlier records, first from the log, then from the store.
 
 use std::ops::Range;
 
@@ -11,54 +11,54 @@ use crate::ipc::parts::Parts;
 use crate::ipc::record::topic_hash;
 use crate::ipc::ring::ReadResult;
 
-/// Bytes that a kept record takes besides its frame, at most.
+/// Most bytes that a retained record takes besides its frame.
 const MOST_OVERHEAD: usize = (RECORD_HEADER_WORDS + 1) * WORD_BYTES;
-/// More records than this are never in the log and the store both.
+/// Log and store never have more records than this in common.
 const MOST_SPARE: u64 = 1 << 40;
 
-/// How far back to go.
+/// The range of a replay: how far back it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReplayRange {
-    /// So many of the newest records.
+    /// The newest records, up to this number.
     Last(usize),
     /// All records from this offset on.
     From(u64),
 }
 
-/// A record of the past.
+/// A replayed record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReplayRecord {
-    /// The record's number in the one order.
+    /// The record's number in the order of all records.
     pub offset: u64,
-    /// As the publisher gave them.
+    /// As in the [`Draft`](crate::ipc::Draft).
     pub flags: u8,
-    /// Where its frame lies in [`Replay::frames`].
+    /// The range of its frame in [`Replay::frames`].
     pub frame: Range<usize>,
 }
 
-/// A topic's past: records without a hole up to a certain offset, as far back as could be.
+/// The replayed records of a topic, without a hole up to a certain offset.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Replay {
-    /// Their frames, in no certain order.
+    /// Their frames, in no particular order.
     pub frames: Vec<u8>,
     /// Oldest first.
     pub records: Vec<ReplayRecord>,
-    /// Whether it is all that was asked for: with [`ReplayRange::Last`] that many records, or every one
-    /// that there ever was; with [`ReplayRange::From`] every record from that offset on.
+    /// Whether the range is complete: with [`ReplayRange::Last`] that number of records, or all that ever were; with
+    /// [`ReplayRange::From`] all records from that offset on.
     pub complete: bool,
 }
 
-/// Reads the records of `topic` below `until`, no more than `max_bytes` of frames.
+/// Replays the records of `topic` below `until`, at most `max_bytes` of frames.
 pub(in crate::ipc) fn replay(
     parts: Parts<'_>,
     topic: &str,
-    reach: ReplayRange,
+    range: ReplayRange,
     until: u64,
     max_bytes: usize,
 ) -> Replay {
     let area = parts.history().filter(Area::is_used);
     let rule = area.and_then(|area| Some((area, area.rule_for(topic)?)));
-    let (from, most) = match reach {
+    let (from, most) = match range {
         ReplayRange::Last(count) => (0, count),
         ReplayRange::From(offset) => (offset, usize::MAX),
     };
@@ -66,13 +66,13 @@ pub(in crate::ipc) fn replay(
         parts,
         topic,
         hash: topic_hash(topic.as_bytes()),
-        // An offset that is still to come is of another life of the bus: all is new to who asks.
+        // A later offset belongs to another epoch of the bus: then all records are new to the caller.
         from: if from > until { 0 } else { from },
         most,
         max_bytes,
         born_after: rule.map_or(0, |(_, rule)| born_after(rule)),
         at: until,
-        past: Replay::default(),
+        replay: Replay::default(),
     };
     let reached = match (walk.through_log(rule.map(|(area, _)| area)), rule) {
         (Stop::Below, Some((area, rule))) => walk.through_store(area, rule),
@@ -80,12 +80,12 @@ pub(in crate::ipc) fn replay(
         (Stop::Enough, _) => true,
         (Stop::Hole | Stop::Limit, _) => false,
     };
-    walk.past.complete = reached && from <= until;
-    walk.past.records.reverse();
-    walk.past
+    walk.replay.complete = reached && from <= until;
+    walk.replay.records.reverse();
+    walk.replay
 }
 
-/// Records published before this second are too old; 0: none is.
+/// The second before which records are too old. 0: none is.
 fn born_after(rule: TopicRetention) -> u32 {
     match rule.seconds {
         0 => 0,
@@ -93,15 +93,15 @@ fn born_after(rule: TopicRetention) -> u32 {
     }
 }
 
-/// Why a walk came to an end.
+/// The reason why a walk ended.
 enum Stop {
-    /// What lies below is not in the log any more, or not asked for.
+    /// The records below are not in the log any more, or not wanted.
     Below,
-    /// There is a record that was overwritten and not kept.
+    /// A record was overwritten and not archived.
     Hole,
-    /// There are as many as were asked for.
+    /// The wanted number of records was read.
     Enough,
-    /// Too old, or too much.
+    /// A record is too old, or the frames are too large.
     Limit,
 }
 
@@ -113,34 +113,34 @@ struct Walk<'a> {
     most: usize,
     max_bytes: usize,
     born_after: u32,
-    /// Everything from here on has been read.
+    /// Everything from this offset on has been read.
     at: u64,
-    past: Replay,
+    replay: Replay,
 }
 
 impl Walk<'_> {
-    /// Down the log, to where the store begins if the topic is kept.
-    fn through_log(&mut self, kept_in: Option<Area<'_>>) -> Stop {
-        let mut kept = kept_in.map_or(0, |area| area.retained());
+    /// Walks down the log, to the records that the store has.
+    fn through_log(&mut self, store: Option<Area<'_>>) -> Stop {
+        let mut retained = store.map_or(0, |area| area.retained());
         let mut name = String::new();
-        while self.at > self.from.max(kept) {
-            if self.past.records.len() == self.most {
+        while self.at > self.from.max(retained) {
+            if self.replay.records.len() == self.most {
                 return Stop::Enough;
             }
             let offset = self.at - 1;
             let copied = match self.parts.log().state_at(offset) {
                 EntryState::Filled(entry) if entry.tag != self.hash as u8 => ReadResult::Unwanted,
                 EntryState::Filled(entry) => {
-                    let start = self.past.frames.len();
+                    let start = self.replay.frames.len();
                     let copied = self.parts.ring(entry.slot).read(
                         entry,
                         offset,
                         |hash| hash == self.hash,
-                        &mut self.past.frames,
+                        &mut self.replay.frames,
                         &mut name,
                     );
                     if matches!(copied, ReadResult::Record(_)) && name != self.topic {
-                        self.past.frames.truncate(start);
+                        self.replay.frames.truncate(start);
                         ReadResult::Unwanted
                     } else {
                         copied
@@ -151,22 +151,22 @@ impl Walk<'_> {
             match copied {
                 ReadResult::Unwanted => {}
                 ReadResult::Record(header) => {
-                    let end = self.past.frames.len();
+                    let end = self.replay.frames.len();
                     let frame = end - header.frame_len as usize..end;
                     if self.is_too_old(header.seconds) || end > self.max_bytes {
-                        self.past.frames.truncate(frame.start);
+                        self.replay.frames.truncate(frame.start);
                         return Stop::Limit;
                     }
-                    self.past.records.push(ReplayRecord {
+                    self.replay.records.push(ReplayRecord {
                         offset,
                         flags: header.flags,
                         frame,
                     });
                 }
                 ReadResult::Overwritten => {
-                    // It was kept before it was overwritten, if all is as it should be.
-                    kept = kept_in.map_or(0, |area| area.retained());
-                    if kept < self.at {
+                    // It was archived before it was overwritten, unless there is a gap.
+                    retained = store.map_or(0, |area| area.retained());
+                    if retained < self.at {
                         return Stop::Hole;
                     }
                     continue;
@@ -174,20 +174,20 @@ impl Walk<'_> {
             }
             self.at = offset;
         }
-        if self.past.records.len() == self.most {
+        if self.replay.records.len() == self.most {
             return Stop::Enough;
         }
         Stop::Below
     }
 
-    /// Through what was kept, below where the log ended. Whether all that was asked for is there.
+    /// Walks through the store, below the part that the log had. True: all wanted records are there.
     fn through_store(&mut self, area: Area<'_>, rule: TopicRetention) -> bool {
         if self.at <= self.from {
             return true;
         }
-        let missing = self.most - self.past.records.len();
-        let room = self.max_bytes - self.past.frames.len();
-        // Records that the log has given already may be among those kept, and one may be written now.
+        let missing = self.most - self.replay.records.len();
+        let room = self.max_bytes - self.replay.frames.len();
+        // The store may have some of the records that came from the log, and one that is just being written.
         let mut spare = 1;
         loop {
             let wanted = (missing as u64).saturating_add(spare);
@@ -199,7 +199,7 @@ impl Walk<'_> {
                 let floor = area.get_head(head::LOST).max(area.get_head(head::GAP));
                 return floor.max(rule.since) <= self.from;
             };
-            // Records that were overwritten too soon have left a hole somewhere below.
+            // Records that were overwritten too soon have left a gap somewhere below.
             let gap = area.get_head(head::GAP);
             let lowest = self.from.max(gap);
             let records: Vec<_> = stream.records().collect();
@@ -217,23 +217,23 @@ impl Walk<'_> {
                 if it.offset < lowest {
                     break;
                 }
-                if self.past.records.len() == self.most {
+                if self.replay.records.len() == self.most {
                     return true;
                 }
-                let start = self.past.frames.len();
+                let start = self.replay.frames.len();
                 let end = start + it.frame.len();
                 if self.is_too_old(it.seconds) || end > self.max_bytes {
                     return false;
                 }
-                self.past.frames.extend_from_slice(it.frame);
-                self.past.records.push(ReplayRecord {
+                self.replay.frames.extend_from_slice(it.frame);
+                self.replay.records.push(ReplayRecord {
                     offset: it.offset,
                     flags: it.flags,
                     frame: start..end,
                 });
             }
             let floor = stream.floor.max(gap);
-            return self.past.records.len() == self.most || floor.max(rule.since) <= self.from;
+            return self.replay.records.len() == self.most || floor.max(rule.since) <= self.from;
         }
     }
 

@@ -1,7 +1,7 @@
-//! Which topics are kept, and how much of each.
+//! The retention rules: which topics are retained, and how many records of each.
 //!
-//! Rules stand in the segment, so that whoever publishes knows them, whichever program it is. They are
-//! only added and changed, behind the door, and go with the bus.
+//! Rules are stored in the segment, so that every program that publishes knows them. They are only added and changed,
+//! with the door locked, and are removed with the bus.
 
 use super::area::{Area, RULE_WORDS, Words};
 use crate::ipc::BusError;
@@ -14,29 +14,28 @@ const SINCE: usize = 1;
 const PATTERN_BYTES: usize = 2;
 const PATTERN: usize = 3;
 
-/// What is kept of the topics that match a pattern.
+/// A retention rule: how much of the topics that match a pattern is retained.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RetentionRule {
-    /// A topic's name; `{anything in braces}` stands for one or more characters, as in
-    /// `room:{room}`.
+    /// The name of a topic. `{anything in braces}` stands for one or more characters, as in `room:{room}`.
     pub pattern: String,
-    /// At least so many records of each topic; 0 keeps nothing.
+    /// The minimum of records that are retained of each topic. 0: none.
     pub records: u32,
-    /// Records older than this, in seconds, are not given any more; 0: however old they are.
+    /// The largest age of a retained record, in seconds. 0: no limit.
     pub seconds: u32,
 }
 
-/// A rule as it holds for a topic.
+/// The retention of one topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::ipc) struct TopicRetention {
     pub(in crate::ipc) records: u32,
     pub(in crate::ipc) seconds: u32,
-    /// The end of the bus when the rule was made: what came before may have been lost.
+    /// The end of the bus when the rule was made: earlier records may have been lost.
     pub(in crate::ipc) since: u64,
 }
 
 impl RetentionRule {
-    /// Whether its pattern is one; else the sentence that says what is wrong.
+    /// Checks the pattern.
     pub fn check(&self) -> Result<(), BusError> {
         if is_pattern(&self.pattern) {
             return Ok(());
@@ -53,11 +52,11 @@ impl<'a> Area<'a> {
     }
 
     fn number_of_rules(&self) -> usize {
-        // [H10] Pairs with [H9]: so many rules are whole.
+        // [H10] Pairs with [H9]: this number of rules is complete.
         (self.rules_made.load(Ordering::Acquire) as u32 as usize).min(MAX_RULES)
     }
 
-    /// Another number after rules were made or changed.
+    /// A number that changes with the rules.
     pub(super) fn rules_version(&self) -> u64 {
         self.rules_made.load(Ordering::Acquire)
     }
@@ -69,8 +68,8 @@ impl<'a> Area<'a> {
         self.rules_made.store(word, Ordering::Release);
     }
 
-    /// Makes a rule, or changes the one of that pattern. The caller holds the door; `end` is the end
-    /// of the bus. False: there are too many.
+    /// Makes a rule, or changes the one of the same pattern. The caller holds the door, and `end` is the end of the
+    /// bus. False: there are too many rules.
     pub(in crate::ipc) fn make_rule(&self, rule: &RetentionRule, end: u64) -> bool {
         let setting = u64::from(rule.records) | u64::from(rule.seconds) << 32;
         let count = self.number_of_rules();
@@ -79,7 +78,7 @@ impl<'a> Area<'a> {
                 let words = self.rule(number);
                 let before = words.get(SETTING) as u32;
                 if before < rule.records {
-                    words.set(SINCE, end); // less was kept so far
+                    words.set(SINCE, end); // fewer records were retained so far
                 }
                 if words.get(SETTING) != setting {
                     words.set(SETTING, setting);
@@ -115,14 +114,14 @@ impl<'a> Area<'a> {
         }
     }
 
-    /// All rules, in the order of their making.
+    /// All rules, in the order of their creation.
     pub(in crate::ipc) fn rules(&self) -> Vec<RetentionRule> {
         (0..self.number_of_rules())
             .map(|number| self.read_rule(number))
             .collect()
     }
 
-    /// The rule for a topic: of those that match, the one that keeps most.
+    /// The retention of a topic: of the rules that match, the one with the most records.
     pub(in crate::ipc) fn rule_for(&self, topic: &str) -> Option<TopicRetention> {
         let rules = (0..self.number_of_rules()).map(|number| (number, self.read_rule(number)));
         rules
@@ -136,8 +135,7 @@ impl<'a> Area<'a> {
     }
 }
 
-/// Whether a pattern may stand in a rule: 1 to 255 bytes, no control characters, and every brace
-/// has its other half.
+/// Whether a pattern is valid for a rule: 1 to 255 bytes, no control characters, and braces in pairs.
 fn is_pattern(pattern: &str) -> bool {
     let mut rest = pattern;
     while let Some((literal, tail)) = rest.split_once('{') {
@@ -152,7 +150,7 @@ fn is_pattern(pattern: &str) -> bool {
     !rest.contains('}') && crate::ipc::record::is_topic(pattern)
 }
 
-/// Whether a topic is one of those that a pattern means.
+/// Whether a topic matches a pattern.
 fn matches(pattern: &str, topic: &str) -> bool {
     let Some((literal, rest)) = pattern.split_once('{') else {
         return pattern == topic;
@@ -161,8 +159,8 @@ fn matches(pattern: &str, topic: &str) -> bool {
     let Some(tail) = topic.strip_prefix(literal) else {
         return false;
     };
-    // The parts between braces are found from left to right, each as early as can be, and the last
-    // one at the end: that finds a way if there is one.
+    // The literals between braces are searched from left to right, each as early as possible, and the last one at the
+    // end. That finds a match if there is one.
     let (mut rest, mut tail) = (rest, tail);
     loop {
         let Some(first) = tail.chars().next() else {

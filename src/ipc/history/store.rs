@@ -1,11 +1,11 @@
-//! The writing side of the history: records into the blocks of their topics, and blocks back.
+//! The store of the history: it appends records to the blocks of their topics, and frees blocks.
 //!
-//! A topic's records are one stream of words, cut into blocks that know the block before. One store,
-//! of the topic's `END`, makes a record part of it. A block goes back when the topic has enough
-//! records without it, or, if there is no free one, when it is the oldest of all.
+//! A topic's records are one stream of words, cut into blocks, each with a link to the block before. One store, of
+//! the topic's `END`, makes a record part of the stream. A block is freed when the topic has enough records without
+//! it, or when no block is free and it is the oldest of all.
 //!
-//! Whoever calls this holds the archiver's lock and has set `BUSY`, so it may die anywhere in here:
-//! `repair` needs nothing but the streams themselves.
+//! The caller holds the lock for archiving and has set `BUSY`, so it may die anywhere in here: `repair` needs nothing
+//! but the streams themselves.
 
 use super::area::{
     Area, BLOCK_CAPACITY, BLOCK_WORDS, Link, RECORD_HEADER_WORDS, Words, block, head, topic,
@@ -15,10 +15,10 @@ use crate::ipc::copy::Packer;
 use crate::ipc::layout::WORD_BYTES;
 use crate::ipc::sync::{Ordering, fence};
 
-/// A record may have this share of all blocks.
+/// A record may take this share of all blocks.
 const LARGEST_SHARE: usize = 4;
 
-/// A record to be kept.
+/// A record that is about to be archived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewRecord<'a> {
     pub(super) offset: u64,
@@ -29,11 +29,11 @@ pub(super) struct NewRecord<'a> {
     pub(super) frame: &'a [u8],
 }
 
-/// What should not be there: the memory was written by something else.
+/// The error that the history has a content that no archiver could have written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct HistoryDamage;
 
-/// Where the next word goes.
+/// The place of the next word.
 struct Pen<'a> {
     number: usize,
     block: Words<'a>,
@@ -41,47 +41,47 @@ struct Pen<'a> {
 }
 
 impl<'a> Area<'a> {
-    /// From now on records below `offset` may be missing, of topics that have no place.
+    /// Notes that records below `offset` may be missing, of topics without a place.
     fn lose(&self, offset: u64) {
         self.set_head(head::LOST, self.get_head(head::LOST).max(offset));
     }
 
-    /// From now on records below `offset` may be missing, of any topic.
+    /// Notes that records below `offset` may be missing, of any topic.
     pub(super) fn skip(&self, offset: u64) {
         self.set_head(head::GAP, self.get_head(head::GAP).max(offset));
         self.lose(offset);
     }
 
-    /// Appends a record to its topic, and gives back what the topic no longer needs. `now` in the
-    /// seconds of [`crate::ipc::clock`].
+    /// Appends a record to its topic, and frees the blocks that the topic no longer needs. `now` is in seconds of
+    /// [`crate::ipc::clock`].
     pub(super) fn append(
         &self,
-        keep: &NewRecord<'_>,
+        record: &NewRecord<'_>,
         rule: TopicRetention,
         now: u32,
     ) -> Result<(), HistoryDamage> {
-        let words = RECORD_HEADER_WORDS + keep.frame.len().div_ceil(WORD_BYTES);
+        let words = RECORD_HEADER_WORDS + record.frame.len().div_ceil(WORD_BYTES);
         let needed = words.div_ceil(BLOCK_CAPACITY) + 1;
         if needed > self.blocks() / LARGEST_SHARE {
-            // Too large to be kept: it and all before it are gone for whoever asks for this topic.
-            if let Some(number) = self.find(keep.topic_hash, keep.topic) {
+            // Too large to be archived: it is missing, and with it all records of its topic before it.
+            if let Some(number) = self.find(record.topic_hash, record.topic) {
                 self.remove_topic(number)?;
             }
-            self.lose(keep.offset + 1);
+            self.lose(record.offset + 1);
             return Ok(());
         }
         while self.free_blocks() < needed {
             self.evict()?;
         }
-        let number = match self.find(keep.topic_hash, keep.topic) {
+        let number = match self.find(record.topic_hash, record.topic) {
             Some(number) => number,
-            None => self.enter(keep.topic_hash, keep.topic)?,
+            None => self.enter(record.topic_hash, record.topic)?,
         };
         let it = self.topic(number).ok_or(HistoryDamage)?;
-        if it.get(topic::NEWEST) > keep.offset {
-            return Ok(()); // it was kept already, by one who died before it could say so
+        if it.get(topic::NEWEST) > record.offset {
+            return Ok(()); // it was archived already, by a process that died before it could note that
         }
-        self.write(number, it, keep)?;
+        self.write(number, it, record)?;
         while it.get(topic::OLDEST) != 0 && self.has_too_much(it, rule, now)? {
             self.drop_oldest(it)?;
         }
@@ -92,7 +92,7 @@ impl<'a> Area<'a> {
         &self,
         number: usize,
         it: Words<'a>,
-        keep: &NewRecord<'_>,
+        record: &NewRecord<'_>,
     ) -> Result<(), HistoryDamage> {
         let end = Link::from_word(it.get(topic::END));
         let mut pen = match end {
@@ -107,20 +107,20 @@ impl<'a> Area<'a> {
         if begins_in.get(block::FIRST) >= BLOCK_CAPACITY as u64 {
             begins_in.set(block::FIRST, pen.used as u64);
         }
-        begins_in.set(block::NEWEST, keep.offset + 1);
-        begins_in.set(block::SECONDS, u64::from(keep.seconds));
+        begins_in.set(block::NEWEST, record.offset + 1);
+        begins_in.set(block::SECONDS, u64::from(record.seconds));
         let owner = begins_in.get(block::OWNER);
         begins_in.set(block::OWNER, owner.wrapping_add(1 << 32));
 
-        let sizes = keep.frame.len() as u64 | u64::from(keep.flags) << 32;
-        for word in [keep.offset, sizes, u64::from(keep.seconds)] {
+        let sizes = record.frame.len() as u64 | u64::from(record.flags) << 32;
+        for word in [record.offset, sizes, u64::from(record.seconds)] {
             if pen.used == BLOCK_CAPACITY {
                 pen = self.next_block(number, it, Some(pen.number))?;
             }
             pen.block.set(block::RECORDS + pen.used, word);
             pen.used += 1;
         }
-        let mut frame = keep.frame;
+        let mut frame = record.frame;
         while !frame.is_empty() {
             if pen.used == BLOCK_CAPACITY {
                 pen = self.next_block(number, it, Some(pen.number))?;
@@ -138,14 +138,14 @@ impl<'a> Area<'a> {
             used: pen.used,
             generation: pen.block.get(block::GENERATION) as u32,
         };
-        // [H1] Pairs with [H2]: who sees the end sees the records before it.
+        // [H1] Pairs with [H2]: a reader that sees the end sees the records before it.
         it.0[topic::END].store(end.to_word(), Ordering::Release);
-        it.set(topic::NEWEST, keep.offset + 1);
+        it.set(topic::NEWEST, record.offset + 1);
         it.set(topic::RECORDS, it.get(topic::RECORDS).wrapping_add(1));
         Ok(())
     }
 
-    /// A fresh block behind `before`.
+    /// A new block behind `before`.
     fn next_block(
         &self,
         owner: usize,
@@ -184,7 +184,7 @@ impl<'a> Area<'a> {
         })
     }
 
-    /// A block that nobody uses. There is one: `append` has seen to it.
+    /// Takes a free block. There is one, because `append` has freed one if needed.
     fn take(&self) -> Result<(usize, Words<'a>), HistoryDamage> {
         let free = self.get_head(head::FREE);
         if let Some(number) = free.checked_sub(1) {
@@ -207,7 +207,7 @@ impl<'a> Area<'a> {
         fresh.saturating_add(self.get_head(head::FREE_BLOCKS) as usize)
     }
 
-    /// At the new end of the list of all blocks.
+    /// Appends a block to the list of all blocks, as the newest.
     fn line_up(&self, number: usize, block: Words<'_>) -> Result<(), HistoryDamage> {
         let last = self.get_head(head::NEWEST);
         block.set(block::NEIGHBOURS, last);
@@ -222,7 +222,7 @@ impl<'a> Area<'a> {
         Ok(())
     }
 
-    /// Out of the list of all blocks.
+    /// Removes a block from the list of all blocks.
     fn step_out(&self, block: Words<'_>) -> Result<(), HistoryDamage> {
         let both = block.get(block::NEIGHBOURS);
         let (older, newer) = (both & 0xffff_ffff, both >> 32);
@@ -245,7 +245,7 @@ impl<'a> Area<'a> {
         Ok(())
     }
 
-    /// Gives the oldest block of all back, and with its last block a topic.
+    /// Frees the oldest block of all. With its last block a topic loses its place.
     fn evict(&self) -> Result<(), HistoryDamage> {
         let oldest = self.get_head(head::OLDEST);
         let number = oldest.checked_sub(1).ok_or(HistoryDamage)?;
@@ -262,7 +262,7 @@ impl<'a> Area<'a> {
         }
     }
 
-    /// Whether a topic has enough without its oldest block, or all of that is too old.
+    /// Whether a topic has enough records without its oldest block, or all in that are too old.
     fn has_too_much(
         &self,
         it: Words<'_>,
@@ -293,7 +293,7 @@ impl<'a> Area<'a> {
         Ok(())
     }
 
-    /// Forgets a topic, and gives all its blocks back.
+    /// Removes a topic, and frees all its blocks.
     pub(super) fn remove_topic(&self, number: usize) -> Result<(), HistoryDamage> {
         let it = self.topic(number).ok_or(HistoryDamage)?;
         self.lose(it.get(topic::NEWEST));
@@ -307,10 +307,11 @@ impl<'a> Area<'a> {
         Err(HistoryDamage)
     }
 
-    /// From here on who still reads the block notices.
+    /// Frees a block. Readers that still copy it notice.
     pub(super) fn give_back(&self, number: usize, block: Words<'_>) {
         let generation = block.get(block::GENERATION).wrapping_add(1);
-        // [H3] First what was lost by it, then the new generation, then other words. Pairs with [H4].
+        // [H3] First the offsets below which records are missing, then the new generation, then other words. Pairs
+        // with [H4].
         fence(Ordering::Release);
         block.set(block::GENERATION, generation);
         fence(Ordering::Release);
@@ -320,7 +321,7 @@ impl<'a> Area<'a> {
         self.set_head(head::FREE_BLOCKS, free.wrapping_add(1));
     }
 
-    /// A place for a topic that has none.
+    /// Gives a topic a place.
     fn enter(&self, hash: u64, name: &str) -> Result<usize, HistoryDamage> {
         let free = || {
             let mut hashes = self.hashes.iter();
@@ -335,13 +336,13 @@ impl<'a> Area<'a> {
         let it = self.topic(number).ok_or(HistoryDamage)?;
         let version = it.get(topic::VERSION) | 1;
         it.set(topic::VERSION, version);
-        // [H5] Odd, then the words, then even. Pairs with [H6].
+        // [H5] Version odd, then the words, then even. Pairs with [H6].
         fence(Ordering::Release);
         it.set(topic::END, 0);
         for word in [topic::NEWEST, topic::RECORDS, topic::OLDEST] {
             it.set(word, 0);
         }
-        // It may have had a place before.
+        // The topic may have had a place before.
         it.set(topic::FLOOR, self.get_head(head::LOST));
         it.set(topic::NAME_BYTES, name.len() as u64);
         let mut packer = Packer::new(&it.0[topic::NAME..]);
@@ -352,7 +353,7 @@ impl<'a> Area<'a> {
         Ok(number)
     }
 
-    /// Forgets everything: what is there was not written by a archiver.
+    /// Removes all records, because the content was not written by an archiver.
     pub(super) fn clear(&self) {
         self.skip(self.get_head(head::RETAINED));
         for hash in self.hashes {

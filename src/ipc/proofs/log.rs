@@ -1,4 +1,4 @@
-//! The log: two and three publishers at once, and who looks on.
+//! The models of the log: two and three publishers at once, and readers.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -9,7 +9,7 @@ use super::{Seen, words};
 
 /// Entries of the log.
 const ENTRIES: usize = 2;
-/// Offsets that are committed before a model begins, so that the next but one moves the tail.
+/// Offsets that are committed before a model begins. The second one after them moves the tail.
 const BEFORE: u64 = 6;
 
 pub(super) fn entry(publisher: u64, number: u64) -> LogEntry {
@@ -41,7 +41,7 @@ impl LogMemory {
         Log::new(&self.entries, &self.tail)
     }
 
-    /// Publishes `count` entries from an offset that is known to be filled, and returns theirs.
+    /// Publishes `count` entries from an offset below the end on, and returns their offsets.
     fn publish(&self, publisher: u64, count: u64) -> Vec<u64> {
         let mut from = BEFORE;
         let commit = |number| {
@@ -52,7 +52,8 @@ impl LogMemory {
         (0..count).map(commit).collect()
     }
 
-    /// After all: dense, in order for each publisher, and what is left is what was committed.
+    /// The checks at the end: offsets without gaps, in order for each publisher, and the remaining entries are the
+    /// committed ones.
     fn check(&self, offsets: &[Vec<u64>]) {
         let mut all: Vec<_> = offsets.concat();
         all.sort_unstable();
@@ -105,15 +106,15 @@ fn three_publishers_give_every_offset_once() {
 }
 
 #[test]
-fn who_sees_an_entry_sees_all_before_it() {
+fn a_reader_that_sees_an_entry_sees_all_before_it() {
     let (one, both) = (Seen::new(), Seen::new());
     loom::model(move || {
         let memory = Arc::new(LogMemory::new(BEFORE));
-        // Before the looker, which so comes last: see `proofs`.
+        // Before the reader, which so comes last: see `proofs`.
         let other = Arc::clone(&memory);
         let publisher = thread::spawn(move || other.publish(1, 1));
         let other = Arc::clone(&memory);
-        let looker = thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let log = other.log();
             // Backwards: an order in which a hole would show.
             let second = log.state_at(BEFORE + 1);
@@ -133,19 +134,19 @@ fn who_sees_an_entry_sees_all_before_it() {
         });
         let offsets = memory.publish(0, 1);
         memory.check(&[offsets, publisher.join().expect("no panic")]);
-        looker.join().expect("no panic");
+        reader.join().expect("no panic");
     });
     one.assert("the first was seen");
     both.assert("both were seen");
 }
 
 #[test]
-fn who_sees_the_tail_sees_the_entries_before_it() {
+fn a_reader_that_sees_the_tail_sees_the_entries_before_it() {
     let moved = Seen::new();
     loom::model(move || {
         let memory = Arc::new(LogMemory::new(BEFORE));
         let other = Arc::clone(&memory);
-        let looker = thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let (log, tail) = (other.log(), other.log().tail());
             if tail > BEFORE {
                 moved.note();
@@ -158,7 +159,7 @@ fn who_sees_the_tail_sees_the_entries_before_it() {
             }
         });
         memory.publish(0, 2);
-        looker.join().expect("no panic");
+        reader.join().expect("no panic");
     });
     moved.assert("the tail had moved");
 }

@@ -1,4 +1,4 @@
-//! The ring: a reader of a record, while its producer overwrites it.
+//! The models of the ring: a reader of a record, while its producer overwrites it.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -47,7 +47,7 @@ impl RingMemory {
         Producer::resume(self.log.log(), self.ring(), member)
     }
 
-    /// A record of one line in which every word follows from its number.
+    /// Publishes a record of one line in which every word follows from its number.
     fn publish(&self, producer: &mut Producer, number: u64) {
         let frame = [number as u8; 8];
         let draft = Draft {
@@ -61,7 +61,8 @@ impl RingMemory {
         assert_eq!(offset, Ok(number));
     }
 
-    /// Reads what the log has at an offset. It is whole, or said to be gone.
+    /// Reads the record at an offset. `None`: the log has none. False: it is gone. A record that is there must be
+    /// whole.
     fn read(&self, offset: u64, wants: bool) -> Option<bool> {
         let EntryState::Filled(entry) = self.log.log().state_at(offset) else {
             return None;
@@ -133,7 +134,7 @@ fn a_record_is_passed_by_only_for_its_own_topic() {
 }
 
 #[test]
-fn who_finds_a_record_in_the_log_finds_it_in_the_ring() {
+fn a_reader_that_finds_an_entry_finds_the_record() {
     let (found, nothing_yet) = (Seen::new(), Seen::new());
     loom::model(move || {
         let memory = Arc::new(RingMemory::new(2));

@@ -1,4 +1,4 @@
-//! Sleep and wake: a sleeper, one or two publishers, and a pipe that is a counter under a lock.
+//! The models of sleep and wake-up: a sleeper, one or two publishers, and a pipe that is a counter under a lock.
 
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -10,7 +10,7 @@ use super::log::{LogMemory, entry};
 use super::words;
 
 /// A member that sleeps in slot 0, and the log.
-struct Bed {
+struct SleepingMember {
     log: LogMemory,
     parked: AtomicU64,
     interest: Vec<AtomicU64>,
@@ -20,9 +20,9 @@ struct Bed {
     readable: Condvar,
 }
 
-impl Bed {
-    fn new() -> Bed {
-        Bed {
+impl SleepingMember {
+    fn new() -> SleepingMember {
+        SleepingMember {
             log: LogMemory::new(0),
             parked: AtomicU64::new(0),
             interest: words(1),
@@ -36,7 +36,7 @@ impl Bed {
         Sleepers::new(&self.parked, &self.interest, &self.members)
     }
 
-    /// As `Bus::publish` does behind the copy. `lives`: whether it comes to ringing.
+    /// Does what `Bus::publish` does after the copy. `lives`: whether it lives until the wake-up.
     fn publish(&self, publisher: u64, lives: bool) {
         let log = self.log.log();
         log.commit(0, entry(publisher, 0)).expect("a sound log");
@@ -51,8 +51,8 @@ impl Bed {
         true
     }
 
-    /// As `Parker` and who uses it do: reads on until it has the entry of `awaited` or `until`.
-    /// A wake-up that is lost is a deadlock here, and loom says so.
+    /// Does what `Parker` and its caller do: reads until it has the entry of `awaited` or `until`. A lost wake-up is
+    /// a deadlock here, which loom reports.
     fn read(&self, start: u64, until: u64, awaited: Option<u64>) {
         let (log, mut next) = (self.log.log(), start);
         for sleep in 1.. {
@@ -80,15 +80,15 @@ impl Bed {
 }
 
 #[test]
-fn no_wake_up_is_lost_between_a_sleeper_and_two_publishers() {
+fn no_wakeup_is_lost_between_a_sleeper_and_two_publishers() {
     loom::model(|| {
-        let bed = Arc::new(Bed::new());
-        bed.sleepers().set_interest(0, 0);
+        let member = Arc::new(SleepingMember::new());
+        member.sleepers().set_interest(0, 0);
         let publishers = [0, 1].map(|publisher| {
-            let bed = Arc::clone(&bed);
-            thread::spawn(move || bed.publish(publisher, true))
+            let member = Arc::clone(&member);
+            thread::spawn(move || member.publish(publisher, true))
         });
-        bed.read(0, 2, None);
+        member.read(0, 2, None);
         for publisher in publishers {
             publisher.join().expect("no panic");
         }
@@ -98,28 +98,28 @@ fn no_wake_up_is_lost_between_a_sleeper_and_two_publishers() {
 #[test]
 fn a_sleeper_is_woken_for_each_of_two_records_in_a_row() {
     loom::model(|| {
-        let bed = Arc::new(Bed::new());
-        bed.sleepers().set_interest(0, 0);
-        let other = Arc::clone(&bed);
+        let member = Arc::new(SleepingMember::new());
+        member.sleepers().set_interest(0, 0);
+        let other = Arc::clone(&member);
         let publisher = thread::spawn(move || {
             other.publish(0, true);
             other.publish(0, true);
         });
-        bed.read(0, 2, None);
+        member.read(0, 2, None);
         publisher.join().expect("no panic");
     });
 }
 
 #[test]
-fn a_publisher_that_dies_before_it_rings_does_not_keep_others_from_ringing() {
+fn a_publisher_that_dies_before_its_wakeup_does_not_suppress_others() {
     loom::model(|| {
-        let bed = Arc::new(Bed::new());
-        bed.sleepers().set_interest(0, 0);
+        let member = Arc::new(SleepingMember::new());
+        member.sleepers().set_interest(0, 0);
         let publishers = [(0, false), (1, true)].map(|(publisher, lives)| {
-            let bed = Arc::clone(&bed);
-            thread::spawn(move || bed.publish(publisher, lives))
+            let member = Arc::clone(&member);
+            thread::spawn(move || member.publish(publisher, lives))
         });
-        bed.read(0, 2, Some(1));
+        member.read(0, 2, Some(1));
         for publisher in publishers {
             publisher.join().expect("no panic");
         }
@@ -127,13 +127,13 @@ fn a_publisher_that_dies_before_it_rings_does_not_keep_others_from_ringing() {
 }
 
 #[test]
-fn who_commits_behind_the_start_of_a_subscription_wakes_the_subscriber() {
+fn a_publisher_behind_the_start_of_a_subscription_wakes_the_subscriber() {
     loom::model(|| {
-        let bed = Arc::new(Bed::new());
-        let other = Arc::clone(&bed);
+        let member = Arc::new(SleepingMember::new());
+        let other = Arc::clone(&member);
         let publisher = thread::spawn(move || other.publish(0, true));
-        bed.sleepers().set_interest(0, 0);
-        bed.read(bed.log.log().end(0), 1, None);
+        member.sleepers().set_interest(0, 0);
+        member.read(member.log.log().end(0), 1, None);
         publisher.join().expect("no panic");
     });
 }

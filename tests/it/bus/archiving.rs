@@ -1,8 +1,8 @@
-//! Death at every instruction of a publish that first has to keep what it overwrites.
+//! The tests that kill a publisher at instructions of a publish that archives first.
 //!
 //! As in `killpoints`, only a sample runs here; `FANBUS_KILL_EVERY=1` and `make soak` run all.
 
-#![allow(clippy::print_stdout)] // the figures, for who runs all of it
+#![allow(clippy::print_stdout)] // the figures, for complete runs
 
 use std::fs;
 
@@ -14,12 +14,12 @@ use super::replay::{ALL, Dice, Model, retain};
 use super::roles::{TOPIC, draft};
 use super::stepped::{Act, LAP_OF_KEEP, Stepped, tiny};
 
-/// Records that the rule promises of each topic.
+/// Records that the rule promises for each topic.
 const PROMISED: u32 = 6;
 const TOPICS: u64 = 20;
 const HISTORY_BYTES: usize = 128 << 10;
 
-/// A record like those that are kept: small, seldom one of several blocks.
+/// A record like the retained ones: small, and sometimes one of several blocks.
 fn publish_some(model: &mut Model, bus: &Bus, dice: &mut Dice, count: u64) {
     for _ in 0..count {
         let size = if dice.below(10) == 0 {
@@ -32,7 +32,7 @@ fn publish_some(model: &mut Model, bus: &Bus, dice: &mut Dice, count: u64) {
     }
 }
 
-// The history of this segment, as docs/bus.md has it, in words.
+// The history of this segment, as in docs/bus.md, in words.
 const HEAD: usize = 384 / 8;
 const HISTORY: usize = (299_008 + 4096 + 64 * 4096) / 8;
 const HASHES: usize = HISTORY + 64 * 35;
@@ -40,7 +40,7 @@ const BLOCKS: usize = (HISTORY_BYTES / 8 - 64 * 35) / 139;
 const TOPIC_WORDS: usize = 40;
 const BLOCK_WORDS: usize = 128;
 
-/// Every block that was ever used is some topic's or free, and all counts agree.
+/// Checks that every block that was ever used belongs to a topic or is free, and that all counts agree.
 fn assert_in_order(segment: &[u8]) {
     let (words, _) = segment.as_chunks::<8>();
     let word = |at: usize| u64::from_le_bytes(words[at]);
@@ -74,7 +74,7 @@ fn assert_in_order(segment: &[u8]) {
     );
 }
 
-/// It overwrites a part of its ring, in which lie the records of those that died before it.
+/// Overwrites a part of its ring with records of dead members.
 fn payload(number: usize) -> String {
     format!("{number:0>300}")
 }
@@ -84,7 +84,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 impl Model {
-    /// What the process publishes before its act.
+    /// The messages that the process publishes before its act.
     fn note_lap(&mut self) {
         let numbers = 0..LAP_OF_KEEP;
         self.0
@@ -92,7 +92,7 @@ impl Model {
     }
 }
 
-/// Goes through all of it once.
+/// Goes through the whole act once.
 fn instructions_of_keeping(name: &Name) -> usize {
     let mut stepped = Stepped::start(Act::Keep, name, &payload(0));
     let mut all = 0;
@@ -104,7 +104,7 @@ fn instructions_of_keeping(name: &Name) -> usize {
 }
 
 #[test]
-fn whoever_dies_while_it_keeps_loses_nothing_of_what_is_promised() {
+fn a_publisher_killed_while_it_archives_loses_no_promised_record() {
     let name = Name::new("killed-keep");
     let options = BusOptions {
         history_bytes: HISTORY_BYTES,
@@ -115,7 +115,7 @@ fn whoever_dies_while_it_keeps_loses_nothing_of_what_is_promised() {
     let (mut model, mut dice) = (Model::default(), Dice(42));
     publish_some(&mut model, &bus, &mut dice, 300);
     let (mut kills, mut committed) = (0, 0);
-    // Keeping takes many times the instructions of a publish: some of them must do.
+    // Archiving takes many times the instructions of a publish, so some kills must hit it.
     let all = instructions_of_keeping(&name);
     let some = all / if stride(0) == 1 { 1500 } else { 16 } + 1;
     model.note_lap();

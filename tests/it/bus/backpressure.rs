@@ -1,4 +1,4 @@
-//! Publishers that may block wait for hubs that come on, and for no others.
+//! The tests of publishers that wait for slow hubs.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -22,13 +22,13 @@ fn open(name: &Name) -> Bus {
     Bus::open(&name.0, &OPTIONS).expect("a bus")
 }
 
-/// Publishes as user code does. Returns who was left behind.
+/// Publishes as user code does. Returns the hubs that were abandoned.
 fn publish(bus: &Bus, message: &[u8]) -> Vec<AbandonedHub> {
     let published = bus.publish_blocking(&draft(message));
     published.expect("a sound bus").abandoned_hubs
 }
 
-/// Sets the flag when it is dropped, also by a test that fails: else its threads would go on for ever.
+/// Sets the flag when it is dropped, also by a test that fails: otherwise its threads would never end.
 struct AtEnd<'f>(&'f AtomicBool);
 
 impl Drop for AtEnd<'_> {
@@ -37,7 +37,7 @@ impl Drop for AtEnd<'_> {
     }
 }
 
-/// Reads all that is there, and fails if something was missed. Returns how many records that was.
+/// Reads all records that are there, and fails if some were missed. Returns their number.
 fn read_all(reader: &mut Subscriber, each: impl Fn(u64)) -> u64 {
     let (mut frames, mut records) = (Vec::new(), 0);
     loop {
@@ -54,7 +54,7 @@ fn read_all(reader: &mut Subscriber, each: impl Fn(u64)) -> u64 {
     }
 }
 
-/// Reads what is left to a hub that was overtaken.
+/// Reads the remaining records of a hub that was overtaken.
 fn catch_up(reader: &mut Subscriber, hub: &Bus) {
     let (mut frames, mut missed) = (Vec::new(), 0);
     loop {
@@ -69,7 +69,7 @@ fn catch_up(reader: &mut Subscriber, hub: &Bus) {
     hub.keep_pace(reader.offset());
 }
 
-/// A hub that delivers slowly, on a thread of its own, until it has got so many records.
+/// A hub that delivers slowly, on a thread of its own, until it has this many records.
 fn hub(bus: Bus, count: u64) -> thread::JoinHandle<()> {
     let mut reader = bus.subscriber();
     bus.begin_pace(reader.offset());
@@ -87,8 +87,8 @@ fn hub(bus: Bus, count: u64) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn a_burst_overtakes_no_hub_however_large_its_messages_are() {
-    // The log is the limit; some between; the largest that there are.
+fn a_burst_of_messages_of_any_size_overtakes_no_hub() {
+    // Sizes for which the log is the limit, some between, and the largest.
     for bytes in [0, 100, 1000, 10_000, 100_000, 256 << 10] {
         let name = Name::new("patient-burst");
         let count = (8 << 20) / bytes.max(200) as u64;
@@ -105,7 +105,7 @@ fn a_burst_overtakes_no_hub_however_large_its_messages_are() {
 }
 
 #[test]
-fn all_threads_and_processes_together_overtake_no_hub() {
+fn publishers_in_threads_and_processes_together_overtake_no_hub() {
     const EACH: usize = 20;
     let name = Name::new("patient-together");
     let publishers = [open(&name), open(&name)];
@@ -125,7 +125,7 @@ fn all_threads_and_processes_together_overtake_no_hub() {
     hub.join().expect("it has missed nothing");
 }
 
-/// Sleeps as a hub does: what it does not want does not wake it.
+/// Sleeps as a hub does: unwanted records do not wake it.
 fn sleeping_hub(bus: &Bus, topics: &[&str], is_over: &AtomicBool) {
     let mut reader = bus.subscriber();
     for topic in topics {
@@ -147,10 +147,10 @@ fn sleeping_hub(bus: &Bus, topics: &[&str], is_over: &AtomicBool) {
 }
 
 #[test]
-fn a_hub_that_sleeps_is_woken_for_what_it_does_not_want_before_it_is_overtaken() {
+fn a_sleeping_hub_is_woken_for_unwanted_records_before_it_is_overtaken() {
     let name = Name::new("patient-sleep");
     let (bus, reading) = (open(&name), open(&name));
-    reading.begin_pace(reading.end()); // before anything is published, and its thread comes to it
+    reading.begin_pace(reading.end()); // before anything is published, and before its thread runs
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let hub = scope.spawn(|| sleeping_hub(&reading, &["another topic"], &is_over));
@@ -165,7 +165,7 @@ fn a_hub_that_sleeps_is_woken_for_what_it_does_not_want_before_it_is_overtaken()
 }
 
 #[test]
-fn a_publisher_does_not_wait_where_no_hub_is_or_when_it_has_ended() {
+fn a_publisher_does_not_wait_without_a_hub_or_after_the_hub_has_ended() {
     let name = Name::new("patient-alone");
     let (bus, other) = (open(&name), open(&name));
     let _slow = other.subscriber();
@@ -174,12 +174,12 @@ fn a_publisher_does_not_wait_where_no_hub_is_or_when_it_has_ended() {
     let message = vec![7; 100_000];
     for _ in 0..100 {
         let offset = bus.try_publish(&draft(&message)).expect("a sound bus");
-        assert!(offset.is_some(), "nobody is to be waited for");
+        assert!(offset.is_some(), "there is no hub to wait for");
     }
 }
 
 #[test]
-fn a_hub_that_stands_still_is_given_up_by_all_until_it_comes_on() {
+fn a_hub_without_progress_is_abandoned_by_all_publishers_until_it_makes_some() {
     let name = Name::new("patient-still");
     let (first, second, hub) = (open(&name), open(&name), open(&name));
     let mut reader = hub.subscriber();
@@ -192,18 +192,18 @@ fn a_hub_that_stands_still_is_given_up_by_all_until_it_comes_on() {
     };
     assert_eq!(named, [left], "it is named once");
     assert!(hub.was_abandoned(), "and can know");
-    // Whoever comes later does not wait once more.
+    // Another publisher does not wait again.
     for _ in 0..30 {
         let published = second.try_publish(&draft(&message));
         assert!(published.expect("a sound bus").is_some());
     }
-    // It goes on, far behind: it is waited for.
+    // It continues, far behind: publishers wait for it.
     hub.beat();
     let filled = (0..30).find(|_| {
         let published = first.try_publish(&draft(&message));
         published.expect("a sound bus").is_none()
     });
-    assert!(filled.is_some(), "nobody waits for it");
+    assert!(filled.is_some(), "no publisher waits for it");
     catch_up(&mut reader, &hub);
     hub.report_caught_up();
     assert!(!hub.was_abandoned());
@@ -211,7 +211,7 @@ fn a_hub_that_stands_still_is_given_up_by_all_until_it_comes_on() {
 }
 
 #[test]
-fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
+fn a_hub_with_too_little_progress_is_abandoned_until_it_has_caught_up() {
     let name = Name::new("patient-limp");
     let (bus, hub) = (open(&name), open(&name));
     let mut reader = hub.subscriber();
@@ -222,7 +222,7 @@ fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
     thread::scope(|scope| {
         let _at_end = AtEnd(&is_over);
         scope.spawn(|| {
-            hub.begin_pace(start); // on a busy machine it is seen that this thread only gets no turn
+            hub.begin_pace(start); // on a busy machine this thread may only lack a processor
             while !is_over.load(SeqCst) {
                 hub.beat();
                 thread::sleep(Duration::from_millis(5));
@@ -236,7 +236,7 @@ fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
         };
         assert_eq!(named, [left]);
     });
-    hub.beat(); // it moves, and that is not enough
+    hub.beat(); // it makes progress, and that is not enough
     for _ in 0..30 {
         let published = bus.try_publish(&draft(&message));
         assert!(published.expect("a sound bus").is_some());
@@ -249,7 +249,7 @@ fn a_hub_that_comes_on_too_slowly_is_given_up_until_it_has_caught_up() {
     assert!(waited_for, "it had caught up");
 }
 
-/// In another process: a hub that reads whatever comes.
+/// In another process: a hub that reads all records.
 pub(super) fn play(bus: &str) {
     let bus = Bus::attach(bus).expect("the test made it");
     let is_over = AtomicBool::new(false);
@@ -272,7 +272,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 #[test]
-fn a_hub_that_is_stopped_for_a_moment_misses_nothing_and_one_that_is_killed_holds_nobody_up() {
+fn a_hub_stopped_for_a_moment_misses_nothing_and_a_killed_one_delays_no_publisher() {
     let name = Name::new("patient-stopped");
     let bus = open(&name);
     let message = vec![7; 10_000];
@@ -281,7 +281,7 @@ fn a_hub_that_is_stopped_for_a_moment_misses_nothing_and_one_that_is_killed_hold
     let (is_over, pid) = (AtomicBool::new(false), hub.pid());
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Stopped again and again, and never for as long as a hub is waited for.
+            // Stopped again and again, and never as long as publishers wait for a hub.
             while !is_over.load(SeqCst) {
                 signal(pid, Signal::SIGSTOP);
                 thread::yield_now();
@@ -299,13 +299,13 @@ fn a_hub_that_is_stopped_for_a_moment_misses_nothing_and_one_that_is_killed_hold
     let mut hub = Actor::start("hub", &name);
     assert_eq!(hub.hear(), "ready");
     hub.kill();
-    // A dead one is nobody's news: whoever reaps it says so.
+    // A dead hub is not reported: the process that reaps it does that.
     (0..1000).for_each(|_| assert_eq!(publish(&bus, &message), []));
     until("it is reaped", || bus.reap() == 0);
 }
 
 #[test]
-fn a_publisher_that_is_killed_while_it_waits_leaves_nothing_behind() {
+fn a_publisher_killed_while_it_waits_leaves_no_state() {
     let name = Name::new("patient-killed");
     let hub = open(&name);
     let mut reader = hub.subscriber();
@@ -317,7 +317,7 @@ fn a_publisher_that_is_killed_while_it_waits_leaves_nothing_behind() {
         scope.spawn(|| {
             hub.begin_pace(start);
             while !is_over.load(SeqCst) {
-                hub.beat(); // else it would be waited for no longer than 100 ms
+                hub.beat(); // otherwise publishers would wait no longer than 100 ms for it
                 thread::sleep(Duration::from_millis(5));
             }
         });

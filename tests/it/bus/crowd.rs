@@ -1,4 +1,4 @@
-//! Many who open one bus: at once, at a closed door, and more than there is room for.
+//! The tests of many processes that open one bus: at once, at a locked door, and more than the limit.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -12,14 +12,14 @@ use super::process::{Actor, Name, until};
 use super::roles::{draft, open, sentence};
 
 #[test]
-fn fifty_that_open_at_once_find_one_bus_though_the_first_is_killed() {
+fn fifty_processes_that_open_at_once_find_one_bus_though_the_first_is_killed() {
     for round in 0..6 {
         let name = Name::new(&format!("race-{round}"));
         let mut openers: Vec<_> = (0..50).map(|_| Actor::start("opener", &name)).collect();
         for opener in &mut openers {
             opener.hear_after("ready");
         }
-        // All at the same moment; what the first comes to before it dies differs from round to round.
+        // All at the same moment. How far the first comes before it dies differs from round to round.
         let start = SystemTime::now() + Duration::from_millis(20);
         let micros = start
             .duration_since(UNIX_EPOCH)
@@ -44,7 +44,7 @@ fn fifty_that_open_at_once_find_one_bus_though_the_first_is_killed() {
         found.dedup();
         assert_eq!(found.len(), 49, "two in one slot: {found:?}");
 
-        // One bus, and it works: every offset is given once.
+        // There is one bus, and it works: every offset is given once.
         for opener in &mut openers {
             opener.say("publish");
         }
@@ -55,20 +55,20 @@ fn fifty_that_open_at_once_find_one_bus_though_the_first_is_killed() {
         offsets.sort_unstable();
         assert_eq!(offsets, (0..49).collect::<Vec<_>>());
 
-        // They are killed too, and the next start cleans up after all of them.
+        // The others are killed too, and the next start cleans up after all of them.
         openers.iter_mut().for_each(Actor::kill);
         let bus = open(&name);
         assert_eq!((bus.epoch(), bus.end()), (found[0][0], 49));
-        assert_eq!(bus.reap(), 0, "who opens cleans up");
+        assert_eq!(bus.reap(), 0, "opening the bus cleans up");
         bus.remove().expect("it is ours");
         assert_eq!(name.files(), [""; 0]);
     }
 }
 
 #[test]
-fn who_waited_at_the_door_of_a_segment_that_was_removed_goes_to_its_successor() {
+fn a_process_that_waited_for_the_door_of_a_removed_segment_opens_its_successor() {
     let name = Name::new("door");
-    // A maker that has come as far as an empty file and its door.
+    // A creator that has got as far as an empty file and its door.
     let mut options = OpenOptions::new();
     let maker = options
         .read(true)
@@ -84,7 +84,7 @@ fn who_waited_at_the_door_of_a_segment_that_was_removed_goes_to_its_successor() 
         l_len: 1,
         l_pid: 0,
     };
-    fcntl(&maker, FcntlArg::F_OFD_SETLK(&door)).expect("nobody else is there");
+    fcntl(&maker, FcntlArg::F_OFD_SETLK(&door)).expect("no other process has it");
     let mut opener = Actor::start("opener", &name);
     opener.hear_after("ready");
     opener.say("0");
@@ -108,7 +108,7 @@ fn who_waited_at_the_door_of_a_segment_that_was_removed_goes_to_its_successor() 
 }
 
 #[test]
-fn the_sixty_fifth_member_is_told_so_and_may_come_when_one_has_left() {
+fn the_sixty_fifth_member_is_refused_until_another_has_left() {
     let name = Name::new("members");
     let mut members: Vec<_> = (0..MAX_MEMBERS).map(|_| open(&name)).collect();
     let slots: Vec<_> = members
@@ -121,7 +121,7 @@ fn the_sixty_fifth_member_is_told_so_and_may_come_when_one_has_left() {
         refused.contains("has 64 members, which is the limit"),
         "{refused}"
     );
-    // All of them talk to each other.
+    // All members exchange messages.
     let mut subscribers: Vec<_> = members.iter().map(Bus::subscriber).collect();
     for (number, bus) in members.iter().enumerate() {
         assert_eq!(bus.publish(&draft(b"hello")), Ok(number as u64));

@@ -1,4 +1,4 @@
-//! What is kept of a topic: enough of it, without a hole, and never called complete when it is not.
+//! The tests of retained records: enough of each topic, without a hole, and complete only if they are.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -8,14 +8,14 @@ use fanbus::ipc::{Bus, BusError, BusOptions, ReplayRange, RetentionRule, inspect
 use super::process::{Name, until};
 use super::replay::{ALL, Dice, Model, frames, publish, retain};
 
-/// Rolls over after a few records.
+/// Overwrites itself after a few records.
 const TINY: BusOptions = BusOptions {
     ring_bytes: 4096,
     log_entries: 64,
     history_bytes: 128 << 10,
 };
 #[test]
-fn what_a_rule_promises_is_there_whatever_else_goes_over_the_bus() {
+fn promised_records_are_retained_whatever_else_is_published() {
     for seed in 1..=20 {
         let name = Name::new("history-model");
         let first = Bus::open(&name.0, &TINY).expect("it opens");
@@ -94,7 +94,7 @@ fn records_of_any_size_come_back_as_they_were() {
 }
 
 #[test]
-fn history_outlives_all_processes() {
+fn the_history_outlives_all_processes() {
     let name = Name::new("history-restart");
     let mut model = Model::default();
     let epoch = {
@@ -116,7 +116,7 @@ fn history_outlives_all_processes() {
 }
 
 #[test]
-fn too_many_topics_lose_the_oldest_and_say_so() {
+fn a_history_with_too_many_topics_loses_the_oldest_and_is_not_complete() {
     let name = Name::new("history-bound");
     let bus = Bus::open(&name.0, &TINY).expect("it opens");
     retain(&bus, "{any}", 3, 0);
@@ -127,7 +127,7 @@ fn too_many_topics_lose_the_oldest_and_say_so() {
         }
     }
     let history = inspect(&name.0).expect("it is there").contents;
-    let history = history.and_then(|it| it.history).expect("room for one");
+    let history = history.and_then(|it| it.history).expect("space for one");
     assert!(
         history.topics > 10 && history.used_bytes <= history.bytes,
         "{history:?}"
@@ -136,14 +136,14 @@ fn too_many_topics_lose_the_oldest_and_say_so() {
     let complete: Vec<_> = (0..200)
         .map(|number| model.check(&bus, &format!("t{number}"), ReplayRange::Last(3), ALL))
         .collect();
-    assert!(!complete[0], "there is no room for all of them");
+    assert!(!complete[0], "there is no space for all of them");
     assert!(model.check(&bus, "t199", ReplayRange::Last(1), ALL));
-    // One that is larger than the history's share for a record.
+    // A record that is larger than the history's share for one.
     model.publish(&bus, "large", vec![1; 1000]);
 }
 
 #[test]
-fn a_topic_of_large_records_takes_no_more_than_there_is() {
+fn a_topic_of_large_records_stays_within_the_history() {
     let name = Name::new("history-large");
     let options = BusOptions {
         ring_bytes: 1 << 20,
@@ -163,7 +163,7 @@ fn a_topic_of_large_records_takes_no_more_than_there_is() {
 }
 
 #[test]
-fn without_a_rule_there_is_what_the_rings_still_have() {
+fn a_topic_without_a_rule_replays_the_records_of_the_rings() {
     let name = Name::new("history-none");
     let bus = Bus::open(&name.0, &TINY).expect("it opens");
     let mut model = Model::default();
@@ -190,7 +190,7 @@ fn without_a_rule_there_is_what_the_rings_still_have() {
 }
 
 #[test]
-fn records_grow_too_old() {
+fn old_records_are_not_replayed() {
     let name = Name::new("history-age");
     let bus = Bus::open(&name.0, &TINY).expect("it opens");
     retain(&bus, "brief", 10, 1);
@@ -256,15 +256,15 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
             let mut looks = 0;
             while !done.load(Relaxed) {
                 for topic in ["room:0", "room:1"] {
-                    let past = bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL);
-                    let numbers: Vec<_> = frames(&past)
+                    let replay = bus.replay(topic, ReplayRange::Last(20), u64::MAX, ALL);
+                    let numbers: Vec<_> = frames(&replay)
                         .iter()
                         .map(|(_, frame)| u64::from_le_bytes((*frame).try_into().expect("eight")))
                         .collect();
                     let first = numbers.first().copied().unwrap_or(0);
                     let expected: Vec<_> = (first..first + numbers.len() as u64).collect();
                     assert_eq!(numbers, expected);
-                    if past.complete {
+                    if replay.complete {
                         assert!(numbers.len() == 20 || first == 0);
                     }
                     looks += 1;
@@ -287,7 +287,7 @@ fn a_reader_beside_busy_publishers_never_sees_a_hole() {
 }
 
 #[test]
-fn rules_that_cannot_be_are_refused_in_a_sentence() {
+fn invalid_rules_are_refused_with_a_message() {
     let name = Name::new("history-rules");
     let bus = Bus::open(&name.0, &TINY).expect("it opens");
     let rule = |pattern: &str| RetentionRule {
@@ -303,7 +303,7 @@ fn rules_that_cannot_be_are_refused_in_a_sentence() {
     );
     for number in 0..64 {
         bus.retain(&rule(&format!("t{number}")))
-            .expect("room for it");
+            .expect("space for it");
     }
     bus.retain(&rule("t7")).expect("it is there already");
     assert!(matches!(

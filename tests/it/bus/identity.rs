@@ -1,4 +1,4 @@
-//! Who lives: whoever holds a token, whatever the member table says of processes.
+//! The tests of life and death: a member lives while it holds its token, whatever the table says of processes.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -8,12 +8,12 @@ use fanbus::ipc::{Member, MemberInfo, inspect};
 use super::process::{Actor, Name};
 use super::roles::{draft, open};
 
-// The layout, as docs/bus.md has it.
+// The layout, as in docs/bus.md.
 const MEMBERS: u64 = 266_240;
 const MEMBER_BYTES: u64 = 512;
 const PID: u64 = 272;
 
-/// Starts a member, and returns who it is.
+/// Starts a member, and returns its slot and incarnation.
 fn hold(name: &Name) -> (Actor, Member) {
     let mut holder = Actor::start("holder", name);
     let [_, slot, incarnation] = holder.hear_numbers("ready")[..] else {
@@ -26,7 +26,7 @@ fn hold(name: &Name) -> (Actor, Member) {
     (holder, member)
 }
 
-/// Lets the table name another process, as if the member's number had gone on to that.
+/// Writes another process into the table, as if the process id had been reused.
 fn rename(name: &Name, member: Member, pid: u32) {
     let file = OpenOptions::new().write(true).open(name.path());
     let at = MEMBERS + u64::from(member.slot) * MEMBER_BYTES + PID;
@@ -35,16 +35,16 @@ fn rename(name: &Name, member: Member, pid: u32) {
 }
 
 #[test]
-fn a_dead_member_whose_process_id_is_another_living_process_by_now_is_dead() {
+fn a_dead_member_whose_process_id_was_reused_is_dead() {
     let name = Name::new("reused-pid");
     let bus = open(&name);
     let (mut holder, member) = hold(&name);
-    let mut other = Actor::start("opener", &name); // lives, and is no member yet
+    let mut other = Actor::start("opener", &name); // alive, and not a member yet
     other.hear_after("ready");
     holder.kill();
     rename(&name, member, other.pid());
 
-    // It died asleep and with interest: publishing tries to wake it, and touches nobody else.
+    // It died asleep and with interest. A publish tries to wake it, and touches no other process.
     bus.publish(&draft(b"hello")).expect("a sound bus");
     let living = inspect(&name.0).expect("it is there").members;
     let slots: Vec<_> = living.iter().map(|found| found.slot).collect();

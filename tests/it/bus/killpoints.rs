@@ -1,9 +1,9 @@
-//! Death at every instruction: of a publish, of a read, of falling asleep; and a stop at each.
+//! The tests that kill a process at every instruction of a publish, a read, or falling asleep, or stop it there.
 //!
-//! One process for each instruction, so only a sample runs here: every so many instructions, a prime.
+//! One process for each instruction, so only a sample runs here: kills that are a prime number of instructions apart.
 //! `FANBUS_KILL_EVERY=1` runs all of them, and so does `make soak`.
 
-#![allow(clippy::print_stdout)] // the figures, for who runs all of it
+#![allow(clippy::print_stdout)] // the figures, for complete runs
 
 use std::collections::HashMap;
 use std::env;
@@ -18,12 +18,12 @@ pub(super) fn stride(sample: usize) -> usize {
     env::var("FANBUS_KILL_EVERY").map_or(sample, |every| every.parse().expect("a number"))
 }
 
-/// Is it every single instruction?
+/// Whether every single instruction is tried.
 pub(super) fn is_whole_run() -> bool {
     stride(0) == 1
 }
 
-/// Says from time to time how far it has come.
+/// Prints from time to time how far it has come.
 struct Progress {
     what: String,
     start: Instant,
@@ -31,7 +31,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Nothing is said for so long.
+    /// The time without output.
     const EVERY: Duration = Duration::from_secs(10);
 
     fn new(what: String) -> Progress {
@@ -56,8 +56,8 @@ impl Progress {
     }
 }
 
-/// Kills a process after 0, `stride`, 2 x `stride`.. instructions of its act, until the act is over.
-/// Returns how many runs ended without and with a record of the dead.
+/// Kills a process after 0, `stride`, 2 x `stride`.. instructions of its act, until the act is over. Returns the
+/// number of runs that ended without and with a record of the dead process.
 fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
     let mut scene = Scene::new(&format!("killed-{act:?}"));
     let mut runs = [0; 2];
@@ -67,7 +67,7 @@ fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
         let mut stepped = Stepped::start(act, &scene.name, &payload);
         let mut expected = Vec::new();
         while let Some(got) = read(&mut scene.looker) {
-            expected.push(got); // what it published to read it
+            expected.push(got); // it published this to read it
         }
         if !expected.is_empty() {
             let last = scene.writer.end() - 1;
@@ -102,25 +102,25 @@ fn kill_everywhere(act: Act, stride: usize) -> [usize; 2] {
 }
 
 #[test]
-fn a_publisher_killed_at_any_instruction_has_published_wholly_or_not_at_all() {
+fn a_publisher_killed_at_any_instruction_has_published_all_or_nothing() {
     let [without, with] = kill_everywhere(Act::Publish, stride(223));
     assert!(without > 0 && with > 0, "the commit is somewhere between");
 }
 
 #[test]
-fn a_reader_killed_at_any_instruction_of_its_copy_disturbs_nobody() {
+fn a_reader_killed_at_any_instruction_of_its_copy_disturbs_no_member() {
     let [without, with] = kill_everywhere(Act::Read, stride(3001));
     assert!(without > 1 && with == 0);
 }
 
 #[test]
-fn a_reader_killed_at_any_instruction_of_falling_asleep_disturbs_nobody() {
+fn a_reader_killed_at_any_instruction_of_falling_asleep_disturbs_no_member() {
     let [without, with] = kill_everywhere(Act::Park, stride(199));
     assert!(without > 1 && with == 0);
 }
 
 #[test]
-fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_goes_on() {
+fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_continues() {
     let mut scene = Scene::new("stopped");
     let laps = 3 * tiny().log_entries as u64;
     let mut placed = [0; 2];
@@ -132,7 +132,7 @@ fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_
         let start = scene.writer.end();
         let mut late = scene.writer.subscriber();
         let is_inside = stepped.step(instructions);
-        // Others overwrite the log three times meanwhile; one reads along.
+        // Other members overwrite the log three times meanwhile, and one reads along.
         let mut seen = HashMap::new();
         let mut look = |scene: &mut Scene| {
             while let Some(got) = read(&mut scene.looker) {
@@ -166,7 +166,7 @@ fn a_publisher_stopped_at_any_instruction_for_three_laps_publishes_once_when_it_
         assert_eq!(seen.len() as u64, laps + 1, "the looker has everything");
         assert_eq!(seen[&offset], payload.as_bytes());
 
-        // Who slept through all of it agrees, and knows what it missed.
+        // The reader that slept through all of it agrees, and knows the number of missed records.
         let last = scene
             .writer
             .publish(&draft(b"after it"))

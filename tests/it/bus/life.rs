@@ -1,4 +1,4 @@
-//! The life of a segment: made, taken over, left, removed.
+//! The tests of a segment's life: created, taken over, left, removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use super::process::{Actor, Name, until};
 use super::roles::{draft, open};
 
 #[test]
-fn a_bus_whose_members_all_died_is_taken_over_with_its_history() {
+fn a_bus_of_dead_members_is_taken_over_with_its_history() {
     let name = Name::new("takeover");
     let mut holder = Actor::start("holder", &name);
     let [epoch, slot, incarnation] = holder.hear_numbers("ready")[..] else {
@@ -43,7 +43,7 @@ fn a_bus_whose_members_all_died_is_taken_over_with_its_history() {
 }
 
 #[test]
-fn a_bus_that_all_left_is_taken_over_too_unless_another_size_is_wanted() {
+fn a_bus_without_members_is_taken_over_unless_another_size_is_requested() {
     let name = Name::new("sizes");
     let bus = open(&name);
     let epoch = bus.epoch();
@@ -52,7 +52,7 @@ fn a_bus_that_all_left_is_taken_over_too_unless_another_size_is_wanted() {
 
     let attached = Bus::attach(&name.0).expect("it is there");
     assert_eq!((attached.epoch(), attached.end()), (epoch, 1));
-    // Somebody lives there: its sizes are taken as they are.
+    // With a living member, its sizes are used as they are.
     let other = BusOptions {
         ring_bytes: 8192,
         log_entries: 64,
@@ -68,7 +68,7 @@ fn a_bus_that_all_left_is_taken_over_too_unless_another_size_is_wanted() {
 }
 
 #[test]
-fn nobody_attaches_to_a_bus_that_does_not_exist() {
+fn a_missing_bus_cannot_be_attached() {
     let name = Name::new("none");
     let error = Bus::attach(&name.0).expect_err("there is none");
     assert!(matches!(error, BusError::NotFound { .. }));
@@ -77,7 +77,7 @@ fn nobody_attaches_to_a_bus_that_does_not_exist() {
 }
 
 #[test]
-fn a_segment_whose_maker_died_half_way_is_made_anew() {
+fn a_segment_whose_creator_died_half_way_is_created_again() {
     let name = Name::new("half");
     let whole = {
         let bus = open(&name);
@@ -93,7 +93,7 @@ fn a_segment_whose_maker_died_half_way_is_made_anew() {
             .mode(0o600)
             .open(name.path())
             .expect("a file");
-        file.write_all(bytes).expect("room");
+        file.write_all(bytes).expect("memory");
     };
     make(&whole);
     assert_eq!(open(&name).end(), 1, "an exact copy is as good");
@@ -131,7 +131,7 @@ fn a_segment_whose_maker_died_half_way_is_made_anew() {
 }
 
 #[test]
-fn who_has_a_removed_bus_open_is_told_and_a_new_one_takes_its_name() {
+fn members_of_a_removed_bus_see_its_fate_and_a_new_bus_takes_its_name() {
     let name = Name::new("removed");
     let (one, two) = (open(&name), open(&name));
     let mut subscriber = two.subscriber();
@@ -146,31 +146,30 @@ fn who_has_a_removed_bus_open_is_told_and_a_new_one_takes_its_name() {
         assert_eq!(bus.fate(), Some(Fate::Removed));
         assert!(!bus.is_still_named().expect("a look"));
     }
-    // What was published before is there still.
+    // The earlier records are still there.
     assert!(matches!(
         subscriber.next(|_| true, &mut Vec::new()),
         Next::Record(_)
     ));
     assert_eq!((new.end(), new.fate()), (0, None));
-    // The old ones do not take the new one's name away.
+    // The old members do not take the name of the new bus away.
     two.remove().expect("nothing to do");
     assert!(fs::exists(name.path()).expect("a look"));
 }
 
 #[test]
-fn a_clean_stop_removes_a_bus_that_nobody_else_has_open() {
+fn a_clean_stop_removes_a_bus_without_other_members() {
     let name = Name::new("unused");
     let (one, two) = (open(&name), open(&name));
     assert!(!one.remove_if_unused().expect("a look"));
     drop(one);
-    two.publish(&draft(b"still"))
-        .expect("nobody has removed it");
+    two.publish(&draft(b"still")).expect("it has its name");
     assert!(two.remove_if_unused().expect("it is ours"));
     assert!(!fs::exists(name.path()).expect("a look"));
 }
 
 #[test]
-fn a_bus_of_which_somebody_said_that_it_is_removed_and_died_is_not_joined_any_more() {
+fn a_bus_marked_as_removed_by_a_dead_process_is_not_joined() {
     const FATE_AT: u64 = 56; // docs/bus.md, section 2
     let name = Name::new("half-removed");
     let old = open(&name);
@@ -189,7 +188,7 @@ fn a_bus_of_which_somebody_said_that_it_is_removed_and_died_is_not_joined_any_mo
 }
 
 #[test]
-fn whoever_finds_the_log_damaged_tells_all_and_the_next_life_of_the_bus_is_in_order() {
+fn a_publisher_that_finds_the_log_damaged_marks_the_bus_and_the_next_one_is_sound() {
     let name = Name::new("damaged");
     let (one, two) = (open(&name), open(&name));
     let garbage = [0xFF; 8].repeat(1 << 12); // the whole log of these tests
@@ -208,7 +207,7 @@ fn whoever_finds_the_log_damaged_tells_all_and_the_next_life_of_the_bus_is_in_or
 }
 
 #[test]
-fn a_forked_child_is_inert_and_does_not_keep_its_parent_alive() {
+fn a_forked_child_does_nothing_and_does_not_hold_its_parents_token() {
     let name = Name::new("fork");
     let bus = open(&name);
     let mut parent = Actor::start("parent", &name);
@@ -219,7 +218,7 @@ fn a_forked_child_is_inert_and_does_not_keep_its_parent_alive() {
         .strip_prefix("parent is ")
         .expect("its member")
         .to_string();
-    // before, and what the child published with its own membership
+    // the earlier records, and those that the child published as a member of its own
     assert_eq!(bus.end(), 2);
     assert_eq!(
         bus.reap(),
@@ -228,7 +227,7 @@ fn a_forked_child_is_inert_and_does_not_keep_its_parent_alive() {
     );
     assert!(fs::exists(name.path()).expect("a look"));
 
-    // The child has copies of all the parent's descriptors, and stays.
+    // The child has copies of all the parent's descriptors, and lives on.
     let child = fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.pid()));
     parent.kill();
     if let Ok(child) = child {

@@ -1,4 +1,4 @@
-//! What a bus takes of /dev/shm: what is refused when that is full, and what is left behind.
+//! The tests of the memory that a bus takes in /dev/shm: errors when that is full, and the files that are left.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use super::process::{Actor, Name};
 use super::roles::open;
 
 #[test]
-fn a_full_dev_shm_is_a_sentence_at_the_start_and_never_a_signal_later() {
+fn a_full_dev_shm_is_an_error_at_the_start_and_never_a_signal_later() {
     let name = Name::new("full");
     // A /dev/shm of 3 MiB for one process, in a mount namespace of its own.
     let exe = std::env::current_exe().expect("this test binary");
@@ -22,10 +22,10 @@ fn a_full_dev_shm_is_a_sentence_at_the_start_and_never_a_signal_later() {
         .args(["sh", "-c", "mount -t tmpfs tmpfs /dev/shm"])
         .status();
     if !allowed.is_ok_and(|status| status.success()) {
-        // Replay the harness, which keeps what a test that passes prints.
+        // Past the harness, which hides the output of a test that passes.
         let skipped =
             "skipped: a full /dev/shm needs a mount namespace, and `unshare` may not make one";
-        writeln!(std::io::stderr(), "{skipped}").expect("somebody reads");
+        writeln!(std::io::stderr(), "{skipped}").expect("standard error is open");
         return;
     }
     let mut command = Command::new("unshare");
@@ -41,12 +41,16 @@ fn a_full_dev_shm_is_a_sentence_at_the_start_and_never_a_signal_later() {
     let second = cramped.hear_after("Cannot reserve 20 KiB for the bus");
     assert!(second.contains("0 bytes are free"), "{second}");
     assert_eq!(cramped.hear(), "end 100001");
-    assert_eq!(cramped.hear(), "whole", "it grows when there is room again");
+    assert_eq!(
+        cramped.hear(),
+        "whole",
+        "it grows when there is memory again"
+    );
     assert!(cramped.wait().success());
 }
 
 #[test]
-fn after_any_of_it_only_the_named_segment_is_there() {
+fn only_the_named_segment_is_left_in_dev_shm() {
     let name = Name::new("leftovers");
     let mut holder = Actor::start("holder", &name);
     holder.hear_after("ready");
@@ -57,7 +61,7 @@ fn after_any_of_it_only_the_named_segment_is_there() {
         .expect("ours")
         .metadata()
         .expect("a look");
-    // One member has been there at a time: its ring, the log and the tables are all it takes.
+    // One member at a time: its ring, the log and the tables are all that is reserved.
     let reserved = file.blocks() * 512;
     assert!(
         reserved <= (64 << 10) + 299_008 + 8 * 4096,

@@ -22,7 +22,7 @@ mod stepped;
 mod torture;
 mod traffic;
 
-/// Not a test: what another process of these tests does. In the test process it does nothing.
+/// Not a test: the entry of the other processes of these tests. In the test process it does nothing.
 #[test]
 fn actor() {
     if let Some((role, bus)) = process::role() {

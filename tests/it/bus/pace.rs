@@ -1,4 +1,4 @@
-//! Who is far behind, so that waiting for it would help.
+//! The tests of slow readers, for which publishers may wait.
 
 use fanbus::ipc::{Bus, BusOptions, Next, PacedReader};
 
@@ -16,8 +16,8 @@ fn slow_readers(bus: &Bus) -> Vec<PacedReader> {
 }
 
 #[test]
-fn a_reader_is_far_behind_well_before_it_is_overtaken() {
-    // Messages for which the log is the limit, some between, and the largest that there are.
+fn a_reader_counts_as_slow_well_before_it_is_overtaken() {
+    // Messages for which the log is the limit, some between, and the largest.
     for bytes in [0, 100, 1000, 10_000, 100_000, 256 << 10] {
         let name = Name::new("pace");
         let publisher = Bus::open(&name.0, &OPTIONS).expect("a bus");
@@ -53,7 +53,7 @@ fn a_reader_is_far_behind_well_before_it_is_overtaken() {
 }
 
 #[test]
-fn who_sleeps_has_left_or_never_asked_is_not_waited_for() {
+fn readers_that_sleep_or_left_or_have_no_pace_are_not_slow() {
     let name = Name::new("pace-sleep");
     let publisher = Bus::open(&name.0, &OPTIONS).expect("a bus");
     let reader = Bus::open(&name.0, &OPTIONS).expect("the same");
@@ -66,7 +66,7 @@ fn who_sleeps_has_left_or_never_asked_is_not_waited_for() {
         }
     };
     assert!(reader.parker().park(end));
-    // Every quarter of the log wakes all: this is just before one, behind the first.
+    // Every quarter of the log all members are woken: this is just before one, after the first.
     far(OPTIONS.log_entries / 4 - 1);
     reader.parker().unpark();
     far(OPTIONS.log_entries / 4);

@@ -1,4 +1,4 @@
-//! Other processes for the tests of the bus: this test binary again, with a role to play.
+//! The other processes of the bus tests: this test binary again, in a role.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -6,16 +6,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-/// Long enough for anything here on a busy machine; nothing waits for it when all is well.
+/// Deadline for any step on a busy machine. A test that passes does not wait for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 const ROLE: &str = "FANBUS_TEST_ROLE";
 const BUS: &str = "FANBUS_TEST_BUS";
-/// Before each line that a child says, to tell them from the test harness's own.
+/// The beginning of each line of a child, to tell it from the lines of the test harness.
 const MARK: &str = "@say ";
 
-/// A bus of a name that no other test has, removed at the end however the test ends. Nothing else is
-/// to be left of it then.
+/// A bus with a name of its own, removed at the end, however the test ends. Nothing else may be left of it then.
 pub(super) struct Name(pub(super) String);
 
 impl Name {
@@ -29,7 +28,7 @@ impl Name {
         format!("/dev/shm/fanbus.{}", self.0)
     }
 
-    /// All that lies in /dev/shm and has to do with it.
+    /// All files in /dev/shm that belong to it.
     pub(super) fn files(&self) -> Vec<String> {
         let files = fs::read_dir("/dev/shm").expect("a folder");
         files
@@ -47,7 +46,7 @@ impl Drop for Name {
     }
 }
 
-/// A process that plays a role. Killed at the end of the test if it still runs.
+/// A process in a role. Killed at the end of the test if it still runs.
 pub(super) struct Actor {
     process: Child,
     stdin: ChildStdin,
@@ -92,7 +91,7 @@ impl Actor {
         self.process.id()
     }
 
-    /// The next line that it says.
+    /// The next line of its output.
     pub(super) fn hear(&mut self) -> String {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
@@ -101,7 +100,7 @@ impl Actor {
         }
     }
 
-    /// What follows `word` in the next line.
+    /// The rest of the next line, behind `word`.
     pub(super) fn hear_after(&mut self, word: &str) -> String {
         let line = self.hear();
         let rest = line
@@ -110,7 +109,7 @@ impl Actor {
         rest.trim().to_string()
     }
 
-    /// The numbers that follow `word` in the next line.
+    /// The numbers behind `word` in the next line.
     pub(super) fn hear_numbers(&mut self, word: &str) -> Vec<u64> {
         let line = self.hear_after(word);
         line.split(' ')
@@ -122,7 +121,7 @@ impl Actor {
         writeln!(self.stdin, "{line}").expect("it listens");
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends `kill -9`, and waits until the process has ended.
     pub(super) fn kill(&mut self) {
         self.process.kill().expect("it is our child");
         self.process.wait().expect("it was killed");
@@ -145,7 +144,7 @@ pub(super) fn role() -> Option<(String, String)> {
     Some((env::var(ROLE).ok()?, env::var(BUS).ok()?))
 }
 
-/// In the other process: says a line to the test.
+/// In the other process: sends a line to the test.
 pub(super) fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "\n{MARK}{line}")

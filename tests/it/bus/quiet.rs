@@ -1,5 +1,5 @@
-//! System calls of the bus, counted by strace: none while readers are busy, one for each reader that
-//! sleeps and is interested, none for one that is not.
+//! The tests of system calls, counted by strace: none while readers are busy, one for each sleeper with interest,
+//! none for one without.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -12,16 +12,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::process::{Actor, Name, listen, say, until};
 use super::roles::{TOPIC, draft, hash};
 
-/// Messages of the test in which readers are busy.
+/// Messages of the test with busy readers.
 const MANY: u64 = 100_000;
-/// So many of them may be on their way: less than the log holds.
+/// Messages that may be unread at a time: fewer than the log holds.
 const WINDOW: u64 = 20_000;
-/// Messages of the tests in which readers sleep.
+/// Messages of the tests with sleeping readers.
 const FEW: u64 = 10;
-/// The reader's word that it has read so far.
+/// The reader's reply that it has read this far.
 const DONE: &str = "done";
 
-/// Where the layout has the mask of those who sleep, as docs/bus.md says.
+/// The offset of the mask of sleepers, as in docs/bus.md.
 const PARKED: u64 = 256;
 
 /// In the other process.
@@ -47,7 +47,7 @@ fn answer(done: &[u8]) -> Draft<'_> {
     }
 }
 
-/// Publishes many, at most a window ahead of what the reader has answered.
+/// Publishes many messages, at most a window ahead of the reader's replies.
 fn publisher(name: &str) {
     let bus = open(name);
     let mut answers = bus.subscriber();
@@ -71,12 +71,12 @@ fn publisher(name: &str) {
     listen();
 }
 
-/// Reads all of them without ever sleeping, and answers now and then.
+/// Reads all messages without sleeping, and replies now and then.
 fn reader(name: &str) {
     let bus = open(name);
     bus.add_interest(hash());
     let mut subscriber = bus.subscriber();
-    // Warm, so that what follows allocates nothing.
+    // A warm-up, so that the rest allocates nothing.
     let mut frame = Vec::with_capacity(4096);
     let wanted = hash();
     say("ready");
@@ -107,7 +107,7 @@ fn number_in(frame: &[u8]) -> u64 {
     u64::from_le_bytes(number.try_into().expect("a number"))
 }
 
-/// Publishes one message each time that it is told to.
+/// Publishes one message for each line from the test.
 fn ringer(name: &str) {
     let bus = open(name);
     say("ready");
@@ -121,7 +121,7 @@ fn ringer(name: &str) {
     listen();
 }
 
-/// Sleeps with nothing but its pipe to wake it, and reads what there is.
+/// Sleeps until its pipe wakes it, and reads all records.
 fn sleeper(name: &str) {
     let bus = open(name);
     let mut subscriber = bus.subscriber();
@@ -148,7 +148,7 @@ fn sleeper(name: &str) {
     }
 }
 
-/// Whether strace works here. Without it the tests below are left out; with CI=true they fail.
+/// Whether strace works here. Without it the tests below are skipped; with CI=true they fail.
 fn may_trace() -> bool {
     let probe = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
@@ -169,7 +169,7 @@ fn may_trace() -> bool {
     works
 }
 
-/// A process whose system calls strace writes down.
+/// A process whose system calls strace records.
 struct Traced {
     actor: Actor,
     log: PathBuf,
@@ -180,7 +180,7 @@ impl Traced {
         let log = format!("{}-{}", name.0, role.replace(' ', "-"));
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(log);
         let mut command = Command::new("strace");
-        // Signals are no system calls; `-D` leaves the traced process the child that is killed.
+        // Signals are not system calls. `-D` makes the traced process the child that is killed.
         command.args(["-f", "-D", "-e", "signal=none", "-s", "64", "-o"]);
         command
             .arg(&log)
@@ -190,8 +190,7 @@ impl Traced {
         Traced { actor, log }
     }
 
-    /// Once it has ended: its system calls between each "begin" and the "end" that follows, each
-    /// as a line.
+    /// After its end: its system calls between each "begin" and the following "end", one per line.
     fn acts(mut self) -> Vec<Vec<String>> {
         self.actor.say("");
         let log = self.log.clone();
@@ -205,17 +204,17 @@ impl Traced {
         let mut acts = Vec::new();
         let mut open: Option<(&str, Vec<String>)> = None;
         for line in text.lines() {
-            // "1234 write(1, ...": a process, or a thread of it, and what it called.
-            let (who, call) = line.split_once(' ').expect("a process and a call");
+            // "1234 write(1, ...": a process or thread, and its call.
+            let (process, call) = line.split_once(' ').expect("a process and a call");
             let call = call.trim_start();
             let says = |word: &str| call.starts_with("write(1, ") && call.contains(word);
             match &mut open {
-                None if says("@say begin") => open = Some((who, Vec::new())),
-                Some((it, _)) if *it == who && says("@say end") => {
+                None if says("@say begin") => open = Some((process, Vec::new())),
+                Some((it, _)) if *it == process && says("@say end") => {
                     acts.extend(open.take().map(|(_, calls)| calls));
                 }
-                // What goes to the standard output is said to the test: "end" begins a line.
-                Some((it, calls)) if *it == who && !call.starts_with("write(1, ") => {
+                // Standard output goes to the test: "end" begins a line.
+                Some((it, calls)) if *it == process && !call.starts_with("write(1, ") => {
                     calls.push(call.to_owned());
                 }
                 _ => {}
@@ -227,7 +226,7 @@ impl Traced {
 }
 
 #[test]
-fn busy_publisher_and_reader_make_no_system_calls() {
+fn a_busy_publisher_and_reader_make_no_system_calls() {
     if !may_trace() {
         return;
     }
@@ -238,25 +237,24 @@ fn busy_publisher_and_reader_make_no_system_calls() {
         traced.actor.say("go");
         traced.actor.hear_after("begin");
     }
-    for (who, mut traced) in [("publisher", publisher), ("reader", reader)] {
+    for (process, mut traced) in [("publisher", publisher), ("reader", reader)] {
         traced.actor.hear_after("end");
         let acts = traced.acts();
         let [calls] = &acts[..] else {
-            panic!("{who}: {acts:?}")
+            panic!("{process}: {acts:?}")
         };
-        // A handful is allowed for what no message causes: an allocation, a restarted call.
+        // A few calls are allowed that no message causes: an allocation, a restarted call.
         assert!(
             calls.len() < 50,
-            "{who}: {} system calls for {MANY} messages:\n{}",
+            "{process}: {} system calls for {MANY} messages:\n{}",
             calls.len(),
             calls.join("\n")
         );
     }
 }
 
-/// The system calls of each publish, but the first, while these sleep: one with interest in each of
-/// `topics`. The first wakes everybody, whatever they are interested in (docs/bus.md), and opens the
-/// way to each.
+/// The system calls of each publish but the first, beside these sleepers: one with interest in each of `topics`. The
+/// first publish wakes all members (docs/bus.md), and opens their pipes.
 fn calls_beside_sleepers(test: &str, topics: &[&str]) -> Vec<Vec<String>> {
     let name = Name::new(test);
     let mut sleepers: Vec<_> = topics
@@ -282,7 +280,7 @@ fn calls_beside_sleepers(test: &str, topics: &[&str]) -> Vec<Vec<String>> {
         ringer.actor.say("go");
         ringer.actor.hear_after("begin");
         ringer.actor.hear_after("end");
-        // Whoever was woken is awake before it is looked for asleep.
+        // A woken reader runs before the test waits for it to sleep again.
         for (sleeper, topic) in sleepers.iter_mut().zip(topics) {
             if number == 0 || *topic == TOPIC {
                 sleeper.hear_after("got");

@@ -1,4 +1,4 @@
-//! What is refused, and what the person who asked for it reads.
+//! The tests of refusals, and of their messages.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
@@ -36,7 +36,7 @@ fn another_layout_version_is_refused_while_it_is_in_use_and_replaced_after() {
 }
 
 #[test]
-fn names_that_are_not_allowed_are_refused_before_anything_is_made() {
+fn invalid_names_are_refused_before_anything_is_created() {
     for bad in ["", ".hidden", "../etc", "a/b", "a b", "ü", &"x".repeat(65)] {
         let error = Bus::open(bad, &small()).expect_err("not allowed");
         assert!(matches!(error, BusError::Name { .. }));
@@ -53,7 +53,7 @@ fn names_that_are_not_allowed_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_segment_that_others_could_change_is_refused() {
+fn a_segment_that_other_users_could_change_is_refused() {
     let name = Name::new("owner");
     drop(open(&name));
     fs::set_permissions(name.path(), Permissions::from_mode(0o644)).expect("it is ours");
@@ -65,7 +65,7 @@ fn a_segment_that_others_could_change_is_refused() {
     fs::set_permissions(name.path(), Permissions::from_mode(0o600)).expect("it is ours");
     drop(open(&name));
 
-    // Giving it away takes a superuser; elsewhere the first half must do.
+    // Changing the owner takes a superuser. Elsewhere the first half must do.
     if chown(name.path(), Some(65_534), None).is_ok() {
         let refused = sentence(&name);
         assert!(refused.contains("belongs to user 65534"), "{refused}");

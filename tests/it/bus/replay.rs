@@ -1,4 +1,4 @@
-//! What was published, against which a bus's account of a topic's past is held.
+//! The model of published messages, with which a replay of the bus is compared.
 
 use fanbus::ipc::{Bus, Draft, Replay, ReplayRange, ReplayRecord, RetentionRule, topic_hash};
 
@@ -22,15 +22,15 @@ pub(super) fn retain(bus: &Bus, pattern: &str, records: u32, seconds: u32) {
         records,
         seconds,
     };
-    bus.retain(&rule).expect("room for a rule");
+    bus.retain(&rule).expect("space for a rule");
 }
 
-pub(super) fn frames(past: &Replay) -> Vec<(u64, &[u8])> {
-    let frame = |it: &ReplayRecord| (it.offset, &past.frames[it.frame.clone()]);
-    past.records.iter().map(frame).collect()
+pub(super) fn frames(replay: &Replay) -> Vec<(u64, &[u8])> {
+    let frame = |it: &ReplayRecord| (it.offset, &replay.frames[it.frame.clone()]);
+    replay.records.iter().map(frame).collect()
 }
 
-/// A stream of numbers that is the same in each run.
+/// A sequence of random numbers that is the same in each run.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -42,7 +42,7 @@ impl Dice {
     }
 }
 
-/// All that was published.
+/// All published messages.
 #[derive(Default)]
 pub(super) struct Model(pub(super) Vec<(String, Vec<u8>)>);
 
@@ -60,25 +60,25 @@ impl Model {
             .collect()
     }
 
-    /// Holds what the bus says of a topic's past against what was published. Whether it is complete.
-    pub(super) fn check(&self, bus: &Bus, topic: &str, reach: ReplayRange, limit: usize) -> bool {
-        let past = bus.replay(topic, reach, u64::MAX, limit);
-        let (all, found) = (self.of(topic), frames(&past));
-        assert!(past.frames.len() <= limit);
+    /// Compares a replay of the bus with the published messages. Returns whether it is complete.
+    pub(super) fn check(&self, bus: &Bus, topic: &str, range: ReplayRange, limit: usize) -> bool {
+        let replay = bus.replay(topic, range, u64::MAX, limit);
+        let (all, found) = (self.of(topic), frames(&replay));
+        assert!(replay.frames.len() <= limit);
         assert!(
             all.ends_with(&found),
-            "{topic} {reach:?}: {:?} of {:?}",
+            "{topic} {range:?}: {:?} of {:?}",
             found.iter().map(|it| it.0).collect::<Vec<_>>(),
             all.iter().map(|it| it.0).collect::<Vec<_>>(),
         );
-        let asked = match reach {
+        let wanted = match range {
             ReplayRange::Last(count) => count.min(all.len()),
             ReplayRange::From(from) => all.iter().filter(|(offset, _)| *offset >= from).count(),
         };
-        if past.complete {
-            assert_eq!(found.len(), asked, "{topic} {reach:?} is called complete");
+        if replay.complete {
+            assert_eq!(found.len(), wanted, "{topic} {range:?} is called complete");
         }
-        assert!(found.len() <= asked, "{topic} {reach:?} gave too much");
-        past.complete
+        assert!(found.len() <= wanted, "{topic} {range:?} gave too much");
+        replay.complete
     }
 }

@@ -1,4 +1,4 @@
-//! The places of a server's processes: other programs cannot take them, and have them when it is gone.
+//! The tests of a server's reserved slots: other programs cannot take them until the server has ended.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -9,9 +9,9 @@ use super::process::{Actor, Name};
 use super::roles::{draft, open};
 
 const RING_BYTES: usize = 64 << 10;
-/// What is reserved of it when a member joins: a quarter and a 64th, in whole pages.
+/// Bytes of a ring that are reserved when a member joins: a quarter and a 64th, in whole pages.
 const FIRST_BYTES: u64 = 20 << 10;
-// The layout, as docs/bus.md has it.
+// The layout, as in docs/bus.md.
 const RESERVED: u64 = 520;
 
 const SERVER: ServerNeeds = ServerNeeds {
@@ -23,18 +23,18 @@ const SERVER: ServerNeeds = ServerNeeds {
     ring_bytes: Some(RING_BYTES),
     history_bytes: Some(128 << 10),
 };
-/// The supervisor, its workers, and further ones.
+/// The supervisor, its workers, and extra ones.
 const RESERVED_PLACES: usize = 1 + 2 + 3;
 
 fn serve(name: &Name) -> Bus {
-    Bus::serve(&name.0, &SERVER).expect("room in /dev/shm")
+    Bus::serve(&name.0, &SERVER).expect("memory in /dev/shm")
 }
 
 fn worker(name: &Name) -> Bus {
     Bus::attach_as_worker(&name.0).expect("a place is reserved")
 }
 
-/// Joins as long as it is allowed to. Returns who has joined, and what the next one is told.
+/// Joins until it is refused. Returns the members, and the error of the next one.
 fn crowd(name: &Name) -> (Vec<Bus>, BusError) {
     let mut guests = Vec::new();
     loop {
@@ -52,7 +52,7 @@ fn reserved(name: &Name) -> u32 {
 }
 
 #[test]
-fn programs_cannot_take_the_places_of_a_server() {
+fn programs_cannot_take_the_slots_of_a_server() {
     let name = Name::new("reserved");
     let supervisor = serve(&name);
     assert_eq!(reserved(&name), RESERVED_PLACES as u32);
@@ -64,7 +64,7 @@ fn programs_cannot_take_the_places_of_a_server() {
     );
     assert!(refused.to_string().contains("6 of 64 places are reserved"));
 
-    // Workers come, die, are replaced, and overlap, whatever the others do.
+    // Workers join, die, are replaced, and overlap, whatever other programs do.
     let mut workers: Vec<_> = (0..5).map(|_| worker(&name)).collect();
     assert!(matches!(
         Bus::attach_as_worker(&name.0),
@@ -77,7 +77,7 @@ fn programs_cannot_take_the_places_of_a_server() {
     guests.push(Bus::attach(&name.0).expect("a program's place is a program's"));
     workers[0].publish(&draft(b"all is well")).expect("sound");
 
-    // When the whole server is gone, so is its reservation.
+    // When all processes of the server have ended, the reservation has ended too.
     drop((supervisor, workers));
     assert_eq!(reserved(&name), 0);
     let (more, refused) = crowd(&name);
@@ -90,7 +90,7 @@ fn a_server_that_is_killed_reserves_nothing() {
     let name = Name::new("killed-server");
     let mut holder = Actor::start("server", &name);
     holder.hear_after("ready");
-    let guest = Bus::attach(&name.0).expect("there is room");
+    let guest = Bus::attach(&name.0).expect("there is a free slot");
     assert_eq!(reserved(&name), 4);
     holder.kill();
     assert_eq!(reserved(&name), 0);
@@ -98,7 +98,7 @@ fn a_server_that_is_killed_reserves_nothing() {
     assert_eq!(guests.len(), MAX_MEMBERS - 1);
     assert!(matches!(refused, BusError::Full { .. }), "{refused}");
     drop(guests);
-    // The next server joins them, and has places of its own.
+    // The next server joins them, and has slots of its own.
     let _server = serve(&name);
     assert_eq!(reserved(&name), RESERVED_PLACES as u32);
     assert_eq!(crowd(&name).0.len(), MAX_MEMBERS - 1 - RESERVED_PLACES);
@@ -106,12 +106,12 @@ fn a_server_that_is_killed_reserves_nothing() {
 }
 
 #[test]
-fn a_supervisor_that_executes_itself_finds_its_places_again() {
+fn a_supervisor_that_re_executes_itself_finds_its_slots_again() {
     let name = Name::new("executed");
     let supervisor = serve(&name);
     let workers = [worker(&name), worker(&name)];
     drop(supervisor);
-    // While there is no supervisor, its workers are enough to hold all places.
+    // Without a supervisor, its workers hold all reserved slots.
     let (guests, _) = crowd(&name);
     assert_eq!(guests.len(), MAX_MEMBERS - RESERVED_PLACES);
     let again = ServerNeeds {
@@ -133,7 +133,7 @@ fn a_supervisor_that_executes_itself_finds_its_places_again() {
 }
 
 #[test]
-fn a_server_that_comes_late_takes_what_places_there_are_or_is_refused() {
+fn a_late_server_takes_the_free_slots_or_is_refused() {
     let name = Name::new("late");
     let first = open(&name);
     let mut guests = vec![first];
@@ -152,7 +152,7 @@ fn a_server_that_comes_late_takes_what_places_there_are_or_is_refused() {
 }
 
 #[test]
-fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
+fn a_supervisor_has_no_ring_and_reserves_those_of_its_workers() {
     let name = Name::new("rings");
     let blocks = || std::fs::metadata(name.path()).expect("ours").blocks() * 512;
     let supervisor = serve(&name);
@@ -165,11 +165,15 @@ fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
     );
     let workers = [worker(&name), worker(&name), worker(&name)];
     assert_eq!(blocks(), reserved);
-    supervisor.reserve_places(5).expect("room in /dev/shm");
+    supervisor.reserve_places(5).expect("memory in /dev/shm");
     assert_eq!(blocks(), reserved + FIRST_BYTES);
     workers[0].publish(&draft(b"hello")).expect("sound");
     assert_eq!(supervisor.end(), 1);
-    assert_eq!(blocks(), reserved + FIRST_BYTES, "it has room for that");
+    assert_eq!(
+        blocks(),
+        reserved + FIRST_BYTES,
+        "it has a free slot for that"
+    );
     for _ in 0..3 {
         workers[0].publish(&draft(&[7; 8000])).expect("sound");
     }
@@ -183,7 +187,7 @@ fn a_supervisor_has_no_ring_and_its_workers_have_theirs_before_they_come() {
 }
 
 #[test]
-fn a_reservation_that_nobody_made_hinders_nobody() {
+fn a_stale_reservation_does_not_hinder_programs() {
     let name = Name::new("mask");
     let bus = open(&name);
     let file = OpenOptions::new().write(true).open(name.path());

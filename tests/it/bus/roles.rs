@@ -1,4 +1,4 @@
-//! What the other processes do.
+//! The roles of the other processes.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::process::{Name, PATIENCE, listen, say};
 use super::{backpressure, quiet, stepped, torture};
 
 pub(super) const TOPIC: &str = "room:lobby";
-/// What a publisher sends when it is to be told from the others by number.
+/// The payload of a publisher: its number, to tell it from others.
 pub(super) const EACH: u64 = 5_000;
 
 pub(super) fn hash() -> u64 {
@@ -46,7 +46,7 @@ pub(super) fn open(name: &Name) -> Bus {
     Bus::open(&name.0, &small()).expect("it opens")
 }
 
-/// Why it does not open.
+/// The error of an attempt to open the bus.
 pub(super) fn sentence(name: &Name) -> String {
     Bus::open(&name.0, &small())
         .expect_err("it does not open")
@@ -110,20 +110,20 @@ fn victim(name: &str) {
     }
 }
 
-/// Reads to the end, and leaves what it got in a file: offset, slot, incarnation, number.
+/// Reads to the end, and writes the result into a file: offset, slot, incarnation, number.
 fn reader(name: &str) {
     let bus = open_large(name);
     bus.add_interest(hash());
     let mut subscriber = bus.subscriber();
     let start = subscriber.offset();
     say(&format!("ready {start}"));
-    // In the build's own folder for such things, which a failed test may leave something in.
+    // In the build's own folder for such files, where a failed test may leave one.
     let path = format!(
         "{}/{name}-{}",
         env!("CARGO_TARGET_TMPDIR"),
         std::process::id()
     );
-    let mut file = BufWriter::new(File::create(&path).expect("room for the result"));
+    let mut file = BufWriter::new(File::create(&path).expect("space for the result"));
     let (mut received, mut lagged) = (0_u64, 0_u64);
     let mut frames = Vec::new();
     loop {
@@ -147,7 +147,7 @@ fn reader(name: &str) {
                 ];
                 for word in line {
                     file.write_all(&word.to_le_bytes())
-                        .expect("room for the result");
+                        .expect("space for the result");
                 }
                 received += 1;
             }
@@ -156,7 +156,7 @@ fn reader(name: &str) {
             Next::Empty => drop(subscriber.wait(PATIENCE)),
         }
     }
-    file.flush().expect("room for the result");
+    file.flush().expect("space for the result");
     let read = subscriber.offset() - 1 - start;
     assert_eq!(
         received + lagged,
@@ -167,7 +167,7 @@ fn reader(name: &str) {
     listen();
 }
 
-/// Opens at the time that it is told, in microseconds since 1970, and says what it found.
+/// Opens at the given time, in microseconds since 1970, and reports the result.
 fn opener(name: &str) {
     say("ready");
     let start = UNIX_EPOCH + Duration::from_micros(listen().parse().expect("a time"));
@@ -188,7 +188,7 @@ fn opener(name: &str) {
     listen();
 }
 
-/// Publishes ten records, and stays.
+/// Publishes ten records, and lives on.
 fn holder(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     bus.add_interest(hash());
@@ -208,7 +208,7 @@ fn holder(name: &str) {
     listen();
 }
 
-/// Answers each record, and sleeps in between with nothing but the pipe to wake it.
+/// Replies to each record, and sleeps in between until its pipe wakes it.
 fn sleeper(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     bus.add_interest(hash());
@@ -233,7 +233,7 @@ fn sleeper(name: &str) {
                 if parker.park(subscriber.offset()) {
                     let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
                     let ready = poll(&mut fds, PollTimeout::from(30_000_u16));
-                    assert_eq!(ready, Ok(1), "nobody woke it");
+                    assert_eq!(ready, Ok(1), "no wake-up came");
                     parker.unpark();
                     parker.clear();
                 }
@@ -244,7 +244,7 @@ fn sleeper(name: &str) {
     }
 }
 
-/// Reads only when told.
+/// Reads only when the test asks for it.
 fn slow_reader(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     let mut subscriber = bus.subscriber();
@@ -274,16 +274,16 @@ fn slow_reader(name: &str) {
     listen();
 }
 
-/// Opens, forks, and lets the child try everything. The child stays when the parent is killed.
-#[allow(unsafe_code)] // Forking is what this is about.
+/// Opens, forks, and lets the child try everything. The child lives on when the parent is killed.
+#[allow(unsafe_code)] // Forking is the subject of this role.
 fn parent(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     bus.add_interest(hash());
     let mut subscriber = bus.subscriber();
     bus.publish(&draft(b"before")).expect("a sound bus");
     let held = bus.clone();
-    // SAFETY: this process has two threads at most, and the child calls nothing that a lock of the
-    // other could block but the allocator, which glibc makes safe to use after a fork.
+    // SAFETY: this process has two threads at most, and the child calls nothing that a lock of the other thread could
+    // block but the allocator, which glibc makes safe to use after a fork.
     match unsafe { fork() }.expect("a process more") {
         ForkResult::Child => {
             assert!(bus.is_forked());
@@ -295,7 +295,7 @@ fn parent(name: &str) {
             assert!(bus.parker().park(bus.end()));
             bus.parker().unpark();
             bus.parker().clear();
-            // Reading goes on.
+            // Reading works.
             let next = subscriber.next(|_| true, &mut Vec::new());
             assert!(matches!(next, Next::Record(_)));
             assert!(
@@ -309,7 +309,7 @@ fn parent(name: &str) {
             own.publish(&draft(b"own")).expect("a sound bus");
             drop(own);
             say("child is done");
-            // Lives on, with the copy it got, until the pipe from the test is closed.
+            // Lives on, with its copy, until the pipe from the test is closed.
             while !listen().is_empty() {}
         }
         ForkResult::Parent { .. } => {
@@ -326,7 +326,7 @@ fn parent(name: &str) {
     }
 }
 
-/// A server of one process that looks after no other yet.
+/// A server of one process that has started no other yet.
 fn server(name: &str) {
     let server = ServerNeeds {
         workers: 1,
@@ -337,7 +337,7 @@ fn server(name: &str) {
         ring_bytes: Some(small().ring_bytes),
         history_bytes: None,
     };
-    let _bus = Bus::serve(name, &server).expect("room in /dev/shm");
+    let _bus = Bus::serve(name, &server).expect("memory in /dev/shm");
     say("ready");
     listen();
 }
@@ -349,7 +349,7 @@ fn cramped(name: &str) {
     let left = std::fs::read_dir("/dev/shm").expect("a folder").count();
     say(&format!("left {left}"));
     let bus = Bus::open(name, &small()).expect("a smaller one fits");
-    // Others fill what is left: the bus has the memory that it begins with already.
+    // Other files fill the rest: the bus has the memory that it begins with already.
     let filler = File::create("/dev/shm/filler").expect("a file");
     let mut filler = BufWriter::new(filler);
     while filler
@@ -366,7 +366,7 @@ fn cramped(name: &str) {
     assert!(matches!(newest, ReadAt::Record(_)), "{newest:?}");
     let largest = vec![7; bus.max_message_bytes()];
     bus.publish(&draft(&largest)).expect("a sound bus");
-    let second = Bus::open(name, &small()).expect_err("no room for another ring");
+    let second = Bus::open(name, &small()).expect_err("no memory for another ring");
     say(&second.to_string());
     say(&format!("end {}", bus.end()));
     drop(filler);

@@ -1,4 +1,4 @@
-//! Who watches while a process is stepped through its act: one that sleeps, one that looks.
+//! The observers of a process that is stepped through its act: a reader that sleeps, and one that polls.
 
 use std::fs;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::process::{Name, PATIENCE, until};
 use super::roles::{draft, hash};
 use super::stepped::{SOON, tiny};
 
-// The layout, as docs/bus.md has it.
+// The layout, as in docs/bus.md.
 const TAIL: usize = 128;
 const PARKED: usize = 256;
 const INTEREST: usize = 4096;
@@ -26,7 +26,7 @@ const LOG: usize = 299_008;
 const RINGS: usize = LOG + 4096;
 const RING_BYTES: usize = 4096;
 
-/// What a reader got: a record, or the news of a gap.
+/// The result of a read: a record, or a gap.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Got {
     Record(u64, Vec<u8>),
@@ -50,13 +50,13 @@ pub(super) struct Scene {
     pub(super) name: Name,
     /// Publishes afterwards.
     pub(super) writer: Bus,
-    /// Looks whenever it is asked to.
+    /// Reads when the test calls it.
     pub(super) looker: Subscriber,
-    /// The member that sleeps, in a thread, with nothing but its pipe to wake it.
+    /// The member that sleeps, in a thread, until its pipe wakes it.
     sleeper: Member,
     arrivals: Receiver<(Got, Instant)>,
     thread: JoinHandle<()>,
-    /// How long the sleeper took to get each record of the writer.
+    /// The time that the sleeper took to get each record of the writer.
     pub(super) delays: Vec<Duration>,
 }
 
@@ -82,7 +82,7 @@ impl Scene {
                 if parker.park(subscriber.offset()) {
                     let mut fds = [PollFd::new(parker.fd(), PollFlags::POLLIN)];
                     let ready = poll(&mut fds, PollTimeout::from(30_000_u16));
-                    assert_eq!(ready, Ok(1), "nobody woke it");
+                    assert_eq!(ready, Ok(1), "no wake-up came");
                     parker.unpark();
                     parker.clear();
                 }
@@ -109,8 +109,8 @@ impl Scene {
         bytes
     }
 
-    /// Nothing changed but what is the dead member's, the word it was to commit, and who it woke, which counts
-    /// that itself.
+    /// Checks that nothing changed but the words of the dead member, the word that it was about to commit, and the
+    /// words of the member that it woke, which counts that itself.
     pub(super) fn assert_only_it_wrote(&self, before: &[u8], slot: u8, end: u64) {
         let after = fs::read(self.name.path()).expect("the segment");
         let at = |slot: u8| MEMBERS + usize::from(slot) * MEMBER_BYTES;
@@ -135,7 +135,7 @@ impl Scene {
         }
     }
 
-    /// Publishes, and both readers have exactly `expected` and then this, in this order.
+    /// Publishes, and checks that both readers have exactly `expected` and then this record, in this order.
     pub(super) fn publish_and_expect(&mut self, payload: &[u8], mut expected: Vec<Got>) {
         let before = Instant::now();
         let offset = self.writer.publish(&draft(payload)).expect("a sound bus");
@@ -155,7 +155,7 @@ impl Scene {
         assert_eq!(read(&mut self.looker), None);
     }
 
-    /// What the sleeper got up to `offset`.
+    /// The records that the sleeper got up to `offset`.
     pub(super) fn arrived(&mut self, offset: u64) -> Vec<Got> {
         let mut all = Vec::new();
         loop {
@@ -167,7 +167,7 @@ impl Scene {
         }
     }
 
-    /// Cleans up after exactly this member, and nothing of it is left.
+    /// Cleans up after exactly this member, and checks that nothing of it is left.
     pub(super) fn reap(&self, dead: Member) {
         assert_eq!(self.writer.reap_members(), [dead]);
         let bytes = fs::read(self.name.path()).expect("the segment");
@@ -181,9 +181,8 @@ impl Scene {
         assert_eq!(word(&bytes, state), 0, "its slot is taken");
     }
 
-    /// Ends the sleeper, which only its pipe has woken: had it not been, it would have said so. Returns how
-    /// long it took at most. In a whole run, for which nothing else is to run, 99 of 100 records
-    /// came soon.
+    /// Ends the sleeper. It fails if anything but its pipe has woken it. Returns its longest delay. In a complete
+    /// run, with no other load, 99 of 100 records came soon.
     pub(super) fn end(mut self) -> Duration {
         self.publish_and_expect(b"end", Vec::new());
         self.thread.join().expect("the sleeper was woken each time");

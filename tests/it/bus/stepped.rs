@@ -1,7 +1,7 @@
-//! A process that is led through one act on the bus instruction by instruction, by ptrace.
+//! A process that ptrace leads through one act on the bus, instruction by instruction.
 //!
-//! The act stands between two signals that it sends itself, and that only the one who traces it gets
-//! to see. What the kernel does in a system call counts as one instruction.
+//! The act lies between two signals that the process sends to itself, and that only its tracer sees. A system call
+//! counts as one instruction.
 
 use std::time::Duration;
 
@@ -27,16 +27,16 @@ pub(super) fn tiny() -> BusOptions {
     }
 }
 
-/// Records of 20 bytes that a keeper publishes before its act: 128 bytes each in its ring.
+/// Records of 20 bytes that an archiving publisher publishes before its act: 128 bytes each in its ring.
 pub(super) const LAP_OF_KEEP: u8 = 40;
 
-/// What it does between the two signals.
+/// The action between the two signals.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Act {
     Publish,
     Read,
     Park,
-    /// A publish that overwrites so much that several records have to be kept before.
+    /// A publish that overwrites so much that several records have to be archived before.
     Keep,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn play(role: &str, name: &str) {
         bus.publish(&draft(&[7; 500])).expect("a sound bus");
     }
     if role == Act::Keep.role() {
-        // Once through its ring, so that it has something of its own to overwrite.
+        // Once through its ring, so that it has records of its own to overwrite.
         for number in 0..LAP_OF_KEEP {
             bus.publish(&draft(&[number; 20])).expect("a sound bus");
         }
@@ -132,7 +132,7 @@ impl Stepped {
         stepped
     }
 
-    /// Why it stopped.
+    /// The reason for its stop.
     fn stop(&self) -> Signal {
         match waitpid(self.thread, Some(WaitPidFlag::__WALL)) {
             Ok(WaitStatus::Stopped(_, signal)) => signal,
@@ -140,13 +140,13 @@ impl Stepped {
         }
     }
 
-    /// Goes on to the next of the two signals.
+    /// Continues to the next of the two signals.
     pub(super) fn run(&mut self) -> bool {
         ptrace::cont(self.thread, None).expect("it is stopped");
         self.stop() == SIGNAL
     }
 
-    /// Goes on by so many instructions. False: the act ended before.
+    /// Continues by this many instructions. False: the act ended before.
     pub(super) fn step(&mut self, instructions: usize) -> bool {
         (0..instructions).all(|_| {
             ptrace::step(self.thread, None).expect("it is stopped");
@@ -158,18 +158,18 @@ impl Stepped {
         })
     }
 
-    /// Kills it where it stands.
+    /// Kills it at its current instruction.
     pub(super) fn kill(mut self) {
         let leader = self.actor.pid() as i32;
         if self.thread.as_raw() != leader {
-            // The process is not gone before the one who traces its thread has heard of it.
+            // The process has not ended before its tracer has collected it.
             nix::sys::signal::kill(Pid::from_raw(leader), Signal::SIGKILL).expect("it lives");
             let _ = waitpid(self.thread, Some(WaitPidFlag::__WALL));
         }
         self.actor.kill();
     }
 
-    /// Lets it go, at the end of its act, and returns what it says then.
+    /// Lets it continue to the end of its act, and returns its output.
     pub(super) fn let_go(mut self) -> String {
         ptrace::detach(self.thread, None).expect("it is stopped");
         let said = self.actor.hear();
@@ -178,5 +178,5 @@ impl Stepped {
     }
 }
 
-/// Between records everybody has this long, on a machine that is not busy.
+/// The time between records, on a machine that is not busy.
 pub(super) const SOON: Duration = Duration::from_millis(50);

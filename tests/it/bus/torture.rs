@@ -1,8 +1,8 @@
-//! Producers and readers that are killed at random and replaced, for as long as one likes.
+//! The test of producers and readers that are killed at random and replaced, for any time.
 //!
-//! Each record carries who published it, as which number, and a checksum over a random length. Two
-//! seconds here; `make soak` takes `SOAK_SECONDS`, 60 if nothing is said.
-#![allow(clippy::print_stdout)] // the figures, for who runs it for long
+//! Each record carries its producer, its number, and a checksum over a random length. Two seconds here; `make soak`
+//! takes `SOAK_SECONDS`, by default 60.
+#![allow(clippy::print_stdout)] // the figures, for long runs
 
 use std::collections::HashMap;
 use std::env;
@@ -44,7 +44,7 @@ fn word(payload: &[u8], number: usize) -> u64 {
     u64::from_le_bytes(bytes.expect("8 bytes"))
 }
 
-/// Publishes until it is killed; at times so much at once that readers fall behind.
+/// Publishes until it is killed, at times so much at once that readers fall behind.
 pub(super) fn producer(name: &str) {
     let bus = Bus::open(name, &small()).expect("it opens");
     let member = bus.member();
@@ -97,11 +97,14 @@ pub(super) fn reader(name: &str) {
                 }
                 let (body, check) = payload.split_at(payload.len() - 8);
                 assert_eq!(topic_hash(body), word(check, 0), "torn at {}", head.offset);
-                let who = (word(body, 0), word(body, 1));
+                let producer_id = (word(body, 0), word(body, 1));
                 let producer = head.producer;
-                assert_eq!(who, (producer.slot.into(), producer.incarnation.into()));
+                assert_eq!(
+                    producer_id,
+                    (producer.slot.into(), producer.incarnation.into())
+                );
                 let number = word(body, 2);
-                if let Some((last, gaps)) = numbers.insert(who, (number, missed)) {
+                if let Some((last, gaps)) = numbers.insert(producer_id, (number, missed)) {
                     assert!(number > last, "out of order at {}", head.offset);
                     assert!(
                         number - last - 1 <= missed - gaps,
@@ -116,7 +119,7 @@ pub(super) fn reader(name: &str) {
                 hashed += 1;
                 if head.offset % BLOCK == BLOCK - 1 && hashed == BLOCK {
                     let (block, hash) = (head.offset / BLOCK, running.finish());
-                    write!(blocks, " {block}:{hash:x}").expect("a string has room");
+                    write!(blocks, " {block}:{hash:x}").expect("a string grows");
                 }
             }
             Next::Lagged(count) => {
@@ -158,7 +161,7 @@ fn readers_agree_and_gaps_are_exact_while_members_are_killed_at_random() {
         };
         let one = steady + noise.below((others.len() - steady) as u64) as usize;
         let moment = bus.end() + noise.below(200);
-        super::process::until("somebody publishes", || bus.end() >= moment);
+        super::process::until("a producer publishes", || bus.end() >= moment);
         others[one].kill();
         kills[kind] += 1;
         if noise.below(2) == 0 {

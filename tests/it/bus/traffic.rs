@@ -1,4 +1,4 @@
-//! Records from process to process.
+//! The tests of records that go from process to process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::process::{Actor, Name, PATIENCE, until};
 use super::roles::{EACH, TOPIC, draft, hash, small};
 
-/// What a reader got: by offset, who published it and as which number.
+/// The records of a reader: by offset, the producer and the number.
 type Got = HashMap<u64, (u64, u64, u64)>;
 
 struct Report {
@@ -48,7 +48,7 @@ fn report(reader: &mut Actor) -> Report {
     }
 }
 
-/// All numbers of each publisher's life are there from 0 on, in the order of the bus.
+/// Checks that all numbers of each incarnation are there from 0 on, in the order of the bus.
 fn assert_gapless(got: &Got) {
     let mut offsets: Vec<_> = got.keys().copied().collect();
     offsets.sort_unstable();
@@ -96,7 +96,7 @@ fn four_publishers_and_four_readers_see_everything_once_in_one_order() {
 }
 
 #[test]
-fn killing_publishers_stops_nobody_and_all_readers_agree() {
+fn killed_publishers_stop_no_reader_and_all_readers_agree() {
     const KILLS: usize = 60;
     let name = Name::new("kills");
     let bus = Bus::open(&name.0, &BusOptions::default()).expect("it opens");
@@ -154,7 +154,7 @@ fn killing_publishers_stops_nobody_and_all_readers_agree() {
 }
 
 #[test]
-fn a_lapped_reader_in_another_process_is_told_exactly_how_many_it_missed() {
+fn a_lapped_reader_in_another_process_gets_the_exact_number_of_missed_records() {
     let name = Name::new("lapped");
     let bus = Bus::open(&name.0, &small()).expect("it opens");
     let mut reader = Actor::start("slow reader", &name);
@@ -197,7 +197,7 @@ fn a_sleeping_reader_in_another_process_is_woken_every_time() {
                 Next::Record(_) => break,
                 Next::Empty => assert!(subscriber.wait(PATIENCE), "no answer to {round}"),
                 Next::Skipped => {}
-                Next::Lagged(_) => panic!("nobody was that fast"),
+                Next::Lagged(_) => panic!("no publisher was that fast"),
             }
         }
     }
@@ -211,7 +211,7 @@ fn is_readable(bus: &Bus) -> bool {
 }
 
 #[test]
-fn only_who_sleeps_and_has_interest_is_rung() {
+fn only_sleepers_with_interest_get_a_wakeup() {
     let name = Name::new("interest");
     let publisher = Bus::open(&name.0, &small()).expect("it opens");
     let reader = Bus::open(&name.0, &small()).expect("it opens");
@@ -257,7 +257,7 @@ fn only_who_sleeps_and_has_interest_is_rung() {
         .expect("a sound bus");
     assert!(!is_readable(&reader));
 
-    // Every quarter of a log even who has no interest is woken, so that it is not lapped unknowingly.
+    // Every quarter of a log members without interest are woken too, so that they are not lapped without noticing.
     until("a quarter of a log", || {
         publisher
             .publish(&other)
@@ -343,7 +343,7 @@ fn a_burst_of_messages_of_one_mebibyte_arrives_whole() {
 }
 
 #[test]
-fn what_cannot_be_published_is_refused_in_a_sentence() {
+fn invalid_messages_are_refused_with_an_error() {
     let name = Name::new("refused");
     let bus = Bus::open(&name.0, &small()).expect("it opens");
     let limit = bus.max_message_bytes();

@@ -1,4 +1,4 @@
-//! Early hints: interim responses with status 103 before the response that they belong to.
+//! Early hints: interim responses with status 103 before their final response.
 
 use fanbus::http::early_hints::EarlyHints;
 use fanbus::http::limits::MAX_EARLY_HINTS;
@@ -47,7 +47,7 @@ fn late(text: &str, connection: &str) -> String {
 }
 
 #[test]
-fn hints_go_before_the_response_of_their_own_request() {
+fn hints_precede_the_response_to_their_own_request() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
@@ -56,11 +56,11 @@ fn hints_go_before_the_response_of_their_own_request() {
 
     let first = held(&worker);
     worker.answer(first, [hints(&["</a>", "</b>"])]);
-    // They have arrived before there is a response.
+    // They arrive before there is a response.
     assert_eq!(client.head().head, early(&["</a>", "</b>"]));
     worker.answer(first, [hints(&["</c>"]), response("first")]);
     let second = held(&worker);
-    // The first one is answered already: that is too late, and not for the next one either.
+    // The first request has its response already: these hints are too late, and must not go to the next one.
     worker.answer(first, [hints(&["</late>"])]);
     worker.answer(
         second,
@@ -80,7 +80,7 @@ fn hints_go_before_the_response_of_their_own_request() {
 }
 
 #[test]
-fn old_clients_get_no_hints_and_nobody_gets_them_without_end() {
+fn old_clients_get_no_hints_and_others_get_a_bounded_number() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);

@@ -1,4 +1,4 @@
-//! Plain HTTP: what is answered without asking a handler, and clients that stop half-way.
+//! Plain HTTP: the responses of the server itself, and clients that stop in the middle.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn with(config: Config) -> (TestBus, Worker) {
 }
 
 #[test]
-fn what_is_not_served_is_refused_with_the_right_status() {
+fn requests_without_a_route_are_refused_with_the_right_status() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut client = Client::connect(worker.address);
@@ -68,7 +68,7 @@ fn requests_may_be_pipelined_and_cut_anywhere() {
 }
 
 #[test]
-fn a_body_too_large_is_refused_before_it_is_sent_and_while_it_comes() {
+fn a_body_that_is_too_large_is_refused_before_it_is_sent_and_while_it_arrives() {
     let (_bus, worker) = with(Config {
         max_body_bytes: 1000,
         ..Config::default()
@@ -90,10 +90,9 @@ fn a_body_too_large_is_refused_before_it_is_sent_and_while_it_comes() {
 }
 
 #[test]
-fn a_client_that_stops_in_the_middle_gives_its_place_to_the_next() {
+fn a_client_that_stops_in_the_middle_frees_its_connection_for_the_next() {
     let (_bus, worker) = with(Config {
         max_connections: 1,
-        // actix-http's clock goes in steps of half a second: shorter times are lost in it.
         head_timeout: Duration::from_millis(700),
         body_timeout: Duration::from_millis(300),
         write_timeout: Duration::from_secs(1),
@@ -114,7 +113,7 @@ fn a_client_that_stops_in_the_middle_gives_its_place_to_the_next() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_answered_with_408() {
+fn a_body_that_does_not_arrive_is_refused_with_408() {
     let (_bus, worker) = with(Config {
         body_timeout: Duration::from_millis(200),
         ..Config::default()
@@ -126,7 +125,7 @@ fn a_body_that_does_not_come_is_answered_with_408() {
 }
 
 #[test]
-fn a_body_that_comes_steadily_may_take_longer() {
+fn a_body_that_arrives_steadily_may_take_longer() {
     let (_bus, worker) = with(Config {
         body_timeout: Duration::from_millis(200),
         body_bytes_per_second: 1,
@@ -136,7 +135,8 @@ fn a_body_that_comes_steadily_may_take_longer() {
     let mut steady = Client::connect(worker.address);
     steady.send_bytes(head);
     steady.send_bytes(&[b'x'; 60]);
-    // It began later, and its time is over: so would be that of the first, had nothing come.
+    // It began later, and its time is over. The first connection would be closed, too, if nothing had arrived on
+    // it.
     let mut silent = Client::connect(worker.address);
     silent.send_bytes(head);
     assert_eq!(silent.answer().status, 408);
@@ -156,7 +156,7 @@ fn reply(text: &str) -> Reply {
 }
 
 #[test]
-fn a_client_that_does_not_read_has_no_further_request_answered() {
+fn a_client_that_does_not_read_gets_no_further_responses() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let request = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -164,7 +164,7 @@ fn a_client_that_does_not_read_has_no_further_request_answered() {
     let both = format!("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n{request}");
     greedy.send_bytes(both.as_bytes());
     let head = greedy.head();
-    // Its second request would have been seen by now, and before this one.
+    // The server would have read the second request by now, before this one.
     let mut other = Client::connect(worker.address);
     other.send_bytes(request.as_bytes());
     worker.answer(worker.saw("a request", held), [reply("of the other")]);
@@ -179,7 +179,7 @@ fn a_client_that_does_not_read_has_no_further_request_answered() {
 }
 
 #[test]
-fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_else() {
+fn a_late_reply_to_a_disconnected_client_reaches_no_other_client() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let request = b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -203,7 +203,7 @@ fn a_client_that_is_gone_forgets_its_request_and_a_late_reply_reaches_nobody_els
 }
 
 #[test]
-fn a_handler_with_too_much_to_do_is_not_given_more() {
+fn a_busy_handler_gets_no_further_requests() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     worker.has_room.store(false, SeqCst);

@@ -1,4 +1,4 @@
-//! Requests that come together: each is answered as if it had come alone.
+//! Pipelined requests: each gets the response that it would get alone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ struct Kind {
     then: Then,
 }
 
-/// What becomes of the connection behind the answer.
+/// The state of the connection after the response.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Then {
     Kept,
     Closed,
-    /// What follows are frames of a WebSocket.
+    /// Frames of a WebSocket follow.
     Upgraded,
 }
 
@@ -74,7 +74,7 @@ const KINDS: [Kind; 14] = [
         "OPTIONS /body HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ),
     kind(Then::Closed, "\u{16}\u{3}\u{1} garbage\r\n\r\n"),
-    // A body that nobody wants, small and large.
+    // A body without a reader, small and large.
     kind(
         Then::Kept,
         "POST /none HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nGET /",
@@ -85,23 +85,22 @@ const KINDS: [Kind; 14] = [
     ),
 ];
 
-/// Everything that the server sends in answer to these pieces, until it closes; without what differs from
-/// time to time.
+/// Everything that the server sends for these chunks until it closes, without the parts that vary.
 fn answers(address: SocketAddr, pieces: &[&[u8]]) -> String {
     let mut client = Client::connect(address);
     for piece in pieces {
-        // A server that has closed already does not take the rest.
+        // A server that has closed the connection does not accept the rest.
         if !client.try_send(piece) {
             break;
         }
     }
     // An error: the server has closed already.
     let _ = client.try_half_close();
-    // Whether the client has to wait for it depends on how its request is cut.
+    // Whether the client must wait for it depends on how its request is cut.
     without_dates(&client.rest()).replace("HTTP/1.1 100 Continue\r\n\r\n", "")
 }
 
-/// A worker, and the answer to each kind of request that comes alone.
+/// A worker, and the response to each kind of single request.
 struct Alone {
     _bus: TestBus,
     worker: Worker,
@@ -129,7 +128,7 @@ impl Alone {
         }
     }
 
-    /// Compares the answers to a sequence with those that its parts get alone.
+    /// Compares the responses to a sequence with those to its single requests.
     fn check(&self, kinds: &[Kind], cuts: &[usize]) -> Result<(), String> {
         let bytes: String = kinds.iter().map(|kind| kind.bytes).collect();
         let bytes = bytes.as_bytes();
@@ -164,7 +163,7 @@ impl Alone {
 }
 
 #[test]
-fn requests_that_come_alone_are_answered_as_the_standard_says() {
+fn single_requests_get_the_responses_of_the_standard() {
     let alone = Alone::new();
     let statuses = KINDS.map(|kind| alone.answers[&kind][9..12].to_owned());
     let expected = [
@@ -183,7 +182,7 @@ fn requests_that_come_alone_are_answered_as_the_standard_says() {
 }
 
 #[test]
-fn every_pair_of_requests_gets_the_answers_of_its_parts() {
+fn every_pair_of_requests_gets_the_responses_of_its_parts() {
     let alone = Alone::new();
     let mut wrong = Vec::new();
     for first in KINDS {

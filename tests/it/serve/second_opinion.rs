@@ -1,4 +1,4 @@
-//! What a client that is not ours understands of interim responses and trailers.
+//! Interim responses and trailers as an independent client reads them.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -21,7 +21,7 @@ use super::trailers::Nobody;
 use crate::support::DEADLINE;
 use crate::support::worker::{Seen, TestBus, Worker};
 
-/// Interim responses (status and `Link`), and the response: what hyper makes of the server's bytes.
+/// Interim responses (status and `Link`) and the response, as hyper parses them.
 type Understood = (Vec<(u16, String)>, http::response::Parts, Collected<Bytes>);
 
 async fn ask(address: std::net::SocketAddr) -> Understood {

@@ -1,4 +1,4 @@
-//! The end of a worker: what is open is finished, and nothing keeps it from ending.
+//! The shutdown of a worker: running work is finished, and nothing delays the end.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -16,11 +16,11 @@ use crate::support::{DEADLINE, eventually};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Longer than any test waits: what ends earlier ends because nothing is left.
+/// Longer than any test waits: whatever ends earlier ends because nothing is left.
 const LONG: Duration = DEADLINE.saturating_mul(2);
 
 #[test]
-fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
+fn sessions_are_closed_with_1012_and_the_worker_ends_when_clients_have_answered() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let paths = ["/echo", "/relay/room", "/handler/usual"];
@@ -43,7 +43,7 @@ fn sessions_are_closed_with_1012_and_the_worker_ends_when_they_have_answered() {
 }
 
 #[test]
-fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
+fn a_worker_without_requests_ends_at_once_with_idle_connections_or_without() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut idle = Client::connect(worker.address);
@@ -56,7 +56,7 @@ fn a_worker_without_anybody_ends_at_once_idle_connections_or_not() {
 }
 
 #[test]
-fn a_worker_that_lingers_answers_connections_that_were_idle_and_then_closes_them() {
+fn a_lingering_worker_serves_idle_connections_and_then_closes_them() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut kept = Client::connect(worker.address);
@@ -70,7 +70,7 @@ fn a_worker_that_lingers_answers_connections_that_were_idle_and_then_closes_them
     eventually("the end of listening", || {
         TcpStream::connect(worker.address).is_err()
     });
-    // Nothing that a client may send again by itself (RFC 9110, 9.2.2).
+    // A client must not repeat this request by itself (RFC 9110, section 9.2.2).
     let post = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
     for client in [&mut kept, &mut silent] {
         client.send_bytes(post);
@@ -83,7 +83,7 @@ fn a_worker_that_lingers_answers_connections_that_were_idle_and_then_closes_them
 }
 
 #[test]
-fn what_has_been_sent_when_the_end_begins_is_answered_by_a_worker_that_does_not_linger() {
+fn a_worker_that_does_not_linger_responds_to_requests_sent_before_its_end() {
     for _ in 0..20 {
         let bus = TestBus::new();
         let worker = Worker::with(bus.name(), setup());
@@ -108,7 +108,7 @@ fn what_has_been_sent_when_the_end_begins_is_answered_by_a_worker_that_does_not_
 }
 
 #[test]
-fn whose_idle_connection_is_closed_does_not_come_back_here() {
+fn a_client_whose_idle_connection_was_closed_reaches_another_worker() {
     for _ in 0..20 {
         let bus = TestBus::new();
         let worker = Worker::with(bus.name(), setup());
@@ -126,7 +126,7 @@ fn whose_idle_connection_is_closed_does_not_come_back_here() {
 }
 
 #[test]
-fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
+fn a_running_request_gets_its_response_even_if_its_body_is_incomplete() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut held = Client::connect(worker.address);
@@ -150,8 +150,7 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
     session.expect_close(1012);
     drop(session);
 
-    // The last session has left; the requests have not. In this time a worker that forgets them
-    // would be gone.
+    // The last session has closed, and the requests are running. A worker that ignores them would end in this time.
     std::thread::sleep(Duration::from_millis(200));
     sends.send_bytes(b"a body");
     let response = Response::sentence(200.try_into().expect("a status"), "at last");
@@ -161,7 +160,7 @@ fn a_request_in_flight_is_answered_even_if_its_body_is_still_coming() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_let_in_is_let_in_and_then_sent_away() {
+fn a_client_in_the_handshake_is_accepted_and_then_closed() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut waits = Client::connect(worker.address);
@@ -180,10 +179,10 @@ fn a_client_that_waits_to_be_let_in_is_let_in_and_then_sent_away() {
 }
 
 #[test]
-fn a_connection_that_was_accepted_is_served_however_late_its_handshake_comes() {
+fn an_accepted_connection_is_served_however_late_its_handshake_arrives() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
-    // Sessions that stay open, so that the worker is there for the others.
+    // Sessions that stay open keep the worker running for the other clients.
     let mut stays = Client::open(worker.address, "/echo");
     let paths = ["/echo", "/relay/room", "/handler/usual"];
     let mut late = paths.map(|_| Client::connect(worker.address));
@@ -206,7 +205,7 @@ fn a_connection_that_was_accepted_is_served_however_late_its_handshake_comes() {
 }
 
 #[test]
-fn a_worker_with_all_places_taken_hears_of_its_end() {
+fn a_worker_with_all_connections_in_use_notices_its_end() {
     let bus = TestBus::new();
     let config = Config {
         max_connections: 1,
@@ -223,7 +222,7 @@ fn a_worker_with_all_places_taken_hears_of_its_end() {
 }
 
 #[test]
-fn whoever_does_not_answer_is_cut_off_when_the_grace_time_is_over() {
+fn clients_that_do_not_answer_are_disconnected_after_the_grace_time() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let mut deaf = Client::open(worker.address, "/echo");

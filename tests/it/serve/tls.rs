@@ -1,4 +1,4 @@
-//! What only TLS has: the handshake, and HTTP/2, byte by byte.
+//! TLS and HTTP/2, byte by byte.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, certificates, eventually};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How HTTP/2 begins (RFC 9113, section 3.4).
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 mod kind {
@@ -37,7 +37,7 @@ fn with(config: Config) -> (TestBus, Worker) {
     (bus, worker)
 }
 
-/// The first thing that a client says.
+/// The first TLS message of a client.
 fn client_hello() -> Vec<u8> {
     let mut hello = Vec::new();
     let mut client = certificates::client(b"http/1.1");
@@ -46,7 +46,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_client_that_stops_in_the_handshake_gives_its_place_to_the_next() {
+fn a_client_that_stops_in_the_handshake_frees_its_connection_for_the_next() {
     let (_bus, worker) = with(Config {
         max_connections: 1,
         handshake_timeout: Duration::from_millis(300),
@@ -61,20 +61,20 @@ fn a_client_that_stops_in_the_handshake_gives_its_place_to_the_next() {
         assert_eq!(next.answer().body, b"hello\n");
         drop(next);
         stuck.set_read_timeout(Some(DEADLINE)).expect("not zero");
-        // The server has spoken its part, and ended.
+        // The server has sent its part, and closed.
         stuck.read_to_end(&mut Vec::new()).expect("the end");
     }
 }
 
 #[test]
-fn a_client_in_the_handshake_does_not_keep_a_worker_from_ending() {
+fn a_client_in_the_handshake_does_not_delay_the_end_of_a_worker() {
     let long = Duration::from_secs(3600);
     let (_bus, worker) = with(Config {
         handshake_timeout: long,
         ..Config::default()
     });
     let mut silent = TcpStream::connect(worker.address).expect("somebody listens");
-    // Behind it in the queue: so the silent one is accepted when this is answered.
+    // It waits in the queue behind the silent client: when it gets its response, the silent one is accepted, too.
     let mut other = Client::connect(worker.address);
     other.send_bytes(GET);
     assert_eq!(other.answer().body, b"hello\n");
@@ -85,7 +85,7 @@ fn a_client_in_the_handshake_does_not_keep_a_worker_from_ending() {
 }
 
 #[test]
-fn plain_http_is_answered_in_plain_http() {
+fn a_plain_request_gets_a_plain_response() {
     let (_bus, worker) = with(Config::default());
     let mut plain = TcpStream::connect(worker.address).expect("somebody listens");
     plain.set_read_timeout(Some(DEADLINE)).expect("not zero");
@@ -114,7 +114,7 @@ fn next(client: &mut Client) -> (u8, u32, Vec<u8>) {
     (head[3], stream, client.bytes(len as usize))
 }
 
-/// Reads frames until one of this kind comes, and returns its stream.
+/// Reads frames up to one of this kind, and returns its stream.
 #[track_caller]
 fn until(client: &mut Client, wanted: u8) -> u32 {
     loop {
@@ -126,7 +126,7 @@ fn until(client: &mut Client, wanted: u8) -> u32 {
 }
 
 #[test]
-fn an_idle_connection_of_http2_is_told_goodbye_and_ended() {
+fn an_idle_http2_connection_gets_goaway_and_is_closed() {
     let (_bus, worker) = with(Config {
         max_connections: 1,
         keep_alive: Duration::from_millis(300),
@@ -136,7 +136,7 @@ fn an_idle_connection_of_http2_is_told_goodbye_and_ended() {
     idle.send_bytes(&[PREFACE, &frame(kind::SETTINGS, 0, 0, b"")].concat());
     until(&mut idle, kind::SETTINGS);
     assert_eq!(until(&mut idle, kind::GOAWAY), 0);
-    // It answers no ping; its place is free all the same.
+    // The client does not answer the ping, and its connection is free nevertheless.
     let mut next = Client::connect(worker.address);
     next.send_bytes(GET);
     assert_eq!(next.answer().body, b"hello\n");
@@ -144,7 +144,7 @@ fn an_idle_connection_of_http2_is_told_goodbye_and_ended() {
 }
 
 #[test]
-fn a_response_whose_client_opens_no_window_is_given_up() {
+fn a_response_whose_client_opens_no_window_is_aborted() {
     let (_bus, worker) = with(Config {
         write_timeout: Duration::from_millis(300),
         ..Config::default()
@@ -161,7 +161,7 @@ fn a_response_whose_client_opens_no_window_is_given_up() {
 }
 
 #[test]
-fn an_event_stream_whose_client_opens_no_window_is_cut_off_and_its_neighbour_is_not() {
+fn an_event_stream_whose_client_opens_no_window_is_aborted_and_others_are_not() {
     const COUNT: usize = 100;
     const SLOW: u32 = 1;
     const QUICK: u32 = 3;
@@ -204,7 +204,7 @@ fn an_event_stream_whose_client_opens_no_window_is_cut_off_and_its_neighbour_is_
         publish(&bus.bus, "t", message.as_bytes(), 0);
         read(&mut client, b"x>\n\n");
     }
-    // It reads on, and finds that this is not all.
+    // The client reads on, and finds that the stream is incomplete.
     client.send_bytes(&window(SLOW));
     assert_eq!(until(&mut client, kind::RST_STREAM), SLOW);
     publish(&bus.bus, "t", b"still here", 0);

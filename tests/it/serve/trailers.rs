@@ -1,4 +1,4 @@
-//! Trailers: header lines behind the content of a streamed response.
+//! Trailers: header lines after the content of a streamed response.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::setup;
 use crate::support::client::{Client, without_dates};
 use crate::support::worker::{Seen, TestBus, Worker};
 
-/// Does not care what becomes of a stream.
+/// A watcher that ignores all notifications.
 pub(super) struct Nobody;
 
 impl BodyWatcher for Nobody {
@@ -20,7 +20,7 @@ impl BodyWatcher for Nobody {
     fn closed(&self) {}
 }
 
-/// A streamed response that announces its trailer, who fills it, and where the trailer goes.
+/// A streamed response that announces its trailer, the sender of its content, and the slot for the trailer.
 fn streamed() -> (Response, StreamSender, TrailerSlot) {
     let (sender, body) = stream_body(Box::new(Nobody));
     let slot = TrailerSlot::default();
@@ -43,12 +43,11 @@ fn held(worker: &Worker) -> ReplyKey {
     })
 }
 
-/// What the last request on a connection gets.
+/// The response to the last request on a connection.
 const LAST: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 6\r\n\
                     connection: close\r\n\r\nhello\n";
 
-/// Everything that a client gets that sends this request and another one behind it. `ends`: the producer comes to its
-/// end.
+/// Everything that a client gets that sends this request and another one. `ends`: the producer ends its stream.
 fn got(worker: &Worker, request: &str, ends: bool) -> String {
     let mut client = Client::connect(worker.address);
     let last = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -72,7 +71,7 @@ fn got(worker: &Worker, request: &str, ends: bool) -> String {
 }
 
 #[test]
-fn trailers_follow_the_last_chunk_for_clients_that_take_them() {
+fn trailers_follow_the_last_chunk_for_clients_that_accept_them() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let get = "GET /held HTTP/1.1\r\nHost: localhost\r\n";
@@ -112,7 +111,7 @@ fn trailers_follow_the_last_chunk_for_clients_that_take_them() {
 }
 
 #[test]
-fn a_stream_that_is_broken_off_has_no_trailers() {
+fn an_incomplete_stream_has_no_trailers() {
     let bus = TestBus::new();
     let worker = Worker::with(bus.name(), setup());
     let request = "GET /held HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n\r\n";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::tokens::{code_only, tokens, words};
 
-/// The files that may contain `unsafe`, and what for. A file that has none leaves the list.
+/// The files that may contain `unsafe`, and their reasons. A file without it must leave the list.
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("src/ipc/segment.rs", "maps memory, and views it as words"),
     (
@@ -14,7 +14,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     (
         "src/ipc/fuzzed/memory.rs",
-        "maps pages that nobody may touch around a fuzzer's segment",
+        "maps inaccessible pages around a fuzzer's segment",
     ),
     (
         "src/ipc/copy.rs",
@@ -22,27 +22,27 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     (
         "src/actors/heap.rs",
-        "calls the allocator's functions that keep memory and return it",
+        "calls the functions of the allocator that hold memory back and return it",
     ),
     (
         "src/actors/forks.rs",
-        "gives descriptors up in a forked child, by system calls",
+        "replaces descriptors in a forked child, by system calls",
     ),
     (
         "src/python/json/containers.rs",
-        "borrows what is in dicts and lists, and asks an integer whether it is small",
+        "borrows the items of dicts and lists, and checks whether an integer is small",
     ),
     (
         "src/python/json/encoder.rs",
-        "promises to be done with a borrowed key or value in time",
+        "promises to end the use of a borrowed key or value in time",
     ),
     (
         "src/http/tcp.rs",
-        "asks the system about a connection, which no crate has a call for",
+        "makes a system call about a connection that no crate offers",
     ),
     (
         "src/http/page_cache.rs",
-        "reads only what is in memory, which no crate has a call for",
+        "reads only cached pages, by a system call that no crate offers",
     ),
     (
         "src/python/websocket_awaitables.rs",
@@ -50,15 +50,15 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     (
         "src/python/worker.rs",
-        "borrows a descriptor that Python gave as a number",
+        "borrows a descriptor that comes from Python as a number",
     ),
     (
         "tests/it/bus/roles.rs",
-        "forks, because a forked copy of a bus is what it tests",
+        "forks, because it tests the forked copy of a bus",
     ),
     (
         "tests/allocations.rs",
-        "counts what is taken from the allocator",
+        "an allocator that counts allocations",
     ),
     (
         "tests/memory.rs",
@@ -66,8 +66,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A folder, the parts of this crate and the crates that it must not know. Names match whole, or
-/// as the beginning of a name with an underscore: `actix` is also `actix_http`.
+/// A folder, the parts of this crate that it must not know, and the other crates. Names match whole, or as the
+/// beginning of a name with an underscore: `actix` is also `actix_http`.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/ipc/",
@@ -95,12 +95,12 @@ const REMARKS: &[&str] = &[
     concat!("HA", "CK"),
 ];
 
-/// Checks one file; each breach is a sentence.
+/// The breaches of the rules in one file, each as a message.
 fn breaches(path: &str, text: &str) -> Vec<String> {
     let mut breaches = Vec::new();
     let mut report = |what: String| breaches.push(format!("{path}: {what}"));
     if !text.starts_with("//!") {
-        report("does not open with `//!`, which says what the file is".to_owned());
+        report("does not open with a `//!` comment".to_owned());
     }
     for remark in REMARKS {
         if words(text).any(|word| word == *remark) {
@@ -129,7 +129,7 @@ fn breaches(path: &str, text: &str) -> Vec<String> {
         }
     }
     if tokens.contains(&"unsafe") && !may_be_unsafe(path) {
-        report("contains `unsafe`, and is not in the list of files that may".to_owned());
+        report("contains `unsafe`, and is not in UNSAFE_FILES".to_owned());
     }
     breaches
 }
@@ -150,7 +150,7 @@ fn uses_part(tokens: &[&str], part: &str) -> bool {
     })
 }
 
-/// Whether one of a group's paths begins with `part`, in what follows the group's opening brace.
+/// Whether one of the paths in a group begins with `part`. `group` starts behind the opening brace.
 fn group_has(group: &[&str], part: &str) -> bool {
     let mut depth = 0;
     let mut begins = true;
@@ -202,7 +202,7 @@ fn check_folder(root: &Path, folder: &str, breached: &mut Vec<String>, files: &m
 }
 
 #[test]
-fn every_file_keeps_the_rules_of_the_house() {
+fn every_file_follows_the_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut breached, mut files) = (Vec::new(), 0);
     for folder in [
@@ -224,7 +224,7 @@ fn every_file_keeps_the_rules_of_the_house() {
 }
 
 #[test]
-fn no_file_is_allowed_unsafe_that_it_does_not_use() {
+fn each_file_with_permission_for_unsafe_uses_it() {
     for (path, _) in UNSAFE_FILES {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let text = fs::read_to_string(file).expect("a listed file exists");
@@ -235,13 +235,13 @@ fn no_file_is_allowed_unsafe_that_it_does_not_use() {
     }
 }
 
-/// What is found in a file that is otherwise in order.
+/// The breaches in a file that is otherwise in order.
 fn found(path: &str, code: &str) -> String {
     breaches(path, &format!("//! A file.\n{code}\n")).join("\n")
 }
 
 #[test]
-fn a_dependency_in_the_wrong_direction_is_found() {
+fn dependency_in_the_wrong_direction_is_found() {
     let wrong = [
         ("src/ipc/ring.rs", "use crate::actors::hub;"),
         ("src/ipc/ring.rs", "fn f() { crate::http::server::run() }"),
@@ -340,7 +340,7 @@ fn unfinished_work_is_found() {
 }
 
 #[test]
-fn a_file_that_does_not_say_what_it_is_is_found() {
+fn file_without_a_first_comment_is_found() {
     assert_eq!(breaches("src/lib.rs", "use std::io;\n").len(), 1);
     assert_eq!(
         breaches("src/lib.rs", "//! It is this.\nuse std::io;\n").len(),
