@@ -179,7 +179,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         for _ in 0..READS_IN_A_ROW {
             self.poll_failing(task);
             let reads = self.phase != Phase::Open || !self.must_not_read(task);
-            self.writer.listen(reads);
+            self.writer.set_reading(reads);
             if !reads {
                 return Poll::Pending;
             }

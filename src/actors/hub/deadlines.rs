@@ -44,8 +44,8 @@ impl Member {
             return self.look_at_farewell(closed, now);
         }
         self.look_at_acks(now);
-        if self.writer.is_deaf() && self.taking().is_some_and(Taking::is_over) {
-            self.writer.tell(Control::Abort);
+        if !self.writer.is_reading() && self.taking().is_some_and(Taking::is_over) {
+            self.writer.order(Control::Abort);
             return None;
         }
         let mut next = REST;
@@ -55,7 +55,7 @@ impl Member {
             if worst.time >= timeout && !may_take {
                 let silence = worst.silence;
                 let cause = CloseCause::Silent { timeout, silence };
-                self.writer.tell(Control::Close(cause));
+                self.writer.order(Control::Close(cause));
                 return Some(self.limits.close_timeout);
             }
             next = next
@@ -129,7 +129,7 @@ impl Member {
             .saturating_sub(since(progress))
             .min(most.saturating_sub(since(closed)));
         if left.is_zero() {
-            self.writer.tell(Control::Abort);
+            self.writer.order(Control::Abort);
             return None;
         }
         let takes = taking.is_some_and(|it| it.owing().is_some());
@@ -150,7 +150,7 @@ impl Member {
             .limits
             .timeout
             .is_some_and(|timeout| silent >= timeout / 2);
-        if writer.is_waiting() || writer.is_deaf() || owes || is_quiet {
+        if writer.is_waiting() || !writer.is_reading() || owes || is_quiet {
             self.note_acks(now);
         } else if self.limits.tick.is_none() {
             self.asked = None;

@@ -210,7 +210,7 @@ impl Hub {
                     self.deliver_ahead(session, after);
                     self.unsubscribe(session, &topic);
                 }
-                Command::Resume { session } => self.registry.tell(session, Control::Resume),
+                Command::Resume { session } => self.registry.order(session, Control::Resume),
                 Command::MailboxHasRoom => {}
                 Command::ShutDown { grace } => self.shut_down(grace),
             }
@@ -287,7 +287,7 @@ impl Hub {
             ))
         });
         // It says nothing, and is not expected to.
-        writer.listen(false);
+        writer.set_reading(false);
         writer.begin_events(beginning);
         let _ = answer.send(Ok(SseSession::new(writer, shared)));
         self.subscribe(key, topic.hand_over(), from);

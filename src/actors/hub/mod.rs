@@ -299,7 +299,7 @@ impl Hub {
         if let Some(writer) = self.registry.writer(key) {
             writer.end_deliveries();
         }
-        self.registry.tell(key, Control::Close(cause));
+        self.registry.order(key, Control::Close(cause));
     }
 }
 

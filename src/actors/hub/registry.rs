@@ -273,13 +273,13 @@ impl Registry {
         })
     }
 
-    /// Tells an open session something.
-    pub(super) fn tell(&self, key: SessionKey, control: Control) {
+    /// Orders an open session to do something.
+    pub(super) fn order(&self, key: SessionKey, control: Control) {
         if let Some(place) = self.places.get(key.slot())
             && let State::Open(member) = &place.state
             && member.writer.key() == key
         {
-            member.writer.tell(control);
+            member.writer.order(control);
         }
     }
 

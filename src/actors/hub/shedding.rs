@@ -24,7 +24,7 @@ impl Registry {
                 && writer.closed_since().is_none()
             {
                 writer.drop_waiting();
-                self.tell(key, Control::Close(CloseCause::QueuesFull));
+                self.order(key, Control::Close(CloseCause::QueuesFull));
                 closed += 1;
             }
         }
