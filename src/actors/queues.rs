@@ -100,8 +100,8 @@ impl Queues {
         self.gauge.held() > self.most
     }
 
-    /// Is there room again? Some of it, or the next message would be too much once more.
-    pub fn has_room(&self) -> bool {
+    /// Is there capacity again? An eighth of it, or the next message would exceed the limit at once.
+    pub fn has_capacity(&self) -> bool {
         self.gauge.held() <= self.most - self.most / 8
     }
 
@@ -149,11 +149,11 @@ mod tests {
         let bytes = queues.gauge().hold(Bytes::from(vec![7; 100]));
         let copies = [bytes.clone(), bytes.slice(50..)];
         assert_eq!(queues.gauge().held(), 100);
-        assert!(!queues.is_over() && !queues.has_room());
+        assert!(!queues.is_over() && !queues.has_capacity());
         drop(bytes);
         assert_eq!((queues.gauge().held(), copies[1].len()), (100, 50));
         drop(copies);
         assert_eq!(queues.gauge().held(), 0);
-        assert!(queues.has_room());
+        assert!(queues.has_capacity());
     }
 }

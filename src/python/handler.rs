@@ -69,7 +69,7 @@ impl PythonHandler {
     /// Does the queue have room that a call of this kind waits in?
     fn has_room_for(&self, asynchronous: bool) -> bool {
         if asynchronous {
-            self.events.has_room()
+            self.events.has_capacity()
         } else {
             self.lane.has_room()
         }
@@ -102,12 +102,12 @@ impl Inbox for PythonHandler {
         });
     }
 
-    fn room(&self, session: SessionKey) {
+    fn send_ready(&self, session: SessionKey) {
         self.collect(Event::Room { session });
     }
 
-    fn has_room(&self) -> bool {
-        self.events.has_room()
+    fn has_capacity(&self) -> bool {
+        self.events.has_capacity()
     }
 
     fn flush(&self, stalled: bool) {

@@ -78,7 +78,7 @@ impl Log for Lines {
             .clone();
         let Some(events) = events else { return };
         // A storm of lines must not fill the memory: what does not fit is not told.
-        if events.has_room() {
+        if events.has_capacity() {
             let (level, line) = (record.level(), record.args().to_string());
             events.post(|batch| batch.push(Event::Log { level, line }));
         }

@@ -93,7 +93,7 @@ impl WorkerHandle {
     fn hand_over(&self) {
         if self.stalled.swap(false, SeqCst) {
             self.orders
-                .post(|commands| commands.push(Command::MailboxHasRoom));
+                .post(|commands| commands.push(Command::MailboxHasCapacity));
         }
         self.orders.wake();
         self.replies.wake();

@@ -136,13 +136,13 @@ impl Requests {
     /// A client asks for a WebSocket.
     pub fn open_websocket(&self, open: OpenWebSocket) {
         self.websockets.borrow_mut().push(open);
-        self.turn_queue.request();
+        self.turn_queue.note_request();
     }
 
     /// A client asks for an event stream.
     pub fn open_event_stream(&self, open: OpenEventStream) {
         self.event_streams.borrow_mut().push(open);
-        self.turn_queue.request();
+        self.turn_queue.note_request();
     }
 
     /// Sessions of this worker, with the clients that ask for one.

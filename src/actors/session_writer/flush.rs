@@ -168,7 +168,7 @@ impl SessionWriter {
 
     pub(super) fn credit(&self, bytes: usize, source: Source) {
         if source.is_handlers() && bytes > 0 && self.link.written(bytes) {
-            self.turn_queue.tell_room(self.key);
+            self.turn_queue.notify_capacity(self.key);
         }
     }
 }
