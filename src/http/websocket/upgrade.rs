@@ -1,4 +1,4 @@
-//! From an upgrade request on an HTTP connection to a session on the bare socket.
+//! The upgrade of an HTTP connection to a WebSocket session.
 
 use std::fmt::Display;
 use std::rc::Rc;
