@@ -21,7 +21,7 @@ pub enum Encoding {
     Plain,
     /// Deflated, where that makes them smaller. Nothing refers further back than the window.
     Deflated(Window),
-    /// As events of an event stream: see [`super::event`].
+    /// As events of an event stream: see [`super::sse`].
     Events,
 }
 

@@ -13,9 +13,9 @@ pub trait Inbox: 'static {
     /// The session is over. Called exactly once, after its last message.
     fn closed(&self, session: SessionKey, cause: &CloseCause);
     /// The handler waits to send, and the session has capacity again.
-    fn room(&self, session: SessionKey);
+    fn send_ready(&self, session: SessionKey);
     /// Has it capacity for messages? Otherwise sessions stop reading.
-    fn has_room(&self) -> bool;
+    fn has_capacity(&self) -> bool;
     /// The turn ends: events that were collected are handed over. `stalled`: sessions wait for capacity, and
     /// must be notified of it.
     fn flush(&self, stalled: bool);

@@ -1,4 +1,4 @@
-//! What a session and the handler on another thread both count, so that neither waits for the other.
+//! The counts that a session and its handler on another thread share, so that neither waits for the other.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,

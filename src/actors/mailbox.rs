@@ -3,7 +3,7 @@
 //! The producer writes into the batch under a short lock; the drainer swaps the whole batch out.
 //! The drainer is signalled only when it sleeps, so a burst costs one wake-up and a busy drainer
 //! none. The mailbox does not know what a batch holds, and takes what it is given: its bound is
-//! asked for *before* work is taken in ([`Mailbox::has_room`]), because some news (a disconnect)
+//! asked for *before* work is taken in ([`Mailbox::has_capacity`]), because some news (a disconnect)
 //! must never be refused.
 
 use std::mem;
@@ -164,7 +164,7 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
     }
 
     /// May more work be taken in? Ask before reading it from a socket.
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         self.len.load(SeqCst) < self.capacity
     }
 
@@ -218,7 +218,7 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
             return false;
         }
         mem::swap(&mut inside.batch, batch);
-        // With `has_room`: whoever says that it waits, and then finds no room, is seen to wait by
+        // With `has_capacity`: whoever says that it waits, and then finds no room, is seen to wait by
         // who looks for that after this.
         self.len.store(0, SeqCst);
         true
@@ -305,8 +305,8 @@ mod tests {
     fn it_says_when_it_is_full_and_again_when_there_is_room() {
         let mailbox = Mailbox::new(2, Counted::default());
         mailbox.post(|batch: &mut Vec<u32>| batch.extend([1, 2]));
-        assert!(!mailbox.has_room());
+        assert!(!mailbox.has_capacity());
         mailbox.take(&mut Vec::new());
-        assert!(mailbox.has_room());
+        assert!(mailbox.has_capacity());
     }
 }

@@ -1,4 +1,4 @@
-//! State owned by one actor, reached by messages: hub, session, mailbox.
+//! The state that one actor owns and others reach by messages: hub, session, mailbox.
 //!
 //! Everything here runs on a worker's one I/O thread, except the two ends of a [`mailbox::Mailbox`]
 //! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.
@@ -7,7 +7,6 @@ pub mod arena;
 pub mod close;
 pub mod crowd;
 pub mod deflate;
-pub mod event;
 pub mod forks;
 pub mod frame;
 pub mod heap;
@@ -16,7 +15,6 @@ pub mod inbox;
 pub mod limits;
 pub mod lingering;
 pub mod link;
-pub mod listening;
 pub mod mailbox;
 pub mod outbox;
 pub mod pace;
@@ -36,6 +34,9 @@ pub mod shared;
 pub mod shutdown;
 pub mod sizing;
 pub mod socket_writer;
+pub mod sse;
+pub mod sse_beginning;
+pub mod sse_session;
 pub mod stamp;
 pub mod starts;
 pub mod topic;

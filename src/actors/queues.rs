@@ -1,9 +1,9 @@
-//! The memory for what waits for the clients of a worker: how much it is in sum, and what was dropped.
+//! The memory for the outboxes of a worker: the bytes that wait in all of them, and the messages dropped.
 //!
-//! A limit for each queue does not limit a crowd of them. Counted is only what a socket has not taken at
+//! A limit for each outbox does not limit a crowd of them. Only bytes are counted that a socket has not taken at
 //! once, so a worker whose clients keep up counts nothing. A published message that waits in many queues is
 //! held once, and counted once, for as long as any of them has it: a [`Gauge`] counts it. The rest, each
-//! writer counts for itself. The hub closes the sessions with the largest queues when it is too much.
+//! writer counts for itself. The hub closes the sessions with the largest outboxes when it is too much.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -61,12 +61,12 @@ impl Drop for Counted {
 /// The log says at most once in this time that clients were closed.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// See the module's documentation. Shared by everything on a worker's I/O thread.
+/// The memory for the outboxes of a worker. Shared by everything on a worker's I/O thread.
 #[derive(Debug)]
 pub struct Queues {
     most: usize,
     gauge: Gauge,
-    /// Messages that overflow policies have dropped, and the bus has not been told of.
+    /// Messages that overflow policies have dropped, and that are not counted on the bus yet.
     dropped: Cell<u64>,
     /// When the log last said that clients were closed.
     logged: Cell<Option<Instant>>,
@@ -95,13 +95,13 @@ impl Queues {
         &self.gauge
     }
 
-    /// Does more wait than may?
+    /// Is the memory used up?
     pub fn is_over(&self) -> bool {
         self.gauge.held() > self.most
     }
 
-    /// Is there room again? Some of it, or the next message would be too much once more.
-    pub fn has_room(&self) -> bool {
+    /// Is there capacity again? An eighth of it, or the next message would exceed the limit at once.
+    pub fn has_capacity(&self) -> bool {
         self.gauge.held() <= self.most - self.most / 8
     }
 
@@ -119,7 +119,7 @@ impl Queues {
         self.dropped.set(self.dropped.get() + messages);
     }
 
-    /// Hub: the messages that were dropped since it last asked.
+    /// Hub: the messages that were dropped since the last call.
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.take()
     }
@@ -149,11 +149,11 @@ mod tests {
         let bytes = queues.gauge().hold(Bytes::from(vec![7; 100]));
         let copies = [bytes.clone(), bytes.slice(50..)];
         assert_eq!(queues.gauge().held(), 100);
-        assert!(!queues.is_over() && !queues.has_room());
+        assert!(!queues.is_over() && !queues.has_capacity());
         drop(bytes);
         assert_eq!((queues.gauge().held(), copies[1].len()), (100, 50));
         drop(copies);
         assert_eq!(queues.gauge().held(), 0);
-        assert!(queues.has_room());
+        assert!(queues.has_capacity());
     }
 }

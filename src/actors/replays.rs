@@ -1,4 +1,4 @@
-//! The messages of the past that clients are sent when they come back. Each record is held once for all of them,
+//! The replays that clients get when they reconnect. Each record is held once for all of them,
 //! and once more in each form that some of them get: deflated, or as an event.
 //!
 //! A crowd that comes back at once asks for the same records, or at least for those that the bus has. So its outboxes
@@ -12,9 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::deflate::{self, Window};
-use super::event;
 use super::outbox::FRAME_OVERHEAD;
 use super::queues::Gauge;
+use super::sse;
 use crate::ipc::Replay;
 
 /// Messages from this many bytes on are shared.
@@ -95,7 +95,7 @@ enum Form {
 /// By the offset of the record.
 type Records = HashMap<(u64, Form), Bytes>;
 
-/// See the module's documentation. Other threads share records here, the I/O thread frees them.
+/// The records of replays, each held once. Other threads share records here, the I/O thread frees them.
 #[derive(Debug, Default)]
 pub struct Replays {
     gauge: Gauge,
@@ -129,7 +129,7 @@ impl Replays {
 
     /// A frame as an event, shared with the outboxes that hold the same.
     pub(super) fn event(&self, frame: &[u8], epoch: u64, offset: u64) -> Piece {
-        let write = || event::event(frame, epoch, offset);
+        let write = || sse::event(frame, epoch, offset);
         if frame.len() < LEAST_SHARED {
             return Piece::Own(write());
         }
@@ -164,7 +164,7 @@ impl Replays {
         held.clone()
     }
 
-    /// I/O thread, now and then: lets go of what waits for nobody any more.
+    /// I/O thread, in each tick: frees the records that wait in no outbox any more.
     pub(super) fn sweep(&self) {
         let mut records = self.records();
         if records.is_empty() {

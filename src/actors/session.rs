@@ -1,9 +1,8 @@
-//! One WebSocket: a task that owns the reading half, the limits and the way to the end.
+//! The session of one WebSocket: a task that owns the reading half, the limits and the close handshake.
 //!
-//! Frames come in through a [`Decode`], are counted against the limits and handed on: echoed,
-//! published, or given to the [`Inbox`](super::shared::Inbox) of the handler. The sending half is the [`SessionWriter`], which
-//! the hub shares. An idle session holds no buffer: reading goes through one that all sessions of
-//! the worker share.
+//! Frames come in through a [`Decode`], are counted against the limits, and go to the [`Protocol`] of the
+//! session. The writing half is the [`SessionWriter`], which the hub shares. An idle session holds no buffer:
+//! all sessions of the worker read through one that they share.
 
 use std::fmt;
 use std::future::Future;
@@ -34,7 +33,7 @@ const READS_IN_A_ROW: usize = 8;
 /// that does not deflate may bring in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 
-/// See the module's documentation. Spawned on the hub's thread, it is done when the session is over.
+/// The task of one WebSocket. Spawned on the hub's thread, it is done when the session is over.
 pub struct Session<R, D> {
     shared: Rc<Shared>,
     reader: R,
@@ -44,13 +43,13 @@ pub struct Session<R, D> {
     /// Boxed: most routes have none.
     bucket: Option<Box<TokenBucket>>,
     limits: Rc<Limits>,
-    /// What came and was not decoded yet: together with the handshake, or more than one turn is for.
+    /// Input that is not decoded yet: it came with the handshake, or is more than one turn takes.
     undecoded: Box<[u8]>,
-    /// The handler has enough to do.
+    /// The protocol has paused reading.
     paused: bool,
     phase: Phase,
-    /// The client broke a rule, and the handler still answers what came before.
-    failing: Option<Box<Failing>>,
+    /// The client broke a rule, and earlier messages are still being answered.
+    delayed_close: Option<Box<DelayedClose>>,
     /// The client has ended its side while this one still had something to send.
     ended: bool,
     /// The end is reported to user code, which does not run the session.
@@ -59,8 +58,8 @@ pub struct Session<R, D> {
     cause: Option<Box<CloseCause>>,
 }
 
-/// Why the session is to be closed, and when at the latest.
-struct Failing {
+/// A close that waits for the answers to earlier messages, until its deadline.
+struct DelayedClose {
     cause: CloseCause,
     deadline: Pin<Box<Sleep>>,
 }
@@ -112,7 +111,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             undecoded: early.into_boxed_slice(),
             paused: false,
             phase: Phase::Open,
-            failing: None,
+            delayed_close: None,
             ended: false,
             is_observed: false,
             cause: None,
@@ -145,8 +144,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.writer.key()
     }
 
-    /// Does what the hub says. False when the session is to end at once.
-    fn obey(&mut self) -> bool {
+    /// Carries out the orders of the hub. False when the session must end at once.
+    fn carry_out_orders(&mut self) -> bool {
         for control in self.writer.take_controls() {
             match control {
                 Control::Close(cause) => self.close(cause),
@@ -177,9 +176,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
         let shared = Rc::clone(&self.shared);
         for _ in 0..READS_IN_A_ROW {
-            self.poll_failing(task);
+            self.poll_delayed_close(task);
             let reads = self.phase != Phase::Open || !self.must_not_read(task);
-            self.writer.listen(reads);
+            self.writer.set_reading(reads);
             if !reads {
                 return Poll::Pending;
             }
@@ -196,8 +195,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             let mut input = ReadBuf::new(&mut scratch.input[..most]);
             match ready!(Pin::new(&mut self.reader).poll_read(task, &mut input)) {
                 Ok(()) if !input.filled().is_empty() => {}
-                // It has said goodbye and hears no further questions, but it may still read what
-                // was sent before the close frame.
+                // The client has ended its side, but it may still read the frames before the close frame.
                 Ok(()) if self.phase == Phase::Closing => {
                     self.ended = true;
                     break;
@@ -213,18 +211,18 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         Poll::Pending
     }
 
-    /// Memory for what has come and could not be handed on yet.
+    /// Memory for input that the protocol has not got yet.
     fn held(&self) -> usize {
         self.decoder.held() + self.undecoded.len()
     }
 
-    /// The worker's budget learns what is held now, after `bytes` were read.
+    /// Reports to the worker's budget how much is held now, after `bytes` were read.
     fn recount(&self, before: usize, bytes: usize) {
         let partials = &self.shared.turn_queue.partials;
         partials.changed(self.key(), before, self.held(), bytes);
     }
 
-    /// Is the memory for incomplete messages used up, and this one not among those that come to their end?
+    /// Is the memory for incomplete messages used up, and may this message not be read to its end?
     fn waits_for_memory(&self, task: &task::Context<'_>) -> bool {
         let partials = &self.shared.turn_queue.partials;
         partials.is_used_up()
@@ -233,9 +231,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
             && !partials.may_read_on(self.key(), Instant::now(), task.waker())
     }
 
-    /// Is somebody so far behind that reading more would only fill queues?
+    /// Is a queue so full that more input would only make it longer?
     fn must_not_read(&self, task: &mut task::Context<'_>) -> bool {
-        if self.failing.is_some()
+        if self.delayed_close.is_some()
             || self.paused
             || self.writer.waiting_cost() > self.limits.max_queue_bytes
             || self.waits_for_memory(task)
@@ -254,9 +252,9 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         backlog.is_some()
     }
 
-    /// Has this input brought as much as may be taken in before the queues are looked at again?
-    /// A plain client's never has: its payloads are no longer than the input. A deflated message
-    /// may be a thousand times as long.
+    /// Has this input brought as many bytes as are taken before the queues are looked at again? Never for a
+    /// client that does not deflate: its payloads are no longer than the input. A deflated message may be a
+    /// thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
         matches!(self.writer.encoding(), Encoding::Deflated(_))
             && (taken_bytes >= MOST_TAKEN_BYTES
@@ -264,8 +262,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 || self.protocol.must_pause(&self.shared).is_some())
     }
 
-    /// Decodes `input`, hands it on, and sends what is to be answered in one write. `output` keeps
-    /// only its memory.
+    /// Decodes `input`, and sends the replies in one write. `output` keeps only its memory.
     fn take_in(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
         if self.phase == Phase::Finishing {
             return;
@@ -288,33 +285,33 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
     }
 
-    /// The client broke a rule. What came before it was in order: the handler, on its own thread,
-    /// may answer that first. Nothing to do when it is closing already.
+    /// Closes because of a message of the client. The messages before it were valid: the handler, on its own
+    /// thread, may answer them first. Does nothing when the session is closing already.
     fn fail(&mut self, cause: CloseCause) {
         let is_answering = self.protocol.is_answering(self.writer.link());
         if is_answering && self.phase == Phase::Open {
             let deadline = Box::pin(tokio::time::sleep(self.limits.answer_timeout));
-            self.failing = Some(Box::new(Failing { cause, deadline }));
+            self.delayed_close = Some(Box::new(DelayedClose { cause, deadline }));
         } else {
             self.close(cause);
         }
     }
 
-    /// Closes a client that broke a rule once everything before it is answered.
-    fn poll_failing(&mut self, task: &mut task::Context<'_>) {
-        let Some(failing) = &mut self.failing else {
+    /// Closes a client that broke a rule, once everything before it is answered.
+    fn poll_delayed_close(&mut self, task: &mut task::Context<'_>) {
+        let Some(delayed) = &mut self.delayed_close else {
             return;
         };
-        let is_due = failing.deadline.as_mut().poll(task).is_ready();
+        let is_due = delayed.deadline.as_mut().poll(task).is_ready();
         if (is_due || !self.protocol.is_answering(self.writer.link()))
-            && let Some(failing) = self.failing.take()
+            && let Some(delayed) = self.delayed_close.take()
         {
-            self.close(failing.cause);
+            self.close(delayed.cause);
         }
     }
 
-    /// Hands on everything in `input`, or keeps the rest when that is too much at once. Returns the
-    /// client's close frame if one came; nothing behind it counts.
+    /// Hands everything in `input` to the protocol, or keeps the rest when that is too much at once. Returns
+    /// the cause if the client has closed; input behind its close frame is ignored.
     fn decode_all(
         &mut self,
         mut input: &mut [u8],
@@ -362,8 +359,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         Ok(None)
     }
 
-    /// The client closes, or answers our close frame. In the second case its own may have crossed
-    /// ours, which still waits behind other frames: the flush is what ends the session.
+    /// The client closes, or answers our close frame. In the second case its own frame may have crossed
+    /// ours, which still waits behind other frames: the flush ends the session.
     fn close_answered(&mut self, cause: CloseCause) {
         if self.phase == Phase::Open {
             let code = cause.code();
@@ -392,7 +389,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.give_up_input();
     }
 
-    /// What is not whole yet will never be handed on.
+    /// Drops input that is not a whole message yet.
     fn give_up_input(&mut self) {
         let held = self.held();
         self.decoder.end();
@@ -426,7 +423,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Future for Session<R, D>
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<CloseCause> {
         let session = self.get_mut();
-        if session.obey() {
+        if session.carry_out_orders() {
             ready!(session.drive(task));
         }
         session.give_up_input();

@@ -1,8 +1,8 @@
-//! What one turn of the loop brought from the bus, in bus order, in one contiguous arena.
+//! The records that one turn of the loop read from the bus, in bus order, in one contiguous arena.
 //!
 //! The frames of a record are copied here once; every session of the worker is served from here.
 //! A session whose records lie side by side gets one plain write of that run. For a session that
-//! is too slow, a record is made a shared [`Bytes`] once, whoever else waits for it.
+//! is too slow, a record is made a shared [`Bytes`] once, for all sessions that wait for it.
 //!
 //! The first session that takes deflated messages has a record deflated, for all such sessions of
 //! the worker: there are two encodings of a record at most. A client with a smaller window gets that
@@ -15,8 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::deflate::{self, Encoding};
-use super::event;
 use super::queues::Gauge;
+use super::sse;
 
 /// At this many bytes the arena is delivered before more is read.
 pub const MOST_BYTES: usize = 256 * 1024;
@@ -29,7 +29,7 @@ pub const MOST_RECORDS: usize = 1024;
 pub struct Turn {
     /// The frames, one behind the other.
     pub arena: Vec<u8>,
-    /// The life of the bus that all offsets belong to.
+    /// The epoch of the bus that all offsets belong to.
     epoch: u64,
     /// Counts what waits in queues.
     gauge: Gauge,
@@ -41,7 +41,7 @@ struct Record {
     frame: Range<usize>,
     topic_hash: u64,
     offset: u64,
-    /// Session key that this record is not for; 0: for everybody.
+    /// The key of the session that is excluded; 0: none.
     left_out: u64,
     shared: OnceCell<Bytes>,
     /// The frame, deflated. None inside: that would not make it smaller.
@@ -63,7 +63,7 @@ pub struct Run<'a> {
 pub type Index = u32;
 
 impl Turn {
-    /// Without records. All offsets belong to this life of the bus; `gauge` counts what waits.
+    /// Without records. All offsets belong to this epoch; `gauge` counts the frames that wait.
     pub fn new(epoch: u64, gauge: Gauge) -> Self {
         Self {
             epoch,
@@ -72,7 +72,7 @@ impl Turn {
         }
     }
 
-    /// Forgets the records; keeps the arena's memory unless one huge message made it large.
+    /// Drops the records; keeps the arena's memory unless one huge message made it large.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.arena.shrink_to(2 * MOST_BYTES);
@@ -106,7 +106,7 @@ impl Turn {
         self.records.len() as Index - 1
     }
 
-    /// Forgets the record that was noted last, whose frame began at `start`.
+    /// Drops the last record, whose frame began at `start`.
     pub fn pop(&mut self, start: usize) {
         self.records.pop();
         self.arena.truncate(start);
@@ -206,7 +206,7 @@ impl Turn {
         let write = || {
             let frame = &self.arena[record.frame.clone()];
             self.gauge
-                .hold(event::event(frame, self.epoch, record.offset))
+                .hold(sse::event(frame, self.epoch, record.offset))
         };
         record.event.get_or_init(write)
     }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_not_for_its_sender_nor_for_who_subscribed_later() {
+    fn a_record_is_not_for_its_sender_nor_for_later_subscribers() {
         let mut turn = turn(&["one"]);
         let index = turn.push(0..3, 7, 101, 42);
         assert!(turn.is_for(index, 41, 101));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_deflated_once_and_only_where_that_is_asked_for_and_helps() {
+    fn a_record_is_deflated_once_and_only_for_clients_that_want_it_and_if_it_helps() {
         let large = format!("\u{1}\u{7e}\u{1}\0{}", "x".repeat(256));
         let mut turn = turn(&["\u{1}\u{2}hi", &large]);
         // FIN, which is no character.

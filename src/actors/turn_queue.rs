@@ -1,5 +1,5 @@
-//! What sessions leave for the end of the turn, so that it is done once for all of them: one look
-//! at the bus, one hand-over to the handler, one wake-up.
+//! The queue of work for the end of the turn, so that it is done once for all sessions: one look at the bus,
+//! one hand-over to the handler, one wake-up.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::replays::Replays;
 use super::session_key::SessionKey;
 use super::topic::Topic;
 
-/// What sessions leave for the end of the turn, when the hub does it once for all of them.
+/// Queues the work of sessions for the end of the turn, when the hub does it once for all of them.
 /// Shared by everything on a worker's I/O thread.
 #[derive(Debug, Default)]
 pub struct TurnQueue {
@@ -23,21 +23,23 @@ pub struct TurnQueue {
     pub replays: Arc<Replays>,
     wanted: Cell<bool>,
     hub: RefCell<Option<Waker>>,
-    /// Sessions whose handler waits for room in the outbox, and has it.
-    roomy: RefCell<Vec<SessionKey>>,
-    /// Sessions that wait for room in the handler's mailbox.
+    /// Sessions with capacity in the outbox again, for which their handler waits.
+    with_capacity: RefCell<Vec<SessionKey>>,
+    /// Sessions that wait for capacity in the handler's mailbox.
     stalled: RefCell<Vec<Waker>>,
     /// Sessions whose client has a close frame to answer.
     closing: RefCell<Vec<SessionKey>>,
+    /// There are requests of sessions or of new clients.
+    has_requests: Cell<bool>,
     /// Requests of sessions, in their order.
     requests: RefCell<Vec<SessionRequest>>,
     /// Sessions that the hub has.
     sessions: Cell<usize>,
-    /// What relays have published and the hub has not read yet.
+    /// Records that relays have published and the hub has not read yet.
     ahead: Cell<Ahead>,
-    /// Nothing more is to be taken in for the bus: a hub of the server is far behind.
+    /// Sessions must not publish more: a hub of the server is far behind.
     held: Cell<bool>,
-    /// Sessions that wait until the hub has read it, or until nobody is held any more.
+    /// Sessions that wait until the hub has read them, or until no session is held any more.
     too_fast: RefCell<Vec<Waker>>,
 }
 
@@ -115,9 +117,9 @@ impl TurnQueue {
         }
     }
 
-    /// The handler of `session` is to be told that it may send again.
-    pub fn tell_room(&self, session: SessionKey) {
-        self.roomy.borrow_mut().push(session);
+    /// The handler of `session` may send again, and must be notified.
+    pub fn notify_capacity(&self, session: SessionKey) {
+        self.with_capacity.borrow_mut().push(session);
         self.request();
     }
 
@@ -145,7 +147,18 @@ impl TurnQueue {
     /// A session has a request for the hub.
     pub fn request_for(&self, request: SessionRequest) {
         self.requests.borrow_mut().push(request);
+        self.note_request();
+    }
+
+    /// There is a request for the hub, of a session or of a new client.
+    pub(super) fn note_request(&self) {
+        self.has_requests.set(true);
         self.request();
+    }
+
+    /// Hub: have there been requests since the last call?
+    pub(super) fn take_has_requests(&self) -> bool {
+        self.has_requests.take()
     }
 
     /// Hub: the requests of sessions, in their order.
@@ -171,7 +184,7 @@ impl TurnQueue {
         ahead.records >= MOST_RECORDS_AHEAD || ahead.bytes >= most_bytes
     }
 
-    /// Is nothing more to be taken in that could be published? See [`super::pace`].
+    /// Must sessions not publish more? See [`super::pace`].
     pub fn is_held(&self) -> bool {
         self.held.get()
     }
@@ -212,9 +225,9 @@ impl TurnQueue {
         self.wanted.set(false);
     }
 
-    /// Hub: the sessions whose handlers have room again.
-    pub fn take_roomy(&self) -> Vec<SessionKey> {
-        self.roomy.take()
+    /// Hub: the sessions whose handlers may send again.
+    pub fn take_with_capacity(&self) -> Vec<SessionKey> {
+        self.with_capacity.take()
     }
 
     /// Hub: the sessions that have begun to close.
@@ -222,7 +235,7 @@ impl TurnQueue {
         self.closing.take()
     }
 
-    /// Hub: the handler's mailbox has room.
+    /// Hub: the handler's mailbox has capacity.
     pub fn resume_stalled(&self) {
         for waker in self.stalled.take() {
             waker.wake();

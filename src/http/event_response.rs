@@ -22,9 +22,10 @@ use super::refusals::too_busy;
 use super::response::{Response, WireBody, WireResponse};
 use super::router::EndpointId;
 use super::worker::HttpWorker;
-use crate::actors::event::{Beginning, Position};
-use crate::actors::hub::Listen;
-use crate::actors::listening::{Interest, Listening};
+use crate::actors::hub::OpenEventStream;
+use crate::actors::sse::Position;
+use crate::actors::sse_beginning::SseBeginning;
+use crate::actors::sse_session::{Interest, SseSession};
 use crate::ipc::ReplayRange;
 
 /// A replay may take this share of a client's queue; the rest is for messages that are published meanwhile.
@@ -75,7 +76,7 @@ async fn open(
     // `from`, or wakes the hub.
     let interest = Interest::new(bus.clone(), topic.clone());
     let from = bus.end();
-    let beginning = Beginning {
+    let beginning = SseBeginning {
         retry_ms,
         position: Position {
             epoch: bus.epoch(),
@@ -97,7 +98,7 @@ async fn open(
         }
     };
     let (reply, opened) = oneshot::channel();
-    worker.requests.listen(Listen {
+    worker.requests.open_event_stream(OpenEventStream {
         topic: interest,
         from,
         beginning,
@@ -129,7 +130,7 @@ fn offset_after(id: &str, epoch: u64) -> u64 {
 /// The body of the response, which the connection polls.
 #[derive(Debug)]
 struct EventStreamBody {
-    listening: Listening,
+    listening: SseSession,
     end: Arc<StreamEnd>,
     /// The last event has been sent.
     is_over: bool,

@@ -68,7 +68,7 @@ impl PythonHandler {
     /// Does the queue for calls of this kind have capacity?
     fn has_capacity_for(&self, asynchronous: bool) -> bool {
         if asynchronous {
-            self.events.has_room()
+            self.events.has_capacity()
         } else {
             self.lane.has_capacity()
         }
@@ -101,12 +101,12 @@ impl Inbox for PythonHandler {
         });
     }
 
-    fn room(&self, session: SessionKey) {
+    fn send_ready(&self, session: SessionKey) {
         self.collect(Event::SendReady { session });
     }
 
-    fn has_room(&self) -> bool {
-        self.events.has_room()
+    fn has_capacity(&self) -> bool {
+        self.events.has_capacity()
     }
 
     fn flush(&self, stalled: bool) {

@@ -78,7 +78,7 @@ impl Log for Lines {
             .clone();
         let Some(events) = events else { return };
         // A burst of lines must not fill the memory: lines without capacity are dropped.
-        if events.has_room() {
+        if events.has_capacity() {
             let (level, line) = (record.level(), record.args().to_string());
             events.post(|batch| batch.push(Event::Log { level, line }));
         }

@@ -92,7 +92,7 @@ impl WorkerHandle {
     fn hand_over(&self) {
         if self.stalled.swap(false, SeqCst) {
             self.commands
-                .post(|commands| commands.push(Command::MailboxHasRoom));
+                .post(|commands| commands.push(Command::MailboxHasCapacity));
         }
         self.commands.wake();
         self.replies.wake();

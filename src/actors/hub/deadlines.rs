@@ -1,20 +1,20 @@
-//! What is due for an open session: pings, the end of a silence, the end of a farewell.
+//! The deadlines of an open session: pings, the end of a silence, the end of a close handshake.
 //!
-//! It is looked at by the wheel's ticks and knows no timer. Sessions that came at once, as after a
-//! restart, are not asked at once: each has an interval that is its own part shorter.
+//! The ticks of the wheel call it; it knows no timer. Sessions that connected at once, as after a restart, are
+//! not pinged at once: the interval of each is shorter by a part of its own.
 
 use std::time::{Duration, Instant};
 
-use super::life::Taking;
+use super::liveness::AckProgress;
 use super::registry::Member;
 use crate::actors::close::{CloseCause, Silence};
 use crate::actors::deflate::Encoding;
-use crate::actors::event::Position;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::Control;
+use crate::actors::sse::Position;
 use crate::actors::stamp::Stamp;
 
-/// The farewell of a client that goes on reading slowly takes at most this many close time-outs.
+/// The close handshake of a client that goes on reading slowly takes at most this many close time-outs.
 const MOST_CLOSE_TIMEOUTS: u32 = 12;
 
 /// The part of the interval by which pings may come early, to be spread: a tenth.
@@ -32,8 +32,8 @@ fn spread(interval: Duration, key: SessionKey) -> Duration {
 /// The part of a time-out after which a client is looked at again whose acknowledgements count: a twelfth.
 const LOOKS: u32 = 12;
 
-/// Every session is looked at so often: nobody else would notice the end of a connection that is neither
-/// read from nor written to.
+/// Every session is looked at so often: otherwise the end of a connection that is neither read from nor
+/// written to would not be noticed.
 const REST: Duration = Duration::from_secs(20);
 
 impl Member {
@@ -41,21 +41,21 @@ impl Member {
     /// everything before it has been delivered.
     pub(super) fn look_at(&mut self, now: Instant, position: Position) -> Option<Duration> {
         if let Some(closed) = self.writer.closed_since() {
-            return self.look_at_farewell(closed, now);
+            return self.look_at_close(closed, now);
         }
         self.look_at_acks(now);
-        if self.writer.is_deaf() && self.taking().is_some_and(Taking::is_over) {
-            self.writer.tell(Control::Abort);
+        if !self.writer.is_reading() && self.ack_progress().is_some_and(AckProgress::is_over) {
+            self.writer.order(Control::Abort);
             return None;
         }
         let mut next = REST;
         if let Some(timeout) = self.limits.timeout {
             let worst = self.worst(now);
-            let may_take = self.taking().is_some_and(Taking::is_open);
+            let may_take = self.ack_progress().is_some_and(AckProgress::is_open);
             if worst.time >= timeout && !may_take {
                 let silence = worst.silence;
                 let cause = CloseCause::Silent { timeout, silence };
-                self.writer.tell(Control::Close(cause));
+                self.writer.order(Control::Close(cause));
                 return Some(self.limits.close_timeout);
             }
             next = next
@@ -76,7 +76,7 @@ impl Member {
         Some(next)
     }
 
-    /// Asks a client that was silent for `interval` whether it is there. Returns when to do so again.
+    /// Sends a ping to a client that was silent for `interval`. Returns the time until the next one.
     fn ping_if_due(&mut self, interval: Duration, now: Instant, position: Position) -> Duration {
         let since = |then: Instant| now.saturating_duration_since(then);
         let unheard = since(self.writer.last_heard());
@@ -86,21 +86,21 @@ impl Member {
         if since_ping < interval {
             return interval.saturating_sub(since_ping);
         }
-        // One on its way is enough; and events that wait say as much as another one.
+        // One ping on its way is enough; and events that wait say as much as another one.
         let waits = match self.writer.encoding() {
             Encoding::Events => self.writer.is_waiting(),
             Encoding::Plain | Encoding::Deflated(_) => self.is_ping_on_its_way(),
         };
         if !waits {
             self.writer.ping(position);
-            self.asked.get_or_insert_default().note_ping(now);
+            self.liveness.get_or_insert_default().note_ping(now);
         }
         interval
     }
 
-    /// Shows a client's program that the connection lives. Returns when to do so again.
+    /// Sends a tick, which shows the client's program that the connection is alive. Returns the time until the next one.
     fn tick_if_due(&mut self, tick: Duration, now: Instant) -> Duration {
-        let ticked = &mut self.asked.get_or_insert_default().ticked;
+        let ticked = &mut self.liveness.get_or_insert_default().ticked;
         let last = ticked.get_or_insert(now.into());
         let left = tick.saturating_sub(now.saturating_duration_since((*last).into()));
         if !left.is_zero() {
@@ -115,13 +115,13 @@ impl Member {
     }
 
     /// The end of a session whose close frame was sent or queued.
-    fn look_at_farewell(&mut self, closed: Instant, now: Instant) -> Option<Duration> {
+    fn look_at_close(&mut self, closed: Instant, now: Instant) -> Option<Duration> {
         let close_timeout = self.limits.close_timeout;
         self.note_acks(now);
-        let taking = self.taking();
+        let ack_progress = self.ack_progress();
         let progress = self.writer.last_progress().max(closed);
-        let progress = taking
-            .and_then(Taking::grew)
+        let progress = ack_progress
+            .and_then(AckProgress::grew)
             .map_or(progress, |at| at.max(progress));
         let since = |then: Instant| now.saturating_duration_since(then);
         let most = close_timeout * MOST_CLOSE_TIMEOUTS;
@@ -129,10 +129,10 @@ impl Member {
             .saturating_sub(since(progress))
             .min(most.saturating_sub(since(closed)));
         if left.is_zero() {
-            self.writer.tell(Control::Abort);
+            self.writer.order(Control::Abort);
             return None;
         }
-        let takes = taking.is_some_and(|it| it.owing().is_some());
+        let takes = ack_progress.is_some_and(|it| it.owing().is_some());
         Some(if takes {
             left.min(close_timeout / LOOKS)
         } else {
@@ -140,7 +140,7 @@ impl Member {
         })
     }
 
-    /// Asks the system below what the client has taken, if nothing else says how it is.
+    /// Gets the acknowledgements of the client from the system, if nothing else is a sign of life.
     fn look_at_acks(&mut self, now: Instant) {
         let writer = &self.writer;
         let heard = writer.last_heard();
@@ -150,12 +150,12 @@ impl Member {
             .limits
             .timeout
             .is_some_and(|timeout| silent >= timeout / 2);
-        if writer.is_waiting() || writer.is_deaf() || owes || is_quiet {
+        if writer.is_waiting() || !writer.is_reading() || owes || is_quiet {
             self.note_acks(now);
         } else if self.limits.tick.is_none() {
-            self.asked = None;
-        } else if let Some(asked) = &mut self.asked {
-            (asked.pinged, asked.taking) = (None, None);
+            self.liveness = None;
+        } else if let Some(liveness) = &mut self.liveness {
+            (liveness.pinged, liveness.ack_progress) = (None, None);
         }
     }
 
@@ -164,42 +164,44 @@ impl Member {
             return;
         };
         let ping_waits = self.writer.has_control_waiting();
-        match &mut self.asked.get_or_insert_default().taking {
-            Some(taking) => taking.look(acks, now, ping_waits),
-            unknown => *unknown = Some(Taking::new(acks, now, ping_waits)),
+        match &mut self.liveness.get_or_insert_default().ack_progress {
+            Some(ack_progress) => ack_progress.look(acks, now, ping_waits),
+            unknown => *unknown = Some(AckProgress::new(acks, now, ping_waits)),
         }
     }
 
     fn pinged(&self) -> Option<Stamp> {
-        self.asked.as_ref()?.pinged
+        self.liveness.as_ref()?.pinged
     }
 
-    fn taking(&self) -> Option<&Taking> {
-        self.asked.as_ref()?.taking.as_ref()
+    fn ack_progress(&self) -> Option<&AckProgress> {
+        self.liveness.as_ref()?.ack_progress.as_ref()
     }
 
-    /// Was it sent a ping, and nothing heard of it since?
+    /// Was a ping sent, and has nothing come from the client since?
     fn owes_an_answer(&self) -> bool {
         let heard = self.writer.last_heard();
         self.pinged().is_some_and(|at| Instant::from(at) > heard)
     }
 
-    /// For how long the client has given no sign of life, of the kind that is expected of it now.
+    /// For how long the client has given no sign of life, of the kind that is expected now.
     fn worst(&self, now: Instant) -> Worst {
         let since = |then: Instant| now.saturating_duration_since(then);
-        let taking = self.taking();
+        let ack_progress = self.ack_progress();
         let progress = self.writer.last_progress();
         if self.writer.is_waiting() {
-            let taken = taking
-                .and_then(Taking::grew)
+            let taken = ack_progress
+                .and_then(AckProgress::grew)
                 .map_or(progress, |at| at.max(progress));
             return Worst::sent(since(taken));
         }
-        let owing = taking.and_then(Taking::owing).map_or(Duration::ZERO, since);
+        let owing = ack_progress
+            .and_then(AckProgress::owing)
+            .map_or(Duration::ZERO, since);
         let silent = match self.writer.silent_since() {
             // What it took counts like what it said, as long as it had no time for an answer.
             Some(heard) => {
-                let alive = taking.and_then(Taking::alive).unwrap_or(heard);
+                let alive = ack_progress.and_then(AckProgress::alive).unwrap_or(heard);
                 since(heard.max(progress).max(alive))
             }
             None => Duration::ZERO,
@@ -213,15 +215,17 @@ impl Member {
 
     /// Has a ping been sent that has not arrived?
     fn is_ping_on_its_way(&self) -> bool {
-        let on_its_way = |taking: &Taking| !taking.has_arrived();
+        let on_its_way = |ack_progress: &AckProgress| !ack_progress.has_arrived();
         self.owes_an_answer()
-            && (self.writer.has_control_waiting() || self.taking().is_some_and(on_its_way))
+            && (self.writer.has_control_waiting() || self.ack_progress().is_some_and(on_its_way))
     }
 
     /// Is it too early to say what the client's acknowledgements mean?
     fn is_under_way(&self) -> bool {
-        match self.taking() {
-            Some(taking) => self.writer.is_waiting() || taking.is_open() || !taking.has_arrived(),
+        match self.ack_progress() {
+            Some(ack_progress) => {
+                self.writer.is_waiting() || ack_progress.is_open() || !ack_progress.has_arrived()
+            }
             None => self.writer.encoding() != Encoding::Events && self.owes_an_answer(),
         }
     }
@@ -314,7 +318,7 @@ mod tests {
             endpoint: Endpoint::WebSocket(0),
             topics: SmallVec::new(),
             touched: Vec::new(),
-            asked: None,
+            liveness: None,
         }
     }
 
@@ -339,12 +343,12 @@ mod tests {
             let before = pings.get();
             wheel.advance(&mut due);
             for index in due.drain(..) {
-                let asked = pings.get();
+                let liveness = pings.get();
                 let next = members[index]
                     .look_at(now, NOWHERE)
                     .expect("it has deadlines");
                 wheel.insert(index, next);
-                if pings.get() > asked {
+                if pings.get() > liveness {
                     let waited = tick - last[index];
                     assert!((INTERVAL * 9 / 10..=INTERVAL).contains(&waited), "{waited}");
                     last[index] = tick;
@@ -357,6 +361,6 @@ mod tests {
             let most = 2 * COUNT / (INTERVAL / 10);
             assert!(at_once <= most, "{at_once} in tick {tick}");
         }
-        assert!(rounds.iter().all(|count| *count >= 3), "all were asked");
+        assert!(rounds.iter().all(|count| *count >= 3), "all were liveness");
     }
 }

@@ -1,4 +1,4 @@
-//! From the bus to the sessions: the one way a published message reaches anybody.
+//! The delivery of records from the bus to the sessions: the only way of a published message to a client.
 
 use std::cell::LazyCell;
 
@@ -30,7 +30,7 @@ impl Hub {
             return false;
         }
         for _ in 0..ARENAS_IN_A_ROW {
-            let mut touched = std::mem::take(&mut self.touched);
+            let mut touched = std::mem::take(&mut self.touched_topics);
             let gathered = self.gather(until, &mut touched);
             match touched.as_slice() {
                 [] => {}
@@ -40,16 +40,16 @@ impl Hub {
             for id in touched.drain(..) {
                 self.topics.get(id).records.clear();
             }
-            self.touched = touched;
+            self.touched_topics = touched;
             self.turn.clear();
             self.bus.keep_pace(self.subscriber.offset());
             match gathered {
-                Gathered::All => {
+                GatherOutcome::All => {
                     self.bus.report_caught_up();
                     return false;
                 }
-                Gathered::Full => {}
-                Gathered::Lagged(missed) => self.close_lagged(missed),
+                GatherOutcome::Full => {}
+                GatherOutcome::Lagged(missed) => self.close_lagged(missed),
             }
         }
         true
@@ -57,7 +57,7 @@ impl Hub {
 
     /// Reads the bus up to the offset `until` into the turn's arena. `touched` gets the topics that records
     /// came for.
-    fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> Gathered {
+    fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> GatherOutcome {
         if let Some(tags) = self.topics.new_tags() {
             self.subscriber.set_tags(tags);
         }
@@ -65,19 +65,19 @@ impl Hub {
         while !self.turn.is_full() {
             if self.subscriber.offset() >= until {
                 self.subscriber.report_offset();
-                return Gathered::All;
+                return GatherOutcome::All;
             }
             let topics = &self.topics;
             match self
                 .subscriber
                 .next(|hash| topics.wants(hash), &mut self.turn.arena)
             {
-                Next::Empty => return Gathered::All,
-                Next::Lagged(missed) => return Gathered::Lagged(missed),
+                Next::Empty => return GatherOutcome::All,
+                Next::Lagged(missed) => return GatherOutcome::Lagged(missed),
                 Next::Skipped => {
                     skips += 1;
                     if skips == SKIPS_IN_A_ROW {
-                        return Gathered::Full;
+                        return GatherOutcome::Full;
                     }
                 }
                 Next::Record(head) => {
@@ -99,7 +99,7 @@ impl Hub {
                 }
             }
         }
-        Gathered::Full
+        GatherOutcome::Full
     }
 
     /// The usual turn: one topic. Its records are one run of the arena, written once per session.
@@ -116,8 +116,8 @@ impl Hub {
         });
         let first = self.turn.offset(indexes[0]);
         let plain = !self.turn.leaves_somebody_out(indexes);
-        let mut slow = std::mem::take(&mut self.slow);
-        let mut own = std::mem::take(&mut self.own);
+        let mut overflowed = std::mem::take(&mut self.overflowed);
+        let mut private_records = std::mem::take(&mut self.private_records);
         for (served, (&session, &from)) in subscribed.subscribers.iter().enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
@@ -138,44 +138,47 @@ impl Hub {
                         encoding,
                     },
                     encoding @ Encoding::Deflated(_) => {
-                        self.turn.run(indexes, encoding, &mut self.own_scratch)
+                        self.turn.run(indexes, encoding, &mut self.private_scratch)
                     }
                 };
                 if writer.deliver(run, &self.turn, indexes).is_err() {
-                    slow.push(session);
+                    overflowed.push(session);
                 }
                 continue;
             }
-            own.clear();
+            private_records.clear();
             let records = indexes.iter().copied();
-            own.extend(records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)));
+            private_records
+                .extend(records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)));
             let encoding = writer.encoding();
-            let run = self.turn.run(&own, encoding, &mut self.own_scratch);
-            if writer.deliver(run, &self.turn, &own).is_err() {
-                slow.push(session);
+            let run = self
+                .turn
+                .run(&private_records, encoding, &mut self.private_scratch);
+            if writer.deliver(run, &self.turn, &private_records).is_err() {
+                overflowed.push(session);
             }
         }
-        self.own = own;
-        self.close_slow(slow);
+        self.private_records = private_records;
+        self.close_overflowed(overflowed);
     }
 
-    /// A turn with several topics: who has more than one of them gets their records merged.
+    /// A turn with several topics: a session with more than one of them gets their records merged.
     fn deliver_topics(&mut self, touched: &[TopicId]) {
-        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut touched_sessions = std::mem::take(&mut self.touched_sessions);
         for &id in touched {
             for (&session, &from) in &self.topics.get(id).subscribers {
                 let Some(member) = self.registry.member(session) else {
                     continue;
                 };
                 if member.touched.is_empty() {
-                    dirty.push(session);
+                    touched_sessions.push(session);
                 }
                 member.touched.push((id, from));
             }
         }
-        let mut slow = std::mem::take(&mut self.slow);
-        let mut own = std::mem::take(&mut self.own);
-        for (served, session) in dirty.drain(..).enumerate() {
+        let mut overflowed = std::mem::take(&mut self.overflowed);
+        let mut private_records = std::mem::take(&mut self.private_records);
+        for (served, session) in touched_sessions.drain(..).enumerate() {
             if served % BEAT_EVERY == BEAT_EVERY - 1 {
                 self.bus.beat();
                 self.registry.shed(&self.turn_queue.queues);
@@ -183,29 +186,32 @@ impl Hub {
             let Some(member) = self.registry.member(session) else {
                 continue;
             };
-            own.clear();
+            private_records.clear();
             for (id, from) in member.touched.drain(..) {
                 let records = self.topics.get(id).records.iter().copied();
-                own.extend(
+                private_records.extend(
                     records.filter(|&index| self.turn.is_for(index, session.as_u64(), from)),
                 );
             }
             // Indexes grow with offsets: sorted, they are in the order of the bus.
-            own.sort_unstable();
+            private_records.sort_unstable();
             let encoding = member.writer.encoding();
-            let run = self.turn.run(&own, encoding, &mut self.scratch);
-            if member.writer.deliver(run, &self.turn, &own).is_err() {
-                slow.push(session);
+            let run = self.turn.run(&private_records, encoding, &mut self.scratch);
+            if member
+                .writer
+                .deliver(run, &self.turn, &private_records)
+                .is_err()
+            {
+                overflowed.push(session);
             }
         }
-        self.dirty = dirty;
-        self.own = own;
-        self.close_slow(slow);
+        self.touched_sessions = touched_sessions;
+        self.private_records = private_records;
+        self.close_overflowed(overflowed);
     }
 
-    /// A session is about to be sent something, or to hear nothing more, by a handler that had published all
-    /// that the bus has before the offset `until`: so it gets that first, alone. For the others it stays one
-    /// write at the end of the turn.
+    /// Delivers the records before the offset `until` to one session, before the command of a handler that had
+    /// published them is carried out. The other sessions get them in one write at the end of the turn.
     pub(super) fn deliver_ahead(&mut self, session: SessionKey, until: u64) {
         if until <= self.subscriber.offset() {
             return; // the usual send, of a worker whose Python has published nothing of late
@@ -228,8 +234,8 @@ impl Hub {
         }
         let ids = member.topics.clone();
         let encoding = member.writer.encoding();
-        let mut own = std::mem::take(&mut self.own);
-        own.clear();
+        let mut private_records = std::mem::take(&mut self.private_records);
+        private_records.clear();
         for offset in since..until {
             let read =
                 self.bus
@@ -247,7 +253,7 @@ impl Hub {
             let id = id.filter(|id| ids.contains(id));
             let from = id.and_then(|id| self.topics.get(id).subscribers.get(&session).copied());
             if from.is_some_and(|from| self.turn.is_for(index, session.as_u64(), from)) {
-                own.push(index);
+                private_records.push(index);
             } else {
                 self.turn.pop(start);
             }
@@ -257,13 +263,16 @@ impl Hub {
                 *from = until.max(*from);
             }
         }
-        let run = self.turn.run(&own, encoding, &mut self.own_scratch);
+        let run = self
+            .turn
+            .run(&private_records, encoding, &mut self.private_scratch);
         let writer = self.registry.writer(session);
-        let overflowed = writer.is_some_and(|it| it.deliver(run, &self.turn, &own).is_err());
-        self.own = own;
+        let overflowed =
+            writer.is_some_and(|it| it.deliver(run, &self.turn, &private_records).is_err());
+        self.private_records = private_records;
         self.turn.clear();
         if overflowed {
-            self.close_slow(vec![session]);
+            self.close_overflowed(vec![session]);
         }
     }
 
@@ -297,9 +306,9 @@ impl Hub {
                 .read_at_with_topic(offset, &mut self.turn.arena, &mut name)
             {
                 ReadAt::Record(head) if head.topic_hash == topic.hash() => {
-                    let own = head.producer == self.bus.member()
+                    let is_own = head.producer == self.bus.member()
                         && head.exclude_session == session.as_u64();
-                    if own || name != topic.as_str() {
+                    if is_own || name != topic.as_str() {
                         continue;
                     }
                     let index = self
@@ -312,7 +321,7 @@ impl Hub {
                         .turn
                         .run(&[index], writer.encoding(), &mut self.scratch);
                     if writer.deliver(run, &self.turn, &[index]).is_err() {
-                        self.close_slow(vec![session]);
+                        self.close_overflowed(vec![session]);
                         break;
                     }
                 }
@@ -342,15 +351,15 @@ impl Hub {
     }
 
     /// Sessions whose outbox is full, where the route says that this closes them.
-    fn close_slow(&mut self, mut slow: Vec<SessionKey>) {
-        for session in slow.drain(..) {
+    fn close_overflowed(&mut self, mut overflowed: Vec<SessionKey>) {
+        for session in overflowed.drain(..) {
             self.close(session, CloseCause::ClientTooSlow);
         }
-        self.slow = slow;
+        self.overflowed = overflowed;
     }
 
-    /// This worker itself was overtaken: who was then subscribed to what may have been among it is told by
-    /// being closed. How many of the records were of its topics is not known any more.
+    /// This worker missed records. Sessions that were subscribed to topics that may have been among them are
+    /// closed. The number of records for each of them is not known any more.
     fn close_lagged(&mut self, missed: u64) {
         let stood_still = self.bus.was_abandoned();
         let tags = self.subscriber.missed_tags();
@@ -370,7 +379,7 @@ impl Hub {
 }
 
 impl Hub {
-    /// The bus has come to its end: who is subscribed to anything would hear nothing any more.
+    /// The bus has ended: sessions with subscriptions would get no message any more.
     pub(super) fn close_cut_off(&self, fate: Fate) {
         let concerned: Vec<_> = self.topics.subscribers(&[u64::MAX; 4], u64::MAX).collect();
         for session in concerned {
@@ -379,7 +388,7 @@ impl Hub {
     }
 }
 
-enum Gathered {
+enum GatherOutcome {
     /// What was wanted has been read.
     All,
     /// The arena is full, or much was passed over: there may be more.

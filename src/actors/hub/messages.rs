@@ -1,4 +1,4 @@
-//! What the hub is told, by sessions and by handlers on other threads.
+//! The commands of handlers on other threads, and the requests of sessions, as the hub carries them out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,54 +8,54 @@ use bytes::Bytes;
 
 use super::Hub;
 use super::registry::Endpoint;
-use super::requests::{Listen, Open};
+use super::requests::{OpenEventStream, OpenWebSocket};
 use crate::actors::arena::Arena;
 use crate::actors::close::CloseCause;
 use crate::actors::deflate::Encoding;
 use crate::actors::frame::Kind;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::listening::{Asked, Listening};
 use crate::actors::mailbox::Batch;
 use crate::actors::rejection::Rejection;
 use crate::actors::replays::Piece;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::{Control, SessionWriter};
+use crate::actors::sse_session::{NoSocket, SseSession};
 use crate::actors::topic::Topic;
 use crate::actors::turn_queue::SessionRequest;
 
-/// What a handler, on any thread, wants done.
+/// A command of a handler, on any thread.
 #[derive(Debug)]
 pub enum Command {
-    /// Let the client in.
+    /// Accept the client.
     Accept {
-        /// Which client.
+        /// The session of the client.
         session: SessionKey,
         /// Subprotocol to answer with.
         subprotocol: Option<String>,
     },
-    /// Refuse the client with an HTTP response.
+    /// Reject the client with an HTTP response.
     Reject {
-        /// Which client.
+        /// The session of the client.
         session: SessionKey,
         /// In a box, because it is rare, and large.
         rejection: Box<Rejection>,
     },
-    /// What follows was ordered after everything on the bus before that offset was published.
+    /// The commands that follow were given after everything on the bus before that offset was published.
     After {
         /// The offset.
         offset: u64,
     },
     /// Send whole frames, which stand in the batch's `bytes`.
     Send {
-        /// To whom.
+        /// The receiving session.
         session: SessionKey,
         /// How many bytes, following those of the send before.
         len: usize,
     },
     /// Send a large message, which goes out from where it is.
     SendLarge {
-        /// To whom.
+        /// The receiving session.
         session: SessionKey,
         /// Text or binary.
         kind: Kind,
@@ -64,14 +64,14 @@ pub enum Command {
     },
     /// Send messages of a topic's past.
     SendPast {
-        /// To whom.
+        /// The receiving session.
         session: SessionKey,
         /// Their frames, as [`Replays`](crate::actors::replays::Replays) shares them.
         pieces: Vec<Piece>,
     },
     /// Close.
     Close {
-        /// Which session.
+        /// The session.
         session: SessionKey,
         /// The cause, with the code and the reason.
         cause: CloseCause,
@@ -79,27 +79,27 @@ pub enum Command {
     /// Deliver the topic from offset `from` on. The caller has added interest in the topic before
     /// it read the offset, and the hub takes the interest over.
     Subscribe {
-        /// Who.
+        /// The session.
         session: SessionKey,
-        /// What.
+        /// The topic.
         topic: Topic,
         /// The end of the bus when the handler subscribed.
         from: u64,
     },
     /// No longer deliver the topic.
     Unsubscribe {
-        /// Who.
+        /// The session.
         session: SessionKey,
-        /// What.
+        /// The topic.
         topic: Topic,
     },
     /// The handler has caught up with a session that was paused.
     Resume {
-        /// Which session.
+        /// The session.
         session: SessionKey,
     },
-    /// The handler's mailbox has room again.
-    MailboxHasRoom,
+    /// The handler's mailbox has capacity again.
+    MailboxHasCapacity,
     /// End the worker: close all sessions within this time.
     ShutDown {
         /// Time to close in.
@@ -115,7 +115,7 @@ pub struct Commands {
     after: u64,
 }
 
-/// What clients are told that user code has no time for.
+/// The body of a rejection because the queue for user code is full.
 const BUSY: &str = "The server is busy. Try again in a moment.";
 
 impl Commands {
@@ -210,35 +210,35 @@ impl Hub {
                     self.deliver_ahead(session, after);
                     self.unsubscribe(session, &topic);
                 }
-                Command::Resume { session } => self.registry.tell(session, Control::Resume),
-                Command::MailboxHasRoom => {}
+                Command::Resume { session } => self.registry.order(session, Control::Resume),
+                Command::MailboxHasCapacity => {}
                 Command::ShutDown { grace } => self.shut_down(grace),
             }
         }
     }
 
-    /// Gives a client a place, and lets it in or asks its handler.
-    pub(super) fn open(&mut self, open: Open) {
+    /// Gives a client a place, and accepts it or calls its handler.
+    pub(super) fn open_websocket(&mut self, open: OpenWebSocket) {
         let endpoint = Endpoint::WebSocket(open.endpoint);
-        let asks = open.ask.is_some() || open.watch.is_some();
-        let busy = (asks && !self.inbox.has_room()).then_some(BUSY);
+        let calls_user_code = open.admission.is_some() || open.on_open.is_some();
+        let busy = (calls_user_code && !self.inbox.has_capacity()).then_some(BUSY);
         if let Some(reason) = self.refusal(endpoint, &open.limits).or(busy) {
             open.opening.reject(Rejection::new(503, reason));
             return;
         }
-        let Open {
+        let OpenWebSocket {
             opening,
             protocol,
             limits,
-            ask,
-            watch,
+            admission,
+            on_open,
             ..
         } = open;
         let entered = self
             .registry
-            .enter(opening, protocol, limits, endpoint, watch);
+            .enter(opening, protocol, limits, endpoint, on_open);
         let (key, link) = entered;
-        match ask {
+        match admission {
             Some(ask) => {
                 self.look_at(key, Instant::now());
                 ask(key, link);
@@ -247,7 +247,7 @@ impl Hub {
         }
     }
 
-    /// Why nobody more can come in there now, if so.
+    /// The reason why the endpoint takes no more sessions now, if so.
     fn refusal(&self, endpoint: Endpoint, limits: &Limits) -> Option<&'static str> {
         if self.registry.len() >= self.most_sessions {
             return Some("Too many connections to this server. Try again later.");
@@ -257,16 +257,16 @@ impl Hub {
             .then_some("Too many connections to this address. Try again later.")
     }
 
-    /// Begins an event stream, or says why not.
-    pub(super) fn listen(&mut self, listen: Listen) {
-        let Listen {
+    /// Begins an event stream, or answers why not.
+    pub(super) fn open_event_stream(&mut self, open: OpenEventStream) {
+        let OpenEventStream {
             topic,
             from,
             beginning,
             limits,
             endpoint,
             answer,
-        } = listen;
+        } = open;
         if answer.is_closed() {
             return; // the client has gone
         }
@@ -280,16 +280,16 @@ impl Hub {
         let turn_queue = Rc::clone(&self.turn_queue);
         let (key, writer) = self.registry.seat(limits, endpoint, |key, limits| {
             let link = Arc::new(Link::new(limits.max_queue_bytes));
-            let socket = Box::new(Asked);
+            let socket = Box::new(NoSocket);
             let encoding = Encoding::Events;
             Rc::new(SessionWriter::new(
                 socket, key, encoding, limits, link, turn_queue,
             ))
         });
-        // It says nothing, and is not expected to.
-        writer.listen(false);
+        // The client of an event stream sends nothing.
+        writer.set_reading(false);
         writer.begin_events(beginning);
-        let _ = answer.send(Ok(Listening::new(writer, shared)));
+        let _ = answer.send(Ok(SseSession::new(writer, shared)));
         self.subscribe(key, topic.hand_over(), from);
         self.look_at(key, Instant::now());
         self.close_if_late(key);

@@ -1,18 +1,18 @@
 //! The hub: a worker's topics and sessions, and the one place where messages reach sessions.
 //!
-//! It reads the bus at the end of a turn, copies what its sessions want into the turn's arena, and
-//! writes it out. A message of this worker takes the same way as everybody's: onto the bus, and
+//! At the end of a turn it reads the bus, copies the records that its sessions want into the turn's arena, and
+//! writes them out. A message of this worker takes the same way as one of another: onto the bus, and
 //! from there, in the order of the bus, to the sessions. Commands of handlers come in batches
 //! through a mailbox, and are carried out in their order.
 
 mod deadlines;
 mod deliver;
-mod life;
+mod liveness;
 mod messages;
-mod parting;
 mod registry;
 mod requests;
 mod shedding;
+mod staggered_close;
 mod topics;
 
 use std::convert::Infallible;
@@ -28,12 +28,13 @@ use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
 pub use self::messages::{Command, Commands};
-use self::parting::Parting;
 use self::registry::{Due, Registry};
-pub use self::requests::{Ask, Listen, Open, Opening, Requests, SessionStart, Tell};
+pub use self::requests::{
+    AskHandler, NotifyOpened, OpenEventStream, OpenWebSocket, PendingClient, Requests, SessionStart,
+};
+use self::staggered_close::StaggeredClose;
 use self::topics::{TopicId, Topics};
 use super::close::CloseCause;
-use super::event::Position;
 use super::inbox::Inbox;
 use super::mailbox::{Mailbox, TaskSignal};
 use super::pace::Pace;
@@ -41,6 +42,7 @@ use super::rejection::Rejection;
 use super::session_key::SessionKey;
 use super::session_writer::Control;
 use super::shared::Shared;
+use super::sse::Position;
 use super::turn::{Index, Turn};
 use super::turn_queue::TurnQueue;
 use super::watch::Watch;
@@ -53,7 +55,7 @@ pub type CommandMailbox = Arc<Mailbox<Commands, TaskSignal>>;
 /// Batches of commands carried out before the bus is read again.
 const BATCHES_IN_A_ROW: usize = 8;
 
-/// See the module's documentation.
+/// The part of a worker that delivers records to its sessions.
 pub struct Hub {
     bus: Bus,
     subscriber: Subscriber,
@@ -79,19 +81,21 @@ pub struct Hub {
     pace: Pace,
     /// Sessions that this worker may have, over all routes.
     most_sessions: usize,
-    /// The next fields are empty between turns; they keep their memory.
-    touched: Vec<TopicId>,
-    dirty: Vec<SessionKey>,
-    slow: Vec<SessionKey>,
+    /// The next fields are empty between turns; they keep their memory. Topics that the turn has records of.
+    touched_topics: Vec<TopicId>,
+    /// Sessions that the turn has records for, if it has several topics.
+    touched_sessions: Vec<SessionKey>,
+    /// Sessions whose outbox is full, and whose route says that this closes them.
+    overflowed: Vec<SessionKey>,
     scratch: Vec<u8>,
-    /// Of one session that does not get what all get: its records, and their frames.
-    own: Vec<Index>,
-    own_scratch: Vec<u8>,
+    /// The records, and their frames, of one session that does not get the same as the others.
+    private_records: Vec<Index>,
+    private_scratch: Vec<u8>,
     topic_name: String,
     /// Dropped with the hub, so that the worker learns of it.
     _lives: oneshot::Sender<Infallible>,
-    /// Set while the worker ends: which sessions are closed when.
-    parting: Option<Parting>,
+    /// Set while the worker shuts down: the schedule that closes the sessions.
+    staggered_close: Option<StaggeredClose>,
 }
 
 impl fmt::Debug for Hub {
@@ -138,15 +142,15 @@ impl Hub {
             commands: Commands::default(),
             watch,
             most_sessions,
-            touched: Vec::new(),
-            dirty: Vec::new(),
-            slow: Vec::new(),
+            touched_topics: Vec::new(),
+            touched_sessions: Vec::new(),
+            overflowed: Vec::new(),
             scratch: Vec::new(),
-            own: Vec::new(),
-            own_scratch: Vec::new(),
+            private_records: Vec::new(),
+            private_scratch: Vec::new(),
             topic_name: String::new(),
             _lives: lives,
-            parting: None,
+            staggered_close: None,
         }
     }
 
@@ -154,12 +158,14 @@ impl Hub {
     /// over what sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.turn_queue.begin(task.waker());
-        self.carry_out_requests();
-        for open in self.requests.take_openings() {
-            self.open(open);
-        }
-        for listen in self.requests.take_listens() {
-            self.listen(listen);
+        if self.turn_queue.take_has_requests() {
+            self.carry_out_requests();
+            for open in self.requests.take_websockets() {
+                self.open_websocket(open);
+            }
+            for open in self.requests.take_event_streams() {
+                self.open_event_stream(open);
+            }
         }
         self.orders.signal().register(task.waker());
         self.watch.poll_woken(task);
@@ -173,16 +179,16 @@ impl Hub {
         let offset = self.subscriber.offset();
         let held = self.pace.poll_must_wait(task);
         self.turn_queue.has_read(offset, held);
-        for key in self.turn_queue.take_roomy() {
-            self.inbox.room(key);
+        for key in self.turn_queue.take_with_capacity() {
+            self.inbox.send_ready(key);
         }
         let now = Instant::now();
         for key in self.turn_queue.take_closing() {
             self.look_at(key, now);
         }
-        // In this order: a handler that makes room after the question finds that it was asked.
+        // In this order: a handler that frees capacity after the check finds the note that sessions wait.
         self.inbox.flush(self.turn_queue.has_stalled());
-        if self.inbox.has_room() {
+        if self.inbox.has_capacity() {
             self.turn_queue.resume_stalled();
         }
         self.turn_queue.set_sessions(self.registry.len());
@@ -235,10 +241,10 @@ impl Hub {
         if let Some(fate) = self.bus.fate() {
             self.close_cut_off(fate);
         }
-        self.close_some(now);
+        self.close_due_sessions(now);
     }
 
-    /// Does what is due for a session, and remembers to look again.
+    /// Does what is due for a session, and schedules the next look.
     fn look_at(&mut self, key: SessionKey, now: Instant) {
         let position = Position {
             epoch: self.bus.epoch(),
@@ -251,7 +257,7 @@ impl Hub {
         }
     }
 
-    /// Refuses a client whose handler has not answered, and tells the handler.
+    /// Rejects a client whose handler has not answered in time, and notifies the handler.
     fn give_up(&mut self, key: SessionKey) {
         if let Some(opening) = self.registry.take_opening(key) {
             let cause = CloseCause::NotAnswered;
@@ -261,34 +267,33 @@ impl Hub {
         }
     }
 
-    /// Closes every session, spread over `grace`, so that the clients do not all come back at once.
+    /// Closes every session, spread over `grace`, so that the clients do not all reconnect at once.
     ///
-    /// A client that waits to be let in has been accepted as a connection, and is served: it is let in
-    /// or rejected as always, and closed then. A refusal would be for those only that came a moment
-    /// too early.
+    /// A client whose handshake is not answered yet is served: it is accepted or rejected as always, and closed
+    /// then. A refusal would only be for clients that connected a moment too early.
     fn shut_down(&mut self, grace: Duration) {
-        if self.parting.is_none() {
+        if self.staggered_close.is_none() {
             let now = Instant::now();
             // Half of the time is for closing, the other half for the clients' answers.
-            self.parting = Some(Parting::new(now, grace / 2, self.registry.len()));
-            self.close_some(now);
+            self.staggered_close = Some(StaggeredClose::new(now, grace / 2, self.registry.len()));
+            self.close_due_sessions(now);
         }
     }
 
-    /// While the worker ends: closes the sessions that this tick is for.
-    fn close_some(&mut self, now: Instant) {
-        let Some(mut parting) = self.parting.take() else {
+    /// While the worker shuts down: closes the sessions that are due in this tick.
+    fn close_due_sessions(&mut self, now: Instant) {
+        let Some(mut staggered_close) = self.staggered_close.take() else {
             return;
         };
-        for key in parting.due(now, self.registry.open_sessions()) {
+        for key in staggered_close.due(now, self.registry.open_sessions()) {
             self.close(key, CloseCause::Restart);
         }
-        self.parting = Some(parting);
+        self.staggered_close = Some(staggered_close);
     }
 
-    /// A session that opens while the worker ends: its client may come back at once, to another one.
+    /// Closes a session that opens while the worker shuts down: its client may reconnect at once, to another worker.
     fn close_if_late(&self, key: SessionKey) {
-        if self.parting.is_some() {
+        if self.staggered_close.is_some() {
             self.close(key, CloseCause::Restart);
         }
     }
@@ -297,7 +302,7 @@ impl Hub {
         if let Some(writer) = self.registry.writer(key) {
             writer.end_deliveries();
         }
-        self.registry.tell(key, Control::Close(cause));
+        self.registry.order(key, Control::Close(cause));
     }
 }
 

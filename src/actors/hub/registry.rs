@@ -1,4 +1,4 @@
-//! The sessions of a worker: who is at which place, and what is due for whom.
+//! The registry of a worker's sessions, by place.
 
 use std::collections::HashMap;
 use std::mem;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::life::Asked;
-use super::requests::{Opening, SessionStart, Tell};
+use super::liveness::Liveness;
+use super::requests::{NotifyOpened, PendingClient, SessionStart};
 use super::topics::TopicId;
-use crate::actors::event::Position;
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
 use crate::actors::protocol::Protocol;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::{Control, SessionWriter};
 use crate::actors::shared::Shared;
+use crate::actors::sse::Position;
 use crate::actors::stamp::Stamp;
 
-/// When a session wants to be looked at again.
+/// The time at which a session must be looked at again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum Due {
     /// After this time.
@@ -31,7 +31,7 @@ pub(super) enum Due {
     NotAnswered,
 }
 
-/// What a session was opened at, by its number among those of its kind.
+/// The endpoint of a session, by its number among those of its kind.
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Endpoint {
     WebSocket(u32),
@@ -62,18 +62,18 @@ struct Place {
 
 enum State {
     Free,
-    Opening(Waiting),
+    Opening(PendingHandshake),
     Open(Member),
 }
 
-struct Waiting {
-    opening: Box<dyn Opening>,
+struct PendingHandshake {
+    opening: Box<dyn PendingClient>,
     protocol: Box<dyn Protocol>,
     limits: Rc<Limits>,
     link: Arc<Link>,
     endpoint: Endpoint,
     since: Stamp,
-    watch: Option<Tell>,
+    on_open: Option<NotifyOpened>,
 }
 
 /// A session that is open, as the hub knows it.
@@ -86,9 +86,9 @@ pub(super) struct Member {
     /// Topics of the running turn, when there are several of them, and the offset from which on
     /// each is for this session.
     pub(super) touched: Vec<(TopicId, u64)>,
-    /// Set while there is more to know of it than when it was last heard of. In a box, because most have
-    /// none.
-    pub(super) asked: Option<Box<Asked>>,
+    /// Set while the last message of the client is not the only sign of life that counts. In a box, because most
+    /// sessions have none.
+    pub(super) liveness: Option<Box<Liveness>>,
 }
 
 impl Registry {
@@ -102,24 +102,24 @@ impl Registry {
         self.per_endpoint.get(&endpoint).copied().unwrap_or(0)
     }
 
-    /// Gives a client a place while it waits to be let in.
+    /// Gives a client a place while its handshake is not answered.
     pub(super) fn enter(
         &mut self,
-        opening: Box<dyn Opening>,
+        opening: Box<dyn PendingClient>,
         protocol: Box<dyn Protocol>,
         limits: Rc<Limits>,
         endpoint: Endpoint,
-        watch: Option<Tell>,
+        on_open: Option<NotifyOpened>,
     ) -> (SessionKey, Arc<Link>) {
         let link = Arc::new(Link::new(limits.max_queue_bytes));
-        let waiting = Waiting {
+        let waiting = PendingHandshake {
             opening,
             protocol,
             limits,
             link: Arc::clone(&link),
             endpoint,
             since: Stamp::now(),
-            watch,
+            on_open,
         };
         let key = self.take_place(endpoint);
         self.places[key.slot()].state = State::Opening(waiting);
@@ -141,7 +141,7 @@ impl Registry {
             endpoint,
             topics: SmallVec::new(),
             touched: Vec::new(),
-            asked: None,
+            liveness: None,
         };
         self.places[key.slot()].state = State::Open(member);
         (key, writer)
@@ -181,18 +181,18 @@ impl Registry {
                 return;
             }
         };
-        let Waiting {
+        let PendingHandshake {
             opening,
             protocol,
             limits,
             link,
             endpoint,
-            watch,
+            on_open,
             ..
         } = waiting;
         // Before the session begins, and can end.
-        if let Some(watch) = watch {
-            watch(key);
+        if let Some(notify) = on_open {
+            notify(key);
             shared.turn_queue.request();
         }
         let start = SessionStart {
@@ -211,13 +211,13 @@ impl Registry {
             endpoint,
             topics,
             touched,
-            asked: None,
+            liveness: None,
         };
         place.state = State::Open(member);
     }
 
-    /// Takes a waiting client out, to refuse it.
-    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn Opening>> {
+    /// Takes a waiting client out, to reject it.
+    pub(super) fn take_opening(&mut self, key: SessionKey) -> Option<Box<dyn PendingClient>> {
         let place = self.place(key)?;
         match mem::replace(&mut place.state, State::Free) {
             State::Opening(waiting) => {
@@ -256,7 +256,7 @@ impl Registry {
         }
     }
 
-    /// Where an open session's frames go.
+    /// The writer of an open session.
     pub(super) fn writer(&self, key: SessionKey) -> Option<&SessionWriter> {
         let place = self.places.get(key.slot())?;
         match &place.state {
@@ -265,7 +265,7 @@ impl Registry {
         }
     }
 
-    /// Where the frames of all open sessions go.
+    /// The writers of all open sessions.
     pub(super) fn writers(&self) -> impl Iterator<Item = &SessionWriter> {
         self.places.iter().filter_map(|place| match &place.state {
             State::Open(member) => Some(&*member.writer),
@@ -273,17 +273,17 @@ impl Registry {
         })
     }
 
-    /// Tells an open session something.
-    pub(super) fn tell(&self, key: SessionKey, control: Control) {
+    /// Orders an open session to do something.
+    pub(super) fn order(&self, key: SessionKey, control: Control) {
         if let Some(place) = self.places.get(key.slot())
             && let State::Open(member) = &place.state
             && member.writer.key() == key
         {
-            member.writer.tell(control);
+            member.writer.order(control);
         }
     }
 
-    /// Keys of all sessions that were not told to close yet.
+    /// Keys of all sessions that are not closing yet.
     pub(super) fn open_sessions(&self) -> Vec<SessionKey> {
         let open = self
             .writers()
@@ -291,7 +291,7 @@ impl Registry {
         open.map(SessionWriter::key).collect()
     }
 
-    /// Does what is due for a session, and says when to look again.
+    /// Does what is due for a session, and returns the time of the next look.
     pub(super) fn look_at(&mut self, key: SessionKey, now: Instant, position: Position) -> Due {
         match self.place(key).map(|place| &mut place.state) {
             Some(State::Open(member)) => member.look_at(now, position).map_or(Due::Never, Due::In),

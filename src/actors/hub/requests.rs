@@ -10,17 +10,17 @@ use tokio::sync::oneshot;
 
 use crate::actors::limits::Limits;
 use crate::actors::link::Link;
-use crate::actors::listening::{Interest, Listening};
 use crate::actors::protocol::Protocol;
 use crate::actors::rejection::Rejection;
 use crate::actors::replays::Piece;
 use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::SessionWriter;
 use crate::actors::shared::Shared;
+use crate::actors::sse_session::{Interest, SseSession};
 use crate::actors::turn_queue::TurnQueue;
 
 /// A client whose handshake has been checked and not been answered yet.
-pub trait Opening: 'static {
+pub trait PendingClient: 'static {
     /// Answers that the connection is a WebSocket now, and starts the session.
     fn accept(self: Box<Self>, start: SessionStart) -> Rc<SessionWriter>;
     /// Answers with an HTTP response instead, and closes the connection.
@@ -53,9 +53,9 @@ impl fmt::Debug for SessionStart {
 }
 
 /// A client asks for a WebSocket.
-pub struct Open {
+pub struct OpenWebSocket {
     /// The client.
-    pub opening: Box<dyn Opening>,
+    pub opening: Box<dyn PendingClient>,
     /// What its session will do.
     pub protocol: Box<dyn Protocol>,
     /// The limits of its session.
@@ -63,29 +63,29 @@ pub struct Open {
     /// The number of its WebSocket endpoint, for limits on the number of sessions.
     pub endpoint: u32,
     /// Called first; the handler accepts or rejects the client. None: the client is accepted at once.
-    pub ask: Option<Ask>,
+    pub admission: Option<AskHandler>,
     /// Called when the client is accepted.
-    pub watch: Option<Tell>,
+    pub on_open: Option<NotifyOpened>,
 }
 
 /// Notifies the handler that a client asks for a WebSocket. The handler answers with
 /// [`Command::Accept`](super::Command::Accept) or [`Command::Reject`](super::Command::Reject).
-pub type Ask = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
+pub type AskHandler = Box<dyn FnOnce(SessionKey, Arc<Link>)>;
 
 /// Notifies user code that the session is open.
-pub type Tell = Box<dyn FnOnce(SessionKey)>;
+pub type NotifyOpened = Box<dyn FnOnce(SessionKey)>;
 
-impl fmt::Debug for Open {
+impl fmt::Debug for OpenWebSocket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Open")
+            .debug_struct("OpenWebSocket")
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }
 
 /// A client asks for an event stream.
-pub struct Listen {
+pub struct OpenEventStream {
     /// The topic of the stream.
     pub topic: Interest,
     /// The end of the bus when the interest began: later records are delivered.
@@ -97,13 +97,13 @@ pub struct Listen {
     /// The number of its HTTP endpoint, for limits on the number of streams.
     pub endpoint: u32,
     /// Gets the stream, or a sentence that says why there is none.
-    pub answer: oneshot::Sender<Result<Listening, &'static str>>,
+    pub answer: oneshot::Sender<Result<SseSession, &'static str>>,
 }
 
-impl fmt::Debug for Listen {
+impl fmt::Debug for OpenEventStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Listen")
+            .debug_struct("OpenEventStream")
             .field("topic", &self.topic)
             .field("from", &self.from)
             .finish_non_exhaustive()
@@ -114,8 +114,8 @@ impl fmt::Debug for Listen {
 #[derive(Debug)]
 pub struct Requests {
     turn_queue: Rc<TurnQueue>,
-    openings: RefCell<Vec<Open>>,
-    listens: RefCell<Vec<Listen>>,
+    websockets: RefCell<Vec<OpenWebSocket>>,
+    event_streams: RefCell<Vec<OpenEventStream>>,
 }
 
 impl Requests {
@@ -123,8 +123,8 @@ impl Requests {
     pub fn new(turn_queue: Rc<TurnQueue>) -> Rc<Self> {
         Rc::new(Self {
             turn_queue,
-            openings: RefCell::default(),
-            listens: RefCell::default(),
+            websockets: RefCell::default(),
+            event_streams: RefCell::default(),
         })
     }
 
@@ -134,29 +134,31 @@ impl Requests {
     }
 
     /// A client asks for a WebSocket.
-    pub fn open(&self, open: Open) {
-        self.openings.borrow_mut().push(open);
-        self.turn_queue.request();
+    pub fn open_websocket(&self, open: OpenWebSocket) {
+        self.websockets.borrow_mut().push(open);
+        self.turn_queue.note_request();
     }
 
     /// A client asks for an event stream.
-    pub fn listen(&self, listen: Listen) {
-        self.listens.borrow_mut().push(listen);
-        self.turn_queue.request();
+    pub fn open_event_stream(&self, open: OpenEventStream) {
+        self.event_streams.borrow_mut().push(open);
+        self.turn_queue.note_request();
     }
 
     /// Sessions of this worker, with the clients that ask for one.
     pub fn sessions(&self) -> usize {
-        self.turn_queue.sessions() + self.openings.borrow().len() + self.listens.borrow().len()
+        self.turn_queue.sessions()
+            + self.websockets.borrow().len()
+            + self.event_streams.borrow().len()
     }
 
     /// Hub: the clients that ask for a WebSocket.
-    pub(super) fn take_openings(&self) -> Vec<Open> {
-        self.openings.take()
+    pub(super) fn take_websockets(&self) -> Vec<OpenWebSocket> {
+        self.websockets.take()
     }
 
     /// Hub: the clients that ask for an event stream.
-    pub(super) fn take_listens(&self) -> Vec<Listen> {
-        self.listens.take()
+    pub(super) fn take_event_streams(&self) -> Vec<OpenEventStream> {
+        self.event_streams.take()
     }
 }

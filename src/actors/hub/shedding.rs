@@ -1,4 +1,5 @@
-//! What happens when more waits for the clients of a worker than may: the sessions with the largest queues go.
+//! The shedding of memory: if more waits for the clients of a worker than allowed, the sessions with the
+//! largest outboxes are closed.
 
 use super::registry::Registry;
 use crate::actors::close::CloseCause;
@@ -7,7 +8,7 @@ use crate::actors::session_key::SessionKey;
 use crate::actors::session_writer::Control;
 
 impl Registry {
-    /// Makes room, if there is none: closes the sessions for which the most waits.
+    /// Frees memory, if too much is used: closes the sessions with the largest outboxes.
     ///
     /// That takes a look at every session, and so much memory is freed by it that the next look is far away.
     pub(super) fn shed(&self, queues: &Queues) {
@@ -17,14 +18,14 @@ impl Registry {
         let mut closed = 0;
         let largest = self.with_most_waiting();
         for &key in &largest {
-            if queues.has_room() {
+            if queues.has_capacity() {
                 break;
             }
             if let Some(writer) = self.writer(key)
                 && writer.closed_since().is_none()
             {
                 writer.drop_waiting();
-                self.tell(key, Control::Close(CloseCause::QueuesFull));
+                self.order(key, Control::Close(CloseCause::QueuesFull));
                 closed += 1;
             }
         }
@@ -32,7 +33,7 @@ impl Registry {
         // What is left are frames that have begun to go out, of sessions that close: megabytes each, if
         // handlers sent such.
         for key in largest {
-            if queues.has_room() {
+            if queues.has_capacity() {
                 break;
             }
             if let Some(writer) = self.writer(key) {

@@ -1,4 +1,4 @@
-//! The topics of a worker and who is subscribed to each.
+//! The topics of a worker, and the sessions that are subscribed to each.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,13 +10,13 @@ use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Index;
 
-/// Names a topic of this worker while anybody is subscribed to it.
+/// Names a topic of this worker while a session is subscribed to it.
 pub(super) type TopicId = u32;
 
-/// All topics that somebody here is subscribed to.
+/// All topics that a session of this worker is subscribed to.
 #[derive(Default)]
 pub(super) struct Topics {
-    subscribed: slab::Slab<Subscribed>,
+    subscribed: slab::Slab<TopicEntry>,
     /// Topics by hash; two only when their hashes collide.
     by_hash: HashMap<u64, SmallVec<[TopicId; 1]>, BuildHasherDefault<Identity>>,
     tags: Tags,
@@ -27,14 +27,14 @@ pub(super) struct Topics {
 /// Tables for fewer topics than this are not worth to be made smaller.
 const FEW_TOPICS: usize = 1024;
 
-/// Which tags (low 8 bits of a hash) the topics have, so that what nobody here wants is passed by
-/// without being looked at, and is not missed when it is overwritten.
+/// The tags (low 8 bits of a hash) of the topics. Records with other tags are skipped without a look at their
+/// topic, and are not counted as missed when they are overwritten.
 struct Tags {
     /// Topics of each tag.
     counts: [u32; 256],
     /// Bit per tag: there is one.
     wanted: [u64; 4],
-    /// Whether `wanted` has changed since it was asked for.
+    /// Has `wanted` changed since it was last read?
     changed: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for Tags {
         Self {
             counts,
             wanted,
-            changed: true, // a reader that has not been told reads all
+            changed: true, // a reader without tags reads all
         }
     }
 }
@@ -76,7 +76,7 @@ fn has_tag(tags: &[u64; 4], hash: u64) -> bool {
 }
 
 /// A topic and its sessions.
-pub(super) struct Subscribed {
+pub(super) struct TopicEntry {
     topic: Topic,
     pub(super) subscribers: Subscribers,
     /// Records of the running turn, in their order.
@@ -93,12 +93,12 @@ impl Topics {
         self.subscribed.len()
     }
 
-    /// Is anybody subscribed to a topic with this hash?
+    /// Is a session subscribed to a topic with this hash?
     pub(super) fn wants(&self, hash: u64) -> bool {
         self.by_hash.contains_key(&hash)
     }
 
-    /// The topic of this name, if anybody is subscribed to it.
+    /// The topic of this name, if a session is subscribed to it.
     pub(super) fn find(&self, hash: u64, name: &str) -> Option<TopicId> {
         let candidates = self.by_hash.get(&hash)?;
         candidates
@@ -108,7 +108,7 @@ impl Topics {
     }
 
     /// A topic that `find` or `join` has named.
-    pub(super) fn get(&mut self, id: TopicId) -> &mut Subscribed {
+    pub(super) fn get(&mut self, id: TopicId) -> &mut TopicEntry {
         &mut self.subscribed[id as usize]
     }
 
@@ -117,7 +117,7 @@ impl Topics {
         let id = self.find(topic.hash(), topic.as_str()).unwrap_or_else(|| {
             let hash = topic.hash();
             let (subscribers, records) = (Subscribers::default(), Vec::new());
-            let id = self.subscribed.insert(Subscribed {
+            let id = self.subscribed.insert(TopicEntry {
                 topic,
                 subscribers,
                 records,
@@ -164,7 +164,7 @@ impl Topics {
         }
     }
 
-    /// The tags of all topics, if they are others than when this was last asked.
+    /// The tags of all topics, if they have changed since the last call.
     pub(super) fn new_tags(&mut self) -> Option<[u64; 4]> {
         std::mem::take(&mut self.tags.changed).then_some(self.tags.wanted)
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_lives_as_long_as_somebody_is_subscribed() {
+    fn a_topic_exists_as_long_as_a_session_is_subscribed() {
         let mut topics = Topics::default();
         let topic = Topic::new("room:1").expect("a good name");
         let (hash, name) = (topic.hash(), topic.as_str().to_owned());
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_subscribed_to_a_topic_of_a_tag_can_have_missed_something_of_it() {
+    fn only_subscribers_of_a_topic_with_a_tag_can_have_missed_a_record_of_it() {
         let mut topics = Topics::default();
         assert_eq!(
             topics.new_tags(),

@@ -40,7 +40,7 @@ impl Protocol for HandlerProtocol {
     }
 
     fn must_pause(&self, worker: &Shared) -> Option<Backlog> {
-        if !worker.inbox.has_room() {
+        if !worker.inbox.has_capacity() {
             return Some(Backlog::Mailbox);
         }
         worker.turn_queue.is_held().then_some(Backlog::Hub)

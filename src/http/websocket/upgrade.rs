@@ -1,4 +1,4 @@
-//! From an upgrade request on an HTTP connection to a session on the bare socket.
+//! The upgrade of an HTTP connection to a WebSocket session.
 
 use std::fmt::Display;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use super::extension::{Agreement, agree_on_deflate};
 use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
-use crate::actors::hub::{Ask, Open, Opening, SessionStart, Tell};
+use crate::actors::hub::{AskHandler, NotifyOpened, OpenWebSocket, PendingClient, SessionStart};
 use crate::actors::outbox::Overflow;
 use crate::actors::protocol::{self, Protocol};
 use crate::actors::rejection::Rejection;
@@ -65,7 +65,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     match check(worker, method, head) {
         Ok(checked) => {
             let open = checked.open(worker, head, client);
-            worker.requests.open(open);
+            worker.requests.open_websocket(open);
         }
         Err(refusal) => client.refuse(&refusal),
     }
@@ -148,7 +148,12 @@ fn start_protocol(
 }
 
 impl Checked<'_> {
-    fn open<T: Transport>(self, worker: &HttpWorker, head: &Arc<Head>, client: Client<T>) -> Open {
+    fn open<T: Transport>(
+        self,
+        worker: &HttpWorker,
+        head: &Arc<Head>,
+        client: Client<T>,
+    ) -> OpenWebSocket {
         let Self {
             endpoint,
             settings,
@@ -164,17 +169,17 @@ impl Checked<'_> {
             request: Some(Request::new(Method::GET, Arc::clone(head))),
         };
         let has_hooks = settings.has_hooks;
-        let watch = has_hooks.then(|| -> Tell {
+        let on_open = has_hooks.then(|| -> NotifyOpened {
             let handler = Rc::clone(&worker.handler);
             let call = call(values.clone());
             Box::new(move |session| handler.opened(call, session))
         });
-        let ask = settings.needs_admission.then(|| -> Ask {
+        let admission = settings.needs_admission.then(|| -> AskHandler {
             let handler = Rc::clone(&worker.handler);
             let call = call(values);
             Box::new(move |session, link| handler.connect(call, session, link))
         });
-        Open {
+        OpenWebSocket {
             opening: Box::new(Handshake {
                 client,
                 upgrade,
@@ -185,8 +190,8 @@ impl Checked<'_> {
             protocol,
             limits: Rc::clone(&worker.limits[endpoint.0 as usize]),
             endpoint: endpoint.0,
-            ask,
-            watch,
+            admission,
+            on_open,
         }
     }
 }
@@ -213,7 +218,7 @@ struct Handshake<T> {
     has_hooks: bool,
 }
 
-impl<T: Transport> Opening for Handshake<T> {
+impl<T: Transport> PendingClient for Handshake<T> {
     fn accept(self: Box<Self>, start: SessionStart) -> Rc<SessionWriter> {
         let Self {
             client:

@@ -228,9 +228,9 @@ impl Inbox for Scripted {
         self.tell(Seen::Closed(session, cause.code()));
     }
 
-    fn room(&self, _session: SessionKey) {}
+    fn send_ready(&self, _session: SessionKey) {}
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         self.has_room.load(SeqCst)
     }
 
@@ -256,11 +256,11 @@ impl Handler for Scripted {
     }
 
     fn has_capacity_for_request(&self, _endpoint: EndpointId) -> bool {
-        self.has_room()
+        self.has_capacity()
     }
 
     fn has_capacity_to_connect(&self, _endpoint: EndpointId) -> bool {
-        self.has_room()
+        self.has_capacity()
     }
 
     fn opened(&self, _call: Call, session: SessionKey) {

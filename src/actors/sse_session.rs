@@ -1,7 +1,7 @@
-//! An event stream: a session that only listens. It has a writer like any other, and no socket: what
-//! the hub delivers waits in the outbox until the body of an HTTP response asks for it.
+//! The session of an event stream, whose client only receives. It has a writer like a WebSocket, and no socket:
+//! events wait in the outbox until the body of an HTTP response takes them.
 //!
-//! Dropping it is its end: the hub forgets it.
+//! To drop it is its end: the hub releases it.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,7 +17,7 @@ use super::topic::Topic;
 use super::turn_queue::SessionRequest;
 use crate::ipc::Bus;
 
-/// That this worker wants to be woken for a topic, until it is dropped.
+/// The interest of this worker in a topic: records of it wake the hub, until this is dropped.
 pub struct Interest {
     bus: Bus,
     /// None: a subscription has taken it over.
@@ -34,14 +34,14 @@ impl fmt::Debug for Interest {
 }
 
 impl Interest {
-    /// Says that there is some.
+    /// Adds the interest to the bus.
     pub fn new(bus: Bus, topic: Topic) -> Self {
         bus.add_interest(topic.hash());
         let topic = Some(topic);
         Self { bus, topic }
     }
 
-    /// Leaves it to the subscription, which ends it.
+    /// Hands the interest over to a subscription, which ends it.
     pub(super) fn hand_over(mut self) -> Topic {
         self.topic.take().expect("handed over once")
     }
@@ -55,34 +55,34 @@ impl Drop for Interest {
     }
 }
 
-/// See the module's documentation.
-pub struct Listening {
+/// An open event stream.
+pub struct SseSession {
     writer: Rc<SessionWriter>,
     shared: Rc<Shared>,
 }
 
-impl fmt::Debug for Listening {
+impl fmt::Debug for SseSession {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_tuple("Listening")
+            .debug_tuple("SseSession")
             .field(&self.writer)
             .finish()
     }
 }
 
-impl Listening {
+impl SseSession {
     pub(super) fn new(writer: Rc<SessionWriter>, shared: Rc<Shared>) -> Self {
         Self { writer, shared }
     }
 
-    /// The next piece, whole events. None when the worker ends; an error when the client was too slow,
-    /// and has missed something.
+    /// The next whole events. None when the worker shuts down; an error when the client was too slow, and has
+    /// missed messages.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         self.writer.poll_take(task)
     }
 }
 
-impl Drop for Listening {
+impl Drop for SseSession {
     fn drop(&mut self) {
         let session = self.writer.key();
         let request = SessionRequest::Leave { session };
@@ -90,10 +90,10 @@ impl Drop for Listening {
     }
 }
 
-/// Stands where a socket would: everything waits until it is asked for.
-pub(super) struct Asked;
+/// Takes the place of a socket: everything waits in the outbox until it is taken.
+pub(super) struct NoSocket;
 
-impl SocketWriter for Asked {
+impl SocketWriter for NoSocket {
     fn try_write(&self, _: &[u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
@@ -108,7 +108,7 @@ impl SocketWriter for Asked {
 
     fn finish(&self) {}
 
-    /// The connection has a limit of its own for a client that takes nothing.
+    /// The connection has a limit of its own for a client that does not read.
     fn acks(&self) -> Option<Acks> {
         None
     }

@@ -1,8 +1,8 @@
-//! When each session is closed while the worker ends.
+//! The schedule that closes the sessions of a worker that shuts down.
 //!
-//! A crowd that is told to go at one instant comes back at one instant, to workers that have just
-//! started. So the sessions go over many ticks, and chance decides who goes at which: neither
-//! clients that came together nor those of several workers that end together go in step.
+//! Clients that are closed at one instant reconnect at one instant, to workers that have just started. So the
+//! closes are spread over many ticks, at random. Clients that connected together are not closed together, and
+//! several workers that shut down together do not close in step.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -10,20 +10,19 @@ use std::time::{Duration, Instant};
 
 use crate::actors::wheel::TICK;
 
-/// Up to so many sessions go at once: pacing is for crowds, and who stops a server with a handful of
-/// clients does not want to wait.
+/// Up to this number of sessions are closed at once: a server with few clients stops without a delay.
 const HANDFUL: usize = 64;
 
-/// The end of a worker's sessions.
+/// Spreads the closes of a worker's sessions over time.
 #[derive(Debug)]
-pub(super) struct Parting {
-    /// The last ones go now.
+pub(super) struct StaggeredClose {
+    /// The time at which the last sessions are closed.
     until: Instant,
-    chance: Chance,
+    random: Random,
 }
 
-impl Parting {
-    /// Over this time from `now` on, if there are more than a handful of them.
+impl StaggeredClose {
+    /// Spreads the closes over this time from `now` on, if there are more than a handful of sessions.
     pub(super) fn new(now: Instant, time: Duration, sessions: usize) -> Self {
         let time = if sessions > HANDFUL {
             time
@@ -32,28 +31,28 @@ impl Parting {
         };
         Self {
             until: now + time,
-            chance: Chance(RandomState::new().build_hasher().finish()),
+            random: Random(RandomState::new().build_hasher().finish()),
         }
     }
 
-    /// Those of the `open` sessions that are to be closed in the tick that is `now`.
+    /// The sessions among `open` that must be closed in the tick that is `now`.
     ///
-    /// Each goes with the chance of one in the ticks that are left: so every tick is as likely for
-    /// it as any other, and the last one is for all who are still there, whenever they came.
+    /// The probability is one in the number of ticks that are left. So every tick is equally likely for a
+    /// session, and the last tick closes all that are still open, whenever they connected.
     pub(super) fn due<K>(&mut self, now: Instant, open: Vec<K>) -> impl Iterator<Item = K> {
         let left = self.until.saturating_duration_since(now);
         let ticks = (left.as_nanos() / TICK.as_nanos()) as u64 + 1;
         open.into_iter()
-            .filter(move |_| self.chance.below(ticks) == 0)
+            .filter(move |_| self.random.below(ticks) == 0)
     }
 }
 
-/// Numbers without an order that anybody sees: `SplitMix64`, by Steele, Lea and Flood (2014).
+/// Pseudorandom numbers: `SplitMix64`, by Steele, Lea and Flood (2014).
 #[derive(Debug)]
-struct Chance(u64);
+struct Random(u64);
 
-impl Chance {
-    /// One of 0 to `end` - 1, each as likely.
+impl Random {
+    /// One of 0 to `end` - 1, each equally likely.
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
@@ -67,15 +66,15 @@ impl Chance {
 mod tests {
     use super::*;
 
-    /// Who goes at each tick.
+    /// The sessions that are closed at each tick.
     fn played(sessions: usize, ticks: u32, seed: u64) -> Vec<Vec<usize>> {
         let start = Instant::now();
-        let mut parting = Parting::new(start, TICK * (ticks - 1), sessions);
-        parting.chance = Chance(seed);
+        let mut schedule = StaggeredClose::new(start, TICK * (ticks - 1), sessions);
+        schedule.random = Random(seed);
         let mut open: Vec<usize> = (0..sessions).collect();
         let mut gone = Vec::new();
         for tick in 0..ticks {
-            let now: Vec<usize> = parting.due(start + TICK * tick, open.clone()).collect();
+            let now: Vec<usize> = schedule.due(start + TICK * tick, open.clone()).collect();
             open.retain(|session| !now.contains(session));
             gone.push(now);
         }
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_goes_over_all_ticks() {
+    fn a_crowd_is_closed_over_all_ticks() {
         for seed in 0..5 {
             let gone = played(5000, 50, seed);
             // 100 each on average; the standard deviation is 10.
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_do_not_go_in_step_and_workers_do_not_either() {
+    fn neighbours_and_workers_are_not_closed_in_step() {
         let tick_of = |seed| {
             let mut ticks = vec![0; 1000];
             for (tick, now) in played(1000, 50, seed).iter().enumerate() {
@@ -119,16 +118,16 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_goes_at_once_and_nobody_is_forgotten_without_a_grace_time() {
+    fn a_handful_is_closed_at_once_and_all_are_closed_without_a_grace_time() {
         assert_eq!(played(HANDFUL, 50, 1)[0].len(), HANDFUL);
         assert_eq!(played(5000, 1, 1)[0].len(), 5000);
     }
 
     #[test]
-    fn two_partings_have_different_chances() {
+    fn two_schedules_have_different_random_numbers() {
         let now = Instant::now();
-        let mut first = Parting::new(now, TICK, 100).chance;
-        let mut second = Parting::new(now, TICK, 100).chance;
+        let mut first = StaggeredClose::new(now, TICK, 100).random;
+        let mut second = StaggeredClose::new(now, TICK, 100).random;
         assert_ne!(first.below(u64::MAX), second.below(u64::MAX));
     }
 }

@@ -1,43 +1,42 @@
-//! What a client's acknowledgements say of it, while nothing else does.
+//! The liveness of a client whose only sign of life are acknowledgements.
 //!
-//! A client on a narrow link may take what is sent without pause and still say nothing for minutes: the
-//! ping waits in the system below, behind what was written before. As long as it does, each byte that is
+//! A client on a narrow link may read without a pause and still send nothing for minutes: the
+//! ping waits in the system below, behind the bytes that were written before. As long as it does, each byte that is
 //! acknowledged is a sign of life. Once the ping itself is acknowledged, the client's system has it, and
 //! only an answer counts: the system of a program that has stopped goes on to acknowledge.
 //!
-//! The system is asked when a session is looked at, and only of those that owe an answer, for which
-//! something waits, or that nobody reads from; never for a message.
+//! The system call is made when a session is looked at, and only for sessions that owe an answer, have
+//! frames that wait, or do not read; never for a message.
 
 use std::time::Instant;
 
 use crate::actors::socket_writer::Acks;
 use crate::actors::stamp::Stamp;
 
-/// What is known of a client that was asked whether it is there, that nobody listens to, or that gets
-/// ticks.
+/// The state of a client that was sent a ping, that is not read from, or that gets ticks.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct Liveness {
     /// When it was last sent a ping.
     pub(super) pinged: Option<Stamp>,
     /// When it was last sent a tick, or would have been. None: its route has none.
     pub(super) ticked: Option<Stamp>,
-    /// How it takes what is sent. None: nobody knows.
-    pub(super) taking: Option<Taking>,
+    /// How far it has acknowledged. None: unknown.
+    pub(super) ack_progress: Option<AckProgress>,
 }
 
-impl Asked {
+impl Liveness {
     /// A ping was sent, or waits to be.
     pub(super) fn note_ping(&mut self, now: Instant) {
         self.pinged = Some(now.into());
-        if let Some(taking) = &mut self.taking {
-            taking.arrival = None;
+        if let Some(ack_progress) = &mut self.ack_progress {
+            ack_progress.arrival = None;
         }
     }
 }
 
-/// How far a client was when it was last looked at.
+/// The acknowledgements of a client at the last look.
 #[derive(Debug)]
-pub(super) struct Taking {
+pub(super) struct AckProgress {
     acknowledged: u64,
     /// When more was acknowledged than at the look before.
     grew: Option<Stamp>,
@@ -54,7 +53,7 @@ pub(super) struct Taking {
     compared: bool,
 }
 
-impl Taking {
+impl AckProgress {
     /// The first look.
     pub(super) fn new(acks: Acks, now: Instant, ping_waits: bool) -> Self {
         let reach = acks.acknowledged + acks.outstanding;
@@ -118,7 +117,7 @@ impl Taking {
         self.owing.map(Instant::from)
     }
 
-    /// May the client be taking something that no look has shown yet?
+    /// May the client be reading something that no look has shown yet?
     pub(super) fn is_open(&self) -> bool {
         !self.compared && self.owing.is_some()
     }
@@ -155,49 +154,52 @@ mod tests {
     #[test]
     fn bytes_in_front_of_a_ping_are_life_and_bytes_behind_it_are_not() {
         let clock = Clock::new();
-        let mut taking = Taking::new(acks(0, 1000), clock.at(0), false);
-        assert!(taking.is_open() && taking.alive().is_none());
-        taking.look(acks(400, 1000), clock.at(1), false);
-        taking.look(acks(900, 1500), clock.at(2), false);
-        assert!(!taking.has_arrived());
-        assert_eq!(taking.alive(), Some(clock.at(2)));
+        let mut ack_progress = AckProgress::new(acks(0, 1000), clock.at(0), false);
+        assert!(ack_progress.is_open() && ack_progress.alive().is_none());
+        ack_progress.look(acks(400, 1000), clock.at(1), false);
+        ack_progress.look(acks(900, 1500), clock.at(2), false);
+        assert!(!ack_progress.has_arrived());
+        assert_eq!(ack_progress.alive(), Some(clock.at(2)));
         // What was written later is taken too, by a system whose program has the ping and is silent.
         for second in 3..10 {
-            taking.look(
+            ack_progress.look(
                 acks(second * 1000, second * 1000 + 500),
                 clock.at(second),
                 false,
             );
         }
-        assert!(taking.has_arrived() && !taking.is_open());
-        assert_eq!(taking.alive(), Some(clock.at(2)));
-        assert_eq!(taking.grew(), Some(clock.at(9)));
+        assert!(ack_progress.has_arrived() && !ack_progress.is_open());
+        assert_eq!(ack_progress.alive(), Some(clock.at(2)));
+        assert_eq!(ack_progress.grew(), Some(clock.at(9)));
     }
 
     #[test]
     fn a_ping_that_waits_in_the_outbox_has_not_arrived_whatever_is_acknowledged() {
         let clock = Clock::new();
-        let mut taking = Taking::new(acks(0, 1000), clock.at(0), true);
-        taking.look(acks(5000, 6000), clock.at(1), true);
-        assert_eq!(taking.alive(), Some(clock.at(1)));
-        taking.look(acks(9000, 10_000), clock.at(2), false);
-        assert!(!taking.has_arrived(), "it is among the last thousand bytes");
-        taking.look(acks(10_000, 20_000), clock.at(3), false);
-        assert!(taking.has_arrived());
-        assert_eq!(taking.alive(), Some(clock.at(2)));
+        let mut ack_progress = AckProgress::new(acks(0, 1000), clock.at(0), true);
+        ack_progress.look(acks(5000, 6000), clock.at(1), true);
+        assert_eq!(ack_progress.alive(), Some(clock.at(1)));
+        ack_progress.look(acks(9000, 10_000), clock.at(2), false);
+        assert!(
+            !ack_progress.has_arrived(),
+            "it is among the last thousand bytes"
+        );
+        ack_progress.look(acks(10_000, 20_000), clock.at(3), false);
+        assert!(ack_progress.has_arrived());
+        assert_eq!(ack_progress.alive(), Some(clock.at(2)));
     }
 
     #[test]
     fn a_client_owes_an_acknowledgement_since_the_last_one_or_since_there_is_something() {
         let clock = Clock::new();
-        let mut taking = Taking::new(acks(10, 10), clock.at(0), false);
-        assert_eq!(taking.owing(), None);
-        taking.look(acks(10, 20), clock.at(1), false);
-        taking.look(acks(10, 30), clock.at(2), false);
-        assert_eq!(taking.owing(), Some(clock.at(1)));
-        taking.look(acks(15, 30), clock.at(3), false);
-        assert_eq!(taking.owing(), Some(clock.at(3)));
-        taking.look(acks(30, 30), clock.at(4), false);
-        assert_eq!(taking.owing(), None);
+        let mut ack_progress = AckProgress::new(acks(10, 10), clock.at(0), false);
+        assert_eq!(ack_progress.owing(), None);
+        ack_progress.look(acks(10, 20), clock.at(1), false);
+        ack_progress.look(acks(10, 30), clock.at(2), false);
+        assert_eq!(ack_progress.owing(), Some(clock.at(1)));
+        ack_progress.look(acks(15, 30), clock.at(3), false);
+        assert_eq!(ack_progress.owing(), Some(clock.at(3)));
+        ack_progress.look(acks(30, 30), clock.at(4), false);
+        assert_eq!(ack_progress.owing(), None);
     }
 }
