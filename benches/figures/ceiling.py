@@ -1,4 +1,4 @@
-"""Is the load client quick enough: what it did, beside what it could have done."""
+"""The rate of the load client, beside the rate that it could have reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tests = dict[str, list[dict[str, Run]]]
 
 
 def by_itself(tests: Tests) -> str:
-    """What the driver can do beside a server that does next to nothing."""
+    """The rate of the driver with a server that does next to nothing."""
     lines = [
         "| load | per second | driver's CPU, µs | bare server's CPU, µs | ceiling, per second |",
         "|---|---|---|---|---|",
@@ -35,7 +35,7 @@ def by_itself(tests: Tests) -> str:
 def against_the_ceiling(
     compared: Comparison, tests: Tests, clients: dict[str, list[Figures]]
 ) -> str:
-    """Of Fanbus and the floor; the other systems' share stands in their own tables."""
+    """Rows of Fanbus and the floor; those of other systems are in their own tables."""
     lines = [
         "| load | per second | driver's ceiling in this run | times | self-test's ceiling "
         "| times |",
@@ -71,7 +71,7 @@ def ceiling(tests: Tests, load: str) -> float | None:
 
 
 def kind(row: Row) -> str:
-    """The load of the self-test that is most like this one; none for what has no units."""
+    """The load of the self-test that is most like this one; empty for a row without units."""
     if row.mode == "echo":
         many = row.options[row.options.index("--in-flight") + 1] if row.options else "1"
         return f"echo, {many} in flight"
