@@ -43,11 +43,9 @@ def main() -> int:
         "--seconds",
         type=positive(float),
         default=SECONDS,
-        help="how long a run of the comparison takes, and the others in proportion [%(default)g]",
+        help="seconds of a run of the comparison; others in proportion [%(default)g]",
     )
-    parser.add_argument(
-        "--rounds", type=positive(int), default=ROUNDS, help="how often each is measured [3]"
-    )
+    parser.add_argument("--rounds", type=positive(int), default=ROUNDS, help="number of rounds [3]")
     parser.add_argument(
         "--out", type=Path, default=HOME, help="folder of the records [%(default)s]"
     )
@@ -71,7 +69,7 @@ def main() -> int:
         return 0
     for name in options.parts:
         if name not in BY_NAME:
-            parser.error(f"no part is called {name!r}: there are {', '.join(BY_NAME)}.")
+            parser.error(f"unknown part {name!r}; known parts: {', '.join(BY_NAME)}.")
     parts = [part for part in PARTS if part.name in options.parts or not options.parts]
     if options.list:
         for part in parts:

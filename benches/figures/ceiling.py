@@ -35,7 +35,7 @@ def by_itself(tests: Tests) -> str:
 def against_the_ceiling(
     compared: Comparison, tests: Tests, clients: dict[str, list[Figures]]
 ) -> str:
-    """Of Fanbus and the floor; the other systems' share stands in their own tables."""
+    """Rows of Fanbus and the floor; those of other systems are in their own tables."""
     lines = [
         "| load | per second | driver's ceiling in this run | times | self-test's ceiling "
         "| times |",
@@ -71,7 +71,7 @@ def ceiling(tests: Tests, load: str) -> float | None:
 
 
 def kind(row: Row) -> str:
-    """The load of the self-test that is most like this one; none for what has no units."""
+    """The load of the self-test that is most like this one; empty for a row without units."""
     if row.mode == "echo":
         many = row.options[row.options.index("--in-flight") + 1] if row.options else "1"
         return f"echo, {many} in flight"

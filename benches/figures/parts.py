@@ -1,6 +1,6 @@
 """The parts of a sitting: the requirements of each, and its measurement into a file.
 
-A part knows nothing of the page; benches/figures/page.py makes its tables from the file.
+A part knows nothing of the pages; benches/figures/page.py makes their tables from its record.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ BUS = ROOT / "target/bench-bus/release"
 COST = ROOT / "target/cost/release/fanbus-cost"
 # The environments that tests/free-threaded makes.
 NO_GIL = ("target/python-3.14t", "target/python-3.13t")
-# The bus tells its first 50 messages apart, one a millisecond: less has none that count.
+# The first 50 messages, one a millisecond, do not count: a shorter run has no others.
 LEAST_BUS_MILLIS = 100
 
 
 class PartError(Exception):
-    """A part that came to nothing; the text says why."""
+    """The error of a part that failed; its text is the reason."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long all is measured. The parts take their times in proportion."""
+    """The duration of all measurements. The parts take their times in proportion."""
 
     seconds: float
     rounds: int
@@ -59,10 +59,10 @@ class Part:
     """One of the measurements, with a record of its own."""
 
     name: str
-    # How long it takes with an effort of 1 s and 3 rounds on two CPUs, to tell beforehand.
+    # Its duration with an effort of 1 s and 3 rounds on two CPUs, for the forecast.
     minutes: float
     measure: Callable[[Effort, Path], None]
-    # Why it cannot be measured here. None: it can.
+    # The reason why it cannot be measured here. None: it can.
     missing: Callable[[], str | None] = lacks_nothing
 
 
@@ -90,7 +90,7 @@ def run(*command: str | Path, allowed: tuple[int, ...] = (0,), **environment: st
 
 
 def module(name: str, *arguments: str) -> None:
-    """A command of benches/, which writes its record itself."""
+    """Runs a command of benches/ that writes its record itself."""
     run(sys.executable, "-m", f"benches.{name}", *arguments)
 
 
@@ -119,7 +119,7 @@ def self_test(effort: Effort, file: Path) -> None:
 
 
 def independent(effort: Effort, file: Path) -> None:
-    # It has no warm-up, and begins at once.
+    # It has no warm-up.
     seconds = max(0.5, 4 * effort.seconds)
     many = ("--rounds", str(effort.rounds), "--seconds", f"{seconds:g}")
     module("independent", *many, "--record", str(file))
@@ -140,7 +140,7 @@ def bus(effort: Effort, file: Path) -> None:
         millis = max(LEAST_BUS_MILLIS, round(250 * effort.seconds))
         many = ("--rounds", str(effort.rounds), "--millis", str(millis))
         run(BUS / "fanbus-bench-bus", *many, "--json", figures, "--markdown", tables)
-        # Its tables are made where its medians are: by the program that has measured.
+        # The program that has measured makes its tables, because it has the medians.
         write(file, {**json.loads(figures.read_text()), "tables": tables.read_text().strip()})
 
 
@@ -170,7 +170,7 @@ def estimates(home: Path) -> Iterator[tuple[str, dict[str, float]]]:
     for path in home.glob("**/new/benchmark.json"):
         name = json.loads(path.read_text())["full_id"]
         found = json.loads(path.with_name("estimates.json").read_text())
-        # A straight line through growing batches, where there is one; a mean otherwise.
+        # The slope of a line through growing batches if there is one, else the mean.
         best: dict[str, Any] = found.get("slope") or found["mean"]
         bounds = best["confidence_interval"]
         yield (
@@ -198,7 +198,7 @@ def scratch() -> Iterator[Path]:
 
 
 def no_gil() -> Path:
-    """The interpreter that tests/free-threaded has built Fanbus for, the newest first."""
+    """The newest interpreter that tests/free-threaded has built."""
     return next(path for path in (ROOT / home / "bin/python" for home in NO_GIL) if path.exists())
 
 
@@ -208,7 +208,7 @@ def lacks_peers() -> str | None:
     packages = [package for each in NEEDED.values() for package in each]
     reasons += [package.reason() for package in packages if package.version() is None]
     reasons = list(dict.fromkeys(reasons))
-    return f"{'; '.join(reasons)} (they are looked for in {HOME})" if reasons else None
+    return f"{'; '.join(reasons)} (searched in {HOME})" if reasons else None
 
 
 def lacks_websockets() -> str | None:
@@ -241,7 +241,7 @@ def lacks_cargo() -> str | None:
 
 def lacks(*programs: Path) -> str | None:
     absent = [path.name for path in programs if not path.exists()]
-    return f"not built: {', '.join(absent)}; make figures builds it" if absent else None
+    return f"not built: {', '.join(absent)}; `make figures` builds it" if absent else None
 
 
 # The short ones first: problems of the machine appear early.

@@ -81,7 +81,7 @@ FIGURE = re.compile(
 
 
 def command(*arguments: str | Path, peers: Path) -> subprocess.CompletedProcess[str]:
-    """Runs it where the comparison's peers are looked for in this folder."""
+    """Runs the command with this folder as the place of the comparison's systems."""
     return subprocess.run(
         [sys.executable, "-m", "benches.figures", *map(str, arguments)],
         cwd=ROOT,
@@ -93,7 +93,7 @@ def command(*arguments: str | Path, peers: Path) -> subprocess.CompletedProcess[
     )
 
 
-def test_tables_and_pictures_of_the_pages_are_made_of_the_published_sitting() -> None:
+def test_tables_and_pictures_are_made_of_the_published_sitting() -> None:
     """After a change of the tables: python -m benches.figures --document benches/sittings/FILE."""
     sitting = Summary.read(published())
     made = page.made(sitting)
@@ -168,7 +168,7 @@ def figures_in(text: str) -> list[str]:
     return [text[max(0, it.start() - 40) : it.end() + 20] for it in FIGURE.finditer(text)]
 
 
-def test_the_text_of_the_pages_quotes_no_figure_that_the_tables_could_contradict() -> None:
+def test_text_of_the_pages_quotes_no_measured_figure() -> None:
     texts = [prose(page) for page in pages()]
     assert [figure for text in texts for figure in figures_in(text)] == []
     unused = [setting for setting in SETTINGS if not any(setting in text for text in texts)]
@@ -187,11 +187,11 @@ def test_the_text_of_the_pages_quotes_no_figure_that_the_tables_could_contradict
         "3 times as much",
     ],
 )
-def test_a_figure_in_the_text_would_be_found(claim: str) -> None:
+def test_measured_figure_in_a_text_is_found(claim: str) -> None:
     assert figures_in(f"They say that {claim}.") != []
 
 
-def test_at_the_chat_example_the_load_client_could_have_done_three_times_as_much() -> None:
+def test_load_client_has_three_times_the_rate_of_the_chat_example() -> None:
     rounds = Summary.read(published()).record("independent")["rounds"][OURS]
     assert rounds
     assert all(is_quick_enough(each) for each in rounds)
@@ -205,7 +205,7 @@ def test_at_the_chat_example_the_load_client_could_have_done_three_times_as_much
     assert float(in_the_self_test.replace(",", "")) >= 3
 
 
-def test_parts_are_measured_one_after_the_other_into_files(tmp_path: Path) -> None:
+def test_parts_are_measured_in_order_into_files(tmp_path: Path) -> None:
     parts = ("kernel-memory", "self-test")
     done = command(*parts, *ONCE, "--out", tmp_path, peers=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -229,9 +229,9 @@ def test_part_that_cannot_be_measured_is_reported_before_any_begins(tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_what_nothing_is_called_and_half_a_sitting_are_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     for arguments, said in (
-        (("nothing",), "no part is called 'nothing': there are kernel-memory,"),
+        (("nothing",), "unknown part 'nothing'; known parts: kernel-memory,"),
         (("self-test", "--publish"), "--publish needs all parts"),
         (("--document", "/nowhere"), "/nowhere is not a file in benches/sittings."),
         (("--seconds", "0"), "invalid number above 0"),
@@ -241,10 +241,10 @@ def test_what_nothing_is_called_and_half_a_sitting_are_refused(tmp_path: Path) -
         assert said in done.stderr
 
 
-def test_a_debug_build_is_not_published(
+def test_debug_build_is_not_published(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Not by the command: beside a release build that would publish what a test has measured.
+    # Not as a process: beside a release build that would publish the figures of a test.
     monkeypatch.setattr(figures, "is_debug", lambda: True)
     monkeypatch.setattr(sys, "argv", ["figures", "--publish", *ONCE])
     with pytest.raises(SystemExit) as ended:
@@ -270,7 +270,7 @@ def test_failed_part_is_reported_and_the_others_continue(tmp_path: Path) -> None
     assert kept["sound"]["failed"] is None
 
 
-def test_a_sitting_that_lacks_a_part_changes_nothing_on_the_pages() -> None:
+def test_sitting_without_a_part_changes_no_page() -> None:
     before = [page.read_text() for page in pages()]
     records = dict(Summary.read(published()).records)
     del records["cost"]
@@ -279,7 +279,7 @@ def test_a_sitting_that_lacks_a_part_changes_nothing_on_the_pages() -> None:
     assert [page.read_text() for page in pages()] == before
 
 
-def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_interrupted_sitting_leaves_no_process_behind(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "benches.figures", "self-test", "--seconds", "600"]
 
     def has_begun(pid: int) -> list[int] | None:
@@ -294,7 +294,7 @@ def descendants(pid: int) -> list[int]:
     return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
-def test_criterions_figures_are_read_by_their_names(tmp_path: Path) -> None:
+def test_figures_of_criterion_are_read_by_their_names(tmp_path: Path) -> None:
     def put(name: str, found: dict[str, Any]) -> None:
         folder = tmp_path / name / "new"
         folder.mkdir(parents=True)
@@ -315,7 +315,7 @@ def test_criterions_figures_are_read_by_their_names(tmp_path: Path) -> None:
     ]
 
 
-def test_a_part_of_a_page_is_found_by_its_whole_name(tmp_path: Path) -> None:
+def test_section_of_a_page_is_found_by_its_whole_name(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(
         "a\n<!-- figures.bus-parts -->\n\nparts\n\n<!-- end of figures.bus-parts -->\nb\n"
@@ -330,7 +330,7 @@ def test_a_part_of_a_page_is_found_by_its_whole_name(tmp_path: Path) -> None:
         Section("figures.log").read(document)
 
 
-def test_the_makefile_prepares_every_part_that_has_to_be_built() -> None:
+def test_makefile_builds_the_programs_of_each_part() -> None:
     text = (ROOT / "Makefile").read_text()
     asked = {
         name for names in re.findall(r"call wants,([\w -]+)\)", text) for name in names.split()
@@ -341,7 +341,7 @@ def test_the_makefile_prepares_every_part_that_has_to_be_built() -> None:
     assert SITTING.name in names(DOCUMENT)
 
 
-def test_why_a_program_failed_is_an_error_of_the_part() -> None:
+def test_failed_program_is_an_error_of_its_part() -> None:
     with pytest.raises(PartError, match="ended with status 3"):
         run(sys.executable, "-c", "raise SystemExit(3)")
     assert (
