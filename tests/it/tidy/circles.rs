@@ -13,9 +13,6 @@ use super::tokens::{code_only, tokens};
 /// The root files of the crates.
 const ROOTS: &[&str] = &["src/lib.rs", "crates/bench/src/lib.rs"];
 
-/// The folders that still have circles. A folder without circles must leave the list.
-const CIRCLES_LEFT: &[&str] = &[];
-
 /// A module: the names from the root of its crate.
 type Module = Vec<String>;
 
@@ -376,29 +373,17 @@ fn read_from_disk(path: &str) -> Option<String> {
 
 #[test]
 fn files_import_each_other_in_no_circle() {
-    let mut in_circles = BTreeSet::new();
     let mut files = 0;
     for root in ROOTS {
         let sources = Crate::read(root, &read_from_disk);
         files += sources.sources.len();
         for circle in sources.circles() {
-            let folder = common_folder(&circle) + "/";
-            let listed = CIRCLES_LEFT
-                .iter()
-                .find(|it| folder.starts_with(&format!("{it}/")));
-            let breach = || {
-                format!(
-                    "Files in {folder} import each other:\n{}",
-                    sources.arrows(&circle)
-                )
-            };
-            in_circles.insert(*listed.unwrap_or_else(|| panic!("{}", breach())));
+            let folder = common_folder(&circle);
+            let arrows = sources.arrows(&circle);
+            panic!("Files in {folder} import each other:\n{arrows}");
         }
     }
     assert!(files > 100, "only {files} files were found");
-    for folder in CIRCLES_LEFT {
-        assert!(in_circles.contains(folder), "{folder} has no circle left");
-    }
 }
 
 /// The circles of a crate that consists of these files below `src`, each as one string.
