@@ -59,7 +59,8 @@ check: $(VENV)/ok-debug ## the quick tests: units in Rust and Python, one worker
 test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(VENV)/ok-systemd $(VENV)/ok-iproute2 node_modules/ok ## all tests: Rust, Python, and the pages in Chromium (installs what they need)
 	cargo test --locked --workspace --no-run
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
-	tests/side-by-side '$(MAKE) --no-print-directory rust' '$(BIN)/python -m pytest'
+	@# Not $$(MAKE), which would run also in a dry run.
+	tests/side-by-side 'make --no-print-directory rust' '$(BIN)/python -m pytest'
 	@$(MAKE) --no-print-directory single
 
 .PHONY: rust
