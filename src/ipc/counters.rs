@@ -38,7 +38,8 @@ macro_rules! counters {
     };
 }
 
-// To add a counter, add a line here with a free word, and call `Bus::count` where it happens.
+// To add a counter, add a line here with a free word, and call `Bus::count` where it happens. The layout of the bus
+// stays the same, because no older version has used that word.
 counters! {
     Published = 0, "published", Count, "PUBLISHED", "messages that it has published";
     PublishedBytes = 1, "published_bytes", Bytes, "BYTES", "size of these messages";

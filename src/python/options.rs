@@ -84,13 +84,8 @@ impl WebSocketConfig {
 
 fn overflow(name: &Bound<'_, PyAny>) -> PyResult<Overflow> {
     let name: String = name.extract()?;
-    Ok(match name.as_str() {
-        "close" => Overflow::Close,
-        "drop_oldest" => Overflow::DropOldest,
-        "drop_newest" => Overflow::DropNewest,
-        "latest" => Overflow::Latest,
-        other => return Err(value_error(format!("overflow={other:?} is not a policy."))),
-    })
+    Overflow::from_name(&name)
+        .ok_or_else(|| value_error(format!("overflow={name:?} is not a policy.")))
 }
 
 /// The limits of a `fanbus.EventStream`.

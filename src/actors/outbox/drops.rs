@@ -6,7 +6,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::entry::{Entry, FRAME_OVERHEAD, Source};
-use super::policy::{OutboxFull, Overflow};
+use super::policy::{OutboxFull, WhenFull};
 use super::{ALL, Outbox};
 
 /// The outcome of a policy.
@@ -25,14 +25,14 @@ impl Outbox {
         topic: u64,
     ) -> Result<PolicyOutcome, OutboxFull> {
         let mut dropped = 0;
-        if self.overflow == Overflow::Latest {
+        if self.overflow.replaces_older() {
             dropped += self.drop_entries(|entry| entry.source == Source::Topic(topic), usize::MAX);
         }
         if !self.fits(len) {
-            match self.overflow {
-                Overflow::Close => return Err(OutboxFull),
-                Overflow::DropNewest => {}
-                Overflow::DropOldest | Overflow::Latest => {
+            match self.overflow.when_full() {
+                WhenFull::Close => return Err(OutboxFull),
+                WhenFull::DropNewest => {}
+                WhenFull::DropOldest => {
                     let excess = self.cost() + len + FRAME_OVERHEAD - self.limit;
                     let is_published = |entry: &Entry| matches!(entry.source, Source::Topic(_));
                     dropped += self.drop_entries(is_published, excess);

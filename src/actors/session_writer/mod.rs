@@ -18,7 +18,7 @@ use super::close::CloseCause;
 use super::deflate::Encoding;
 use super::limits::Limits;
 use super::link::Link;
-use super::outbox::{Outbox, OutboxFull, Overflow, Source};
+use super::outbox::{Outbox, OutboxFull, Source};
 use super::session_key::SessionKey;
 use super::socket_writer::{Acks, SocketWriter};
 use super::stamp::Stamp;
@@ -113,7 +113,7 @@ impl SessionWriter {
             turn_queue,
             last_heard: Cell::new(now),
             reads: Cell::new(true),
-            shallow: limits.overflow == Overflow::Latest,
+            shallow: limits.overflow.replaces_older(),
             last_progress: Cell::new(now),
         }
     }

@@ -15,7 +15,6 @@ use super::handshake::{Refusal, Upgrade};
 use super::subprotocol::Subprotocol;
 use crate::actors::deflate::Encoding;
 use crate::actors::hub::{AskHandler, NotifyOpened, OpenWebSocket, PendingClient, SessionStart};
-use crate::actors::outbox::Overflow;
 use crate::actors::protocol::{self, Protocol};
 use crate::actors::rejection::Rejection;
 use crate::actors::session::Session;
@@ -246,7 +245,7 @@ impl<T: Transport> PendingClient for Handshake<T> {
             .or(subprotocol);
         // A session has a limit of its own for that, or none.
         limit_writes(stream.socket(), None);
-        if limits.overflow == Overflow::Latest {
+        if limits.overflow.replaces_older() {
             tcp::keep_little_unsent(stream.socket());
         }
         let (reader, socket) = stream.split();
