@@ -40,7 +40,6 @@ COMMENTS_NOT_YET = {
     "src/actors",
     "src/http",
     "src/python",
-    "crates/bench/src",
     "python/fanbus/server",
 }
 
