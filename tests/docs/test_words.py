@@ -39,7 +39,6 @@ COMMENTS_NOT_YET = {
     "src/actors",
     "src/http",
     "src/python",
-    "crates/bench/src",
     "python/fanbus/server",
 }
 

@@ -1,4 +1,4 @@
-//! Curves as an SVG picture.
+//! The chart that draws curves as an SVG picture.
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
@@ -9,11 +9,11 @@ use super::error::BenchError;
 
 const SIZE: (u32, u32) = (900, 540);
 
-/// Room beside a plot for the names of its lines.
+/// The width beside a plot for the names of its lines.
 const LEGEND_WIDTH: u32 = 250;
 
-/// Colours that are told apart by those who see fewer (M. Okabe and K. Ito), and four more for
-/// pictures of many lines (of P. Tol).
+/// Colours that people with colour blindness can distinguish (M. Okabe and K. Ito), and four more
+/// for pictures with many lines (by P. Tol).
 const COLOURS: [RGBColor; 11] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -31,24 +31,24 @@ const COLOURS: [RGBColor; 11] = [
 /// A named curve.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// For the legend.
+    /// The name in the legend.
     pub name: String,
-    /// Points, from left to right. What is not finite is left out.
+    /// Points, from left to right. Points that are not finite are left out.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A picture of curves.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// Stands above it.
+    /// The text above the picture.
     pub title: String,
-    /// What the horizontal axis is.
+    /// The label of the horizontal axis.
     pub x_title: String,
-    /// Names of whole numbers on the horizontal axis; the numbers themselves if there are none.
+    /// Names of whole numbers on the horizontal axis. Empty: the axis shows the numbers.
     pub x_names: Vec<String>,
-    /// What the vertical axis is, with its unit.
+    /// The label of the vertical axis, with its unit.
     pub y_title: String,
-    /// The vertical axis is logarithmic: then only what is above 0 can be shown.
+    /// Whether the vertical axis is logarithmic: then it shows only values above 0.
     pub y_is_logarithmic: bool,
     /// The curves.
     pub lines: Vec<Line>,
@@ -144,12 +144,13 @@ impl Chart {
         Ok(())
     }
 
-    /// The legend of so many lines stands beside them, or it would hide some.
+    /// Whether there are too many lines for a legend in the plot, which would hide some of them.
+    /// Then the legend is beside the plot.
     fn is_crowded(&self) -> bool {
         self.lines.len() > 4
     }
 
-    /// The names of the lines, beside the plot.
+    /// Draws the names of the lines, beside the plot.
     fn legend<B>(
         &self,
         root: &DrawingArea<B, Shift>,
@@ -187,7 +188,7 @@ impl Chart {
     }
 }
 
-/// Three digits that mean something.
+/// Formats a value with three significant digits.
 fn figure(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{:.3} M", value / 1e6),

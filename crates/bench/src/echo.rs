@@ -1,4 +1,4 @@
-//! Mode `echo`: what one sends comes back to the same connection.
+//! The mode `echo` that sends messages and counts those that return on the same connection.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use super::stamp::Stamp;
 use super::target::Target;
 use super::watch::Pulse;
 
-/// When nothing has come for this long, what is in flight is lost, and the closed loop goes on
-/// without it.
+/// After this long without any message, those in flight count as lost, and the closed loop goes on
+/// without them.
 pub(super) const STALL: Duration = Duration::from_secs(1);
 
-/// A connection's messages.
+/// The messages of a connection.
 #[derive(Clone)]
 struct Line {
     sent: u64,
-    /// What was given up in stalls.
+    /// The number of messages that were given up in stalls.
     lost: u64,
     receiver: Receiver,
 }
@@ -34,7 +34,7 @@ impl Line {
         self.sent.saturating_sub(done)
     }
 
-    /// Writes the next message behind what is unsent.
+    /// Appends the next message to the unsent bytes.
     fn write(&mut self, run: u32, time_ns: u64, template: &Template, unsent: &mut Vec<u8>) {
         let number = self.sent;
         let stamp = Stamp {
@@ -54,13 +54,13 @@ struct Echo<'o> {
     run: u32,
     pace: Pace,
     lines: Vec<Line>,
-    /// In all lines.
+    /// The number of messages sent on all lines.
     sent: u64,
     arrived: u64,
     wrong: u64,
     foreign: u64,
     stalls: u64,
-    /// Whose turn it is in the open loop.
+    /// The line that sends next in the open loop.
     next: usize,
 }
 
@@ -115,7 +115,7 @@ impl Echo<'_> {
                 self.refill(meter)?;
             }
             if !goes_on {
-                // What is still on its way may arrive.
+                // Messages that are still in flight may arrive.
                 let end = *end.get_or_insert_with(|| Instant::now() + self.options.patience);
                 let has_sent_all = self.pace.in_all().is_none_or(|due| self.sent >= due);
                 let has_all = has_sent_all && self.arrived >= self.sent;
@@ -126,17 +126,18 @@ impl Echo<'_> {
         }
     }
 
-    /// No connection is left.
+    /// Whether no connection is left.
     fn is_over(&self) -> bool {
         (0..self.lines.len()).all(|index| !self.sockets.pool.is_open(index))
     }
 
-    /// Takes what comes, and answers it with the next message in the closed loop. Returns whether
-    /// anything came.
+    /// Handles the messages that arrive. In the closed loop, it answers each with the next message.
+    /// Returns whether a message arrived.
     fn turn(&mut self, timeout: Duration, meter: &mut Meter) -> Outcome<bool> {
         let prefix = &self.options.prefix;
         let envelope = &self.options.envelope;
-        // Messages of one read came together, and the clock is not free.
+        // Messages of one read arrived together, so they share one timestamp: reading the clock
+        // costs time.
         let mut last = (usize::MAX, 0);
         self.sockets.turn(timeout, |index, message, unsent| {
             if last.0 != index {
@@ -172,7 +173,7 @@ impl Echo<'_> {
         Ok(last.0 != usize::MAX)
     }
 
-    /// Sends what is due in the open loop, and returns how long to wait for the next.
+    /// Sends the messages that are due in the open loop. Returns how long to wait for the next one.
     fn send_due(&mut self, meter: &Meter) -> Outcome<Duration> {
         let mut now_ns = meter.now_ns();
         while self.pace.is_open()
@@ -198,7 +199,7 @@ impl Echo<'_> {
         None
     }
 
-    /// In the closed loop: sends until each connection has its messages in flight.
+    /// In the closed loop: sends until each connection has its number of messages in flight.
     fn refill(&mut self, meter: &Meter) -> Outcome<()> {
         if self.pace.is_open() {
             return Ok(());
@@ -212,7 +213,7 @@ impl Echo<'_> {
         Ok(())
     }
 
-    /// False if the connection takes no more.
+    /// Writes a message to a connection. False if the connection accepts no more messages.
     fn write(&mut self, index: usize, time_ns: u64) -> bool {
         let Some(unsent) = self.sockets.outgoing(index) else {
             return false;

@@ -1,28 +1,29 @@
-//! Why there is no figure, in sentences that say what to do.
+//! The error that says why there are no figures, and what to do about it.
 
 use std::io;
 
-/// What keeps a measurement from being made. What a server does wrong in one is counted instead.
+/// An error that prevents a measurement. Faults of a server during a measurement are counted
+/// instead.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// Who watches wants no more of it, because of Ctrl+C for instance.
+    /// The watcher ended the measurement, for example because of Ctrl+C.
     #[error("Interrupted.")]
     Interrupted,
-    /// An option, or options that do not go together.
+    /// An invalid option, or options that contradict each other.
     #[error("{0}")]
     Option(String),
-    /// This machine does not allow what was asked for.
+    /// This machine does not allow a requested setting.
     #[error("{0}")]
     Limit(String),
-    /// The server is not there, or is not what the mode needs.
+    /// The server is not there, or does not support the mode.
     #[error("{0}")]
     Server(String),
-    /// A call that never fails did.
+    /// A system call that normally never fails has failed.
     #[error("{what}: {error}.")]
     System {
-        /// What was done.
+        /// The action that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         error: io::Error,
     },
 }
@@ -36,5 +37,5 @@ impl BenchError {
     }
 }
 
-/// What most of the engine returns.
+/// The result of most functions of the engine.
 pub(super) type Outcome<T> = Result<T, BenchError>;

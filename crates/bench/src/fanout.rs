@@ -1,4 +1,5 @@
-//! Mode `fanout`: what one publishes, everybody gets: exactly once, and in one order.
+//! The mode `fanout` that measures delivery to many subscribers: each must receive every published
+//! message exactly once, and all must receive the messages in one order.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,14 @@ use super::stamp::Stamp;
 use super::target::Target;
 use super::watch::Pulse;
 
-/// How often a first message is tried, while none arrives: a connection may be subscribed a little after
-/// its handshake, and one message alone takes a crowd a while.
+/// The interval between probes while none arrives. A connection may be subscribed shortly after its
+/// handshake, and one message takes a while to reach many connections.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
 
-/// The number of the messages that are sent until everybody got one.
+/// The message number of the probes that are sent until every receiver has got one.
 const PROBE: u64 = (1 << 42) - 1;
 
-/// All that takes part. Subscribers come first, then publishers.
+/// All connections of the measurement. Subscribers come first, then publishers.
 struct Crowd<'o> {
     options: &'o Options,
     sockets: Sockets,
@@ -71,7 +72,8 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
 }
 
 impl Crowd<'_> {
-    /// Publishes until every receiver got something, or patience ends. Returns how many did not.
+    /// Publishes probes until every receiver has got one, or until `patience` ends. Returns the
+    /// number of receivers that got none.
     fn probe(&mut self, pulse: &mut Pulse<'_>) -> Outcome<usize> {
         let publisher = self.options.connections;
         let (run, all) = (self.run, self.receivers.len());
@@ -128,7 +130,8 @@ impl Crowd<'_> {
             let goes_on = meter.goes_on(self.sockets.pool.slept, pulse)?;
             pace.end_at(meter.end());
             let timeout = self.send(pace, meter)?;
-            // Messages of one read came together, and the clock is not free.
+            // Messages of one read arrived together, so they share one timestamp: reading the clock
+            // costs time.
             let mut last = (usize::MAX, 0);
             let (run, bytes) = (self.run, self.options.bytes);
             let envelope = &self.options.envelope;
@@ -207,12 +210,12 @@ impl Crowd<'_> {
             .sum()
     }
 
-    /// No receiver is left.
+    /// Whether no receiver is left.
     fn is_over(&self) -> bool {
         (0..self.receivers.len()).all(|index| !self.sockets.pool.is_open(index))
     }
 
-    /// Publishes what may be published now, and returns how long to wait for the next.
+    /// Publishes the messages that may be sent now. Returns how long to wait for the next one.
     fn send(&mut self, pace: Pace, meter: &Meter) -> Outcome<Duration> {
         let now_ns = meter.now_ns();
         let first = self.outstanding.sent();

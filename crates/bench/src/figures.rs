@@ -1,19 +1,20 @@
-//! Names and figures, in a tree: what a measurement gives, without a word on how it is shown.
+//! The tree that holds the names and figures of a measurement. It says nothing about how they are
+//! shown.
 
 /// A figure, or a table of figures.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// A whole number.
     Count(u64),
-    /// A measured value. Not finite: unknown.
+    /// A measured value. If it is not finite, it is unknown.
     Figure(f64),
-    /// Words.
+    /// Some text.
     Text(String),
     /// Yes or no.
     Flag(bool),
-    /// Words, in order.
+    /// Several texts, in order.
     Texts(Vec<String>),
-    /// Upper bounds and how many were up to there.
+    /// Pairs of an upper bound and a count: the number of values up to that bound.
     Buckets(Vec<(f64, u64)>),
     /// Figures by name.
     Table(Figures),

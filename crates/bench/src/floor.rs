@@ -1,15 +1,16 @@
-//! The floor: a bare epoll server, to compare with in the same run, and to find out what the load
-//! client itself can do.
+//! The floor server that answers with bare epoll: a baseline for other servers in the same run. It
+//! also shows how fast the load client itself is.
 //!
-//! No framework, no Python, no bus, and no limits: a client that does not read makes it keep all that
-//! was published. What it costs per message is what the kernel and the copying of bytes cost; a server
-//! that promises something pays that on top.
+//! It has no framework, no Python, no bus, and no limits: if a client does not read, the server
+//! holds all messages for it. Its cost per message is the cost of the kernel and of copying bytes.
+//! A server with guarantees pays for them on top of that.
 //!
-//! `/echo`: every message of a WebSocket comes back. Any other WebSocket: every message goes to all
-//! of them. Any other request: a small JSON document.
+//! `/echo`: each WebSocket message is sent back. Any other WebSocket: each message goes to all such
+//! connections. Any other request: the response is a small JSON document.
 //!
-//! Each worker is a thread with sockets of its own. They share a list of messages behind a lock, which
-//! makes one order of them; who adds to it wakes the others, once per turn.
+//! Each worker is a thread with its own sockets. The workers share a list of messages behind a
+//! lock, which gives all messages one order. A worker that adds messages wakes the others, once per
+//! turn.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -33,13 +34,13 @@ const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const BACKLOG: i32 = 4096;
 
-/// What all workers have read goes when there is so much of it.
+/// Frames that all workers have read are removed when they take this many bytes.
 const LOG_BYTES: usize = 1024 * 1024;
 
-/// The listener's event; connections have their place in the list.
+/// The listener's event. The event of a connection is its index in the list.
 const LISTENER: u64 = u64::MAX;
 
-/// The event of other workers' messages.
+/// The event for messages of other workers.
 const COMMON: u64 = u64::MAX - 1;
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -53,9 +54,9 @@ enum Role {
 struct Connection {
     stream: TcpStream,
     role: Role,
-    /// The beginning of a request or frame whose rest has not come.
+    /// The beginning of an incomplete request or frame.
     partial: Vec<u8>,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
 }
 
@@ -65,35 +66,35 @@ pub struct Floor {
     workers: Vec<Worker>,
 }
 
-/// One thread's share of it.
+/// One thread of the server, with its own listener and connections.
 #[derive(Debug)]
 struct Worker {
-    /// Its place among the workers.
+    /// Its index among the workers.
     index: usize,
     common: Arc<Common>,
     epoll: Epoll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    /// What this turn's messages are for everybody, as frames, in order.
+    /// The frames for all relay connections from this turn, in order.
     arena: Vec<u8>,
-    /// What one connection is answered.
+    /// The answer to one connection.
     answer: Vec<u8>,
 }
 
-/// What the workers share.
+/// The state that the workers share.
 #[derive(Debug)]
 struct Common {
     log: Mutex<Log>,
-    /// One for each worker: there is something new for it.
+    /// One event per worker: the log has new frames for it.
     wakes: Vec<EventFd>,
 }
 
-/// Frames for everybody, in the one order.
+/// The frames for all relay connections, in one order.
 #[derive(Debug)]
 struct Log {
     frames: Vec<u8>,
-    /// How much of it each worker has.
+    /// The number of bytes that each worker has read.
     read: Vec<usize>,
 }
 
@@ -110,7 +111,8 @@ impl Common {
         })
     }
 
-    /// Adds what a worker brings, and makes of it what is new to this worker: its own and the others'.
+    /// Appends the frames of a worker. Then `frames` holds all frames that are new to this worker:
+    /// its own and those of the others.
     fn exchange(&self, worker: usize, frames: &mut Vec<u8>) -> io::Result<()> {
         let brings = !frames.is_empty();
         {
@@ -138,7 +140,7 @@ impl Common {
 }
 
 impl Floor {
-    /// Listens on this port with so many workers; port 0 picks a free one.
+    /// Listens on this port with this number of workers; port 0 selects a free port.
     pub fn listen(port: u16, workers: usize) -> io::Result<Self> {
         places::allow_most_sockets()?;
         let common = Arc::new(Common::new(workers)?);
@@ -151,7 +153,7 @@ impl Floor {
         })
     }
 
-    /// The port that it listens on.
+    /// The port of the listeners.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.workers[0].listener.local_addr()?.port())
     }
@@ -178,7 +180,7 @@ impl Worker {
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        // What is accepted inherits it.
+        // Accepted sockets inherit the option.
         socket.set_tcp_nodelay(true)?;
         let listener = TcpListener::from(socket);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -209,7 +211,7 @@ impl Worker {
                 match event.data() {
                     LISTENER => self.accept()?,
                     COMMON => {
-                        // What it counts means nothing beyond that it is there.
+                        // The value of the counter is not used: the event alone is the signal.
                         let _ = self.common.wakes[self.index].read();
                     }
                     place => self.turn(place as usize, event.events(), &mut buffer),
@@ -262,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// Sends what the turn brought to everybody: one write each.
+    /// Sends the frames of this turn to all relay connections, with one write each.
     fn relay(&mut self) {
         if self.arena.is_empty() {
             return;
@@ -286,7 +288,7 @@ impl Worker {
 }
 
 impl Connection {
-    /// Reads once and takes what is whole. False: it is over.
+    /// Reads once and handles the complete requests and frames. False: the connection is over.
     fn read(&mut self, buffer: &mut Vec<u8>, answer: &mut Vec<u8>, arena: &mut Vec<u8>) -> bool {
         let kept = self.partial.len();
         if buffer.len() < 2 * kept {
@@ -309,7 +311,7 @@ impl Connection {
                 Some(0) => break,
                 Some(taken) => rest = &mut rest[taken..],
                 None => {
-                    // Say the last word before the connection goes.
+                    // The client gets the pending answers before the connection is closed.
                     let _ = self.stream.write(answer);
                     return false;
                 }
@@ -319,7 +321,7 @@ impl Connection {
         true
     }
 
-    /// Takes a request from the front. `Some(0)`: it is not whole.
+    /// Handles the request at the front. `Some(0)`: it is incomplete.
     fn request(&mut self, bytes: &[u8], answer: &mut Vec<u8>) -> Option<usize> {
         let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else {
             return Some(0);
@@ -346,7 +348,8 @@ impl Connection {
         Some(end + 4)
     }
 
-    /// Writes at once what the socket takes, and keeps the rest. False: it is over.
+    /// Writes as many bytes as the socket accepts now, and holds the rest. False: the connection is
+    /// over.
     fn write(&mut self, bytes: &[u8], epoll: &Epoll, place: usize) -> bool {
         let waited = !self.unsent.is_empty();
         let mut rest = bytes;
@@ -380,8 +383,8 @@ impl Connection {
     }
 }
 
-/// Takes a frame from the front: a message goes to everybody, or back. `Some(0)`: it is not
-/// whole. `None`: the connection is to be closed.
+/// Handles the frame at the front: its message goes to all relay connections, or back to its
+/// sender. `Some(0)`: it is incomplete. `None`: the caller must close the connection.
 fn frame(bytes: &mut [u8], answer: &mut Vec<u8>, arena: Option<&mut Vec<u8>>) -> Option<usize> {
     let [first, second, ..] = *bytes else {
         return Some(0);

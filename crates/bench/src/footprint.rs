@@ -1,33 +1,37 @@
-//! The footprint of a server: the memory that its processes take together, whatever else runs on the machine.
+//! The footprint that counts the memory of a server's processes together, whatever else runs on the
+//! machine.
 //!
-//! RSS counts what forked processes share in each of them. PSS divides it among all that have it, and those may be
-//! others: the load client runs the same Python. Neither has what a server has reserved in /dev/shm and not touched
-//! yet. So anonymous memory is divided among those that share it, who are relatives; a file's pages count
-//! once, as many as the process has that has the most of them; a file in /dev/shm counts whole.
+//! RSS counts shared pages of forked processes once in each process. PSS divides them among all
+//! processes that share them, and these may be unrelated: the load client runs the same Python.
+//! Neither includes memory that a server has reserved in /dev/shm but not touched yet.
+//!
+//! So the footprint divides anonymous memory among the processes that share it, which are
+//! relatives. The pages of a file count once, with the number of the process that has the most of
+//! them. A file in /dev/shm counts with its whole size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Where memory has names.
+/// The folder of named shared memory.
 const SHARED: &str = "/dev/shm/";
-/// Paths of mappings that are memory and no files.
+/// Paths of mappings that are memory and not files.
 const NO_FILES: [&str; 3] = ["/memfd:", "/dev/zero", "/SYSV"];
 
 /// The memory of some processes.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    /// Memory without a name in /dev/shm.
+    /// Anonymous memory, and shared memory without a name in /dev/shm.
     anonymous_kib: u64,
-    /// By file, of the process that has the most of it.
+    /// By file: the KiB of the process that has the most of it.
     files_kib: BTreeMap<String, u64>,
     /// Files in /dev/shm.
     shared: BTreeSet<String>,
 }
 
 impl Footprint {
-    /// Adds a process, by its `smaps_rollup` and its `smaps` in /proc.
+    /// Adds a process, given its `smaps_rollup` and its `smaps` in /proc.
     pub(super) fn add(&mut self, rollup: &str, smaps: &str) {
         let mut named_kib = 0;
         let mut files: BTreeMap<&str, u64> = BTreeMap::new();
@@ -47,7 +51,7 @@ impl Footprint {
         self.anonymous_kib += anonymous.saturating_sub(named_kib);
     }
 
-    /// All of it. `reserved` has the KiB of a file in /dev/shm.
+    /// The whole footprint. `reserved` returns the KiB of a file in /dev/shm.
     pub(super) fn kib(&self, reserved: impl Fn(&str) -> u64) -> u64 {
         let files: u64 = self.files_kib.values().sum();
         let shared: u64 = self.shared.iter().map(|path| reserved(path)).sum();
@@ -55,7 +59,7 @@ impl Footprint {
     }
 }
 
-/// The KiB that a file has, written or only reserved.
+/// The allocated KiB of a file, whether written or only reserved.
 pub(super) fn reserved_kib(path: &str) -> u64 {
     fs::metadata(Path::new(path)).map_or(0, |file| file.blocks() / 2)
 }

@@ -1,11 +1,13 @@
-//! WebSocket frames (RFC 6455 section 5): a client's are masked, a server's are not.
+//! The WebSocket frames that client and server exchange (RFC 6455 section 5). A client masks its
+//! frames, and a server does not.
 
 use std::fmt::Write as _;
 
 use super::options::Options;
 use super::stamp::{STAMP_BYTES, Stamp};
 
-/// Any key does: the server undoes it at the same cost. Not 0, which would show the payload.
+/// Any key works, because the server unmasks at the same cost. It is not 0, which would leave the
+/// payload readable.
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 pub(super) const CONTINUATION: u8 = 0x0;
@@ -15,28 +17,28 @@ pub(super) const CLOSE: u8 = 0x8;
 pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xA;
 
-/// A server's frame.
+/// A frame that the server sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Frame<'b> {
     pub(super) opcode: u8,
     pub(super) is_final: bool,
-    /// RSV1: permessage-deflate.
+    /// RSV1: the message is compressed with permessage-deflate.
     pub(super) is_deflated: bool,
     pub(super) payload: &'b [u8],
 }
 
-/// What the bytes begin with.
+/// The frame at the start of some bytes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Parsed<'b> {
-    /// A frame, and how many bytes it took.
+    /// A frame, and the number of bytes that it took.
     Whole(Frame<'b>, usize),
-    /// The beginning of a frame.
+    /// The beginning of an incomplete frame.
     Partial,
-    /// No frame that a server may send.
+    /// Bytes that are not a frame that a server may send.
     Wrong(&'static str),
 }
 
-/// Reads the first frame of what has come.
+/// Parses the first frame in the received bytes.
 pub(super) fn parse(bytes: &[u8], max_bytes: u64) -> Parsed<'_> {
     let &[first, second, ..] = bytes else {
         return Parsed::Partial;
@@ -74,7 +76,7 @@ pub(super) fn parse(bytes: &[u8], max_bytes: u64) -> Parsed<'_> {
     Parsed::Whole(frame, end)
 }
 
-/// Appends a client's frame.
+/// Appends a frame of the client.
 pub(super) fn write(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     let len = payload.len();
@@ -102,7 +104,7 @@ pub(super) fn write(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Template {
     frame: Vec<u8>,
     payload_at: usize,
-    /// Within the payload: behind what an envelope begins with.
+    /// The position within the payload: behind the first part of an envelope.
     stamp_at: usize,
 }
 
@@ -145,7 +147,7 @@ impl Template {
     }
 }
 
-/// JSON as an application might send it: names that repeat, values that do not.
+/// JSON that resembles application data: the names repeat, the values do not.
 fn records(bytes: usize) -> Vec<u8> {
     let mut text = " ".repeat(STAMP_BYTES);
     let mut random = 1_u64;
@@ -175,7 +177,7 @@ mod tests {
             write(TEXT, &vec![b'a'; len], &mut masked);
             let mut bytes = masked.clone();
             let payload_at = bytes.len() - len;
-            // As a server sends it: not masked, and without the key.
+            // A server's frame: not masked, and without the key.
             bytes[1] &= 0x7F;
             bytes.drain(payload_at - 4..payload_at);
             bytes.truncate(payload_at - 4);

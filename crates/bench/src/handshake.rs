@@ -1,4 +1,4 @@
-//! Mode `handshake`: connect, upgrade, go.
+//! The mode `handshake` that connects, upgrades and closes, again and again.
 
 use std::time::Instant;
 
@@ -13,12 +13,13 @@ use super::target::Target;
 use super::upgrade::Upgrade;
 use super::watch::Pulse;
 
-/// Who waits for a handshake, and since when; `None` if nobody does.
+/// The time, in ns, since which an attempt has waited for its handshake. `None`: there is no
+/// attempt.
 type Since = Option<u64>;
 
 pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
     let target = Target::resolve(&options.url, ["ws", "wss"], options, pulse)?;
-    // What is wrong with the address is told once, in a sentence.
+    // One connection first: if the address is wrong, the user gets one error and not many.
     Sockets::new(options)?.open(&target, options, 1, pulse)?;
     target.check_ports(options.connections)?;
     let upgrade = Upgrade::new(&target, options);
@@ -35,7 +36,8 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
         let goes_on = meter.goes_on(pool.slept, pulse)?;
         pace.end_at(meter.end());
         let now_ns = meter.now_ns();
-        // Not more than there were places at first: refusals that come at once would never end.
+        // At most as many attempts as there were free places at first. Otherwise refusals that come
+        // at once would keep this loop running.
         for _ in 0..free.len() {
             let Some(since_ns) = pace.due(sent, now_ns) else {
                 break;

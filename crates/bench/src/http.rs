@@ -1,5 +1,5 @@
-//! Mode `http`: requests, over and over, on connections that stay. More than one may be on its way on each:
-//! responses come in the order of their requests.
+//! The mode `http` that sends requests, again and again, on persistent connections. Each connection
+//! may have several requests in flight: responses come in the order of their requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -14,14 +14,14 @@ use super::response::{self, Reader};
 use super::target::Target;
 use super::watch::Pulse;
 
-/// What a connection is at.
+/// The phase of a connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Phase {
     Connecting,
     Open,
-    /// It ended, and is to be opened again.
+    /// It has ended, and must be opened again.
     Ended,
-    /// It ended without ever having answered.
+    /// It has ended without any response.
     Gone,
 }
 
@@ -29,9 +29,9 @@ struct Slot {
     phase: Phase,
     reader: Reader,
     has_answered: bool,
-    /// The requests on their way, by the times that they count from.
+    /// The requests in flight, by the times from which their latency counts.
     asked_ns: VecDeque<u64>,
-    /// In `free` as well.
+    /// Whether the slot is also in `free`.
     is_free: bool,
 }
 
@@ -40,11 +40,11 @@ struct Requests<'o> {
     target: Target,
     request: Vec<u8>,
     slots: Vec<Slot>,
-    /// Slots that can take a request, each once.
+    /// Slots that can take a request. Each slot is listed once.
     free: Vec<usize>,
     /// Slots whose connection has ended.
     ended: Vec<usize>,
-    /// Requests on their way.
+    /// The number of requests in flight.
     in_flight: usize,
     responses: u64,
     missing: u64,
@@ -202,8 +202,8 @@ impl Requests<'_> {
         })
     }
 
-    /// Sends requests on the last of the free connections, as many as are due and may be on their way.
-    /// Returns how many.
+    /// Sends requests on the last of the free connections: as many as are due and as may be in
+    /// flight. Returns their number.
     fn ask(
         &mut self,
         pool: &mut Pool,
@@ -241,7 +241,7 @@ impl Requests<'_> {
         }
     }
 
-    /// Something has happened to a connection.
+    /// Handles an event of a connection.
     fn turn(
         &mut self,
         index: usize,
@@ -255,7 +255,8 @@ impl Requests<'_> {
                 self.set_free(index);
                 return Ok(Next::Ready(0));
             }
-            // There is no figure for a server that nobody gets an answer from, but a reason.
+            // A server that never answered has no figures. The caller gets an error with the
+            // reason.
             Happening::Ended(Some(error)) if self.responses == 0 => {
                 return Err(self.target.refusal(Some(error)));
             }
@@ -308,7 +309,7 @@ impl Requests<'_> {
         self.set_free(index);
     }
 
-    /// The connection is over. What was on its way on it is missing.
+    /// Ends a connection. Its requests in flight count as missing.
     fn end(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         self.in_flight -= slot.asked_ns.len();
@@ -326,7 +327,7 @@ impl Requests<'_> {
         }
     }
 
-    /// A server may close a connection after a response: then there is another one.
+    /// Opens another connection: a server may close one after a response.
     fn reopen(&mut self, pool: &mut Pool, index: usize) {
         let slot = &mut self.slots[index];
         slot.reader = Reader::new(&self.options.method);

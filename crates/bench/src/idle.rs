@@ -1,4 +1,4 @@
-//! Mode `idle`: connections that do nothing but be there, and answer pings.
+//! The mode `idle` that opens connections and only answers their pings.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
     let target = Target::resolve(&options.url, ["ws", "wss"], options, pulse)?;
     let mut meter = Meter::new(options, 0)?;
     let mut sockets = Sockets::new(options)?;
-    // The first one makes the server load what it needs once.
+    // The first connection makes the server load code and data that it needs only once.
     sockets.open(&target, options, 1, pulse)?;
     hold(&mut sockets, options.warmup, "warming up", pulse)?;
     let before = meter.processes().memory();
@@ -50,7 +50,7 @@ pub(super) fn run(options: &Options, pulse: &mut Pulse<'_>) -> Outcome<Report> {
     Ok(report(options, &account, &meter, "connections", idle))
 }
 
-/// What the connections cost together and each. The kernel's own memory for sockets is not in it.
+/// The cost of all connections, and of each. The kernel's own memory for sockets is not included.
 fn cost(before: Memory, after: Memory, connections: usize) -> Figures {
     let each = |before: u64, after: u64| (after as f64 - before as f64) / connections as f64;
     let mut memory = Figures::default();

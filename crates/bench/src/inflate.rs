@@ -1,20 +1,20 @@
-//! permessage-deflate (RFC 7692): what the server has deflated, inflated again.
+//! The inflater that decompresses the messages of the server: permessage-deflate (RFC 7692).
 
 use flate2::{Decompress, FlushDecompress};
 
 use super::error::{BenchError, Outcome};
 
-/// What the server leaves out at the end of a message.
+/// The bytes that the sender removes from the end of each message (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// One for all connections: messages stand for themselves.
+/// One inflater serves all connections, because no message depends on an earlier one.
 pub(super) struct Inflater {
     decompressor: Decompress,
     message: Vec<u8>,
 }
 
 impl Inflater {
-    /// For messages of at most `most_bytes`.
+    /// An inflater for messages of at most `most_bytes`.
     pub(super) fn new(most_bytes: usize) -> Self {
         Self {
             decompressor: Decompress::new(false),

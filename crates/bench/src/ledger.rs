@@ -1,33 +1,37 @@
-//! Who got what: every message at every receiver is accounted for.
+//! The ledger that records which receiver got which messages. It accounts for every message at
+//! every receiver.
 //!
-//! Nothing is allocated while all goes well: only what was passed over is kept.
+//! It does not allocate while the messages arrive in order: it records only the messages that were
+//! passed over.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-/// How many stretches of passed-over messages are kept for each receiver. Beyond that, the oldest is
-/// given up: it is missing, and counts as a duplicate should it come after all.
+/// The number of gaps that are recorded for each receiver; a gap is a run of passed-over messages.
+/// Beyond that, the ledger drops the oldest gap: its messages count as missing. If they arrive
+/// later, they count as duplicates.
 const MAX_HOLES: usize = 65_536;
 
-/// A connection that gets messages.
+/// A connection that receives messages.
 #[derive(Clone, Debug)]
 pub struct Receiver {
-    /// By publisher: its first message that has neither come nor been passed over.
+    /// By publisher: its first message that has neither arrived nor been passed over.
     next: Vec<u64>,
-    /// What was passed over and has not come: by publisher and first message, the first after it.
+    /// The messages that were passed over and have not arrived. The key is the publisher and the
+    /// first such message; the value is the first message after them.
     holes: BTreeMap<(usize, u64), u64>,
     arrived: u64,
-    /// How often a message came whose predecessor, of the same publisher, had not.
+    /// How often a message arrived before its predecessor from the same publisher.
     pub gaps: u64,
-    /// Messages that came after a later one of the same publisher.
+    /// Messages that arrived after a later one of the same publisher.
     pub late: u64,
-    /// Messages that came again.
+    /// Messages that arrived again.
     pub duplicates: u64,
-    /// A hash of the numbers, in the order in which they came first.
+    /// A hash of the message numbers, in the order of their first arrival.
     order: u64,
 }
 
 impl Receiver {
-    /// Publishers send in turn: message `n` is that of publisher `n` modulo their number.
+    /// Publishers send in turn: message `n` belongs to publisher `n` modulo their number.
     pub fn new(publishers: usize) -> Self {
         Self {
             next: vec![0; publishers],
@@ -40,7 +44,7 @@ impl Receiver {
         }
     }
 
-    /// Takes a message that was sent; false if it had come before.
+    /// Counts a message that arrived; false if it had arrived before.
     pub fn take(&mut self, number: u64) -> bool {
         let publishers = self.next.len() as u64;
         let publisher = (number % publishers) as usize;
@@ -67,7 +71,7 @@ impl Receiver {
         true
     }
 
-    /// Takes a message out of what was passed over; false if it is not there.
+    /// Removes a message from the passed-over messages; false if it is not among them.
     fn fill(&mut self, publisher: usize, at: u64) -> bool {
         let before = self.holes.range(..=(publisher, at)).next_back();
         let Some((&(of, begin), &end)) = before else {
@@ -86,19 +90,19 @@ impl Receiver {
         true
     }
 
-    /// How many different messages came.
+    /// The number of different messages that arrived.
     pub fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// How many of `sent` messages have not come.
+    /// The number of the `sent` messages that have not arrived.
     pub fn missing(&self, sent: u64) -> u64 {
         sent - self.arrived
     }
 }
 
-/// In how many different orders the messages came, among those who got all of them: what is missing
-/// somewhere is counted as missing, and not as another order.
+/// The number of different orders among the receivers that got all messages. A receiver with
+/// missing messages is left out: they count as missing, and not as another order.
 pub fn orders<'r>(receivers: impl IntoIterator<Item = &'r Receiver>, sent: u64) -> u64 {
     let complete = receivers
         .into_iter()
@@ -107,43 +111,44 @@ pub fn orders<'r>(receivers: impl IntoIterator<Item = &'r Receiver>, sent: u64) 
     orders.len() as u64
 }
 
-/// What was sent, and has not reached everybody.
+/// The messages that were sent and have not reached all their receivers.
 #[derive(Default, Debug)]
 pub struct Outstanding {
     /// The number of the first message in `left`.
     first: u64,
-    /// For each message from `first` on: how many receivers it has still to reach.
+    /// For each message from `first` on: the number of receivers that it has not reached.
     left: VecDeque<u32>,
-    /// How many of `left` are not 0.
+    /// The number of entries in `left` that are not 0.
     in_flight: usize,
 }
 
 impl Outstanding {
-    /// Another message is sent, to so many receivers; returns its number.
+    /// Counts a message that is sent to this number of receivers. Returns the number of the
+    /// message.
     pub fn send(&mut self, receivers: usize) -> u64 {
         self.left.push_back(receivers as u32);
         self.in_flight += usize::from(receivers > 0);
         self.sent() - 1
     }
 
-    /// How many have been sent.
+    /// The number of messages that were sent.
     pub fn sent(&self) -> u64 {
         self.first + self.left.len() as u64
     }
 
-    /// How many have not reached everybody.
+    /// The number of messages that have not reached all their receivers.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Gives up what has not arrived.
+    /// Gives up the messages that have not arrived.
     pub fn forget(&mut self) {
         self.first = self.sent();
         self.left.clear();
         self.in_flight = 0;
     }
 
-    /// A message has come to one more receiver.
+    /// Counts the arrival of a message at one more receiver.
     pub fn take(&mut self, number: u64) {
         let at = number.checked_sub(self.first).map(|at| at as usize);
         let Some(left) = at

@@ -48,14 +48,15 @@ pub use report::Report;
 pub use steps::{Script, Step};
 pub use watch::{Progress, Watch};
 
-/// The memory that a process and its descendants take together, in MiB: `server.memory_mib` of a report.
+/// The memory that a process and its descendants take together, in MiB: `server.memory_mib` of a
+/// report.
 pub fn memory_mib(pid: u32) -> Result<f64, BenchError> {
     let memory = processes::Processes::new(Some(pid))?.memory();
     Ok(memory.unwrap_or_default().footprint_kib as f64 / 1024.0)
 }
 
-/// Measures. Returns what was counted, whether or not all of it is as it should be; an error if
-/// there is nothing to count.
+/// Runs a measurement. Returns the counts, even if messages are missing or wrong. Returns an error
+/// if there is nothing to count.
 pub fn run(options: &Options, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     options.check()?;
     places::allow_sockets(options.sockets())?;

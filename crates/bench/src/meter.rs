@@ -1,4 +1,5 @@
-//! What a measurement counts, and when: the warm-up, the measurement, and the time after it.
+//! The meter that counts units and latencies in each phase: the warm-up, the measurement, and the
+//! wait after it.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,14 @@ use super::options::Options;
 use super::processes::Processes;
 use super::watch::Pulse;
 
-/// The slowest latency that is told apart: ten minutes.
+/// The largest latency that the histogram resolves: ten minutes.
 const SLOWEST_NS: u64 = 600_000_000_000;
 
-/// The distribution's buckets: from 1 µs, each a tenth larger.
+/// The first bucket of the distribution: 1 µs. Each further bucket is a tenth larger.
 const FIRST_BUCKET_NS: u64 = 1_000;
 const NEXT_BUCKET: f64 = 1.1;
 
-/// A driver that is awake for this share of the time may be what held things up.
+/// A driver that is awake for this share of the time may be the bottleneck.
 const BUSY: f64 = 0.85;
 
 const QUANTILES: [(&str, f64); 7] = [
@@ -31,26 +32,26 @@ const QUANTILES: [(&str, f64); 7] = [
     ("p99.99", 0.9999),
 ];
 
-/// Counts units, and the time that each took.
+/// The counter of units, and of the time that each took.
 pub(super) struct Meter {
     processes: Processes,
     origin: Instant,
-    /// When the warm-up ends, and when the measurement does.
+    /// The end of the warm-up, and the end of the measurement.
     begin: Duration,
     end: Duration,
     measure: Duration,
-    /// Latencies count by when they began, or else by when they ended.
+    /// Whether a latency counts by its start time (the open loop), or by its end time.
     by_intent: bool,
-    /// Set when the warm-up has ended.
+    /// The sample at the end of the warm-up.
     started: Option<Sample>,
-    /// Set when the measurement has ended.
+    /// The sample at the end of the measurement.
     stopped: Option<Sample>,
     units: u64,
     latency: Histogram<u64>,
     clients: Vec<Tally>,
 }
 
-/// What one client had.
+/// The units and latencies of one client.
 #[derive(Copy, Clone, Default)]
 struct Tally {
     units: u64,
@@ -66,7 +67,7 @@ struct Sample {
 }
 
 impl Meter {
-    /// For so many clients.
+    /// A meter for this number of clients.
     pub(super) fn new(options: &Options, clients: usize) -> Outcome<Self> {
         Ok(Self {
             processes: Processes::new(options.pid)?,
@@ -84,7 +85,7 @@ impl Meter {
         })
     }
 
-    /// Begins the warm-up now; times are counted from here.
+    /// Starts the warm-up now; all times count from here.
     pub(super) fn restart(&mut self) {
         self.origin = Instant::now();
     }
@@ -93,8 +94,9 @@ impl Meter {
         self.origin.elapsed().as_nanos() as u64
     }
 
-    /// When the measurement ends. Later than it was meant to, if the driver came late to its beginning and the loop
-    /// is closed: what is measured has its time. In the open loop the times are given.
+    /// The end of the measurement. In the closed loop it is later if the driver started the
+    /// measurement late, so that the measurement has its full length. In the open loop the end is
+    /// fixed.
     pub(super) fn end(&self) -> Duration {
         self.end
     }
@@ -107,8 +109,8 @@ impl Meter {
         self.processes
     }
 
-    /// Takes a sample when a phase has ended. Call it once per turn, with how long the driver has
-    /// slept. False when the measurement is over.
+    /// Takes a sample at the end of each phase. The caller calls it once per turn, with the time
+    /// that the driver has slept. Returns false when the measurement is over.
     pub(super) fn goes_on(&mut self, slept: Duration, pulse: &mut Pulse<'_>) -> Outcome<bool> {
         let at = self.origin.elapsed();
         let share = |from: Duration, to: Duration| {
@@ -147,14 +149,15 @@ impl Meter {
         })
     }
 
-    /// Counts a unit of this client, which is complete now and began, or was due, at `since_ns`.
+    /// Counts a unit of this client, which is complete now. It began, or was due, at `since_ns`.
     pub(super) fn count(&mut self, client: usize, since_ns: u64, now_ns: u64) {
         let waited_ns = now_ns.saturating_sub(since_ns).max(1);
         let is_within = self.started.is_some() && self.stopped.is_none();
         if is_within {
             self.units += 1;
         }
-        // What was due in time counts however late it comes, for that is what shows a stall.
+        // A unit that was due in time counts, however late it is complete: a stall shows in such
+        // units.
         let due = Duration::from_nanos(since_ns);
         let is_told = if self.by_intent {
             due >= self.begin && due < self.end
@@ -170,7 +173,7 @@ impl Meter {
         }
     }
 
-    /// How long was measured.
+    /// The length of the measurement.
     fn elapsed_s(&self) -> f64 {
         match (self.started, self.stopped) {
             (Some(started), Some(stopped)) => stopped.at.saturating_sub(started.at).as_secs_f64(),
@@ -178,7 +181,7 @@ impl Meter {
         }
     }
 
-    /// Adds what was counted.
+    /// Adds the counts to the figures.
     pub(super) fn report(&self, unit: &str, figures: &mut Figures) {
         let elapsed_s = self.elapsed_s();
         let per_second = self.units as f64 / elapsed_s.max(1e-9);
@@ -217,8 +220,8 @@ impl Meter {
         Value::Buckets(counted.filter(|(_, count)| *count > 0).collect())
     }
 
-    /// How evenly the clients were served: Jain's index (1: all alike; 1/n: one had everything),
-    /// and what the best and the worst served had.
+    /// The fairness among the clients: Jain's index (1: all equal; 1/n: one client got everything),
+    /// and the figures of the best and the worst served client.
     fn fairness(&self) -> Option<Figures> {
         if self.clients.is_empty() || self.latency.is_empty() {
             return None;
@@ -245,7 +248,7 @@ impl Meter {
         Some(fairness)
     }
 
-    /// How many CPUs' time the server took.
+    /// The number of CPUs that the server used on average.
     pub(super) fn server_cpu(&self) -> Option<f64> {
         let before = self.started?.server_cpu_s?;
         Some((self.stopped?.server_cpu_s? - before) / self.elapsed_s().max(1e-9))
@@ -265,7 +268,7 @@ impl Meter {
         Some(server)
     }
 
-    /// What the driver itself used, and what it would do were it to use a core all the time.
+    /// The driver's own cost, and its rate if it used a whole core.
     fn driver(&self, elapsed_s: f64, per_second: f64) -> Option<Figures> {
         let (started, stopped) = (self.started?, self.stopped?);
         let slept_s = stopped.slept.saturating_sub(started.slept).as_secs_f64();
@@ -275,7 +278,7 @@ impl Meter {
         let share = (own_cpu_s / elapsed_s.max(1e-9)).clamp(1e-6, 1.0);
         driver.add("cpu_percent", share * 100.0);
         driver.add("busy_percent", busy * 100.0);
-        // Not by how long it was awake: waiting for a core is no work.
+        // The basis is CPU time, not the time awake: a driver that waits for a core does not work.
         let has_units = self.units > 0;
         let per_unit = own_cpu_s * 1e6 / self.units as f64;
         driver.add("cpu_us_per_unit", has_units.then_some(per_unit));

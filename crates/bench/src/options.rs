@@ -1,4 +1,5 @@
-//! What to measure. The command line is Python's; what it may say is checked here.
+//! The options that describe a measurement. Python parses the command line; this module checks the
+//! values.
 
 use std::time::Duration;
 
@@ -7,32 +8,33 @@ use super::error::{BenchError, Outcome};
 use super::stamp::STAMP_BYTES;
 use super::steps::{Script, Step};
 
-/// The largest message: it and its copy in the kernel are held for each connection.
+/// The largest message: for each connection, the driver and the kernel each hold a copy of it.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// More than one process can have open files for.
+/// More connections than one process can have open files for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
-/// More than one thread sends. A faster schedule would only show the driver's own queue.
+/// A higher rate than one thread can send. A faster schedule would only show the driver's own
+/// queue.
 const MAX_RATE: f64 = 10_000_000.0;
 
-/// A day; what is longer is a slip of the finger.
+/// A day: a longer time is probably a typing error.
 const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// What the connections do.
+/// The kind of load that the connections make.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Mode {
     /// Requests and responses.
     Http,
-    /// What one sends comes back to the same connection.
+    /// The server returns each message to the same connection.
     Echo,
-    /// What one publishes, everybody gets.
+    /// Every subscriber gets each published message.
     Fanout,
-    /// Connect, upgrade, go.
+    /// Connections that are opened, upgraded and closed, again and again.
     Handshake,
-    /// Nothing, but be there.
+    /// Connections that stay open and only answer pings.
     Idle,
-    /// What a script says, over and over.
+    /// The steps of a script, again and again.
     Script,
 }
 
@@ -49,7 +51,7 @@ impl Mode {
         }
     }
 
-    /// The mode of that name.
+    /// The mode with that name.
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::Http,
@@ -63,56 +65,59 @@ impl Mode {
     }
 }
 
-/// All that is measured, and how. Each mode looks at what its help names.
+/// The settings of a measurement. Each mode reads the settings that its help lists.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own on the command line"
 )]
 pub struct Options {
-    /// What the connections do.
+    /// The kind of load that the connections make.
     pub mode: Mode,
     /// `http://`, `https://`, `ws://` or `wss://`, host, port, path and query.
     pub url: String,
-    /// Where publishers connect, if elsewhere.
+    /// The URL of publishers, if they connect elsewhere.
     pub publish_url: Option<String>,
-    /// The server's process; all its descendants count.
+    /// The server's process; all its descendants count too.
     pub pid: Option<u32>,
-    /// How long is measured.
+    /// The length of the measurement.
     pub measure: Duration,
-    /// How long it runs before that.
+    /// The length of the warm-up before it.
     pub warmup: Duration,
-    /// How long to wait for what is missing, at the end.
+    /// How long to wait for missing messages, at the end.
     pub patience: Duration,
-    /// Connections, or subscribers.
+    /// The number of connections, or of subscribers.
     pub connections: usize,
-    /// Further connections, which send.
+    /// The number of further connections that publish.
     pub publishers: usize,
-    /// The closed loop: so many messages on their way, of each connection or of all publishers.
+    /// The closed loop: the number of messages in flight, of each connection or of all publishers
+    /// together.
     pub in_flight: usize,
-    /// The open loop: messages per second of all connections together, whatever comes back.
+    /// The open loop: messages per second of all connections together, however fast the server
+    /// answers.
     pub rate: Option<f64>,
-    /// The size of a message.
+    /// The size of a message, in bytes.
     pub bytes: usize,
-    /// Messages are binary.
+    /// Whether messages are binary.
     pub binary: bool,
-    /// Messages are JSON records, which deflate as real data do.
+    /// Whether messages are JSON records, which compress like real data.
     pub records: bool,
-    /// WebSockets agree on permessage-deflate.
+    /// Whether WebSockets negotiate permessage-deflate.
     pub compressed: bool,
-    /// What the server puts before the message that it echoes.
+    /// The text that the server puts before a message that it echoes.
     pub prefix: String,
-    /// What stands around each message, in both directions.
+    /// The text around each message, in both directions.
     pub envelope: Envelope,
-    /// What each WebSocket sends first, in order.
+    /// The messages that each WebSocket sends first, in order.
     pub hello: Vec<String>,
-    /// What the message begins with that says that a WebSocket is ready. Empty: it is at once.
+    /// The beginning of the message by which the server says that a WebSocket is ready. Empty: it
+    /// is ready as soon as it is open.
     pub greeting: String,
-    /// What each WebSocket asks for as its subprotocol.
+    /// The subprotocol that each WebSocket requests.
     pub subprotocol: Option<String>,
-    /// Further headers of every request.
+    /// Additional headers of every request.
     pub headers: Vec<(String, String)>,
-    /// What each connection of the mode `script` does.
+    /// The script of each connection in the mode `script`.
     pub script: Script,
     /// The request's method.
     pub method: String,
@@ -120,12 +125,12 @@ pub struct Options {
     pub body: Vec<u8>,
     /// PEM certificates to trust instead of the system's.
     pub ca_file: Option<String>,
-    /// Trust any certificate.
+    /// Whether to trust any certificate.
     pub insecure: bool,
 }
 
 impl Options {
-    /// What a mode does unless it is told otherwise.
+    /// The defaults of a mode.
     pub fn new(mode: Mode, url: &str) -> Self {
         Self {
             mode,
@@ -143,7 +148,7 @@ impl Options {
             publishers: 4,
             in_flight: if mode == Mode::Fanout { 64 } else { 1 },
             rate: None,
-            // A script expects messages of any size.
+            // A script accepts messages of any size.
             bytes: if mode == Mode::Script { MAX_BYTES } else { 128 },
             binary: false,
             records: false,
@@ -162,7 +167,7 @@ impl Options {
         }
     }
 
-    /// How many sockets it takes.
+    /// The number of sockets that the measurement needs.
     pub(super) fn sockets(&self) -> usize {
         match self.mode {
             Mode::Fanout => self.connections + self.publishers,
@@ -227,7 +232,8 @@ impl Options {
         Ok(())
     }
 
-    /// A line's end in a header would be another header.
+    /// Refuses line ends in the request's head, since a line end in a header would begin another
+    /// header.
     fn check_head(&self) -> Outcome<()> {
         let is_token = |text: &str| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);

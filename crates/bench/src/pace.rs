@@ -1,18 +1,19 @@
-//! When the next message is to be sent.
+//! The pace that decides when the next message must be sent.
 //!
-//! In the closed loop whenever there is room. In the open loop at a rate, whatever comes back: a
-//! message has the time at which it was due, and not the one at which there was room for it.
-//! Otherwise a server that stalls would make the client ask less, and the wait of all that was not
-//! asked would be missing from the latencies ("coordinated omission", G. Tene).
+//! In the closed loop a message is sent whenever there is room. In the open loop messages are sent
+//! at a rate, however fast the server answers. A message has the time at which it was due, and not
+//! the time at which there was room for it. Otherwise a server that stalls would make the client
+//! send less. The wait of the messages that were not sent would be missing from the latencies
+//! ("coordinated omission", G. Tene).
 
 use std::time::Duration;
 
 use super::pool::TICK;
 
-/// The times of messages by number.
+/// The times at which messages are due, by number.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Pace {
-    /// Per second; None in the closed loop.
+    /// Messages per second; None in the closed loop.
     rate: Option<f64>,
     end_ns: u64,
 }
@@ -25,7 +26,7 @@ impl Pace {
         }
     }
 
-    /// Nothing is due from then on.
+    /// Sets the time from which nothing is due.
     pub(super) fn end_at(&mut self, end: Duration) {
         self.end_ns = end.as_nanos() as u64;
     }
@@ -45,18 +46,18 @@ impl Pace {
         }
     }
 
-    /// How long to wait for what comes, at most, before message `number` may be sent.
+    /// The longest time to wait for events before message `number` may be sent.
     pub(super) fn wait(self, number: u64, now_ns: u64) -> Duration {
         let Some(rate) = self.rate else { return TICK };
         let due_ns = due_ns(number, rate);
         if due_ns >= self.end_ns || due_ns <= now_ns {
-            // It is over, or there was no room: something has to come first.
+            // The measurement is over, or there was no room: a message must arrive first.
             return TICK;
         }
         TICK.min(Duration::from_nanos(due_ns - now_ns))
     }
 
-    /// How many are due before the end, in the open loop.
+    /// The number of messages that are due before the end, in the open loop.
     pub(super) fn in_all(self) -> Option<u64> {
         let rate = self.rate?;
         let mut count = (self.end_ns as f64 / 1e9 * rate) as u64;

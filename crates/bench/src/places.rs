@@ -1,4 +1,4 @@
-//! What this machine has for connections: open files and source ports.
+//! The limits that a machine has for connections: open files and source ports.
 
 use std::{fs, io};
 
@@ -6,13 +6,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::{BenchError, Outcome};
 
-/// Open files that are no connections: the standard ones, epoll, what Python has open.
+/// Open files that are not connections: the standard ones, epoll, files that Python has open.
 const OTHER_FILES: u64 = 64;
 
-/// What Linux has unless it is told otherwise: 32768 to 60999.
+/// The number of source ports that Linux has by default: 32768 to 60999.
 const USUAL_PORTS: usize = 28_232;
 
-/// Makes sure that so many sockets may be open, and raises the limit as far as it may be raised.
+/// Ensures that this many sockets may be open. Raises the limit as far as the process may raise it.
 pub(super) fn allow_sockets(sockets: usize) -> Outcome<()> {
     let (soft, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(BenchError::errno("Reading ulimit -n"))?;
@@ -29,13 +29,14 @@ pub(super) fn allow_sockets(sockets: usize) -> Outcome<()> {
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(BenchError::errno("Raising ulimit -n"))
 }
 
-/// Raises the limit as far as it may be raised, for a server that cannot know how many will come.
+/// Raises the limit as far as the process may raise it, for a server that cannot know the number of
+/// its connections.
 pub(super) fn allow_most_sockets() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
-/// How many source ports one local address has.
+/// The number of source ports of one local address.
 pub(super) fn source_ports() -> usize {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut bounds = range

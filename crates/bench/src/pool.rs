@@ -1,4 +1,5 @@
-//! Many connections on one epoll: bytes in, bytes out. What the bytes mean is its user's business.
+//! The pool that reads and writes bytes on many connections with one epoll. Its user decides about
+//! the meaning of the bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,38 +16,38 @@ use super::target::Target;
 use super::tls::{self, TlsStream};
 use super::watch::Pulse;
 
-/// How long nothing is waited for: the clock and the watcher want a look.
+/// The longest wait without an event, so that the clock and the watcher are checked often.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 
-/// A connection that has so much to send is given no more, until the server has read some.
+/// A connection with this many unsent bytes gets no more, until the server has read some.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
 
-/// So many connections are begun before the first has been answered: less than a usual backlog.
+/// The number of connections that wait for their first answer at once: less than a usual backlog.
 const OPENING_AT_ONCE: usize = 64;
 
-/// A server that answers no connection for this long is taken for dead.
+/// After this long without an answer to any new connection, the server counts as dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What happens to a connection.
+/// An event of a connection.
 pub(super) enum Happening<'b> {
-    /// It is there.
+    /// The connection is established.
     Connected,
-    /// All bytes that have come, and have not been taken.
+    /// All bytes that have arrived, and that the handler has not taken.
     Bytes(&'b [u8]),
-    /// It is over. With an error if it did not end in order.
+    /// The connection is over. It has an error if it did not end in order.
     Ended(Option<io::Error>),
 }
 
-/// What is to happen next.
+/// The next action for a connection.
 pub(super) enum Next {
-    /// It goes on; so many of the bytes were taken.
+    /// It continues; the handler took this many bytes.
     Go(usize),
-    /// The same, and now it is open for what it is for.
+    /// It continues likewise, and is now ready for its purpose.
     Ready(usize),
-    /// It is reset.
+    /// The pool resets it.
     End,
 }
 
@@ -58,24 +59,24 @@ enum Stream {
 struct Link {
     stream: Stream,
     is_connected: bool,
-    /// The beginning of something whose rest has not come.
+    /// The beginning of an incomplete unit.
     partial: Vec<u8>,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
-    /// What epoll waits for.
+    /// The events that epoll waits for.
     interest: EpollFlags,
 }
 
-/// Connections by number.
+/// The connections, by number.
 pub(super) struct Pool {
     epoll: Epoll,
     links: Vec<Option<Link>>,
     events: Vec<EpollEvent>,
     buffer: Vec<u8>,
     ready: usize,
-    /// Bytes that came, of all connections.
+    /// The number of bytes received, on all connections.
     pub(super) received: u64,
-    /// How long it slept: while it did, it was not what held things up.
+    /// How long the driver slept: during that time it was not the bottleneck.
     pub(super) slept: Duration,
 }
 
@@ -93,8 +94,8 @@ impl Pool {
         })
     }
 
-    /// Begins connection number `index`, in the place of one that has ended. What comes of it is
-    /// told by [`Pool::turn`].
+    /// Starts connection number `index`, in the place of one that has ended. [`Pool::turn`] reports
+    /// its events.
     pub(super) fn connect(&mut self, target: &Target, index: usize) -> io::Result<()> {
         let socket = TcpStream::from(target.connect(index)?);
         let stream = match &target.tls {
@@ -152,8 +153,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Where to append what a connection is to send; [`Pool::flush`] sends it. None if it is over,
-    /// or has enough to send.
+    /// The buffer for the bytes that a connection must send; [`Pool::flush`] sends them. None if
+    /// the connection is over, or has too many unsent bytes.
     pub(super) fn outgoing(&mut self, index: usize) -> Option<&mut Vec<u8>> {
         let link = self.links.get_mut(index)?.as_mut()?;
         (link.is_connected && link.unsent.len() < MAX_UNSENT_BYTES).then_some(&mut link.unsent)
@@ -171,7 +172,7 @@ impl Pool {
         }
     }
 
-    /// Waits for what happens, at most for `timeout`, and tells it.
+    /// Waits for events, at most for `timeout`, and passes each to `handle`.
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
@@ -193,7 +194,8 @@ impl Pool {
                 }
                 Turned::Ended => self.links[index] = None,
                 Turned::Reset => {
-                    // A reset leaves no port waiting. If it cannot be asked for, one waits.
+                    // With a linger time of 0 the close is a reset, and no port stays in TIME_WAIT.
+                    // If the option fails, one port stays.
                     let _ = SockRef::from(link.stream.socket()).set_linger(Some(Duration::ZERO));
                     self.links[index] = None;
                 }
@@ -202,7 +204,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Waits for events to the nanosecond: epoll itself only knows milliseconds.
+    /// Waits for events with a resolution of a nanosecond: epoll itself only has milliseconds.
     fn wait(&mut self, timeout: Duration) -> Outcome<usize> {
         let mut count = or_none(self.epoll.wait(&mut self.events, EpollTimeout::ZERO))?;
         if count == 0 && !timeout.is_zero() {
@@ -216,7 +218,7 @@ impl Pool {
     }
 }
 
-/// A signal ends a wait early, which does no harm.
+/// The number of events. A signal that ends the wait early counts as no events, which does no harm.
 fn or_none(result: nix::Result<usize>) -> Outcome<usize> {
     match result {
         Err(Errno::EINTR) => Ok(0),
@@ -231,7 +233,7 @@ enum Turned {
 }
 
 impl Link {
-    /// Does what the event says; returns how many bytes came with it, too.
+    /// Handles an event. Also returns the number of bytes that arrived with it.
     fn turn(
         &mut self,
         index: usize,
@@ -261,7 +263,7 @@ impl Link {
                 Ok(len) => Some(len),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // rustls says so of a stream that ends without its last word.
+                // rustls returns this error for a stream that ends without close_notify.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
                 Err(error) => {
                     handle(index, Happening::Ended(Some(error)), &mut self.unsent)?;
@@ -278,7 +280,7 @@ impl Link {
                 Next::Ready(_) => is_ready = true,
                 Next::End => return Ok((Turned::Reset, received)),
             }
-            // Epoll knows nothing of what TLS has decrypted already.
+            // Epoll does not know about bytes that TLS has decrypted already.
             if matches!(self.stream, Stream::Plain(_)) {
                 break;
             }
@@ -286,7 +288,7 @@ impl Link {
         Ok((Turned::Goes { is_ready }, received))
     }
 
-    /// What became of connecting.
+    /// Checks the result of connecting.
     fn connected(&mut self) -> io::Result<()> {
         if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
@@ -295,7 +297,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands over what has come, and keeps what is not taken.
+    /// Passes the received bytes on, and holds those that the handler does not take.
     fn take(
         &mut self,
         index: usize,
@@ -323,13 +325,13 @@ impl Link {
         if !self.is_connected {
             return Ok(());
         }
-        // TLS encrypts some of it at a time.
+        // TLS encrypts only a part at a time.
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(len) if len == self.unsent.len() => self.unsent.clear(),
                 Ok(len) => drop(self.unsent.drain(..len)),
                 Err(error) if is_for_later(&error) => break,
-                // What there is to say about it comes with the next read.
+                // The next read returns the error.
                 Err(_) => self.unsent.clear(),
             }
         }
@@ -373,13 +375,14 @@ impl Stream {
         }
     }
 
-    /// Whether it goes on when the socket takes more, after a last try to send what TLS has
-    /// encrypted. In the middle of a TLS handshake it goes on when the server has answered.
+    /// Whether the connection must wait until the socket accepts more, after another attempt to
+    /// send the bytes that TLS has encrypted. During a TLS handshake it waits for the server's
+    /// answer instead.
     fn waits_to_write(&mut self, has_unsent: bool) -> bool {
         match self {
             Self::Plain(_) => has_unsent,
             Self::Secure(stream) => {
-                // What there is to say about it comes with the next read.
+                // The next read returns the error.
                 let _ = stream.flush();
                 stream.conn.wants_write() || (has_unsent && !stream.conn.is_handshaking())
             }

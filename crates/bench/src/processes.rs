@@ -1,4 +1,5 @@
-//! What the server's processes used, from /proc.
+//! The processes that a server consists of, with the CPU time and memory that they used, from
+//! /proc.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +7,8 @@ use std::fs;
 use super::error::{BenchError, Outcome};
 use super::footprint::{Footprint, field_kib, reserved_kib};
 
-/// Ticks per second of the times in /proc: what Linux tells user space on every architecture.
+/// Ticks per second of the times in /proc: Linux shows this value to user space on every
+/// architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process and all its descendants. Without a process, nothing is measured.
@@ -15,14 +17,15 @@ pub(super) struct Processes {
     root: Option<u32>,
 }
 
-/// Their memory, in KiB.
+/// The memory of the processes, in KiB.
 #[derive(Copy, Clone, Default, Debug)]
 pub(super) struct Memory {
-    /// Each process's pages, shared ones counted in each.
+    /// The sum of each process's pages; shared pages count in each.
     pub(super) rss_kib: u64,
-    /// Each process's pages, shared ones divided among those that share.
+    /// The sum of each process's pages; shared pages are divided among the processes that share
+    /// them.
     pub(super) pss_kib: u64,
-    /// What they take together: see [`super::footprint`].
+    /// The memory that the processes take together: see [`super::footprint`].
     pub(super) footprint_kib: u64,
     pub(super) processes: u64,
 }
@@ -37,8 +40,8 @@ impl Processes {
         Ok(Self { root })
     }
 
-    /// User and system time used so far, in seconds. Descendants that ended and were waited for
-    /// are in it, so a worker that was replaced is not lost.
+    /// The user and system time used so far, in seconds. It includes descendants that ended and
+    /// were reaped, so the time of a replaced worker is not lost.
     pub(super) fn cpu_s(self) -> Option<f64> {
         let ticks: u64 = self.pids()?.into_iter().filter_map(cpu_ticks).sum();
         Some(ticks as f64 / TICKS_PER_SECOND)
@@ -92,7 +95,8 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// utime, stime, cutime and cstime: fields 14 to 17 of proc(5), where the state is field 3.
+/// The sum of utime, stime, cutime and cstime: fields 14 to 17 of proc(5), where the state is field
+/// 3.
 fn cpu_ticks(pid: u32) -> Option<u64> {
     let fields = stat(pid)?;
     Some(

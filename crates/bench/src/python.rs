@@ -1,4 +1,5 @@
-//! The Python module `fanbus_bench._core`. The load driver runs without the GIL.
+//! The Python module that makes the load driver available as `fanbus_bench._core`. The load driver
+//! runs without the GIL.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -21,7 +22,7 @@ mod _core {
     use super::{bench, bench_memory, bench_server, chart};
 }
 
-/// Measures a server; docs/howto/bench.md says what comes back.
+/// Measures a server; docs/howto/bench.md describes the result.
 #[pyfunction]
 fn bench<'py>(
     py: Python<'py>,
@@ -49,7 +50,7 @@ fn bench<'py>(
     }
 }
 
-/// Lets Ctrl+C through, then tells how far it is.
+/// Raises the exception of a signal such as Ctrl+C. Otherwise it reports the progress.
 fn tell(py: Python<'_>, on_progress: &Py<PyAny>, progress: Progress) -> PyResult<()> {
     py.check_signals()?;
     on_progress.call1(py, (progress.phase, progress.done, progress.units))?;
@@ -63,7 +64,7 @@ fn error_of(error: &BenchError) -> PyErr {
     }
 }
 
-/// Reads the settings; a name that is none is an error.
+/// Reads the settings; an unknown name is an error.
 fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
     let needed = |name: &str| -> PyResult<String> {
         let value = settings.get_item(name)?;
@@ -114,7 +115,7 @@ fn options(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
     Ok(options)
 }
 
-/// Reads two lists of pairs: what is done, and with which text.
+/// Reads two lists of pairs: the verb of a step, and its text.
 fn script(value: &Bound<'_, PyAny>) -> PyResult<Script> {
     type Lines = Vec<(String, String)>;
     let (first, again): (Lines, Lines) = value.extract()?;
@@ -161,7 +162,7 @@ fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     })
 }
 
-/// Serves what the load client can be measured with, until a signal ends the process.
+/// Runs a baseline server for the load client, until a signal ends the process.
 #[pyfunction]
 fn bench_server(
     py: Python<'_>,
@@ -179,13 +180,13 @@ fn bench_server(
     Ok(())
 }
 
-/// The memory of a process and its descendants, in MiB, as `bench` has it.
+/// Returns the memory of a process and its descendants, in MiB, as `bench` reports it.
 #[pyfunction]
 fn bench_memory(pid: u32) -> PyResult<f64> {
     crate::memory_mib(pid).map_err(|error| error_of(&error))
 }
 
-/// Named curves as an SVG picture.
+/// Draws named curves as an SVG picture.
 #[pyfunction]
 fn chart(
     title: String,

@@ -1,7 +1,7 @@
-//! What a measurement gives: figures, and what was wrong, in sentences.
+//! The report that a measurement returns: its figures, and its faults as sentences.
 //!
-//! The names are the same in every mode; what a mode does not have is null. They are the schema of
-//! `--json`, and [`SCHEMA`] is its version.
+//! The names are the same in every mode; values that a mode does not have are null. The names are
+//! the schema of `--json`, and [`SCHEMA`] is its version.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::meter::Meter;
 use super::options::{Mode, Options};
 use super::upgrade::close_meaning;
 
-/// Goes up when a name goes, or means something else; not when one is added.
+/// The version. It increases when a name is removed or changes its meaning, not when one is added.
 const SCHEMA: u64 = 1;
 
-/// What became of all that was sent, warm-up included. None: the mode has no such thing.
+/// The counts of everything that was sent, warm-up included. None: the mode has no such count.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Account {
     pub(super) sent: u64,
@@ -23,34 +23,35 @@ pub(super) struct Account {
     pub(super) gaps: Option<u64>,
     pub(super) late: Option<u64>,
     pub(super) duplicates: Option<u64>,
-    /// Answers that are not what they should be.
+    /// Answers that differ from the expected ones.
     pub(super) wrong: u64,
-    /// What was due in the open loop, and never sent because nothing had room for it.
+    /// Messages that were due in the open loop, but never sent because no connection had room for
+    /// them.
     pub(super) unsent: u64,
-    /// Messages that are none of ours.
+    /// Messages that this run of the driver did not send.
     pub(super) foreign: Option<u64>,
     pub(super) orders: Option<u64>,
-    /// How often nothing came for a second and what was in flight was given up.
+    /// How often nothing arrived for a second, and the messages in flight were given up.
     pub(super) stalls: Option<u64>,
     pub(super) closed: BTreeMap<Option<u16>, u64>,
-    /// Responses by status.
+    /// The number of responses, by status.
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) wire_bytes_per_unit: Option<f64>,
-    /// Further sentences.
+    /// Further faults, as sentences.
     pub(super) faults: Vec<String>,
 }
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Debug)]
 pub struct Report {
-    /// By name, as in `--json`.
+    /// The figures by name, as in `--json`.
     pub figures: Figures,
-    /// Everything that was sent arrived, once and in one order.
+    /// Whether everything that was sent arrived, once and in one order.
     pub is_complete: bool,
 }
 
 impl Account {
-    /// What was wrong, in sentences.
+    /// The faults, as sentences.
     fn told(&self) -> Vec<String> {
         let mut told = self.faults.clone();
         let counted = [
@@ -92,7 +93,7 @@ impl Account {
     }
 }
 
-/// Puts it all together.
+/// Builds the report.
 pub(super) fn report(
     options: &Options,
     account: &Account,
@@ -147,7 +148,7 @@ pub(super) fn report(
     }
 }
 
-/// The load, as it was asked for.
+/// The load, as the options requested it.
 fn load(options: &Options) -> Figures {
     let has_messages = matches!(options.mode, Mode::Echo | Mode::Fanout);
     let is_closed = options.rate.is_none() && options.mode != Mode::Idle;

@@ -1,8 +1,8 @@
-//! Where an HTTP/1.1 response ends (RFC 9112 section 6), read as it comes.
+//! The reader that finds the end of an HTTP/1.1 response (RFC 9112 section 6) while bytes arrive.
 
 use super::upgrade::{MAX_HEAD_BYTES, MAX_HEADERS};
 
-/// A response that is being read.
+/// The state of a response that is still incomplete.
 #[derive(Debug)]
 pub(super) struct Reader {
     state: State,
@@ -18,25 +18,25 @@ enum State {
         left: u64,
     },
     ChunkSize,
-    /// With the line's end behind it.
+    /// The chunk data, with the line end after it.
     Chunk {
         left: u64,
     },
     Trailer,
-    /// Until the connection ends.
+    /// The body ends with the connection.
     Rest,
 }
 
-/// What a response was.
+/// The result of a complete response.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Outcome {
     pub(super) status: u16,
-    /// The server takes another request on this connection.
+    /// Whether the server accepts another request on this connection.
     pub(super) stays: bool,
 }
 
 impl Reader {
-    /// For responses to this method.
+    /// A reader for responses to this method.
     pub(super) fn new(method: &str) -> Self {
         Self {
             state: State::Head,
@@ -46,7 +46,8 @@ impl Reader {
         }
     }
 
-    /// Takes what it can of the bytes: how many, and what the response was if it is whole.
+    /// Takes as many bytes as it can. Returns their number, and the result if the response is
+    /// complete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Outcome>), &'static str> {
         let mut taken = 0;
         loop {
@@ -99,7 +100,7 @@ impl Reader {
         }
     }
 
-    /// The connection has ended: what the response was, if that is how it says that it is whole.
+    /// Handles the end of the connection. Returns the result if that end completes the response.
     pub(super) fn end(&mut self) -> Option<Outcome> {
         (self.state == State::Rest).then(|| self.finish())
     }
@@ -112,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// The head's length, and what follows it: nothing is `None`.
+    /// The head's length and the next state; the state is `None` if nothing follows.
     fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Option<State>)>, &'static str> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
@@ -169,7 +170,7 @@ mod tests {
         stays: true,
     };
 
-    /// Reads a response that comes in two reads, cut at every place.
+    /// Reads a response that arrives in two reads, split at every position.
     fn read(method: &str, response: &[u8], outcome: Outcome) {
         for cut in 0..=response.len() {
             let mut reader = Reader::new(method);

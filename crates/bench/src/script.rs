@@ -1,4 +1,5 @@
-//! Mode `script`: each connection says and hears what a script says, over and over.
+//! The mode `script` that runs a script on each connection, again and again: it sends messages and
+//! waits for answers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,40 +15,41 @@ use super::steps::{Script, Step};
 use super::target::Target;
 use super::watch::Pulse;
 
-/// What a server says while connections are opened is kept for the script, up to so much of each.
+/// The limit, per connection, for messages that arrive while connections are opened. They are held
+/// for the script.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
-/// Stand in a text for the connection's number, and for the number of its turn.
+/// Placeholders in a script, for the number of the connection and for the number of its turn.
 const CLIENT: &str = "$CLIENT";
 const TURN: &str = "$TURN";
 
-/// How far a connection is.
+/// The progress of a connection in its script.
 #[derive(Default)]
 struct Walker {
-    /// The step that comes next, of both parts of the script.
+    /// The index of the next step, counted through both parts of the script.
     at: usize,
     turns: u64,
-    /// When its turn began.
+    /// The start of its turn.
     since_ns: u64,
-    /// What it waits for. Empty: it has come to the end of its last turn.
+    /// The text that it waits for. Empty: it has reached the end of its last turn.
     expected: String,
-    /// What came before it began.
+    /// The messages that arrived before it started.
     early: VecDeque<Vec<u8>>,
     early_bytes: usize,
 }
 
-/// What a connection that goes on has at hand.
+/// The things that a connection uses while it goes on.
 struct Stage<'s> {
-    /// Its number.
+    /// The number of the connection.
     index: usize,
     script: &'s Script,
     tally: &'s mut Tally,
     meter: &'s mut Meter,
-    /// What it sends goes behind this.
+    /// The buffer that its messages are appended to.
     unsent: &'s mut Vec<u8>,
 }
 
-/// What all of them did.
+/// The counts of all connections together.
 #[derive(Default)]
 struct Tally {
     sent: u64,
@@ -167,7 +169,7 @@ impl Crowd<'_> {
 }
 
 impl Walker {
-    /// Keeps what comes before it has begun.
+    /// Holds a message that arrives before the script starts.
     fn keep(&mut self, message: &[u8]) {
         if self.early_bytes + message.len() <= MAX_EARLY_BYTES {
             self.early_bytes += message.len();
@@ -175,7 +177,7 @@ impl Walker {
         }
     }
 
-    /// Goes to the first thing that it has to wait for, which may have come already.
+    /// Goes to the first step that waits for a message, which may have arrived already.
     fn begin(&mut self, stage: &mut Stage<'_>) {
         self.go(stage);
         while let Some(message) = self.early.pop_front() {
@@ -193,7 +195,7 @@ impl Walker {
         self.go(stage);
     }
 
-    /// Sends until there is something to wait for. After the measurement no turn is begun.
+    /// Sends until the next step waits for a message. After the measurement it starts no turn.
     fn go(&mut self, stage: &mut Stage<'_>) {
         self.expected.clear();
         loop {
@@ -224,14 +226,14 @@ impl Walker {
         }
     }
 
-    /// The text, with its names filled in.
+    /// The text, with its placeholders replaced.
     fn told(&self, text: &str, index: usize) -> String {
         text.replace(CLIENT, &index.to_string())
             .replace(TURN, &self.turns.to_string())
     }
 }
 
-/// Whether a message has this text in it, which is not empty.
+/// Whether a message contains this text, which is not empty.
 fn contains(message: &[u8], text: &[u8]) -> bool {
     message.windows(text.len()).any(|part| part == text)
 }

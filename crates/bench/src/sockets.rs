@@ -1,4 +1,4 @@
-//! Many WebSocket connections: whole messages in, whole messages out.
+//! The sockets that read and write whole messages on many WebSocket connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::target::Target;
 use super::upgrade::Upgrade;
 use super::watch::Pulse;
 
-/// What a server may put around a message of ours.
+/// The number of bytes that a server may put around a message of the driver.
 const SPARE_BYTES: usize = 64 * 1024;
 
-/// WebSocket connections by number, and what they share.
+/// The WebSocket connections by number, and the state that they share.
 pub(super) struct Sockets {
     pub(super) pool: Pool,
     states: Vec<State>,
@@ -25,12 +25,12 @@ pub(super) struct Sockets {
     pub(super) incoming: Incoming,
 }
 
-/// What has come over all connections.
+/// The counts of messages and closes on all connections.
 pub(super) struct Incoming {
     inflater: Inflater,
     max_bytes: usize,
     pub(super) messages: u64,
-    /// Connections that the server closed, by close code; `None` without one.
+    /// The number of connections that the server closed, by close code; `None` without a code.
     pub(super) closed: BTreeMap<Option<u16>, u64>,
 }
 
@@ -43,14 +43,14 @@ enum Phase {
 
 struct State {
     phase: Phase,
-    /// Which of the upgrades it asked for.
+    /// The index of the upgrade that it requested.
     upgrade: usize,
-    /// The parts of a message whose end has not come, and whether they are deflated.
+    /// The parts of an incomplete message, and whether they are compressed.
     parts: Vec<u8>,
     is_deflated: bool,
-    /// The server has said what it says first.
+    /// Whether the server has sent its greeting.
     is_greeted: bool,
-    /// It is open for what it is for, and counted as such.
+    /// Whether it is ready for its purpose, and counted as ready.
     is_ready: bool,
 }
 
@@ -76,8 +76,8 @@ impl Sockets {
         })
     }
 
-    /// Opens further connections, and waits for their greetings. Messages that come meanwhile are
-    /// none of ours.
+    /// Opens further connections, and waits for their greetings. Ignores other messages that arrive
+    /// meanwhile.
     pub(super) fn open(
         &mut self,
         target: &Target,
@@ -88,7 +88,8 @@ impl Sockets {
         self.open_hearing(target, options, count, pulse, |_, _| {})
     }
 
-    /// The same, but `hear` is told what comes meanwhile, and on which connection.
+    /// Like `open`, but it passes each message that arrives meanwhile to `hear`, with the number of
+    /// its connection.
     pub(super) fn open_hearing(
         &mut self,
         target: &Target,
@@ -139,8 +140,8 @@ impl Sockets {
         })
     }
 
-    /// Where to append frames for a connection; [`Pool::flush`] sends them. None if it is over, or
-    /// has enough to send.
+    /// The buffer for frames of a connection; [`Pool::flush`] sends them. None if the connection is
+    /// over, or has too many unsent bytes.
     pub(super) fn outgoing(&mut self, index: usize) -> Option<&mut Vec<u8>> {
         self.pool.outgoing(index)
     }
@@ -149,7 +150,7 @@ impl Sockets {
         self.pool.flush(index)
     }
 
-    /// Takes leave of the server, so that its log is not full of clients that vanished.
+    /// Closes the connections in order, so that the server does not log clients that vanished.
     pub(super) fn leave(mut self) -> Outcome<()> {
         let normal = 1000_u16.to_be_bytes();
         for index in 0..self.states.len() {
@@ -161,8 +162,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Waits for what comes, at most for `timeout`, and hands each message to `receive` with the
-    /// connection's number and a place for frames to send in return.
+    /// Waits for messages, at most for `timeout`. Passes each message to `receive`, with the number
+    /// of the connection and a buffer for frames to send in return.
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
@@ -194,8 +195,8 @@ impl Sockets {
 }
 
 impl State {
-    /// While connections are opened, one is ready when it is upgraded and greeted: whichever comes
-    /// last, and once.
+    /// While connections are opened, a connection becomes ready once: when it is both upgraded and
+    /// greeted.
     fn readiness(&mut self, next: &Next) -> Next {
         let taken = match *next {
             Next::Go(taken) | Next::Ready(taken) => taken,
@@ -240,7 +241,7 @@ impl State {
         Ok(
             match self.frames(&bytes[head..], unsent, incoming, receive)? {
                 Next::Go(taken) | Next::Ready(taken) => Next::Ready(head + taken),
-                // It was ready, if only for a moment: it is counted as closed.
+                // It was ready, even if only for a moment: it counts as closed.
                 Next::End => Next::Ready(bytes.len()),
             },
         )
@@ -253,7 +254,7 @@ impl State {
         }
     }
 
-    /// Takes the frames that are whole.
+    /// Handles the complete frames.
     fn frames(
         &mut self,
         bytes: &[u8],

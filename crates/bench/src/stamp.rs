@@ -1,11 +1,11 @@
-//! What a message carries to be recognised by: its run, its number, and when it was sent.
+//! The stamp that identifies a message: its run, its number, and the time at which it was sent.
 //!
-//! Six bits to a byte, in characters that also stand for themselves within a JSON string: servers
-//! with a protocol of their own want their messages in one.
+//! Each byte carries six bits, as a character that a JSON string contains unescaped: servers with
+//! their own protocol expect their messages inside such a string.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The size of a stamp in a message.
+/// The size of a stamp in a message, in bytes.
 pub(super) const STAMP_BYTES: usize = RUN + NUMBER + TIME;
 
 const RUN: usize = 5;
@@ -14,23 +14,23 @@ const TIME: usize = 10;
 
 const BITS: u32 = 6;
 
-/// The character of 0. The others follow, but for the backslash, whose place another takes.
+/// The character of 0. The others follow; another character takes the place of the backslash.
 const ZERO: u8 = b'0';
 const INSTEAD_OF_BACKSLASH: u8 = b'p';
 
 /// A message's stamp.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) struct Stamp {
-    /// Of this run of the client: leftovers of another do not count. 28 bits.
+    /// The run of the client: leftovers of another run do not count. 28 bits.
     pub(super) run: u32,
-    /// 42 bits.
+    /// The number of the message. 42 bits.
     pub(super) number: u64,
-    /// When it was sent, or due, by the client's clock. 60 bits.
+    /// The time at which it was sent, or due, by the client's clock. 60 bits.
     pub(super) time_ns: u64,
 }
 
 impl Stamp {
-    /// A run that no other in this process or beside it is likely to have.
+    /// A run that is probably different from all others in this process and in those beside it.
     pub(super) fn new_run() -> u32 {
         RandomState::new().build_hasher().finish() as u32 >> 4
     }

@@ -1,4 +1,4 @@
-//! Where to connect: a URL, resolved, and sockets for it.
+//! The target that connections go to: a URL, resolved, and sockets for it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -21,21 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A URL, resolved.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// As it was given, for messages.
+    /// The URL as given, for error messages.
     pub(super) url: String,
     pub(super) address: SocketAddr,
-    /// For the `Host` header.
+    /// The value of the `Host` header.
     pub(super) host: String,
-    /// With the query.
+    /// The path with the query.
     pub(super) path: String,
     /// None without TLS.
     pub(super) tls: Option<Tls>,
-    /// So many connections leave from one local address.
+    /// The number of source ports of one local address.
     ports: usize,
 }
 
 impl Target {
-    /// Resolves a URL of one of the two schemes, such as `ws` and `wss`.
+    /// Resolves a URL with one of the two schemes, such as `ws` and `wss`.
     pub(super) fn resolve(
         text: &str,
         schemes: [&str; 2],
@@ -98,7 +98,7 @@ impl Target {
         })
     }
 
-    /// Whether there are source ports for so many connections.
+    /// Checks that there are source ports for this number of connections.
     pub(super) fn check_ports(&self, connections: usize) -> Outcome<()> {
         if self.is_local() || connections <= self.ports {
             return Ok(());
@@ -111,15 +111,16 @@ impl Target {
         )))
     }
 
-    /// On 127.0.0.1, every address of 127.0.0.0/8 has ports of its own to leave from.
+    /// Whether the server is on 127.0.0.1: then connections can leave from every address of
+    /// 127.0.0.0/8, and each of these has its own source ports.
     fn is_local(&self) -> bool {
         self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
     }
 
-    /// Begins connection number `index`, without waiting for it.
+    /// Starts connection number `index`, without waiting for it.
     pub(super) fn connect(&self, index: usize) -> io::Result<Socket> {
         let socket = begin(self.address, |socket| {
-            // Two thirds, for others need ports too.
+            // Only two thirds, because other programs need ports too.
             let further = index / (self.ports * 2 / 3).max(1);
             if further == 0 || !self.is_local() {
                 return Ok(());
@@ -130,7 +131,7 @@ impl Target {
         Ok(socket)
     }
 
-    /// What a connection that came to nothing means; without an error it was closed in order.
+    /// The meaning of a failed connection. Without an error, the server closed it in order.
     pub(super) fn refusal(&self, error: Option<&io::Error>) -> BenchError {
         let (url, address) = (&self.url, self.address);
         let Some(error) = error else {
@@ -178,7 +179,8 @@ fn begin(
     }
 }
 
-/// A name such as localhost has several addresses, and a server may listen on one of them only.
+/// The first address that accepts a connection. A name such as localhost has several addresses, and
+/// a server may listen on only one of them.
 fn first_that_answers(addresses: &[SocketAddr], pulse: &mut Pulse<'_>) -> Outcome<SocketAddr> {
     for address in addresses {
         let Ok(socket) = begin(*address, |_| Ok(())) else {
@@ -197,7 +199,7 @@ fn first_that_answers(addresses: &[SocketAddr], pulse: &mut Pulse<'_>) -> Outcom
             break;
         }
     }
-    // What is wrong with it is told when it is connected to.
+    // The connection that follows returns the error.
     Ok(addresses[0])
 }
 

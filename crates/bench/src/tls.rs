@@ -1,4 +1,4 @@
-//! The client's half of TLS: what is trusted, and connections.
+//! The TLS client that checks the certificate of a server and encrypts the streams of connections.
 
 use std::io;
 use std::net::TcpStream;
@@ -16,10 +16,10 @@ use rustls::{
 use super::error::{BenchError, Outcome};
 use super::options::Options;
 
-/// A connection's stream, encrypted.
+/// The encrypted stream of a connection.
 pub(super) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// What all connections to a server share.
+/// The TLS settings that all connections to a server share.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -61,7 +61,8 @@ impl Tls {
 fn trusted(ca_file: Option<&str>) -> Outcome<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let Some(path) = ca_file else {
-        // One that cannot be read trusts nobody: then the handshake says so.
+        // If the system's certificates are not readable, none is trusted, and the handshake fails
+        // with that reason.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
@@ -84,7 +85,8 @@ fn trusted(ca_file: Option<&str>) -> Outcome<RootCertStore> {
     Ok(roots)
 }
 
-/// `--insecure`: any certificate will do. Signatures are checked, for they are part of the cost.
+/// The verifier for `--insecure`, which accepts any certificate. It checks signatures, because they
+/// are part of the cost.
 #[derive(Debug)]
 struct TrustAnybody(Arc<CryptoProvider>);
 
@@ -125,7 +127,7 @@ impl ServerCertVerifier for TrustAnybody {
     }
 }
 
-/// What a failed handshake means, if TLS is what failed.
+/// The meaning of a failed handshake, if TLS is the reason for the failure.
 pub(super) fn explain(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     let hint = match error {

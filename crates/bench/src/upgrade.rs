@@ -1,20 +1,20 @@
-//! The WebSocket handshake (RFC 6455 section 4), and what a refusal means.
+//! The upgrade that opens a WebSocket (RFC 6455 section 4), and the meaning of a refusal.
 
 use super::error::{BenchError, Outcome};
 use super::options::Options;
 use super::target::Target;
 
-/// The key and its answer of RFC 6455 section 1.3. A secret would guard against caches, of which
+/// The key of RFC 6455 section 1.3, and its answer. A secret key would protect against caches, and
 /// there are none here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A head that is longer is not waited for.
+/// The limit for a response's head, in bytes; a longer head is an error.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 pub(super) const MAX_HEADERS: usize = 128;
 
-/// A request that opens a WebSocket, and what must come of it.
+/// A request that opens a WebSocket, with the requirements for its response.
 pub(super) struct Upgrade {
     pub(super) request: Vec<u8>,
     url: String,
@@ -33,7 +33,8 @@ impl Upgrade {
             request.extend(["Sec-WebSocket-Protocol: ", protocol, "\r\n"]);
         }
         if options.compressed {
-            // One decompressor does for all connections if no message leans on the one before.
+            // One decompressor is enough for all connections if no message depends on an earlier
+            // one.
             request += "Sec-WebSocket-Extensions: permessage-deflate; \
                         server_no_context_takeover; client_no_context_takeover\r\n";
         }
@@ -49,7 +50,8 @@ impl Upgrade {
         }
     }
 
-    /// The length of the response's head, once it is whole. An error if it opens no WebSocket.
+    /// The length of the response's head, once it is complete. An error if it does not open a
+    /// WebSocket.
     pub(super) fn check(&self, bytes: &[u8]) -> Outcome<Option<usize>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
@@ -111,7 +113,7 @@ impl Upgrade {
     }
 }
 
-/// What a status in place of 101 says to who reads it.
+/// The meaning of a status other than 101, for the user.
 fn meaning(status: u16) -> &'static str {
     match status {
         404 => "so there is no WebSocket at this path.",
@@ -124,7 +126,7 @@ fn meaning(status: u16) -> &'static str {
     }
 }
 
-/// What a close code says to who reads it (RFC 6455 section 7.4, and the IANA registry).
+/// The meaning of a close code, for the user (RFC 6455 section 7.4, and the IANA registry).
 pub(super) fn close_meaning(code: u16) -> &'static str {
     match code {
         1000 => "it was done",

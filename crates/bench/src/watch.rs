@@ -1,26 +1,26 @@
-//! Who looks on while something is measured, and may end it.
+//! The watcher that sees the progress of a measurement, and may end it.
 
 use std::time::{Duration, Instant};
 
 use super::error::{BenchError, Outcome};
 
-/// How often whoever watches is told: often enough for Ctrl+C to work at once.
+/// The interval between calls of the watcher: short enough for Ctrl+C to work at once.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// How far it is.
+/// The progress of a measurement.
 #[derive(Copy, Clone, Debug)]
 pub struct Progress {
-    /// `connecting`, `probing`, `warming up`, `measuring`, or `waiting` for what is missing.
+    /// `connecting`, `probing`, `warming up`, `measuring`, or `waiting` for missing messages.
     pub phase: &'static str,
-    /// Of the phase, 0 to 1.
+    /// The completed part of the phase, 0 to 1.
     pub done: f64,
-    /// What has been counted so far.
+    /// The units counted so far.
     pub units: u64,
 }
 
-/// Is told of progress, every 50 ms or so. Returns false to end the measurement.
+/// A watcher, which is notified of progress about every 50 ms.
 pub trait Watch {
-    /// This is how far it is.
+    /// Takes the progress. Returns false to end the measurement.
     fn goes_on(&mut self, progress: Progress) -> bool;
 }
 
@@ -30,7 +30,7 @@ impl<F: FnMut(Progress) -> bool> Watch for F {
     }
 }
 
-/// Tells the watcher, not too often.
+/// The pulse that notifies the watcher, but not too often.
 pub(super) struct Pulse<'w> {
     watch: &'w mut dyn Watch,
     phase: &'static str,
@@ -46,7 +46,8 @@ impl<'w> Pulse<'w> {
         }
     }
 
-    /// Call it once per turn. Each phase is told of when it begins, however short it is.
+    /// Notifies the watcher if it is time. The caller calls it once per turn. The watcher is
+    /// notified at the beginning of each phase, however short the phase is.
     pub(super) fn beat(&mut self, phase: &'static str, done: f64, units: u64) -> Outcome<()> {
         let now = Instant::now();
         if now < self.next && phase == self.phase {
