@@ -1,8 +1,8 @@
-//! Which web pages may open a WebSocket here.
+//! The origin check that decides which web pages may open a WebSocket here.
 //!
-//! A browser lets any page open a WebSocket to any host, and sends the host's cookies along; only
-//! the `Origin` header tells (RFC 6455, section 10.2). It protects the users of browsers: any
-//! other client can send what it likes, so one that sends no origin is admitted.
+//! A browser lets any page open a WebSocket to any host, and sends the host's cookies along; only the `Origin`
+//! header names the page (RFC 6455, section 10.2). The check protects the users of browsers. Any other client can
+//! send any header, so a client that sends no origin is admitted.
 
 use actix_http::header;
 
