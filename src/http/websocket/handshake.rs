@@ -3,7 +3,6 @@
 //!
 //! It is pure: parts of a request in, a verdict or bytes out. Other modules decide which clients are admitted
 //! beyond this (by path, by Python, by number); they refuse with the same [`Refusal`].
-//! path, by Python, by number) is for others to say; they refuse with the same [`Refusal`].
 
 use std::borrow::Cow;
 use std::io::Write;
