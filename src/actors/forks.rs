@@ -9,7 +9,6 @@
 //! Sockets come and go with each connection, and many owners close them. So they are not listed: the child finds
 //! them by their local address, which is that of the listener. All other descriptors are few, and live as long as
 //! their worker. They are listed with the file that each leads to.
-//! live as long as their worker, and are listed with what they lead to.
 #![allow(unsafe_code)] // A fork handler may do nothing but system calls.
 
 use std::fs;

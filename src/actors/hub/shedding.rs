@@ -1,5 +1,5 @@
-//! The shedding of memory: if more waits for the clients of a worker than allowed, the sessions with the
-//! largest outboxes are closed.
+//! The shedding that frees memory: if more bytes wait for the clients of a worker than allowed, the sessions with
+//! the largest outboxes are closed.
 
 use super::registry::Registry;
 use crate::actors::close::CloseCause;
@@ -30,8 +30,8 @@ impl Registry {
             }
         }
         queues.log_closed(closed);
-        // What is left are frames that have begun to go out, of sessions that close: megabytes each, if
-        // handlers sent such.
+        // The rest are frames that have begun to go out, of sessions that close: megabytes each, if handlers sent
+        // such frames.
         for key in largest {
             if queues.has_capacity() {
                 break;
@@ -42,7 +42,7 @@ impl Registry {
         }
     }
 
-    /// The sessions for which anything waits, those with the most first.
+    /// The sessions for which bytes wait, those with the most first.
     fn with_most_waiting(&self) -> Vec<SessionKey> {
         let costs = self
             .writers()
