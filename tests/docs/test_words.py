@@ -37,8 +37,6 @@ BETTER = {re.compile(words, re.IGNORECASE | re.MULTILINE): how for words, how in
 # this list.
 COMMENTS_NOT_YET = {
     "src/ipc",
-    "src/actors",
-    "src/http",
     "src/python",
     "crates/bench/src",
     "python/fanbus/server",

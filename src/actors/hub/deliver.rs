@@ -26,7 +26,7 @@ impl Hub {
     /// Delivers what the bus has before the offset `until`. True when there may be more of it.
     pub(super) fn deliver(&mut self, until: u64) -> bool {
         if self.subscriber.offset() >= until {
-            self.bus.report_caught_up(); // all else was said when it got there
+            self.bus.report_caught_up(); // the hub reported the rest when it got there
             return false;
         }
         for _ in 0..ARENAS_IN_A_ROW {
@@ -214,7 +214,7 @@ impl Hub {
     /// published them is carried out. The other sessions get them in one write at the end of the turn.
     pub(super) fn deliver_ahead(&mut self, session: SessionKey, until: u64) {
         if until <= self.subscriber.offset() {
-            return; // the usual send, of a worker whose Python has published nothing of late
+            return; // the usual send: Python of this worker has not published lately
         }
         let Some(member) = self.registry.member(session) else {
             return;
@@ -241,7 +241,7 @@ impl Hub {
                 self.bus
                     .read_at_with_topic(offset, &mut self.turn.arena, &mut self.topic_name);
             let ReadAt::Record(head) = read else {
-                continue; // overwritten: the hub finds that too, and says so
+                continue; // overwritten: the hub finds that too, and reports it
             };
             let ours = head.producer == self.bus.member();
             let left_out = if ours { head.exclude_session } else { 0 };
