@@ -45,7 +45,7 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    /// Whether it is time after each look.
+    /// The number of looks after which it is time.
     fn looks(crowd: &mut Crowd, present: &[usize]) -> usize {
         present
             .iter()

@@ -220,7 +220,7 @@ mod tests {
         frame
     }
 
-    /// What a client that has never seen another message makes of this frame, of 126 to 65,535 bytes.
+    /// The payload that a client without any earlier message inflates from this frame, of 126 to 65,535 bytes.
     fn inflated(frame: &[u8]) -> Vec<u8> {
         let header_len = if frame[1] == 126 { 4 } else { 2 };
         let payload = [&frame[header_len..], &TAIL].concat();

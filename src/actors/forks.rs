@@ -155,8 +155,8 @@ impl Drop for Withheld {
     }
 }
 
-/// The sockets, pipes and event descriptors that this process has open, each with the file that it leads to, since
-/// another descriptor may have the number later.
+/// The sockets, pipes and event descriptors that this process has open. Each comes with the file that it leads to,
+/// since another descriptor may have the number later.
 pub fn open_now() -> io::Result<Vec<(RawFd, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {

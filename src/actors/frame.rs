@@ -198,7 +198,7 @@ impl fmt::Debug for FrameHeader {
 #[derive(Copy, Clone)]
 pub struct ControlFrame {
     bytes: [u8; 2 + MAX_CONTROL_PAYLOAD],
-    /// How many of `bytes` are the frame; at least 2.
+    /// The number of `bytes` that are the frame; at least 2.
     len: u8,
 }
 

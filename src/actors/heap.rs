@@ -175,7 +175,7 @@ mod tests {
             Self { now, watch }
         }
 
-        /// How often memory is returned in so many looks, between which it uses so much.
+        /// The number of times that memory is returned in `looks` looks, between which the process uses this much.
         fn looks(&mut self, looks: u32, cpu_ms: u64, faults: u64) -> usize {
             let mut times = 0;
             for _ in 0..looks {

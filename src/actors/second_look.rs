@@ -158,12 +158,12 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// What happened in the first 100 milliseconds.
+    /// The events of the first 100 milliseconds.
     #[derive(Default)]
     struct Found {
         /// Milliseconds at which posts were taken early.
         taken: Vec<u128>,
-        /// How often the timer was set or stopped, and how often it woke the thread that looks.
+        /// The number of times that the timer was set or stopped, and that it woke the thread that looks.
         settings: usize,
         wakes: usize,
     }

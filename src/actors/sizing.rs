@@ -163,11 +163,11 @@ mod tests {
 
     /// Jobs that wait and compute, for threads that share one lock, millisecond by millisecond.
     struct Load {
-        /// How many jobs there are at any time, which follow each other.
+        /// The number of jobs at any time; they follow each other.
         clients: usize,
-        /// Of each millisecond that a job has, it wants to compute this share.
+        /// The share of each millisecond that a job wants to compute.
         computes: f64,
-        /// What the others want of each millisecond.
+        /// The share of each millisecond that the others want.
         others: f64,
     }
 
@@ -186,7 +186,7 @@ mod tests {
         fn seen(&self, allowed: usize) -> Seen {
             let at_work = allowed.min(self.clients);
             let threads = at_work as f64 * self.computes;
-            // Whoever wants more than there is gets its share.
+            // If the threads want more than there is, each gets its share.
             let share = 1.0 / (threads + self.others).max(1.0);
             Seen {
                 elapsed: LOOK,

@@ -18,7 +18,7 @@ const LEAST: usize = 8;
 /// The bound of the running turn, derived from the time that the last ones took.
 #[derive(Debug)]
 pub struct Starts {
-    /// When the turn began.
+    /// The time when the turn began.
     began: Option<Instant>,
     /// The number of handlers that it has begun so far.
     begun: usize,
@@ -62,7 +62,7 @@ impl Starts {
 mod tests {
     use super::*;
 
-    /// How many of those that wait are begun in each turn, if the first step of each takes so long.
+    /// The number of waiting handlers that are begun in each turn, if the first step of each takes `step`.
     fn turns(starts: &mut Starts, now: &mut Instant, waiting: usize, step: Duration) -> Vec<usize> {
         let (mut left, mut found) = (waiting, Vec::new());
         while left > 0 {

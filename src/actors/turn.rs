@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_record_is_written_as_an_event_once() {
         let mut turn = turn(&["\u{1}\u{2}hi"]);
-        turn.arena[0] |= 0x80; // FIN, which is no character
+        turn.arena[0] |= 0x80; // FIN, which is not a character
         turn.epoch = 9;
         assert!(
             turn.run(&[0], Encoding::Events, &mut Vec::new())
@@ -296,7 +296,7 @@ mod tests {
     fn a_record_is_deflated_once_and_only_for_clients_that_want_it_and_if_it_helps() {
         let large = format!("\u{1}\u{7e}\u{1}\0{}", "x".repeat(256));
         let mut turn = turn(&["\u{1}\u{2}hi", &large]);
-        // FIN, which is no character.
+        // The FIN bit, which is not a character.
         for index in [0, 1] {
             let start = turn.records[index].frame.start;
             turn.arena[start] |= 0x80;

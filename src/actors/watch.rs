@@ -37,7 +37,7 @@ impl fmt::Debug for Sleeper {
 }
 
 impl Sleeper {
-    /// For the reader of `bus` on one thread.
+    /// The sleeper for the reader of `bus` on one thread.
     pub fn new(bus: Bus) -> Arc<Self> {
         let (next, begun) = (AtomicU64::new(0), AtomicBool::new(false));
         Arc::new(Self {

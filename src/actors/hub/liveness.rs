@@ -1,12 +1,12 @@
 //! The liveness of a client whose acknowledgements are the only sign of life.
 //!
-//! A client on a narrow link may read without a pause and still send nothing for minutes: the
-//! ping waits in the system below, behind the bytes that were written before. As long as it does, each byte that is
-//! acknowledged is a sign of life. Once the ping itself is acknowledged, the client's system has it, and
-//! only an answer counts: the system of a program that has stopped goes on to acknowledge.
+//! A client on a narrow link may read without a pause and still send nothing for minutes: the ping waits in the
+//! system below, behind the bytes that were written before. While it waits, each acknowledged byte is a sign of
+//! life. Once the ping itself is acknowledged, the client's system has it, and only an answer counts: the system of
+//! a program that has stopped still acknowledges bytes.
 //!
-//! The system call is made when a session is looked at, and only for sessions that owe an answer, have
-//! frames that wait, or do not read; never for a message.
+//! The system call is made when the hub looks at a session, and never for a message. Only sessions that owe an
+//! answer, have frames that wait, or do not read need it.
 
 use std::time::Instant;
 
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client has acknowledged of `written` bytes.
+    /// The acknowledgements of a client that has acknowledged so many of `written` bytes.
     fn acks(acknowledged: u64, written: u64) -> Acks {
         Acks {
             acknowledged,
@@ -160,7 +160,7 @@ mod tests {
         ack_progress.look(acks(900, 1500), clock.at(2), false);
         assert!(!ack_progress.has_arrived());
         assert_eq!(ack_progress.alive(), Some(clock.at(2)));
-        // What was written later is taken too, by a system whose program has the ping and is silent.
+        // Later bytes are acknowledged too, by a system whose program has the ping and is silent.
         for second in 3..10 {
             ack_progress.look(
                 acks(second * 1000, second * 1000 + 500),

@@ -55,7 +55,7 @@ pub(super) struct Registry {
 }
 
 struct Place {
-    /// How often the place has been taken.
+    /// The number of times that the place has been taken.
     generation: u32,
     state: State,
 }

@@ -10,7 +10,7 @@ use crate::actors::session_writer::Control;
 impl Registry {
     /// Frees memory, if too much is used: closes the sessions with the largest outboxes.
     ///
-    /// That takes a look at every session, and so much memory is freed by it that the next look is far away.
+    /// It looks at every session, and frees so much memory that the next look is far away.
     pub(super) fn shed(&self, queues: &Queues) {
         if !queues.is_over() {
             return;

@@ -2,10 +2,10 @@
 //!
 //! It promises:
 //! - any way of cutting the same bytes into inputs gives the same events;
-//! - a header is judged before any of its payload is buffered, so an announced length costs nothing;
+//! - a header is checked before any of its payload is buffered, so an announced length costs nothing;
 //! - bytes that the RFC does not allow are refused at the first byte that shows it, inside a message too;
-//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied (unless it
-//!   is deflated), and a decoder between messages holds no memory besides itself.
+//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied (unless it is deflated);
+//! - a decoder between messages holds no memory besides itself.
 //!
 //! It knows no socket, no clock and no rate: those belong to the session.
 
@@ -45,7 +45,7 @@ pub struct Decoder {
     max_message_bytes: usize,
     /// The beginning of a header in which the input ended.
     header: [u8; MAX_HEADER],
-    /// How many bytes of `header` are there. 0 while `frame` is set.
+    /// The number of bytes of `header` that have come. 0 while `frame` is set.
     header_len: u8,
     reads: Reads,
     /// The frame whose header is known and whose payload has not all come.

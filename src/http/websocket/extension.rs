@@ -1,5 +1,5 @@
-//! The negotiation of permessage-deflate in the opening handshake (RFC 7692, section 7.1): the offers of a client,
-//! and the answer to them.
+//! The negotiation that agrees on permessage-deflate in the opening handshake (RFC 7692, section 7.1): it reads the
+//! offers of a client, and writes the answer.
 //!
 //! Both sides always deflate messages without context takeover. A server may require this whether or not the client
 //! offered it (sections 7.1.1.1 and 7.1.1.2). The server deflates with the largest window, unless the client

@@ -182,7 +182,7 @@ impl Refusal {
     }
 }
 
-/// Whether these are 16 bytes in base64: 22 digits and the padding.
+/// Are these 16 bytes in base64: 22 digits and the padding?
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(is_digit) && key[22..] == *b"=="

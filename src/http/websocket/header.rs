@@ -48,7 +48,7 @@ pub(super) struct Frame {
     pub(super) is_deflated: bool,
     /// The mask, turned so that its first byte belongs to the next byte of payload.
     pub(super) key: [u8; 4],
-    /// How much of the payload has not come yet. At most [`Rules::most_bytes`].
+    /// The payload bytes that have not come yet. At most [`Rules::most_bytes`].
     pub(super) remaining: usize,
 }
 

@@ -18,10 +18,10 @@ pub(super) struct PartialMessage {
     is_deflated: bool,
     /// The bytes so far. Neither their number nor the capacity exceeds the message limit.
     bytes: Vec<u8>,
-    /// How many of `bytes` are known to be whole characters, if it is text. At most three bytes
-    /// follow them: the beginning of a character.
+    /// The number of `bytes` that are known to be whole characters, if it is text. At most three bytes follow them:
+    /// the beginning of a character.
     valid: usize,
-    /// How many of its frames have come whole.
+    /// The number of its frames that have come whole.
     fragments: u32,
 }
 

@@ -55,7 +55,7 @@ impl Origins {
         }
     }
 
-    /// Whether a request with these headers is admitted.
+    /// Is a request with these headers admitted?
     pub(super) fn admit(&self, headers: &impl Headers) -> bool {
         if *self == Self::Any || headers.values(&header::ORIGIN).next().is_none() {
             return true;
@@ -75,8 +75,8 @@ impl Origins {
     }
 }
 
-/// Whether the origin's host and port are those of the `Host` header. The scheme is not compared:
-/// behind a proxy that ends TLS, the server does not know it. `null` has no host.
+/// Are the origin's host and port those of the `Host` header? The scheme is not compared: behind a proxy that ends
+/// TLS, the server does not know it. `null` has no host.
 fn is_same_host(origin: &[u8], host: &[u8]) -> bool {
     let Some((scheme, authority)) = split_origin(origin) else {
         return false;

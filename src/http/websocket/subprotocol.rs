@@ -35,7 +35,7 @@ impl Subprotocol {
         self.0.as_bytes()
     }
 
-    /// Whether the client offers it. A server may only answer with one that was offered.
+    /// Does the client offer it? A server may only answer with one that was offered.
     pub fn is_offered(&self, headers: &impl Headers) -> bool {
         list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == self.as_bytes())
     }
