@@ -113,7 +113,7 @@ pub enum Violation {
     BadCloseCode,
     /// A close frame with one byte (section 5.5.1).
     HalfCloseCode,
-    /// A text or a close reason that is not UTF-8 (section 8.1).
+    /// Text or a close reason that is not UTF-8 (section 8.1).
     BadUtf8,
     /// Data that cannot be inflated (RFC 7692, section 7.2.2).
     BadDeflate,

@@ -1,19 +1,19 @@
-//! The memory that a crowd of clients leaves behind: it is given back to the system when they have
-//! gone, and not between two crowds of a busy hour.
+//! The count of clients that decides when a worker returns memory to the system: after a crowd of clients has left,
+//! and not between two crowds of a busy hour.
 
-/// Fewer that have gone are no crowd.
+/// Fewer clients that have left are not a crowd.
 const CROWD: usize = 512;
 
-/// So many bytes that waited for clients leave as much behind as a client does.
+/// So many bytes that waited for clients leave as much memory behind as one client does.
 const BYTES_OF_A_CLIENT: usize = 32 << 10;
 
-/// So many looks in a row without a client less: then the crowd has gone.
+/// After so many looks in a row at which no client has left, the crowd has gone.
 const CALM: u32 = 20;
 
-/// How many clients there are, looked at in each tick.
+/// The number of clients, which is looked at in each tick.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    /// The most since memory was last given back.
+    /// The most clients since memory was last returned.
     most: usize,
     last: usize,
     /// Looks in a row in which no client left.
@@ -21,8 +21,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Whether memory is to be given back now: of the most that were there, half have gone or more,
-    /// and no more are going. `waiting`: bytes that wait for those that are here.
+    /// Must memory be returned now? Then at least half of the most clients have left, and no more are leaving.
+    /// `waiting`: bytes that wait for the clients that are still here.
     pub fn has_gone(&mut self, present: usize, waiting: usize) -> bool {
         let present = present + waiting / BYTES_OF_A_CLIENT;
         self.most = self.most.max(present);
@@ -45,7 +45,7 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    /// Whether it is time after each look.
+    /// The number of looks after which it is time.
     fn looks(crowd: &mut Crowd, present: &[usize]) -> usize {
         present
             .iter()

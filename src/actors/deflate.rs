@@ -1,9 +1,9 @@
-//! permessage-deflate (RFC 7692), the sending side: a message's frame made smaller.
+//! The compressor that makes the frame of a message smaller: the sending side of permessage-deflate (RFC 7692).
 //!
-//! Every message is deflated for itself (no context takeover), so that one result is good for every
-//! client that takes deflated messages, and a session holds nothing for it. A thread that deflates
-//! has one compressor for each [`Window`] that its clients use; a thread that does not has none. What
-//! does not become smaller stays plain: a client that takes deflated messages takes plain ones as well.
+//! Every message is deflated on its own (no context takeover). So one result serves every client that takes
+//! deflated messages, and a session holds nothing for it. A thread that deflates has one compressor for each
+//! [`Window`] that its clients use; other threads have none. A message that does not become smaller stays plain: a
+//! client that takes deflated messages takes plain ones as well.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -13,63 +13,62 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::frame::{self, Kind};
 
-/// How the messages of a session travel.
+/// The encoding of the messages of a session.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub enum Encoding {
     /// As they were published or sent.
     #[default]
     Plain,
-    /// Deflated, where that makes them smaller. Nothing refers further back than the window.
+    /// Deflated, if that makes them smaller. No reference goes further back than the window.
     Deflated(Window),
     /// As events of an event stream: see [`super::sse`].
     Events,
 }
 
-/// How far back a deflated message may refer: 2^9 to 2^15 bytes (RFC 7692, section 7.1.2.1). A client
-/// with little memory asks for less than the largest.
+/// The distance that a deflated message may refer back: 2^9 to 2^15 bytes (RFC 7692, section 7.1.2.1). A client
+/// with little memory requests a smaller one than the largest.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Window(u8);
 
 impl Window {
-    /// What all get that ask for no other.
+    /// The window of all clients that request no other.
     pub const LARGEST: Self = Self(15);
 
-    /// What zlib can keep to: it has no raw window of 8 bits.
+    /// The windows that zlib supports: it has no raw window of 8 bits.
     pub const BITS: RangeInclusive<u8> = 9..=15;
 
-    /// The window of 2^`bits` bytes. `None`: that one cannot be kept.
+    /// The window of 2^`bits` bytes. `None`: zlib does not support it.
     pub fn new(bits: u8) -> Option<Self> {
         Self::BITS.contains(&bits).then_some(Self(bits))
     }
 
-    /// How many bits it has.
+    /// The number of its bits.
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// A message that is no longer than the window cannot refer further back, whatever it was deflated
-    /// with.
+    /// Does a message of this length fit into the window? Then it cannot refer further back, whichever window it
+    /// was deflated with.
     fn holds(self, message_bytes: usize) -> bool {
         message_bytes <= 1 << self.0
     }
 }
 
-/// Payloads below this many bytes stay plain: of 128 bytes of JSON deflating saves 27 %, of 96 bytes
-/// 7 %, for 2 µs of work.
+/// Payloads below this many bytes stay plain. Deflating takes 2 µs, and saves 27 % of 128 bytes of JSON, but only 7
+/// % of 96 bytes.
 pub const SMALLEST: usize = 128;
 
-/// Payloads above this many bytes stay plain: deflating happens on the I/O thread, and nobody
-/// else is served meanwhile. JSON takes 2 ms for each MiB.
+/// Payloads above this many bytes stay plain: the I/O thread deflates them, and serves no other client meanwhile.
+/// JSON takes 2 ms for each MiB.
 pub const LARGEST: usize = 4 << 20;
 
-/// Level 1. On JSON, level 6 takes three to six times as long and saves a third of what is left.
+/// Level 1. On JSON, level 6 takes three to six times as long, and makes the result a third smaller.
 const LEVEL: Compression = Compression::fast();
 
-/// Bytes after which a payload must have begun to shrink. An image or an archive is given up here.
+/// Bytes after which a payload must have begun to shrink. If it has not, as an image or an archive, it stays plain.
 const PATIENCE: usize = 64 * 1024;
 
-/// What ends the compressor's output when it is flushed, and is left out of the message (RFC 7692,
-/// section 7.2.1).
+/// The end of the compressor's output after a flush, which is left out of the message (RFC 7692, section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 impl Encoding {
@@ -91,7 +90,7 @@ impl Encoding {
     }
 }
 
-/// Deflates a whole message's frame, with the largest window. `None`: it is sent as it is.
+/// Deflates the frame of a whole message, with the largest window. `None`: the frame is sent as it is.
 ///
 /// ```
 /// use fanbus::actors::deflate::deflated;
@@ -110,13 +109,13 @@ pub fn deflated(frame: &[u8]) -> Option<Bytes> {
     })
 }
 
-/// May a client with this window be sent what [`deflated`] makes of a whole message's frame?
+/// May a client with this window get the result of [`deflated`] for the frame of a whole message?
 pub fn is_for_window(frame: &[u8], window: Window) -> bool {
     window == Window::LARGEST
         || frame::message_of(frame).is_some_and(|(_, payload)| window.holds(payload.len()))
 }
 
-/// Deflates each of several frames, one behind the other. Never longer than they were.
+/// Deflates each of several frames, one behind the other. The result is never longer than the frames.
 pub fn all_deflated(mut frames: &[u8], window: Window) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some((kind, payload, rest)) = frame::first_message(frames) {
@@ -132,7 +131,7 @@ thread_local! {
     static DEFLATER: RefCell<Deflater> = RefCell::default();
 }
 
-/// Hands the deflated payload to `take`, unless it would not be smaller.
+/// Passes the deflated payload to `take`, if it is smaller than the plain one.
 fn with_deflated<R>(window: Window, parts: [&[u8]; 2], take: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let len = parts[0].len() + parts[1].len();
     if !(SMALLEST..=LARGEST).contains(&len) {
@@ -143,11 +142,11 @@ fn with_deflated<R>(window: Window, parts: [&[u8]; 2], take: impl FnOnce(&[u8]) 
 
 #[derive(Default)]
 struct Deflater {
-    /// One for each window that was asked for, by its bits. Between messages: a new one, or one that has flushed all it had. That of `zlib-rs` 0.6.8 is not
-    /// as new again when it is reset in the middle of a block: what it writes next lacks the block's
-    /// beginning.
+    /// One compressor for each window that clients have requested, by its bits. Between messages it is new, or has
+    /// flushed all of its output. A reset in the middle of a block does not make a compressor of `zlib-rs` 0.6.8
+    /// new: its next output lacks the beginning of the block.
     compressors: [Option<Compress>; Window::LARGEST.0 as usize + 1],
-    /// The last result. Kept for its memory, up to [`PATIENCE`] bytes of it.
+    /// The last result. The field retains the memory of up to [`PATIENCE`] bytes.
     out: Vec<u8>,
 }
 
@@ -171,7 +170,7 @@ impl Deflater {
     }
 }
 
-/// Deflates to the end. False when it gives up on the way.
+/// Deflates to the end. False when it stops early, because the payload does not shrink.
 fn take_in(compressor: &mut Compress, parts: [&[u8]; 2], out: &mut Vec<u8>) -> bool {
     for piece in parts.iter().flat_map(|part| part.chunks(PATIENCE)) {
         if !step(compressor, piece, out, FlushCompress::None) {
@@ -185,7 +184,7 @@ fn take_in(compressor: &mut Compress, parts: [&[u8]; 2], out: &mut Vec<u8>) -> b
     step(compressor, &[], out, FlushCompress::Sync)
 }
 
-/// False when there was no room for all: while there is, nothing is kept back by a flush.
+/// False when there was no room for all of the output: while there is room, a flush holds nothing back.
 fn step(compressor: &mut Compress, piece: &[u8], out: &mut Vec<u8>, flush: FlushCompress) -> bool {
     let before = compressor.total_in();
     let status = compressor.compress_vec(piece, out, flush);
@@ -221,7 +220,7 @@ mod tests {
         frame
     }
 
-    /// What a client that has never seen another message makes of this frame, of 126 to 65,535 bytes.
+    /// The payload that a client without any earlier message inflates from this frame, of 126 to 65,535 bytes.
     fn inflated(frame: &[u8]) -> Vec<u8> {
         let header_len = if frame[1] == 126 { 4 } else { 2 };
         let payload = [&frame[header_len..], &TAIL].concat();

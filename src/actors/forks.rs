@@ -1,14 +1,14 @@
-//! What a process that a handler forks does not get of its worker: its listener, its clients'
+//! The fork handler that withholds descriptors of a worker from forked children: its listener, its clients'
 //! connections, and the descriptors that its threads wait on.
 //!
-//! A socket is open until its last copy is closed. If children held copies, a port would accept
-//! connections after its server has ended, and the clients of a dead worker would never learn of it.
-//! So in a forked child the same numbers lead to `/dev/null`, as those of the bus do. The objects that
-//! own them stay valid there, and may close them.
+//! A socket is open until its last copy is closed. If children held copies, a port would accept connections after
+//! its server has ended, and the clients of a dead worker would never notice its end. So in a forked child the same
+//! numbers lead to `/dev/null`, as those of the bus do. The objects that own them stay valid there, and may close
+//! them.
 //!
-//! Sockets come and go with each connection, and many owners close them. They are not listed: the
-//! child looks for them by their local address, which is that of the listener. All others are few,
-//! live as long as their worker, and are listed with what they lead to.
+//! Sockets come and go with each connection, and many owners close them. So they are not listed: the child finds
+//! them by their local address, which is that of the listener. All other descriptors are few, and live as long as
+//! their worker. They are listed with the file that each leads to.
 #![allow(unsafe_code)] // A fork handler may do nothing but system calls.
 
 use std::fs;
@@ -24,7 +24,7 @@ use std::sync::atomic::{
 use nix::libc;
 use nix::sys::stat::fstat;
 
-/// Addresses that this process serves at a time.
+/// The most addresses that this process serves at a time.
 const MOST_PLACES: usize = 64;
 static PLACES: [AtomicU64; MOST_PLACES] = [const { AtomicU64::new(NOWHERE) }; MOST_PLACES];
 /// No address.
@@ -37,17 +37,17 @@ static LISTED: [Listed; MOST_LISTED] = [const { Listed::new() }; MOST_LISTED];
 /// The largest number that a connection has had here.
 static HIGHEST: AtomicI32 = AtomicI32::new(0);
 
-/// How often this process's ancestors forked. Grows in the child.
+/// The number of forks among this process's ancestors. It grows in the child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// `/dev/null`, for the child. -1: no handler is installed.
 static NULL: AtomicI32 = AtomicI32::new(-1);
 
-/// A connection gets the lowest free number. So none that was accepted a moment ago, and is not in
-/// `HIGHEST` yet, stands behind so many free ones.
+/// A connection gets the lowest free number. So a connection that was accepted a moment ago, and is not in
+/// `HIGHEST` yet, never has so many free numbers before it.
 const FREE_IN_A_ROW: i32 = 256;
 
-/// A descriptor with a number, and what it must lead to: another one may have the number by now.
+/// A descriptor with a number, and the file that it must lead to: another descriptor may have the number by now.
 struct Listed {
     /// -1: this place is free; -2: it is being filled.
     fd: AtomicI32,
@@ -101,7 +101,7 @@ impl Drop for Served {
     }
 }
 
-/// A connection was accepted. Its end needs no word.
+/// Notes that a connection was accepted. Its end needs no call.
 pub fn note(connection: BorrowedFd<'_>) {
     HIGHEST.fetch_max(connection.as_raw_fd(), Relaxed);
 }
@@ -114,7 +114,7 @@ pub struct Withheld {
 }
 
 impl Withheld {
-    /// An error if the list is full. A number that leads nowhere is left out.
+    /// Returns an error if the list is full. A number that is not open is left out.
     pub fn new(descriptors: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
         watch()?;
         let mut withheld = Self {
@@ -137,7 +137,7 @@ impl Withheld {
         Ok(withheld)
     }
 
-    /// Those that were opened after [`open_now`] gave `before`.
+    /// Withholds the descriptors that were opened after [`open_now`] returned `before`.
     pub fn since(before: &[(RawFd, String)]) -> io::Result<Self> {
         let mut new = open_now()?;
         new.retain(|descriptor| !before.contains(descriptor));
@@ -155,13 +155,13 @@ impl Drop for Withheld {
     }
 }
 
-/// The sockets, pipes and event descriptors that this process has open, with what each leads to, since
-/// another one may have the number later.
+/// The sockets, pipes and event descriptors that this process has open. Each comes with the file that it leads to,
+/// since another descriptor may have the number later.
 pub fn open_now() -> io::Result<Vec<(RawFd, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
-        // One that was closed meanwhile, such as that of this directory, is of no interest.
+        // A descriptor that was closed meanwhile, such as that of this directory, is skipped.
         let (Ok(target), Some(name)) = (
             fs::read_link(entry.path()),
             entry.file_name().into_string().ok(),
@@ -180,19 +180,19 @@ pub fn open_now() -> io::Result<Vec<(RawFd, String)>> {
 }
 
 fn identity(fd: RawFd) -> Option<(u64, u64)> {
-    // SAFETY: it is borrowed for the call only; if it is not open, the call fails with EBADF.
+    // SAFETY: the call only borrows it; if it is not open, the call fails with EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let stat = fstat(borrowed).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// A number for the local address of a stream socket: its port, or a hash of its path. The same for a
-/// listener and for what it accepts. None: there is no such socket.
+/// A number for the local address of a stream socket: its port, or a hash of its path. A listener and the
+/// connections that it accepts have the same number. None: it is not a stream socket.
 fn place_of(fd: RawFd) -> Option<u64> {
     // SAFETY: all zeros are a socket address of no family.
     let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
     let mut length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: both pointers lead to what the kernel may fill, and `length` says how large it is.
+    // SAFETY: both pointers lead to memory that the kernel may fill, and `length` says how large it is.
     let failed = unsafe { libc::getsockname(fd, (&raw mut address).cast(), &raw mut length) };
     if failed != 0 {
         return None;
@@ -218,7 +218,7 @@ fn place_of(fd: RawFd) -> Option<u64> {
 fn is_stream(fd: RawFd) -> bool {
     let mut kind: libc::c_int = 0;
     let mut length = size_of_val(&kind) as libc::socklen_t;
-    // SAFETY: both pointers lead to what the kernel may fill, and `length` says how large it is.
+    // SAFETY: both pointers lead to memory that the kernel may fill, and `length` says how large it is.
     let failed = unsafe {
         libc::getsockopt(
             fd,
@@ -241,15 +241,15 @@ fn hash(bytes: &[u8]) -> u64 {
 /// Installs the handler, once.
 fn watch() -> io::Result<()> {
     static INSTALLED: Once = Once::new();
-    // [F2] Pairs with [F1]: who sees the number may rely on the handler.
+    // [F2] Pairs with [F1]: a thread that sees the number may rely on the handler.
     if NULL.load(Acquire) < 0 {
         let null = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/null")?;
         INSTALLED.call_once(|| {
-            // SAFETY: the handler is a function of this library, which is never unloaded. One that
-            // runs before the number is stored has nothing to withhold.
+            // SAFETY: the handler is a function of this library, which is never unloaded. A handler that runs
+            // before the number is stored has nothing to withhold.
             let failed = unsafe { libc::pthread_atfork(None, None, Some(withhold_all)) };
             assert_eq!(failed, 0, "no memory for a fork handler");
             // [F1] Pairs with [F2].
@@ -296,7 +296,7 @@ fn is_open(fd: RawFd) -> bool {
 }
 
 fn lead_nowhere(fd: RawFd) {
-    // SAFETY: both numbers are open descriptors of this process; whoever owns `fd` goes on owning it.
+    // SAFETY: both numbers are open descriptors of this process. The owner of `fd` still owns it afterwards.
     unsafe { libc::dup3(NULL.load(Relaxed), fd, libc::O_CLOEXEC) };
 }
 

@@ -1,5 +1,5 @@
-//! WebSocket frames as both sides of a session see them: what a server writes, what a peer's
-//! bytes mean, and the seam ([`Decode`]) behind which they are taken apart.
+//! The WebSocket frames that both sides of a session see: the encoding of the server's frames, the events of a
+//! peer's bytes, and the seam ([`Decode`]) behind which the bytes are decoded.
 //!
 //! Everything here is plain bytes. It knows no socket and no session.
 
@@ -21,7 +21,7 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
 const FIN: u8 = 0x80;
-/// Says that a message is deflated (RFC 7692, section 6).
+/// The bit that marks a deflated message (RFC 7692, section 6).
 const RSV1: u8 = 0x40;
 const OPCODE_TEXT: u8 = 0x1;
 const OPCODE_BINARY: u8 = 0x2;
@@ -29,11 +29,11 @@ const OPCODE_CLOSE: u8 = 0x8;
 const OPCODE_PING: u8 = 0x9;
 const OPCODE_PONG: u8 = 0xA;
 
-/// A payload of so many bytes goes from thread to thread as a block of its own. Smaller ones of a batch go
-/// together: to copy them costs less than a block for each.
+/// A payload of at least so many bytes goes from thread to thread as a block of its own. Smaller ones of a batch
+/// share a block: to copy them costs less than a block for each.
 pub const LARGE_BYTES: usize = 16 << 10;
 
-/// What a message's payload is.
+/// The kind of a message's payload.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Kind {
     /// UTF-8 text.
@@ -84,7 +84,7 @@ pub fn message_header(kind: Kind, payload_len: usize) -> FrameHeader {
     FrameHeader { bytes, len }
 }
 
-/// Takes a frame apart that [`message_header`] and a payload made. `None`: it is no such frame.
+/// Splits a frame into the kind and the payload that [`message_header`] has framed. `None`: it is not such a frame.
 ///
 /// ```
 /// use fanbus::actors::frame::{Kind, message_of};
@@ -97,7 +97,7 @@ pub fn message_of(frame: &[u8]) -> Option<(Kind, &[u8])> {
     rest.is_empty().then_some((kind, payload))
 }
 
-/// Takes the first of several such frames: its kind, its payload, and the frames behind it.
+/// Splits off the first of several such frames: its kind, its payload, and the frames behind it.
 ///
 /// ```
 /// use fanbus::actors::frame::{Kind, first_message};
@@ -128,8 +128,8 @@ pub fn first_message(frames: &[u8]) -> Option<(Kind, &[u8], &[u8])> {
     is_shortest.then_some((kind, payload, rest))
 }
 
-/// The length of the first of several frames that a server has made, header included. `None`: they do
-/// not begin with a whole one.
+/// The length of the first of several frames of a server, header included. `None`: the bytes do not begin with a
+/// whole frame.
 ///
 /// ```
 /// use fanbus::actors::frame::len_of_first;
@@ -161,8 +161,8 @@ pub fn len_of_first(frames: &[u8]) -> Option<usize> {
     (len <= frames.len()).then_some(len)
 }
 
-/// Where the frame ends that byte `at` belongs to, of several frames that a server has made. What is no
-/// frame goes to the end.
+/// The end of the frame that contains byte `at`, in several frames of a server. Bytes that are not a frame extend
+/// to the end.
 pub(super) fn end_of_frame_at(frames: &[u8], at: usize) -> usize {
     let mut end = 0;
     while end <= at && end < frames.len() {
@@ -198,12 +198,12 @@ impl fmt::Debug for FrameHeader {
 #[derive(Copy, Clone)]
 pub struct ControlFrame {
     bytes: [u8; 2 + MAX_CONTROL_PAYLOAD],
-    /// How many of `bytes` are the frame; at least 2.
+    /// The number of `bytes` that are the frame; at least 2.
     len: u8,
 }
 
 impl ControlFrame {
-    /// Takes what fits of the payload's two parts.
+    /// Takes as much of the payload's two parts as fits.
     fn new(opcode: u8, first: &[u8], second: &[u8]) -> Self {
         let mut bytes = [0; 2 + MAX_CONTROL_PAYLOAD];
         let mut len = 2;
@@ -271,44 +271,44 @@ pub fn close_without_code() -> ControlFrame {
     ControlFrame::new(OPCODE_CLOSE, &[], &[])
 }
 
-/// Whether a close frame may carry this code (RFC 6455, section 7.4, and the IANA registry up to
-/// 1014). 1005, 1006 and 1015 say what happened without a close frame, so none may name them.
+/// May a close frame carry this code (RFC 6455, section 7.4, and the IANA registry up to 1014)? 1005, 1006 and 1015
+/// describe ends without a close frame, so no close frame may have them.
 pub fn is_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// What a decoder found.
+/// The event that a decoder found.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Event<'a> {
     /// A whole message, put together if it came in fragments.
     Message {
         /// Text or binary.
         kind: Kind,
-        /// The unmasked payload; given away if it was put together. That of a [`Kind::Text`] is validated UTF-8.
+        /// The unmasked payload. If it was joined from pieces, the event owns it. That of a [`Kind::Text`] is
+        /// validated UTF-8.
         payload: Cow<'a, [u8]>,
     },
     /// A ping, which wants a [`pong`] with this payload.
     Ping(&'a [u8]),
-    /// A pong, asked for or not.
+    /// A pong, whether or not a ping was sent.
     Pong(&'a [u8]),
-    /// The peer's last frame; nothing after it is looked at.
+    /// The peer's last frame; all bytes behind it are ignored.
     Close {
-        /// Its close code, valid by [`is_close_code`], if it gave one.
+        /// Its close code, valid by [`is_close_code`], if it has one.
         code: Option<u16>,
         /// Its reason, possibly empty.
         reason: &'a str,
     },
 }
 
-/// Bytes in, events out. Knows no socket.
+/// The decoder that turns bytes into events. Knows no socket.
 pub trait Decode: 'static {
-    /// Takes what it needs from the front of `input`, advancing it, and returns the next event,
-    /// or `None` when all of the input was taken.
+    /// Takes the bytes that it needs from the front of `input`, advancing it. Returns the next event, or `None`
+    /// when all of the input was taken.
     ///
-    /// A frame that lies whole in `input` is unmasked in place and its payload borrowed from
-    /// there: no copy. A message that was put together is given away. What the last event borrowed
-    /// from the decoder is freed by the next call, so call until `None`, and an idle decoder holds
-    /// nothing.
+    /// A frame that lies whole in `input` is unmasked in place, and its payload is borrowed from there: no copy. A
+    /// message that was joined from pieces is owned by its event. The next call frees the bytes that the last event
+    /// borrowed from the decoder. So call until `None`: then an idle decoder holds nothing.
     ///
     /// After a [`Violation`] or an [`Event::Close`], all further input is taken and ignored.
     fn decode<'e, 'i: 'e>(
@@ -319,7 +319,7 @@ pub trait Decode: 'static {
     /// Bytes of memory for a message that is not whole yet.
     fn held(&self) -> usize;
 
-    /// Gives up the message that is not whole yet: all further input is taken and ignored.
+    /// Drops the message that is not whole yet: all further input is taken and ignored.
     fn end(&mut self);
 }
 

@@ -1,9 +1,9 @@
-//! The heap of a worker process: how much free memory the allocator keeps for the next payload, and when it
-//! returns it to the system.
+//! The heap of a worker process, which retains free memory for the next payload, and returns it to the system
+//! later.
 //!
 //! glibc returns the top of its heap as soon as 128 KiB of it are free. A worker frees payloads in batches, and
-//! needs as much memory again for the next batch. The kernel then has to give it each page anew, which took half
-//! of the time of a response of 1 MiB. So a worker keeps up to 32 MiB, and returns them when it has been idle.
+//! needs as much memory again for the next batch. Then the kernel has to provide each page again, which took half
+//! of the time of a response of 1 MiB. So a worker retains up to 32 MiB, and returns them when it has been idle.
 #![allow(unsafe_code)] // The allocator's own functions have no safe names.
 
 use std::hint::black_box;
@@ -12,18 +12,19 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Free bytes that the allocator keeps at the top of each arena. Larger blocks are mapped and unmapped each for
-/// itself. It is the largest threshold that glibc takes on 64 bits.
+/// Free bytes that the allocator retains at the top of each arena. Larger blocks are mapped and unmapped one by
+/// one. This is the largest threshold that glibc takes on 64 bits.
 pub const KEPT_BYTES: i32 = 32 << 20;
 
-/// Arenas of a process whose threads take turns: each arena keeps free memory of its own.
+/// Arenas of a process whose threads take turns: each arena retains free memory of its own.
 pub const ARENAS: i32 = 2;
 
-/// The allocator, of which there is one in a process, keeps [`KEPT_BYTES`].
+/// True when the allocator, of which a process has one, retains [`KEPT_BYTES`].
 static KEEPS: AtomicBool = AtomicBool::new(false);
 
-/// Sets what the allocator keeps. Call it before the process has threads. `takes_turns`: one thread at a time
-/// runs Python, so that two arenas are enough. Whoever has settings of the allocator in the environment keeps them.
+/// Makes the allocator retain free memory. Call it before the process has threads. `takes_turns`: one thread at a
+/// time runs Python, so that two arenas are enough. If the environment has settings of the allocator, they stay in
+/// force.
 pub fn keep_free_memory(takes_turns: bool) {
     if is_chosen(std::env::vars_os().filter_map(|(name, value)| {
         let value = value.into_string().unwrap_or_default();
@@ -32,7 +33,7 @@ pub fn keep_free_memory(takes_turns: bool) {
         return;
     }
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes two numbers, and may be called at any time. What it refuses stays as it is.
+    // SAFETY: it takes two numbers, and may be called at any time. A setting that it refuses stays as it is.
     unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, KEPT_BYTES);
         nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, KEPT_BYTES);
@@ -45,7 +46,7 @@ pub fn keep_free_memory(takes_turns: bool) {
     KEEPS.store(cfg!(target_env = "gnu"), Relaxed);
 }
 
-/// Does the environment say how the allocator works?
+/// Does the environment configure the allocator?
 fn is_chosen(environment: impl Iterator<Item = (String, String)>) -> bool {
     let mut environment = environment;
     environment.any(|(name, value)| {
@@ -63,14 +64,15 @@ pub fn give_back() {
     }
 }
 
-/// Returns what is free at the top of the calling thread's arena. [`give_back`] does that for the first arena
+/// Returns the free memory at the top of the calling thread's arena. [`give_back`] does that for the first arena
 /// only, and the I/O thread has another one. Takes as long as it takes to return up to [`KEPT_BYTES`].
 pub fn give_back_top() {
     if !KEEPS.load(Relaxed) {
         return;
     }
     #[cfg(target_env = "gnu")]
-    // SAFETY: as in `keep_free_memory`. A large block that is freed has the top returned beyond the threshold.
+    // SAFETY: as in `keep_free_memory`. When a large block is freed, the allocator returns the top beyond the
+    // threshold.
     unsafe {
         nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, LARGE_BLOCK);
         drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK as usize)));
@@ -81,17 +83,17 @@ pub fn give_back_top() {
 /// glibc looks at the top of an arena when a block of at least half of this size is freed.
 const LARGE_BLOCK: i32 = 128 << 10;
 
-/// What the process has used since it began.
+/// The resources that the process has used since it began.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Usage {
-    /// Of all of its threads.
+    /// CPU time of all of its threads.
     pub cpu: Duration,
-    /// Pages that the kernel has given it.
+    /// Pages that the kernel has provided.
     pub faults: u64,
 }
 
 impl Usage {
-    /// Of this process, now. A system call.
+    /// The usage of this process, now. A system call.
     pub fn now() -> Self {
         let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
             return Self::default();
@@ -107,10 +109,10 @@ impl Usage {
     }
 }
 
-/// The time between two looks at what a process has used.
+/// The time between two looks at the usage of a process.
 pub const LOOK: Duration = Duration::from_secs(1);
 
-/// So many looks in a row at a process that does next to nothing: then it is idle.
+/// After so many looks in a row at which a process did next to nothing, it is idle.
 const IDLE_LOOKS: u32 = 10;
 
 /// CPU time between two looks of a process that does next to nothing: a tenth of a core.
@@ -130,7 +132,7 @@ pub struct IdleWatch {
 }
 
 impl IdleWatch {
-    /// Begins with what a process has used so far.
+    /// Begins with the usage of a process so far.
     pub fn new(now: Usage) -> Self {
         Self {
             last: now,
@@ -173,7 +175,7 @@ mod tests {
             Self { now, watch }
         }
 
-        /// How often memory is returned in so many looks, between which it uses so much.
+        /// The number of times that memory is returned in `looks` looks, between which the process uses this much.
         fn looks(&mut self, looks: u32, cpu_ms: u64, faults: u64) -> usize {
             let mut times = 0;
             for _ in 0..looks {

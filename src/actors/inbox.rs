@@ -1,4 +1,4 @@
-//! The inbox: the seam behind which user code receives the events of its sessions.
+//! The inbox that receives the events of sessions for user code: the seam between the two.
 
 use std::borrow::Cow;
 
@@ -12,11 +12,11 @@ pub trait Inbox: 'static {
     fn message(&self, session: SessionKey, kind: Kind, payload: Cow<'_, [u8]>);
     /// The session is over. Called exactly once, after its last message.
     fn closed(&self, session: SessionKey, cause: &CloseCause);
-    /// The handler waits to send, and the session has capacity again.
+    /// The handler waits until it may send, and the session has capacity again.
     fn send_ready(&self, session: SessionKey);
-    /// Has it capacity for messages? Otherwise sessions stop reading.
+    /// Does it have capacity for messages? Otherwise sessions stop reading.
     fn has_capacity(&self) -> bool;
-    /// The turn ends: events that were collected are handed over. `stalled`: sessions wait for capacity, and
-    /// must be notified of it.
+    /// The turn ends: the collected events are handed over. `stalled`: sessions wait for capacity, and must be
+    /// notified of it.
     fn flush(&self, stalled: bool);
 }

@@ -1,36 +1,36 @@
-//! The limits of one WebSocket route, and the token bucket that one of them needs.
+//! The limits that one WebSocket route has, and the token bucket that one of them needs.
 
 use std::time::{Duration, Instant};
 
 use super::outbox::Overflow;
 
-/// What a session may do. One per route, shared by its sessions.
+/// The limits of a session. There is one set per route, shared by its sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest message a client may send, in bytes, over all its fragments. Above it: close 1009.
     pub max_message_size: usize,
     /// Frames a client may send in a second (messages, pings and pongs). Above it: close 1008.
     pub rate_limit: Option<u32>,
-    /// A ping is sent when a client was silent this long, or up to a tenth less. None: no pings.
+    /// A ping is sent when a client was silent for this long, or up to a tenth less. None: no pings.
     pub heartbeat_interval: Option<Duration>,
-    /// An empty text message is sent this often, or up to a tenth more often, whatever else is sent: a
-    /// browser sees no pings. None: none is.
+    /// An empty text message is sent this often, or up to a tenth more often, whatever else is sent: a browser does
+    /// not see pings. None: no such messages.
     pub tick: Option<Duration>,
     /// A client that gives no sign of life for this long is closed with 1001. None: never.
     pub timeout: Option<Duration>,
     /// Bytes that may wait for a client that reads too slowly.
     pub max_queue_bytes: usize,
-    /// What happens at `max_queue_bytes`.
+    /// The policy when `max_queue_bytes` is reached.
     pub overflow: Overflow,
-    /// The handler has this long to accept or reject a client, which gets 504 then.
+    /// The handler has this long to accept or reject a client. After that the client gets 504.
     pub open_timeout: Duration,
-    /// A client that neither takes what is sent nor answers a close frame for this long is cut
-    /// off; the whole farewell may take twelve times as long.
+    /// A client that neither takes bytes nor answers a close frame for this long is disconnected. The whole close
+    /// handshake may take twelve times as long.
     pub close_timeout: Duration,
-    /// How long a handler may answer what came before its client broke a rule. Then the client is
-    /// closed all the same.
+    /// The time in which a handler may answer messages that came before its client broke a rule. After it, the
+    /// client is closed in any case.
     pub answer_timeout: Duration,
-    /// Sessions that this route may have in one worker. None: no bound of its own.
+    /// Sessions that this route may have in one worker. None: no limit of its own.
     pub max_connections: Option<usize>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Limits {
     }
 }
 
-/// A token bucket that holds one second's worth: bursts up to the rate, the rate in the long run.
+/// A token bucket that holds the tokens of one second: bursts up to the rate, the rate in the long run.
 #[derive(Debug)]
 pub struct TokenBucket {
     per_second: f64,

@@ -1,19 +1,20 @@
-//! How long the event loop keeps Python's lock when it has nothing to do.
+//! The lingering that makes the event loop hold Python's lock for a moment when it has nothing to do.
 //!
-//! Beside a thread that computes, the loop waits for the lock for 5 ms each time (`sys.getswitchinterval()`), and gives
-//! it away as soon as it has nothing to do. Clients that it has answered ask again in a moment, and then
-//! wait for as long again. So a loop that has waited for long keeps the lock for a part of that time, and does
-//! what comes meanwhile. What computes loses no more than that part.
+//! Beside a thread that computes, the loop waits for the lock for 5 ms each time (`sys.getswitchinterval()`). It
+//! releases the lock as soon as it has nothing to do. Clients that got an answer send their next request in a
+//! moment, which then waits as long again. So a loop that has waited for long holds the lock for a part of that
+//! time, and handles the requests that come meanwhile. The computing thread loses no more than that part.
 
 use std::time::{Duration, Instant};
 
-/// Who has waited for so long was kept from the lock by a thread that computes.
+/// After a wait of this length, a thread that computes must have held the lock.
 const LONG: Duration = Duration::from_millis(1);
 
-/// The part of the time that it has waited. A smaller one is too short where other programs want the processor, too.
+/// The part of the time that the loop has waited. A smaller part is too short where other programs need the
+/// processor, too.
 const PART: u32 = 5;
 
-/// It is never longer: for so long each thread may have the lock while others want it.
+/// The loop never lingers longer: each thread may hold the lock for this long while others wait for it.
 const MOST: Duration = Duration::from_millis(5);
 
 /// See the module's documentation.
@@ -23,8 +24,8 @@ pub struct Lingering {
 }
 
 impl Lingering {
-    /// The loop has been woken at `woken`, and has the lock now. `is_contended`: do other threads want it?
-    /// True: it is to linger when it has done what there is.
+    /// The loop has been woken at `woken`, and has the lock now. `is_contended`: do other threads wait for it?
+    /// True: the loop must linger when its work is done.
     pub fn begin(
         &mut self,
         woken: Option<Instant>,
@@ -38,7 +39,7 @@ impl Lingering {
         self.until.is_some()
     }
 
-    /// The time that is left. None: the lock is given away.
+    /// The time that is left. None: the lock must be released.
     pub fn left(&mut self, now: Instant) -> Option<Duration> {
         let left = self.until?.saturating_duration_since(now);
         if left.is_zero() {
@@ -48,7 +49,7 @@ impl Lingering {
         Some(left)
     }
 
-    /// Nothing has come in this time.
+    /// No request has come in this time.
     pub fn end(&mut self) {
         self.until = None;
     }

@@ -16,9 +16,9 @@ pub struct Link {
     unread: AtomicUsize,
     /// The session stopped reading because `unread` is high.
     paused: AtomicBool,
-    /// The handler has received something and not come back for more: it may still answer.
+    /// The handler has received a message and not come back for more: it may still answer.
     answering: AtomicBool,
-    /// The session will hand nothing over any more, and waits until nothing is owed.
+    /// The session will hand over no more messages, and waits until the handler owes nothing.
     ending: AtomicBool,
     /// Published messages that the overflow policy has dropped.
     dropped: AtomicU64,
@@ -26,7 +26,7 @@ pub struct Link {
     budget: usize,
 }
 
-/// What a message costs besides its bytes, so that empty ones are not free.
+/// The cost of a message besides its bytes, so that empty messages are not free.
 pub const MESSAGE_OVERHEAD: usize = 64;
 
 impl Link {
@@ -49,19 +49,19 @@ impl Link {
         self.queued.fetch_add(bytes, SeqCst) + bytes
     }
 
-    /// Handler: is the socket so far behind that the sender should wait? If so, `written` will
-    /// answer true once there is room again.
+    /// Handler: is the socket so far behind that the sender should wait? If so, `written` returns true once there
+    /// is capacity again.
     pub fn must_wait(&self) -> bool {
         if self.queued.load(SeqCst) <= self.budget {
             return false;
         }
         self.waits_for_room.store(true, SeqCst);
-        // The socket may have caught up in between; then nobody would ever tell.
+        // The socket may have caught up in between; then no later call would return true.
         !(self.queued.load(SeqCst) <= self.budget / 2 && self.waits_for_room.swap(false, SeqCst))
     }
 
-    /// Session: the socket took (or the session dropped) `bytes` of what the handler sent. True
-    /// when the handler waited for this and must be told.
+    /// Session: the socket took (or the session dropped) `bytes` of the handler's frames. True when the handler
+    /// waited for this and must be notified.
     pub fn written(&self, bytes: usize) -> bool {
         let left = self.queued.fetch_sub(bytes, SeqCst) - bytes;
         left <= self.budget / 2 && self.waits_for_room.swap(false, SeqCst)
@@ -90,7 +90,7 @@ impl Link {
 
     /// Handler: a message was received. True when the session waits for this and must be resumed.
     pub fn received(&self, bytes: usize) -> bool {
-        // Before it counts as read, so that `owes` sees the one or the other.
+        // Before the message counts as read, so that `owes` sees at least one of the two.
         self.answering.store(true, SeqCst);
         let cost = bytes + MESSAGE_OVERHEAD;
         let left = self.unread.fetch_sub(cost, SeqCst) - cost;
@@ -104,15 +104,15 @@ impl Link {
         self.ending.load(SeqCst)
     }
 
-    /// Session, which hands over nothing any more: is there still something to receive, to answer,
-    /// or to write? If so, `waits_for_message` and `is_ending` will answer true.
+    /// Session, which hands over no more messages: is there still a message to receive, to answer, or to write? If
+    /// so, `waits_for_message` and `is_ending` return true later.
     pub fn owes(&self) -> bool {
         self.ending.store(true, SeqCst);
         // In the order in which the handler goes from one to the next.
         self.unread.load(SeqCst) > 0 || self.answering.load(SeqCst) || self.queued.load(SeqCst) > 0
     }
 
-    /// Session: its overflow policy has dropped so many messages more.
+    /// Session: its overflow policy has dropped this many more messages.
     pub fn note_dropped(&self, messages: u64) {
         self.dropped.fetch_add(messages, Relaxed);
     }
@@ -122,7 +122,7 @@ impl Link {
         self.dropped.load(Relaxed)
     }
 
-    /// Was `owes` asked?
+    /// Has the session called `owes`?
     pub fn is_ending(&self) -> bool {
         self.ending.load(SeqCst)
     }

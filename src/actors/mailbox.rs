@@ -1,10 +1,9 @@
-//! A mailbox between two threads, drained in batches.
+//! The mailbox that connects two threads, and is drained in batches.
 //!
-//! The producer writes into the batch under a short lock; the drainer swaps the whole batch out.
-//! The drainer is signalled only when it sleeps, so a burst costs one wake-up and a busy drainer
-//! none. The mailbox does not know what a batch holds, and takes what it is given: its bound is
-//! asked for *before* work is taken in ([`Mailbox::has_capacity`]), because some news (a disconnect)
-//! must never be refused.
+//! The producer writes into the batch under a short lock; the drainer swaps the whole batch out. The drainer is
+//! signalled only when it sleeps, so a burst costs one wake-up and a busy drainer none. The mailbox does not know
+//! the contents of a batch, and accepts every item. Its bound is checked *before* work is taken in
+//! ([`Mailbox::has_capacity`]), because some events (a disconnect) must never be refused.
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,11 +20,11 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 
-/// What a mailbox carries: many items in one container that keeps its memory when emptied.
+/// The contents of a mailbox: many items in one container that retains its memory when it is emptied.
 pub trait Batch: Default {
     /// Number of items inside.
     fn len(&self) -> usize;
-    /// Forgets the items, keeps the memory unless a burst made it unreasonably large.
+    /// Drops the items. Retains the memory unless a burst made it unreasonably large.
     fn clear(&mut self);
     /// Is there anything inside?
     fn is_empty(&self) -> bool {
@@ -33,7 +32,7 @@ pub trait Batch: Default {
     }
 }
 
-/// Largest number of items whose memory a [`Vec`] batch keeps between bursts.
+/// Largest number of items whose memory a [`Vec`] batch retains between bursts.
 const KEPT_ITEMS: usize = 4096;
 
 impl<T> Batch for Vec<T> {
@@ -47,7 +46,7 @@ impl<T> Batch for Vec<T> {
     }
 }
 
-/// How a sleeping drainer is woken.
+/// The way in which a sleeping drainer is woken.
 pub trait Signal {
     /// Wakes the drainer. Called only when it sleeps.
     fn raise(&self);
@@ -58,7 +57,7 @@ pub trait Signal {
 pub struct FdSignal {
     fd: EventFd,
     made: Instant,
-    /// How long after `made` it was raised, in nanoseconds; 0 if it is not raised. To be asked without a
+    /// The time from `made` until it was raised, in nanoseconds; 0 if it is not raised. It can be read without a
     /// system call.
     raised: AtomicU64,
 }
@@ -74,10 +73,10 @@ impl FdSignal {
         })
     }
 
-    /// Forgets the wake-ups that were raised, and returns when the last one was. Call it before draining.
+    /// Drops the wake-ups that were raised, and returns the time of the last one. Call it before draining.
     pub fn clear(&self) -> Option<Instant> {
         let raised = self.raised.swap(0, Relaxed);
-        // EAGAIN says that nothing was raised, which is as good.
+        // EAGAIN means that nothing was raised, which is fine too.
         let _ = self.fd.read();
         (raised > 0).then(|| self.made + Duration::from_nanos(raised))
     }
@@ -130,7 +129,7 @@ impl Signal for TaskSignal {
 #[derive(Debug)]
 pub struct Mailbox<B, S> {
     inside: Mutex<Inside<B>>,
-    /// Items inside, to be asked without the lock.
+    /// The number of items inside, which can be read without the lock.
     len: AtomicUsize,
     capacity: usize,
     signal: S,
@@ -144,7 +143,7 @@ struct Inside<B> {
 }
 
 impl<B: Batch, S: Signal> Mailbox<B, S> {
-    /// An empty mailbox that calls itself full at `capacity` items.
+    /// An empty mailbox that reports itself full at `capacity` items.
     pub fn new(capacity: usize, signal: S) -> Self {
         let inside = Mutex::new(Inside {
             batch: B::default(),
@@ -158,12 +157,12 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
         }
     }
 
-    /// What wakes the drainer.
+    /// The signal that wakes the drainer.
     pub fn signal(&self) -> &S {
         &self.signal
     }
 
-    /// May more work be taken in? Ask before reading it from a socket.
+    /// May more work be taken in? Check it before reading work from a socket.
     pub fn has_capacity(&self) -> bool {
         self.len.load(SeqCst) < self.capacity
     }
@@ -186,7 +185,7 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
         result
     }
 
-    /// Like [`Mailbox::post`], without waking: whoever posts quietly calls [`Mailbox::wake`] later.
+    /// Like [`Mailbox::post`], without waking: the caller must call [`Mailbox::wake`] later.
     pub fn post_quietly<R>(&self, put: impl FnOnce(&mut B) -> R) -> R {
         let mut inside = self.lock();
         let result = put(&mut inside.batch);
@@ -196,7 +195,7 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
 
     /// Wakes the drainer if it sleeps and something waits for it.
     pub fn wake(&self) {
-        // Whoever has posted here sees that, unless it has been taken.
+        // A thread that has posted here sees its items, unless they have been taken.
         if self.is_empty() {
             return;
         }
@@ -208,8 +207,8 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
         self.signal.raise();
     }
 
-    /// Swaps what has come with `batch`, which is emptied first. Returns false, and lets the next
-    /// post wake the drainer, when nothing has come.
+    /// Swaps the items that have come with `batch`, which is emptied first. Returns false when none have come; then
+    /// the next post wakes the drainer.
     pub fn take(&self, batch: &mut B) -> bool {
         batch.clear();
         let mut inside = self.lock();
@@ -218,8 +217,8 @@ impl<B: Batch, S: Signal> Mailbox<B, S> {
             return false;
         }
         mem::swap(&mut inside.batch, batch);
-        // With `has_capacity`: whoever says that it waits, and then finds no room, is seen to wait by
-        // who looks for that after this.
+        // Pairs with `has_capacity`: a session announces that it waits, and then finds no capacity. A thread that
+        // looks for waiting sessions after this store sees that session.
         self.len.store(0, SeqCst);
         true
     }

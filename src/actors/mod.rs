@@ -1,4 +1,4 @@
-//! The state that one actor owns and others reach by messages: hub, session, mailbox.
+//! The actors: the hub, the sessions and the mailboxes. Each owns state that others reach by messages.
 //!
 //! Everything here runs on a worker's one I/O thread, except the two ends of a [`mailbox::Mailbox`]
 //! and the counters of a [`link::Link`]. It knows the bus; it knows no HTTP and no Python.

@@ -1,12 +1,11 @@
-//! Whether the hubs of the server keep pace with what is published here.
+//! The pace that tells a worker whether the hubs of the server keep up with the messages published here.
 //!
-//! A message to many costs its publisher little and every hub much. So one client that floods, or a
-//! crowd of them, could publish faster than a hub delivers, until the ring overtakes it and all of its
-//! clients have missed something. Before it comes to that, this worker takes in nothing more from its
-//! clients, and the flood waits in their sockets.
+//! A message to many clients costs its publisher little and every hub much. So one client that floods, or a crowd
+//! of them, could publish faster than a hub delivers. At some point the ring would overtake that hub, and all of
+//! its clients would miss messages. Before that happens, this worker reads no more from its clients, and the flood
+//! waits in their sockets.
 //!
-//! Nobody waits for a hub that stands still: a worker that is stopped holds up the others once, for
-//! [`PATIENCE`].
+//! No worker waits for a hub that stands still: a stopped worker delays the others once, for [`PATIENCE`].
 
 use std::pin::Pin;
 use std::task;
@@ -16,26 +15,26 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::ipc::{Bus, PacedReader};
 
-/// For how long a hub is waited for that does not move.
+/// The time that a worker waits for a hub that does not move.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon to look again while somebody is waited for.
+/// The time between two looks while a worker waits for a hub.
 const RECHECK: Duration = Duration::from_millis(2);
 
-/// What this worker knows of the pace of all hubs, its own included.
+/// The view that this worker has of the pace of all hubs, its own included.
 #[derive(Debug)]
 pub struct Pace {
     bus: Bus,
-    /// What was far back at the last look.
+    /// Hubs below this offset were far back at the last look.
     slow_below: u64,
-    /// Who straggled at the last look, and since when it has stood there.
+    /// The hubs that straggled at the last look, each with the time since when it has stood there.
     stragglers: Vec<(PacedReader, Instant)>,
-    /// Set while somebody is waited for.
+    /// Set while this worker waits for a hub.
     recheck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    /// Of the hubs on that bus.
+    /// The pace of the hubs on that bus.
     pub fn new(bus: Bus) -> Self {
         Self {
             bus,
@@ -45,8 +44,7 @@ impl Pace {
         }
     }
 
-    /// True: this worker should take in nothing more from its clients for now, and the task is woken to
-    /// ask again.
+    /// True: this worker should read no more from its clients for now, and the task is woken to check again.
     pub fn poll_must_wait(&mut self, task: &mut task::Context<'_>) -> bool {
         let slow_below = self.bus.slow_below();
         if slow_below == self.slow_below && self.stragglers.is_empty() {

@@ -1,11 +1,11 @@
-//! The memory for messages that are not whole yet: how much it is in sum, and which clients are read from
-//! while it is used up.
+//! The memory that messages hold while they are not whole: its sum, and the clients that are read from while it is
+//! used up.
 //!
-//! While there is room, every client is. Beyond the budget, a client in the middle of a message waits for its
-//! turn, and only a few have one at a time: so a message under way always comes to its end, and what is held
-//! stays bounded. A client that has its turn and sends too little loses it, and is closed, or those that hold
-//! half a message for ever would keep all others waiting. Clients between messages are read from as always,
-//! in small pieces: short messages never wait for others' long ones.
+//! While there is room, all clients are read from. Beyond the budget, a client in the middle of a message waits for
+//! its turn, and only a few clients have one at a time. So a message under way always comes to its end, and the
+//! memory stays bounded. A client that has its turn and sends too little loses it, and is closed. Otherwise clients
+//! that hold half a message forever would block all others. Clients between messages are read from as always, in
+//! small pieces: short messages never wait for the long ones of other clients.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ use super::session_key::SessionKey;
 /// Clients that may finish their message at a time although the budget is used up.
 pub const MOST_TURNS: usize = 16;
 
-/// What a client must send in [`TURN_TIME`] while others wait, or its message must come to its end.
+/// The bytes that a client must send in [`TURN_TIME`] while others wait, unless its message comes to its end.
 pub const TURN_BYTES: usize = 16 << 10;
 
 /// See [`TURN_BYTES`].
@@ -32,14 +32,14 @@ pub struct Partials {
     most: usize,
     held: Cell<usize>,
     turns: RefCell<Turns>,
-    /// Somebody has a turn, or waits for one.
+    /// A session has a turn, or waits for one.
     queued: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Turns {
     taken: Vec<Turn>,
-    /// In the order in which they came. Those that have no waker have left.
+    /// In the order in which they came. A session without a waker has left.
     waiting: VecDeque<SessionKey>,
     wakers: HashMap<SessionKey, Waker>,
 }
@@ -47,7 +47,7 @@ struct Turns {
 #[derive(Debug)]
 struct Turn {
     session: SessionKey,
-    /// When it was taken, or so many bytes more had come.
+    /// The time when the turn was taken, or when the last [`TURN_BYTES`] of it were complete.
     since: Instant,
     /// Bytes that have come since then, less than [`TURN_BYTES`].
     bytes: usize,
@@ -61,7 +61,7 @@ impl Default for Partials {
 }
 
 impl Partials {
-    /// At most so many bytes may be held, all sessions added up, but for those that have a turn.
+    /// At most `most` bytes may be held, all sessions added up, except for those that have a turn.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -76,8 +76,7 @@ impl Partials {
         self.held.get() >= self.most
     }
 
-    /// While the budget is used up: may a session read on in its message? If not, `waker` is woken when it
-    /// may.
+    /// While the budget is used up: may a session read on in its message? If not, `waker` is woken when it may.
     pub fn may_read_on(&self, session: SessionKey, now: Instant, waker: &Waker) -> bool {
         let turns = &mut *self.turns.borrow_mut();
         self.queued.set(true);
@@ -94,10 +93,10 @@ impl Partials {
         false
     }
 
-    /// A session has read `bytes`, and what it holds of a message is now `after`, instead of `before`.
+    /// A session has read `bytes`. It holds `after` bytes of a message now, instead of `before`.
     #[inline]
     pub fn changed(&self, session: SessionKey, before: usize, after: usize, bytes: usize) {
-        // Most messages come whole, and nobody waits.
+        // Most messages come whole, and no session waits.
         if before != after || self.queued.get() {
             self.count(session, before, after, bytes);
         }
@@ -109,7 +108,7 @@ impl Partials {
             return;
         }
         let turns = &mut *self.turns.borrow_mut();
-        // A message has come to its end: what it holds never shrinks before.
+        // A message has come to its end: before that, its bytes never shrink.
         if after == 0 || after < before {
             turns.leave(session);
         } else if let Some(turn) = turns.of(session) {
@@ -162,7 +161,7 @@ impl Turns {
         self.wakers.remove(&session);
     }
 
-    /// Gives turns that are free to those that wait. They have them before they are woken.
+    /// Gives free turns to sessions that wait. They have them before they are woken.
     fn pass_on(&mut self, now: Instant) {
         while self.taken.len() < MOST_TURNS
             && let Some(next) = self.waiting.pop_front()

@@ -1,4 +1,4 @@
-//! The seam of a session: a protocol decides what happens with the messages of a client.
+//! The protocol that decides what happens with the messages of a client: the seam of a session.
 //!
 //! Adding a protocol touches two files: its own, with a [`Protocol`] and an [`Accept`], and the one that
 //! registers its routes. The state of a session lives in the box that [`Accept::start`] returns. Everything
@@ -19,7 +19,7 @@ use super::topic::Topic;
 use super::turn_queue::{Backlog, SessionRequest};
 use crate::ipc::PublishError;
 
-/// What a session does with the messages of its client.
+/// The behavior of a session: it handles the messages of its client.
 ///
 /// The methods that can fail close the session for the cause that they return. Replies are sent before the
 /// close frame.
@@ -31,8 +31,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// A message of the client. One payload that was put together from several reads is owned, so that it can
-    /// be moved. That of a [`Kind::Text`] is valid UTF-8.
+    /// A message of the client. If the payload was joined from several reads, it is owned, so that it can be moved.
+    /// That of a [`Kind::Text`] is valid UTF-8.
     fn message(
         &mut self,
         kind: Kind,
@@ -47,7 +47,7 @@ pub trait Protocol: 'static {
         None
     }
 
-    /// Is an earlier message still being answered? A client that broke a rule is closed after the answer, or
+    /// Is the handler still answering an earlier message? A client that broke a rule is closed after the answer, or
     /// after [`Limits::answer_timeout`](super::limits::Limits::answer_timeout).
     fn is_answering(&self, link: &Link) -> bool {
         let _ = link;
@@ -72,7 +72,7 @@ pub struct Handshake<'h> {
     pub path: &'h str,
     /// The values of the path's parameters, in the order of the path.
     pub values: &'h [&'h dyn fmt::Display],
-    /// The subprotocol that the server prefers among those that the client offers. None: none in common.
+    /// The subprotocol that the server prefers among those that the client offers. None: they have none in common.
     pub subprotocol: Option<&'h str>,
     /// The first value of a header, whose name is in lower case.
     pub header: &'h dyn Fn(&str) -> Option<&'h [u8]>,
@@ -88,7 +88,7 @@ impl fmt::Debug for Handshake<'_> {
     }
 }
 
-/// What a protocol can do with its session: reply, publish, subscribe, and pause reading.
+/// The operations that a protocol has for its session: reply, publish, subscribe, and pause reading.
 pub struct SessionContext<'s> {
     pub(super) shared: &'s Shared,
     pub(super) writer: &'s SessionWriter,

@@ -1,9 +1,9 @@
-//! Signs of life of a worker's I/O thread, for whoever decides whether the worker is well, or has
-//! done enough.
+//! The pulse that a worker's I/O thread shows to the code that decides whether the worker is well, or has handled
+//! enough requests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Counters that only grow, and a flag that is set once. Nothing is ordered by them.
+/// Counters that only grow, and a flag that is set once. They order no other memory access.
 #[derive(Debug, Default)]
 pub struct Pulse {
     beats: AtomicU64,
@@ -12,12 +12,12 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// The I/O thread has come round once more.
+    /// The I/O thread has completed one more round.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Relaxed);
     }
 
-    /// A request has come; a WebSocket's handshake is one, too.
+    /// A request has come; a WebSocket's handshake counts as one, too.
     pub fn count_request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
@@ -27,7 +27,7 @@ impl Pulse {
         self.has_stopped_listening.store(true, Relaxed);
     }
 
-    /// How often the I/O thread has come round. It stands still only if the thread does.
+    /// The rounds of the I/O thread so far. The number stands still only if the thread does.
     pub fn beats(&self) -> u64 {
         self.beats.load(Relaxed)
     }
@@ -37,7 +37,7 @@ impl Pulse {
         self.requests.load(Relaxed)
     }
 
-    /// Whether the listener has been closed.
+    /// Has the listener been closed?
     pub fn has_stopped_listening(&self) -> bool {
         self.has_stopped_listening.load(Relaxed)
     }

@@ -1,9 +1,9 @@
-//! The memory for the outboxes of a worker: the bytes that wait in all of them, and the messages dropped.
+//! The memory that the outboxes of a worker use: the bytes that wait in all of them, and the messages dropped.
 //!
-//! A limit for each outbox does not limit a crowd of them. Only bytes are counted that a socket has not taken at
-//! once, so a worker whose clients keep up counts nothing. A published message that waits in many queues is
-//! held once, and counted once, for as long as any of them has it: a [`Gauge`] counts it. The rest, each
-//! writer counts for itself. The hub closes the sessions with the largest outboxes when it is too much.
+//! A limit for each outbox does not limit a crowd of them. Only bytes that a socket has not taken at once are
+//! counted, so a worker whose clients keep up counts nothing. A published message that waits in many queues is held
+//! once, and counted once, for as long as any of them has it: a [`Gauge`] counts it. Each writer counts its other
+//! bytes for itself. When the sum is too large, the hub closes the sessions with the largest outboxes.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// A count of bytes that are held, shared by all that hold some.
+/// A count of bytes that are held, shared by all holders.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Arc<AtomicUsize>);
 
@@ -31,7 +31,7 @@ impl Gauge {
         debug_assert!(before >= bytes, "nothing is given back twice");
     }
 
-    /// Counts these bytes until the last copy of what is returned is dropped.
+    /// Counts these bytes until the last copy of the result is dropped.
     pub fn hold(&self, bytes: Bytes) -> Bytes {
         self.add(bytes.len());
         Bytes::from_owner(Counted {
@@ -58,7 +58,7 @@ impl Drop for Counted {
     }
 }
 
-/// The log says at most once in this time that clients were closed.
+/// The log reports at most once in this time that clients were closed.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The memory for the outboxes of a worker. Shared by everything on a worker's I/O thread.
@@ -68,7 +68,7 @@ pub struct Queues {
     gauge: Gauge,
     /// Messages that overflow policies have dropped, and that are not counted on the bus yet.
     dropped: Cell<u64>,
-    /// When the log last said that clients were closed.
+    /// The time when the log last reported that clients were closed.
     logged: Cell<Option<Instant>>,
 }
 
@@ -80,7 +80,7 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// At most so many bytes may wait, all sessions added up. `gauge` counts them.
+    /// At most `most` bytes may wait, all sessions added up. `gauge` counts them.
     pub fn new(most: usize, gauge: Gauge) -> Self {
         Self {
             most,
@@ -90,7 +90,7 @@ impl Queues {
         }
     }
 
-    /// Counts what many queues share.
+    /// The gauge for bytes that many queues share.
     pub fn gauge(&self) -> &Gauge {
         &self.gauge
     }
@@ -100,7 +100,8 @@ impl Queues {
         self.gauge.held() > self.most
     }
 
-    /// Is there capacity again? An eighth of it, or the next message would exceed the limit at once.
+    /// Is there capacity again? At least an eighth must be free, or the next message would exceed the limit at
+    /// once.
     pub fn has_capacity(&self) -> bool {
         self.gauge.held() <= self.most - self.most / 8
     }
@@ -124,7 +125,7 @@ impl Queues {
         self.dropped.take()
     }
 
-    /// Hub: so many clients had to be closed.
+    /// Hub: logs that it had to close this many clients.
     pub(super) fn log_closed(&self, clients: usize) {
         let now = Instant::now();
         let is_new = |then| now.saturating_duration_since(then) >= SILENCE;

@@ -1,9 +1,9 @@
-//! The replays that clients get when they reconnect. Each record is held once for all of them,
-//! and once more in each form that some of them get: deflated, or as an event.
+//! The replays that clients get when they reconnect. Each record is held once for all of them, and once more in
+//! each form that some of them get: deflated, or as an event.
 //!
-//! A crowd that comes back at once asks for the same records, or at least for those that the bus has. So its outboxes
-//! hold no more than that, whatever the size of the crowd. Small messages are copied for each client: shared, each
-//! would need an entry of its own in each outbox, which takes no less memory.
+//! A crowd that reconnects at once requests the same records, or at least no others than the bus has. So its
+//! outboxes hold no more than that, whatever the size of the crowd. Small messages are copied for each client: if
+//! they were shared, each would need an entry of its own in each outbox, which takes no less memory.
 
 use std::collections::HashMap;
 use std::mem;
@@ -28,7 +28,7 @@ const PIECE_BYTES: usize = 4096;
 pub enum Piece {
     /// Small messages, one behind the other, for this client alone.
     Own(Bytes),
-    /// One message, which others may have too.
+    /// One message, which other clients may have too.
     Shared {
         /// Its offset on the bus.
         offset: u64,
@@ -83,7 +83,7 @@ impl Pieces {
     }
 }
 
-/// How a record is held.
+/// The form in which a record is held.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Form {
     Plain,
@@ -104,12 +104,12 @@ pub struct Replays {
 }
 
 impl Replays {
-    /// Counts what is held here, and in queues.
+    /// Counts the bytes that are held here, and in queues.
     pub fn gauge(&self) -> &Gauge {
         &self.gauge
     }
 
-    /// The frames of the past, oldest first, shared with the outboxes that hold the same.
+    /// The frames of the past, oldest first, shared with the outboxes that hold the same ones.
     pub fn share(&self, past: &Replay) -> Vec<Piece> {
         let mut pieces = Pieces::default();
         for record in &past.records {
@@ -127,7 +127,7 @@ impl Replays {
         pieces.finish()
     }
 
-    /// A frame as an event, shared with the outboxes that hold the same.
+    /// A frame as an event, shared with the outboxes that hold the same one.
     pub(super) fn event(&self, frame: &[u8], epoch: u64, offset: u64) -> Piece {
         let write = || sse::event(frame, epoch, offset);
         if frame.len() < LEAST_SHARED {
@@ -154,7 +154,7 @@ impl Replays {
         if let Some(bytes) = self.records().get(&key) {
             return bytes.clone();
         }
-        // Without the lock, so that other threads do not wait. One of them may have been quicker.
+        // Without the lock, so that other threads do not wait. Another thread may have been quicker.
         let bytes = encode();
         let mut records = self.records();
         let held = records.entry(key).or_insert_with(|| {

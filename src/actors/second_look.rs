@@ -1,12 +1,12 @@
-//! When to look for what another thread posts quietly, because it means to hand all over at the end of its
-//! drain: a drain that lasts must not hold it back.
+//! The schedule that decides when the I/O thread looks for items that another thread posts quietly. That thread
+//! hands all items over at the end of its drain, but a long drain must not hold them back.
 //!
-//! To be woken by the first post would cost more than it brings: the posts of a short drain are then
-//! taken in two halves, and written in two. A look now and then costs nothing.
+//! A wake-up by the first post would cost more than it brings: the posts of a short drain would be taken in two
+//! halves, and written in two. A look now and then costs nothing.
 //!
-//! The looks are timed by a timer of the kernel's, which the drainer sets itself. A timer of the runtime's would be
-//! set by the I/O thread for each drain that begins after a rest, and would bring it back a moment later
-//! to find nothing: that is 2,000 instructions of the 34,000 of an echo.
+//! A timer of the kernel times the looks, and the drainer sets it. A timer of the runtime would be set by the I/O
+//! thread for each drain that begins after a rest. It would bring the thread back a moment later to find nothing:
+//! that is 2,000 instructions of the 34,000 of an echo.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,13 +19,13 @@ use tokio::net::unix::pipe;
 
 use super::forks::Withheld;
 
-/// From the first drain to the first look: so long may pass until one that lasts is noticed.
+/// The time from the first drain to the first look: a long drain is noticed after this time.
 const SELDOM: Duration = Duration::from_millis(3);
 
-/// Between two looks at a drain that lasts.
+/// The time between two looks during a long drain.
 const OFTEN: Duration = Duration::from_millis(1);
 
-/// The drains of one thread, and the timer that looks are due by.
+/// The drains of one thread, and the timer that shows when looks are due.
 #[derive(Debug)]
 pub struct Drains {
     timer: TimerFd,
@@ -34,7 +34,7 @@ pub struct Drains {
 }
 
 impl Drains {
-    /// None is under way. Fails when descriptors have run out.
+    /// No drain is under way. Fails when descriptors have run out.
     pub fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
@@ -46,27 +46,27 @@ impl Drains {
         })
     }
 
-    /// Drainer: one begins.
+    /// Drainer: a drain begins.
     pub fn begin(&self, now: Instant) {
         let mut schedule = self.schedule();
         let delay = schedule.begin(now);
         self.set(delay);
     }
 
-    /// Drainer: it is over, and what it has posted is handed over next.
+    /// Drainer: the drain is over. The items that it has posted are handed over next.
     pub fn end(&self) {
         let mut schedule = self.schedule();
         if schedule.end() {
-            // It fails for nothing but a descriptor that is none.
+            // It fails only for an invalid descriptor.
             let _ = self.timer.unset();
         }
     }
 
-    /// I/O thread: calls `take` when it is time to take what the drain that is under way has posted so far.
+    /// I/O thread: calls `take` when it must take the items that the running drain has posted so far.
     pub async fn look(self: Arc<Self>, take: impl Fn()) -> io::Result<()> {
         let copy = self.timer.as_fd().try_clone_to_owned()?;
         let _withheld = Withheld::new([copy.as_raw_fd()])?;
-        // It is no pipe, but is read like one, and the runtime has no safe name for what is neither.
+        // The timer is not a pipe, but it is read like one. The runtime has no safe function for other descriptors.
         let expirations = pipe::Receiver::from_owned_fd_unchecked(copy)?;
         loop {
             expirations.readable().await?;
@@ -80,7 +80,7 @@ impl Drains {
         let mut schedule = self.schedule();
         match expirations.try_read(&mut [0; 8]) {
             Ok(_) => {}
-            // It has been set again, or stopped, in the meantime.
+            // The timer has been set again, or stopped, in the meantime.
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -89,7 +89,7 @@ impl Drains {
         Ok(is_due)
     }
 
-    /// With the lock of the schedule, so that it is right about the timer.
+    /// The caller must hold the lock of the schedule, so that the timer matches it.
     fn set(&self, delay: Option<Duration>) {
         if let Some(delay) = delay {
             let expiration = Expiration::OneShot(TimeSpec::from_duration(delay));
@@ -102,15 +102,15 @@ impl Drains {
     }
 }
 
-/// When a look is due.
+/// The time when a look is due.
 #[derive(Debug, Default)]
 struct Schedule {
-    /// Odd while a drain is under way, and another number in each.
+    /// Odd while a drain is under way. Each drain has another number.
     drain: u64,
-    /// When the last one began.
+    /// The time when the last drain began.
     begun: Option<Instant>,
-    /// The one before it began long ago. Then the timer is stopped at its end, lest it wake a thread in vain;
-    /// where one follows the other, it is left to expire now and then.
+    /// The drain before the last one began long ago. Then the timer is stopped at the end of the drain, so that it
+    /// does not wake a thread in vain. Where drains follow each other, it is left to expire now and then.
     is_rare: bool,
     /// The timer runs.
     is_set: bool,
@@ -119,7 +119,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// What the timer is to be set to, if it is.
+    /// Returns the time that the timer must be set to, if it must be set.
     fn begin(&mut self, now: Instant) -> Option<Duration> {
         self.drain += 1;
         let before = self.begun.replace(now);
@@ -132,7 +132,7 @@ impl Schedule {
         Some(SELDOM)
     }
 
-    /// True: the timer is to be stopped.
+    /// True: the timer must be stopped.
     fn end(&mut self) -> bool {
         self.drain += 1;
         let stops = self.is_rare && self.is_set;
@@ -140,11 +140,12 @@ impl Schedule {
         stops
     }
 
-    /// The timer has expired. True: take what has been posted so far. And what the timer is to be set to.
+    /// The timer has expired. True: take the items that have been posted so far. The second value is the time that
+    /// the timer must be set to.
     fn look(&mut self) -> (bool, Option<Duration>) {
         let drain = (self.drain % 2 == 1).then_some(self.drain);
         let has_ended = self.seen.is_some() && self.seen != drain;
-        // Drains that are over within two looks hand over by themselves.
+        // Drains that end within two looks hand over their items by themselves.
         self.seen = if has_ended { None } else { drain };
         self.is_set = drain.is_some();
         let is_due = self.seen.is_some();
@@ -157,12 +158,12 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// What happened in the first 100 milliseconds.
+    /// The events of the first 100 milliseconds.
     #[derive(Default)]
     struct Found {
         /// Milliseconds at which posts were taken early.
         taken: Vec<u128>,
-        /// How often the timer was set or stopped, and how often it woke the thread that looks.
+        /// The number of times that the timer was set or stopped, and that it woke the thread that looks.
         settings: usize,
         wakes: usize,
     }

@@ -1,4 +1,4 @@
-//! The session of one WebSocket: a task that owns the reading half, the limits and the close handshake.
+//! The session that serves one WebSocket: a task that owns the reading half, the limits and the close handshake.
 //!
 //! Frames come in through a [`Decode`], are counted against the limits, and go to the [`Protocol`] of the
 //! session. The writing half is the [`SessionWriter`], which the hub shares. An idle session holds no buffer:
@@ -26,11 +26,11 @@ use super::session_writer::{Control, SessionWriter};
 use super::shared::{READ_BYTES, Shared};
 use super::turn_queue::{Backlog, SessionRequest};
 
-/// Reads of one socket before the others get their turn.
+/// Reads of one socket before the other sockets get their turn.
 const READS_IN_A_ROW: usize = 8;
 
-/// Bytes of messages that are taken out of one read before the others get their turn: what a client
-/// that does not deflate may bring in a turn.
+/// Bytes of messages that are taken out of one read before the others get their turn. A client that does not
+/// deflate can bring this many in a turn.
 const MOST_TAKEN_BYTES: usize = READS_IN_A_ROW * READ_BYTES;
 
 /// The task of one WebSocket. Spawned on the hub's thread, it is done when the session is over.
@@ -67,7 +67,7 @@ struct DelayedClose {
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum Phase {
     Open,
-    /// A close frame is on its way; the client's answer, or its end, is awaited.
+    /// A close frame is on its way; the session waits for the client's answer, or its end.
     Closing,
     /// The close frame was written and the writing side ended. Input is read to its end, because a
     /// socket dropped with unread input is reset, and takes the close frame with it.
@@ -222,7 +222,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         partials.changed(self.key(), before, self.held(), bytes);
     }
 
-    /// Is the memory for incomplete messages used up, and may this message not be read to its end?
+    /// Is the memory for incomplete messages used up, so that this message must not be read to its end?
     fn waits_for_memory(&self, task: &task::Context<'_>) -> bool {
         let partials = &self.shared.turn_queue.partials;
         partials.is_used_up()
@@ -252,9 +252,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         backlog.is_some()
     }
 
-    /// Has this input brought as many bytes as are taken before the queues are looked at again? Never for a
-    /// client that does not deflate: its payloads are no longer than the input. A deflated message may be a
-    /// thousand times as long.
+    /// Has this input brought so many bytes that the queues must be checked first? Never for a client that does not
+    /// deflate: its payloads are no longer than the input. A deflated message may be a thousand times as long.
     fn is_enough(&self, taken_bytes: usize) -> bool {
         matches!(self.writer.encoding(), Encoding::Deflated(_))
             && (taken_bytes >= MOST_TAKEN_BYTES
@@ -262,7 +261,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                 || self.protocol.must_pause(&self.shared).is_some())
     }
 
-    /// Decodes `input`, and sends the replies in one write. `output` keeps only its memory.
+    /// Decodes `input`, and sends the replies in one write. `output` retains only its memory.
     fn take_in(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
         if self.phase == Phase::Finishing {
             return;
@@ -271,7 +270,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         self.writer.heard(now);
         let (held, bytes) = (self.held(), input.len());
         let outcome = self.decode_all(input, output, now);
-        // Before anything closes the session, which gives up what it holds.
+        // This comes before any close of the session, which drops the input that it holds.
         self.recount(held, bytes);
         if !output.is_empty() {
             self.writer.send(output, Source::Session);
@@ -310,8 +309,8 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
         }
     }
 
-    /// Hands everything in `input` to the protocol, or keeps the rest when that is too much at once. Returns
-    /// the cause if the client has closed; input behind its close frame is ignored.
+    /// Hands everything in `input` to the protocol, or stores the rest when that is too much at once. Returns the
+    /// cause if the client has closed; input behind its close frame is ignored.
     fn decode_all(
         &mut self,
         mut input: &mut [u8],
@@ -343,7 +342,7 @@ impl<R: AsyncRead + Unpin + 'static, D: Decode + Unpin> Session<R, D> {
                     };
                     self.protocol.message(kind, payload, &mut context)?;
                 }
-                // In order with what else is answered, unless it would have to wait for more than that.
+                // The pong stays in order with the other answers, unless it would have to wait for more than those.
                 Event::Ping(payload) if self.writer.is_waiting() => {
                     self.writer.send_control(&frame::pong(payload));
                 }

@@ -12,23 +12,23 @@ use crate::ipc::Bus;
 /// Bytes read from one socket at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// What the sessions of one worker share. All of it lives on the I/O thread.
+/// The parts that the sessions of one worker share. All of them live on the I/O thread.
 pub struct Shared {
     /// The bus, to publish on.
     pub bus: Bus,
     /// The handler's end.
     pub inbox: Rc<dyn Inbox>,
-    /// What is done once for all sessions.
+    /// The work that is done once for all sessions.
     pub turn_queue: Rc<TurnQueue>,
     /// Lent to the session that reads.
     pub(super) scratch: RefCell<Scratch>,
 }
 
-/// Memory that no session keeps anything in.
+/// Memory that holds no data of a session between two reads.
 pub(super) struct Scratch {
-    /// What was read last.
+    /// The input of the last read.
     pub(super) input: Box<[u8]>,
-    /// What a session answers to one read.
+    /// The answers of a session to one read.
     pub(super) output: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// What the sessions of one worker share.
+    /// The shared parts of the sessions of one worker.
     pub fn new(bus: Bus, inbox: Rc<dyn Inbox>, turn_queue: Rc<TurnQueue>) -> Rc<Self> {
         let input = vec![0; READ_BYTES].into_boxed_slice();
         let scratch = RefCell::new(Scratch {

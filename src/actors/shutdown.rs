@@ -1,19 +1,19 @@
-//! One signal, remembered: whoever asks later learns of it too.
+//! The signal that ends a worker. It stays set: later listeners see it too.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How a worker ends.
+/// The manner in which a worker ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ending {
-    /// What is in flight has so long to finish.
+    /// The time in which requests and sessions in flight must finish.
     pub grace: Duration,
-    /// A connection on which no request is running is kept for so long, at most half of `grace`.
+    /// A connection without a running request stays open for this time, at most half of `grace`.
     pub linger: Duration,
 }
 
-/// Pulls the signal. Owned by whoever may end the worker.
+/// Pulls the signal. Its owner is the code that may end the worker.
 #[derive(Debug)]
 pub struct Trigger(watch::Sender<Option<Ending>>);
 

@@ -1,39 +1,41 @@
-//! How many threads are allowed to run user code of one kind side by side: as few as keep Python's lock busy.
+//! The sizing that sets how many threads may run user code of one kind side by side: as few as use Python's lock
+//! fully.
 //!
 //! A handler that waits (for a database, say) leaves the lock to others, and more threads bring more answers. A
-//! handler that computes keeps it; then more threads only make the event loop one of many that want it,
-//! each of which has it for 5 ms. From outside both look alike: jobs wait. What tells them apart is how much
-//! of the time the threads that have jobs are on a CPU, in the part of the time that the others leave them:
-//! the event loop, and threads with jobs of other kinds.
+//! handler that computes holds the lock. Then more threads only make the event loop one of many that want it, each
+//! of which has it for 5 ms. From outside both look alike: jobs wait. The CPU time shows the difference. Other
+//! threads want the lock as well: the event loop, and threads with jobs of other kinds. The measure is the part of
+//! the time that those leave, in which the threads that have jobs are on a CPU.
 //!
-//! The rule, its limits and what else was tried: `docs/architecture.md`.
+//! The rule, its limits and the alternatives that were tried: `docs/architecture.md`.
 
 use std::time::Duration;
 
-/// The use of the lock is made of means over about this time.
+/// The use of the lock is averaged over about this time.
 const MEMORY: Duration = Duration::from_millis(10);
 
-/// Below it the lock is idle for so long that more threads are worth it.
+/// Below this use the lock is idle for so long that more threads are worth it.
 const IDLE: f64 = 0.3;
 
-/// Above it fewer threads would do the same. With too few cores for all that runs, those who have the lock
-/// are on a CPU for no more than that.
+/// Above this use fewer threads would do the same. With too few cores for all running threads, those that have the
+/// lock are on a CPU for no more of the time.
 const BUSY: f64 = 0.6;
 
-/// More threads are to lead to about this use.
+/// The use that more threads should lead to.
 const WANTED: f64 = 0.5;
 
-/// So long the lock has to be busy until a step down.
+/// The lock must be busy for this time before a step down.
 const BUSY_FOR: Duration = Duration::from_millis(5);
 
-/// So long no job may have had to wait until a step down: what a burst needed is not there for the next one.
+/// A step down needs this much time in which no job had to wait. The next burst then does not find the threads that
+/// the last one needed.
 const DRY_FOR: Duration = Duration::from_millis(20);
 
-/// The others are taken to leave at least this part of the time, however busy they are. Threads that compute
-/// get about as much beside one other that does; threads that use far less of it wait for something else.
+/// The others are assumed to leave at least this part of the time, however busy they are. Threads that compute get
+/// about as much beside one other thread that does. Threads that use far less of it wait for something else.
 const FAIR: f64 = 0.5;
 
-/// What there was to see since the last look.
+/// The observations since the last look.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// The time since then.
@@ -44,20 +46,20 @@ pub struct Seen {
     pub others_cpu: Duration,
     /// The queue was empty at some moment.
     pub ran_dry: bool,
-    /// All threads that are allowed to are in a job: none is still on its way to one.
+    /// All allowed threads are in a job: none is still on its way to one.
     pub all_at_work: bool,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Sizing {
-    /// At least so many: those that can run at the same time.
+    /// The least number of threads: those that can run at the same time.
     least: usize,
     most: usize,
     allowed: usize,
-    /// How much of the time of those that can run at the same time the threads are on a CPU, 0 to 1.
+    /// CPU time of the threads, as a part of the time of those that can run at the same time, 0 to 1.
     own: f64,
-    /// And the others.
+    /// The same part for the others.
     others: f64,
     busy_for: Duration,
     dry_for: Duration,
@@ -79,12 +81,13 @@ impl Sizing {
         }
     }
 
-    /// So many threads may have jobs now.
+    /// The number of threads that may have jobs now.
     pub fn allowed(&self) -> usize {
         self.allowed
     }
 
-    /// A look, about once in a millisecond while jobs wait. Returns how many threads are allowed from now on.
+    /// A look, about once in a millisecond while jobs wait. Returns the number of threads that are allowed from now
+    /// on.
     pub fn look(&mut self, seen: Seen) -> usize {
         let Seen {
             elapsed,
@@ -111,13 +114,13 @@ impl Sizing {
         self.allowed
     }
 
-    /// How much of the time that the others leave them the threads are on a CPU, 0 to 1.
+    /// The part of the time that the others leave in which the threads are on a CPU, 0 to 1.
     fn used(&self) -> f64 {
         self.own / (1.0 - self.others).max(FAIR)
     }
 
-    /// Nobody has looked for a while: no job waited, and no more threads were allowed than can run at the
-    /// same time.
+    /// There was no look for a while: no job waited, and no more threads were allowed than can run at the same
+    /// time.
     pub fn rested(&mut self) {
         self.own = 1.0;
         self.others = 0.0;
@@ -128,10 +131,10 @@ impl Sizing {
     fn grow(&mut self) {
         let before = self.allowed;
         let wanted = (before as f64 * WANTED / self.used().max(f64::EPSILON)).ceil();
-        // A use that is nearly 0 wants all there are, but it may be a moment's.
+        // A use of nearly 0 would allow all threads, but it may last for a moment only.
         let wanted = wanted.min(2.0 * before as f64) as usize;
         self.allowed = wanted.clamp(before + 1, 2 * before).min(self.most);
-        // Until the new ones have shown what they do, they are taken to do the same.
+        // Until the new threads have run, they are assumed to use as much.
         self.own *= self.allowed as f64 / before as f64;
     }
 
@@ -143,7 +146,7 @@ impl Sizing {
     }
 }
 
-/// For how long it has been so by now.
+/// The time for which the condition has held by now.
 fn counted(so_far: Duration, elapsed: Duration, holds: bool) -> Duration {
     if holds {
         so_far + elapsed
@@ -160,11 +163,11 @@ mod tests {
 
     /// Jobs that wait and compute, for threads that share one lock, millisecond by millisecond.
     struct Load {
-        /// How many jobs there are at any time, which follow each other.
+        /// The number of jobs at any time; they follow each other.
         clients: usize,
-        /// Of each millisecond that a job has, it wants to compute this share.
+        /// The share of each millisecond that a job wants to compute.
         computes: f64,
-        /// What the others want of each millisecond.
+        /// The share of each millisecond that the others want.
         others: f64,
     }
 
@@ -183,7 +186,7 @@ mod tests {
         fn seen(&self, allowed: usize) -> Seen {
             let at_work = allowed.min(self.clients);
             let threads = at_work as f64 * self.computes;
-            // Whoever wants more than there is gets its share.
+            // If the threads want more than there is, each gets its share.
             let share = 1.0 / (threads + self.others).max(1.0);
             Seen {
                 elapsed: LOOK,

@@ -1,11 +1,11 @@
-//! The writing end of a socket, as a session uses it: the seam between sessions and TCP or TLS.
+//! The socket writer that a session sends through: the seam between sessions and TCP or TLS.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 /// A socket's writing end. Dropping it ends the writing side of the connection.
 pub trait SocketWriter: 'static {
-    /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
+    /// Writes as many bytes as the socket takes at once; `WouldBlock` when it takes none.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// The same for several slices.
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;

@@ -1,4 +1,4 @@
-//! The encoding of messages as Server-Sent Events (HTML standard, section 9.2).
+//! The encoding that turns messages into Server-Sent Events (HTML standard, section 9.2).
 //!
 //! Plain bytes: it knows no connection. The id of an event names a message by its offset, and by the epoch of
 //! the bus. So a client that reconnects never gets messages of another bus instead of those that it missed.
@@ -30,7 +30,7 @@ pub struct Position {
     pub next: u64,
 }
 
-/// The text is not an id that an event stream has sent.
+/// The string is not an id that an event stream has sent.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct InvalidPosition;
 
@@ -95,7 +95,7 @@ fn lines(mut text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A comment, so that no proxy takes the connection for dead. Its id moves the position of the client forward,
+/// A comment, so that no proxy considers the connection dead. Its id moves the position of the client forward,
 /// although no message was for it.
 pub fn ping(position: Position) -> Bytes {
     format!(": ping\nid: {position}\n\n").into()

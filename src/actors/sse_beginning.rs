@@ -1,4 +1,5 @@
-//! The beginning of an event stream: the messages that a client missed, and a report if some are gone.
+//! The beginning that an event stream sends first: the messages that a client missed, and a report if some are
+//! gone.
 
 use std::io::Write as _;
 
@@ -22,8 +23,8 @@ impl SseBeginning {
         vec![Piece::Own(bytes.into())]
     }
 
-    /// With the newest records of the replay that fit into `most` bytes. `reports_gap`: the client asked for
-    /// all of it; if it does not get all, an event with the name `gap` comes first.
+    /// With the newest records of the replay that fit into `most` bytes. `reports_gap`: the client requested all of
+    /// it. If it does not get all, an event with the name `gap` comes first.
     pub fn with(
         &self,
         past: &Replay,

@@ -1,7 +1,7 @@
-//! The session of an event stream, whose client only receives. It has a writer like a WebSocket, and no socket:
-//! events wait in the outbox until the body of an HTTP response takes them.
+//! The session that serves an event stream, whose client only receives. It has a writer like a WebSocket, and no
+//! socket: events wait in the outbox until the body of an HTTP response takes them.
 //!
-//! To drop it is its end: the hub releases it.
+//! When it is dropped, it ends: the hub releases it.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,7 +17,7 @@ use super::topic::Topic;
 use super::turn_queue::SessionRequest;
 use crate::ipc::Bus;
 
-/// The interest of this worker in a topic: records of it wake the hub, until this is dropped.
+/// The interest that this worker has in a topic: records of it wake the hub, until this is dropped.
 pub struct Interest {
     bus: Bus,
     /// None: a subscription has taken it over.

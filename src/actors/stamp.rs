@@ -1,18 +1,18 @@
-//! A point in time in 8 bytes, where [`Instant`] takes 16: each session keeps four of them.
+//! The stamp that holds a point in time in 8 bytes, where [`Instant`] takes 16: each session has four of them.
 
 use std::num::NonZeroU64;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since the first one was made, counted from 1: there is room for "never" in it.
-/// What was before the first one counts as that one.
+/// Nanoseconds since the first stamp was made, counted from 1: so an `Option` takes no more space. An earlier time
+/// counts as that of the first stamp.
 #[derive(Copy, Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Stamp(NonZeroU64);
 
 static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Stamp {
-    /// Now.
+    /// The current time.
     pub fn now() -> Self {
         Instant::now().into()
     }

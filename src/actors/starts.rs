@@ -1,26 +1,26 @@
-//! How many handlers are begun in one turn of an event loop.
+//! The bound that limits how many handlers are begun in one turn of an event loop.
 //!
-//! If all that wait were begun before the loop looks at a socket, each of them would open a connection of
-//! its own to a service or a database, where most could take one that another has just given back. (httpx
-//! looks through its whole pool for each request: 200 clients of a handler that calls a slow service cost twice as
-//! much.) So where first steps have taken long, there are few in a turn; where they are short, the bound is
-//! far away, and costs nothing.
+//! Without it, the loop would begin all waiting handlers before it looks at a socket. Each of them would open a
+//! connection of its own to a service or a database, where most could take one that another has just returned.
+//! (httpx looks through its whole pool for each request: 200 clients of a handler that calls a slow service cost
+//! twice as much.) So a turn has few first steps where they have taken long. Where they are short, the bound is far
+//! away, and costs nothing.
 
 use std::mem;
 use std::time::{Duration, Instant};
 
-/// A turn takes about this time.
+/// The time that a turn should take.
 const TURN: Duration = Duration::from_millis(4);
 
-/// So many are begun in any case. Fewer say nothing about how long they take.
+/// This many handlers are begun in any case. Fewer do not show how long they take.
 const LEAST: usize = 8;
 
-/// The bound of the turn that is under way, by how long the last ones took.
+/// The bound of the running turn, derived from the time that the last ones took.
 #[derive(Debug)]
 pub struct Starts {
-    /// When the turn began.
+    /// The time when the turn began.
     began: Option<Instant>,
-    /// Handlers that it has begun so far.
+    /// The number of handlers that it has begun so far.
     begun: usize,
     most: usize,
 }
@@ -36,8 +36,8 @@ impl Default for Starts {
 }
 
 impl Starts {
-    /// A turn begins. Since the last one began the loop has taken the first steps of the handlers of that one. It may
-    /// have slept, too: then fewer than could be are begun, once.
+    /// A turn begins. Since the last turn began, the loop has taken the first steps of the handlers of that turn.
+    /// The loop may have slept, too: then this turn begins fewer handlers than it could, once.
     pub fn turn(&mut self, now: Instant) {
         let last = self.began.replace(now);
         let begun = mem::take(&mut self.begun);
@@ -50,7 +50,7 @@ impl Starts {
         }
     }
 
-    /// One more wants to begin: may it, in this turn?
+    /// May one more handler begin in this turn?
     pub fn take(&mut self) -> bool {
         let may = self.begun < self.most;
         self.begun += usize::from(may);
@@ -62,7 +62,7 @@ impl Starts {
 mod tests {
     use super::*;
 
-    /// How many of those that wait are begun in each turn, if the first step of each takes so long.
+    /// The number of waiting handlers that are begun in each turn, if the first step of each takes `step`.
     fn turns(starts: &mut Starts, now: &mut Instant, waiting: usize, step: Duration) -> Vec<usize> {
         let (mut left, mut found) = (waiting, Vec::new());
         while left > 0 {

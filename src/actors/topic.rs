@@ -1,4 +1,4 @@
-//! What messages are published to: a validated name with its hash, and templates of such names.
+//! The topic that messages are published to: a validated name with its hash, and templates of such names.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -24,7 +24,7 @@ pub struct Topic {
     hash: u64,
 }
 
-/// Why a topic or a template of topics cannot be used.
+/// The reason why a topic or a template of topics cannot be used.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum TopicError {
     /// The name is empty.
@@ -52,9 +52,9 @@ pub enum TopicError {
     UnknownParameter {
         /// The template.
         template: String,
-        /// What it names.
+        /// The parameter that it names.
         parameter: String,
-        /// What there is.
+        /// The parameters that the path has.
         parameters: Vec<String>,
     },
     /// A template has a brace without its partner.
@@ -92,13 +92,13 @@ impl Topic {
         &self.name
     }
 
-    /// The hash that the bus knows it by, the same in every process.
+    /// The hash that names it on the bus, the same in every process.
     pub fn hash(&self) -> u64 {
         self.hash
     }
 }
 
-// The hash decides nearly always; the name only tells apart those that share one.
+// The hash decides nearly always; the name is only compared for topics that share one.
 impl PartialEq for Topic {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash && self.name == other.name
@@ -196,8 +196,8 @@ impl TopicTemplate {
         Ok(Self { pieces, fixed })
     }
 
-    /// The topic for these values of the path's parameters, in the path's order. It may turn out
-    /// too long, or contain a control character that a client put there.
+    /// The topic for these values of the path's parameters, in the path's order. It may be too long, or contain a
+    /// control character that a client put there.
     ///
     /// # Panics
     /// If there are fewer values than the path has parameters.

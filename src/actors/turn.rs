@@ -1,13 +1,13 @@
-//! The records that one turn of the loop read from the bus, in bus order, in one contiguous arena.
+//! The records that one turn of the loop has read from the bus, in bus order, in one contiguous arena.
 //!
-//! The frames of a record are copied here once; every session of the worker is served from here.
-//! A session whose records lie side by side gets one plain write of that run. For a session that
-//! is too slow, a record is made a shared [`Bytes`] once, for all sessions that wait for it.
+//! The frames of a record are copied here once, and serve every session of the worker. A session whose records lie
+//! side by side gets one plain write of that run. For a session that is too slow, a record is made a shared
+//! [`Bytes`] once, for all sessions that wait for it.
 //!
-//! The first session that takes deflated messages has a record deflated, for all such sessions of
-//! the worker: there are two encodings of a record at most. A client with a smaller window gets that
-//! one too, if the message is no longer than its window; else the plain one. The first event stream has
-//! it written as an event, for all streams of the worker.
+//! The first session that takes deflated messages deflates a record, for all such sessions of the worker: there are
+//! two encodings of a record at most. A client with a smaller window gets that one too, if the message is no longer
+//! than its window; else the plain one. The first event stream encodes a record as an event, for all streams of the
+//! worker.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub struct Turn {
     pub arena: Vec<u8>,
     /// The epoch of the bus that all offsets belong to.
     epoch: u64,
-    /// Counts what waits in queues.
+    /// Counts the bytes that wait in queues.
     gauge: Gauge,
     records: Vec<Record>,
 }
@@ -44,18 +44,18 @@ struct Record {
     /// The key of the session that is excluded; 0: none.
     left_out: u64,
     shared: OnceCell<Bytes>,
-    /// The frame, deflated. None inside: that would not make it smaller.
+    /// The frame, deflated. None inside: deflating would not make it smaller.
     deflated: OnceCell<Option<Bytes>>,
     /// The message as an event.
     event: OnceCell<Bytes>,
 }
 
-/// Frames as they go to a socket, one behind the other.
+/// Frames in the form that goes to a socket, one behind the other.
 #[derive(Copy, Clone, Debug)]
 pub struct Run<'a> {
     /// The frames.
     pub bytes: &'a [u8],
-    /// How each of them is encoded.
+    /// The encoding of all of them.
     pub encoding: Encoding,
 }
 
@@ -72,14 +72,14 @@ impl Turn {
         }
     }
 
-    /// Drops the records; keeps the arena's memory unless one huge message made it large.
+    /// Drops the records; retains the arena's memory unless one huge message made it large.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.arena.shrink_to(2 * MOST_BYTES);
         self.records.clear();
     }
 
-    /// Has the turn as much as is delivered at once?
+    /// Does the turn have as many records or bytes as are delivered at once?
     pub fn is_full(&self) -> bool {
         self.arena.len() >= MOST_BYTES || self.records.len() >= MOST_RECORDS
     }
@@ -112,7 +112,7 @@ impl Turn {
         self.arena.truncate(start);
     }
 
-    /// Is any record not for everybody?
+    /// Does any record exclude a session?
     pub fn leaves_somebody_out(&self, indexes: &[Index]) -> bool {
         indexes
             .iter()
@@ -156,8 +156,8 @@ impl Turn {
         record.shared.get_or_init(copy).clone()
     }
 
-    /// The frames of `indexes`, one behind the other: a slice of the arena when they lie side by
-    /// side there, else a copy in `scratch`. Of events it is empty: they wait one by one.
+    /// The frames of `indexes`, one behind the other: a slice of the arena when they lie side by side there, else a
+    /// copy in `scratch`. For events it is empty: they wait one by one.
     pub fn run<'a>(
         &'a self,
         indexes: &[Index],
@@ -200,7 +200,7 @@ impl Turn {
         }
     }
 
-    /// The message as an event. Written once, by the first who asks.
+    /// The message as an event. The first caller encodes it.
     fn event(&self, index: Index) -> &Bytes {
         let record = &self.records[index as usize];
         let write = || {
@@ -211,7 +211,7 @@ impl Turn {
         record.event.get_or_init(write)
     }
 
-    /// The deflated frame, if this encoding has one. Deflated once, by the first who asks.
+    /// The deflated frame, if this encoding has one. The first caller deflates it.
     fn deflated(&self, index: Index, encoding: Encoding) -> Option<&Bytes> {
         let Encoding::Deflated(window) = encoding else {
             return None;
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_record_is_written_as_an_event_once() {
         let mut turn = turn(&["\u{1}\u{2}hi"]);
-        turn.arena[0] |= 0x80; // FIN, which is no character
+        turn.arena[0] |= 0x80; // FIN, which is not a character
         turn.epoch = 9;
         assert!(
             turn.run(&[0], Encoding::Events, &mut Vec::new())
@@ -296,7 +296,7 @@ mod tests {
     fn a_record_is_deflated_once_and_only_for_clients_that_want_it_and_if_it_helps() {
         let large = format!("\u{1}\u{7e}\u{1}\0{}", "x".repeat(256));
         let mut turn = turn(&["\u{1}\u{2}hi", &large]);
-        // FIN, which is no character.
+        // The FIN bit, which is not a character.
         for index in [0, 1] {
             let start = turn.records[index].frame.start;
             turn.arena[start] |= 0x80;

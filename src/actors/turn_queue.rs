@@ -1,5 +1,5 @@
-//! The queue of work for the end of the turn, so that it is done once for all sessions: one look at the bus,
-//! one hand-over to the handler, one wake-up.
+//! The queue that holds work for the end of the turn, so that it is done once for all sessions: one look at the
+//! bus, one hand-over to the handler, one wake-up.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::topic::Topic;
 /// Shared by everything on a worker's I/O thread.
 #[derive(Debug, Default)]
 pub struct TurnQueue {
-    /// The memory for what waits for clients.
+    /// The memory for bytes that wait for clients.
     pub queues: Queues,
     /// The memory for messages that are not whole.
     pub partials: Partials,
-    /// What is sent of the past.
+    /// The messages of the past that are being sent.
     pub replays: Arc<Replays>,
     wanted: Cell<bool>,
     hub: RefCell<Option<Waker>>,
@@ -35,11 +35,11 @@ pub struct TurnQueue {
     requests: RefCell<Vec<SessionRequest>>,
     /// Sessions that the hub has.
     sessions: Cell<usize>,
-    /// Records that relays have published and the hub has not read yet.
+    /// Records that relays have published, and that the hub has not read yet.
     ahead: Cell<Ahead>,
     /// Sessions must not publish more: a hub of the server is far behind.
     held: Cell<bool>,
-    /// Sessions that wait until the hub has read them, or until no session is held any more.
+    /// Sessions that wait until the hub has read those records, or until no session is held any more.
     too_fast: RefCell<Vec<Waker>>,
 }
 
@@ -84,7 +84,7 @@ pub enum SessionRequest {
     },
 }
 
-/// How far the relays of a worker are ahead of its hub.
+/// The records by which the relays of a worker are ahead of its hub.
 #[derive(Copy, Clone, Debug, Default)]
 struct Ahead {
     records: usize,
@@ -98,7 +98,7 @@ struct Ahead {
 const MOST_RECORDS_AHEAD: usize = 2048;
 
 impl TurnQueue {
-    /// With budgets, in bytes: for what waits for clients, and for messages that are not whole.
+    /// With budgets, in bytes: for bytes that wait for clients, and for messages that are not whole.
     pub fn new(queue_bytes: usize, message_bytes: usize, replays: Arc<Replays>) -> Self {
         Self {
             queues: Queues::new(queue_bytes, replays.gauge().clone()),
@@ -108,7 +108,7 @@ impl TurnQueue {
         }
     }
 
-    /// Asks for the work at the end of this turn: something was published or handed over.
+    /// Requests the work at the end of this turn: a message was published or handed over.
     pub fn request(&self) {
         if !self.wanted.replace(true)
             && let Some(hub) = &*self.hub.borrow()
@@ -177,8 +177,8 @@ impl TurnQueue {
         self.request();
     }
 
-    /// Are the relays so far ahead of the hub that they should stop reading? `most_bytes`: what
-    /// the bus can well hold.
+    /// Are the relays so far ahead of the hub that they should stop reading? `most_bytes`: a number of bytes that
+    /// the bus can hold with ease.
     pub fn relays_must_wait(&self, most_bytes: usize) -> bool {
         let ahead = self.ahead.get();
         ahead.records >= MOST_RECORDS_AHEAD || ahead.bytes >= most_bytes

@@ -1,8 +1,8 @@
-//! How the hub's thread learns that the bus has something: woken through a pipe while it sleeps,
-//! by a look at the log before it goes to sleep, and not at all while it is busy.
+//! The watch that wakes the hub's thread when the bus has records. While the thread sleeps, a pipe wakes it. Before
+//! it goes to sleep, it looks at the log. While it is busy, nothing wakes it.
 //!
-//! [`Sleeper`] is hung into the runtime: it parks the bus's reader only when the thread really is
-//! about to block. [`Watch`] is the hub's end.
+//! The runtime calls [`Sleeper`]: it parks the bus's reader only when the thread really is about to block.
+//! [`Watch`] is the hub's end.
 
 use std::fmt;
 use std::io;
@@ -17,12 +17,12 @@ use tokio::net::unix::pipe;
 use super::forks::Withheld;
 use crate::ipc::Bus;
 
-/// What the runtime calls around every sleep of its thread.
+/// The functions that the runtime calls around every sleep of its thread.
 pub struct Sleeper {
     bus: Bus,
     /// Offset of the record that the hub reads next.
     next: AtomicU64,
-    /// The hub has read once: before that it has nothing to be woken for.
+    /// The hub has read once: before that nothing needs to wake it.
     begun: AtomicBool,
     hub: AtomicWaker,
 }
@@ -37,7 +37,7 @@ impl fmt::Debug for Sleeper {
 }
 
 impl Sleeper {
-    /// For the reader of `bus` on one thread.
+    /// The sleeper for the reader of `bus` on one thread.
     pub fn new(bus: Bus) -> Arc<Self> {
         let (next, begun) = (AtomicU64::new(0), AtomicBool::new(false));
         Arc::new(Self {
@@ -48,8 +48,8 @@ impl Sleeper {
         })
     }
 
-    /// The thread is about to block. If the bus has something, the hub's task is woken instead,
-    /// and the runtime does not block.
+    /// The thread is about to block. If the bus has records, the hub's task is woken instead, and the runtime does
+    /// not block.
     pub fn before_park(&self) {
         if self.begun.load(Relaxed) && !self.bus.parker().park(self.next.load(Relaxed)) {
             self.hub.wake();
@@ -66,7 +66,7 @@ impl Sleeper {
 pub struct Watch {
     /// The reading end of the bus's wake-up pipe.
     pipe: pipe::Receiver,
-    /// This copy of it is not the bus's own, which has given its copies up in a child by itself.
+    /// The bus does not own this copy of the pipe. It has withheld its own copies from forked children by itself.
     _withheld: Withheld,
     sleeper: Arc<Sleeper>,
 }
@@ -91,10 +91,10 @@ impl Watch {
         })
     }
 
-    /// Takes note of wake-ups; the hub's task is woken by the next one.
+    /// Consumes the wake-ups; the next one wakes the hub's task.
     pub fn poll_woken(&self, task: &mut task::Context<'_>) {
         self.sleeper.hub.register(task.waker());
-        // What is written into the pipe means nothing beyond that it is there.
+        // The bytes in the pipe have no meaning: only their presence counts.
         let mut wakes = [0; 64];
         let mut is_woken = false;
         while let Poll::Ready(Ok(())) = self.pipe.poll_read_ready(task) {

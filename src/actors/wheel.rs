@@ -1,18 +1,18 @@
-//! A timer wheel: one tick for all sessions of a worker instead of a timer for each.
+//! The timer wheel that has one tick for all sessions of a worker instead of a timer for each.
 //!
-//! Entries are only hints. Whoever is due is asked what its real deadline is and put back if it
-//! was heard of in the meantime, so that traffic never touches the wheel.
+//! Entries are only hints. When a session is due, the caller checks its real deadline. If the session gave a sign
+//! of life in the meantime, the caller inserts it again, so that traffic never touches the wheel.
 
 use std::mem;
 use std::time::Duration;
 
-/// Time between two ticks: how late a deadline may be noticed.
+/// Time between two ticks: a deadline may be noticed this much later.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// Slots of the wheel; a deadline beyond one turn of it is looked at once a turn.
 const SLOTS: usize = 1024;
 
-/// Keys ordered by the tick at which they are to be looked at.
+/// Keys ordered by the tick at which they must be looked at.
 #[derive(Debug)]
 pub struct Wheel<K> {
     slots: Vec<Vec<K>>,
@@ -30,8 +30,8 @@ impl<K> Default for Wheel<K> {
 }
 
 impl<K> Wheel<K> {
-    /// `key` comes back from [`Wheel::advance`] after `delay`, or after one turn of the wheel if
-    /// that is sooner. Never at once.
+    /// `key` comes back from [`Wheel::advance`] after `delay`, or after one turn of the wheel if that is sooner.
+    /// Never at once.
     pub fn insert(&mut self, key: K, delay: Duration) {
         let ticks = delay
             .as_nanos()
@@ -44,7 +44,8 @@ impl<K> Wheel<K> {
     /// One tick has passed: moves the keys that are due into `due`, which should be empty.
     pub fn advance(&mut self, due: &mut Vec<K>) {
         self.now += 1;
-        // With its memory, or a crowd that came and went would leave its size in one slot after the other.
+        // The slot's memory is taken too. Otherwise a crowd that came and went would leave its size in one slot
+        // after the other.
         due.append(&mut mem::take(&mut self.slots[self.now as usize % SLOTS]));
     }
 }

@@ -36,8 +36,6 @@ BETTER = {re.compile(words, re.IGNORECASE | re.MULTILINE): how for words, how in
 # Folders and files whose comments and docstrings must still be rewritten. A clean one must leave
 # this list.
 COMMENTS_NOT_YET = {
-    "src/actors",
-    "src/http",
     "src/python",
     "python/fanbus/server",
 }

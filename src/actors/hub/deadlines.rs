@@ -1,7 +1,7 @@
-//! The deadlines of an open session: pings, the end of a silence, the end of a close handshake.
+//! The deadlines of an open session that the hub checks: pings, the end of a silence, the end of a close handshake.
 //!
-//! The ticks of the wheel call it; it knows no timer. Sessions that connected at once, as after a restart, are
-//! not pinged at once: the interval of each is shorter by a part of its own.
+//! The ticks of the wheel call it; it knows no timer. Sessions that connected at once, as after a restart, are not
+//! pinged at once: each has an interval that is shorter by a part of its own.
 
 use std::time::{Duration, Instant};
 
@@ -14,31 +14,31 @@ use crate::actors::session_writer::Control;
 use crate::actors::sse::Position;
 use crate::actors::stamp::Stamp;
 
-/// The close handshake of a client that goes on reading slowly takes at most this many close time-outs.
+/// The close handshake of a client that still reads, but slowly, takes at most this many close time-outs.
 const MOST_CLOSE_TIMEOUTS: u32 = 12;
 
-/// The part of the interval by which pings may come early, to be spread: a tenth.
+/// The part of the interval by which pings may come early, so that they are spread: a tenth.
 const SPREAD: u32 = 10;
 
-/// A session's own interval between pings: never longer than the route's. Sessions side by side get
-/// parts of [`SPREAD`] that are far apart, and any number of them parts that lie evenly: multiples of
-/// the golden ratio do.
+/// A session's own interval between pings: never longer than the route's. Sessions side by side get parts of
+/// [`SPREAD`] that are far apart. The parts of any number of sessions lie evenly: they are multiples of the golden
+/// ratio.
 fn spread(interval: Duration, key: SessionKey) -> Duration {
     let golden = 0x9E37_79B9_u32.wrapping_mul(key.slot() as u32);
     let part = f64::from(golden) / f64::from(u32::MAX);
     interval.saturating_sub((interval / SPREAD).mul_f64(part))
 }
 
-/// The part of a time-out after which a client is looked at again whose acknowledgements count: a twelfth.
+/// The part of a time-out after which the hub looks again at a client whose acknowledgements count: a twelfth.
 const LOOKS: u32 = 12;
 
-/// Every session is looked at so often: otherwise the end of a connection that is neither read from nor
-/// written to would not be noticed.
+/// The hub looks at every session this often. Otherwise it would not notice the end of a connection that is neither
+/// read from nor written to.
 const REST: Duration = Duration::from_secs(20);
 
 impl Member {
-    /// Pings, silence, and the wait for a close frame's answer. Returns when to look again. `position`:
-    /// everything before it has been delivered.
+    /// Checks pings, silence, and the wait for the answer to a close frame. Returns the time until the next look.
+    /// `position`: everything before it has been delivered.
     pub(super) fn look_at(&mut self, now: Instant, position: Position) -> Option<Duration> {
         if let Some(closed) = self.writer.closed_since() {
             return self.look_at_close(closed, now);
@@ -86,7 +86,7 @@ impl Member {
         if since_ping < interval {
             return interval.saturating_sub(since_ping);
         }
-        // One ping on its way is enough; and events that wait say as much as another one.
+        // One ping on its way is enough; and events that wait show as much as a ping does.
         let waits = match self.writer.encoding() {
             Encoding::Events => self.writer.is_waiting(),
             Encoding::Plain | Encoding::Deflated(_) => self.is_ping_on_its_way(),
@@ -107,7 +107,7 @@ impl Member {
             return left;
         }
         *last = now.into();
-        // What waits shows it as well.
+        // Messages that wait show it as well.
         if !self.writer.is_waiting() {
             self.writer.tick();
         }
@@ -184,7 +184,7 @@ impl Member {
         self.pinged().is_some_and(|at| Instant::from(at) > heard)
     }
 
-    /// For how long the client has given no sign of life, of the kind that is expected now.
+    /// The time since the client's last sign of life, of the kind that is expected now.
     fn worst(&self, now: Instant) -> Worst {
         let since = |then: Instant| now.saturating_duration_since(then);
         let ack_progress = self.ack_progress();
@@ -199,7 +199,7 @@ impl Member {
             .and_then(AckProgress::owing)
             .map_or(Duration::ZERO, since);
         let silent = match self.writer.silent_since() {
-            // What it took counts like what it said, as long as it had no time for an answer.
+            // Acknowledgements count like frames of the client, as long as it had no time for an answer.
             Some(heard) => {
                 let alive = ack_progress.and_then(AckProgress::alive).unwrap_or(heard);
                 since(heard.max(progress).max(alive))
@@ -220,7 +220,7 @@ impl Member {
             && (self.writer.has_control_waiting() || self.ack_progress().is_some_and(on_its_way))
     }
 
-    /// Is it too early to say what the client's acknowledgements mean?
+    /// Is it too early to judge the client's acknowledgements?
     fn is_under_way(&self) -> bool {
         match self.ack_progress() {
             Some(ack_progress) => {
@@ -231,7 +231,7 @@ impl Member {
     }
 }
 
-/// The longest time without a sign of life, and of which kind.
+/// The longest time without a sign of life, and the kind of that sign.
 struct Worst {
     time: Duration,
     /// The sign of life that is missing.

@@ -1,4 +1,4 @@
-//! The delivery of records from the bus to the sessions: the only way of a published message to a client.
+//! The delivery of records from the bus to the sessions: the only way that a published message takes to a client.
 
 use std::cell::LazyCell;
 
@@ -11,22 +11,22 @@ use crate::actors::topic::Topic;
 use crate::actors::turn::Run;
 use crate::ipc::{Fate, Next, ReadAt};
 
-/// Turns of the arena before sockets get read again.
+/// Arenas in a row that are delivered before sockets are read again.
 const ARENAS_IN_A_ROW: usize = 4;
 
-/// Calls of `next` that may find nothing for us before the turn ends.
+/// Calls of `next` that may find no record for this worker before the turn ends.
 const SKIPS_IN_A_ROW: usize = 64;
 
-/// So many records one session gets ahead of the others; when it is to be more, all get them.
+/// One session may get this many records ahead of the others. For more records, the hub delivers to all sessions.
 const MOST_AHEAD: u64 = 32;
-/// After so many sessions publishers see that the hub comes on, though its turn is not over.
+/// After so many sessions publishers see that the hub makes progress, though its turn is not over.
 const BEAT_EVERY: usize = 64;
 
 impl Hub {
     /// Delivers what the bus has before the offset `until`. True when there may be more of it.
     pub(super) fn deliver(&mut self, until: u64) -> bool {
         if self.subscriber.offset() >= until {
-            self.bus.report_caught_up(); // all else was said when it got there
+            self.bus.report_caught_up(); // the hub reported the rest when it got there
             return false;
         }
         for _ in 0..ARENAS_IN_A_ROW {
@@ -55,8 +55,8 @@ impl Hub {
         true
     }
 
-    /// Reads the bus up to the offset `until` into the turn's arena. `touched` gets the topics that records
-    /// came for.
+    /// Reads the bus up to the offset `until` into the turn's arena. The topics of the records are added to
+    /// `touched`.
     fn gather(&mut self, until: u64, touched: &mut Vec<TopicId>) -> GatherOutcome {
         if let Some(tags) = self.topics.new_tags() {
             self.subscriber.set_tags(tags);
@@ -107,7 +107,7 @@ impl Hub {
         let subscribed = self.topics.get(id);
         let indexes = subscribed.records.as_slice();
         let run = self.turn.run(indexes, Encoding::Plain, &mut self.scratch);
-        // Made by the first session that takes it.
+        // The first session that takes it makes it.
         let usual = Encoding::Deflated(Window::LARGEST);
         let deflated = LazyCell::new(|| {
             let mut bytes = Vec::new();
@@ -214,7 +214,7 @@ impl Hub {
     /// published them is carried out. The other sessions get them in one write at the end of the turn.
     pub(super) fn deliver_ahead(&mut self, session: SessionKey, until: u64) {
         if until <= self.subscriber.offset() {
-            return; // the usual send, of a worker whose Python has published nothing of late
+            return; // the usual send: Python of this worker has not published lately
         }
         let Some(member) = self.registry.member(session) else {
             return;
@@ -241,7 +241,7 @@ impl Hub {
                 self.bus
                     .read_at_with_topic(offset, &mut self.turn.arena, &mut self.topic_name);
             let ReadAt::Record(head) = read else {
-                continue; // overwritten: the hub finds that too, and says so
+                continue; // overwritten: the hub finds that too, and reports it
             };
             let ours = head.producer == self.bus.member();
             let left_out = if ours { head.exclude_session } else { 0 };
@@ -276,8 +276,8 @@ impl Hub {
         }
     }
 
-    /// Subscribes a session from offset `from` on. The interest that the caller has added is the
-    /// subscription's from here on.
+    /// Subscribes a session from offset `from` on. The subscription takes over the interest that the caller has
+    /// added.
     pub(super) fn subscribe(&mut self, session: SessionKey, topic: Topic, from: u64) {
         let hash = topic.hash();
         let known = self.topics.find(hash, topic.as_str());
@@ -295,8 +295,8 @@ impl Hub {
         self.replay(session, &name, from);
     }
 
-    /// The hub's cursor may have passed `from` before the command came: what is missing is read
-    /// again, for this session alone.
+    /// The hub's cursor may have passed `from` before the command came. The missing records are read again, for
+    /// this session alone.
     fn replay(&mut self, session: SessionKey, topic: &Topic, from: u64) {
         let mut name = String::new();
         for offset in from..self.subscriber.offset() {
@@ -350,7 +350,7 @@ impl Hub {
         }
     }
 
-    /// Sessions whose outbox is full, where the route says that this closes them.
+    /// Closes the sessions whose outbox is full, where the route requires that.
     fn close_overflowed(&mut self, mut overflowed: Vec<SessionKey>) {
         for session in overflowed.drain(..) {
             self.close(session, CloseCause::ClientTooSlow);
@@ -359,7 +359,7 @@ impl Hub {
     }
 
     /// This worker missed records. Sessions that were subscribed to topics that may have been among them are
-    /// closed. The number of records for each of them is not known any more.
+    /// closed. The number of missed records of each session is unknown.
     fn close_lagged(&mut self, missed: u64) {
         let stood_still = self.bus.was_abandoned();
         let tags = self.subscriber.missed_tags();
@@ -389,9 +389,9 @@ impl Hub {
 }
 
 enum GatherOutcome {
-    /// What was wanted has been read.
+    /// The wanted records have been read.
     All,
-    /// The arena is full, or much was passed over: there may be more.
+    /// The arena is full, or many records were skipped: there may be more.
     Full,
     /// The worker was overtaken and missed this many records.
     Lagged(u64),

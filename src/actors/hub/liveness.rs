@@ -1,31 +1,31 @@
-//! The liveness of a client whose only sign of life are acknowledgements.
+//! The liveness of a client whose acknowledgements are the only sign of life.
 //!
-//! A client on a narrow link may read without a pause and still send nothing for minutes: the
-//! ping waits in the system below, behind the bytes that were written before. As long as it does, each byte that is
-//! acknowledged is a sign of life. Once the ping itself is acknowledged, the client's system has it, and
-//! only an answer counts: the system of a program that has stopped goes on to acknowledge.
+//! A client on a narrow link may read without a pause and still send nothing for minutes: the ping waits in the
+//! system below, behind the bytes that were written before. While it waits, each acknowledged byte is a sign of
+//! life. Once the ping itself is acknowledged, the client's system has it, and only an answer counts: the system of
+//! a program that has stopped still acknowledges bytes.
 //!
-//! The system call is made when a session is looked at, and only for sessions that owe an answer, have
-//! frames that wait, or do not read; never for a message.
+//! The system call is made when the hub looks at a session, and never for a message. Only sessions that owe an
+//! answer, have frames that wait, or do not read need it.
 
 use std::time::Instant;
 
 use crate::actors::socket_writer::Acks;
 use crate::actors::stamp::Stamp;
 
-/// The state of a client that was sent a ping, that is not read from, or that gets ticks.
+/// The state of a client that was sent a ping, whose session does not read, or that gets ticks.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
-    /// When it was last sent a ping.
+    /// The time when it was last sent a ping.
     pub(super) pinged: Option<Stamp>,
-    /// When it was last sent a tick, or would have been. None: its route has none.
+    /// The time when it was last sent a tick, or would have been. None: its route has none.
     pub(super) ticked: Option<Stamp>,
-    /// How far it has acknowledged. None: unknown.
+    /// The bytes that it has acknowledged. None: unknown.
     pub(super) ack_progress: Option<AckProgress>,
 }
 
 impl Liveness {
-    /// A ping was sent, or waits to be.
+    /// A ping was sent, or waits to be sent.
     pub(super) fn note_ping(&mut self, now: Instant) {
         self.pinged = Some(now.into());
         if let Some(ack_progress) = &mut self.ack_progress {
@@ -38,16 +38,16 @@ impl Liveness {
 #[derive(Debug)]
 pub(super) struct AckProgress {
     acknowledged: u64,
-    /// When more was acknowledged than at the look before.
+    /// The time of the last look that found more acknowledged than the look before.
     grew: Option<Stamp>,
     /// The same, while the ping had not arrived.
     alive: Option<Stamp>,
-    /// Something was written that is not acknowledged, since when nothing was. None: there is nothing.
+    /// The time since when written bytes wait for an acknowledgement, and none came. None: all are acknowledged.
     owing: Option<Stamp>,
-    /// With so many bytes acknowledged, the last ping has arrived, or what was on its way before there
-    /// was one. None: it has not been written, or just now.
+    /// At this number of acknowledged bytes the last ping has arrived. Without a ping: the bytes that were on their
+    /// way before there was one. None: the ping has not been written, or was written just now.
     arrival: Option<u64>,
-    /// The connection has ended, whether its session knows or not.
+    /// The connection has ended, whether or not its session knows.
     is_over: bool,
     /// There was a look before this one, so that growth could be seen.
     compared: bool,
@@ -92,12 +92,12 @@ impl AckProgress {
         }
     }
 
-    /// Has the client's system the last ping?
+    /// Has the last ping arrived at the client's system?
     pub(super) fn has_arrived(&self) -> bool {
         self.arrival.is_some_and(|end| self.acknowledged >= end)
     }
 
-    /// Has the connection ended? A session that does not read would not learn of it.
+    /// Has the connection ended? A session that does not read would not notice it.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
@@ -107,12 +107,12 @@ impl AckProgress {
         self.alive.map(Instant::from)
     }
 
-    /// When anything was last seen to be taken.
+    /// The time of the last look that found more acknowledged.
     pub(super) fn grew(&self) -> Option<Instant> {
         self.grew.map(Instant::from)
     }
 
-    /// Since when the client's system has acknowledged nothing although it should.
+    /// The time since when the client's system has acknowledged nothing although it should.
     pub(super) fn owing(&self) -> Option<Instant> {
         self.owing.map(Instant::from)
     }
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client has acknowledged of `written` bytes.
+    /// The acknowledgements of a client that has acknowledged so many of `written` bytes.
     fn acks(acknowledged: u64, written: u64) -> Acks {
         Acks {
             acknowledged,
@@ -160,7 +160,7 @@ mod tests {
         ack_progress.look(acks(900, 1500), clock.at(2), false);
         assert!(!ack_progress.has_arrived());
         assert_eq!(ack_progress.alive(), Some(clock.at(2)));
-        // What was written later is taken too, by a system whose program has the ping and is silent.
+        // Later bytes are acknowledged too, by a system whose program has the ping and is silent.
         for second in 3..10 {
             ack_progress.look(
                 acks(second * 1000, second * 1000 + 500),

@@ -1,4 +1,4 @@
-//! The commands of handlers on other threads, and the requests of sessions, as the hub carries them out.
+//! The commands of handlers on other threads, and the requests of sessions, that the hub carries out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub enum Command {
         /// In a box, because it is rare, and large.
         rejection: Box<Rejection>,
     },
-    /// The commands that follow were given after everything on the bus before that offset was published.
+    /// The commands that follow were issued after everything on the bus before that offset was published.
     After {
         /// The offset.
         offset: u64,
@@ -50,10 +50,10 @@ pub enum Command {
     Send {
         /// The receiving session.
         session: SessionKey,
-        /// How many bytes, following those of the send before.
+        /// The number of bytes, which follow those of the send before.
         len: usize,
     },
-    /// Send a large message, which goes out from where it is.
+    /// Send a large message, which is written from its place in memory, without a copy.
     SendLarge {
         /// The receiving session.
         session: SessionKey,
@@ -111,7 +111,7 @@ pub enum Command {
 #[derive(Debug, Default)]
 pub struct Commands {
     arena: Arena<Command>,
-    /// The last [`Command::After`] that was ever among them.
+    /// The offset of the last [`Command::After`] that was ever among them.
     after: u64,
 }
 
@@ -124,7 +124,7 @@ impl Commands {
         self.arena.list.push(command);
     }
 
-    /// What is added from here on comes behind everything on the bus before that offset.
+    /// Commands that are added from here on come behind everything on the bus before that offset.
     pub fn follow(&mut self, offset: u64) {
         if offset > self.after {
             self.after = offset;
@@ -132,8 +132,8 @@ impl Commands {
         }
     }
 
-    /// Adds a send of a frame given in parts. A send to the same session as the one before joins
-    /// it, so that both go out in one write.
+    /// Adds a send of a frame in several parts. A send to the same session as the one before joins it, so that both
+    /// go out in one write.
     pub fn push_send(&mut self, session: SessionKey, parts: &[&[u8]]) {
         let added: usize = parts.iter().map(|part| part.len()).sum();
         for part in parts {
@@ -247,7 +247,7 @@ impl Hub {
         }
     }
 
-    /// The reason why the endpoint takes no more sessions now, if so.
+    /// The reason why the endpoint takes no more sessions now, if it takes none.
     fn refusal(&self, endpoint: Endpoint, limits: &Limits) -> Option<&'static str> {
         if self.registry.len() >= self.most_sessions {
             return Some("Too many connections to this server. Try again later.");
@@ -257,7 +257,7 @@ impl Hub {
             .then_some("Too many connections to this address. Try again later.")
     }
 
-    /// Begins an event stream, or answers why not.
+    /// Begins an event stream, or answers with the reason why there is none.
     pub(super) fn open_event_stream(&mut self, open: OpenEventStream) {
         let OpenEventStream {
             topic,
@@ -272,7 +272,7 @@ impl Hub {
         }
         let endpoint = Endpoint::Events(endpoint);
         if let Some(reason) = self.refusal(endpoint, &limits) {
-            // If it has gone meanwhile, it does not miss the answer.
+            // If the client has gone meanwhile, it does not miss the answer.
             let _ = answer.send(Err(reason));
             return;
         }
@@ -298,7 +298,7 @@ impl Hub {
     fn accept(&mut self, key: SessionKey, subprotocol: Option<String>) {
         let shared = Rc::clone(&self.shared);
         self.registry.accept(key, &shared, subprotocol);
-        // The session does not run before this turn is over: it finds its first subscriptions.
+        // The session does not run before this turn is over: so its first subscriptions exist when it does.
         self.carry_out_requests();
         self.look_at(key, Instant::now());
         self.close_if_late(key);

@@ -1,4 +1,4 @@
-//! The hub: a worker's topics and sessions, and the one place where messages reach sessions.
+//! The hub that delivers messages to sessions. It owns the topics and the sessions of a worker.
 //!
 //! At the end of a turn it reads the bus, copies the records that its sessions want into the turn's arena, and
 //! writes them out. A message of this worker takes the same way as one of another: onto the bus, and
@@ -69,19 +69,19 @@ pub struct Hub {
     registry: Registry,
     topics: Topics,
     wheel: Wheel<SessionKey>,
-    /// Until when the wheel has been turned.
+    /// The time up to which the wheel has been turned.
     ticked: Instant,
-    /// Kept between turns for its memory.
+    /// Retained between turns for its memory.
     turn: Turn,
-    /// Kept between batches for its memory.
+    /// Retained between batches for its memory.
     commands: Commands,
     /// Wakes the hub when the bus has something for it.
     watch: Watch,
-    /// Whether all hubs keep pace.
+    /// The check whether all hubs keep pace.
     pace: Pace,
     /// Sessions that this worker may have, over all routes.
     most_sessions: usize,
-    /// The next fields are empty between turns; they keep their memory. Topics that the turn has records of.
+    /// The next fields are empty between turns; they retain their memory. Topics that the turn has records of.
     touched_topics: Vec<TopicId>,
     /// Sessions that the turn has records for, if it has several topics.
     touched_sessions: Vec<SessionKey>,
@@ -110,8 +110,8 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// A hub that reads `bus` from its end on, gives what is for handlers to `inbox`, takes
-    /// `orders` from them, and has room for `most_sessions`. `lives` is dropped with it.
+    /// A hub that reads `bus` from its end on, and has room for `most_sessions`. It hands the events for handlers
+    /// to `inbox`, and takes `orders` from them. `lives` is dropped with it.
     pub fn new(
         bus: Bus,
         inbox: Rc<dyn Inbox>,
@@ -154,8 +154,8 @@ impl Hub {
         }
     }
 
-    /// One turn of the loop: carry out what handlers ordered, deliver what the bus brought, hand
-    /// over what sessions received.
+    /// One turn of the loop: carries out the commands of handlers, delivers the records of the bus, and hands over
+    /// the messages that sessions received.
     fn turn(&mut self, task: &mut task::Context<'_>) {
         self.turn_queue.begin(task.waker());
         if self.turn_queue.take_has_requests() {
@@ -197,13 +197,13 @@ impl Hub {
         }
     }
 
-    /// What handlers ordered and what the bus brought, so that what one handler has sent and published reaches
-    /// a client in the order of the calls. True when there may be more.
+    /// Carries out the commands of handlers and delivers the records of the bus. So the messages that one handler
+    /// has sent and published reach a client in the order of the calls. True when there may be more.
     fn carry_out_and_deliver(&mut self) -> bool {
         let mut commands = std::mem::take(&mut self.commands);
         let mut more = false;
         for batch in 0..BATCHES_IN_A_ROW {
-            // In this order: what was sent before something that is on the bus by now is among the orders.
+            // In this order: a message that was sent before a record that is on the bus by now is among the orders.
             let end = self.subscriber.end();
             let ordered = self.orders.take(&mut commands);
             if ordered {
@@ -222,7 +222,7 @@ impl Hub {
         more
     }
 
-    /// One tick of the wheel: pings, silences, handshakes and farewells that are due.
+    /// One tick of the wheel: pings, silences, handshakes and closes that are due.
     fn tick(&mut self) {
         let now = Instant::now();
         let mut due = Vec::new();
@@ -244,7 +244,7 @@ impl Hub {
         self.close_due_sessions(now);
     }
 
-    /// Does what is due for a session, and schedules the next look.
+    /// Does everything that is due for a session, and schedules the next look.
     fn look_at(&mut self, key: SessionKey, now: Instant) {
         let position = Position {
             epoch: self.bus.epoch(),
@@ -269,8 +269,8 @@ impl Hub {
 
     /// Closes every session, spread over `grace`, so that the clients do not all reconnect at once.
     ///
-    /// A client whose handshake is not answered yet is served: it is accepted or rejected as always, and closed
-    /// then. A refusal would only be for clients that connected a moment too early.
+    /// A client whose handshake is not answered yet is served: it is accepted or rejected as usual, and closed
+    /// then. A refusal would only hit clients that connected a moment too early.
     fn shut_down(&mut self, grace: Duration) {
         if self.staggered_close.is_none() {
             let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The registry of a worker's sessions, by place.
+//! The registry that holds the sessions of a worker, by place.
 
 use std::collections::HashMap;
 use std::mem;
@@ -55,7 +55,7 @@ pub(super) struct Registry {
 }
 
 struct Place {
-    /// How often the place has been taken.
+    /// The number of times that the place has been taken.
     generation: u32,
     state: State,
 }
@@ -81,10 +81,10 @@ pub(super) struct Member {
     pub(super) writer: Rc<SessionWriter>,
     pub(super) limits: Rc<Limits>,
     pub(super) endpoint: Endpoint,
-    /// Topics it is subscribed to.
+    /// Topics that it is subscribed to.
     pub(super) topics: SmallVec<[TopicId; 2]>,
-    /// Topics of the running turn, when there are several of them, and the offset from which on
-    /// each is for this session.
+    /// Topics of the running turn, if it has several of them. Each has the offset of the first record that is for
+    /// this session.
     pub(super) touched: Vec<(TopicId, u64)>,
     /// Set while the last message of the client is not the only sign of life that counts. In a box, because most
     /// sessions have none.
@@ -147,7 +147,7 @@ impl Registry {
         (key, writer)
     }
 
-    /// Takes a free place, which is to be filled at once.
+    /// Takes a free place, which the caller must fill at once.
     fn take_place(&mut self, endpoint: Endpoint) -> SessionKey {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place {
@@ -231,7 +231,7 @@ impl Registry {
         }
     }
 
-    /// The session is over. Returns the topics it was subscribed to.
+    /// Removes a session that is over. Returns the topics that it was subscribed to.
     pub(super) fn leave(&mut self, key: SessionKey) -> SmallVec<[TopicId; 2]> {
         let Some(place) = self.place(key) else {
             return SmallVec::new();
@@ -291,7 +291,7 @@ impl Registry {
         open.map(SessionWriter::key).collect()
     }
 
-    /// Does what is due for a session, and returns the time of the next look.
+    /// Does everything that is due for a session, and returns the time of the next look.
     pub(super) fn look_at(&mut self, key: SessionKey, now: Instant, position: Position) -> Due {
         match self.place(key).map(|place| &mut place.state) {
             Some(State::Open(member)) => member.look_at(now, position).map_or(Due::Never, Due::In),
@@ -321,7 +321,7 @@ impl Registry {
             *count -= 1;
         }
         if self.taken == 0 && self.places.len() > MOST_KEPT {
-            // Keys of sessions that are over stay unknown: what is new is of a later generation.
+            // Keys of sessions that are over stay unknown: new sessions have a later generation.
             let generations = self.places.iter().map(|place| place.generation);
             self.generation = generations.max().unwrap_or_default();
             (self.places, self.free) = (Vec::new(), Vec::new());

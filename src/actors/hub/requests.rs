@@ -1,5 +1,5 @@
-//! The requests of new clients to the hub: a WebSocket or an event stream. Left for the end of the turn,
-//! because what they hold belongs to the I/O thread.
+//! The requests that new clients have for the hub: a WebSocket or an event stream. They wait for the end of the
+//! turn, because their contents belong to the I/O thread.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -27,7 +27,7 @@ pub trait PendingClient: 'static {
     fn reject(self: Box<Self>, rejection: Rejection);
 }
 
-/// What a session needs to start.
+/// The parts that a session needs to start.
 pub struct SessionStart {
     /// Its name in this worker.
     pub key: SessionKey,
@@ -37,7 +37,7 @@ pub struct SessionStart {
     pub protocol: Box<dyn Protocol>,
     /// Its limits.
     pub limits: Rc<Limits>,
-    /// What it counts together with its handler.
+    /// The counts that it shares with its handler.
     pub link: Arc<Link>,
     /// The subprotocol that the handler chose.
     pub subprotocol: Option<String>,
@@ -56,7 +56,7 @@ impl fmt::Debug for SessionStart {
 pub struct OpenWebSocket {
     /// The client.
     pub opening: Box<dyn PendingClient>,
-    /// What its session will do.
+    /// The behavior of its session.
     pub protocol: Box<dyn Protocol>,
     /// The limits of its session.
     pub limits: Rc<Limits>,
@@ -96,7 +96,7 @@ pub struct OpenEventStream {
     pub limits: Rc<Limits>,
     /// The number of its HTTP endpoint, for limits on the number of streams.
     pub endpoint: u32,
-    /// Gets the stream, or a sentence that says why there is none.
+    /// Gets the stream, or a sentence with the reason why there is none.
     pub answer: oneshot::Sender<Result<SseSession, &'static str>>,
 }
 

@@ -1,5 +1,5 @@
-//! The shedding of memory: if more waits for the clients of a worker than allowed, the sessions with the
-//! largest outboxes are closed.
+//! The shedding that frees memory: if more bytes wait for the clients of a worker than allowed, the sessions with
+//! the largest outboxes are closed.
 
 use super::registry::Registry;
 use crate::actors::close::CloseCause;
@@ -10,7 +10,7 @@ use crate::actors::session_writer::Control;
 impl Registry {
     /// Frees memory, if too much is used: closes the sessions with the largest outboxes.
     ///
-    /// That takes a look at every session, and so much memory is freed by it that the next look is far away.
+    /// It looks at every session, and frees so much memory that the next look is far away.
     pub(super) fn shed(&self, queues: &Queues) {
         if !queues.is_over() {
             return;
@@ -30,8 +30,8 @@ impl Registry {
             }
         }
         queues.log_closed(closed);
-        // What is left are frames that have begun to go out, of sessions that close: megabytes each, if
-        // handlers sent such.
+        // The rest are frames that have begun to go out, of sessions that close: megabytes each, if handlers sent
+        // such frames.
         for key in largest {
             if queues.has_capacity() {
                 break;
@@ -42,7 +42,7 @@ impl Registry {
         }
     }
 
-    /// The sessions for which anything waits, those with the most first.
+    /// The sessions for which bytes wait, those with the most first.
     fn with_most_waiting(&self) -> Vec<SessionKey> {
         let costs = self
             .writers()

@@ -1,4 +1,4 @@
-//! The topics of a worker, and the sessions that are subscribed to each.
+//! The topics that the sessions of a worker are subscribed to.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,7 +10,7 @@ use crate::actors::session_key::SessionKey;
 use crate::actors::topic::Topic;
 use crate::actors::turn::Index;
 
-/// Names a topic of this worker while a session is subscribed to it.
+/// The number that names a topic of this worker while a session is subscribed to it.
 pub(super) type TopicId = u32;
 
 /// All topics that a session of this worker is subscribed to.
@@ -20,11 +20,11 @@ pub(super) struct Topics {
     /// Topics by hash; two only when their hashes collide.
     by_hash: HashMap<u64, SmallVec<[TopicId; 1]>, BuildHasherDefault<Identity>>,
     tags: Tags,
-    /// With so few topics the tables are looked at next whether they are too large.
+    /// At this number of topics the size of the tables is checked next: they may be too large.
     shrink_at: usize,
 }
 
-/// Tables for fewer topics than this are not worth to be made smaller.
+/// Tables for fewer topics than this are not worth shrinking.
 const FEW_TOPICS: usize = 1024;
 
 /// The tags (low 8 bits of a hash) of the topics. Records with other tags are skipped without a look at their
@@ -83,8 +83,8 @@ pub(super) struct TopicEntry {
     pub(super) records: Vec<Index>,
 }
 
-/// The sessions of a topic, each with the offset of the first record that is for it. Gone through
-/// for every record, and left in no time, also by thousands at once.
+/// The sessions of a topic, each with the offset of the first record that is for it. The hub goes through them for
+/// every record. Sessions leave it in constant time, also thousands at once.
 pub(super) type Subscribers = IndexMap<SessionKey, u64, foldhash::fast::RandomState>;
 
 impl Topics {
@@ -152,9 +152,9 @@ impl Topics {
         Some(hash)
     }
 
-    /// Gives back what a crowd of topics took that has gone. That takes as long as there are places, so
-    /// it is tried each time that half of the topics have gone: places are given back from the end only, up to
-    /// one that is still taken.
+    /// Returns the memory of a crowd of topics that has gone. The time for that grows with the number of places, so
+    /// it is tried each time that half of the topics have gone. Places are freed from the end only, up to one that
+    /// is still taken.
     fn shrink(&mut self) {
         let (topics, places) = (self.subscribed.len(), self.subscribed.capacity());
         if topics <= self.shrink_at && places > FEW_TOPICS {

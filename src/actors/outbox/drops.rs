@@ -45,8 +45,8 @@ impl Outbox {
         })
     }
 
-    /// Drops published frames, oldest first, until `excess` of their cost is gone. The first frame stays
-    /// when the client has seen its beginning. Returns how many have gone.
+    /// Drops published frames, oldest first, until `excess` of their cost is gone. The first frame stays when the
+    /// client has seen its beginning. Returns the number of dropped frames.
     fn drop_entries(&mut self, may_go: impl Fn(&Entry) -> bool, excess: usize) -> u64 {
         let (mut gone, mut frames) = (0, 0);
         let mut begun = self.begun;
@@ -63,8 +63,8 @@ impl Outbox {
         frames as u64
     }
 
-    /// Drops all that waits but the frame that the client has seen the beginning of, because the
-    /// session closes. Returns the handler's bytes among them.
+    /// Drops all frames that wait, except one that the client has seen the beginning of, because the session
+    /// closes. Returns the handler's bytes among them.
     pub fn drop_all(&mut self) -> usize {
         let kept = usize::from(self.begun);
         let mut handlers = self.drop_behind(kept);
@@ -77,7 +77,7 @@ impl Outbox {
         handlers
     }
 
-    /// Drops everything, because nothing can be sent any more. Returns the handler's bytes among it.
+    /// Drops everything, because nothing can be sent any more. Returns the handler's bytes among the dropped ones.
     pub fn clear(&mut self) -> usize {
         let handlers = self.drop_behind(0);
         self.queue = VecDeque::new();
@@ -86,21 +86,21 @@ impl Outbox {
         handlers
     }
 
-    /// Drops all but the first entries, whatever they are.
+    /// Drops all but the first entries, whatever their source.
     fn drop_behind(&mut self, kept: usize) -> usize {
         let gone = self.queue.drain(kept..);
         let handlers = gone.filter(|entry| entry.source.is_handlers());
         handlers.map(|entry| entry.len()).sum()
     }
 
-    /// Drops what is in the first entry behind the frame that the client has seen the beginning of: it
-    /// may be megabytes.
+    /// Drops the bytes of the first entry behind the frame that the client has seen the beginning of: they may be
+    /// megabytes.
     fn cut_begun(&mut self) -> usize {
         let end = self.end_of_begun();
         let first = &mut self.queue[0];
         let whole = first.len();
         if end == whole {
-            return 0; // as with a header of its own, for that is one frame
+            return 0; // an entry with its own header always ends here: it is one frame
         }
         first.frame = Bytes::copy_from_slice(&first.frame[self.written..end]);
         (self.written, self.rest) = (0, ALL);

@@ -1,4 +1,4 @@
-//! The entries of an outbox: frames that wait, each with its source.
+//! The entries that wait in an outbox: frames, each with its source.
 
 use bytes::Bytes;
 
@@ -38,7 +38,7 @@ pub enum Source {
     Topic(u64),
     /// Sent by the session's handler, which counts its bytes. Never dropped while open.
     Handler,
-    /// The same, of a topic's past: other queues may hold the same bytes.
+    /// The same, from a topic's past: other queues may hold the same bytes.
     Past,
     /// The replay at the beginning of an event stream: other queues may hold the same bytes.
     Beginning,

@@ -1,4 +1,4 @@
-//! The outbox: the bounded outbound queue of a session.
+//! The outbox that holds the outbound frames of a session, up to a bound.
 //!
 //! It holds only frames that the socket did not take at once. So it is empty, and owns no memory, as long
 //! as the client keeps up. It knows no socket: the session's writer takes slices, and reports how many bytes
@@ -23,7 +23,7 @@ use super::frame::{self, FrameHeader};
 #[derive(Debug)]
 pub struct Outbox {
     queue: VecDeque<Entry>,
-    /// Bytes that wait, without what `written` says.
+    /// Bytes that wait, without those that `written` counts.
     bytes: usize,
     /// Bytes of whole entries that no other queue shares.
     own: usize,
@@ -43,10 +43,10 @@ pub struct Outbox {
 /// dropped one by one.
 const JOINED_BYTES: usize = 4096;
 
-/// A rest that is as long as its entry. Longer ones than this number are never joined by anything.
+/// A rest that is as long as its entry. No frame is ever joined to a rest that is longer than this number.
 const ALL: u32 = u32::MAX;
 
-/// A queue that held this many frames gives its memory back when it is empty again.
+/// A queue that held this many frames releases its memory when it is empty again.
 const KEPT_FRAMES: usize = 8;
 
 impl Outbox {
@@ -75,23 +75,23 @@ impl Outbox {
         self.bytes
     }
 
-    /// What it costs to let this wait.
+    /// The cost of the frames that wait: their bytes, and [`FRAME_OVERHEAD`] for each.
     pub fn cost(&self) -> usize {
         self.bytes + self.queue.len() * FRAME_OVERHEAD
     }
 
-    /// Would `len` more bytes in a frame of their own keep the bound?
+    /// Would `len` more bytes in a frame of their own stay within the bound?
     fn fits(&self, len: usize) -> bool {
         self.cost() + len + FRAME_OVERHEAD <= self.limit
     }
 
-    /// What this queue alone costs: without the bytes that others share.
+    /// The cost of this queue alone: without the bytes that others share.
     pub fn own_cost(&self) -> usize {
         self.own + self.queue.len() * FRAME_OVERHEAD
     }
 
-    /// Queues what the socket did not take of frames whose beginning it took. The first of them ends
-    /// `end` bytes on. Only for an empty outbox.
+    /// Queues the rest of frames whose beginning the socket took. The first of them ends `end` bytes on. Only for
+    /// an empty outbox.
     pub fn push_rest(&mut self, rest: Bytes, end: usize, source: Source) {
         debug_assert!(
             self.is_empty() && (1..=rest.len()).contains(&end),
@@ -109,7 +109,7 @@ impl Outbox {
         if taken > 0 {
             let rest = match taken.checked_sub(header.len()) {
                 Some(taken) => payload.slice(taken..),
-                // Hardly ever: the socket had room for less than ten bytes.
+                // This is rare: the socket had room for less than ten bytes.
                 None => [&header[taken..], &payload].concat().into(),
             };
             let end = rest.len();
@@ -124,8 +124,8 @@ impl Outbox {
         self.append(entry);
     }
 
-    /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits,
-    /// so that the bound never forbids a single message. Returns how many the policy has dropped for it.
+    /// Queues a frame. Published frames obey the bound; one that finds the queue empty always fits, so that the
+    /// bound never forbids a single message. Returns the number of frames that the policy has dropped for it.
     pub fn push(&mut self, frame: Bytes, source: Source) -> Result<u64, OutboxFull> {
         let mut dropped = 0;
         if let Source::Topic(topic) = source
@@ -209,7 +209,7 @@ impl Outbox {
         self.begun = !self.queue.is_empty();
     }
 
-    /// Where the frame ends that the socket takes next, in bytes of the first entry.
+    /// The end of the frame that the socket takes next, in bytes of the first entry.
     fn end_of_begun(&self) -> usize {
         let first = &self.queue[0];
         if self.rest == ALL || first.header.is_some() {
@@ -222,7 +222,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out the oldest frame, whole. Only where none is ever begun.
+    /// Takes out the oldest frame, whole. Only for an outbox whose frames never begin to go out in part.
     pub fn pop(&mut self) -> Option<Bytes> {
         debug_assert!(!self.begun, "no test writes parts of frames");
         let first = self.take_first()?;

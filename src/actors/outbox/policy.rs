@@ -1,4 +1,4 @@
-//! The policies of an outbox that is full. One more policy is one more line in each match here.
+//! The policies that apply when an outbox is full. One more policy is one more line in each match here.
 
 /// The policy for a published message that does not fit the outbox.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -10,7 +10,7 @@ pub enum Overflow {
     DropOldest,
     /// Drop the message that does not fit.
     DropNewest,
-    /// Keep only the newest message of each topic; if that is not enough, drop the oldest.
+    /// Hold only the newest message of each topic; if that is not enough, drop the oldest.
     Latest,
 }
 

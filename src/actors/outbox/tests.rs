@@ -1,4 +1,4 @@
-//! Tests of the outbox: what each policy drops, and frames that have begun to go out.
+//! The tests of the outbox that check the drops of each policy, and frames that have begun to go out.
 
 use proptest::prelude::*;
 
@@ -123,7 +123,7 @@ fn ping() -> Bytes {
     Bytes::copy_from_slice(&frame::ping(b""))
 }
 
-/// All that waits, whatever is begun.
+/// All bytes that wait, whether begun or not.
 fn waiting(outbox: &Outbox) -> Vec<u8> {
     let mut slices = Vec::new();
     outbox.slices(&mut slices, usize::MAX);
@@ -212,7 +212,7 @@ fn a_control_frame_goes_behind_the_rest_of_what_was_begun_before_anything_waited
     outbox.push_control(ping());
     let sent = [&all[..30], &waiting(&outbox)].concat();
     assert_eq!(frame_lens(&sent), [102, 2, 52]);
-    // The answer to a handshake is no frame, and may have frames behind it.
+    // The answer to a handshake is not a frame, and may have frames behind it.
     let answer = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols");
     let mut outbox = Outbox::new(10_000, Overflow::Close);
     let pushed = outbox.push(answer.clone(), Source::Session);

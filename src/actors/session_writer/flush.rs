@@ -1,4 +1,5 @@
-//! The way from the outbox to the socket: what is written at once, what waits, and what is flushed later.
+//! The flush that moves frames from the outbox to the socket: frames are written at once, or wait and are flushed
+//! later.
 
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
@@ -13,8 +14,8 @@ use crate::actors::socket_writer::SocketWriter;
 use crate::actors::stamp::Stamp;
 
 impl SessionWriter {
-    /// Event stream: takes out the oldest event. None at the end of the stream; an error when something was
-    /// missed. The task that polls is woken when there is more.
+    /// Event stream: takes out the oldest event. None at the end of the stream; an error when events were missed.
+    /// The task that polls is woken when there is more.
     pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut state = self.state.borrow_mut();
         if state.broken {
@@ -25,7 +26,7 @@ impl SessionWriter {
             self.settle(&state, before);
             let now = Instant::now();
             self.last_progress.set(now.into());
-            self.heard(now); // no need to say that the stream is alive
+            self.heard(now); // a ping is not needed: the event shows that the stream is alive
             return Poll::Ready(Some(Ok(piece)));
         }
         if state.closed.is_some() {
@@ -91,7 +92,7 @@ impl SessionWriter {
         }
         let before = state.outbox.own_cost();
         let rest = Bytes::copy_from_slice(&frames[taken..]);
-        // The handler's budget counts whole sends: what was taken is credited at once.
+        // The handler's budget counts whole sends: the bytes that the socket took are credited at once.
         self.credit(taken, source);
         if taken > 0 {
             let end = frame::end_of_frame_at(frames, taken) - taken;
@@ -122,7 +123,7 @@ impl SessionWriter {
         }
     }
 
-    /// Writes as much as the socket takes at once: nothing, if something waits in front of it.
+    /// Writes as much as the socket takes at once: nothing, if frames wait in front of it.
     pub(super) fn write_now(
         &self,
         state: &mut WriterState,

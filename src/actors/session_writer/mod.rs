@@ -1,4 +1,4 @@
-//! The writing half of a session: the writing end of its socket, and the outbox in front of it.
+//! The writer that is the writing half of a session: the writing end of its socket, and the outbox in front of it.
 //!
 //! The hub writes here at the end of a turn. The task of the session writes pongs, replies, and frames that
 //! had to wait. All of this is on the I/O thread, and nothing blocks: bytes that the socket does not take wait
@@ -28,7 +28,7 @@ use super::turn_queue::TurnQueue;
 /// Frames that go into one vectored write.
 const SLICES: usize = 64;
 
-/// What the hub orders a session to do, through its [`SessionWriter`].
+/// The orders of the hub to a session, sent through its [`SessionWriter`].
 #[derive(Debug)]
 pub enum Control {
     /// Close, for this cause.
@@ -53,7 +53,7 @@ pub struct SessionWriter {
     reads: Cell<bool>,
     /// Messages wait here and not in the system below, where no policy can replace them.
     shallow: bool,
-    /// The time when the socket last took something, or the outbox began to wait.
+    /// The time when the socket last took bytes, or the outbox began to wait.
     last_progress: Cell<Stamp>,
 }
 
@@ -65,7 +65,7 @@ struct WriterState {
     closed: Option<Stamp>,
     /// Published messages still go to this client.
     delivers: bool,
-    /// The socket refuses for good.
+    /// The socket refuses all further bytes.
     broken: bool,
     /// The task of the session, which flushes the outbox and carries out the orders.
     waker: Option<Waker>,
@@ -84,8 +84,8 @@ impl fmt::Debug for SessionWriter {
 }
 
 impl SessionWriter {
-    /// A writer with an empty outbox, to a client that takes messages in `encoding`. The handler
-    /// behind `link` is told of its bytes that were written.
+    /// A writer with an empty outbox, to a client that takes messages in `encoding`. It reports the written bytes
+    /// of the handler through `link`.
     pub fn new(
         socket: Box<dyn SocketWriter>,
         key: SessionKey,
@@ -118,27 +118,27 @@ impl SessionWriter {
         }
     }
 
-    /// The session that this is the state half of.
+    /// The key of the session that this writer belongs to.
     pub fn key(&self) -> SessionKey {
         self.key
     }
 
-    /// How messages go to this client.
+    /// The encoding of messages to this client.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// What the handler and the session both count.
+    /// The counts that the handler and the session share.
     pub fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
-    /// The client was heard of.
+    /// The client gave a sign of life.
     pub fn heard(&self, now: Instant) {
         self.last_heard.set(now.into());
     }
 
-    /// When the client was last heard of.
+    /// The time of the last sign of life of the client.
     pub fn last_heard(&self) -> Instant {
         self.last_heard.get().into()
     }
@@ -160,12 +160,12 @@ impl SessionWriter {
         self.reads.get().then(|| self.last_heard())
     }
 
-    /// When the socket last took something that had waited.
+    /// The time when the socket last took bytes that had waited.
     pub fn last_progress(&self) -> Instant {
         self.last_progress.get().into()
     }
 
-    /// Does anything wait for the socket?
+    /// Do frames wait for the socket?
     pub fn is_waiting(&self) -> bool {
         !self.state.borrow().outbox.is_empty()
     }
@@ -302,7 +302,7 @@ impl SessionWriter {
         self.settle(state, before);
     }
 
-    /// When a close frame was sent or queued.
+    /// The time when a close frame was sent or queued.
     pub fn closed_since(&self) -> Option<Instant> {
         self.state.borrow().closed.map(Instant::from)
     }
@@ -331,7 +331,7 @@ impl WriterState {
         self.wake();
     }
 
-    /// Wakes the session's task: there is something to flush or to do, or the socket broke.
+    /// Wakes the session's task: there are frames to flush or orders to carry out, or the socket broke.
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();

@@ -1,4 +1,4 @@
-//! The frames that a session and its handler send to the client.
+//! The sends that a session and its handler make to the client.
 
 use std::io::IoSlice;
 
@@ -23,7 +23,7 @@ impl SessionWriter {
         self.send(&deflated, Source::Handler);
     }
 
-    /// Sends a large message of the handler, in one write with its header, from where it is.
+    /// Sends a large message of the handler, in one write with its header, without a copy.
     pub fn send_large(&self, kind: Kind, payload: Bytes) {
         let header = frame::message_header(kind, payload.len());
         if let Encoding::Deflated(_) = self.encoding {
@@ -52,7 +52,7 @@ impl SessionWriter {
         }
     }
 
-    /// Sends messages of a topic's past, framed as plain ones, which the handler has counted.
+    /// Sends messages of a topic's past. They are framed as plain ones, and the handler has counted them.
     pub fn send_past(&self, pieces: Vec<Piece>) {
         let mut state = self.state.borrow_mut();
         let len_of = |pieces: &[Piece]| pieces.iter().map(|it| it.bytes().len()).sum::<usize>();
@@ -60,7 +60,8 @@ impl SessionWriter {
             drop(state);
             return self.credit(len_of(&pieces), Source::Past);
         }
-        // Not written here: what the socket does not take stays shared, and it is one wake-up for all of it.
+        // The pieces are not written here: bytes that the socket does not take stay shared, and one wake-up serves
+        // all of them.
         let before = state.outbox.own_cost();
         let counted = len_of(&pieces);
         let mut queued = 0;
@@ -76,7 +77,7 @@ impl SessionWriter {
         self.credit(counted - queued, Source::Past);
     }
 
-    /// Messages of the past in this client's encoding, and how they wait.
+    /// Messages of the past in this client's encoding, and the source with which they wait.
     pub(super) fn encoded(&self, piece: Piece) -> (Bytes, Source) {
         let Encoding::Deflated(window) = self.encoding else {
             return match piece {

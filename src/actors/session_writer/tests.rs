@@ -1,4 +1,4 @@
-//! Tests of the writer: its size, and frames that have begun to go out.
+//! The tests that check the writer: its size, and frames that have begun to go out.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::task::{Context, Poll, Waker};
@@ -112,7 +112,7 @@ fn deliver(writer: &SessionWriter, lens: &[usize]) {
 }
 
 proptest! {
-    /// Whatever is left out, put in front or held back: the client sees whole frames.
+    /// Frames may be left out, put in front or held back: the client always sees whole frames.
     #[test]
     fn a_frame_that_has_begun_to_go_out_is_finished(
         secure in any::<bool>(),

@@ -1,11 +1,11 @@
-//! The server's side of RFC 6455 framing: a peer's bytes in, events out.
+//! The decoder that turns the bytes of a client into events: the server's side of RFC 6455 framing.
 //!
 //! It promises:
 //! - any way of cutting the same bytes into inputs gives the same events;
-//! - a header is judged before any of its payload is kept, so an announced length costs nothing;
-//! - what is not allowed is refused at the first byte that shows it, inside a message too;
-//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied (unless it
-//!   is deflated), and a decoder between messages holds no memory besides itself.
+//! - a header is checked before any of its payload is buffered, so an announced length costs nothing;
+//! - bytes that the RFC does not allow are refused at the first byte that shows it, inside a message too;
+//! - a frame that lies whole in the input is unmasked in place and borrowed, never copied (unless it is deflated);
+//! - a decoder between messages holds no memory besides itself.
 //!
 //! It knows no socket, no clock and no rate: those belong to the session.
 
@@ -45,29 +45,29 @@ pub struct Decoder {
     max_message_bytes: usize,
     /// The beginning of a header in which the input ended.
     header: [u8; MAX_HEADER],
-    /// How many bytes of `header` are there. 0 while `frame` is set.
+    /// The number of bytes of `header` that have come. 0 while `frame` is set.
     header_len: u8,
     reads: Reads,
     /// The frame whose header is known and whose payload has not all come.
     frame: Option<Frame>,
-    /// What is kept of the input. Between messages there is none.
+    /// The buffered part of the input. Between messages there is none.
     kept: Option<Box<Kept>>,
 }
 
-/// What a decoder keeps of the input, because it did not lie whole in it.
+/// The part of the input that a decoder buffers, because a frame or message did not lie whole in it.
 #[derive(Debug, Default)]
 struct Kept {
     /// The message of which a part has come: a fragment, or a piece of a frame.
     message: Option<PartialMessage>,
-    /// The piece of a control frame's payload that has come. Never the message's business: a
-    /// control frame may come between two fragments.
+    /// The piece of a control frame's payload that has come. It is separate from the message: a control frame may
+    /// come between two fragments.
     control: Vec<u8>,
-    /// What the event returned last borrowed, if it is a control frame whose payload was not whole in
-    /// the input. Freed at the next call. That of a message is given away.
+    /// The payload that the last event borrowed, if it is of a control frame that was not whole in the input. The
+    /// next call frees it. The payload of a message is moved out instead.
     lent: Vec<u8>,
 }
 
-/// What a decoder looks at.
+/// The kinds of frames that a decoder accepts.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Reads {
     /// Messages as they are.
@@ -99,15 +99,15 @@ impl Decoder {
         }
     }
 
-    /// The same for a client that permessage-deflate was agreed on with (RFC 7692). The limit is for
-    /// the inflated message, and holds while it is inflated.
+    /// A decoder for a client that has agreed on permessage-deflate (RFC 7692). The limit applies to the inflated
+    /// message, and is checked while it is inflated.
     #[must_use]
     pub fn inflating(mut self) -> Self {
         self.reads = Reads::Deflated;
         self
     }
 
-    /// Goes on until something whole is found or the input is used up.
+    /// Decodes until something whole is found or the input is used up.
     fn find<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<Found<'i>>, Violation> {
         loop {
             let frame = match self.frame.take() {
@@ -123,7 +123,7 @@ impl Decoder {
                 Opcode::Continuation | Opcode::Message(_) => self.data(frame, piece)?,
                 Opcode::Close | Opcode::Ping | Opcode::Pong => self.control(frame, piece),
             };
-            // A fragment that came whole brings no event; what follows it may.
+            // A fragment that came whole brings no event; the bytes behind it may bring one.
             if found.is_some() || self.frame.is_some() {
                 return Ok(found);
             }
@@ -138,7 +138,7 @@ impl Decoder {
             take_front(input, header_len);
             return Ok(Some(frame));
         }
-        // It comes in pieces: collect it, byte by byte since its length is only known on the way.
+        // The header comes in pieces. It is collected byte by byte, because only its first bytes show its length.
         while let [byte] = *take_front(input, 1) {
             self.header[self.header_len as usize] = byte;
             self.header_len += 1;

@@ -1,10 +1,10 @@
-//! permessage-deflate in the opening handshake (RFC 7692, section 7.1): what a client offers, and
-//! what it is answered.
+//! The negotiation that agrees on permessage-deflate in the opening handshake (RFC 7692, section 7.1): it reads the
+//! offers of a client, and writes the answer.
 //!
-//! Messages are always deflated without context takeover, on both sides, which a server may ask for
-//! whether or not it was offered (sections 7.1.1.1 and 7.1.1.2); and by the server with the largest
-//! window, unless the client asks for a smaller one. An offer that this cannot keep is declined; the
-//! next one, or none, is taken.
+//! Both sides always deflate messages without context takeover. A server may require this whether or not the client
+//! offered it (sections 7.1.1.1 and 7.1.1.2). The server deflates with the largest window, unless the client
+//! requests a smaller one. An offer that the server cannot fulfil is declined. Then the next offer is taken, or
+//! none.
 
 use actix_http::StatusCode;
 use actix_http::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
@@ -18,17 +18,17 @@ const NAME: &[u8] = b"permessage-deflate";
 
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// What client and server have agreed on.
+/// The agreement of client and server.
 #[derive(Clone, Debug)]
 pub struct Agreement {
-    /// The value of `Sec-WebSocket-Extensions` that says so.
+    /// The value of `Sec-WebSocket-Extensions` that states it.
     pub answer: HeaderValue,
-    /// What the server keeps to.
+    /// The window that the server deflates with.
     pub window: Window,
 }
 
-/// What is answered to the first offer that can be kept; `None` if there is none. A header that does
-/// not follow the grammar fails the handshake (RFC 6455, section 9.1).
+/// Returns the agreement for the first offer that the server can fulfil; `None` if there is none. A header that
+/// does not follow the grammar fails the handshake (RFC 6455, section 9.1).
 pub fn agree_on_deflate(headers: &impl Headers) -> Result<Option<Agreement>, Refusal> {
     let mut agreed = None;
     for value in headers.values(&SEC_WEBSOCKET_EXTENSIONS) {
@@ -57,7 +57,7 @@ struct Parameter<'v> {
 }
 
 impl Offer<'_> {
-    /// What accepting it means, if it can be kept to the letter.
+    /// The agreement that accepts this offer, if the server can fulfil all of it.
     fn agreement(&self) -> Option<Agreement> {
         if self.name != NAME {
             return None;
@@ -71,7 +71,8 @@ impl Offer<'_> {
                 return None;
             }
             match (*name, value.as_deref()) {
-                // What is done anyway; and a window for the client, which needs no limit: any is read.
+                // The first two describe how both sides deflate anyway. A window for the client needs no limit: the
+                // server can read any.
                 (
                     b"server_no_context_takeover"
                     | b"client_no_context_takeover"
@@ -79,7 +80,8 @@ impl Offer<'_> {
                     None,
                 ) => {}
                 (b"client_max_window_bits", Some(bits)) if window_bits(bits).is_some() => {}
-                // Must be answered. One of 8 bits is declined: zlib has no compressor that keeps to it.
+                // This parameter must be answered. 8 bits are declined: zlib has no compressor with so small a
+                // window.
                 (b"server_max_window_bits", Some(bits)) => {
                     asked = Some(window_bits(bits).and_then(Window::new)?);
                 }
@@ -135,7 +137,7 @@ fn parse(value: &[u8]) -> Option<Vec<Offer<'_>>> {
     }
 }
 
-/// What of a header's value was not read yet.
+/// The part of a header's value that has not been read yet.
 struct Rest<'v>(&'v [u8]);
 
 impl<'v> Rest<'v> {

@@ -1,8 +1,8 @@
-//! The opening handshake (RFC 6455, section 4.2): is this request one that may become a
-//! WebSocket, and what is written in answer.
+//! The opening handshake that turns a request into a WebSocket (RFC 6455, section 4.2): it checks the request, and
+//! writes the answer.
 //!
-//! It is pure: parts of a request in, a verdict or bytes out. Who is admitted beyond this (by
-//! path, by Python, by number) is for others to say; they refuse with the same [`Refusal`].
+//! It is pure: parts of a request in, a verdict or bytes out. Other modules decide which clients are admitted
+//! beyond this (by path, by Python, by number); they refuse with the same [`Refusal`].
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -15,13 +15,13 @@ use super::subprotocol::Subprotocol;
 use crate::http::head::Version;
 use crate::http::headers::{Headers, has_token, only_value};
 
-/// The only version of the protocol that there is.
+/// The only version of the protocol that exists.
 const VERSION: &[u8] = b"13";
 
 /// A request that may become a WebSocket.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
-    /// What `Sec-WebSocket-Accept` says: the proof that the key was read.
+    /// The value of `Sec-WebSocket-Accept`: the proof that the server has read the key.
     accept: [u8; 28],
 }
 
@@ -111,14 +111,14 @@ impl Upgrade {
     }
 }
 
-/// Why a handshake is refused: an HTTP response instead of a WebSocket. The connection closes.
+/// The reason why a handshake is refused: an HTTP response instead of a WebSocket. The connection closes.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Refusal {
     /// The response's status.
     pub status: StatusCode,
-    /// The response's body: a sentence for whoever looks into the browser's network log.
+    /// The response's body: a sentence for people who read the browser's network log.
     pub reason: Cow<'static, str>,
-    /// Further headers; a Content-Type is there instead of that of a sentence.
+    /// Further headers. If there is a Content-Type among them, it replaces the one of a sentence.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -137,7 +137,7 @@ impl Refusal {
         let status = self.status;
         let phrase = status.canonical_reason().unwrap_or_default();
         let (connection, specific) = match status {
-            // What the client has to know to do better (RFC 9110, section 15.5.22; RFC 6455, 4.4).
+            // The headers that a client needs for a better request (RFC 9110, section 15.5.22; RFC 6455, 4.4).
             StatusCode::UPGRADE_REQUIRED => (
                 "Upgrade, close",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
@@ -165,7 +165,7 @@ impl Refusal {
             self.reason.len(),
         )
         .expect("writing to a Vec cannot fail");
-        // How long the answer is, and what becomes of the connection, is not for others to say.
+        // Further headers must not set the length of the response, or the state of the connection.
         let said = [
             header::CONTENT_TYPE,
             header::CONTENT_LENGTH,
@@ -182,7 +182,7 @@ impl Refusal {
     }
 }
 
-/// Whether these are 16 bytes in base64: 22 digits and the padding.
+/// Are these 16 bytes in base64: 22 digits and the padding?
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(is_digit) && key[22..] == *b"=="

@@ -1,4 +1,4 @@
-//! A client's frame header (RFC 6455, section 5.2), judged as it comes in.
+//! The header of a client's frame (RFC 6455, section 5.2) that is checked as its bytes come in.
 
 use super::mask::advance;
 use super::message::{MAX_FRAGMENTS, PartialMessage};
@@ -15,7 +15,7 @@ const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 
-/// What a client's frames are judged by.
+/// The rules that the frames of a client are checked against.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Rules {
     /// The most payload bytes of one message, over all its fragments, inflated.
@@ -25,9 +25,9 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// The most payload bytes of one message as it comes. A deflated one may be longer than what it
-    /// is inflated to: the codes that need no table take nine bits for some bytes (RFC 1951, section
-    /// 3.2.6), and the smallest limits have to leave room for the ends of blocks.
+    /// The most payload bytes of one message as it comes. A deflated message may be longer than its inflated form:
+    /// the codes that need no table take nine bits for some bytes (RFC 1951, section 3.2.6). The smallest limits
+    /// must leave room for the ends of blocks.
     pub(super) fn most_bytes(self, is_deflated: bool) -> usize {
         let most = self.max_message_bytes;
         if is_deflated {
@@ -48,7 +48,7 @@ pub(super) struct Frame {
     pub(super) is_deflated: bool,
     /// The mask, turned so that its first byte belongs to the next byte of payload.
     pub(super) key: [u8; 4],
-    /// How much of the payload has not come yet. At most [`Rules::most_bytes`].
+    /// The payload bytes that have not come yet. At most [`Rules::most_bytes`].
     pub(super) remaining: usize,
 }
 
@@ -68,7 +68,7 @@ impl Opcode {
 }
 
 impl Frame {
-    /// The same frame when `taken` bytes of its payload have come.
+    /// The same frame after `taken` bytes of its payload have come.
     pub(super) fn after(self, taken: usize) -> Self {
         Self {
             key: advance(self.key, taken),
@@ -78,8 +78,8 @@ impl Frame {
     }
 }
 
-/// Judges as much of a header as `bytes` has, in the order of the bytes: so the verdict does
-/// not depend on how they were cut. Returns the frame and the header's length once it is whole.
+/// Checks as much of a header as `bytes` has, in the order of the bytes: so the verdict does not depend on how they
+/// were cut. Returns the frame and the header's length once the header is whole.
 pub(super) fn parse(
     bytes: &[u8],
     message: Option<&PartialMessage>,
@@ -145,7 +145,7 @@ pub(super) fn parse(
     Ok(Some((frame, key_at + key.len())))
 }
 
-/// Judges a header's first byte, against what came before it.
+/// Checks a header's first byte, against the frames before it.
 fn parse_opcode(
     first: u8,
     is_final: bool,

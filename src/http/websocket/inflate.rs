@@ -1,8 +1,9 @@
-//! permessage-deflate (RFC 7692), the receiving side: a deflated message, whole, into what it says.
+//! The decompressor that turns a whole deflated message into its payload: the receiving side of permessage-deflate
+//! (RFC 7692).
 //!
-//! It promises that nothing is kept beyond the message limit, whatever the message inflates to, and
-//! that text is refused at the first bad byte. Every message stands for itself (no context takeover):
-//! a thread has one decompressor for all its sessions, and a session has none.
+//! It promises that no bytes beyond the message limit are stored, whatever size the message inflates to. It refuses
+//! text at the first bad byte. Every message is deflated on its own (no context takeover): a thread has one
+//! decompressor for all its sessions, and a session has none.
 
 use std::cell::RefCell;
 
@@ -12,14 +13,14 @@ use super::message::PartialMessage;
 use crate::actors::close::Violation;
 use crate::actors::frame::Kind;
 
-/// What the sender has left out (RFC 7692, section 7.2.2), which ends a block without ending the
-/// data; and an empty block that does end it. A message is whole if this ends it and adds nothing.
+/// The end that the sender has left out (RFC 7692, section 7.2.2), which ends a block without ending the data; and
+/// an empty block that does end it. A message is whole if this ends it and adds nothing.
 const TAIL: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 
-/// Bytes inflated at once. The limit is checked after each such piece, before it is kept.
+/// Bytes inflated at once. The limit is checked after each such piece, before the piece is stored.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// Inflates a message of at most `max_message_bytes`. A text that is returned is UTF-8.
+/// Inflates a message of at most `max_message_bytes`. Returned text is valid UTF-8.
 pub(super) fn inflate(
     kind: Kind,
     deflated: &[u8],
@@ -39,7 +40,7 @@ struct Inflater {
 
 impl Inflater {
     fn new() -> Self {
-        // Raw deflate, with the largest window: what any client may use.
+        // Raw deflate, with the largest window: a client may use any window up to that.
         let decompressor = Decompress::new(false);
         let piece = vec![0; PIECE_BYTES].into_boxed_slice();
         Self {
@@ -58,12 +59,12 @@ impl Inflater {
         let mut input = deflated;
         let mut is_tail = false;
         self.decompressor.reset(false);
-        // Nothing at all is an empty message to most implementations, if not to the RFC's letter.
+        // Most implementations accept no bytes at all as an empty message, although the RFC does not say so.
         while !deflated.is_empty() {
             let (taken, made, status) = self.step(input)?;
             input = &input[taken..];
             if is_tail && made > 0 {
-                // It took the tail for something that it still lacked.
+                // The decompressor has used the tail as data that the message lacked.
                 return Err(Violation::BadDeflate);
             }
             if made > max_message_bytes - message.len() {
@@ -76,7 +77,7 @@ impl Inflater {
                 Status::StreamEnd if input.is_empty() => break,
                 Status::StreamEnd if is_tail => return Err(Violation::BadDeflate),
                 Status::StreamEnd => self.decompressor.reset(false),
-                // It may have more to give than the piece could hold.
+                // The decompressor may have more output than the piece could hold.
                 Status::Ok | Status::BufError if made == PIECE_BYTES => {}
                 Status::Ok | Status::BufError if !input.is_empty() => {
                     return Err(Violation::BadDeflate);

@@ -1,10 +1,10 @@
-//! A client's mask (RFC 6455, section 5.3): payload XOR key, in place.
+//! The mask that a client applies to its payload (RFC 6455, section 5.3): payload XOR key, in place.
 
 /// Applies `key` to `payload`, whose first byte is masked with the key's first byte.
 ///
-/// Sixteen bytes at a time, as two words: plain enough for LLVM to use the widest vectors that
-/// the target has. Most messages are shorter than a cache line or two, so a hand-written vector
-/// loop with its prologue wins nothing.
+/// It works on sixteen bytes at a time, as two words: plain enough for LLVM to use the widest vectors that the
+/// target has. Most messages are shorter than a cache line or two, so a hand-written vector loop with its prologue
+/// would not be faster.
 pub(super) fn unmask(payload: &mut [u8], key: [u8; 4]) {
     let word = u32::from_ne_bytes(key) as u64;
     let word = word << 32 | word;
@@ -24,7 +24,7 @@ pub(super) fn unmask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key for what follows the first `taken` bytes of a payload.
+/// The key for the bytes behind the first `taken` bytes of a payload.
 pub(super) fn advance(mut key: [u8; 4], taken: usize) -> [u8; 4] {
     key.rotate_left(taken % 4);
     key

@@ -1,27 +1,27 @@
-//! A message put together from pieces: fragments, or parts of a frame that the input cut.
+//! The message that is joined from pieces: fragments, or parts of a frame that the input cut.
 
 use crate::actors::close::Violation;
 use crate::actors::frame::{Kind, LARGE_BYTES};
 
 /// The most frames that one message may be cut into; empty ones count.
 ///
-/// Each costs the peer at least six bytes, but empty ones never reach the size limit: without this
-/// bound a message may go on for ever. Real clients cut into a handful; a message of the Autobahn
-/// suite comes in 65,537, the last of which is empty.
+/// Each frame costs the peer at least six bytes, but empty ones never reach the size limit: without this bound a
+/// message may go on forever. Real clients send a handful of fragments; a message of the Autobahn suite comes in
+/// 65,537, the last of which is empty.
 pub const MAX_FRAGMENTS: u32 = 1 << 17;
 
 /// A message of which a part has come.
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     kind: Kind,
-    /// What has come is deflated: no text yet, whatever `kind` says.
+    /// The bytes so far are deflated: they are not text yet, whatever `kind` says.
     is_deflated: bool,
-    /// What has come. Never more than the message limit, nor is its capacity.
+    /// The bytes so far. Neither their number nor the capacity exceeds the message limit.
     bytes: Vec<u8>,
-    /// How many of `bytes` are known to be whole characters, if it is text. At most three bytes
-    /// follow them: the beginning of a character.
+    /// The number of `bytes` that are known to be whole characters, if it is text. At most three bytes follow them:
+    /// the beginning of a character.
     valid: usize,
-    /// How many of its frames have come whole.
+    /// The number of its frames that have come whole.
     fragments: u32,
 }
 
@@ -63,8 +63,8 @@ impl PartialMessage {
         self.fragments += 1;
     }
 
-    /// Appends unmasked payload that fits the limit: the header was judged by it. `announced` bytes of its
-    /// frame are still to come.
+    /// Appends unmasked payload. It fits the limit, because the header was checked against it. `announced` bytes of
+    /// its frame have not come yet.
     pub(super) fn push(
         &mut self,
         piece: &[u8],
@@ -74,8 +74,9 @@ impl PartialMessage {
         let len = self.bytes.len() + piece.len();
         debug_assert!(len <= max_message_bytes);
         if len > self.bytes.capacity() {
-            // Grows by what has come, not by what was announced: to the double, as `Vec` does, and what is large
-            // and still to come in this frame to four times, so that it is moved twice on its way to a mebibyte.
+            // Grows by the bytes that have come, not by the announced ones. The capacity doubles, as in `Vec`. A
+            // large payload whose frame is incomplete grows to four times its size, so that it is moved only twice
+            // on its way to a mebibyte.
             let ahead = if len >= LARGE_BYTES {
                 (len + announced).min(4 * len)
             } else {

@@ -1,6 +1,7 @@
-//! RFC 6455 without a socket: the opening handshake, and a peer's bytes turned into events.
+//! The parts of RFC 6455 that need no socket: the opening handshake, and the decoder that turns a peer's bytes into
+//! events.
 //!
-//! What a server *sends* is encoded in [`crate::actors::frame`], because the bus carries it.
+//! The frames that a server *sends* are encoded in [`crate::actors::frame`], because the bus carries them.
 
 pub mod codec;
 pub mod extension;

@@ -1,8 +1,8 @@
-//! Which web pages may open a WebSocket here.
+//! The origin check that decides which web pages may open a WebSocket here.
 //!
-//! A browser lets any page open a WebSocket to any host, and sends the host's cookies along; only
-//! the `Origin` header tells (RFC 6455, section 10.2). It protects the users of browsers: any
-//! other client can send what it likes, so one that sends no origin is admitted.
+//! A browser lets any page open a WebSocket to any host, and sends the host's cookies along; only the `Origin`
+//! header names the page (RFC 6455, section 10.2). The check protects the users of browsers. Any other client can
+//! send any header, so a client that sends no origin is admitted.
 
 use actix_http::header;
 
@@ -55,7 +55,7 @@ impl Origins {
         }
     }
 
-    /// Whether a request with these headers is admitted.
+    /// Is a request with these headers admitted?
     pub(super) fn admit(&self, headers: &impl Headers) -> bool {
         if *self == Self::Any || headers.values(&header::ORIGIN).next().is_none() {
             return true;
@@ -75,8 +75,8 @@ impl Origins {
     }
 }
 
-/// Whether the origin's host and port are those of the `Host` header. The scheme is not compared:
-/// behind a proxy that ends TLS, the server does not know it. `null` has no host.
+/// Are the origin's host and port those of the `Host` header? The scheme is not compared: behind a proxy that ends
+/// TLS, the server does not know it. `null` has no host.
 fn is_same_host(origin: &[u8], host: &[u8]) -> bool {
     let Some((scheme, authority)) = split_origin(origin) else {
         return false;

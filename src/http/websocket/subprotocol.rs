@@ -1,4 +1,4 @@
-//! The subprotocol: an agreement on what the messages mean (RFC 6455, section 1.9).
+//! The subprotocol that client and server agree on: the meaning of their messages (RFC 6455, section 1.9).
 
 use actix_http::header::SEC_WEBSOCKET_PROTOCOL;
 
@@ -35,13 +35,13 @@ impl Subprotocol {
         self.0.as_bytes()
     }
 
-    /// Whether the client offers it. A server may only answer with one that was offered.
+    /// Does the client offer it? A server may only answer with one that was offered.
     pub fn is_offered(&self, headers: &impl Headers) -> bool {
         list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == self.as_bytes())
     }
 
-    /// The first of the server's subprotocols that the client offers: the server's preference
-    /// counts, since it is the same for all.
+    /// The first of the server's subprotocols that the client offers. The order of the server counts, since it is
+    /// the same for all clients.
     pub fn choose<'s>(supported: &'s [Self], headers: &impl Headers) -> Option<&'s Self> {
         supported
             .iter()
@@ -49,7 +49,7 @@ impl Subprotocol {
     }
 }
 
-/// What tokens are made of (RFC 9110, section 5.6.2).
+/// Is this a byte of a token (RFC 9110, section 5.6.2)?
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! The upgrade of an HTTP connection to a WebSocket session.
+//! The upgrade that turns an HTTP connection into a WebSocket session.
 
 use std::fmt::Display;
 use std::rc::Rc;
@@ -70,7 +70,7 @@ pub(in crate::http) fn upgrade<T: Transport>(
     }
 }
 
-/// A client on its socket, not answered yet.
+/// A client on its socket that has no answer yet.
 struct Client<T> {
     /// For the access log, if there is one.
     record: Option<Box<PendingRecord>>,
@@ -211,7 +211,7 @@ struct Handshake<T> {
     client: Client<T>,
     upgrade: Upgrade,
     deflate: Option<Agreement>,
-    /// The one of the endpoint's that the client prefers.
+    /// The subprotocol of the endpoint that was chosen among the offers of the client.
     subprotocol: Option<Subprotocol>,
     /// The end of the session is reported to user code.
     has_hooks: bool,
