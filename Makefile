@@ -60,7 +60,7 @@ test: $(VENV)/ok-browser $(VENV)/ok-others $(VENV)/ok-strace $(VENV)/ok-nginx $(
 	cargo test --locked --workspace --no-run
 	@$(MAKE) --no-print-directory $(VENV)/ok-debug
 	@# Not $$(MAKE), which would run also in a dry run.
-	tests/side-by-side 'make --no-print-directory rust' '$(BIN)/python -m pytest'
+	tests/side-by-side 'nice -n 19 make --no-print-directory rust' '$(BIN)/python -m pytest'
 	@$(MAKE) --no-print-directory single
 
 .PHONY: rust

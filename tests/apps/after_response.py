@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fanbus import Fanbus, Request
 
-app = Fanbus("ending")
+app = Fanbus("after_response")
 
 
 def say(what: str) -> None:

@@ -29,7 +29,7 @@ async def lifespan(_: Fanbus) -> AsyncIterator[None]:
     yield
 
 
-app = Fanbus("mailbox", lifespan=lifespan)
+app = Fanbus("asyncio_tasks", lifespan=lifespan)
 
 
 @app.get("/loop")

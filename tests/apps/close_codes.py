@@ -7,7 +7,7 @@ import os
 
 from fanbus import Fanbus, WebSocket, WebSocketConfig
 
-app = Fanbus("closes")
+app = Fanbus("close_codes")
 
 
 @app.websocket("/", config=WebSocketConfig(compression=True))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fanbus import Fanbus, Response
 
-app = Fanbus("crossing")
+app = Fanbus("cors")
 app.cors(**json.loads(os.environ["CORS"]))
 app.static("/files", ".")
 

@@ -6,7 +6,7 @@ import os
 
 from fanbus import Fanbus, WebSocket, WebSocketConfig
 
-app = Fanbus("compressed")
+app = Fanbus("deflate")
 
 deflating = WebSocketConfig(compression=True, max_queue_bytes=64 * 1024 * 1024)
 small = WebSocketConfig(compression=True, max_message_size=1000)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fanbus import Fanbus, Request, Response, WebSocket
 
-app = Fanbus("interim", compression=True)
+app = Fanbus("early_hints", compression=True)
 
 STYLE = "</style.css>; rel=preload; as=style"
 SCRIPT = "</script.js>; rel=preload; as=script"

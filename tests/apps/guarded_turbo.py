@@ -5,7 +5,7 @@ from typing import Any
 
 from fanbus import Fanbus, Request, Router
 
-app = Fanbus("guarded")
+app = Fanbus("guarded_turbo")
 inner = Router(prefix="/in")
 
 

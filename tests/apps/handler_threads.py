@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fanbus import Fanbus, Request, Router, Session
 
-app = Fanbus("lanes")
+app = Fanbus("handler_threads")
 # Its `def` handlers run beside something asynchronous.
 mixed = Router(prefix="/around")
 

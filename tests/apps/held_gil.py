@@ -7,7 +7,7 @@ import os
 
 from fanbus import Fanbus, WebSocket, WebSocketConfig
 
-app = Fanbus("holding")
+app = Fanbus("held_gil")
 asked_often = WebSocketConfig(heartbeat_interval=0.2, timeout=20)
 
 # Unlike CDLL, PyDLL does not let go of the lock while the function runs.

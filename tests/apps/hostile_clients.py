@@ -8,7 +8,7 @@ import os
 from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
 from support.heap import live_bytes
 
-app = Fanbus("besieged")
+app = Fanbus("hostile_clients")
 
 usual = WebSocketConfig(compression=True)
 

@@ -10,7 +10,7 @@ from fanbus import Fanbus, Response
 from support.heap import live_bytes
 from support.mixed_chunks import as_bytes, mixed
 
-app = Fanbus("pieces")
+app = Fanbus("large_chunks")
 
 asked = ended = 0
 """Pieces that generators without end have made, and how many of them have been closed."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from fanbus import Fanbus, Request, Response, WebSocket, WebSocketConfig
 
-app = Fanbus("large")
+app = Fanbus("large_payloads")
 SIZE = 1 << 20
 CONFIG = WebSocketConfig(
     max_message_size=2 * SIZE,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fanbus import Fanbus, Request
 
-app = Fanbus("malformed")
+app = Fanbus("malformed_requests")
 
 
 @app.route("/echo", methods=["GET", "POST"])

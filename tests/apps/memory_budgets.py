@@ -7,7 +7,7 @@ import os
 from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
 from support.heap import live_bytes
 
-app = Fanbus("totals")
+app = Fanbus("memory_budgets")
 app.topic("feed:{name}", history=500)
 
 # Who is connected, by the name in the path.

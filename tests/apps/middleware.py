@@ -8,7 +8,7 @@ from typing import Any
 
 from fanbus import Fanbus, HTTPError, Request, Response, Router
 
-app = Fanbus("around")
+app = Fanbus("middleware")
 inner = Router(prefix="/inner")
 outermost = Router(prefix="/plain")
 done: list[str] = []

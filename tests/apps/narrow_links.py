@@ -12,7 +12,7 @@ from fanbus import EventStream, Fanbus, Request, WebSocket, WebSocketConfig
 SILENCE_S = float(os.environ["SILENCE"])
 QUEUE_BYTES = 2 * 1024 * 1024
 
-app = Fanbus("narrow")
+app = Fanbus("narrow_links")
 app.topic("kept:{name}", history=2000)
 
 here: set[str] = set()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fanbus import Fanbus, Request, WebSocket
 
-app = Fanbus("placed")
+app = Fanbus("options")
 go_on = threading.Event()
 
 

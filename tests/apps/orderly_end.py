@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from fanbus import Fanbus, Request, WebSocket
 
-app = Fanbus("leaving")
+app = Fanbus("orderly_end")
 # How long each handler works after it has begun.
 WORK_S = float(os.environ.get("WORK", "1"))
 

@@ -6,7 +6,7 @@ import os
 
 from fanbus import Fanbus, HTTPError, Request, Router, WebSocket
 
-app = Fanbus("routed", redirect_slashes=os.environ.get("REDIRECT_SLASHES", "1") == "1")
+app = Fanbus("routing", redirect_slashes=os.environ.get("REDIRECT_SLASHES", "1") == "1")
 rooms = Router(prefix="/rooms/{room}", name="rooms")
 admin = Router(prefix="/admin")
 

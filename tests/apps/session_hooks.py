@@ -10,7 +10,7 @@ from typing import Any
 
 from fanbus import Fanbus, HTTPError, Request, Session, WebSocketConfig
 
-app = Fanbus("hooked")
+app = Fanbus("session_hooks")
 
 # What hooks have seen, in their order.
 seen: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ import os
 
 from fanbus import EventStream, Fanbus, WebSocket, WebSocketConfig
 
-app = Fanbus("soaking")
+app = Fanbus("soak")
 app.topic("soak:{name}", history=20_000)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fanbus import Fanbus, Request, Response, Router, Session
 
-app = Fanbus("stops")
+app = Fanbus("stop_iteration")
 
 
 async def through(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from fanbus import Fanbus, Request, WebSocket
 
-app = Fanbus("exiting")
+app = Fanbus("sys_exit")
 kept: list[asyncio.Task[None]] = []
 
 

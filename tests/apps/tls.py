@@ -6,7 +6,7 @@ import os
 
 from fanbus import Fanbus, Request, WebSocket
 
-app = Fanbus("secure")
+app = Fanbus("tls")
 
 
 @app.get("/who")

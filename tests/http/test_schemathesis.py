@@ -28,7 +28,7 @@ def test_schemathesis_finds_nothing(server: StartServer, tmp_path: Path) -> None
         ],
         env={
             **os.environ,
-            "SCHEMATHESIS_HOOKS": "whole_numbers",
+            "SCHEMATHESIS_HOOKS": "support.whole_numbers",
             "PYTHONPATH": str(TESTS),
         },
         cwd=tmp_path,

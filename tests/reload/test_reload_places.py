@@ -60,7 +60,7 @@ def test_a_unix_socket_stays_and_goes_at_the_end(run: Run, tmp_path: Path) -> No
     wait_for(lambda: len({over(path)["pid"] for _ in range(30)}) == 3, "three workers answer")
     assert one.end() == 0
     assert not path.exists()
-    assert not list(Path("/dev/shm").glob("fanbus.placed-uds-*"))
+    assert not list(Path("/dev/shm").glob("fanbus.options-uds-*"))
 
 
 def test_an_inherited_socket_stays(run: Run) -> None:

@@ -76,7 +76,7 @@ def test_messages_that_a_policy_drops_are_counted(server: StartServer, policy: s
     with ExitStack() as stack, one.http() as http:
         raw = narrow(stack, one, f"/{policy}/me")
         wait_for(lambda: http.get("/dropped/me").text == "0", "its handler")
-        with Bus.open(f"totals-{one.port}", create=False) as bus:
+        with Bus.open(f"memory_budgets-{one.port}", create=False) as bus:
             for number in range(count):
                 bus.publish("news", f"{number:>4000}")
 
@@ -149,7 +149,7 @@ def test_a_crowd_that_resumes_holds_what_it_resumes_once(
     message: Callable[[RawSocket], str | bytes],
 ) -> None:
     one = server("memory_budgets", environment=ONE_ALLOCATOR)
-    with Bus.open(f"totals-{one.port}", create=False) as bus, ExitStack() as stack:
+    with Bus.open(f"memory_budgets-{one.port}", create=False) as bus, ExitStack() as stack:
         # Each is deflated to half of it.
         texts = [2 * secrets.token_hex(225) for _ in range(500)]
         for text in texts:

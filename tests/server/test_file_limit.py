@@ -83,7 +83,10 @@ def number(text: str) -> int:
 
 def test_the_limits_of_connections_are_those_of_the_core() -> None:
     config = (ROOT / "src" / "http" / "config.rs").read_text()
-    names = ("max_connections", "max_websockets")
-    found = [re.search(rf"^ +{name}: ([\d_]+),$", config, re.MULTILINE) for name in names]
+    names = ("MAX_CONNECTIONS", "MAX_WEBSOCKETS")
+    found = [
+        re.search(rf"^ +pub const {name}: usize = ([\d_]+);$", config, re.MULTILINE)
+        for name in names
+    ]
     most = sum(int(each[1]) for each in found if each)
     assert file_limit.connections(2**30) == most

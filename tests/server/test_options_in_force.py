@@ -38,7 +38,7 @@ def test_a_unix_socket_is_shared_by_all_workers_and_removed_at_the_end(
         assert ws.recv(DEADLINE_S) == "x" * 100_000
     assert one.end() == 0
     assert not path.exists()
-    assert not list(Path("/dev/shm").glob("fanbus.placed-uds-*"))
+    assert not list(Path("/dev/shm").glob("fanbus.options-uds-*"))
 
 
 def test_a_client_of_ipv4_has_its_own_address_on_a_listener_for_both(run: Run) -> None:

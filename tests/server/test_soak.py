@@ -132,7 +132,7 @@ class Soak:
 
     def publish(self, end: float) -> None:
         """From outside, in a thread: what the server goes through does not hold it up."""
-        with Bus.open(f"soaking-{self.server.port}") as bus:
+        with Bus.open(f"soak-{self.server.port}") as bus:
             for due in itertools.count(time.monotonic() + 1, 1 / MESSAGES_PER_SECOND):
                 if due > end:
                     return

@@ -133,7 +133,7 @@ class Narrow:
 @pytest.fixture(scope="module")
 def outcomes(narrow: Narrow) -> dict[tuple[str, int], Outcome]:
     """All clients at the same time: each has a link of its own, and the machine little to do."""
-    bus = Bus.open(f"narrow-{narrow.server.port}")
+    bus = Bus.open(f"narrow_links-{narrow.server.port}")
     stops = threading.Event()
     clients = [
         Client(kind, kilobits, narrow.connect(kilobits)) for kind in KINDS for kilobits in KILOBITS
@@ -193,7 +193,7 @@ def test_clients_that_have_stopped_are_closed_after_the_timeout(narrow: Narrow) 
             answer: list[object] = json.loads(asks.answer().body)
             return answer
 
-        bus = stack.enter_context(Bus.open(f"narrow-{narrow.server.port}"))
+        bus = stack.enter_context(Bus.open(f"narrow_links-{narrow.server.port}"))
         for kind in POLICIES:
             raw = stack.enter_context(narrow.connect(256, receive_buffer=4096))
             raw.open(f"/{kind}/stopped-{kind}")
