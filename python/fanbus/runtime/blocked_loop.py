@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from fanbus.runtime import package
 from fanbus.runtime.logs import logger
 
 __all__ = ["Watch"]
@@ -19,8 +20,9 @@ _LIMIT_S = 0.5
 _PAUSE_S = 0.1
 _MAX_PLACES = 100
 
-_LIBRARIES = tuple(
-    str(Path(path)) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parent)}
+_LIBRARIES = (
+    *(str(Path(path)) for path in {*sysconfig.get_paths().values()}),
+    str(package.FOLDER),
 )
 _DEBUGGERS = ("bdb.py", "pdb.py", "pydevd.py")
 

@@ -13,13 +13,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from fanbus.runtime import package
 from fanbus.runtime.logs import logger
 
 __all__ = ["cancel_all", "cancel_own"]
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARY = Path(os.__file__).parent
-_OURS = Path(__file__).parent
 
 # The maximum number of task names in one log line.
 _MAX_LISTED_NAMES = 10
@@ -84,7 +84,7 @@ def _is_own(task: asyncio.Task[Any]) -> bool:
     if code is None:  # compiled: only coroutines of Fanbus run the application's code
         return type(coroutine).__module__.partition(".")[0] == "fanbus"
     path = Path(code.co_filename)
-    if _OURS in path.parents:
+    if package.FOLDER in path.parents:
         return True
     if _INSTALLED & set(path.parts) or code.co_filename.startswith("<frozen"):
         return False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fanbus.exceptions import StartError
+from fanbus.runtime import package
 from fanbus.server.reload import start_command
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ _PASSING = (2, 13, 20)  # ENOENT, EACCES, ENOTDIR
 def directories_of_modules() -> set[Path]:
     """Where the modules come from that are neither Python's own nor installed."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib")}
-    installed.add(Path(__file__).resolve().parent)
+    installed.add(package.FOLDER.resolve())
     found = set()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
