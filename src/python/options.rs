@@ -76,7 +76,7 @@ impl WebSocketConfig {
         names.collect::<Result<_, _>>().map_err(value_error)
     }
 
-    /// `ValueError` for a text that is not an origin.
+    /// `ValueError` for a string that is not an origin.
     pub(super) fn origins(&self) -> PyResult<Origins> {
         Origins::new(self.origins.clone()).map_err(value_error)
     }

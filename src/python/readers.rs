@@ -134,11 +134,11 @@ pub(super) enum Step {
     },
     /// This number of records was overwritten unread.
     Missed(u64),
-    /// No record for now, or for ever if the cursor is closed.
+    /// No record now. If the cursor is closed, none will come.
     Nothing,
     /// A fork has copied the cursor.
     Forked,
-    /// No record for ever: the bus was removed or damaged.
+    /// No record will come: the bus was removed or damaged.
     CutOff(Fate),
 }
 

@@ -118,8 +118,8 @@ impl WebSocket {
         format!("WebSocket {path} of {client}")
     }
 
-    /// Event loop: a message came. True if it is the first that waits: then the task that
-    /// receives is to be woken, once all messages of the batch have been taken in.
+    /// Event loop: a message came. True if it is the first that waits: then the caller must wake
+    /// the task that receives, after all messages of the batch.
     pub(super) fn take_in(&self, py: Python<'_>, kind: Kind, payload: &[u8]) -> PyResult<bool> {
         let message = message::to_python(py, kind, payload)?;
         let inbox = &mut self.state().inbox;

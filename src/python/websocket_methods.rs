@@ -213,7 +213,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// To everybody on the topic except this client. Returns the offset on the bus. May wait for hubs,
+    /// Publishes to all subscribers of the topic except this client. Returns the offset on the bus. May wait for hubs,
     /// without Python's lock.
     fn publish(&self, topic: &str, message: &Bound<'_, PyAny>) -> PyResult<u64> {
         self.worker

@@ -33,13 +33,6 @@ AVOIDED = {
 }
 BETTER = {re.compile(words, re.IGNORECASE | re.MULTILINE): how for words, how in AVOIDED.items()}
 
-# Folders and files whose comments and docstrings must still be rewritten. A clean one must leave
-# this list.
-COMMENTS_NOT_YET = {
-    "src/python",
-    "python/fanbus/server",
-}
-
 # Parts of names to avoid, in names of functions, classes and parameters of Python, and of tests.
 AVOIDED_IN_NAMES = {
     *("told", "kept", "asked", "heard", "said", "anew", "shall", "buried"),
@@ -130,14 +123,12 @@ def without_code(text: str) -> str:
 
 
 def comment_groups() -> dict[str, list[Path]]:
-    """The files of the package and the core, by the entry of COMMENTS_NOT_YET or by folder."""
+    """The files of the package and the core, by folder."""
     groups: dict[str, list[Path]] = {}
     folders = (*PACKAGES, ROOT / "examples", ROOT / "benches")
     files = [*python_files(*folders), *sorted(f for each in RUST for f in each.rglob("*.rs"))]
     for file in files:
-        name = str(file.relative_to(ROOT))
-        listed = [each for each in COMMENTS_NOT_YET if name == each or name.startswith(f"{each}/")]
-        groups.setdefault(listed[0] if listed else str(Path(name).parent), []).append(file)
+        groups.setdefault(str(file.parent.relative_to(ROOT)), []).append(file)
     return groups
 
 
@@ -198,15 +189,12 @@ def test_messages_of_the_core_are_in_plain_words() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(("group", "files"), comment_groups().items())
-def test_comments_are_in_plain_words(group: str, files: list[Path]) -> None:
+@pytest.mark.parametrize("files", comment_groups().values(), ids=comment_groups().keys())
+def test_comments_are_in_plain_words(files: list[Path]) -> None:
     of = {".rs": rust_comments}
     texts = [text for file in files for text in of.get(file.suffix, python_comments)(file)]
     found = [each for text in texts for each in findings(text)]
-    if group in COMMENTS_NOT_YET:
-        assert found, "these comments are clean: take them out of COMMENTS_NOT_YET"
-    else:
-        assert not found, "\n".join(found)
+    assert not found, "\n".join(found)
 
 
 def test_names_of_the_package_are_in_plain_words() -> None:

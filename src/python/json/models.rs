@@ -56,7 +56,7 @@ impl Models {
         }
     }
 
-    /// Appends a list of some that have all the same type. False: it cannot be written in one call, and
+    /// Appends a list of values that have one type. False: it cannot be written in one call, and
     /// nothing was appended.
     pub(super) fn write_list(&self, list: &Bound<'_, PyList>, out: &mut Out) -> PyResult<bool> {
         let py = list.py();

@@ -1,7 +1,7 @@
 //! Dates, times and durations as JSON texts (ISO 8601), as Python's `isoformat` and pydantic write them.
 //!
-//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: their subclasses may have a text of
-//! their own.
+//! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: their subclasses may have another
+//! form.
 
 use pyo3::intern;
 use pyo3::prelude::*;

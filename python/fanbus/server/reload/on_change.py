@@ -149,18 +149,18 @@ class ReloadOnChange:
         self._rolling.begin(self._rolling.generation + 1)
 
     def _read_reply(self, slot: Slot, process: Process, standby: Standby) -> None:
-        """What a process that was called says about the code that it has read."""
+        """Reads the reply of a standby process about the code that it has read."""
         answer = standby.answer()
         if answer is None:
             return
         self._selector.unregister(standby.line)
         standby.line.close()
         if not answer or process not in slot.active():
-            return  # it has failed, or is not wanted any more
+            return  # it has failed, or was replaced
         if answer["is_enough"]:
             self._changes.watch_also(answer["directories"])
             return
-        # Until the supervisor itself has the new code, what it has must do.
+        # Until the supervisor itself has the new code, the old code serves.
         self._has_changed = False
         self._workers.kill_unready()
         self._rolling.stop()

@@ -58,7 +58,7 @@ class Standby:
         self._said = bytearray()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             self.line, line = socket.socketpair()
-            """Where it is called, and answers."""
+            """The socket for the call and the reply."""
             ours.callback(self.line.close)
             theirs.callback(line.close)
             self.report, writing = os.pipe()
@@ -72,7 +72,7 @@ class Standby:
     def _start(self, handed_over: tuple[int, ...]) -> int:
         numbers = map(str, (os.getpid(), *handed_over))
         words = [*self._command.interpreter, "-m", "fanbus.server.reload.standby", *numbers]
-        # It catches signals as soon as it can; what comes before then waits.
+        # It handles signals as soon as it can; earlier signals wait.
         signals.block()
         try:
             pid = fork()
@@ -83,8 +83,7 @@ class Standby:
             signals.unblock()
 
     def call(self, role: str, bus: tuple[str, int], agreed: Any) -> None:
-        """Has it become the worker. From here on the caller looks after its process, its report
-        and its trace."""
+        """Makes it the worker. The caller owns its process, its report and its trace from here on."""
         call = {
             "target": self._command.target,
             "is_module": self._command.is_module,
@@ -93,13 +92,15 @@ class Standby:
             "bus": bus,
             "compatibility_key": agreed,
         }
-        with contextlib.suppress(OSError):  # it has died: whoever buries it will say so
+        with contextlib.suppress(OSError):  # it has died: the supervisor logs that when it reaps it
             self.line.sendall(json.dumps(call).encode() + b"\n")
         self.line.setblocking(False)
 
     def answer(self) -> dict[str, Any] | None:
-        """What it says when it has read the code; empty if it ends without a word. None while that
-        is open. To be called when `line` is readable."""
+        """Returns its reply about the code; empty if it ended without one, None if it has not come.
+
+        Call it when `line` is readable.
+        """
         try:
             received = self.line.recv(65536)
         except OSError:
@@ -111,7 +112,7 @@ class Standby:
         return said
 
     def has_ended(self) -> bool:
-        """Whether it has died while it waited."""
+        """Whether it ended while it waited."""
         if not self._has_ended:
             with contextlib.suppress(ChildProcessError):
                 self._has_ended = os.waitpid(self.pid, os.WNOHANG)[0] != 0
@@ -133,7 +134,7 @@ class Standby:
 
 
 def _execute(words: list[str], descriptors: tuple[int, ...]) -> NoReturn:
-    """In the child. Nothing of the supervisor's runs on here."""
+    """Runs the command in the child, where no code of the supervisor continues."""
     try:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
@@ -144,12 +145,12 @@ def _execute(words: list[str], descriptors: tuple[int, ...]) -> NoReturn:
         os._exit(127)
 
 
-# In the standby itself.
+# The code of the standby process itself.
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What it was started for."""
+    """The arguments of this process, and the call that it got."""
 
     supervisor: int
     line: int
@@ -159,15 +160,17 @@ class _Part:
     call: dict[str, Any]
 
     withheld: _core.Withheld
-    """What the application forks when it is imported gets none of the descriptors."""
+    """Processes that the application forks during its import get none of the descriptors."""
 
 
 _part: _Part | None = None
 
 
 def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> NoReturn:
-    """Waits for the call, and runs the server's command then. The numbers are those of a process
-    and of descriptors."""
+    """Waits for the call, then runs the command of the server.
+
+    The numbers are those of a process and of descriptors.
+    """
     global _part
     from fanbus.runtime import worker_process
 
@@ -179,14 +182,14 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     _warm_up()
     with os.fdopen(os.dup(line), "rb") as calls:
         text = calls.readline()
-    if not text:  # nobody will call any more
+    if not text:  # the supervisor has closed its end
         os._exit(0)
     call = json.loads(text)
     withheld = _core.Withheld([line, listener, report, trace])
     start_command.serve_instead = _serve
     _part = _Part(supervisor, line, listener, report, trace, call, withheld)
-    # A file that changes twice in a second keeps its time, and maybe its size: its old bytecode
-    # would pass for the new one's.
+    # A file that changes twice in a second has the same time, and maybe the same size. Its old
+    # bytecode would be used.
     sys.dont_write_bytecode = True
     command = Invocation((sys.executable,), call["target"], call["is_module"], call["arguments"])
     try:
@@ -194,7 +197,7 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
         why = "It ended before it came to app.run()."
     except SystemExit as end:
         why = f"It ended with status {end.code} before it came to app.run()."
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+    except BaseException as error:  # noqa: BLE001 - each error is reported
         why = "".join(traceback.format_exception(type(error), error, _of_the_application(error)))
     os.write(
         report, worker_process.FAILED + why.strip().encode(errors="replace")[:_MOST_OF_A_TRACEBACK]
@@ -205,7 +208,7 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
 
 
 def _serve(app: Application, settings: Settings) -> None:
-    """The application has been imported and its options are well: serves, and never returns."""
+    """Serves the imported application, whose options are valid. Never returns."""
     assert _part is not None
     from fanbus.runtime import logs, worker_process
     from fanbus.server.reload import watch
@@ -232,7 +235,7 @@ def _serve(app: Application, settings: Settings) -> None:
 
 
 def _warm_up() -> None:
-    """Imports what a worker needs, before anybody waits for it."""
+    """Imports the modules that a worker needs, before a change waits for them."""
     for name in (
         "asyncio",
         "fanbus.runtime.blocked_loop",
@@ -246,7 +249,7 @@ def _warm_up() -> None:
 
 
 def _of_the_application(error: BaseException) -> TracebackType | None:
-    """Its trace from where our own code ends."""
+    """Its traceback from the first frame that is not of Fanbus."""
     trace = error.__traceback__
     import runpy
 
@@ -257,5 +260,5 @@ def _of_the_application(error: BaseException) -> TracebackType | None:
 
 
 if __name__ == "__main__":
-    # This module once more, under the name that the others import it by.
+    # Imports this module again, under the name that other modules import.
     importlib.import_module("fanbus.server.reload.standby").main(*map(int, sys.argv[1:]))

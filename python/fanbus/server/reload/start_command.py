@@ -1,4 +1,4 @@
-"""The command that started this process, noted before an application's code could change it.
+"""The command that started this process, recorded before the application could change it.
 
 Imported with the package. A supervisor that reloads starts the same command again: once as a probe,
 which only imports the application, and then in its own place.
@@ -36,32 +36,32 @@ __all__ = [
 
 _PROBE = "FANBUS_INTERNAL_PROBE"
 _STATE = "FANBUS_INTERNAL_STATE"
-# sd_listen_fds(3): what systemd has handed over, the first life has taken.
+# sd_listen_fds(3): the first instance has taken the descriptors of systemd.
 _OF_THE_START = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def _take_number(name: str) -> int | None:
-    """A descriptor from the environment. Taken out, so that the application's children do not
-    believe that it is meant for them."""
+    """A descriptor from the environment. It is removed there, so that child processes of the
+    application do not use it."""
     text = os.environ.pop(name, "")
     return int(text) if text.isdecimal() else None
 
 
 def _working_directory() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - a text, for chdir
+        return os.getcwd()  # noqa: PTH109 - a str, for chdir
     except FileNotFoundError:
         return None
 
 
 PROBE = _take_number(_PROBE)
-"""Where to say that the application has been imported, if that is all this process is for."""
+"""The descriptor to report a successful import on, if this process is a probe."""
 
 STATE = _take_number(_STATE)
 """The state of the supervisor that this process was before, if it was one."""
 
 ARGUMENTS = max(0, len(sys.argv) - 1)
-"""How many words at the end of the command are the program's own."""
+"""The number of words at the end of the command that are arguments of the program."""
 
 ENVIRONMENT = dict(os.environ)
 WORKING_DIRECTORY = _working_directory()
@@ -70,7 +70,7 @@ if PROBE is not None:
     _core.die_with_parent(signal.SIGKILL)
 
 serve_instead: Callable[[Application, Settings], None] | None = None
-"""What a spare process does at `app.run()`. None: this process is the server."""
+"""The function that a standby process calls at `app.run()`. None: this process is the server."""
 
 
 _command = [sys.executable, *sys.orig_argv[1:]]
@@ -82,12 +82,12 @@ def command() -> list[str]:
 
 
 def adopt(command: list[str]) -> None:
-    """This process was started by another command than the server, in whose place it is."""
+    """Replaces the command: this process took the place of a server with another one."""
     _command[:] = command
 
 
 def environment(*, probe: int | None = None, state: int | None = None) -> dict[str, str]:
-    """The environment of the start, for a probe or for a supervisor's next life."""
+    """The environment of the start, for a probe or for the next instance of the supervisor."""
     new = dict(ENVIRONMENT)
     for name in _OF_THE_START:
         new.pop(name, None)
@@ -169,6 +169,6 @@ def _is_script(name: str) -> bool:
 
 
 def _be_found_first(directory: Path) -> None:
-    """Modules there are imported before all others, unless the interpreter was told to be safe."""
+    """Imports modules of this directory before all others, unless Python runs in safe mode."""
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0] = str(directory)

@@ -1,6 +1,6 @@
-"""Which source files change: for `reload`, while an application is written.
+"""The watcher that reports changed source files, for `reload`.
 
-Directories are watched by inotify(7), so nothing is read while nothing happens.
+It uses inotify(7), so it reads no directory while no file changes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _EVENTS = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _CREATE | _ONLY_DIR
 _HEAD = struct.Struct("iIII")
 
 _ALWAYS = ("*.py",)
-# Never looked into, whatever is asked for.
+# Never watched, whatever the options are.
 _OTHERS = ("__pycache__", "node_modules", "site-packages")
-# A tree with more is not somebody's source code: inotify's own limit may be 8192 for the user.
+# A tree with more is not source code: inotify's own limit may be 8192 for the user.
 _MOST_DIRECTORIES = 4096
 
 
@@ -44,8 +44,8 @@ class FileWatcher:
     def __init__(
         self, settings: Settings, *, since: float | None = None, known: Iterable[str] = ()
     ) -> None:
-        """`since` (time.time) is when the code that runs was read; what has changed since then
-        counts, too. `known` are directories of modules of a life before.
+        """`since` (time.time) is the time at which the running code was read; later changes count,
+        too. `known` are directories of modules of an earlier instance.
         StartError if the machine allows no watch."""
         self._included = (*_ALWAYS, *settings.reload_include)
         self._excluded = tuple(settings.reload_exclude)
@@ -70,7 +70,7 @@ class FileWatcher:
         return int(self._inotify)
 
     def directories(self) -> list[str]:
-        """What is watched."""
+        """The watched directories."""
         return [str(directory) for directory in self._directories.values()]
 
     def watch_also(self, directories: Iterable[str]) -> None:
@@ -80,11 +80,11 @@ class FileWatcher:
                 self._watch(directory)
 
     def has_changed(self) -> bool:
-        """Whether something had changed before the watch began."""
+        """Whether a file had changed before the watch began."""
         return self._has_changed
 
     def read(self) -> Path | None:
-        """A file that has changed; None if none of those did that count."""
+        """A changed file that counts, or None."""
         changed: Path | None = None
         while events := self._take():
             for watch, mask, name in events:
@@ -148,7 +148,7 @@ class FileWatcher:
         return any(path.match(one) or fnmatch.fnmatch(text, one) for one in self._excluded)
 
     def _is_other(self, directory: Path) -> bool:
-        """Hidden, somebody else's, or a virtual environment."""
+        """Whether it is hidden, of another project, or a virtual environment."""
         return (
             directory.name.startswith(".")
             or directory.name in _OTHERS
@@ -173,12 +173,12 @@ class FileWatcher:
         return max(times)
 
 
-# A directory that is gone, or that this user may not read, has no source of the application's.
+# A directory that is gone, or that this user may not read, has no source of the application.
 _PASSING = (2, 13, 20)  # ENOENT, EACCES, ENOTDIR
 
 
 def directories_of_modules() -> set[Path]:
-    """Where the modules come from that are neither Python's own nor installed."""
+    """The directories of imported modules that are neither of Python nor installed."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib")}
     installed.add(package.FOLDER.resolve())
     found = set()
