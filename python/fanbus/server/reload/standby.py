@@ -83,7 +83,7 @@ class Standby:
             signals.unblock()
 
     def call(self, role: str, bus: tuple[str, int], agreed: Any) -> None:
-        """Makes it the worker. The caller owns its process, its report and its trace from here on."""
+        """Makes it the worker. From then on the caller owns its process, report and trace."""
         call = {
             "target": self._command.target,
             "is_module": self._command.is_module,
