@@ -175,7 +175,8 @@ class Bus:
         members."""
     def reserve_places(self, processes: int) -> None:
         """For a supervisor that is about to start a worker: reserves places and memory for so many
-        processes of the server, itself included. BusError says what is missing."""
+        processes of the server, itself included. Raises BusError if there is no
+        capacity for them."""
     def fault(self) -> str | None:
         """Why the bus is unusable, such as "was removed". None if it is usable."""
     def remove(self) -> None:

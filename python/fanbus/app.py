@@ -320,7 +320,7 @@ class Fanbus(Decorators, ApplicationBus):
         return self._around
 
     def _limit_hosts(self, hosts: list[str] | None) -> None:
-        """Sets the hosts that requests may name. FanbusError for an invalid one."""
+        """Sets the hosts that requests may name. Raises FanbusError for an invalid one."""
         try:
             self._router.set_hosts(hosts)
         except ValueError as error:

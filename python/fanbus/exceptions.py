@@ -51,6 +51,11 @@ class RouteError(FanbusError, ValueError):
     """A route or its handler cannot work. The decorator raises it, before the server starts."""
 
 
+STARTING_FAILED = 3
+"""The exit status if the application cannot start, as in uvicorn and gunicorn. A replacement would
+fail in the same way."""
+
+
 class StartError(FanbusError):
     """A server cannot start, or a command fails.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["header_line", "header_lines"]
+__all__ = ["TOKEN", "header_line", "header_lines", "missing_headers"]
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The names of cookies and of subprotocols (RFC 9110 section 5.6.2)."""
 
 _FORBIDDEN = "\r\n\0"
 
@@ -23,3 +27,11 @@ def header_lines(
     """The headers of a mapping or of pairs, checked. ValueError as for `header_line`."""
     pairs = given.items() if isinstance(given, Mapping) else given or ()
     return [header_line(name, value) for name, value in pairs]
+
+
+def missing_headers(
+    given: Iterable[tuple[str, str]], defaults: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """The headers of `defaults`, with names in lower case, that `given` does not have."""
+    names = {name.lower() for name, _ in given}
+    return [pair for pair in defaults.items() if pair[0] not in names]

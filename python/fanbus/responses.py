@@ -6,7 +6,6 @@ The Rust half reads `body`, `status`, `headers` and `trailers`.
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from fanbus._core import answer_json
-from fanbus.headers import header_line, header_lines
+from fanbus.headers import TOKEN, header_line, header_lines
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -26,9 +25,6 @@ __all__ = ["Response"]
 
 Lines: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 """Headers as an argument: a mapping or pairs."""
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""The characters of a cookie's name (RFC 9110, 5.6.2)."""
 
 
 class Response:
@@ -210,7 +206,7 @@ class Response:
         Raises ValueError for characters that would end the cookie early, and for cookies that
         browsers refuse.
         """
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise ValueError(
                 f"The cookie name {name!r} has a character that cannot be in it. Use letters, "
                 "digits, hyphens and underscores."

@@ -83,7 +83,7 @@ class _Client(httpx.Client):
         return connection
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Sends a request, as `httpx.Client.send` does. FanbusError outside of `with`."""
+        """Sends a request, as `httpx.Client.send` does. Raises FanbusError outside of `with`."""
         self._check()
         return super().send(request, **options)
 
@@ -244,8 +244,8 @@ class TestServer(_Client):
             time.sleep(0.005)
 
     def _remove_bus(self) -> None:
-        """Removes the bus of a server that was killed. Its workers end with it, and have the bus
-        open until then."""
+        """Removes the bus of a server that was killed. The workers end with their server, and
+        have the bus open until then."""
         end = time.monotonic() + _TIMEOUT_S
         segment = Path(f"/dev/shm/fanbus.{self._bus_name}")  # noqa: S108 - the place of all buses
         while segment.exists() and time.monotonic() < end:
@@ -267,7 +267,7 @@ class _ThreadServer:
 
     @classmethod
     def of(cls, app: Fanbus) -> _ThreadServer:
-        """The server of `app`, with one client more."""
+        """Returns the server of `app`, and counts one more client of it."""
         with cls._lock:
             server = cls._all.get(app)
             if server is None:

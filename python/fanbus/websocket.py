@@ -7,13 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from fanbus._core import WebSocket
+from fanbus.headers import TOKEN
 
 __all__ = ["Overflow", "WebSocket", "WebSocketConfig"]
 
 Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
 
-# The characters of a subprotocol's name (RFC 9110 section 5.6.2).
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 _DEFAULT_HEARTBEAT_INTERVAL_S = 25.0
@@ -105,7 +104,7 @@ class WebSocketConfig:
             raise ValueError(self._must_be("overflow", f"one of {choices}"))
         if not isinstance(self.compression, bool):
             raise TypeError(self._must_be("compression", "True or False"))
-        self._check_names("subprotocols", _TOKEN, 'names such as ("chat.v2", "chat.v1")')
+        self._check_names("subprotocols", TOKEN, 'names such as ("chat.v2", "chat.v1")')
         if self.origins is not None:
             self._check_names("origins", _ORIGIN, 'origins such as ("https://example.org",)')
 

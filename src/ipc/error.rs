@@ -1,4 +1,4 @@
-//! The errors of the bus. Each message says what is wrong, and what to do.
+//! The errors of the bus. Each message names the fault and the remedy.
 
 use std::io;
 use std::path::PathBuf;

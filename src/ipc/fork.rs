@@ -1,4 +1,4 @@
-//! The descriptors that a forked child gives up, and the fork handlers that take them away.
+//! The list of descriptors that are closed in a forked child, and the fork handlers that close them.
 //!
 //! A lock of an open file description lives as long as any copy of the descriptor. If children had copies, a worker
 //! that was killed would count as alive until its last child has ended.
@@ -12,7 +12,7 @@ use nix::libc;
 
 use super::sync::{Ordering, process};
 
-/// Descriptors of this process that a forked child gives up. Three for each open bus.
+/// Descriptors of this process that a forked child must not hold. Three for each open bus.
 const MAX_LISTED: usize = 1024;
 static LISTED: [process::AtomicI32; MAX_LISTED] =
     [const { process::AtomicI32::new(NO_FD) }; MAX_LISTED];
@@ -146,7 +146,7 @@ fn watch_forks() -> io::Result<()> {
             .open("/dev/null")?;
         INSTALLED.call_once(|| {
             // SAFETY: the handlers are functions of this library, which is never unloaded. One that
-            // runs before the number is stored has no descriptors to give up.
+            // runs before the number is stored has no descriptors to close.
             let failed =
                 unsafe { libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(abandon)) };
             assert_eq!(failed, 0, "no memory for three fork handlers");

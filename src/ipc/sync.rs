@@ -9,8 +9,8 @@ pub(super) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The atomics that belong to this process alone and are not modelled, such as the list of descriptors that a forked
-/// child gives up (it must be static, and touched by atomics and system calls only).
+/// The atomics that belong to this process alone and are not modelled, such as the list of descriptors that are
+/// closed in a forked child (it must be static, and touched by atomics and system calls only).
 pub(super) mod process {
     pub(in super::super) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 }

@@ -18,6 +18,7 @@ use super::multidict::MultiDict;
 use crate::http::head::Head;
 use crate::http::headers::Headers;
 use crate::http::path::Value;
+
 /// The path below which a proxy shows the application: one for the process, which serves one application.
 static ROOT_PATH: RwLock<String> = RwLock::new(String::new());
 

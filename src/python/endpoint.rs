@@ -56,7 +56,9 @@ impl Endpoint {
         }
         for argument in &self.arguments {
             arguments.push(match argument {
-                Argument::Subject => subject.clone().expect("it is made for who asks for it"),
+                Argument::Subject => subject
+                    .clone()
+                    .expect("a caller with this argument makes it"),
                 Argument::Value(at) => to_python(py, &values[*at])?,
             });
         }

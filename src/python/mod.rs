@@ -1,4 +1,4 @@
-//! The rim: the only code that uses Python.
+//! The module `fanbus._core`: the only code that uses Python.
 //!
 //! [`worker::Worker`] starts the I/O thread and owns the mailboxes. On that thread a [`handler::PythonHandler`]
 //! collects events. On Python's main thread [`event_loop`] drains them and runs coroutines. Synchronous functions run

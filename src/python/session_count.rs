@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::http::config::Config;
+
 /// Sessions that hooks may observe in one worker: all that the worker can have open, and some that are closed and
 /// whose hooks have not returned yet.
-const MAX_SESSIONS: usize = 65_536 + 4096;
+const MAX_SESSIONS: usize = Config::MAX_WEBSOCKETS + 4096;
 
 /// How many sessions with hooks Python holds.
 #[derive(Default)]

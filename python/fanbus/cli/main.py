@@ -17,10 +17,9 @@ from fanbus import _core
 from fanbus.app import Fanbus
 from fanbus.cli import bus as bus_commands
 from fanbus.config import OPTIONS
-from fanbus.exceptions import FanbusError, StartError
+from fanbus.exceptions import STARTING_FAILED, FanbusError, StartError
 from fanbus.options import arguments, report
 from fanbus.runtime import signals, stdio
-from fanbus.runtime.worker_process import STARTING_FAILED
 from fanbus.server import process_setup, serve
 
 __all__ = ["load", "main"]
@@ -76,9 +75,10 @@ def load(target: str, directory: str = ".", *, factory: bool = False) -> Fanbus:
     """The application that `module:app` names; `app` may be left out. `file.py:app` names one in a
     file.
 
-    With `factory` it names a function without parameters that returns the application. StartError,
-    status 3, if the module or the application does not exist. The same with the traceback, if the
-    import raises. Status 2 if the string is not such a name.
+    With `factory` it names a function without parameters that returns the application.
+
+    Raises StartError: with status 2 if the string is not such a name; with status 3 if there is no
+    such module or application, or if the import raises, with its traceback.
     """
     module_name, _, attribute = target.partition(":")
     attribute = attribute or "app"

@@ -7,7 +7,10 @@ from typing import Any
 
 from fanbus._core import answer_json
 
-__all__ = ["Event"]
+__all__ = ["STREAM_HEADERS", "Event", "check_seconds"]
+
+# Without the second header, nginx would buffer the events.
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 _MAX_SECONDS = 86_400
 

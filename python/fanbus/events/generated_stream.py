@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any
 
-from fanbus.events.event import check_seconds
+from fanbus.events.event import STREAM_HEADERS, check_seconds
+from fanbus.headers import missing_headers
 from fanbus.responses import Response
 
 __all__ = ["Events"]
@@ -62,8 +63,4 @@ class Events(Response):
 
         chunks = encoded(events, retry, float(ping_interval))
         super().__init__(chunks, status, headers, content_type="text/event-stream")
-        names = {name.lower() for name, _ in self.headers}
-        # Without the second header, nginx would buffer the events.
-        for name, value in (("cache-control", "no-cache"), ("x-accel-buffering", "no")):
-            if name not in names:
-                self.headers.append((name, value))
+        self.headers += missing_headers(self.headers, STREAM_HEADERS)

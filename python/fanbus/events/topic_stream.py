@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fanbus._core import StreamEnd
-from fanbus.events.event import Event
-from fanbus.headers import header_lines
+from fanbus.events.event import STREAM_HEADERS, Event, check_seconds
+from fanbus.headers import header_lines, missing_headers
 
 __all__ = ["EventStream"]
 
-_MAX_SECONDS = 86_400
 _MIN_QUEUE_BYTES = 4096
 
 
@@ -75,15 +74,8 @@ class EventStream:
         """
         if last is not None and not _is_whole(last, 0):
             raise ValueError(f"last must be a number of messages, 0 or more, got {last!r}.")
-        for name, seconds in (("retry", retry), ("ping_interval", ping_interval)):
-            if (
-                isinstance(seconds, bool)
-                or not isinstance(seconds, (int, float))
-                or not 0.001 <= seconds <= _MAX_SECONDS
-            ):
-                raise ValueError(
-                    f"{name} must be a number of seconds, at most a day, got {seconds!r}."
-                )
+        check_seconds("retry", retry)
+        check_seconds("ping_interval", ping_interval)
         if not _is_whole(max_queue_bytes, _MIN_QUEUE_BYTES):
             raise ValueError(
                 f"max_queue_bytes must be a number of bytes, {_MIN_QUEUE_BYTES} or more, "
@@ -93,11 +85,8 @@ class EventStream:
             raise ValueError(
                 f"max_connections must be 1 or more, or None, got {max_connections!r}."
             )
-        own = {"content-type": "text/event-stream", "cache-control": "no-cache"}
-        # Without this header, nginx would buffer the events.
-        own["x-accel-buffering"] = "no"
+        own = {"content-type": "text/event-stream", **STREAM_HEADERS}
         given = header_lines(headers)
-        names = {name.lower() for name, _ in given}
         self._end = StreamEnd()
         self.topic = topic
         self.last = last
@@ -106,7 +95,7 @@ class EventStream:
         self.ping_interval = float(ping_interval)
         self.max_queue_bytes = max_queue_bytes
         self.max_connections = max_connections
-        self.headers = given + [pair for pair in own.items() if pair[0] not in names]
+        self.headers = given + missing_headers(given, own)
 
     def close(self, last: Event | None = None) -> None:
         """Ends the stream after the delivered messages and the event `last`.

@@ -27,7 +27,7 @@ def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         if kind == "uvloop":
             raise StartError(
-                "FANBUS_LOOP=uvloop, but uvloop is not installed: pip install 'fanbus[uvloop]'.",
+                "loop=uvloop needs uvloop, which is not installed: pip install 'fanbus[uvloop]'.",
                 status=2,
             ) from None
         return asyncio.new_event_loop

@@ -13,13 +13,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from fanbus.exceptions import StartError
+from fanbus.exceptions import STARTING_FAILED, StartError
 from fanbus.runtime.logs import log_error, logger
 
 __all__ = ["Running"]
-
-# The exit status of an application that cannot start, as in uvicorn and gunicorn.
-_STARTING_FAILED = 3
 
 
 class Running:
@@ -87,7 +84,7 @@ class Running:
             # The caller that ends the server writes this message and the traceback, once.
             raise StartError(
                 f"The application cannot start:\n{traceback.format_exc().rstrip()}",
-                status=_STARTING_FAILED,
+                status=STARTING_FAILED,
             ) from None
         self._begun = True
 

@@ -14,7 +14,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from fanbus import _core
-from fanbus.exceptions import BusError, StartError
+from fanbus.exceptions import STARTING_FAILED, BusError, StartError
 from fanbus.runtime.exit import end_process
 from fanbus.runtime.logs import logger
 from fanbus.runtime.orderly_end import EXTRA_GRACE_S
@@ -34,7 +34,6 @@ __all__ = [
     "IO_IS_STUCK",
     "LEAVE",
     "READY",
-    "STARTING_FAILED",
     "STOPPED_LISTENING",
     "end_with_parent",
     "main",
@@ -42,8 +41,7 @@ __all__ = [
     "reset_signals",
 ]
 
-# Exit statuses of a worker process.
-STARTING_FAILED = 3  # the application cannot start: a replacement would fail in the same way
+# The exit status of a worker process after an error; see also STARTING_FAILED.
 CRASHED = 1
 
 # First byte of the report; the traceback follows FAILED.

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
-from fanbus.exceptions import StartError
-from fanbus.runtime import fork_handlers, logs, signals, worker_process
+from fanbus.exceptions import STARTING_FAILED, StartError
+from fanbus.runtime import fork_handlers, logs, signals
 from fanbus.runtime.event_loop import loop_factory
 from fanbus.runtime.exit import flush_files
 from fanbus.runtime.logs import logger
@@ -122,7 +122,7 @@ class Supervisor:
             finally:
                 self._close()
         if self._failure is not None:
-            raise StartError(self._failure, status=worker_process.STARTING_FAILED)
+            raise StartError(self._failure, status=STARTING_FAILED)
 
     def _prepare(self, state: dict[str, Any] | None) -> None:
         self._reaper = Reaper(self._children())
@@ -330,7 +330,7 @@ class Supervisor:
             slot.current, slot.next = slot.next, None
         if self._kill_at is not None:
             return
-        cannot_start = ended.exit_code == worker_process.STARTING_FAILED and not process.is_ready
+        cannot_start = ended.exit_code == STARTING_FAILED and not process.is_ready
         if cannot_start and not self._is_up and self._rolling.generation == 0:
             if self._failure is None:
                 self._failure = _failure_of(process)

@@ -1,4 +1,4 @@
-//! Numbers as Python writes them in JSON.
+//! The numbers of JSON, written as Python writes them.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

@@ -1,4 +1,4 @@
-//! Text as JSON has it: quoted, and escaped where it must be.
+//! The strings of JSON: quoted, and escaped where it must be.
 
 use super::out::Out;
 

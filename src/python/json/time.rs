@@ -1,4 +1,4 @@
-//! Dates, times and durations as JSON texts (ISO 8601), as Python's `isoformat` and pydantic write them.
+//! The dates, times and durations as JSON strings (ISO 8601), as Python's `isoformat` and pydantic write them.
 //!
 //! Only `date`, `datetime`, `time` and `timedelta` themselves are written here: their subclasses may have another
 //! form.

@@ -1,1 +1,1 @@
-"""New code for a server that runs."""
+"""The reload of a server that runs: new code in new workers."""

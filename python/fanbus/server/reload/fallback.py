@@ -98,7 +98,7 @@ def main() -> None:
     settings = Settings.from_json(state["settings"])
     try:
         logs.configure(settings)
-    except StartError:  # its file may be what has broken
+    except StartError:  # the reload may have failed because of this file
         logs.configure(replace(settings, log_config=None))
     with contextlib.ExitStack() as stack:
         stack.callback(remove_socket, settings)

@@ -145,7 +145,7 @@ class ReloadOnChange:
         logger.info("Reloading.")
         self._on_begin()
         self._has_changed = True
-        self._workers.kill_unready()  # they may have read what has changed since
+        self._workers.kill_unready()  # they may have read files that have changed since
         self._rolling.begin(self._rolling.generation + 1)
 
     def _read_reply(self, slot: Slot, process: Process, standby: Standby) -> None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fanbus import _core
+from fanbus.exceptions import STARTING_FAILED
 from fanbus.runtime import signals, stdio
 from fanbus.server.fork import fork
 from fanbus.server.reload import start_command
@@ -204,7 +205,7 @@ def main(supervisor: int, line: int, listener: int, report: int, trace: int) -> 
     )
     logging.shutdown()
     stdio.flush()
-    os._exit(worker_process.STARTING_FAILED)
+    os._exit(STARTING_FAILED)
 
 
 def _serve(app: Application, settings: Settings) -> None:

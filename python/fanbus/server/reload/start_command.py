@@ -82,7 +82,7 @@ def command() -> list[str]:
 
 
 def adopt(command: list[str]) -> None:
-    """Replaces the command: this process took the place of a server with another one."""
+    """Sets the command of the server whose place this process took; its own is another one."""
     _command[:] = command
 
 
@@ -169,6 +169,7 @@ def _is_script(name: str) -> bool:
 
 
 def _be_found_first(directory: Path) -> None:
-    """Imports modules of this directory before all others, unless Python runs in safe mode."""
+    """Imports modules of this directory before all others, unless Python
+    runs with `-P` or `-I`."""
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0] = str(directory)

@@ -178,7 +178,8 @@ _PASSING = (2, 13, 20)  # ENOENT, EACCES, ENOTDIR
 
 
 def directories_of_modules() -> set[Path]:
-    """The directories of imported modules that are neither of Python nor installed."""
+    """The directories of imported modules, without those of Python, of installed packages and of
+    Fanbus."""
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib")}
     installed.add(package.FOLDER.resolve())
     found = set()
